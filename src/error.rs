@@ -1,0 +1,156 @@
+//! One error type for the whole library.
+//!
+//! An error says four things, each in its own field so that no caller has to parse prose: what was tried, on which
+//! device or file, what came back (decoded), and what to do now. `Kind` is what programs branch on and what the exit
+//! code is made from.
+
+use std::fmt;
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it was. Decides the exit code.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request itself is wrong: a bad name, an empty token, an impossible option.
+    Usage,
+    /// No such token, version or device.
+    NotFound,
+    /// The ledger says no: suspended, revoked, expired, not yet valid, or no role for it.
+    Refused,
+    /// The device is there and answered with an error.
+    Device,
+    /// The device or its module is missing, was removed or lost its storage.
+    DeviceGone,
+    /// The device is there, the key is not, or is not the one that was enrolled.
+    KeyMissing,
+    /// The key's evidence is too weak to enrol it.
+    Evidence,
+    /// The PIN was wrong.
+    PinWrong,
+    /// The PIN is locked, or its last try was not confirmed.
+    PinLocked,
+    /// No PIN could be had: no terminal, or an unreadable pin-source.
+    PinUnavailable,
+    /// The store, the replica or the sealed bytes were altered.
+    Tampered,
+    /// The store is older than what this client has already verified.
+    RolledBack,
+    /// The store was never met before, or is not the one this client knows.
+    Untrusted,
+    /// Somebody else changed the same thing first.
+    Conflict,
+    /// The store is missing, unreadable, full or of another format.
+    Store,
+    /// A file or the operating system.
+    Io,
+    /// The format, device or build cannot do this.
+    Unsupported,
+    /// The person said no.
+    Cancelled,
+}
+
+/// What was tried, on what, what came back, and what to do now.
+pub struct Error(Box<Parts>);
+
+struct Parts {
+    kind: Kind,
+    tried: String,
+    on: Option<String>,
+    answer: String,
+    advice: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// `tried` completes "cannot …"; `answer` is what came back.
+    pub fn new(kind: Kind, tried: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            tried: tried.into(),
+            on: None,
+            answer: answer.into(),
+            advice: None,
+            source: None,
+        }))
+    }
+
+    /// The device, store or file that answered.
+    #[must_use]
+    pub fn on(mut self, on: impl Into<String>) -> Self {
+        self.0.on = Some(on.into());
+        self
+    }
+
+    /// What the user can do now: a sentence, or the command to type.
+    #[must_use]
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// The error underneath, for `std::error::Error::source`.
+    #[must_use]
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Replaces what was tried, where a caller knows the user's words for it.
+    #[must_use]
+    pub fn while_trying(mut self, tried: impl Into<String>) -> Self {
+        self.0.tried = tried.into();
+        self
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What was tried.
+    pub fn tried(&self) -> &str {
+        &self.0.tried
+    }
+
+    /// The device, store or file that answered, where there is one.
+    pub fn answered_by(&self) -> Option<&str> {
+        self.0.on.as_deref()
+    }
+
+    /// What came back.
+    pub fn answer(&self) -> &str {
+        &self.0.answer
+    }
+
+    /// What the user can do now.
+    pub fn what_now(&self) -> Option<&str> {
+        self.0.advice.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.0.tried)?;
+        if let Some(on) = &self.0.on {
+            write!(f, " on {on}")?;
+        }
+        write!(f, ": {}", self.0.answer)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,72 @@
+//! Secret bytes: born in a zeroizing box, silent in `Debug`, never grown by reallocation.
+
+use crate::error::{Error, Kind, Result};
+use std::fmt;
+use std::io::Read;
+use zeroize::Zeroizing;
+
+/// The largest token: 1 MiB, systemd's own limit for a credential.
+pub const MAX_TOKEN_BYTES: usize = 1 << 20;
+
+/// A token's bytes, a PIN or a file key. Wiped when dropped; `Debug` shows the length only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes over bytes that were already secret.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes. Named so that a reader of the calling code notices.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads to the end, at most [`MAX_TOKEN_BYTES`]; `Usage` error when there is more.
+    ///
+    /// The buffer has its full size from the start: a growing vector would leave copies of the secret behind.
+    pub fn read_from(mut reader: impl Read, tried: &str) -> Result<Self> {
+        let mut bytes = Zeroizing::new(vec![0; MAX_TOKEN_BYTES + 1]);
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match reader.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::new(Kind::Io, tried, e.to_string()).caused_by(e)),
+            }
+        }
+        if filled > MAX_TOKEN_BYTES {
+            return Err(Error::new(
+                Kind::Usage,
+                tried,
+                "a token holds at most 1 MiB",
+            )
+            .advice("keep large files elsewhere, and their key here"));
+        }
+        Ok(Self(Zeroizing::new(bytes[..filled].to_vec())))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.len())
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for Secret {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}
