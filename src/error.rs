@@ -154,3 +154,15 @@ impl std::error::Error for Error {
         self.0.source.as_deref().map(|e| e as _)
     }
 }
+
+/// Text from outside (names, labels of devices, paths) made safe for a terminal: control and bidirectional characters
+/// become `\u{…}`.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let steers = c.is_control()
+            || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if steers { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    out
+}

@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod error;
+pub mod ledger;
 pub mod prompt;
 pub mod secret;
 pub mod uri;

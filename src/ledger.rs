@@ -1,0 +1,65 @@
+//! The ledger: statements, the batches that sign them, the chain that orders them, and the judgement of what is allowed.
+//!
+//! Pure: no device, no store, no clock. The bytes are specified in `docs/format.md`.
+
+pub mod batch;
+pub mod body;
+mod body_codec;
+mod cbor;
+pub mod fault;
+pub mod id;
+pub mod judge;
+pub mod merkle;
+pub mod name;
+pub mod statement;
+pub mod verify;
+
+pub use batch::{Batch, SignedBatch};
+pub use body::Body;
+pub use fault::{Ineffective, Tampering};
+pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
+pub use name::{Name, Prefix};
+pub use statement::{Statement, Subject};
+
+use sha2::{Digest, Sha256};
+
+/// The most statements that one signature covers.
+pub const MAX_BATCH: usize = 10_000;
+
+/// The most bytes of one encoded statement.
+pub const MAX_STATEMENT_BYTES: usize = 65_536;
+
+/// A statement's hash: its RFC 6962 leaf hash, SHA-256(0x00 ‖ bytes).
+pub fn leaf(statement: &[u8]) -> Hash {
+    Hash(Sha256::new().chain_update([0]).chain_update(statement).finalize().into())
+}
+
+/// chain(n) = SHA-256(chain(n − 1) ‖ hash of statement n); chain(0) is [`Hash::ZERO`].
+pub fn link(previous: Hash, leaf: Hash) -> Hash {
+    Hash(Sha256::new().chain_update(previous.0).chain_update(leaf.0).finalize().into())
+}
+
+/// SHA-256, as used for sealed bytes.
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+/// A place on a chain: how many statements, and the chain's value there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Statements so far; 0 before genesis.
+    pub n: u64,
+    /// chain(n).
+    pub chain: Hash,
+}
+
+impl Position {
+    /// Before the first statement.
+    pub const START: Self = Self { n: 0, chain: Hash::ZERO };
+
+    /// The position after one more statement.
+    #[must_use]
+    pub fn after(self, leaf: Hash) -> Self {
+        Self { n: self.n + 1, chain: link(self.chain, leaf) }
+    }
+}

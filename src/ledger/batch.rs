@@ -1,0 +1,135 @@
+//! A batch: one COSE_Sign1 over consecutive statements (docs/format.md, section 4).
+
+use super::cbor::{Malformed, Reader, Writer};
+use super::id::{DeviceId, Hash, StoreId};
+use super::{MAX_BATCH, Position, merkle};
+use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder, iana};
+use p256::ecdsa::Signature;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use sha2::{Digest, Sha256};
+
+const VERSION: u64 = 1;
+const EXTERNAL_AAD: &[u8] = b"strongroom/batch/1";
+
+/// More than any well-formed COSE_Sign1 of a batch has.
+const MAX_SIGN1_BYTES: usize = 1024;
+
+/// What an author signs: which statements, on top of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The store's id, in the genesis batch too.
+    pub store: StoreId,
+    /// The author: the device whose key signs.
+    pub author: DeviceId,
+    /// How many statements, 1 to [`MAX_BATCH`].
+    pub size: u64,
+    /// RFC 6962 root over the statements.
+    pub root: Hash,
+    /// The position its author had verified.
+    pub seen: Position,
+    /// The head of the admin subject that its author acted under.
+    pub admin_head: Hash,
+}
+
+/// A batch with its signature, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBatch {
+    /// What is signed.
+    pub batch: Batch,
+    to_be_signed: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl Batch {
+    /// A batch over statements with these hashes.
+    pub fn over(store: StoreId, author: DeviceId, leaves: &[Hash], seen: Position, admin_head: Hash) -> Self {
+        Self { store, author, size: leaves.len() as u64, root: merkle::root(leaves), seen, admin_head }
+    }
+
+    fn payload(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(7).uint(VERSION).bytes(&self.store.0).uint(self.size).bytes(&self.root.0);
+        w.uint(self.seen.n).bytes(&self.seen.chain.0).bytes(&self.admin_head.0);
+        w.finish()
+    }
+
+    fn read(author: DeviceId, payload: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(payload);
+        r.array_of(7, "a batch")?;
+        if r.uint("a batch's version")? != VERSION {
+            return Err(super::body_codec::NEWER);
+        }
+        let batch = Self {
+            store: StoreId(r.fixed("a store id")?),
+            author,
+            size: r.uint("a size")?,
+            root: Hash(r.fixed("a root")?),
+            seen: Position { n: r.uint("a position")?, chain: Hash(r.fixed("a chain value")?) },
+            admin_head: Hash(r.fixed("an admin head")?),
+        };
+        r.end()?;
+        if !(1..=MAX_BATCH as u64).contains(&batch.size) {
+            return Err(Malformed("a batch's size"));
+        }
+        if batch.payload() == payload { Ok(batch) } else { Err(Malformed("CBOR that is not deterministic")) }
+    }
+
+    fn unsigned(&self) -> CoseSign1 {
+        let protected = HeaderBuilder::new()
+            .algorithm(iana::Algorithm::ES256)
+            .key_id(self.author.0.to_vec())
+            .build();
+        CoseSign1Builder::new().protected(protected).payload(self.payload()).build()
+    }
+
+    /// SHA-256 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.unsigned().tbs_data(EXTERNAL_AAD)).into()
+    }
+
+    /// Takes the device's signature, brought to low s.
+    ///
+    /// # Errors
+    /// When r or s is not a scalar of P-256.
+    pub fn sign_with(self, signature: [u8; 64]) -> Result<SignedBatch, Malformed> {
+        let signature = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
+        let signature = signature.normalize_s().unwrap_or(signature).to_bytes().into();
+        let to_be_signed = self.unsigned().tbs_data(EXTERNAL_AAD);
+        Ok(SignedBatch { batch: self, to_be_signed, signature })
+    }
+}
+
+impl SignedBatch {
+    /// Canonical COSE_Sign1 bytes, untagged.
+    pub fn encode(&self) -> Vec<u8> {
+        let sign1 = CoseSign1 { signature: self.signature.to_vec(), ..self.batch.unsigned() };
+        // Encoding fixed-size parts in memory cannot fail; an empty answer would not decode.
+        sign1.to_vec().unwrap_or_default()
+    }
+
+    /// Parses a COSE_Sign1 of exactly the specified form, down to the last byte.
+    ///
+    /// # Errors
+    /// The element at fault, high s among them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > MAX_SIGN1_BYTES {
+            return Err(Malformed("a COSE_Sign1 that is too long"));
+        }
+        let sign1 = CoseSign1::from_slice(bytes).map_err(|_| Malformed("a COSE_Sign1"))?;
+        let author = DeviceId::from_slice(&sign1.protected.header.key_id).ok_or(Malformed("a key id"))?;
+        let batch = Batch::read(author, sign1.payload.as_deref().ok_or(Malformed("a COSE payload"))?)?;
+        let signature: [u8; 64] = sign1.signature.try_into().map_err(|_| Malformed("a signature"))?;
+        let parsed = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
+        if parsed.normalize_s().is_some() {
+            return Err(Malformed("a signature with high s"));
+        }
+        let to_be_signed = batch.unsigned().tbs_data(EXTERNAL_AAD);
+        let signed = Self { batch, to_be_signed, signature };
+        if signed.encode() == bytes { Ok(signed) } else { Err(Malformed("COSE that is not canonical")) }
+    }
+
+    /// Whether the signature is `key`'s (SEC1 uncompressed).
+    pub fn is_signed_by(&self, key: &[u8; 65]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(&self.to_be_signed, &self.signature).is_ok()
+    }
+}

@@ -1,0 +1,295 @@
+//! What a statement says, by kind (docs/format.md, section 3).
+//!
+//! Texts are kept as they stand in the ledger; whether they are allowed is judged later, since a well-signed statement
+//! with a bad name is ineffective, not tampering.
+
+use super::id::{DeviceId, GrantId, Hash, TokenId};
+use super::statement::Subject;
+use crate::device::{Evidence, PublicKey};
+
+/// The body of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The first statement of a store.
+    Genesis(Genesis),
+    /// A device is enrolled.
+    Enrol(Box<Enrol>),
+    /// A device is retired.
+    Retire(Retire),
+    /// A device's roles are replaced.
+    Roles(Roles),
+    /// A token version is put.
+    Put(Box<Put>),
+    /// A token or version changes its state.
+    State(StateChange),
+    /// Sealed bytes are destroyed.
+    Destroy(Destroy),
+    /// A token takes another name.
+    Rename(Rename),
+    /// An application is granted a token or prefix.
+    Grant(Grant),
+    /// A grant is taken back.
+    Ungrant(Ungrant),
+    /// An unverifiable tail was dropped.
+    Repair(Repair),
+}
+
+/// Names the first device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// Random: two stores of one device differ.
+    pub nonce: [u8; 16],
+    /// The first device.
+    pub device: DeviceId,
+    /// Its signing key, SEC1 uncompressed.
+    pub signing: [u8; 65],
+}
+
+/// One of a device's two keys, as enrolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Public part.
+    pub key: PublicKey,
+    /// Where it lies, in RFC 7512 form.
+    pub uri: String,
+    /// Why it is believed to stay there.
+    pub evidence: Evidence,
+}
+
+/// A device with its keys and roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrol {
+    /// Random.
+    pub device: DeviceId,
+    /// What people call it.
+    pub name: String,
+    /// Maker and model, as it says itself.
+    pub model: String,
+    /// Serial, as it says itself.
+    pub serial: String,
+    /// The key that opens.
+    pub opening: Slot,
+    /// The key that signs: always P-256.
+    pub signing: Slot,
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+/// What a device may do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Tokens are sealed to it.
+    Open,
+    /// Changes tokens under a prefix; the empty one covers all.
+    Write(String),
+    /// Changes devices and roles, destroys.
+    Admin,
+}
+
+/// Retirement of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retire {
+    /// Which.
+    pub device: DeviceId,
+    /// Whether its key must be believed to be in wrong hands.
+    pub compromised: bool,
+    /// In the admin's words.
+    pub reason: String,
+}
+
+/// New roles of a device, in place of the old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Which.
+    pub device: DeviceId,
+    /// All of them.
+    pub roles: Vec<Role>,
+}
+
+/// A token version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Which token.
+    pub token: TokenId,
+    /// Its name, at this version.
+    pub name: String,
+    /// From 1.
+    pub version: u64,
+    /// SHA-256 of the sealed bytes.
+    pub digest: Hash,
+    /// Length of the sealed bytes.
+    pub length: u64,
+    /// The devices it is sealed to, sorted.
+    pub recipients: Vec<DeviceId>,
+    /// Staged or active.
+    pub state: State,
+    /// Not to be opened before (ms).
+    pub not_before: Option<u64>,
+    /// Not to be opened from then on (ms).
+    pub expiry: Option<u64>,
+    /// Sorted by key.
+    pub labels: Vec<(String, String)>,
+    /// In the user's words.
+    pub description: String,
+    /// How many versions stay openable.
+    pub keep: Option<u64>,
+}
+
+/// The state of a token or version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Put, not yet in use.
+    Staged,
+    /// Opens.
+    Active,
+    /// Closed for now.
+    Suspended,
+    /// Closed for ever.
+    Revoked,
+}
+
+/// A change of state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which token.
+    pub token: TokenId,
+    /// Which version; 0 is the whole token.
+    pub version: u64,
+    /// Active, suspended or revoked.
+    pub state: State,
+    /// In the user's words.
+    pub reason: String,
+}
+
+/// Destruction of sealed bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destroy {
+    /// Which token.
+    pub token: TokenId,
+    /// Its name.
+    pub name: String,
+    /// Which version; 0 is the whole token.
+    pub version: u64,
+    /// In the user's words.
+    pub reason: String,
+}
+
+/// A new name for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// Which token.
+    pub token: TokenId,
+    /// Its name so far.
+    pub from: String,
+    /// Its name from now on.
+    pub to: String,
+}
+
+/// What a grant is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One token, through renames.
+    Token(TokenId),
+    /// All tokens under a prefix.
+    Prefix(String),
+}
+
+/// An application's access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Random.
+    pub grant: GrantId,
+    /// On what.
+    pub target: Target,
+    /// To whom: `unit:web.service`, `user:deploy`, `group:ops`, `exe:/usr/bin/x`.
+    pub to: String,
+    /// What they may do: `get`, …; sorted.
+    pub ops: Vec<String>,
+    /// Until when (ms).
+    pub until: Option<u64>,
+    /// The id under which a systemd unit asks for it.
+    pub alias: Option<String>,
+}
+
+/// A grant taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ungrant {
+    /// Which.
+    pub grant: GrantId,
+    /// On what it was.
+    pub target: Target,
+}
+
+/// What followed after a position was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The last position kept.
+    pub kept: u64,
+    /// The chain there.
+    pub chain: Hash,
+    /// In the admin's words.
+    pub reason: String,
+}
+
+impl Target {
+    /// The subject that a grant on it advances.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Token(id) => Subject::Token(*id),
+            Self::Prefix(prefix) => Subject::Prefix(prefix.clone()),
+        }
+    }
+}
+
+impl Body {
+    /// Changes of devices, roles and recovery, which only admin batches hold.
+    pub fn is_admin(&self) -> bool {
+        matches!(
+            self,
+            Self::Genesis(_) | Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Repair(_)
+        )
+    }
+
+    /// The subjects this statement advances, in canonical order.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = match self {
+            Self::Genesis(_) | Self::Repair(_) => vec![Subject::Store],
+            Self::Enrol(b) => vec![Subject::Store, Subject::Device(b.device)],
+            Self::Retire(b) => vec![Subject::Store, Subject::Device(b.device)],
+            Self::Roles(b) => vec![Subject::Store, Subject::Device(b.device)],
+            Self::Put(b) => vec![Subject::Token(b.token), Subject::Name(b.name.clone())],
+            Self::State(b) => vec![Subject::Token(b.token)],
+            Self::Destroy(b) if b.version == 0 => {
+                vec![Subject::Token(b.token), Subject::Name(b.name.clone())]
+            }
+            Self::Destroy(b) => vec![Subject::Token(b.token)],
+            Self::Rename(b) => vec![
+                Subject::Token(b.token),
+                Subject::Name(b.from.clone()),
+                Subject::Name(b.to.clone()),
+            ],
+            Self::Grant(b) => vec![b.target.subject()],
+            Self::Ungrant(b) => vec![b.target.subject()],
+        };
+        subjects.sort_by_cached_key(Subject::encode);
+        subjects.dedup();
+        subjects
+    }
+
+    /// The kind's name in listings.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "genesis",
+            Self::Enrol(_) => "enrol",
+            Self::Retire(_) => "retire",
+            Self::Roles(_) => "roles",
+            Self::Put(_) => "put",
+            Self::State(_) => "state",
+            Self::Destroy(_) => "destroy",
+            Self::Rename(_) => "rename",
+            Self::Grant(_) => "grant",
+            Self::Ungrant(_) => "ungrant",
+            Self::Repair(_) => "repair",
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Deterministic CBOR (RFC 8949 §4.2.1), arrays only.
+//!
+//! The writer can only write canonical bytes. The reader is lenient, since whoever decodes re-encodes and compares.
+
+use minicbor::{Decoder, Encoder};
+
+/// Why bytes are not what they should be: the element at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+pub(super) type Decoded<T> = Result<T, Malformed>;
+
+pub(super) struct Writer(Encoder<Vec<u8>>);
+
+// Writing into a vector cannot fail, so the results below carry nothing.
+impl Writer {
+    pub(super) fn new() -> Self {
+        Self(Encoder::new(Vec::with_capacity(512)))
+    }
+
+    pub(super) fn array(&mut self, len: usize) -> &mut Self {
+        self.0.array(len as u64).ok();
+        self
+    }
+
+    pub(super) fn uint(&mut self, value: u64) -> &mut Self {
+        self.0.u64(value).ok();
+        self
+    }
+
+    pub(super) fn maybe_uint(&mut self, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.uint(value),
+            None => self.null(),
+        }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.bytes(bytes).ok();
+        self
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
+        self.0.str(text).ok();
+        self
+    }
+
+    pub(super) fn bool(&mut self, value: bool) -> &mut Self {
+        self.0.bool(value).ok();
+        self
+    }
+
+    pub(super) fn null(&mut self) -> &mut Self {
+        self.0.null().ok();
+        self
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0.into_writer()
+    }
+}
+
+pub(super) struct Reader<'a>(Decoder<'a>);
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(Decoder::new(bytes))
+    }
+
+    /// The length of a definite array, bounded by the bytes that are left (each element takes at least one).
+    pub(super) fn array(&mut self, what: &'static str) -> Decoded<usize> {
+        let len = self.0.array().ok().flatten().ok_or(Malformed(what))?;
+        let left = self.0.input().len() - self.0.position();
+        usize::try_from(len).ok().filter(|len| *len <= left).ok_or(Malformed(what))
+    }
+
+    pub(super) fn array_of(&mut self, len: usize, what: &'static str) -> Decoded<()> {
+        if self.array(what)? == len { Ok(()) } else { Err(Malformed(what)) }
+    }
+
+    /// An array of anything, element by element.
+    pub(super) fn list<T>(
+        &mut self,
+        what: &'static str,
+        mut element: impl FnMut(&mut Self) -> Decoded<T>,
+    ) -> Decoded<Vec<T>> {
+        let len = self.array(what)?;
+        (0..len).map(|_| element(self)).collect()
+    }
+
+    pub(super) fn uint(&mut self, what: &'static str) -> Decoded<u64> {
+        self.0.u64().map_err(|_| Malformed(what))
+    }
+
+    pub(super) fn bytes(&mut self, what: &'static str) -> Decoded<&'a [u8]> {
+        self.0.bytes().map_err(|_| Malformed(what))
+    }
+
+    pub(super) fn fixed<const N: usize>(&mut self, what: &'static str) -> Decoded<[u8; N]> {
+        self.bytes(what)?.try_into().map_err(|_| Malformed(what))
+    }
+
+    pub(super) fn text(&mut self, what: &'static str) -> Decoded<String> {
+        self.0.str().map(Into::into).map_err(|_| Malformed(what))
+    }
+
+    pub(super) fn bool(&mut self, what: &'static str) -> Decoded<bool> {
+        self.0.bool().map_err(|_| Malformed(what))
+    }
+
+    /// `null`, or what `element` reads.
+    pub(super) fn maybe<T>(&mut self, element: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
+        if matches!(self.0.datatype(), Ok(minicbor::data::Type::Null)) {
+            self.0.null().map_err(|_| Malformed("null"))?;
+            return Ok(None);
+        }
+        element(self).map(Some)
+    }
+
+    pub(super) fn end(&self) -> Decoded<()> {
+        if self.0.position() == self.0.input().len() { Ok(()) } else { Err(Malformed("trailing bytes")) }
+    }
+}

@@ -1,0 +1,358 @@
+//! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
+
+use super::body::{
+    Body, Destroy, Enrol, Grant, Put, Rename, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+};
+use super::fault::Ineffective;
+use super::id::{DeviceId, GrantId, Hash, TokenId};
+use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
+use super::statement::{Statement, Subject};
+use crate::device::PublicKey;
+use crate::error::Result;
+
+/// What has been verified so far, as far as the judgement of one more statement needs it.
+pub trait Picture {
+    /// The subject's head, [`Hash::ZERO`] where it has none.
+    fn head(&self, subject: &Subject) -> Result<Hash>;
+    /// A device that was ever enrolled.
+    fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>>;
+    /// Whether a device with this signing key was ever enrolled.
+    fn signing_key_known(&self, key: &[u8; 65]) -> Result<bool>;
+    /// Whether an active device has this name.
+    fn device_name_taken(&self, name: &str) -> Result<bool>;
+    /// Whether an active device other than this one has `admin`.
+    fn another_admin(&self, than: &DeviceId) -> Result<bool>;
+    /// A token that was ever put.
+    fn token(&self, id: &TokenId) -> Result<Option<TokenState>>;
+    /// Whether a living token has this name.
+    fn name_taken(&self, name: &str) -> Result<bool>;
+    /// A version that was ever put; `Some(None)` when its sealed bytes were destroyed.
+    fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>>;
+    /// Whether any version ever had these sealed bytes.
+    fn digest_recorded(&self, digest: &Hash) -> Result<bool>;
+    /// What a grant is on; `None` when it was never given or was taken back.
+    fn grant(&self, id: &GrantId) -> Result<Option<Target>>;
+}
+
+/// A device as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceState {
+    /// What people call it.
+    pub name: String,
+    /// Its signing key, SEC1 uncompressed.
+    pub signing: [u8; 65],
+    /// Its opening key.
+    pub opening: PublicKey,
+    /// What it may do; empty once retired.
+    pub roles: Vec<Role>,
+    /// Retired for ever.
+    pub retired: bool,
+}
+
+/// A token as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenState {
+    /// Its current name.
+    pub name: String,
+    /// Its newest version.
+    pub latest: u64,
+    /// Suspended as a whole.
+    pub suspended: bool,
+    /// Destroyed as a whole.
+    pub destroyed: bool,
+}
+
+impl DeviceState {
+    /// Whether it may administer.
+    pub fn is_admin(&self) -> bool {
+        self.roles.contains(&Role::Admin)
+    }
+
+    /// Whether tokens are sealed to it.
+    pub fn opens(&self) -> bool {
+        self.roles.contains(&Role::Open)
+    }
+
+    /// Whether it may write this name (or everything under this prefix).
+    pub fn writes(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| match role {
+            Role::Write(prefix) => Prefix::parse(prefix).is_ok_and(|prefix| prefix.covers(name)),
+            _ => false,
+        })
+    }
+}
+
+/// Why a statement has no effect, or `Ok(Ok(()))` when it has.
+pub type Verdict = Result<std::result::Result<(), Ineffective>>;
+
+/// Judges one statement by the picture before it. Its batch was found sound; genesis and the first enrolment are not judged here.
+///
+/// # Errors
+/// Only those of the picture; the verdict itself is the inner result.
+pub fn judge(statement: &Statement, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    for (subject, prev) in &statement.advances {
+        if picture.head(subject)? != *prev {
+            return refuse(Ineffective::Stale(subject.clone()));
+        }
+    }
+    if statement.body.is_admin() && !author.is_admin() {
+        return refuse(Ineffective::Role("admin"));
+    }
+    match &statement.body {
+        Body::Genesis(_) => rule("a second genesis"),
+        Body::Enrol(b) => enrol(b, picture),
+        Body::Retire(b) => retire(b, picture),
+        Body::Roles(b) => roles(b, picture),
+        Body::Put(b) => put(b, author, picture),
+        Body::State(b) => state(b, author, picture),
+        Body::Destroy(b) => destroy(b, author, picture),
+        Body::Rename(b) => rename(b, author, picture),
+        Body::Grant(b) => grant(b, author, picture),
+        Body::Ungrant(b) => ungrant(b, author, picture),
+        Body::Repair(b) => Ok(text(&b.reason)),
+    }
+}
+
+fn refuse(why: Ineffective) -> Verdict {
+    Ok(Err(why))
+}
+
+fn rule(why: impl Into<String>) -> Verdict {
+    refuse(Ineffective::Rule(why.into()))
+}
+
+/// Leaves the rule that calls it with the verdict, when that is a refusal.
+macro_rules! check {
+    ($verdict:expr) => {
+        if let Err(why) = $verdict {
+            return refuse(why.into());
+        }
+    };
+}
+
+impl From<String> for Ineffective {
+    fn from(why: String) -> Self {
+        Self::Rule(why)
+    }
+}
+
+fn text(s: &str) -> std::result::Result<(), Ineffective> {
+    check_text(s, MAX_TEXT_BYTES).map_err(Ineffective::Rule)
+}
+
+fn may_write(author: &DeviceState, name: &str) -> std::result::Result<(), Ineffective> {
+    if author.writes(name) { Ok(()) } else { Err(Ineffective::Role("write")) }
+}
+
+/// The rules of an enrolment that need no picture: also those of the first one.
+pub(super) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
+    check_short(&b.name)?;
+    for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {
+        check_text(text, MAX_TEXT_BYTES)?;
+    }
+    for (claim, _) in b.opening.evidence.claims.iter().chain(&b.signing.evidence.claims) {
+        check_text(claim, MAX_LABEL_BYTES)?;
+    }
+    if b.opening.key == b.signing.key {
+        return Err("one key for both opening and signing".into());
+    }
+    roles_in_form(&b.roles)
+}
+
+fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
+    roles.iter().try_for_each(|role| match role {
+        // A prefix is stored as it is parsed, so that there is one way to write it.
+        Role::Write(prefix) => match Prefix::parse(prefix)?.as_str() == prefix {
+            true => Ok(()),
+            false => Err("a prefix with a trailing /".into()),
+        },
+        Role::Open | Role::Admin => Ok(()),
+    })
+}
+
+fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
+    check!(enrolment_in_form(b));
+    let PublicKey::P256(signing) = &b.signing.key else {
+        return rule("a signing key that is not P-256");
+    };
+    if picture.device(&b.device)?.is_some() {
+        return rule("this device id was enrolled before");
+    }
+    if picture.signing_key_known(signing)? {
+        return rule("this signing key was enrolled before");
+    }
+    if picture.device_name_taken(&b.name)? {
+        return rule(format!("a device is called {} already", b.name));
+    }
+    Ok(Ok(()))
+}
+
+fn active(id: &DeviceId, picture: &impl Picture) -> Result<Option<DeviceState>> {
+    Ok(picture.device(id)?.filter(|device| !device.retired))
+}
+
+fn retire(b: &Retire, picture: &impl Picture) -> Verdict {
+    check!(text(&b.reason));
+    match active(&b.device, picture)? {
+        None => rule("no such device, or it was retired before"),
+        Some(device) if device.is_admin() && !picture.another_admin(&b.device)? => {
+            rule("the last device with the role admin cannot be retired")
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
+fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
+    check!(roles_in_form(&b.roles));
+    match active(&b.device, picture)? {
+        None => rule("no such device, or it was retired"),
+        Some(device)
+            if device.is_admin() && !b.roles.contains(&Role::Admin) && !picture.another_admin(&b.device)? =>
+        {
+            rule("the last device with the role admin cannot lose it")
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
+fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(put_in_form(b));
+    check!(may_write(author, &b.name));
+    match picture.token(&b.token)? {
+        None if b.version != 1 => return rule("the first version of a token is 1"),
+        None if picture.name_taken(&b.name)? => return rule("another token has this name"),
+        None => {}
+        Some(token) if token.destroyed => return rule("the token was destroyed"),
+        Some(token) if token.name != b.name => return rule("the token has another name"),
+        Some(token) if b.version != token.latest + 1 => return rule("the version is not the next one"),
+        Some(_) => {}
+    }
+    for recipient in &b.recipients {
+        if !active(recipient, picture)?.is_some_and(|device| device.opens()) {
+            return rule(format!("device {recipient} has no role `open`"));
+        }
+    }
+    if picture.digest_recorded(&b.digest)? {
+        return rule("these sealed bytes belong to another version");
+    }
+    Ok(Ok(()))
+}
+
+fn put_in_form(b: &Put) -> std::result::Result<(), String> {
+    Name::parse(&b.name)?;
+    check_text(&b.description, MAX_TEXT_BYTES)?;
+    if b.labels.len() > MAX_LABELS {
+        return Err(format!("at most {MAX_LABELS} labels"));
+    }
+    for (key, value) in &b.labels {
+        check_short(key)?;
+        check_text(value, MAX_LABEL_BYTES)?;
+    }
+    match b.state {
+        State::Staged | State::Active => {}
+        State::Suspended | State::Revoked => return Err("a new version is staged or active".into()),
+    }
+    if b.recipients.is_empty() {
+        return Err("sealed to nobody".into());
+    }
+    if b.keep == Some(0) {
+        return Err("keep is at least 1".into());
+    }
+    Ok(())
+}
+
+/// The living token, which the author may write.
+fn writable(id: &TokenId, author: &DeviceState, picture: &impl Picture) -> Result<std::result::Result<TokenState, Ineffective>> {
+    Ok(match picture.token(id)? {
+        None => Err(Ineffective::Rule("no such token".into())),
+        Some(token) if token.destroyed => Err(Ineffective::Rule("the token was destroyed".into())),
+        Some(token) => may_write(author, &token.name).map(|()| token),
+    })
+}
+
+fn state(b: &StateChange, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(text(&b.reason));
+    check!(writable(&b.token, author, picture)?);
+    if b.state == State::Staged {
+        return rule("a version cannot go back to staged");
+    }
+    if b.version == 0 {
+        return Ok(Ok(()));
+    }
+    match picture.version(&b.token, b.version)? {
+        None => rule("no such version"),
+        Some(None) => rule("the version was destroyed"),
+        Some(Some(State::Revoked)) => rule("revoked is final"),
+        Some(Some(State::Staged)) if b.state == State::Suspended => rule("a staged version is not open yet"),
+        Some(Some(_)) => Ok(Ok(())),
+    }
+}
+
+fn destroy(b: &Destroy, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(text(&b.reason));
+    if !author.is_admin() {
+        return refuse(Ineffective::Role("admin"));
+    }
+    match picture.token(&b.token)? {
+        None => return rule("no such token"),
+        Some(token) if token.destroyed => return rule("the token was destroyed before"),
+        Some(token) if token.name != b.name => return rule("the token has another name"),
+        Some(_) => {}
+    }
+    match b.version {
+        0 => Ok(Ok(())),
+        version => match picture.version(&b.token, version)? {
+            None => rule("no such version"),
+            Some(None) => rule("the version was destroyed before"),
+            Some(Some(_)) => Ok(Ok(())),
+        },
+    }
+}
+
+fn rename(b: &Rename, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(Name::parse(&b.to));
+    let token = match writable(&b.token, author, picture)? {
+        Ok(token) => token,
+        Err(why) => return refuse(why),
+    };
+    check!(may_write(author, &b.to));
+    if token.name != b.from {
+        return rule("the token has another name");
+    }
+    if picture.name_taken(&b.to)? {
+        return rule("another token has the new name");
+    }
+    Ok(Ok(()))
+}
+
+fn may_grant(target: &Target, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    match target {
+        Target::Token(id) => Ok(writable(id, author, picture)?.map(|_| ())),
+        Target::Prefix(prefix) => {
+            check!(roles_in_form(&[Role::Write(prefix.clone())]));
+            Ok(may_write(author, prefix))
+        }
+    }
+}
+
+fn grant(b: &Grant, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(may_grant(&b.target, author, picture)?);
+    check!(text(&b.to));
+    check!(b.ops.iter().try_for_each(|op| check_short(op)));
+    check!(b.alias.iter().try_for_each(|alias| check_short(alias)));
+    if b.to.is_empty() || b.ops.is_empty() {
+        return rule("granted to nobody, or nothing");
+    }
+    match picture.grant(&b.grant)? {
+        Some(_) => rule("this grant was given before"),
+        None => Ok(Ok(())),
+    }
+}
+
+fn ungrant(b: &Ungrant, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(may_grant(&b.target, author, picture)?);
+    match picture.grant(&b.grant)? {
+        Some(target) if target == b.target => Ok(Ok(())),
+        _ => rule("no such grant"),
+    }
+}

@@ -1,0 +1,144 @@
+//! A statement: one signed change, and the subjects it advances (docs/format.md, section 3).
+
+use super::body::Body;
+use super::body_codec::NEWER;
+use super::cbor::{Decoded, Malformed, Reader, Writer};
+use super::id::{DeviceId, Hash, StoreId, TokenId};
+use super::{MAX_STATEMENT_BYTES, leaf};
+
+const VERSION: u64 = 1;
+
+/// What a statement is about. Each subject has its own line of statements, linked by `prev`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The store itself: devices, roles, recovery.
+    Store,
+    /// A token.
+    Token(TokenId),
+    /// A name, whichever token has it.
+    Name(String),
+    /// A device.
+    Device(DeviceId),
+    /// A name prefix, for grants.
+    Prefix(String),
+}
+
+impl Subject {
+    /// Its CBOR, by which subjects are sorted and indexed.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        self.write(&mut w);
+        w.finish()
+    }
+
+    pub(super) fn write(&self, w: &mut Writer) {
+        w.array(2);
+        match self {
+            Self::Store => w.uint(0).bytes(&[]),
+            Self::Token(id) => w.uint(1).bytes(&id.0),
+            Self::Name(name) => w.uint(2).text(name),
+            Self::Device(id) => w.uint(3).bytes(&id.0),
+            Self::Prefix(prefix) => w.uint(4).text(prefix),
+        };
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>) -> Decoded<Self> {
+        r.array_of(2, "a subject")?;
+        match r.uint("a subject's kind")? {
+            0 => r.fixed::<0>("the store subject").map(|_| Self::Store),
+            1 => r.fixed("a token id").map(|id| Self::Token(TokenId(id))),
+            2 => r.text("a name").map(Self::Name),
+            3 => r.fixed("a device id").map(|id| Self::Device(DeviceId(id))),
+            4 => r.text("a prefix").map(Self::Prefix),
+            _ => Err(NEWER),
+        }
+    }
+}
+
+/// One change, as its author states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// [`StoreId::UNBORN`] in genesis.
+    pub store: StoreId,
+    /// The device that signs it.
+    pub author: DeviceId,
+    /// The author's clock in milliseconds: a claim.
+    pub time: u64,
+    /// The subjects it advances with the head each had, in canonical order.
+    pub advances: Vec<(Subject, Hash)>,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Statement {
+    /// A statement on top of the heads that `head` knows.
+    ///
+    /// # Errors
+    /// Those of `head`.
+    pub fn compose<E>(
+        store: StoreId,
+        author: DeviceId,
+        time: u64,
+        body: Body,
+        mut head: impl FnMut(&Subject) -> Result<Hash, E>,
+    ) -> Result<Self, E> {
+        let advances = body
+            .subjects()
+            .into_iter()
+            .map(|subject| head(&subject).map(|prev| (subject, prev)))
+            .collect::<Result<_, E>>()?;
+        Ok(Self { store, author, time, advances, body })
+    }
+
+    /// Canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(7).uint(VERSION).bytes(&self.store.0).uint(self.body.kind()).bytes(&self.author.0).uint(self.time);
+        w.array(self.advances.len());
+        for (subject, prev) in &self.advances {
+            w.array(2);
+            subject.write(&mut w);
+            w.bytes(&prev.0);
+        }
+        self.body.write(&mut w);
+        w.finish()
+    }
+
+    /// Parses canonical bytes; anything else, down to one byte, is malformed.
+    ///
+    /// # Errors
+    /// The element at fault.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > MAX_STATEMENT_BYTES {
+            return Err(Malformed("a statement over 64 KiB"));
+        }
+        let mut r = Reader::new(bytes);
+        r.array_of(7, "a statement")?;
+        if r.uint("a statement's version")? != VERSION {
+            return Err(NEWER);
+        }
+        let store = StoreId(r.fixed("a store id")?);
+        let kind = r.uint("a kind")?;
+        let author = DeviceId(r.fixed("an author")?);
+        let time = r.uint("a time")?;
+        let advances = r.list("advances", |r| {
+            r.array_of(2, "an advance")?;
+            Ok((Subject::read(r)?, Hash(r.fixed("a prev")?)))
+        })?;
+        let body = Body::read(kind, &mut r)?;
+        r.end()?;
+        let statement = Self { store, author, time, advances, body };
+        if !statement.body.subjects().iter().eq(statement.advances.iter().map(|(subject, _)| subject)) {
+            return Err(Malformed("subjects that do not fit the body"));
+        }
+        if statement.encode() != bytes {
+            return Err(Malformed("CBOR that is not deterministic"));
+        }
+        Ok(statement)
+    }
+
+    /// The statement's hash.
+    pub fn hash(&self) -> Hash {
+        leaf(&self.encode())
+    }
+}

@@ -1,0 +1,136 @@
+//! Where the ledger and the sealed bytes lie. Untrusted: nothing a store answers is believed before the replica verified it.
+//!
+//! A store holds no key and no plaintext. It only grows, except for sealed bytes, which `destroy` deletes, and for an
+//! unverifiable tail, which `repair` sets aside.
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::verify::StoredBatch;
+use crate::ledger::{Hash, Position};
+
+pub mod sqlite;
+
+/// One batch on its way into the store, with everything that must land together with it.
+#[derive(Debug)]
+pub struct Append<'a> {
+    /// COSE_Sign1.
+    pub sign1: &'a [u8],
+    /// The statements, in order.
+    pub statements: &'a [Vec<u8>],
+    /// The encoded subject and the `prev` of every advance of every statement. The store refuses a pair it has seen.
+    pub advances: &'a [(Vec<u8>, Hash)],
+    /// The encoded admin subject and the head the batch was signed under: the store refuses the batch when
+    /// that pair was advanced already, so that a role change and a put cannot cross.
+    pub admin: (Vec<u8>, Hash),
+    /// For admin batches: the position it must follow directly.
+    pub directly_after: Option<u64>,
+    /// Sealed bytes by their SHA-256.
+    pub sealed: &'a [(Hash, Vec<u8>)],
+    /// Digests whose sealed bytes are destroyed.
+    pub destroyed: &'a [Hash],
+}
+
+/// One line of the access log: who read what, when, with what outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// When, in milliseconds.
+    pub time: u64,
+    /// The device that opened it, or was to; its id in hex, empty where none was reached.
+    pub device: String,
+    /// Real user id of the reader.
+    pub uid: u32,
+    /// Process id of the reader.
+    pub pid: u32,
+    /// Its program, as the kernel names it.
+    pub exe: String,
+    /// The token's name as asked for.
+    pub name: String,
+    /// Its version; 0 where it came to none.
+    pub version: u64,
+    /// `opened`, or why not.
+    pub outcome: String,
+}
+
+/// An access with its place in the access log's chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedAccess {
+    /// Its row, from 1.
+    pub n: u64,
+    /// What was recorded.
+    pub access: Access,
+    /// SHA-256 over the previous row's value (of the same device) and this row, see docs/format.md.
+    pub chain: Hash,
+}
+
+/// The storage of one store. Statements are numbered from 1 without gaps.
+pub trait Store: Send {
+    /// Where it is, in the user's words: `sqlite:///var/lib/strongroom/store.sqlite`.
+    fn location(&self) -> &str;
+
+    /// The last position, as the store says; [`Position::START`] for a store without genesis.
+    fn tail(&mut self) -> Result<Position>;
+
+    /// The chain value at the end of the batch that ends at `n`, as the store says.
+    fn chain_at(&mut self, n: u64) -> Result<Option<Hash>>;
+
+    /// The batches after position `n`, in order: about as many as hold `budget` bytes of statements, at least one if there is one.
+    fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>>;
+
+    /// The batch that holds statement `n`.
+    fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>>;
+
+    /// Appends a batch in one durable transaction and answers its end.
+    ///
+    /// # Errors
+    /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
+    fn append(&mut self, append: &Append<'_>) -> Result<Position>;
+
+    /// Sealed bytes by their digest, as the store says: the caller hashes them. `None` when they are not there.
+    fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
+
+    /// Which of these digests have sealed bytes, in the same order. For `verify`, which pages.
+    fn sealed_lengths(&mut self, digests: &[Hash]) -> Result<Vec<Option<u64>>>;
+
+    /// Sets aside everything after position `n` and rebuilds the index of advances from what is left, given by `advances`.
+    /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
+    fn set_aside_after(&mut self, n: u64) -> Result<u64>;
+
+    /// Appends to the access log, without waiting for the disk.
+    fn record(&mut self, access: &Access) -> Result<()>;
+
+    /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;
+}
+
+/// Creates a store at `url` (`sqlite:///path`, or a plain path). It has no genesis yet.
+///
+/// # Errors
+/// `Conflict` when there is one already; `Store` and `Io`.
+pub fn create(url: &str) -> Result<Box<dyn Store>> {
+    Ok(Box::new(sqlite::SqliteStore::create(&sqlite_path(url)?)?))
+}
+
+/// Opens the store at `url`.
+///
+/// # Errors
+/// `Store` when it is missing, empty, not a store, of a newer format or unreadable.
+pub fn open(url: &str) -> Result<Box<dyn Store>> {
+    Ok(Box::new(sqlite::SqliteStore::open(&sqlite_path(url)?)?))
+}
+
+/// The path of a `sqlite://` URL, or of a plain path.
+///
+/// # Errors
+/// `Unsupported` for another scheme.
+pub fn sqlite_path(url: &str) -> Result<std::path::PathBuf> {
+    match url.split_once("://") {
+        None => Ok(url.into()),
+        Some(("sqlite", path)) => Ok(path.into()),
+        Some((scheme, _)) => Err(Error::new(
+            Kind::Unsupported,
+            "open the store",
+            format!("`{scheme}` is no kind of store this build knows"),
+        )
+        .on(crate::error::printable(url))
+        .advice("use sqlite:///path/to/store.sqlite")),
+    }
+}
