@@ -90,7 +90,7 @@ pub trait Store: Send {
     /// Which of these digests have sealed bytes, in the same order. For `verify`, which pages.
     fn sealed_lengths(&mut self, digests: &[Hash]) -> Result<Vec<Option<u64>>>;
 
-    /// Sets aside everything after position `n` and rebuilds the index of advances from what is left, given by `advances`.
+    /// Sets aside everything after position `n`, with its advances and every advance that belongs to no statement.
     /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
     fn set_aside_after(&mut self, n: u64) -> Result<u64>;
 
