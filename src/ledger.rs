@@ -19,15 +19,22 @@ pub use body::Body;
 pub use fault::{Ineffective, Tampering};
 pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
 pub use name::{Name, Prefix};
+pub use body_codec::sorted_roles;
 pub use statement::{Statement, Subject};
 
 use sha2::{Digest, Sha256};
+
+/// What a reader says of a version, kind or value that it does not know.
+pub const NEWER_FORMAT: &str = body_codec::NEWER.0;
 
 /// The most statements that one signature covers.
 pub const MAX_BATCH: usize = 10_000;
 
 /// The most bytes of one encoded statement.
 pub const MAX_STATEMENT_BYTES: usize = 65_536;
+
+/// The most sealed bytes of one version: 1 MiB of token, and room for age's header.
+pub const MAX_SEALED_BYTES: u64 = (1 << 20) + (64 << 10);
 
 /// A statement's hash: its RFC 6962 leaf hash, SHA-256(0x00 ‖ bytes).
 pub fn leaf(statement: &[u8]) -> Hash {

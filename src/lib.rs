@@ -4,7 +4,9 @@ pub mod device;
 pub mod error;
 pub mod ledger;
 pub mod prompt;
+pub mod replica;
 pub mod secret;
+pub mod store;
 pub mod uri;
 
 pub use error::{Error, Kind, Result};

@@ -293,3 +293,40 @@ impl Body {
         }
     }
 }
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Write(prefix) if prefix.is_empty() => f.write_str("write"),
+            Self::Write(prefix) => write!(f, "write:{prefix}"),
+            Self::Admin => f.write_str("admin"),
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    /// `open`, `write`, `write:PREFIX` or `admin`.
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s.split_once(':') {
+            None if s == "open" => Ok(Self::Open),
+            None if s == "write" => Ok(Self::Write(String::new())),
+            None if s == "admin" => Ok(Self::Admin),
+            Some(("write", prefix)) => super::Prefix::parse(prefix).map(|p| Self::Write(p.as_str().into())),
+            _ => Err("a role is open, write, write:PREFIX or admin".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Staged => "staged",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+        })
+    }
+}

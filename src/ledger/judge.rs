@@ -7,6 +7,7 @@ use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
+use super::MAX_SEALED_BYTES;
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -254,6 +255,9 @@ fn put_in_form(b: &Put) -> std::result::Result<(), String> {
     }
     if b.recipients.is_empty() {
         return Err("sealed to nobody".into());
+    }
+    if !(1..=MAX_SEALED_BYTES).contains(&b.length) {
+        return Err("a length that no sealed token has".into());
     }
     if b.keep == Some(0) {
         return Err("keep is at least 1".into());

@@ -1,0 +1,182 @@
+//! What this client has verified of a store: the only thing it believes.
+//!
+//! A local SQLite file per store, metadata only. [`Replica::follow`] verifies what the store holds beyond it and moves it
+//! forward; every read, list and search answers from it. It can be lost at any time: it is rebuilt from the store, and
+//! the [`Pin`], which lies outside it, remembers how far this client had come.
+
+mod apply;
+mod compare;
+mod follow;
+mod picture;
+mod pin;
+mod read;
+mod rows;
+mod schema;
+
+pub use compare::Difference;
+pub use follow::Followed;
+pub use pin::{HandOver, Pin};
+pub use read::{DeviceRow, GrantRow, ListFilter, TokenRow, VersionRow};
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::judge::DeviceState;
+use crate::ledger::{DeviceId, Hash, Position, StoreId};
+use rows::blob;
+use rusqlite::Connection;
+use schema::{Mode, Unusable};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The verified picture of one store.
+pub struct Replica {
+    db: Connection,
+    path: PathBuf,
+    store: StoreId,
+    position: Position,
+    admin_head: Hash,
+    newest: u64,
+    /// Devices as last read; emptied by every change of devices.
+    known_devices: RefCell<HashMap<DeviceId, DeviceState>>,
+    /// What happened to the file, in words for the user.
+    notice: Option<String>,
+}
+
+impl Replica {
+    /// Opens the replica of `store` at `path`, or begins an empty one: `path`'s directory must exist.
+    ///
+    /// A replica that is missing, damaged or of another format is begun anew; [`Replica::take_notice`] then says so.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be reached or made.
+    pub fn open(path: &Path, store: StoreId) -> Result<Self> {
+        let (db, notice) = match schema::open(path) {
+            Ok(db) => (db, None),
+            Err(Unusable::Missing) => (schema::create(path, &store.0, Mode::Shared)?, None),
+            Err(Unusable::Unreachable(error)) => return Err(error),
+            Err(Unusable::Broken(why)) => return Self::begin_anew(path, store, &why),
+        };
+        match Self::over(db, path, store, notice) {
+            Err(error) if error.kind() == Kind::Tampered => Self::begin_anew(path, store, error.answer()),
+            other => other,
+        }
+    }
+
+    /// An empty replica in a new file that nobody else uses; for first contacts and `verify`.
+    pub(crate) fn temporary(path: &Path, store: StoreId) -> Result<Self> {
+        remove(path)?;
+        Self::over(schema::create(path, &store.0, Mode::Bulk)?, path, store, None)
+    }
+
+    fn begin_anew(path: &Path, store: StoreId, why: &str) -> Result<Self> {
+        let aside = path.with_extension("damaged");
+        std::fs::rename(path, &aside).map_err(|e| io(path, &e))?;
+        remove_journals(path)?;
+        let notice = format!(
+            "the replica could not be used ({why}) and is rebuilt from the store; the old file is {}",
+            crate::error::printable(&aside.display().to_string())
+        );
+        Self::over(schema::create(path, &store.0, Mode::Shared)?, path, store, Some(notice))
+    }
+
+    fn over(db: Connection, path: &Path, store: StoreId, notice: Option<String>) -> Result<Self> {
+        let mut replica = Self {
+            db,
+            path: path.into(),
+            store,
+            position: Position::START,
+            admin_head: Hash::ZERO,
+            newest: 0,
+            known_devices: RefCell::default(),
+            notice,
+        };
+        replica.reload()?;
+        Ok(replica)
+    }
+
+    /// Reads where the replica stands: another process may have moved it.
+    fn reload(&mut self) -> Result<()> {
+        let sql = "SELECT store, n, chain, admin_head, newest FROM position";
+        let row = self.one(sql, [], |row| {
+            Ok((blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?, row.get(4)?))
+        })?;
+        let Some((store, n, chain, admin_head, newest)) = row else {
+            return Err(self.damaged("it has no position"));
+        };
+        if store != self.store.0 {
+            return Err(self.damaged("it belongs to another store"));
+        }
+        if self.position.n != n {
+            self.known_devices.borrow_mut().clear();
+        }
+        self.position = Position { n, chain: Hash(chain) };
+        self.admin_head = Hash(admin_head);
+        self.newest = newest;
+        Ok(())
+    }
+
+    /// What happened to the file when it was opened, once.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
+    /// The head of the admin subject: what an author acts under.
+    pub fn admin_head(&self) -> Hash {
+        self.admin_head
+    }
+
+    /// The newest time that was seen and could be believed, in milliseconds (docs/format.md, section 5).
+    pub fn newest_time(&self) -> u64 {
+        self.newest
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::QueryReturnedNoRows => self.damaged(&error.to_string()),
+            _ if matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) => {
+                self.damaged(&error.to_string())
+            }
+            _ => schema::failed(&self.path, error),
+        }
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        Error::new(Kind::Tampered, "read the replica", format!("the replica is damaged: {why}"))
+            .on(crate::error::printable(&self.path.display().to_string()))
+            .advice("run `strongroom verify --rebuild`: it is made anew from the store")
+    }
+}
+
+fn io(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Kind::Io, "use the replica", error.to_string())
+        .on(crate::error::printable(&path.display().to_string()))
+        .advice("check the directory's permissions and free space")
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io(path, &e)),
+        _ => remove_journals(path),
+    }
+}
+
+/// A write-ahead log beside a new file would be taken for the new file's own.
+fn remove_journals(path: &Path) -> Result<()> {
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut journal = path.as_os_str().to_owned();
+        journal.push(suffix);
+        match std::fs::remove_file(&journal) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(path, &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What an effective statement changes in the replica (docs/format.md, section 3).
+
+use super::Replica;
+use super::rows::{DESTROYED, roles_to, state_to};
+use crate::device::PublicKey;
+use crate::error::Result;
+use crate::ledger::body::{Body, Destroy, Enrol, Grant, Put, Rename, Retire, State, StateChange, Target};
+use crate::ledger::{Hash, Statement, Subject, TokenId};
+use rusqlite::{Params, params};
+
+/// The reason shown for versions that `keep` closed.
+const PRUNED: &str = "pruned";
+
+impl Replica {
+    pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
+        let run = || self.db.prepare_cached(sql)?.execute(params);
+        run().map_err(|e| self.failed(e))
+    }
+
+    /// Applies a statement that was judged to have an effect.
+    pub(super) fn apply(&mut self, n: u64, statement: &Statement, hash: Hash) -> Result<()> {
+        match &statement.body {
+            Body::Genesis(_) | Body::Repair(_) => {}
+            Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
+            Body::Retire(b) => self.apply_retire(b)?,
+            Body::Roles(b) => {
+                self.run("UPDATE devices SET roles = ?2 WHERE id = ?1", params![&b.device.0[..], roles_to(&b.roles)])?;
+            }
+            Body::Put(b) => self.apply_put(n, statement, b)?,
+            Body::State(b) => self.apply_state(b)?,
+            Body::Destroy(b) => self.apply_destroy(b)?,
+            Body::Rename(b) => self.apply_rename(b)?,
+            Body::Grant(b) => self.apply_grant(n, b)?,
+            Body::Ungrant(b) => {
+                self.run("UPDATE grants SET live = 0 WHERE id = ?1", [&b.grant.0[..]])?;
+            }
+        }
+        if statement.body.is_admin() {
+            self.known_devices.borrow_mut().clear();
+        }
+        for (subject, _) in &statement.advances {
+            self.advance(n, subject, hash)?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, n: u64, subject: &Subject, hash: Hash) -> Result<()> {
+        match subject {
+            Subject::Store => {
+                self.admin_head = hash;
+            }
+            Subject::Token(id) => {
+                self.run("UPDATE tokens SET head = ?2 WHERE id = ?1", [&id.0[..], &hash.0[..]])?;
+                let sql = "INSERT INTO history SELECT row, ?2 FROM tokens WHERE id = ?1";
+                self.run(sql, params![&id.0[..], n])?;
+            }
+            Subject::Name(name) => {
+                let sql = "INSERT INTO names VALUES (?1, ?2, NULL) ON CONFLICT DO UPDATE SET head = excluded.head";
+                self.run(sql, params![name, &hash.0[..]])?;
+            }
+            Subject::Device(id) => {
+                self.run("UPDATE devices SET head = ?2 WHERE id = ?1", [&id.0[..], &hash.0[..]])?;
+            }
+            Subject::Prefix(prefix) => {
+                let sql = "INSERT INTO prefixes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET head = excluded.head";
+                self.run(sql, params![prefix, &hash.0[..]])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_enrol(&self, n: u64, statement: &Statement, b: &Enrol) -> Result<()> {
+        let signing: &[u8] = match &b.signing.key {
+            PublicKey::P256(point) => point,
+            // Decoding refuses any other signing key.
+            _ => &[],
+        };
+        let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7)";
+        let (id, head, roles) = (&b.device.0[..], &Hash::ZERO.0[..], roles_to(&b.roles));
+        self.run(sql, params![id, head, signing, b.name, roles, n, statement.encode()])?;
+        Ok(())
+    }
+
+    fn apply_retire(&self, b: &Retire) -> Result<()> {
+        let sql = "UPDATE devices SET roles = '', retired = ?2, reason = ?3 WHERE id = ?1";
+        self.run(sql, params![&b.device.0[..], if b.compromised { 2 } else { 1 }, b.reason])?;
+        Ok(())
+    }
+
+    fn apply_put(&self, n: u64, statement: &Statement, b: &Put) -> Result<()> {
+        let token = match b.version {
+            1 => {
+                let sql = "INSERT INTO tokens (id, name, head, latest, suspended, destroyed) VALUES (?1, ?2, ?3, 1, 0, 0)";
+                self.run(sql, params![&b.token.0[..], b.name, &Hash::ZERO.0[..]])?;
+                let row = self.db.last_insert_rowid();
+                let sql = "INSERT INTO names VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET token = excluded.token";
+                self.run(sql, params![b.name, &Hash::ZERO.0[..], row])?;
+                row
+            }
+            version => {
+                self.run("UPDATE tokens SET latest = ?2 WHERE id = ?1", params![&b.token.0[..], version])?;
+                self.token_rowid(&b.token)?
+            }
+        };
+        let recipients: Vec<u8> = b.recipients.iter().flat_map(|id| id.0).collect();
+        let sql = "INSERT INTO versions (token, version, digest, length, state, reason, not_before, expiry, labels,
+                   description, keep, recipients, n, time, author)
+                   VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let state = state_to(b.state);
+        self.run(
+            sql,
+            params![
+                token, b.version, &b.digest.0[..], b.length, state, time(b.not_before), time(b.expiry),
+                labels_to(&b.labels), b.description, time(b.keep), recipients, n, time(Some(statement.time)),
+                &statement.author.0[..]
+            ],
+        )?;
+        if let Some(last) = b.keep.and_then(|keep| b.version.checked_sub(keep)) {
+            let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version <= ?2 AND state < ?3";
+            self.run(sql, params![token, last, state_to(State::Revoked), PRUNED])?;
+        }
+        Ok(())
+    }
+
+    fn apply_state(&self, b: &StateChange) -> Result<()> {
+        let (token, state) = (self.token_rowid(&b.token)?, state_to(b.state));
+        match (b.version, b.state) {
+            (0, State::Revoked) => {
+                let sql = "UPDATE versions SET state = ?2, reason = ?3 WHERE token = ?1 AND state < ?2";
+                self.run(sql, params![token, state, b.reason])?;
+            }
+            (0, _) => {
+                let suspended = b.state == State::Suspended;
+                self.run("UPDATE tokens SET suspended = ?2 WHERE row = ?1", params![token, suspended])?;
+            }
+            (version, _) => {
+                let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version = ?2";
+                self.run(sql, params![token, version, state, b.reason])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_destroy(&self, b: &Destroy) -> Result<()> {
+        let token = self.token_rowid(&b.token)?;
+        if b.version > 0 {
+            let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version = ?2";
+            self.run(sql, params![token, b.version, DESTROYED, b.reason])?;
+            return Ok(());
+        }
+        let sql = "UPDATE versions SET state = ?2, reason = ?3 WHERE token = ?1 AND state < ?2";
+        self.run(sql, params![token, DESTROYED, b.reason])?;
+        self.run("UPDATE tokens SET destroyed = 1 WHERE row = ?1", [token])?;
+        self.run("UPDATE names SET token = NULL WHERE name = ?1", [&b.name])?;
+        Ok(())
+    }
+
+    fn apply_rename(&self, b: &Rename) -> Result<()> {
+        let token = self.token_rowid(&b.token)?;
+        self.run("UPDATE tokens SET name = ?2 WHERE row = ?1", params![token, b.to])?;
+        self.run("UPDATE names SET token = NULL WHERE name = ?1", [&b.from])?;
+        let sql = "INSERT INTO names VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET token = excluded.token";
+        self.run(sql, params![b.to, &Hash::ZERO.0[..], token])?;
+        Ok(())
+    }
+
+    fn apply_grant(&self, n: u64, b: &Grant) -> Result<()> {
+        let (token, prefix) = match &b.target {
+            Target::Token(id) => (Some(id.0), None),
+            Target::Prefix(prefix) => (None, Some(prefix)),
+        };
+        let token = token.as_ref().map(|id| &id[..]);
+        let sql = "INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)";
+        let (ops, until) = (b.ops.join(","), time(b.until));
+        self.run(sql, params![&b.grant.0[..], token, prefix, b.to, ops, until, b.alias, n])?;
+        Ok(())
+    }
+
+    fn token_rowid(&self, id: &TokenId) -> Result<i64> {
+        let found = self.one("SELECT row FROM tokens WHERE id = ?1", [&id.0[..]], |row| row.get(0))?;
+        found.ok_or_else(|| self.failed(rusqlite::Error::QueryReturnedNoRows))
+    }
+}
+
+/// A number as SQLite holds it; beyond that, the greatest it can hold: for a time that is never.
+fn time(value: Option<u64>) -> Option<i64> {
+    value.map(|value| i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn labels_to(labels: &[(String, String)]) -> String {
+    // One label a line: neither keys nor values hold line breaks, and keys no `=`.
+    let lines: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    lines.join("\n")
+}
+
+pub(super) fn labels_from(text: &str) -> Vec<(String, String)> {
+    text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
+}

@@ -1,0 +1,264 @@
+//! Following the ledger: verify what came after the last verified position, and move there.
+
+use super::schema;
+use super::{Pin, Replica, io, remove};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::fault::{Ineffective, Tampering};
+use crate::ledger::judge::judge;
+use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
+use crate::ledger::{Hash, Position, StoreId};
+use crate::store::Store;
+use rusqlite::params;
+use std::path::Path;
+
+/// About how many bytes of statements are verified in one transaction.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// What following found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// How many statements were new.
+    pub new: u64,
+    /// How many of them have no effect.
+    pub ineffective: u64,
+}
+
+/// Called with the position reached and the last position the store has.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+impl Replica {
+    /// Verifies everything the store holds beyond this replica, and takes it over. With nothing new, nothing is written.
+    ///
+    /// `now` is this client's clock in milliseconds: the bound of what authors may claim.
+    ///
+    /// # Errors
+    /// `RolledBack` when the store ends before the pin or this replica; `Tampered` when it holds something else at the
+    /// verified position, or something new that nobody enrolled signed so; `Untrusted` when it is another store.
+    pub fn follow(
+        &mut self,
+        store: &mut dyn Store,
+        pin: &Pin,
+        now: u64,
+        progress: Progress<'_>,
+    ) -> Result<Followed> {
+        let tail = store.tail()?;
+        self.check_pin(pin, store.location())?;
+        self.check_position(store, tail, pin)?;
+        if tail.n == self.position.n {
+            return Ok(Followed::default());
+        }
+        let first_contact = self.position.n == 0 && pin.is_past_genesis(tail.n);
+        let followed = match first_contact {
+            true => self.rebuild(store, now, progress)?,
+            false => self.take_over(store, now, progress)?,
+        };
+        self.check_reached(pin, store.location())?;
+        Ok(followed)
+    }
+
+    /// The replica must itself lie on the pinned chain; one that does not is not ours.
+    fn check_pin(&mut self, pin: &Pin, location: &str) -> Result<()> {
+        if pin.position.n > self.position.n || self.chain_at(pin.position.n)? == Some(pin.position.chain) {
+            return Ok(());
+        }
+        Err(self.damaged("it is not on the chain that was pinned").on(location.to_owned()))
+    }
+
+    fn check_position(&mut self, store: &mut dyn Store, tail: Position, pin: &Pin) -> Result<()> {
+        // What was verified last, be it remembered by the replica or, after its loss, by the pin alone.
+        let verified = if pin.position.n > self.position.n { pin.position } else { self.position };
+        if tail.n < verified.n {
+            return Err(rolled_back(store.location(), tail.n, verified.n));
+        }
+        if tail == self.position {
+            return Ok(());
+        }
+        let theirs = if verified.n == 0 { Some(Hash::ZERO) } else { store.chain_at(verified.n)? };
+        if theirs == Some(verified.chain) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Tampered,
+            "follow the store",
+            format!("its statement {} is not the one that was verified here before", verified.n),
+        )
+        .on(store.location().to_owned())
+        .advice("somebody replaced the store or its history: restore the right one, and find out who could write to it"))
+    }
+
+    fn check_reached(&mut self, pin: &Pin, location: &str) -> Result<()> {
+        if self.chain_at(pin.position.n)? == Some(pin.position.chain) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Tampered,
+            "follow the store",
+            format!("what it holds does not lead to statement {}, which was verified before", pin.position.n),
+        )
+        .on(location.to_owned())
+        .advice("somebody rewrote the store's history: restore the right one, and find out who could write to it"))
+    }
+
+    /// A long way from the start: built in a temporary file and put in place when it is whole.
+    fn rebuild(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+        let temporary = self.path.with_extension(format!("new-{}", std::process::id()));
+        let mut fresh = Self::temporary(&temporary, self.store)?;
+        let followed = fresh.take_over(store, now, progress);
+        let closed = fresh.db.close().map_err(|(_, e)| schema::failed(&temporary, e));
+        let followed = followed.and_then(|followed| closed.map(|()| followed)).inspect_err(|_| {
+            remove(&temporary).ok();
+        })?;
+        self.replace_by(&temporary)?;
+        Ok(followed)
+    }
+
+    fn replace_by(&mut self, file: &Path) -> Result<()> {
+        // Through a connection of our own, so that the old file's journals go before the new file comes.
+        let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
+        drop(std::mem::replace(&mut self.db, placeholder));
+        remove(&self.path)?;
+        std::fs::rename(file, &self.path).map_err(|e| io(&self.path, &e))?;
+        self.db = match schema::open(&self.path) {
+            Ok(db) => db,
+            Err(schema::Unusable::Unreachable(error)) => return Err(error),
+            Err(_) => return Err(self.damaged("it could not be opened after it was built")),
+        };
+        self.db.pragma_update(None, "journal_mode", "WAL").map_err(|e| self.failed(e))?;
+        self.reload()
+    }
+
+    pub(crate) fn take_over(
+        &mut self,
+        store: &mut dyn Store,
+        now: u64,
+        progress: Progress<'_>,
+    ) -> Result<Followed> {
+        let mut followed = Followed::default();
+        loop {
+            let last = store.tail()?.n;
+            let batches = store.batches_after(self.position.n, PAGE_BYTES)?;
+            if batches.is_empty() {
+                return self.expect_end(last, store.location()).map(|()| followed);
+            }
+            let before = self.position.n;
+            let page = self.in_transaction(|replica| replica.take_page(&batches, now, store.location()))?;
+            followed.new += self.position.n - before;
+            followed.ineffective += page;
+            progress(self.position.n, last.max(self.position.n));
+        }
+    }
+
+    fn expect_end(&self, last: u64, location: &str) -> Result<()> {
+        if self.position.n >= last {
+            return Ok(());
+        }
+        Err(tampered(&Tampering::Gap { expected: self.position.n + 1, found: last }, location))
+    }
+
+    /// All or nothing; the position in memory follows the file's.
+    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.failed(e))?;
+        let done = self.reload().and_then(|()| work(self));
+        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.db.execute_batch(end).map_err(|e| self.failed(e));
+        let done = done.and_then(|value| ended.map(|()| value));
+        if done.is_err() {
+            // The known devices may be those of statements that were just undone.
+            self.known_devices.borrow_mut().clear();
+            self.reload()?;
+        }
+        done
+    }
+
+    /// Answers how many statements have no effect.
+    fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<u64> {
+        let mut ineffective = 0;
+        // Another process may have taken the first ones already.
+        let from = batches.iter().position(|batch| batch.first > self.position.n).unwrap_or(batches.len());
+        for stored in &batches[from..] {
+            let checked = check_batch(stored, self).map_err(|fault| match fault {
+                Fault::Tampering(tampering) => tampered(&tampering, location),
+                Fault::Picture(error) => error,
+            })?;
+            ineffective += self.take_batch(stored.first, &checked, now)?;
+        }
+        self.run(
+            "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4",
+            params![self.position.n, &self.position.chain.0[..], &self.admin_head.0[..], self.newest],
+        )?;
+        Ok(ineffective)
+    }
+
+    fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
+        let mut ineffective = 0;
+        for (n, (statement, hash)) in (first..).zip(&checked.statements) {
+            // The first two stand or fall with the batch: `check_batch` judged them.
+            let verdict = match (&checked.verdict, n) {
+                (Ok(()), 1 | 2) => Ok(()),
+                (Ok(()), _) => judge(statement, &checked.author, self)?,
+                (Err(why), _) => Err(why.clone()),
+            };
+            match verdict {
+                Ok(()) => {
+                    self.apply(n, statement, *hash)?;
+                    self.newest = self.newest.max(statement.time.min(now));
+                }
+                Err(why) => {
+                    ineffective += 1;
+                    self.note_ineffective(n, &why)?;
+                }
+            }
+        }
+        self.position = checked.end;
+        self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
+        Ok(ineffective)
+    }
+
+    fn note_ineffective(&self, n: u64, why: &Ineffective) -> Result<()> {
+        self.run("INSERT INTO ineffective VALUES (?1, ?2)", params![n, why.to_string()])?;
+        Ok(())
+    }
+
+    /// Makes this replica's file anew from the store, whatever it holds.
+    ///
+    /// # Errors
+    /// As [`Replica::follow`].
+    pub fn make_anew(&mut self, store: &mut dyn Store, pin: &Pin, now: u64, progress: Progress<'_>) -> Result<Followed> {
+        let followed = self.rebuild(store, now, progress)?;
+        self.check_reached(pin, store.location())?;
+        Ok(followed)
+    }
+}
+
+/// A batch that is not what was signed, as the library's error.
+pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
+    let newer = matches!(
+        tampering,
+        Tampering::Statement { what, .. } | Tampering::Batch { what, .. } if *what == crate::ledger::NEWER_FORMAT
+    );
+    if newer {
+        return Error::new(Kind::Unsupported, "follow the store", format!("written by a newer Strongroom: {tampering}"))
+            .on(location.to_owned())
+            .advice("upgrade Strongroom on this machine");
+    }
+    Error::new(Kind::Tampered, "verify the store", tampering.to_string()).on(location.to_owned()).advice(
+        "restore the store from a sound copy, or let an admin drop what cannot be verified with `strongroom repair`",
+    )
+}
+
+fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
+    Error::new(
+        Kind::RolledBack,
+        "follow the store",
+        format!("it ends at statement {theirs}, but statement {ours} was verified here before: it is an older copy, or its end was cut off"),
+    )
+    .on(location.to_owned())
+    .advice("restore the newest copy of the store; nothing is opened from this one")
+}
+
+/// What a first contact rests on.
+pub(crate) fn other_store(location: &str, expected: StoreId) -> Error {
+    Error::new(Kind::Untrusted, "follow the store", format!("it is not the store {expected} that is known here"))
+        .on(location.to_owned())
+        .advice("if it was replaced on purpose, run `strongroom trust STORE-ID` with the new id, which you have from its owner")
+}

@@ -1,0 +1,146 @@
+//! The replica as the judge of the next statement sees it.
+
+use super::Replica;
+use super::rows::{blob, state_from};
+use crate::device::PublicKey;
+use crate::error::Result;
+use crate::ledger::body::{Body, Role, State, Target};
+use crate::ledger::judge::{DeviceState, Picture, TokenState};
+use crate::ledger::verify::Chain;
+use crate::ledger::{DeviceId, GrantId, Hash, Position, Statement, StoreId, Subject, TokenId};
+use rusqlite::{OptionalExtension, Params, Row};
+
+impl Replica {
+    /// One row, or none.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let query = || self.db.prepare_cached(sql)?.query_row(params, read).optional();
+        query().map_err(|e| self.failed(e))
+    }
+
+    fn head_of(&self, sql: &str, params: impl Params) -> Result<Hash> {
+        Ok(self.one(sql, params, |row| blob(row, 0))?.map_or(Hash::ZERO, Hash))
+    }
+
+    fn exists(&self, sql: &str, params: impl Params) -> Result<bool> {
+        Ok(self.one(sql, params, |_| Ok(()))?.is_some())
+    }
+}
+
+impl Picture for Replica {
+    fn head(&self, subject: &Subject) -> Result<Hash> {
+        match subject {
+            Subject::Store => Ok(self.admin_head),
+            Subject::Token(id) => self.head_of("SELECT head FROM tokens WHERE id = ?1", [&id.0[..]]),
+            Subject::Name(name) => self.head_of("SELECT head FROM names WHERE name = ?1", [name]),
+            Subject::Device(id) => self.head_of("SELECT head FROM devices WHERE id = ?1", [&id.0[..]]),
+            Subject::Prefix(prefix) => self.head_of("SELECT head FROM prefixes WHERE prefix = ?1", [prefix]),
+        }
+    }
+
+    fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>> {
+        if let Some(known) = self.known_devices.borrow().get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.device_row(id)?.and_then(|row| {
+            let PublicKey::P256(signing) = row.enrolment.signing.key else {
+                return None;
+            };
+            Some(DeviceState {
+                name: row.enrolment.name,
+                signing,
+                opening: row.enrolment.opening.key,
+                roles: row.roles,
+                retired: row.retired.is_some(),
+            })
+        });
+        if let Some(device) = &found {
+            self.known_devices.borrow_mut().insert(*id, device.clone());
+        }
+        Ok(found)
+    }
+
+    fn signing_key_known(&self, key: &[u8; 65]) -> Result<bool> {
+        self.exists("SELECT 1 FROM devices WHERE signing = ?1", [&key[..]])
+    }
+
+    fn device_name_taken(&self, name: &str) -> Result<bool> {
+        self.exists("SELECT 1 FROM devices WHERE name = ?1 AND retired = 0", [name])
+    }
+
+    fn another_admin(&self, than: &DeviceId) -> Result<bool> {
+        let devices = self.devices()?;
+        Ok(devices
+            .iter()
+            .any(|device| device.id != *than && device.retired.is_none() && device.roles.contains(&Role::Admin)))
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<TokenState>> {
+        self.one("SELECT name, latest, suspended, destroyed FROM tokens WHERE id = ?1", [&id.0[..]], |row| {
+            Ok(TokenState {
+                name: row.get(0)?,
+                latest: row.get(1)?,
+                suspended: row.get(2)?,
+                destroyed: row.get(3)?,
+            })
+        })
+    }
+
+    fn name_taken(&self, name: &str) -> Result<bool> {
+        self.exists("SELECT 1 FROM names WHERE name = ?1 AND token IS NOT NULL", [name])
+    }
+
+    fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>> {
+        let sql = "SELECT v.state FROM versions v JOIN tokens t ON t.row = v.token WHERE t.id = ?1 AND v.version = ?2";
+        // No version has a number that SQLite cannot hold.
+        let version = i64::try_from(version).unwrap_or(-1);
+        self.one(sql, (&token.0[..], version), |row| state_from(row, 0))
+    }
+
+    fn digest_recorded(&self, digest: &Hash) -> Result<bool> {
+        self.exists("SELECT 1 FROM versions WHERE digest = ?1", [&digest.0[..]])
+    }
+
+    fn grant(&self, id: &GrantId) -> Result<Option<Target>> {
+        let sql = "SELECT token, prefix FROM grants WHERE id = ?1 AND live = 1";
+        self.one(sql, [&id.0[..]], |row| match row.get::<_, Option<String>>(1)? {
+            Some(prefix) => Ok(Target::Prefix(prefix)),
+            None => Ok(Target::Token(TokenId(blob(row, 0)?))),
+        })
+    }
+}
+
+impl Chain for Replica {
+    fn store(&self) -> StoreId {
+        self.store
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn chain_at(&self, n: u64) -> Result<Option<Hash>> {
+        if n == self.position.n {
+            return Ok(Some(self.position.chain));
+        }
+        if n == 0 {
+            return Ok(Some(Hash::ZERO));
+        }
+        // No position has a number that SQLite cannot hold.
+        let n = i64::try_from(n).unwrap_or(-1);
+        Ok(self.one("SELECT chain FROM boundaries WHERE n = ?1", [n], |row| blob(row, 0))?.map(Hash))
+    }
+}
+
+/// The enrolment in a stored statement.
+pub(super) fn enrolment(bytes: &[u8]) -> Option<(Statement, crate::ledger::body::Enrol)> {
+    let statement = Statement::decode(bytes).ok()?;
+    match &statement.body {
+        Body::Enrol(enrol) => Some((statement.clone(), (**enrol).clone())),
+        _ => None,
+    }
+}

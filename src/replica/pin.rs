@@ -1,0 +1,152 @@
+//! The pin: which store lies at a place, and how far this client had verified it. Kept outside the replica.
+
+use crate::error::{Error, Kind, Result, printable};
+use crate::ledger::{Hash, Position, StoreId};
+use rustix::fs::{FlockOperation, flock};
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What this client believes about a store before it reads a byte of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The hash of its genesis.
+    pub store: StoreId,
+    /// How far it was verified.
+    pub position: Position,
+}
+
+/// A pin on its way to another machine: `<store id>` or `<store id>:<n>:<chain>`.
+pub type HandOver = Pin;
+
+impl Pin {
+    /// Nothing but the store's id is known.
+    pub fn of(store: StoreId) -> Self {
+        Self { store, position: Position::START }
+    }
+
+    /// Whether so many statements lie ahead that a bulk load pays.
+    pub(super) fn is_past_genesis(&self, tail: u64) -> bool {
+        tail > 1_000
+    }
+
+    /// Reads the pin of the store at `location`; `None` for a first contact.
+    ///
+    /// # Errors
+    /// `Io`; `Untrusted` for a file that is no pin: it is never taken for "no pin".
+    pub fn load(directory: &Path, location: &str) -> Result<Option<Self>> {
+        let path = file(directory, location);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(&path, "read", &e)),
+        };
+        let pin = text.lines().next().and_then(|line| line.parse().ok());
+        pin.map(Some).ok_or_else(|| {
+            Error::new(Kind::Untrusted, "read what is known of the store", "the pin is damaged")
+                .on(printable(&path.display().to_string()))
+                .advice("remove the file and run `strongroom trust STORE-ID` with the id you have from the store's owner")
+        })
+    }
+
+    /// Keeps the pin. It only ever moves forward: another process may have kept a later one.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn keep(&self, directory: &Path, location: &str) -> Result<()> {
+        let path = file(directory, location);
+        let write = || {
+            let lock = File::create(path.with_extension("lock"))?;
+            flock(&lock, FlockOperation::LockExclusive)?;
+            if let Ok(Some(kept)) = Self::load(directory, location)
+                && kept.store == self.store
+                && kept.position.n >= self.position.n
+            {
+                return Ok(());
+            }
+            let fresh = path.with_extension("new");
+            let mut out = File::create(&fresh)?;
+            writeln!(out, "{self}\n{}", printable(location))?;
+            out.sync_data()?;
+            std::fs::rename(&fresh, &path)
+        };
+        write().map_err(|e: std::io::Error| failed(&path, "write", &e))
+    }
+
+    /// Forgets what is known of the store at `location`, for `trust`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn forget(directory: &Path, location: &str) -> Result<()> {
+        let path = file(directory, location);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, "remove", &e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One file per place, named by the hash of the place: places hold characters that file names cannot.
+fn file(directory: &Path, location: &str) -> PathBuf {
+    let hash = crate::ledger::sha256(location.as_bytes());
+    directory.join(format!("{}.pin", hex::encode(&hash.0[..16])))
+}
+
+fn failed(path: &Path, verb: &str, error: &std::io::Error) -> Error {
+    Error::new(Kind::Io, format!("{verb} what is known of the store"), error.to_string())
+        .on(printable(&path.display().to_string()))
+        .advice("check the directory's permissions and free space")
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position.n {
+            0 => write!(f, "{}", self.store),
+            n => write!(f, "{}:{n}:{}", self.store, self.position.chain),
+        }
+    }
+}
+
+impl FromStr for Pin {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let mut parts = s.split(':');
+        let store = parts.next().unwrap_or_default().parse().map_err(|e| format!("a store id is {e}"))?;
+        let position = match (parts.next(), parts.next(), parts.next()) {
+            (None, _, _) => Position::START,
+            (Some(n), Some(chain), None) => Position {
+                n: n.parse().map_err(|_| "the position is not a number".to_string())?,
+                chain: chain.parse::<Hash>().map_err(|e| format!("the chain value is {e}"))?,
+            },
+            _ => return Err("expected STORE-ID or STORE-ID:N:CHAIN".into()),
+        };
+        Ok(Self { store, position })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_never_moves_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |n| Pin { store: StoreId([7; 32]), position: Position { n, chain: Hash([n as u8; 32]) } };
+        assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), None);
+        for (keep, expect) in [(3, 3), (2, 3), (9, 9)] {
+            at(keep).keep(directory.path(), "sqlite:///x").unwrap();
+            assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), Some(at(expect)));
+        }
+    }
+
+    #[test]
+    fn a_damaged_pin_is_not_a_first_contact() {
+        let directory = tempfile::tempdir().unwrap();
+        Pin::of(StoreId([7; 32])).keep(directory.path(), "here").unwrap();
+        std::fs::write(file(directory.path(), "here"), "").unwrap();
+        assert_eq!(Pin::load(directory.path(), "here").unwrap_err().kind(), Kind::Untrusted);
+    }
+}

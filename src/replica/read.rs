@@ -1,0 +1,261 @@
+//! Questions the replica answers: tokens, versions, devices, grants, history. Everything is paged.
+
+use super::Replica;
+use super::apply::labels_from;
+use super::picture::enrolment;
+use super::rows::{blob, damaged, roles_from, state_from};
+use crate::error::Result;
+use crate::ledger::body::{Enrol, Role, State};
+use crate::ledger::verify::Chain;
+use crate::ledger::{DeviceId, Hash, TokenId};
+use rusqlite::{Params, Row};
+
+/// A living or destroyed token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its id.
+    pub id: TokenId,
+    /// Its current or last name.
+    pub name: String,
+    /// Its newest version.
+    pub latest: u64,
+    /// Suspended as a whole.
+    pub suspended: bool,
+    /// Destroyed as a whole.
+    pub destroyed: bool,
+    pub(super) row: i64,
+}
+
+/// One version of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// From 1.
+    pub version: u64,
+    /// SHA-256 of the sealed bytes.
+    pub digest: Hash,
+    /// Length of the sealed bytes.
+    pub length: u64,
+    /// `None` when the sealed bytes were destroyed.
+    pub state: Option<State>,
+    /// Why it has this state, in its author's words; empty where nobody said.
+    pub reason: String,
+    /// Not before (ms).
+    pub not_before: Option<u64>,
+    /// Not from then on (ms).
+    pub expiry: Option<u64>,
+    /// Sorted by key.
+    pub labels: Vec<(String, String)>,
+    /// In the user's words.
+    pub description: String,
+    /// How many versions stay openable.
+    pub keep: Option<u64>,
+    /// The devices it is sealed to.
+    pub recipients: Vec<DeviceId>,
+    /// The position of the put.
+    pub n: u64,
+    /// The time the put claims (ms).
+    pub time: u64,
+    /// Who put it.
+    pub author: DeviceId,
+}
+
+/// A device, active or retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Its id.
+    pub id: DeviceId,
+    /// As enrolled.
+    pub enrolment: Enrol,
+    /// Its roles now.
+    pub roles: Vec<Role>,
+    /// Why it was retired, and whether as compromised.
+    pub retired: Option<(bool, String)>,
+    /// The position of its enrolment.
+    pub n: u64,
+    /// The time its enrolment claims (ms).
+    pub time: u64,
+    /// Who enrolled it.
+    pub author: DeviceId,
+}
+
+/// A grant that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantRow {
+    /// To whom.
+    pub to: String,
+    /// Operations, comma-separated.
+    pub ops: String,
+    /// The position of the grant.
+    pub n: u64,
+}
+
+/// What a listing is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    /// Whole segments of the name; empty for all.
+    pub prefix: crate::ledger::Prefix,
+    /// Also tokens that were destroyed as a whole.
+    pub destroyed: bool,
+}
+
+const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
+                       v.description, v.keep, v.recipients, v.n, v.time, v.author";
+
+impl Replica {
+    /// The living token of this name.
+    pub fn find(&self, name: &str) -> Result<Option<TokenRow>> {
+        let sql = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed FROM names n
+                   JOIN tokens t ON t.row = n.token WHERE n.name = ?1";
+        self.one(sql, [name], |row| token_from(row, 0))
+    }
+
+    /// One version of a token.
+    pub fn version_row(&self, token: &TokenRow, version: u64) -> Result<Option<VersionRow>> {
+        let sql = format!("SELECT {VERSION} FROM versions v WHERE v.token = ?1 AND v.version = ?2");
+        let version = i64::try_from(version).unwrap_or(-1);
+        self.one(&sql, (token.row, version), |row| version_from(row, 0))
+    }
+
+    /// All versions of a token, oldest first.
+    pub fn versions(&self, token: &TokenRow) -> Result<Vec<VersionRow>> {
+        let sql = format!("SELECT {VERSION} FROM versions v WHERE v.token = ?1 ORDER BY v.version");
+        self.many(&sql, [token.row], |row| version_from(row, 0))
+    }
+
+    /// Tokens in the order of their names, each with its newest version; `each` answers whether to go on.
+    pub fn list(
+        &self,
+        filter: &ListFilter,
+        mut each: impl FnMut(TokenRow, VersionRow) -> Result<bool>,
+    ) -> Result<()> {
+        let living = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM names n
+                      JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = t.latest
+                      WHERE ?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0') ORDER BY n.name";
+        let destroyed = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM tokens t
+                      JOIN versions v ON v.token = t.row AND v.version = t.latest WHERE t.destroyed = 1
+                      AND (?1 = '' OR t.name = ?1 OR (t.name >= ?1 || '/' AND t.name < ?1 || '0')) ORDER BY t.name";
+        let sql = if filter.destroyed { destroyed } else { living }.replace("{V}", VERSION);
+        let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.failed(e))?;
+        let mut rows = statement.query([filter.prefix.as_str()]).map_err(|e| self.failed(e))?;
+        while let Some(row) = rows.next().map_err(|e| self.failed(e))? {
+            let both = token_from(row, 0).and_then(|token| Ok((token, version_from(row, 6)?)));
+            let (token, version) = both.map_err(|e| self.failed(e))?;
+            if !each(token, version)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many living tokens there are.
+    pub fn count(&self) -> Result<u64> {
+        Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    /// The digests of all versions whose sealed bytes should be there, with name and version, a page at a time.
+    /// `after` is the last row of the page before, 0 at first.
+    pub fn sealed_page(&self, after: i64, limit: u32) -> Result<Vec<(i64, String, VersionRow)>> {
+        let sql = format!(
+            "SELECT v.row, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             WHERE v.row > ?1 AND v.state < 4 ORDER BY v.row LIMIT ?2"
+        );
+        self.many(&sql, (after, limit), |row| Ok((row.get(0)?, row.get(1)?, version_from(row, 2)?)))
+    }
+
+    /// Names that are living tokens, for suggestions; at most `limit`, beginning with this one in order.
+    pub fn names_from(&self, from: &str, limit: u32) -> Result<Vec<String>> {
+        let sql = "SELECT name FROM names WHERE token IS NOT NULL AND name >= ?1 ORDER BY name LIMIT ?2";
+        self.many(sql, (from, limit), |row| row.get(0))
+    }
+
+    /// All devices, in the order of their enrolment.
+    pub fn devices(&self) -> Result<Vec<DeviceRow>> {
+        self.many(&format!("{DEVICE} ORDER BY n"), [], device_from)
+    }
+
+    /// One device.
+    pub fn device_row(&self, id: &DeviceId) -> Result<Option<DeviceRow>> {
+        self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)
+    }
+
+    /// The positions of the statements that changed a token, oldest first.
+    pub fn history(&self, token: &TokenRow) -> Result<Vec<u64>> {
+        self.many("SELECT n FROM history WHERE token = ?1 ORDER BY n", [token.row], |row| row.get(0))
+    }
+
+    /// Every token that ever had this name, the living one last.
+    pub fn bearers(&self, name: &str) -> Result<Vec<TokenRow>> {
+        let sql = "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE name = ?1 ORDER BY row";
+        self.many(sql, [name], |row| token_from(row, 0))
+    }
+
+    /// The grants on a token that stand.
+    pub fn grants(&self, token: &TokenId) -> Result<Vec<GrantRow>> {
+        let sql = "SELECT grantee, ops, n FROM grants WHERE token = ?1 AND live = 1 ORDER BY n";
+        self.many(sql, [&token.0[..]], |row| Ok(GrantRow { to: row.get(0)?, ops: row.get(1)?, n: row.get(2)? }))
+    }
+
+    /// Why statement `n` has no effect; `None` when it has.
+    pub fn ineffective(&self, n: u64) -> Result<Option<String>> {
+        self.one("SELECT reason FROM ineffective WHERE n = ?1", [n], |row| row.get(0))
+    }
+
+    /// chain at the verified batch boundary before or at `n`: what a page of the ledger is checked against.
+    pub fn boundary(&self, n: u64) -> Result<Option<Hash>> {
+        self.chain_at(n)
+    }
+
+    pub(super) fn many<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let query = || self.db.prepare_cached(sql)?.query_map(params, read)?.collect::<rusqlite::Result<_>>();
+        query().map_err(|e| self.failed(e))
+    }
+}
+
+const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement FROM devices";
+
+fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    let statement = row.get_ref(5)?.as_blob()?;
+    let (statement, enrolment) = enrolment(statement).ok_or_else(|| damaged(5, "an enrolment"))?;
+    let roles = roles_from(row.get_ref(1)?.as_str()?).ok_or_else(|| damaged(1, "roles"))?;
+    let retired = match row.get::<_, i64>(2)? {
+        0 => None,
+        compromised => Some((compromised == 2, row.get(3)?)),
+    };
+    let (id, n) = (DeviceId(blob(row, 0)?), row.get(4)?);
+    Ok(DeviceRow { id, enrolment, roles, retired, n, time: statement.time, author: statement.author })
+}
+
+fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
+    Ok(TokenRow {
+        row: row.get(at)?,
+        id: TokenId(blob(row, at + 1)?),
+        name: row.get(at + 2)?,
+        latest: row.get(at + 3)?,
+        suspended: row.get(at + 4)?,
+        destroyed: row.get(at + 5)?,
+    })
+}
+
+fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
+    Ok(VersionRow {
+        version: row.get(at)?,
+        digest: Hash(blob(row, at + 1)?),
+        length: row.get(at + 2)?,
+        state: state_from(row, at + 3)?,
+        reason: row.get(at + 4)?,
+        not_before: row.get(at + 5)?,
+        expiry: row.get(at + 6)?,
+        labels: labels_from(row.get_ref(at + 7)?.as_str()?),
+        description: row.get(at + 8)?,
+        keep: row.get(at + 9)?,
+        recipients: row.get_ref(at + 10)?.as_blob()?.chunks_exact(16).filter_map(DeviceId::from_slice).collect(),
+        n: row.get(at + 11)?,
+        time: row.get(at + 12)?,
+        author: DeviceId(blob(row, at + 13)?),
+    })
+}

@@ -1,0 +1,140 @@
+//! The replica's tables, and how its file is opened.
+
+use crate::error::{Error, Kind, Result};
+use rusqlite::{Connection, OpenFlags, params};
+use std::path::Path;
+use std::time::Duration;
+
+/// "Strm": tells a replica from any other SQLite file.
+const APPLICATION_ID: i32 = 0x5374_726d;
+/// Raised whenever the tables change; an older replica is rebuilt, never migrated.
+const SCHEMA: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE position (
+  id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, n INTEGER NOT NULL, chain BLOB NOT NULL,
+  admin_head BLOB NOT NULL, newest INTEGER NOT NULL
+) STRICT;
+-- chain(n) at the end of every batch: what an author's `seen` is compared with.
+CREATE TABLE boundaries (n INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
+CREATE TABLE tokens (
+  row INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name TEXT NOT NULL, head BLOB NOT NULL,
+  latest INTEGER NOT NULL, suspended INTEGER NOT NULL, destroyed INTEGER NOT NULL
+) STRICT;
+-- Every name that was ever used; token is null while no living token has it.
+CREATE TABLE names (name TEXT PRIMARY KEY, head BLOB NOT NULL, token INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE versions (
+  row INTEGER PRIMARY KEY, token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE,
+  length INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER,
+  labels TEXT NOT NULL, description TEXT NOT NULL, keep INTEGER, recipients BLOB NOT NULL,
+  n INTEGER NOT NULL, time INTEGER NOT NULL, author BLOB NOT NULL,
+  UNIQUE (token, version)
+) STRICT;
+-- The statements that changed a token, for its history.
+CREATE TABLE history (token INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (token, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE devices (
+  id BLOB PRIMARY KEY, head BLOB NOT NULL, signing BLOB NOT NULL UNIQUE, name TEXT NOT NULL, roles TEXT NOT NULL,
+  retired INTEGER NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, statement BLOB NOT NULL
+) STRICT;
+CREATE TABLE prefixes (prefix TEXT PRIMARY KEY, head BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE grants (
+  id BLOB PRIMARY KEY, token BLOB, prefix TEXT, grantee TEXT NOT NULL, ops TEXT NOT NULL, until INTEGER,
+  alias TEXT, n INTEGER NOT NULL, live INTEGER NOT NULL
+) STRICT;
+CREATE TABLE ineffective (n INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
+";
+
+/// How a replica's file is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Beside other processes; a crash leaves the last whole state.
+    Shared,
+    /// A temporary file of our own, renamed when it is whole: no journal at all.
+    Bulk,
+}
+
+/// Why a replica's file could not be used as it is.
+pub(super) enum Unusable {
+    /// There is none.
+    Missing,
+    /// It is not a replica, or a damaged one, or of another version of the tables.
+    Broken(String),
+    /// It may be sound, and cannot be reached.
+    Unreachable(Error),
+}
+
+pub(super) fn open(path: &Path) -> std::result::Result<Connection, Unusable> {
+    if !path.exists() {
+        return Err(Unusable::Missing);
+    }
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|e| unusable(path, e))?;
+    let tell = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (id, schema) = tell("application_id")
+        .and_then(|id| Ok((id, tell("user_version")?)))
+        .map_err(|e| unusable(path, e))?;
+    if (id, schema) != (APPLICATION_ID, SCHEMA) {
+        return Err(Unusable::Broken(format!("it is of another format ({id:08x}, {schema})")));
+    }
+    settings(&db, Mode::Shared).map_err(|e| unusable(path, e))?;
+    Ok(db)
+}
+
+pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connection> {
+    private_file(path)?;
+    let db = Connection::open(path).map_err(|e| failed(path, e))?;
+    let build = || {
+        if mode == Mode::Shared {
+            db.pragma_update(None, "journal_mode", "WAL")?;
+        }
+        settings(&db, mode)?;
+        db.pragma_update(None, "application_id", APPLICATION_ID)?;
+        db.execute_batch(TABLES)?;
+        db.execute(
+            "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0)",
+            params![store.as_slice(), [0u8; 32].as_slice()],
+        )?;
+        // Last, so that a half-made file is never taken for a replica.
+        db.pragma_update(None, "user_version", SCHEMA)
+    };
+    build().map_err(|e| failed(path, e))?;
+    Ok(db)
+}
+
+/// Readable by its owner alone: SQLite gives the journals the mode of the file.
+fn private_file(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map(drop).map_err(|e| super::io(path, &e))
+}
+
+fn settings(db: &Connection, mode: Mode) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(64);
+    db.busy_timeout(Duration::from_secs(30))?;
+    match mode {
+        // A lost replica is rebuilt from the store, and the pin remembers how far it was: no need to wait for the disk.
+        Mode::Shared => db.pragma_update(None, "synchronous", "NORMAL"),
+        Mode::Bulk => {
+            db.pragma_update(None, "journal_mode", "OFF")?;
+            db.pragma_update(None, "synchronous", "OFF")?;
+            db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            db.pragma_update(None, "cache_size", -32_000)
+        }
+    }
+}
+
+fn unusable(path: &Path, error: rusqlite::Error) -> Unusable {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(NotADatabase | DatabaseCorrupt) => Unusable::Broken(error.to_string()),
+        _ => Unusable::Unreachable(failed(path, error)),
+    }
+}
+
+/// An SQLite error on the replica, as the library's error.
+pub(super) fn failed(path: &Path, error: rusqlite::Error) -> Error {
+    Error::new(Kind::Io, "use the replica", error.to_string())
+        .on(crate::error::printable(&path.display().to_string()))
+        .advice("check the directory's permissions and free space; a replica may be removed, it is rebuilt from the store")
+        .caused_by(error)
+}
