@@ -4,6 +4,7 @@ pub mod device;
 pub mod error;
 pub mod ledger;
 pub mod prompt;
+pub mod seal;
 pub mod secret;
 pub mod uri;
 
