@@ -189,3 +189,44 @@ impl Deserializable for AnsweredKey {
         Err(HpkeError::ValidationError)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+        hex::decode(hex).unwrap().try_into().unwrap()
+    }
+
+    /// RFC 9180 Appendix A.5.1: DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305, base mode.
+    #[test]
+    fn decapsulates_as_rfc_9180_does() {
+        let receiver = p256::SecretKey::from_bytes(
+            &bytes("a4d1c55836aa30f9b3fbb6ac98d338c877c2867dd3a77396d13f68d3ab150d3b").into(),
+        )
+        .unwrap();
+        let enc = bytes(
+            "04c07836a0206e04e31d8ae99bfd549380b072a1b1b82e563c935c095827824fc1559eac6fb9e3c70cd3193968994e7fe9781a\
+             a103f5b50e934b5b2f387e381291",
+        );
+        let peer = p256::PublicKey::from_sec1_bytes(&enc).unwrap();
+        let exchanged = p256::ecdh::diffie_hellman(receiver.to_nonzero_scalar(), peer.as_affine());
+        let public = receiver.public_key().to_encoded_point(false).as_bytes().try_into().map(Point).unwrap();
+        let key =
+            AnsweredKey { x_coordinate: Zeroizing::new((*exchanged.raw_secret_bytes()).into()), public };
+        let secret = AnsweredKem::decap(&key, None, &Point(enc)).unwrap();
+        assert_eq!(
+            hex::encode(&secret.0),
+            "806520f82ef0b03c823b7fc524b6b55a088f566b9751b89551c170f4113bd850"
+        );
+    }
+
+    #[test]
+    fn compresses_as_p256_does() {
+        for seed in 1..40 {
+            let point = p256::SecretKey::from_slice(&[seed; 32]).unwrap().public_key();
+            let uncompressed = point.to_encoded_point(false).as_bytes().try_into().unwrap();
+            assert_eq!(compressed(&uncompressed), point.to_encoded_point(true).as_bytes());
+        }
+    }
+}
