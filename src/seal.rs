@@ -1,0 +1,237 @@
+//! Sealing: a token's bytes to an age v1 file that only the recipients' devices open, and back.
+//!
+//! A sealed token is a binary age file (<https://age-encryption.org/v1>). Its payload is the token's bytes and nothing
+//! else. Its header carries one `strongroom/context` stanza, which says what the file belongs to, then one stanza for each
+//! recipient, by the kind of its key:
+//!
+//! | key in the device | stanza | operation in the device |
+//! |---|---|---|
+//! | EC P-256 | `p256tag` | ECDH |
+//! | RSA | `strongroom/rsa-oaep` | OAEP decryption |
+//! | AES-256 | `strongroom/hsm-aes-gcm` | AES-GCM encryption and decryption |
+//!
+//! No device is reached from here. [`seal()`] and [`open`] get the device's answers from a closure; [`Sealed`] has the same
+//! in steps, for callers that ask their devices elsewhere. A device's error comes back to the caller as it was.
+//!
+//! The `age` crate makes and checks the header MAC and the payload.
+
+mod context;
+mod hsm_aes_gcm;
+mod p256tag;
+mod rsa_oaep;
+mod sealed;
+
+pub use age_core::format::FileKey;
+pub use context::Context;
+pub use p256tag::recipient_string;
+pub use sealed::{Lock, Sealed, open};
+
+use crate::device::PublicKey;
+use crate::error::{Error, Kind, Result};
+use crate::secret::{MAX_TOKEN_BYTES, Secret};
+use age::{EncryptError, Encryptor};
+use age_core::format::{FILE_KEY_BYTES, Stanza};
+use age_core::secrecy::ExposeSecret;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
+use hsm_aes_gcm::HsmAesGcm;
+use rand_core::{OsRng, RngCore};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io::Write;
+
+/// The longest header: every stanza and the MAC.
+pub const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// The longest sealed token that is read.
+pub const MAX_SEALED_BYTES: usize = MAX_TOKEN_BYTES + MAX_HEADER_BYTES;
+
+/// The most stanzas in a header, age's random one and the context's included.
+pub const MAX_STANZAS: usize = 64;
+
+/// The most recipients of one token.
+pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 2;
+
+/// One that a token is sealed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipient<'a> {
+    /// The opening key.
+    pub public: &'a PublicKey,
+    /// The device in the user's words, for errors.
+    pub name: &'a str,
+}
+
+/// What the device of an AES-256 recipient is asked while sealing: [`crate::device::Wrap::wrap`].
+pub struct WrapRequest<'a> {
+    /// Whose device.
+    pub recipient: Recipient<'a>,
+    /// 96-bit nonce, random.
+    pub iv: &'a [u8; 12],
+    /// Additional authenticated data.
+    pub aad: &'a [u8],
+    /// What to encrypt.
+    pub file_key: &'a [u8; FILE_KEY_BYTES],
+}
+
+/// Asks a device to wrap a file key; the answer is 16 bytes of ciphertext and the 128-bit tag.
+pub type Wrapper<'a> = dyn FnMut(WrapRequest<'_>) -> Result<Vec<u8>> + 'a;
+
+/// Seals a token to every recipient, in the order given. Only AES-256 recipients have `wrap` called.
+///
+/// # Errors
+/// `Usage` for a token that is empty or over 1 MiB, and for recipients that are none, too many or twice the same key;
+/// `Unsupported` for a key that cannot be sealed to; what `wrap` returns, as it was.
+pub fn seal(
+    plaintext: &Secret,
+    context: &Context,
+    recipients: &[Recipient<'_>],
+    wrap: &mut Wrapper<'_>,
+) -> Result<Vec<u8>> {
+    check_plaintext(plaintext)?;
+    check_recipients(recipients)?;
+    let header = Header { context, recipients, wrap: RefCell::new(wrap), failure: Cell::new(None) };
+    let encryptor = Encryptor::with_recipients(std::iter::once(&header as _))
+        .map_err(|e| header.failure.take().unwrap_or_else(|| cannot_seal(Kind::Io, e.to_string())))?;
+    let mut sealed = Vec::with_capacity(plaintext.len() + MAX_HEADER_BYTES / 16);
+    encryptor
+        .wrap_output(&mut sealed)
+        .and_then(|mut writer| writer.write_all(plaintext.expose()).and_then(|()| writer.finish()))
+        .map_err(|e| cannot_seal(Kind::Io, e.to_string()).caused_by(e))?;
+    sealed::check_bounds(&sealed)
+        .map_err(|_| cannot_seal(Kind::Usage, "the recipients' keys do not fit into one header"))?;
+    Ok(sealed)
+}
+
+/// A wrapper for callers that have no device at hand.
+///
+/// # Errors
+/// Always `Unsupported`.
+pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
+    Err(cannot_seal(
+        Kind::Unsupported,
+        "its AES key has no public half: sealing to it needs the device itself",
+    )
+    .on(request.recipient.name)
+    .advice("seal where the device is, or give the device a P-256 or RSA opening key"))
+}
+
+/// All stanzas of the header, as the single recipient that `age` sees. So their order is ours, and an error of ours waits
+/// in `failure` instead of being forced into one of age's.
+struct Header<'a, 'w> {
+    context: &'a Context,
+    recipients: &'a [Recipient<'a>],
+    wrap: RefCell<&'a mut Wrapper<'w>>,
+    failure: Cell<Option<Error>>,
+}
+
+impl Header<'_, '_> {
+    fn stanzas(&self, file_key: &FileKey) -> Result<Vec<Stanza>> {
+        let mut stanzas = vec![self.context.to_stanza()];
+        for recipient in self.recipients {
+            stanzas.push(self.stanza(*recipient, file_key)?);
+        }
+        Ok(stanzas)
+    }
+
+    fn stanza(&self, recipient: Recipient<'_>, file_key: &FileKey) -> Result<Stanza> {
+        let unusable = |why: String| cannot_seal(Kind::Unsupported, why).on(recipient.name);
+        match recipient.public {
+            PublicKey::P256(point) => p256tag::wrap(point, file_key)
+                .ok_or_else(|| unusable("its public key is no point of the curve P-256".into())),
+            PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, file_key).map_err(unusable),
+            PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, file_key),
+        }
+    }
+
+    fn wrap_in_device(&self, recipient: Recipient<'_>, id: &[u8; 16], file_key: &FileKey) -> Result<Stanza> {
+        let mut iv = [0; 12];
+        OsRng.try_fill_bytes(&mut iv).map_err(|e| cannot_seal(Kind::Io, e.to_string()))?;
+        let aad = self.context.to_string();
+        let request =
+            WrapRequest { recipient, iv: &iv, aad: aad.as_bytes(), file_key: file_key.expose_secret() };
+        let wrapped = (self.wrap.borrow_mut())(request)?;
+        let body = wrapped.as_slice().try_into().map_err(|_| {
+            let answer = format!("AES-GCM answered with {} bytes instead of 32", wrapped.len());
+            cannot_seal(Kind::Device, answer).on(recipient.name)
+        })?;
+        Ok(HsmAesGcm::new(id, iv, body).to_stanza())
+    }
+}
+
+impl age::Recipient for Header<'_, '_> {
+    fn wrap_file_key(&self, file_key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        self.stanzas(file_key).map(|stanzas| (stanzas, HashSet::new())).map_err(|e| {
+            self.failure.set(Some(e));
+            EncryptError::Io(std::io::ErrorKind::Other.into())
+        })
+    }
+}
+
+fn check_plaintext(plaintext: &Secret) -> Result<()> {
+    if plaintext.is_empty() {
+        return Err(cannot_seal(Kind::Usage, "it is empty"));
+    }
+    if plaintext.len() > MAX_TOKEN_BYTES {
+        return Err(cannot_seal(Kind::Usage, "it is larger than 1 MiB"));
+    }
+    Ok(())
+}
+
+fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
+    if recipients.is_empty() {
+        return Err(cannot_seal(Kind::Usage, "there is no device to seal it to")
+            .advice("enrol a device with the role `open`"));
+    }
+    if recipients.len() > MAX_RECIPIENTS {
+        let answer = format!("{} recipients are more than {MAX_RECIPIENTS}", recipients.len());
+        return Err(cannot_seal(Kind::Usage, answer).advice("name fewer devices"));
+    }
+    let mut seen = HashSet::new();
+    match recipients.iter().find(|recipient| !seen.insert(key_material(recipient.public))) {
+        Some(twice) => Err(cannot_seal(Kind::Usage, "its key is among the recipients twice").on(twice.name)),
+        None => Ok(()),
+    }
+}
+
+/// What makes two keys the same one: an RSA key is the same whatever hash it is used with.
+fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
+    match public {
+        PublicKey::P256(point) => (point, &[]),
+        PublicKey::Rsa { n, e, .. } => (n, e),
+        PublicKey::Aes256 { id } => (id, &[]),
+    }
+}
+
+fn cannot_seal(kind: Kind, answer: impl Into<String>) -> Error {
+    Error::new(kind, "seal the token", answer)
+}
+
+fn cannot_open(kind: Kind, answer: impl Into<String>) -> Error {
+    Error::new(kind, "open the sealed token", answer)
+}
+
+/// The file is not what its author sealed, or its author sealed it wrongly.
+fn broken(answer: impl Into<String>) -> Error {
+    cannot_open(Kind::Tampered, answer).advice("run `strongroom verify` to see what else was altered")
+}
+
+/// The file key in a stanza that opened.
+fn file_key(bytes: &[u8]) -> Result<FileKey> {
+    if bytes.len() != FILE_KEY_BYTES {
+        return Err(broken("a stanza holds no file key: it opens to another length than 16 bytes"));
+    }
+    Ok(FileKey::init_with_mut(|key| key.copy_from_slice(bytes)))
+}
+
+/// Canonical base64 without padding (RFC 4648 §4) of exactly `N` bytes.
+fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
+    BASE64.decode(text).ok()?.try_into().ok()
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+fn first_four(hash: &[u8]) -> [u8; 4] {
+    [hash[0], hash[1], hash[2], hash[3]]
+}

@@ -1,0 +1,51 @@
+//! `strongroom/hsm-aes-gcm <key tag> <iv>`: the file key under AES-256-GCM inside an HSM, for devices that hand out no
+//! ECDH secret. There is no public half: sealing asks the device as well.
+
+use super::{decoded, encoded, first_four};
+use crate::device::Challenge;
+use age_core::format::Stanza;
+use sha2::{Digest, Sha256};
+
+/// The stanza's type.
+pub(super) const TYPE: &str = "strongroom/hsm-aes-gcm";
+
+/// A file key and its 128-bit tag.
+pub(super) const BODY_BYTES: usize = 32;
+
+/// A well-formed stanza.
+pub(super) struct HsmAesGcm {
+    tag: [u8; 4],
+    iv: [u8; 12],
+    body: [u8; BODY_BYTES],
+}
+
+impl HsmAesGcm {
+    pub(super) fn new(id: &[u8; 16], iv: [u8; 12], body: [u8; BODY_BYTES]) -> Self {
+        Self { tag: key_tag(id), iv, body }
+    }
+
+    pub(super) fn from_stanza(stanza: &Stanza) -> Option<Self> {
+        let [tag, iv] = stanza.args.as_slice() else { return None };
+        let body = stanza.body.as_slice().try_into().ok()?;
+        Some(Self { tag: decoded(tag)?, iv: decoded(iv)?, body })
+    }
+
+    pub(super) fn to_stanza(&self) -> Stanza {
+        Stanza { tag: TYPE.into(), args: vec![encoded(&self.tag), encoded(&self.iv)], body: self.body.into() }
+    }
+
+    /// Whether the stanza carries this key's tag. Four bytes: others may carry it too.
+    pub(super) fn is_for(&self, id: &[u8; 16]) -> bool {
+        self.tag == key_tag(id)
+    }
+
+    /// What the device is asked. `aad` is the context's line: a file key wrapped for one version unwraps for no other.
+    pub(super) fn challenge<'a>(&'a self, aad: &'a str) -> Challenge<'a> {
+        Challenge::AesGcm { iv: &self.iv, aad: aad.as_bytes(), ciphertext: &self.body }
+    }
+}
+
+/// The first 4 bytes of SHA-256(stanza type ‖ `CKA_ID`).
+fn key_tag(id: &[u8; 16]) -> [u8; 4] {
+    first_four(&Sha256::new().chain_update(TYPE).chain_update(id).finalize())
+}

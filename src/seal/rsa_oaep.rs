@@ -1,0 +1,83 @@
+//! `strongroom/rsa-oaep <key tag> <hash>`: the file key under RSA-OAEP (RFC 8017 §7.1), for devices without ECDH.
+//!
+//! The `rsa` crate only encrypts here. Its private-key operations leak timing (RUSTSEC-2023-0071); ours are the device's.
+
+use super::{broken, decoded, encoded, first_four};
+use crate::device::{Challenge, OaepHash};
+use crate::error::Result;
+use age_core::format::{FileKey, Stanza};
+use age_core::secrecy::ExposeSecret;
+use rand_core::OsRng;
+use rsa::{BigUint, Oaep, RsaPublicKey};
+use sha2::{Digest, Sha256};
+
+/// The stanza's type.
+pub(super) const TYPE: &str = "strongroom/rsa-oaep";
+
+/// Smaller keys are refused when sealing. Larger ones than 4096 bits the `rsa` crate refuses.
+const MIN_BYTES: usize = 2048 / 8;
+
+/// A well-formed stanza.
+pub(super) struct RsaOaep {
+    tag: [u8; 4],
+    hash: OaepHash,
+    ciphertext: Vec<u8>,
+}
+
+impl RsaOaep {
+    pub(super) fn from_stanza(stanza: &Stanza) -> Option<Self> {
+        let [tag, hash] = stanza.args.as_slice() else { return None };
+        let hash = [OaepHash::Sha256, OaepHash::Sha1].into_iter().find(|h| name(*h) == hash)?;
+        Some(Self { tag: decoded(tag)?, hash, ciphertext: stanza.body.clone() })
+    }
+
+    /// Whether the stanza carries this key's tag. Four bytes: others may carry it too.
+    pub(super) fn is_for(&self, n: &[u8], e: &[u8]) -> bool {
+        self.tag == key_tag(n, e)
+    }
+
+    /// What the device is asked; an error unless the stanza uses the hash that the key was enrolled with, so that no
+    /// author can talk a device into a weaker one.
+    pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<Challenge<'_>> {
+        if self.hash != enrolled {
+            return Err(broken(format!(
+                "its rsa-oaep stanza uses {}, the key is enrolled with {}",
+                name(self.hash),
+                name(enrolled)
+            )));
+        }
+        if self.ciphertext.len() != n.len() {
+            return Err(broken("its rsa-oaep stanza is not as long as the key's modulus"));
+        }
+        Ok(Challenge::Oaep { hash: self.hash, ciphertext: &self.ciphertext })
+    }
+}
+
+/// Wraps a file key to a public key; the reason in words when the key cannot be used.
+pub(super) fn wrap(n: &[u8], e: &[u8], hash: OaepHash, file_key: &FileKey) -> Result<Stanza, String> {
+    if n.len() < MIN_BYTES || n[0] == 0 {
+        return Err("RSA keys under 2048 bits are not sealed to".into());
+    }
+    let key = RsaPublicKey::new(BigUint::from_bytes_be(n), BigUint::from_bytes_be(e))
+        .map_err(|e| format!("not an RSA key to seal to: {e}"))?;
+    let padding = match hash {
+        OaepHash::Sha256 => Oaep::new::<Sha256>(),
+        OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
+    };
+    let body = key.encrypt(&mut OsRng, padding, file_key.expose_secret()).map_err(|e| e.to_string())?;
+    Ok(Stanza { tag: TYPE.into(), args: vec![encoded(&key_tag(n, e)), name(hash).into()], body })
+}
+
+/// The first 4 bytes of SHA-256(stanza type ‖ length of n as 4 big-endian bytes ‖ n ‖ e).
+fn key_tag(n: &[u8], e: &[u8]) -> [u8; 4] {
+    let length = u32::try_from(n.len()).unwrap_or(u32::MAX);
+    let hash = Sha256::new().chain_update(TYPE).chain_update(length.to_be_bytes());
+    first_four(&hash.chain_update(n).chain_update(e).finalize())
+}
+
+fn name(hash: OaepHash) -> &'static str {
+    match hash {
+        OaepHash::Sha256 => "sha256",
+        OaepHash::Sha1 => "sha1",
+    }
+}

@@ -1,0 +1,263 @@
+//! Opening: parse the header, ask the device about the stanzas that are its own, check the MAC and decrypt.
+
+use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
+use super::{broken, cannot_open, context, file_key};
+use super::{hsm_aes_gcm, p256tag, rsa_oaep};
+use super::{hsm_aes_gcm::HsmAesGcm, p256tag::P256Tag, rsa_oaep::RsaOaep};
+use crate::device::{Challenge, PublicKey};
+use crate::error::{Error, Kind, Result};
+use crate::secret::{MAX_TOKEN_BYTES, Secret};
+use age::{DecryptError, Decryptor, Identity};
+use age_core::format::{FileKey, Stanza};
+use std::cell::Cell;
+use std::io::{self, Read};
+use zeroize::Zeroizing;
+
+/// Opens a sealed token with one device's key. `ask` puts a challenge to that device.
+///
+/// The device is not asked at all unless the file claims to belong to `context`. Nothing is returned unless the header MAC,
+/// which covers that claim, and the whole payload were verified.
+///
+/// # Errors
+/// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open or
+/// fails its MAC; what `ask` returns, as it was.
+pub fn open(sealed: &[u8], context: &Context, key: &PublicKey, ask: &mut Asker<'_>) -> Result<Secret> {
+    let sealed = Sealed::parse(sealed)?;
+    sealed.belongs_to(context)?;
+    let file_key = sealed.file_key(key, ask)?;
+    sealed.finish(file_key, context)
+}
+
+/// Puts a challenge to a device.
+pub type Asker<'a> = dyn FnMut(Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
+
+/// A sealed token whose header was read. Nothing in it is authenticated before [`Sealed::finish`].
+pub struct Sealed<'a> {
+    bytes: &'a [u8],
+    context: Context,
+    context_line: String,
+    stanzas: Vec<RecipientStanza>,
+}
+
+enum RecipientStanza {
+    P256Tag(P256Tag),
+    RsaOaep(RsaOaep),
+    HsmAesGcm(HsmAesGcm),
+}
+
+impl<'a> Sealed<'a> {
+    /// Reads the header. Bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
+    ///
+    /// # Errors
+    /// `Tampered` for anything that is no age v1 file with exactly one context stanza, and for malformed stanzas of the types
+    /// known here. Stanzas of other types are passed over.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        check_bounds(bytes)?;
+        let mut belongs = None;
+        let mut stanzas = Vec::new();
+        for stanza in age_stanzas(bytes)? {
+            if stanza.tag != context::TYPE {
+                stanzas.extend(RecipientStanza::from_stanza(&stanza)?);
+            } else if belongs
+                .replace(Context::from_stanza(&stanza).ok_or_else(|| malformed(&stanza))?)
+                .is_some()
+            {
+                return Err(broken("it has more than one context stanza"));
+            }
+        }
+        let context = belongs.ok_or_else(|| broken("it has no context stanza"))?;
+        Ok(Self { bytes, context, context_line: context.to_string(), stanzas })
+    }
+
+    /// What the file claims to belong to.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The stanzas that carry the tag of `key`, as locks on the file key, in the file's order. Tags have four bytes: several
+    /// may match, and only opening tells. An error in place of a lock is a stanza that no device should be asked about.
+    pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<Lock<'s>>> {
+        self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
+    }
+
+    /// Tries the locks of `key` in turn, until one opens.
+    ///
+    /// Only an answer that is about one stanza (the device decrypted and refused) lets the next be tried; after anything
+    /// else, such as a wrong PIN, the device is not asked again.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn file_key(&self, key: &PublicKey, ask: &mut Asker<'_>) -> Result<FileKey> {
+        let mut failure: Option<Error> = None;
+        for lock in self.locks(key) {
+            match lock.and_then(|lock| lock.unlock(&ask(lock.challenge())?)) {
+                Ok(file_key) => return Ok(file_key),
+                Err(e) if !matches!(e.kind(), Kind::Device | Kind::Tampered) => return Err(e),
+                // What a device said is worth more than that a stanza of the same tag was not for it.
+                Err(e) if failure.is_none() || e.kind() == Kind::Device => failure = Some(e),
+                Err(_) => {}
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            cannot_open(Kind::NotFound, "it is not sealed to this device")
+                .advice("open it with another device, or have it sealed again to this one")
+        }))
+    }
+
+    /// Verifies the header MAC, decrypts the payload and verifies that the file belongs to `context`.
+    ///
+    /// # Errors
+    /// `Tampered` when any of the three fails.
+    pub fn finish(&self, file_key: FileKey, context: &Context) -> Result<Secret> {
+        let known = Known(Cell::new(Some(file_key)));
+        let reader = Decryptor::new_buffered(self.bytes)
+            .and_then(|decryptor| decryptor.decrypt(std::iter::once(&known as _)))
+            .map_err(|e| broken("its header was altered: the MAC does not fit").caused_by(e))?;
+        let plaintext = read_payload(reader, self.bytes.len())
+            .map_err(|e| broken("its payload was altered or cut short").caused_by(e))?;
+        self.belongs_to(context)?;
+        if plaintext.is_empty() || plaintext.len() > MAX_TOKEN_BYTES {
+            return Err(broken("its payload is empty or larger than 1 MiB"));
+        }
+        Ok(plaintext)
+    }
+
+    fn belongs_to(&self, context: &Context) -> Result<()> {
+        let whose = match &self.context {
+            own if own == context => return Ok(()),
+            own if own.store != context.store => "another store",
+            own if own.token != context.token => "another token",
+            _ => "another version of the token",
+        };
+        Err(broken(format!("these sealed bytes belong to {whose}")))
+    }
+}
+
+impl RecipientStanza {
+    /// `None` for types not known here, age's random stanza among them.
+    fn from_stanza(stanza: &Stanza) -> Result<Option<Self>> {
+        let parsed = match stanza.tag.as_str() {
+            p256tag::TYPE => P256Tag::from_stanza(stanza).map(Self::P256Tag),
+            rsa_oaep::TYPE => RsaOaep::from_stanza(stanza).map(Self::RsaOaep),
+            hsm_aes_gcm::TYPE => HsmAesGcm::from_stanza(stanza).map(Self::HsmAesGcm),
+            _ => return Ok(None),
+        };
+        parsed.map(Some).ok_or_else(|| malformed(stanza))
+    }
+
+    /// `None` unless the stanza is of the key's type and carries its tag.
+    fn lock<'s>(&'s self, key: &'s PublicKey, aad: &'s str) -> Result<Option<Lock<'s>>> {
+        let (challenge, exchange) = match (self, key) {
+            (Self::P256Tag(stanza), PublicKey::P256(point)) if stanza.is_for(point) => {
+                (stanza.challenge()?, Some((stanza, point)))
+            }
+            (Self::RsaOaep(stanza), PublicKey::Rsa { n, e, oaep }) if stanza.is_for(n, e) => {
+                (stanza.challenge(n, *oaep)?, None)
+            }
+            (Self::HsmAesGcm(stanza), PublicKey::Aes256 { id }) if stanza.is_for(id) => {
+                (stanza.challenge(aad), None)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Lock { challenge, exchange }))
+    }
+}
+
+/// A stanza that may hold the file key for the key it was asked for.
+pub struct Lock<'s> {
+    challenge: Challenge<'s>,
+    /// With ECDH the device's answer is not the file key yet.
+    exchange: Option<(&'s P256Tag, &'s [u8; 65])>,
+}
+
+impl<'s> Lock<'s> {
+    /// What to ask the device.
+    pub fn challenge(&self) -> Challenge<'s> {
+        self.challenge
+    }
+
+    /// The file key, from the device's answer.
+    ///
+    /// # Errors
+    /// `Tampered` when the stanza does not open with it; `Device` when the answer has the wrong length for the operation.
+    pub fn unlock(&self, answer: &[u8]) -> Result<FileKey> {
+        match self.exchange {
+            Some((stanza, public)) => stanza.unlock(public, answer),
+            None => file_key(answer),
+        }
+    }
+}
+
+/// Refuses what would take `age` long to parse: it reads the header again from its start for every line.
+pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
+    if bytes.len() > MAX_SEALED_BYTES {
+        return Err(broken("it is larger than a sealed token can be"));
+    }
+    let start = &bytes[..bytes.len().min(MAX_HEADER_BYTES)];
+    let mut stanzas = 0;
+    for line in start.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"--- ") && line.ends_with(b"\n") {
+            return Ok(());
+        }
+        stanzas += usize::from(line.starts_with(b"-> "));
+        if stanzas > MAX_STANZAS {
+            return Err(broken(format!("it has more than {MAX_STANZAS} stanzas")));
+        }
+    }
+    Err(broken("it has no age header, or a longer one than 64 KiB"))
+}
+
+/// The header's stanzas by age's own parser, so that what is judged here is what the MAC covers.
+fn age_stanzas(bytes: &[u8]) -> Result<Vec<Stanza>> {
+    let captured = Captured(Cell::default());
+    let outcome = Decryptor::new_buffered(bytes)
+        .and_then(|decryptor| decryptor.decrypt(std::iter::once(&captured as _)));
+    match outcome {
+        Err(DecryptError::NoMatchingKeys) => Ok(captured.0.take()),
+        Err(e) => Err(broken("it is no age v1 file").caused_by(e)),
+        Ok(_) => Err(broken("it opens without a key")),
+    }
+}
+
+/// Keeps the stanzas and opens none.
+struct Captured(Cell<Vec<Stanza>>);
+
+impl Identity for Captured {
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
+        let copied =
+            stanzas.iter().map(|s| Stanza { tag: s.tag.clone(), args: s.args.clone(), body: s.body.clone() });
+        self.0.set(copied.collect());
+        None
+    }
+
+    fn unwrap_stanza(&self, _: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        None
+    }
+}
+
+/// Hands age the file key that the device gave.
+struct Known(Cell<Option<FileKey>>);
+
+impl Identity for Known {
+    fn unwrap_stanza(&self, _: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        self.0.take().map(Ok)
+    }
+}
+
+/// Reads to the end into a buffer that has room from the start: a growing one would leave copies of the token behind.
+fn read_payload(mut reader: impl Read, room: usize) -> io::Result<Secret> {
+    let mut plaintext = Zeroizing::new(vec![0; room]);
+    let mut filled = 0;
+    loop {
+        match reader.read(&mut plaintext[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    plaintext.truncate(filled);
+    Ok(plaintext.into())
+}
+
+fn malformed(stanza: &Stanza) -> Error {
+    broken(format!("its {} stanza is malformed", stanza.tag))
+}

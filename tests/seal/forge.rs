@@ -1,0 +1,93 @@
+//! A dishonest author: files with any stanzas, and yet a MAC that fits.
+
+use crate::keys::SoftKey;
+use age_core::format::{FileKey, Stanza};
+use age_core::primitives::hkdf;
+use age_core::secrecy::ExposeSecret;
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
+use ring::hmac;
+use strongroom::seal::Sealed;
+
+/// A sealed file taken apart by one who holds the file key.
+pub struct Forge {
+    pub stanzas: Vec<Stanza>,
+    pub file_key: FileKey,
+    payload: Vec<u8>,
+}
+
+impl Forge {
+    /// Takes a file apart with a key that it was sealed to.
+    pub fn new(sealed: &[u8], key: &SoftKey) -> Self {
+        let file_key = Sealed::parse(sealed)
+            .unwrap()
+            .file_key(&key.public, &mut |challenge| key.answer(challenge))
+            .unwrap();
+        let (header, payload) = split(sealed);
+        Self { stanzas: stanzas(&header), file_key, payload }
+    }
+
+    /// Only the stanzas of this type.
+    pub fn of_type(&mut self, tag: &str) -> &mut Stanza {
+        self.stanzas.iter_mut().find(|stanza| stanza.tag == tag).unwrap()
+    }
+
+    /// Puts it together again.
+    pub fn file(&self) -> Vec<u8> {
+        let mut header = String::from("age-encryption.org/v1\n");
+        self.stanzas.iter().for_each(|stanza| header.push_str(&text(stanza)));
+        header.push_str("---");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &hkdf(&[], b"header", self.file_key.expose_secret()));
+        let mac = hmac::sign(&key, header.as_bytes());
+        header.push_str(&format!(" {}\n", BASE64.encode(mac)));
+        [header.as_bytes(), &self.payload].concat()
+    }
+}
+
+/// The header up to and with its last line, and the rest.
+pub fn split(sealed: &[u8]) -> (String, Vec<u8>) {
+    let mac = sealed.windows(5).position(|bytes| bytes == b"\n--- ").unwrap() + 1;
+    let end = mac + sealed[mac..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    (String::from_utf8(sealed[..end].to_vec()).unwrap(), sealed[end..].to_vec())
+}
+
+fn stanzas(header: &str) -> Vec<Stanza> {
+    let mut stanzas: Vec<(Stanza, String)> = Vec::new();
+    for line in header.lines().skip(1).take_while(|line| !line.starts_with("--- ")) {
+        if let Some(words) = line.strip_prefix("-> ") {
+            let mut words = words.split(' ').map(String::from);
+            stanzas.push((
+                Stanza { tag: words.next().unwrap(), args: words.collect(), body: Vec::new() },
+                String::new(),
+            ));
+        } else {
+            stanzas.last_mut().unwrap().1.push_str(line);
+        }
+    }
+    let decoded = |(stanza, body): (Stanza, String)| Stanza { body: BASE64.decode(body).unwrap(), ..stanza };
+    stanzas.into_iter().map(decoded).collect()
+}
+
+fn text(stanza: &Stanza) -> String {
+    let words: Vec<_> = std::iter::once(&stanza.tag).chain(&stanza.args).map(String::as_str).collect();
+    let body = BASE64.encode(&stanza.body);
+    let mut text = format!("-> {}\n", words.join(" "));
+    for line in body.as_bytes().chunks(64) {
+        text.push_str(&format!("{}\n", String::from_utf8_lossy(line)));
+    }
+    if body.len() % 64 == 0 {
+        text.push('\n');
+    }
+    text
+}
+
+/// A copy: the crate's stanzas have no `Clone`.
+pub fn copy(stanza: &Stanza) -> Stanza {
+    Stanza { tag: stanza.tag.clone(), args: stanza.args.clone(), body: stanza.body.clone() }
+}
+
+/// The tag of a `p256tag` stanza, by the C2SP text: HKDF-Extract, which is HMAC with the salt as the key.
+pub fn p256tag(enc: &[u8], compressed: &[u8]) -> String {
+    let key_hash = ring::digest::digest(&ring::digest::SHA256, compressed);
+    let salt = hmac::Key::new(hmac::HMAC_SHA256, b"age-encryption.org/p256tag");
+    BASE64.encode(&hmac::sign(&salt, &[enc, &key_hash.as_ref()[..4]].concat()).as_ref()[..4])
+}
