@@ -15,8 +15,9 @@ mod schema;
 
 pub use compare::Difference;
 pub use follow::Followed;
+pub(crate) use follow::{other_store, tampered};
 pub use pin::{HandOver, Pin};
-pub use read::{DeviceRow, GrantRow, ListFilter, TokenRow, VersionRow};
+pub use read::{DeviceRow, GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::judge::DeviceState;

@@ -87,9 +87,6 @@ pub trait Store: Send {
     /// Sealed bytes by their digest, as the store says: the caller hashes them. `None` when they are not there.
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
 
-    /// Which of these digests have sealed bytes, in the same order. For `verify`, which pages.
-    fn sealed_lengths(&mut self, digests: &[Hash]) -> Result<Vec<Option<u64>>>;
-
     /// Sets aside everything after position `n`, with its advances and every advance that belongs to no statement.
     /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
     fn set_aside_after(&mut self, n: u64) -> Result<u64>;
@@ -99,6 +96,12 @@ pub trait Store: Send {
 
     /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;
+
+    /// Recomputes the access log's chain, row by row, and answers how many rows there are.
+    ///
+    /// # Errors
+    /// `Tampered`, naming the first row that does not follow from the one before.
+    fn check_accesses(&mut self) -> Result<u64>;
 }
 
 /// Creates a store at `url` (`sqlite:///path`, or a plain path). It has no genesis yet.

@@ -23,6 +23,13 @@ pub struct Followed {
     pub ineffective: u64,
 }
 
+/// One page of batches, taken over.
+#[derive(Default)]
+struct Page {
+    ineffective: u64,
+    tampering: Option<Error>,
+}
+
 /// Called with the position reached and the last position the store has.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
@@ -104,12 +111,17 @@ impl Replica {
         let temporary = self.path.with_extension(format!("new-{}", std::process::id()));
         let mut fresh = Self::temporary(&temporary, self.store)?;
         let followed = fresh.take_over(store, now, progress);
-        let closed = fresh.db.close().map_err(|(_, e)| schema::failed(&temporary, e));
-        let followed = followed.and_then(|followed| closed.map(|()| followed)).inspect_err(|_| {
-            remove(&temporary).ok();
-        })?;
-        self.replace_by(&temporary)?;
-        Ok(followed)
+        // What was verified before tampering was met is kept: `repair` starts from there.
+        let keep = match &followed {
+            Ok(_) => true,
+            Err(error) => error.kind() == Kind::Tampered && fresh.position.n > 0,
+        };
+        fresh.db.close().map_err(|(_, e)| schema::failed(&temporary, e))?;
+        match keep {
+            true => self.replace_by(&temporary)?,
+            false => remove(&temporary)?,
+        }
+        followed
     }
 
     fn replace_by(&mut self, file: &Path) -> Result<()> {
@@ -143,7 +155,10 @@ impl Replica {
             let before = self.position.n;
             let page = self.in_transaction(|replica| replica.take_page(&batches, now, store.location()))?;
             followed.new += self.position.n - before;
-            followed.ineffective += page;
+            followed.ineffective += page.ineffective;
+            if let Some(tampering) = page.tampering {
+                return Err(tampering);
+            }
             progress(self.position.n, last.max(self.position.n));
         }
     }
@@ -170,23 +185,26 @@ impl Replica {
         done
     }
 
-    /// Answers how many statements have no effect.
-    fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<u64> {
-        let mut ineffective = 0;
+    /// Takes the batches up to the first that is tampering; what came before it stays.
+    fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<Page> {
+        let mut page = Page::default();
         // Another process may have taken the first ones already.
         let from = batches.iter().position(|batch| batch.first > self.position.n).unwrap_or(batches.len());
         for stored in &batches[from..] {
-            let checked = check_batch(stored, self).map_err(|fault| match fault {
-                Fault::Tampering(tampering) => tampered(&tampering, location),
-                Fault::Picture(error) => error,
-            })?;
-            ineffective += self.take_batch(stored.first, &checked, now)?;
+            match check_batch(stored, self) {
+                Ok(checked) => page.ineffective += self.take_batch(stored.first, &checked, now)?,
+                Err(Fault::Picture(error)) => return Err(error),
+                Err(Fault::Tampering(tampering)) => {
+                    page.tampering = Some(tampered(&tampering, location));
+                    break;
+                }
+            }
         }
         self.run(
             "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4",
             params![self.position.n, &self.position.chain.0[..], &self.admin_head.0[..], self.newest],
         )?;
-        Ok(ineffective)
+        Ok(page)
     }
 
     fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {

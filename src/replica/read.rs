@@ -3,10 +3,9 @@
 use super::Replica;
 use super::apply::labels_from;
 use super::picture::enrolment;
-use super::rows::{blob, damaged, roles_from, state_from};
+use super::rows::{DESTROYED, blob, damaged, roles_from, state_from};
 use crate::error::Result;
 use crate::ledger::body::{Enrol, Role, State};
-use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Hash, TokenId};
 use rusqlite::{Params, Row};
 
@@ -89,6 +88,19 @@ pub struct GrantRow {
     pub n: u64,
 }
 
+/// A version whose sealed bytes should be in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRow {
+    /// For the next page.
+    pub row: i64,
+    /// Its token.
+    pub token: TokenId,
+    /// The token's name.
+    pub name: String,
+    /// The version.
+    pub version: VersionRow,
+}
+
 /// What a listing is narrowed to.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
@@ -152,14 +164,22 @@ impl Replica {
         Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
     }
 
-    /// The digests of all versions whose sealed bytes should be there, with name and version, a page at a time.
-    /// `after` is the last row of the page before, 0 at first.
-    pub fn sealed_page(&self, after: i64, limit: u32) -> Result<Vec<(i64, String, VersionRow)>> {
+    /// All versions whose sealed bytes should be there, a page at a time; `after` is the last row of the page before, 0 at first.
+    pub fn sealed_page(&self, after: i64, limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
-            "SELECT v.row, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             WHERE v.row > ?1 AND v.state < 4 ORDER BY v.row LIMIT ?2"
+            "SELECT v.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             WHERE v.row > ?1 AND v.state < {DESTROYED} ORDER BY v.row LIMIT ?2"
         );
-        self.many(&sql, (after, limit), |row| Ok((row.get(0)?, row.get(1)?, version_from(row, 2)?)))
+        self.many(&sql, (after, limit), |row| {
+            let (token, name) = (TokenId(blob(row, 1)?), row.get(2)?);
+            Ok(SealedRow { row: row.get(0)?, token, name, version: version_from(row, 3)? })
+        })
+    }
+
+    /// How many versions have sealed bytes.
+    pub fn count_sealed(&self) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM versions WHERE state < {DESTROYED}");
+        Ok(self.one(&sql, [], |row| row.get(0))?.unwrap_or(0))
     }
 
     /// Names that are living tokens, for suggestions; at most `limit`, beginning with this one in order.
@@ -198,11 +218,6 @@ impl Replica {
     /// Why statement `n` has no effect; `None` when it has.
     pub fn ineffective(&self, n: u64) -> Result<Option<String>> {
         self.one("SELECT reason FROM ineffective WHERE n = ?1", [n], |row| row.get(0))
-    }
-
-    /// chain at the verified batch boundary before or at `n`: what a page of the ledger is checked against.
-    pub fn boundary(&self, n: u64) -> Result<Option<Hash>> {
-        self.chain_at(n)
     }
 
     pub(super) fn many<T>(

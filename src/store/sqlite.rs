@@ -9,7 +9,7 @@ impl super::Store for SqliteStore {
     fn batch_of(&mut self, _n: u64) -> crate::Result<Option<crate::ledger::verify::StoredBatch>> { todo!() }
     fn append(&mut self, _append: &super::Append<'_>) -> crate::Result<crate::ledger::Position> { todo!() }
     fn sealed(&mut self, _digest: &crate::ledger::Hash) -> crate::Result<Option<Vec<u8>>> { todo!() }
-    fn sealed_lengths(&mut self, _digests: &[crate::ledger::Hash]) -> crate::Result<Vec<Option<u64>>> { todo!() }
+    fn check_accesses(&mut self) -> crate::Result<u64> { todo!() }
     fn set_aside_after(&mut self, _n: u64) -> crate::Result<u64> { todo!() }
     fn record(&mut self, _access: &super::Access) -> crate::Result<()> { todo!() }
     fn accesses(&mut self, _before: u64, _limit: u32) -> crate::Result<Vec<super::RecordedAccess>> { todo!() }

@@ -1,2 +1,0 @@
-//! stub
-pub fn connect(_: &crate::uri::DeviceUri) -> crate::error::Result<Box<dyn super::Device>> { unimplemented!() }

@@ -1,0 +1,61 @@
+//! Where things lie: the XDG base directories for a user, the FHS for root.
+
+use crate::error::{Error, Kind, Result, printable};
+use std::path::{Path, PathBuf};
+
+/// The directories of one installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `config.toml`.
+    pub config: PathBuf,
+    /// Replicas and pins.
+    pub state: PathBuf,
+    /// The default store.
+    pub store: PathBuf,
+}
+
+impl Paths {
+    /// From the environment: `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`, `$XDG_DATA_HOME` where they are set; else below the home
+    /// directory, or for root `/etc/strongroom` and `/var/lib/strongroom`.
+    ///
+    /// # Errors
+    /// `Io` when there is no home directory to speak of.
+    pub fn discover() -> Result<Self> {
+        let root = rustix::process::geteuid().is_root();
+        let directory = |variable: &str, system: &str, home: &str| {
+            let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+            match (named, root) {
+                (Some(path), _) => Ok(path.join("strongroom")),
+                (None, true) => Ok(PathBuf::from(system)),
+                (None, false) => Ok(home_directory()?.join(home).join("strongroom")),
+            }
+        };
+        let state = directory("XDG_STATE_HOME", "/var/lib/strongroom", ".local/state")?;
+        Ok(Self {
+            config: directory("XDG_CONFIG_HOME", "/etc/strongroom", ".config")?.join("config.toml"),
+            state,
+            store: directory("XDG_DATA_HOME", "/var/lib/strongroom", ".local/share")?.join("store.sqlite"),
+        })
+    }
+}
+
+fn home_directory() -> Result<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
+        Error::new(Kind::Io, "find the home directory", "HOME is not set")
+            .advice("set HOME, or name the store with --store")
+    })
+}
+
+/// Makes a directory that only its owner enters, with its parents.
+///
+/// # Errors
+/// `Io`.
+pub fn make_private(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
+        Error::new(Kind::Io, "make a directory", e.to_string())
+            .on(printable(&directory.display().to_string()))
+            .advice("check who owns the directory above it")
+            .caused_by(e)
+    })
+}

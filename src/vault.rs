@@ -1,0 +1,223 @@
+//! The use cases: what one does with a store and its devices.
+//!
+//! [`Vault`] joins a store (untrusted), the replica of it (verified) and the devices of this machine. It is what the
+//! command line calls, and what a program that wants tokens without the command line uses.
+//!
+//! ```no_run
+//! use strongroom::ledger::Name;
+//! use strongroom::vault::{PutOptions, Setup, Vault};
+//! use strongroom::Secret;
+//!
+//! # fn main() -> strongroom::Result<()> {
+//! let mut vault = Vault::open(Setup::of_this_machine()?)?;
+//! let name = Name::parse("prod/db").map_err(|e| strongroom::Error::new(strongroom::Kind::Usage, "parse", e))?;
+//! vault.put(&name, &Secret::new(b"s3cret".to_vec()), &PutOptions::default())?;
+//! let token = vault.get(&name, None)?;
+//! assert_eq!(token.expose(), b"s3cret");
+//! # Ok(())
+//! # }
+//! ```
+
+mod access;
+mod author;
+mod change;
+mod devices;
+mod import;
+mod init;
+mod log;
+mod open;
+mod put;
+mod repair;
+mod setup;
+mod verify;
+
+pub use access::Reader;
+pub use import::{ImportItem, Imported};
+pub use init::{InitOptions, InitReport};
+pub use log::{LogEntry, LogOrder};
+pub use open::Wanted;
+pub use put::{PutOptions, PutReport};
+pub use setup::Setup;
+pub use verify::{Problem, VerifyReport};
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::verify::Chain;
+use crate::ledger::{Name, StoreId};
+use crate::replica::{HandOver, Pin, Replica, TokenRow};
+use crate::store::Store;
+use devices::Devices;
+use std::path::PathBuf;
+
+/// A store, what was verified of it, and the devices at hand.
+pub struct Vault {
+    store: Box<dyn Store>,
+    replica: Replica,
+    pin: Pin,
+    devices: Devices,
+    state: PathBuf,
+    clock: fn() -> u64,
+    reader: Reader,
+    notices: Vec<String>,
+}
+
+impl Vault {
+    /// Opens a store that is known here, and verifies what is new in it. No device is reached.
+    ///
+    /// # Errors
+    /// `Untrusted` for a store that was never met; `RolledBack`, `Tampered`, `Store`, `Io`.
+    pub fn open(setup: Setup) -> Result<Self> {
+        Self::open_with_progress(setup, &mut |_, _| {})
+    }
+
+    /// As [`Vault::open`], calling `progress` with (verified, total) statements.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open_with_progress(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        let store = crate::store::open(&setup.store)?;
+        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+            return Err(first_contact(store));
+        };
+        let mut vault = Self::assemble(setup, store, pin)?;
+        vault.follow(progress)?;
+        Ok(vault)
+    }
+
+    /// First contact: believes `hand_over`, verifies the whole store against it, and remembers it.
+    ///
+    /// # Errors
+    /// `Tampered` when the store is not the one that was handed over, or ends before it; `Conflict` when another store is
+    /// known at this place and `replace` is not set.
+    pub fn trust(
+        setup: Setup,
+        hand_over: &HandOver,
+        replace: bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        let store = crate::store::open(&setup.store)?;
+        let location = store.location().to_owned();
+        let state = setup.state.clone();
+        let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::of(StoreId::UNBORN)));
+        if let Some(known) = known.filter(|known| known.store != hand_over.store) {
+            if !replace {
+                return Err(crate::replica::other_store(&location, known.store));
+            }
+            Pin::forget(&state, &location)?;
+        }
+        crate::paths::make_private(&state)?;
+        let mut vault = Self::assemble(setup, store, hand_over.clone())?;
+        vault.follow(progress)?;
+        vault.keep_pin()?;
+        Ok(vault)
+    }
+
+    fn assemble(setup: Setup, store: Box<dyn Store>, pin: Pin) -> Result<Self> {
+        let directory = setup.state.join(pin.store.to_string());
+        crate::paths::make_private(&directory)?;
+        let mut replica = Replica::open(&directory.join("replica.sqlite"), pin.store)?;
+        let notices = replica.take_notice().into_iter().collect();
+        let devices = Devices::new(setup.devices, setup.prompter);
+        let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
+        Ok(Self { store, replica, pin, devices, state, clock, reader, notices })
+    }
+
+    /// Verifies what is new in the store.
+    fn follow(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        let now = (self.clock)();
+        self.replica.follow(&mut *self.store, &self.pin, now, progress)?;
+        if self.replica.position().n > self.pin.position.n {
+            self.keep_pin()?;
+        }
+        Ok(())
+    }
+
+    fn keep_pin(&mut self) -> Result<()> {
+        self.pin.position = self.replica.position();
+        self.pin.keep(&self.state, self.store.location())
+    }
+
+    /// Things the user should hear that are no errors: a replica that was rebuilt, an access that could not be logged.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// What was verified: for lists, metadata and devices.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The store's id and the verified position, to hand to another machine.
+    pub fn head(&self) -> HandOver {
+        Pin { store: self.pin.store, position: self.replica.position() }
+    }
+
+    /// Where the store is.
+    pub fn location(&self) -> &str {
+        self.store.location()
+    }
+
+    /// The later of the local clock and the newest time seen: what expiry is judged by. Milliseconds.
+    pub fn latest_time(&self) -> u64 {
+        (self.clock)().max(self.replica.newest_time())
+    }
+
+    /// The living token of this name.
+    ///
+    /// # Errors
+    /// `NotFound`, with a name that is nearly the same where there is one.
+    pub fn token(&self, name: &Name, tried: &str) -> Result<TokenRow> {
+        match self.replica.find(name.as_str())? {
+            Some(token) => Ok(token),
+            None => Err(self.not_found(name, tried)),
+        }
+    }
+
+    fn not_found(&self, name: &Name, tried: &str) -> Error {
+        let error = Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"));
+        match self.nearest(name) {
+            Ok(Some(near)) => error.advice(format!("did you mean `{near}`?")),
+            _ => error.advice("`strongroom list` shows the names"),
+        }
+    }
+
+    /// The living name that is nearest, if any is near. Looks at a bounded number of names.
+    fn nearest(&self, name: &Name) -> Result<Option<String>> {
+        const LOOKED_AT: u32 = 100_000;
+        let far = name.as_str().len().div_ceil(3).max(1);
+        let names = self.replica.names_from("", LOOKED_AT)?;
+        let near = names
+            .into_iter()
+            .filter(|other| other.len().abs_diff(name.as_str().len()) <= far)
+            .map(|other| (strsim::damerau_levenshtein(&other, name.as_str()), other))
+            .filter(|(distance, _)| *distance <= far)
+            .min();
+        Ok(near.map(|(_, other)| other))
+    }
+}
+
+/// Fills a buffer from the operating system's generator.
+fn random(buffer: &mut [u8]) -> Result<()> {
+    use rand_core::{OsRng, RngCore};
+    OsRng.try_fill_bytes(buffer).map_err(|e| Error::new(Kind::Io, "get random bytes", e.to_string()))
+}
+
+fn random_id() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    random(&mut id).map(|()| id)
+}
+
+fn first_contact(mut store: Box<dyn Store>) -> Error {
+    let location = store.location().to_owned();
+    let claims = store.batches_after(0, 1).ok().and_then(|batches| {
+        let genesis = batches.first()?.statements.first()?;
+        Some(crate::ledger::leaf(genesis))
+    });
+    let answer = match claims {
+        Some(id) => format!("it was never met here; it says that it is the store {id}"),
+        None => "it was never met here, and has no first statement".to_owned(),
+    };
+    Error::new(Kind::Untrusted, "trust the store", answer).on(location).advice(
+        "get the line that `strongroom head` prints on a machine that knows the store, by a way you trust, \
+         and run `strongroom trust LINE`; the id above is only the store's own word",
+    )
+}

@@ -1,0 +1,219 @@
+//! Authoring: from a change in mind to a signed batch in the store.
+
+use super::Vault;
+use super::devices::signing_key;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::Body;
+use crate::ledger::judge::{Picture, judge};
+use crate::ledger::verify::Chain;
+use crate::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, Subject};
+use crate::replica::DeviceRow;
+use crate::store::Append;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How often a change is made again after others came first.
+const TRIES: u32 = 300;
+
+/// A change about to be signed.
+#[derive(Default)]
+pub(super) struct Draft {
+    /// What is stated, in order.
+    pub(super) bodies: Vec<Body>,
+    /// Sealed bytes that come with it.
+    pub(super) sealed: Vec<(Hash, Vec<u8>)>,
+    /// Sealed bytes that go with it.
+    pub(super) destroyed: Vec<Hash>,
+}
+
+/// The role a change needs.
+#[derive(Clone, Copy)]
+pub(super) enum Needs<'a> {
+    /// `write` on all of these names.
+    Write(&'a [&'a str]),
+    Admin,
+}
+
+impl Vault {
+    /// Makes a change: composes it on what is verified now, signs it and appends it. When another change came first, it is
+    /// composed again on top of that, so `compose` decides each time whether it still makes sense.
+    pub(super) fn submit<T>(
+        &mut self,
+        tried: &str,
+        needs: Needs<'_>,
+        mut compose: impl FnMut(&mut Self) -> Result<(Draft, T)>,
+    ) -> Result<T> {
+        let mut attempt = 0;
+        loop {
+            self.follow(&mut |_, _| {})?;
+            let author = self.author(tried, needs)?;
+            let (draft, value) = compose(self)?;
+            match self.sign_and_append(tried, &author, draft) {
+                Ok(()) => return Ok(value),
+                Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
+                Err(error) => return Err(error),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The first device here whose roles suffice.
+    fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
+        let (here, failures) = self.devices.enrolled(&self.replica)?;
+        for row in here {
+            let Some(state) = self.replica.device(&row.id)? else { continue };
+            let may = match needs {
+                Needs::Write(names) => names.iter().all(|name| state.writes(name)),
+                Needs::Admin => state.is_admin(),
+            };
+            if may {
+                return Ok(row);
+            }
+        }
+        Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(tried, needs)))
+    }
+
+    fn no_author(&self, tried: &str, needs: Needs<'_>) -> Error {
+        let role = match needs {
+            Needs::Write(names) => format!("`write` on {}", names.join(", ")),
+            Needs::Admin => "`admin`".into(),
+        };
+        let answer = match self.devices.is_empty() {
+            true => "no device is configured here".to_owned(),
+            false => format!("no device here has the role {role}"),
+        };
+        Error::new(Kind::Refused, tried, answer)
+            .on(self.location().to_owned())
+            .advice("name a device with --device; `strongroom device list` shows who has which role")
+    }
+
+    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, draft: Draft) -> Result<()> {
+        let prepared = Prepared::compose(self, author.id, draft)?;
+        self.judge_beforehand(tried, author, &prepared)?;
+        let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
+        let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
+        let signed = self.sign(author, batch)?;
+        let end = prepared.append(self, &signed, admin_head, seen)?;
+        self.follow(&mut |_, _| {})?;
+        for n in (end.n + 1 - signed.batch.size)..=end.n {
+            if let Some(why) = self.replica.ineffective(n)? {
+                return Err(Error::new(Kind::Refused, tried, format!("it was recorded without effect: {why}"))
+                    .on(self.location().to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What would be ineffective is not even signed.
+    fn judge_beforehand(&self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
+        let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
+        for statement in &prepared.statements {
+            if let Err(why) = judge(statement, &state, &self.replica)? {
+                return Err(Error::new(Kind::Refused, tried, why.to_string()).on(self.location().to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the author's device sign, and checks what it gave with the key that was enrolled.
+    pub(super) fn sign(&mut self, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
+        let (key, digest) = (signing_key(author), batch.digest());
+        let crate::device::PublicKey::P256(public) = key.public else {
+            return Err(Error::new(Kind::Unsupported, "sign", "the enrolled signing key is not P-256"));
+        };
+        let (device, prompter) = self.devices.get(&author.id)?;
+        let signature = device.sign(&key, &digest, prompter)?;
+        let name = device.name().to_owned();
+        let signed = batch.sign_with(signature).ok().filter(|signed| signed.is_signed_by(&public));
+        signed.ok_or_else(|| {
+            Error::new(Kind::KeyMissing, "sign the change", "the signature is not that of the enrolled key")
+                .on(name)
+                .advice("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
+        })
+    }
+}
+
+/// Statements with everything the store needs to know of them.
+pub(super) struct Prepared {
+    pub(super) statements: Vec<Statement>,
+    encoded: Vec<Vec<u8>>,
+    sealed: Vec<(Hash, Vec<u8>)>,
+    destroyed: Vec<Hash>,
+}
+
+impl Prepared {
+    /// Links each body to the heads it advances, also those that an earlier one of the same draft advanced.
+    fn compose(vault: &Vault, author: DeviceId, draft: Draft) -> Result<Self> {
+        let (time, mut heads) = ((vault.clock)(), HashMap::<Subject, Hash>::new());
+        let mut prepared =
+            Self { statements: Vec::new(), encoded: Vec::new(), sealed: draft.sealed, destroyed: draft.destroyed };
+        for body in draft.bodies {
+            let statement = Statement::compose(vault.pin.store, author, time, body, |subject| {
+                heads.get(subject).map_or_else(|| vault.replica.head(subject), |head| Ok(*head))
+            })?;
+            prepared.push(statement, &mut heads);
+        }
+        Ok(prepared)
+    }
+
+    /// The two statements of a store's first batch.
+    pub(super) fn genesis(genesis: Statement, enrol: impl FnOnce(StoreId, Hash) -> Statement) -> (StoreId, Self) {
+        let mut prepared =
+            Self { statements: Vec::new(), encoded: Vec::new(), sealed: Vec::new(), destroyed: Vec::new() };
+        let hash = genesis.hash();
+        prepared.push(genesis, &mut HashMap::new());
+        prepared.push(enrol(StoreId(hash.0), hash), &mut HashMap::new());
+        (StoreId(hash.0), prepared)
+    }
+
+    fn push(&mut self, statement: Statement, heads: &mut HashMap<Subject, Hash>) {
+        let encoded = statement.encode();
+        let hash = crate::ledger::leaf(&encoded);
+        heads.extend(statement.advances.iter().map(|(subject, _)| (subject.clone(), hash)));
+        self.encoded.push(encoded);
+        self.statements.push(statement);
+    }
+
+    pub(super) fn leaves(&self) -> Vec<Hash> {
+        self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
+    }
+
+    pub(super) fn append(
+        &self,
+        vault: &mut Vault,
+        signed: &SignedBatch,
+        admin_head: Hash,
+        seen: Position,
+    ) -> Result<Position> {
+        self.append_to(&mut *vault.store, signed, admin_head, seen)
+    }
+
+    pub(super) fn append_to(
+        &self,
+        store: &mut dyn crate::store::Store,
+        signed: &SignedBatch,
+        admin_head: Hash,
+        seen: Position,
+    ) -> Result<Position> {
+        let advances = self.statements.iter().flat_map(|statement| &statement.advances);
+        let advances: Vec<_> = advances.map(|(subject, prev)| (subject.encode(), *prev)).collect();
+        let admin = self.statements.iter().any(|statement| statement.body.is_admin());
+        store.append(&Append {
+            sign1: &signed.encode(),
+            statements: &self.encoded,
+            advances: &advances,
+            admin: (Subject::Store.encode(), admin_head),
+            directly_after: admin.then_some(seen.n),
+            sealed: &self.sealed,
+            destroyed: &self.destroyed,
+        })
+    }
+}
+
+/// Waits a little, each time longer and never as long as others: contenders must not move in step.
+fn pause(attempt: u32) -> Result<()> {
+    let mut random = [0; 1];
+    super::random(&mut random)?;
+    std::thread::sleep(Duration::from_micros(u64::from(random[0]) * u64::from(attempt.min(20) + 1) * 4));
+    Ok(())
+}

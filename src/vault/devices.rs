@@ -1,0 +1,108 @@
+//! The devices of this machine: connected when first needed, each once.
+
+use crate::device::{self, Device, KeyInfo, KeyRef, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::DeviceId;
+use crate::prompt::Prompter;
+use crate::replica::{DeviceRow, Replica};
+use crate::uri::DeviceUri;
+
+/// Devices and who is asked for their PINs.
+pub(super) struct Devices {
+    entries: Vec<Entry>,
+    pub(super) prompter: Box<dyn Prompter + Send>,
+}
+
+struct Entry {
+    uri: DeviceUri,
+    id: Option<DeviceId>,
+    device: Option<Box<dyn Device>>,
+}
+
+impl Devices {
+    pub(super) fn new(
+        devices: Vec<(DeviceUri, Option<DeviceId>)>,
+        prompter: Box<dyn Prompter + Send>,
+    ) -> Self {
+        let entries = devices.into_iter().map(|(uri, id)| Entry { uri, id, device: None }).collect();
+        Self { entries, prompter }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes over a device that is connected already.
+    pub(super) fn adopt(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
+        self.entries.push(Entry { uri, id: Some(id), device: Some(device) });
+    }
+
+    /// The enrolled devices that are here, in the configured order. Asks a device whose id is unknown for its keys.
+    ///
+    /// A device that cannot be reached is left out; its error comes with the others.
+    pub(super) fn enrolled(&mut self, replica: &Replica) -> Result<(Vec<DeviceRow>, Vec<Error>)> {
+        let (mut here, mut failures) = (Vec::new(), Vec::new());
+        for entry in &mut self.entries {
+            match entry.identify(replica, &mut *self.prompter) {
+                Ok(Some(id)) => here.extend(replica.device_row(&id)?),
+                Ok(None) => failures.push(not_enrolled(&entry.uri)),
+                Err(error) => failures.push(error),
+            }
+        }
+        Ok((here, failures))
+    }
+
+    /// The connected device with this id, and the prompter it asks.
+    pub(super) fn get(&mut self, id: &DeviceId) -> Result<(&mut dyn Device, &mut dyn Prompter)> {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id.as_ref() == Some(id)) else {
+            return Err(Error::new(Kind::DeviceGone, "reach a device", format!("device {id} is not configured here")));
+        };
+        let prompter: &mut dyn Prompter = &mut *self.prompter;
+        let device: &mut dyn Device = entry.connect()?;
+        Ok((device, prompter))
+    }
+}
+
+impl Entry {
+    fn connect(&mut self) -> Result<&mut dyn Device> {
+        if self.device.is_none() {
+            self.device = Some(device::connect(&self.uri)?);
+        }
+        match &mut self.device {
+            Some(device) => Ok(&mut **device),
+            None => Err(Error::new(Kind::DeviceGone, "connect to the device", "it is gone")),
+        }
+    }
+
+    fn identify(&mut self, replica: &Replica, prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
+        if self.id.is_none() {
+            let keys = self.connect()?.keys(prompter)?;
+            let enrolled = replica.devices()?.into_iter().find(|row| keys.iter().any(|key| is_of(key, row)));
+            self.id = enrolled.map(|row| row.id);
+        }
+        Ok(self.id)
+    }
+}
+
+fn is_of(key: &KeyInfo, row: &DeviceRow) -> bool {
+    match key.purpose {
+        Purpose::Open => key.public == row.enrolment.opening.key,
+        Purpose::Sign => key.public == row.enrolment.signing.key,
+    }
+}
+
+fn not_enrolled(uri: &DeviceUri) -> Error {
+    Error::new(Kind::Refused, "use the device", "none of its keys is enrolled in this store")
+        .on(uri.display_name())
+        .advice("`strongroom device list` shows the enrolled ones")
+}
+
+/// The opening key of an enrolled device.
+pub(super) fn opening_key(row: &DeviceRow) -> KeyRef {
+    KeyRef { purpose: Purpose::Open, public: row.enrolment.opening.key.clone() }
+}
+
+/// The signing key of an enrolled device.
+pub(super) fn signing_key(row: &DeviceRow) -> KeyRef {
+    KeyRef { purpose: Purpose::Sign, public: row.enrolment.signing.key.clone() }
+}

@@ -1,0 +1,126 @@
+//! Importing many tokens: sealed on all cores, one signature per batch.
+
+use super::author::{Draft, Needs};
+use super::put::{PutOptions, as_recipients};
+use super::Vault;
+use crate::device::PublicKey;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Put};
+use crate::ledger::{MAX_BATCH, Name, sha256};
+use crate::replica::DeviceRow;
+use crate::seal;
+use crate::secret::Secret;
+use std::collections::HashSet;
+
+/// How many bytes of tokens are held in memory at once.
+const MAX_BYTES: usize = 16 << 20;
+
+/// One token on its way in.
+#[derive(Clone, Debug)]
+pub struct ImportItem {
+    /// Its name: a new one, or one that gets a new version.
+    pub name: Name,
+    /// Its bytes.
+    pub token: Secret,
+    /// How it is put.
+    pub options: PutOptions,
+}
+
+/// What was imported so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Versions put.
+    pub tokens: u64,
+    /// Signatures that took.
+    pub batches: u64,
+}
+
+impl Vault {
+    /// Puts every item, in batches of up to 10,000 with one signature each. A batch lands whole or not at all.
+    ///
+    /// # Errors
+    /// The first item's error, the role's, the device's or the store's; what `progress` last told is in the store.
+    pub fn import(
+        &mut self,
+        items: impl Iterator<Item = Result<ImportItem>>,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported> {
+        let mut imported = Imported::default();
+        let (mut batch, mut names, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        for item in items {
+            let item = item?;
+            // A name twice makes two versions, and the second stands on the first.
+            let full = batch.len() == MAX_BATCH || bytes + item.token.len() > MAX_BYTES || names.contains(&item.name);
+            if full && !batch.is_empty() {
+                self.import_batch(&std::mem::take(&mut batch), &mut imported)?;
+                progress(imported);
+                names.clear();
+                bytes = 0;
+            }
+            bytes += item.token.len();
+            names.insert(item.name.clone());
+            batch.push(item);
+        }
+        if !batch.is_empty() {
+            self.import_batch(&batch, &mut imported)?;
+            progress(imported);
+        }
+        Ok(imported)
+    }
+
+    fn import_batch(&mut self, items: &[ImportItem], imported: &mut Imported) -> Result<()> {
+        let tried = format!("import {} tokens", items.len());
+        let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+        self.submit(&tried, Needs::Write(&names), |vault| {
+            let devices = vault.recipients(&tried, &[])?;
+            let puts = vault.compose_puts(items, &devices)?;
+            let mut draft = Draft::default();
+            for (body, sealed) in puts {
+                draft.sealed.push((body.digest, sealed));
+                draft.bodies.push(Body::Put(Box::new(body)));
+            }
+            Ok((draft, ()))
+        })?;
+        imported.tokens += items.len() as u64;
+        imported.batches += 1;
+        Ok(())
+    }
+
+    fn compose_puts(&mut self, items: &[ImportItem], devices: &[DeviceRow]) -> Result<Vec<(Put, Vec<u8>)>> {
+        if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
+            let put = |item: &ImportItem| self.compose_put(&item.name, &item.token, &item.options, devices);
+            return items.iter().map(put).collect();
+        }
+        let bodies: Vec<Put> = items
+            .iter()
+            .map(|item| self.next_version(&item.name, &item.options, devices))
+            .collect::<Result<_>>()?;
+        let pairs: Vec<(Put, &ImportItem)> = bodies.into_iter().zip(items).collect();
+        self.seal_on_all_cores(&pairs, devices)
+    }
+
+    fn seal_on_all_cores(&self, pairs: &[(Put, &ImportItem)], devices: &[DeviceRow]) -> Result<Vec<(Put, Vec<u8>)>> {
+        let (recipients, store) = (as_recipients(devices), self.pin.store.0);
+        let seal = |(body, item): &(Put, &ImportItem)| {
+            let context = seal::Context { store, token: body.token.0, version: body.version };
+            let sealed = seal::seal(&item.token, &context, &recipients, &mut seal::without_device)
+                .map_err(|e| e.while_trying(format!("import {}", item.name)))?;
+            Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body.clone() }, sealed))
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let chunk = pairs.len().div_ceil(cores).max(1);
+        std::thread::scope(|scope| {
+            let seal = &seal;
+            let workers = pairs.chunks(chunk).map(|chunk| scope.spawn(move || chunk.iter().map(seal).collect()));
+            let workers: Vec<_> = workers.collect();
+            let mut puts = Vec::with_capacity(pairs.len());
+            for worker in workers {
+                let sealed: Result<Vec<_>> = worker
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::new(Kind::Io, "seal the tokens", "a thread died")));
+                puts.extend(sealed?);
+            }
+            Ok(puts)
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Reading the ledger back: what was stated, by whom, with what effect. Every line shown lies on the verified chain.
+
+use super::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::fault::Tampering;
+use crate::ledger::verify::{Chain, StoredBatch};
+use crate::ledger::{Hash, Name, Position, Statement, leaf};
+use crate::replica::tampered;
+
+/// One statement of the ledger.
+#[derive(Clone, Debug)]
+pub struct LogEntry {
+    /// Its position.
+    pub n: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// What it says.
+    pub statement: Statement,
+    /// Why it has no effect, where it has none.
+    pub ineffective: Option<String>,
+}
+
+/// Which end to begin at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOrder {
+    /// As `git log`.
+    NewestFirst,
+    /// As it happened.
+    OldestFirst,
+}
+
+/// About how many bytes of statements are read at once.
+const PAGE_BYTES: usize = 1 << 20;
+
+impl Vault {
+    /// Walks the verified ledger; `each` answers whether to go on.
+    ///
+    /// # Errors
+    /// `Tampered` when a statement is no longer the one that was verified.
+    pub fn log(&mut self, order: LogOrder, mut each: impl FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+        let last = self.replica.position().n;
+        match order {
+            LogOrder::OldestFirst => self.log_forward(last, &mut each),
+            LogOrder::NewestFirst => self.log_backward(last, &mut each),
+        }
+    }
+
+    fn log_forward(&mut self, last: u64, each: &mut dyn FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+        let mut after = 0;
+        while after < last {
+            let batches = self.store.batches_after(after, PAGE_BYTES)?;
+            if batches.is_empty() {
+                return Err(self.altered(after + 1));
+            }
+            for batch in batches.into_iter().take_while(|batch| batch.first <= last) {
+                let entries = self.entries(&batch)?;
+                after += entries.len() as u64;
+                for entry in entries {
+                    if !each(entry)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn log_backward(&mut self, last: u64, each: &mut dyn FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+        let mut n = last;
+        while n > 0 {
+            let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
+            n = batch.first.saturating_sub(1).min(n - 1);
+            for entry in self.entries(&batch)?.into_iter().rev() {
+                if !each(entry)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The statements that changed a token, oldest first; of a name that several tokens had, those of all of them.
+    ///
+    /// # Errors
+    /// `NotFound`; `Tampered`.
+    pub fn history(&mut self, name: &Name) -> Result<Vec<LogEntry>> {
+        let mut tokens = self.replica.bearers(name.as_str())?;
+        if tokens.is_empty() {
+            tokens = vec![self.token(name, &format!("show the history of {name}"))?];
+        }
+        let mut positions = Vec::new();
+        for token in &tokens {
+            positions.extend(self.replica.history(token)?);
+        }
+        positions.sort_unstable();
+        let mut history = Vec::new();
+        let mut page: Vec<LogEntry> = Vec::new();
+        for n in positions {
+            if !page.iter().any(|entry| entry.n == n) {
+                let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
+                page = self.entries(&batch)?;
+            }
+            history.extend(page.iter().find(|entry| entry.n == n).cloned());
+        }
+        Ok(history)
+    }
+
+    /// A batch's statements, once they lead from one verified position to the next.
+    fn entries(&self, batch: &StoredBatch) -> Result<Vec<LogEntry>> {
+        let before = batch.first.checked_sub(1).ok_or_else(|| self.altered(batch.first))?;
+        let start = self.replica.chain_at(before)?.ok_or_else(|| self.altered(batch.first))?;
+        let leaves: Vec<Hash> = batch.statements.iter().map(|bytes| leaf(bytes)).collect();
+        let end = leaves.iter().fold(Position { n: before, chain: start }, |at, leaf| at.after(*leaf));
+        if leaves.is_empty() || self.replica.chain_at(end.n)? != Some(end.chain) {
+            return Err(self.altered(batch.first));
+        }
+        let lines = (batch.first..).zip(leaves.into_iter().zip(&batch.statements));
+        lines
+            .map(|(n, (hash, bytes))| {
+                let statement = Statement::decode(bytes)
+                    .map_err(|e| tampered(&Tampering::Statement { n, what: e.0 }, self.location()))?;
+                Ok(LogEntry { n, hash, statement, ineffective: self.replica.ineffective(n)? })
+            })
+            .collect()
+    }
+
+    fn altered(&self, n: u64) -> Error {
+        let answer = format!("the statements from {n} on are not those that were verified");
+        Error::new(Kind::Tampered, "read the ledger", answer)
+            .on(self.location().to_owned())
+            .advice("run `strongroom verify` to learn which row was touched, and restore the store")
+    }
+}

@@ -1,0 +1,318 @@
+//! Opening tokens: the ledger's word first, then the device's.
+
+use super::Vault;
+use super::access::outcome;
+use super::devices::opening_key;
+use crate::device::{Device, KeyRef};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::State;
+use crate::ledger::{DeviceId, Name, sha256};
+use crate::prompt::{PinRequest, Prompter};
+use crate::replica::{DeviceRow, TokenRow, VersionRow};
+use crate::seal::{self, Context};
+use crate::secret::Secret;
+use std::sync::Mutex;
+
+/// A token to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: Name,
+    /// A version; the newest active one when left out.
+    pub version: Option<u64>,
+}
+
+/// A token that may be opened, with everything that takes.
+struct Ready {
+    name: String,
+    version: u64,
+    context: Context,
+    recipients: Vec<DeviceId>,
+    sealed: Vec<u8>,
+}
+
+type Opened = (Option<DeviceId>, Result<Secret>);
+
+impl Vault {
+    /// Opens one token.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when it is suspended, revoked, destroyed, expired or not yet valid; `Tampered` when the sealed
+    /// bytes are not those that were put; the device's.
+    pub fn get(&mut self, name: &Name, version: Option<u64>) -> Result<Secret> {
+        let wanted = Wanted { name: name.clone(), version };
+        let mut opened = self.get_all(&[wanted]);
+        opened.pop().unwrap_or_else(|| Err(Error::new(Kind::NotFound, format!("open {name}"), "nothing was asked for")))
+    }
+
+    /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions.
+    pub fn get_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
+        let mut results: Vec<Opened> = Vec::with_capacity(wanted.len());
+        let (mut ready, mut places) = (Vec::new(), Vec::new());
+        for (place, wanted) in wanted.iter().enumerate() {
+            match self.prepare(wanted) {
+                Ok(token) => {
+                    ready.push(token);
+                    places.push(place);
+                    results.push((None, Err(unanswered(&wanted.name))));
+                }
+                Err(error) => results.push((None, Err(error))),
+            }
+        }
+        for (place, opened) in places.iter().zip(self.open_ready(&ready)) {
+            results[*place] = opened;
+        }
+        let versions = places.iter().zip(&ready).map(|(place, token)| (*place, token.version)).collect::<Vec<_>>();
+        for (place, (device, result)) in results.iter().enumerate() {
+            let version = versions.iter().find(|(at, _)| *at == place).map_or(0, |(_, version)| *version);
+            let outcome = result.as_ref().map_or_else(|e| outcome(e.kind()), |_| "opened");
+            self.record(wanted[place].name.as_str(), version, *device, outcome);
+        }
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Whether it may be opened, and the bytes to open.
+    fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+        let tried = match wanted.version {
+            Some(version) => format!("open {}@{version}", wanted.name),
+            None => format!("open {}", wanted.name),
+        };
+        let token = self.token(&wanted.name, &tried)?;
+        let version = self.openable(&token, wanted.version, &tried)?;
+        let sealed = self.sealed_bytes(&token, &version)?;
+        Ok(Ready {
+            name: token.name.clone(),
+            version: version.version,
+            context: self.context(token.id, version.version),
+            recipients: version.recipients,
+            sealed,
+        })
+    }
+
+    /// The version that was asked for, or the newest that is not staged, if the ledger lets it open.
+    fn openable(&self, token: &TokenRow, version: Option<u64>, tried: &str) -> Result<VersionRow> {
+        let row = match version {
+            Some(version) => self.replica.version_row(token, version)?,
+            None => self.newest(token)?,
+        };
+        let row = row.ok_or_else(|| {
+            let answer = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, tried, answer).advice(format!("`strongroom show {}` lists them", token.name))
+        })?;
+        match self.closed_because(token, &row) {
+            None => Ok(row),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).advice(what_now)),
+        }
+    }
+
+    fn newest(&self, token: &TokenRow) -> Result<Option<VersionRow>> {
+        let newest = self.replica.version_row(token, token.latest)?;
+        match newest {
+            Some(row) if row.state == Some(State::Staged) => {
+                let mut versions = self.replica.versions(token)?;
+                versions.retain(|row| row.state != Some(State::Staged));
+                Ok(versions.pop().or(Some(row)))
+            }
+            newest => Ok(newest),
+        }
+    }
+
+    /// Why a version does not open now, and what to do about it; `None` when it does.
+    pub fn closed_because(&self, token: &TokenRow, row: &VersionRow) -> Option<(String, String)> {
+        let name = &token.name;
+        let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
+        let at = format!("{name}@{}", row.version);
+        let put = format!("put a new version: `strongroom put {name}`");
+        let state = match row.state {
+            None => Some((format!("version {} was destroyed{because}", row.version), put.clone())),
+            Some(State::Revoked) => Some((format!("version {} was revoked{because}", row.version), put.clone())),
+            Some(State::Suspended) => {
+                Some((format!("version {} is suspended{because}", row.version), format!("`strongroom resume {at}`")))
+            }
+            Some(State::Staged) => {
+                Some((format!("version {} is staged", row.version), format!("`strongroom resume {at}` makes it active")))
+            }
+            Some(State::Active) if token.suspended => {
+                Some(("the token is suspended".into(), format!("`strongroom resume {name}`")))
+            }
+            Some(State::Active) => None,
+        };
+        let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
+        let early = row.not_before.filter(|from| *from > (self.clock)());
+        let expiry = expired.map(|at| (format!("it expired at {}", stamp(at)), put));
+        let early = early.map(|at| (format!("it is not valid before {}", stamp(at)), "wait until then".to_owned()));
+        state.or(expiry).or(early)
+    }
+
+    /// The sealed bytes of a version, checked against the digest in the ledger.
+    ///
+    /// # Errors
+    /// `Tampered` when they are not there or are others.
+    pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
+        let wrong = |answer: &str, location: &str| {
+            let at = format!("{}@{}", token.name, row.version);
+            Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
+                .on(location.to_owned())
+                .advice(format!("somebody altered the row `{}` of the table `sealed`: restore the store", row.digest))
+        };
+        let sealed = self.store.sealed(&row.digest)?;
+        let location = self.store.location();
+        let sealed = sealed.ok_or_else(|| wrong("they are missing from the store", location))?;
+        if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
+            return Err(wrong("they are not the ones that were put", location));
+        }
+        Ok(sealed)
+    }
+
+    fn open_ready(&mut self, ready: &[Ready]) -> Vec<Opened> {
+        if ready.is_empty() {
+            return Vec::new();
+        }
+        match self.devices.enrolled(&self.replica) {
+            Ok((here, failures)) => self.open_with(ready, &here, failures),
+            Err(error) => ready.iter().map(|token| (None, Err(restate(&error, token)))).collect(),
+        }
+    }
+
+    fn open_with(&mut self, ready: &[Ready], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
+        let mut results: Vec<Option<Opened>> = ready.iter().map(|_| None).collect();
+        for row in here {
+            // Each device gets what no device before it opened: a failing one must not keep the next from being tried.
+            let todo: Vec<usize> = (0..ready.len())
+                .filter(|i| ready[*i].recipients.contains(&row.id) && !matches!(results[*i], Some((_, Ok(_)))))
+                .collect();
+            let tokens: Vec<&Ready> = todo.iter().map(|i| &ready[*i]).collect();
+            let opened = match self.devices.get(&row.id) {
+                Ok((device, prompter)) => open_on(device, prompter, row, &tokens),
+                Err(error) => tokens.iter().map(|token| Err(restate(&error, token))).collect(),
+            };
+            for (i, result) in todo.into_iter().zip(opened) {
+                // The first device's failure is the one to tell, unless another opens.
+                if result.is_ok() || results[i].is_none() {
+                    results[i] = Some((Some(row.id), result));
+                }
+            }
+        }
+        let nobody = |token: &Ready| match failures.first() {
+            Some(failure) => restate(failure, token),
+            None => self.no_device_for(token),
+        };
+        results.into_iter().zip(ready).map(|(r, token)| r.unwrap_or_else(|| (None, Err(nobody(token))))).collect()
+    }
+
+    fn no_device_for(&self, token: &Ready) -> Error {
+        let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
+        let names: Vec<String> = names.map(|device| device.enrolment.name).collect();
+        let answer = match self.devices.is_empty() {
+            true => "no device is configured here".to_owned(),
+            false => format!("it is sealed to {}, and none of these is configured here", names.join(", ")),
+        };
+        Error::new(Kind::NotFound, format!("open {}@{}", token.name, token.version), answer)
+            .advice("name a device with --device, or in the configuration")
+    }
+}
+
+fn unanswered(name: &Name) -> Error {
+    Error::new(Kind::Device, format!("open {name}"), "no device answered")
+}
+
+/// The same failure, told for one token.
+fn restate(error: &Error, token: &Ready) -> Error {
+    let tried = format!("open {}@{}", token.name, token.version);
+    let mut told = Error::new(error.kind(), tried, error.answer());
+    if let Some(on) = error.answered_by() {
+        told = told.on(on);
+    }
+    if let Some(advice) = error.what_now() {
+        told = told.advice(advice);
+    }
+    told
+}
+
+fn open_one(device: &mut dyn Device, prompter: &mut dyn Prompter, key: &KeyRef, token: &Ready) -> Result<Secret> {
+    let mut ask = |challenge: crate::device::Challenge<'_>| device.open_key(key, challenge, prompter);
+    seal::open(&token.sealed, &token.context, &key.public, &mut ask).map_err(|error| restate(&error, token))
+}
+
+/// The first on the session there is, which logs in; the rest on as many as the device gains by.
+fn open_on(device: &mut dyn Device, prompter: &mut dyn Prompter, row: &DeviceRow, tokens: &[&Ready]) -> Vec<Result<Secret>> {
+    let key = opening_key(row);
+    let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
+    let first = open_one(device, prompter, &key, first);
+    // After a wrong PIN or a lost device nothing else is tried on it.
+    if let Err(error) = &first
+        && !matches!(error.kind(), Kind::Tampered | Kind::NotFound)
+    {
+        let others = rest.iter().map(|token| Err(restate(error, token))).collect::<Vec<_>>();
+        return std::iter::once(first).chain(others).collect();
+    }
+    let lanes = device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);
+    let rest = match siblings(device, lanes - 1) {
+        others if others.is_empty() => rest.iter().map(|token| open_one(device, prompter, &key, token)).collect(),
+        others => open_in_parallel(device, prompter, others, &key, rest),
+    };
+    std::iter::once(first).chain(rest).collect()
+}
+
+/// Further sessions; fewer than asked for where the device has no more.
+fn siblings(device: &mut dyn Device, count: usize) -> Vec<Box<dyn Device>> {
+    match device.parallel() {
+        Some(parallel) => (0..count).map_while(|_| parallel.another().ok()).collect(),
+        None => Vec::new(),
+    }
+}
+
+fn open_in_parallel(
+    device: &mut dyn Device,
+    prompter: &mut dyn Prompter,
+    others: Vec<Box<dyn Device>>,
+    key: &KeyRef,
+    tokens: &[&Ready],
+) -> Vec<Result<Secret>> {
+    let results: Vec<Mutex<Option<Result<Secret>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = |device: &mut dyn Device, prompter: &mut dyn Prompter| {
+        while let Some(i) = Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|i| *i < tokens.len()) {
+            let opened = open_one(device, prompter, key, tokens[i]);
+            if let Ok(mut result) = results[i].lock() {
+                *result = Some(opened);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for mut other in others {
+            let work = &work;
+            scope.spawn(move || work(&mut *other, &mut LoggedIn));
+        }
+        work(device, prompter);
+    });
+    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &&Ready)| {
+        let opened = result.into_inner().ok().flatten();
+        opened.unwrap_or_else(|| Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended")))
+    };
+    results.into_iter().zip(tokens).map(take).collect()
+}
+
+/// Sessions beside the first share its login; they have nobody to ask.
+struct LoggedIn;
+
+impl Prompter for LoggedIn {
+    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
+        Err(Error::new(Kind::PinUnavailable, "log in", "the login was lost while several tokens were opened")
+            .on(request.device))
+    }
+
+    fn touch(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn confirm(&mut self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// A time for people: UTC, to the second.
+pub(super) fn stamp(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "the end of time".into(), |t| t.strftime("%FT%TZ").to_string())
+}

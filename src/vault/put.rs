@@ -1,0 +1,161 @@
+//! Putting a token: seal it to the devices that may open it, state it, sign it.
+
+use super::author::{Draft, Needs};
+use super::devices::opening_key;
+use super::{Vault, random_id};
+use crate::device::PublicKey;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Put, Role, State};
+use crate::ledger::{DeviceId, Name, TokenId, sha256};
+use crate::replica::DeviceRow;
+use crate::seal::{self, Context, Recipient};
+use crate::secret::Secret;
+
+/// How a token version is put. What is left out is taken over from the version before, except expiry and not-before.
+#[derive(Clone, Debug, Default)]
+pub struct PutOptions {
+    /// Replaces the labels.
+    pub labels: Option<Vec<(String, String)>>,
+    /// Replaces the description.
+    pub description: Option<String>,
+    /// Not to be opened before (ms).
+    pub not_before: Option<u64>,
+    /// Not to be opened from then on (ms).
+    pub expiry: Option<u64>,
+    /// How many versions stay openable.
+    pub keep: Option<u64>,
+    /// Put it staged: it opens by its number only, once it is activated.
+    pub staged: bool,
+    /// Seal to these devices, by name or id, instead of to all that have the role `open`.
+    pub only: Vec<String>,
+}
+
+/// What `put` did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutReport {
+    /// The token.
+    pub token: TokenId,
+    /// Its new version.
+    pub version: u64,
+    /// The devices that open it.
+    pub recipients: Vec<String>,
+}
+
+impl Vault {
+    /// Seals `plaintext` as the next version of `name`, or as the first of a new token.
+    ///
+    /// # Errors
+    /// `Usage` for an empty or too large token or a bad option; `Refused` without the role; the device's and store's.
+    pub fn put(&mut self, name: &Name, plaintext: &Secret, options: &PutOptions) -> Result<PutReport> {
+        let tried = format!("put {name}");
+        if plaintext.is_empty() {
+            return Err(Error::new(Kind::Usage, tried, "the token is empty")
+                .advice("give it on standard input, with --file, or have one made with --generate"));
+        }
+        if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
+            return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
+        }
+        self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
+            let devices = vault.recipients(&tried, &options.only)?;
+            let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
+            let report = PutReport {
+                token: body.token,
+                version: body.version,
+                recipients: devices.iter().map(|device| device.enrolment.name.clone()).collect(),
+            };
+            let sealed = vec![(body.digest, sealed)];
+            Ok((Draft { bodies: vec![Body::Put(Box::new(body))], sealed, ..Draft::default() }, report))
+        })
+    }
+
+    /// The active devices with the role `open`, or those named, sorted by id.
+    pub(super) fn recipients(&self, tried: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
+        let mut openers = self.replica.devices()?;
+        openers.retain(|device| device.roles.contains(&Role::Open));
+        if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name))) {
+            let answer = format!("no active device called `{stranger}` has the role `open`");
+            return Err(Error::new(Kind::NotFound, tried, answer).advice("`strongroom device list` shows them"));
+        }
+        if !only.is_empty() {
+            openers.retain(|device| only.iter().any(|name| is_called(device, name)));
+        }
+        openers.sort_by_key(|device| device.id);
+        Ok(openers)
+    }
+
+    /// A put on top of what is verified now, with its sealed bytes.
+    pub(super) fn compose_put(
+        &mut self,
+        name: &Name,
+        plaintext: &Secret,
+        options: &PutOptions,
+        devices: &[DeviceRow],
+    ) -> Result<(Put, Vec<u8>)> {
+        let body = self.next_version(name, options, devices)?;
+        let context = self.context(body.token, body.version);
+        let sealed = self.seal_to(plaintext, &context, devices)?;
+        Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body }, sealed))
+    }
+
+    pub(super) fn context(&self, token: TokenId, version: u64) -> Context {
+        Context { store: self.pin.store.0, token: token.0, version }
+    }
+
+    /// The next version of a name, all but its sealed bytes.
+    pub(super) fn next_version(&self, name: &Name, options: &PutOptions, devices: &[DeviceRow]) -> Result<Put> {
+        let token = self.replica.find(name.as_str())?;
+        let before = match &token {
+            Some(token) => self.replica.version_row(token, token.latest)?,
+            None => None,
+        };
+        let (old_labels, old_description, old_keep) =
+            before.map(|b| (b.labels, b.description, b.keep)).unwrap_or_default();
+        let mut labels = options.labels.clone().unwrap_or(old_labels);
+        labels.sort();
+        Ok(Put {
+            token: match &token {
+                Some(token) => token.id,
+                None => TokenId(random_id()?),
+            },
+            name: name.as_str().into(),
+            version: token.map_or(1, |token| token.latest + 1),
+            digest: crate::ledger::Hash::ZERO,
+            length: 0,
+            recipients: devices.iter().map(|device| device.id).collect::<Vec<DeviceId>>(),
+            state: if options.staged { State::Staged } else { State::Active },
+            not_before: options.not_before,
+            expiry: options.expiry,
+            labels,
+            description: options.description.clone().unwrap_or(old_description),
+            keep: options.keep.or(old_keep),
+        })
+    }
+
+    fn seal_to(&mut self, plaintext: &Secret, context: &Context, devices: &[DeviceRow]) -> Result<Vec<u8>> {
+        let recipients = as_recipients(devices);
+        let here = &mut self.devices;
+        // Only a symmetric key is reached through its device.
+        if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
+            here.enrolled(&self.replica)?;
+        }
+        seal::seal(plaintext, context, &recipients, &mut |request| {
+            let row = devices.iter().find(|row| &row.enrolment.opening.key == request.recipient.public);
+            let Some(row) = row else { return seal::without_device(request) };
+            let Ok((device, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
+            match device.wrapping() {
+                Some(wrap) => wrap.wrap(&opening_key(row), request.iv, request.aad, request.file_key, prompter),
+                None => seal::without_device(request),
+            }
+        })
+    }
+}
+
+/// Devices as the recipients of a sealed token.
+pub(super) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
+    let enrolments = devices.iter().map(|device| &device.enrolment);
+    enrolments.map(|enrolled| Recipient { public: &enrolled.opening.key, name: &enrolled.name }).collect()
+}
+
+fn is_called(device: &DeviceRow, name: &str) -> bool {
+    device.enrolment.name == name || device.id.to_string() == name
+}

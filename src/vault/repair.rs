@@ -1,0 +1,49 @@
+//! Repair: an admin drops a tail that cannot be verified, and says so under signature.
+
+use super::Vault;
+use super::author::{Draft, Needs};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Repair};
+use crate::ledger::verify::Chain;
+use crate::replica::Pin;
+
+impl Vault {
+    /// Sets aside what the store holds after the last position that verifies, and states it. Answers how many statements were set aside.
+    ///
+    /// Other clients go on from there when they had not verified more. Statements that this client can verify are never dropped.
+    ///
+    /// # Errors
+    /// `RolledBack` when the store ends before what was verified here: that is no tail to drop. `Refused` without the role `admin`.
+    pub fn repair(setup: super::Setup, reason: &str) -> Result<(Self, u64)> {
+        let store = crate::store::open(&setup.store)?;
+        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+            return Err(super::first_contact(store));
+        };
+        let mut vault = Self::assemble(setup, store, pin)?;
+        match vault.follow(&mut |_, _| {}) {
+            Err(error) if error.kind() != Kind::Tampered => return Err(error),
+            _ => {}
+        }
+        vault.expect_verified_part()?;
+        let kept = vault.replica.position();
+        let dropped = vault.store.set_aside_after(kept.n)?;
+        if dropped > 0 {
+            vault.submit("repair the store", Needs::Admin, |_| {
+                let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
+                Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
+            })?;
+        }
+        Ok((vault, dropped))
+    }
+
+    /// The store must hold what was verified, or dropping what follows would make things worse.
+    fn expect_verified_part(&mut self) -> Result<()> {
+        let position = self.replica.position();
+        if position.n < self.pin.position.n || self.store.chain_at(position.n)? != Some(position.chain) {
+            return Err(Error::new(Kind::Tampered, "repair the store", "it does not hold what was verified here before")
+                .on(self.location().to_owned())
+                .advice("restore the store from a copy that does; repair only drops a tail"));
+        }
+        Ok(())
+    }
+}

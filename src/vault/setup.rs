@@ -1,0 +1,53 @@
+//! What a vault is opened with.
+
+use super::access::Reader;
+use crate::config::{Config, ConfiguredDevice};
+use crate::error::Result;
+use crate::ledger::DeviceId;
+use crate::paths::Paths;
+use crate::prompt::{self, Prompter};
+use crate::uri::DeviceUri;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Which store, which devices, and who answers for the user.
+pub struct Setup {
+    /// The store's URL: `sqlite:///path`.
+    pub store: String,
+    /// The devices of this machine in the order in which they are tried, with their ids where these are known.
+    pub devices: Vec<(DeviceUri, Option<DeviceId>)>,
+    /// The directory for replicas and pins.
+    pub state: PathBuf,
+    /// Who is asked for PINs.
+    pub prompter: Box<dyn Prompter + Send>,
+    /// Milliseconds since 1970.
+    pub clock: fn() -> u64,
+    /// Who stands in the access log.
+    pub reader: Reader,
+}
+
+impl Setup {
+    /// From the configuration of the user who runs this process, or the machine's for root.
+    ///
+    /// # Errors
+    /// `Usage` for a configuration that does not parse; `Io`.
+    pub fn of_this_machine() -> Result<Self> {
+        let paths = Paths::discover()?;
+        let config = Config::load(&paths.config)?;
+        let devices = config.devices.iter().map(ConfiguredDevice::parsed).collect::<Result<_>>()?;
+        let store = config.store.unwrap_or_else(|| format!("sqlite://{}", paths.store.display()));
+        Ok(Self::new(store, devices, paths.state))
+    }
+
+    /// With the system's clock, this process as the reader, and a terminal, where there is one, to ask.
+    pub fn new(store: String, devices: Vec<(DeviceUri, Option<DeviceId>)>, state: PathBuf) -> Self {
+        let (prompter, reader) = (prompt::for_process(), Reader::this_process());
+        Self { store, devices, state, prompter, clock: system_clock, reader }
+    }
+}
+
+/// The system's clock in milliseconds; a clock before 1970 counts as 1970.
+pub fn system_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

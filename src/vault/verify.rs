@@ -1,0 +1,163 @@
+//! `verify`: everything, from genesis, without believing what was verified before.
+
+use super::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::verify::Chain;
+use crate::ledger::{TokenId, sha256};
+use crate::replica::{Replica, VersionRow};
+use crate::seal::Sealed;
+
+/// How many sealed tokens are read between two calls of the progress.
+const PAGE: u32 = 500;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Table and row, or position.
+    pub place: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// What `verify` went through, and what it found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Statements whose signatures, roles and order were verified.
+    pub statements: u64,
+    /// Of these, statements without effect.
+    pub ineffective: u64,
+    /// Sealed tokens whose bytes were verified.
+    pub sealed: u64,
+    /// Rows of the access log.
+    pub accesses: u64,
+    /// What is wrong; empty when all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// Which part is being verified, how far it is, and how far it goes.
+pub type VerifyProgress<'a> = &'a mut dyn FnMut(&'static str, u64, u64);
+
+impl Vault {
+    /// Verifies signatures, roles, chain, the replica against the store, every sealed token's bytes, the access log's chain.
+    ///
+    /// With `rebuild`, the replica is replaced by the one made on the way.
+    ///
+    /// # Errors
+    /// Only what keeps it from verifying: an unreadable store, no room. What it finds is in the report.
+    pub fn verify(&mut self, rebuild: bool, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let file = self.replica.path().with_extension(format!("verify-{}", std::process::id()));
+        let verified = self.verify_ledger(&file, rebuild, &mut report, progress);
+        let removed = std::fs::remove_file(&file);
+        verified?;
+        if removed.is_err() {
+            self.notices.push(format!("{} could not be removed", crate::error::printable(&file.display().to_string())));
+        }
+        self.verify_sealed(&mut report, progress)?;
+        self.verify_accesses(&mut report)?;
+        Ok(report)
+    }
+
+    fn verify_ledger(
+        &mut self,
+        file: &std::path::Path,
+        rebuild: bool,
+        report: &mut VerifyReport,
+        progress: VerifyProgress<'_>,
+    ) -> Result<()> {
+        let mut fresh = Replica::temporary(file, self.pin.store)?;
+        let now = (self.clock)();
+        let mut ledger_progress = |done, total| progress("ledger", done, total);
+        match fresh.take_over(&mut *self.store, now, &mut ledger_progress) {
+            Ok(followed) => report.ineffective = followed.ineffective,
+            Err(error) if error.kind() == Kind::Tampered => report.add(self.store.location(), error.answer()),
+            Err(error) => return Err(error),
+        }
+        report.statements = fresh.position().n;
+        if !report.problems.is_empty() {
+            return Ok(());
+        }
+        self.compare_with(&fresh, report)?;
+        drop(fresh);
+        if rebuild {
+            self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {})?;
+            report.problems.retain(|problem| !problem.place.starts_with("replica"));
+        }
+        Ok(())
+    }
+
+    fn compare_with(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
+        let ours = self.replica.position();
+        // Another process may have appended while the ledger was read: then only the common part is compared.
+        if fresh.chain_at(ours.n)? != Some(ours.chain) {
+            report.add(self.store.location(), "the chain does not lead through what was verified here before");
+        } else if fresh.position() == ours {
+            match self.replica.differences(fresh) {
+                Ok(differences) => report.problems.extend(differences.into_iter().map(|difference| Problem {
+                    place: format!("replica, table `{}`", difference.table),
+                    what: format!("row {}", difference.row),
+                })),
+                Err(error) => report.add("replica", error.answer()),
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_sealed(&mut self, report: &mut VerifyReport, progress: VerifyProgress<'_>) -> Result<()> {
+        let total = self.replica.count_sealed()?;
+        let mut after = 0;
+        loop {
+            let page = self.replica.sealed_page(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.row;
+            for row in page {
+                if let Err(what) = self.verify_version(&row.token, &row.version)? {
+                    let place = format!("{}@{}, table `sealed`, row {}", row.name, row.version.version, row.version.digest);
+                    report.problems.push(Problem { place, what });
+                }
+                report.sealed += 1;
+            }
+            progress("sealed tokens", report.sealed, total);
+        }
+    }
+
+    fn verify_version(&mut self, token: &TokenId, row: &VersionRow) -> Result<std::result::Result<(), String>> {
+        let Some(sealed) = self.store.sealed(&row.digest)? else {
+            return Ok(Err("the sealed bytes are missing".into()));
+        };
+        if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
+            return Ok(Err("the sealed bytes are not those that were put".into()));
+        }
+        Ok(match Sealed::parse(&sealed) {
+            Ok(parsed) if *parsed.context() == self.context(*token, row.version) => Ok(()),
+            Ok(_) => Err("the sealed bytes belong to another token or version".into()),
+            Err(error) => Err(error.answer().to_owned()),
+        })
+    }
+
+    fn verify_accesses(&mut self, report: &mut VerifyReport) -> Result<()> {
+        match self.store.check_accesses() {
+            Ok(count) => report.accesses = count,
+            Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.answer()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl VerifyReport {
+    fn add(&mut self, place: &str, what: &str) {
+        self.problems.push(Problem { place: place.into(), what: what.into() });
+    }
+
+    /// The report as an error, when something was found.
+    pub fn into_result(self) -> Result<Self> {
+        match self.problems.as_slice() {
+            [] => Ok(self),
+            [first, ..] => {
+                let answer = format!("{} problems; the first: {}: {}", self.problems.len(), first.place, first.what);
+                Err(Error::new(Kind::Tampered, "verify the store", answer))
+            }
+        }
+    }
+}
