@@ -74,7 +74,7 @@ fn text(stanza: &Stanza) -> String {
     for line in body.as_bytes().chunks(64) {
         text.push_str(&format!("{}\n", String::from_utf8_lossy(line)));
     }
-    if body.len() % 64 == 0 {
+    if body.len().is_multiple_of(64) {
         text.push('\n');
     }
     text

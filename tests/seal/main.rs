@@ -8,3 +8,9 @@ mod refusals;
 mod round_trip;
 mod tampering;
 mod vectors;
+mod wiping;
+
+/// The command's allocator: see `src/main.rs`.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
