@@ -114,6 +114,47 @@ pub struct Evidence {
     pub claims: Vec<(String, bool)>,
 }
 
+impl Evidence {
+    /// Whether a key may be enrolled: the driver's attributes must all be there and say that it was made in the device and
+    /// cannot leave it.
+    ///
+    /// # Errors
+    /// `Evidence`, naming the attribute that is missing or wrong.
+    pub fn check(&self, key: &KeyInfo) -> Result<()> {
+        let refused = |answer: String| {
+            let advice = "let Strongroom create the key in the device; a key that was imported or can leave is refused";
+            Error::new(Kind::Evidence, "trust the key", answer).on(&key.uri).advice(advice)
+        };
+        let required = required_claims(&key.uri);
+        if required.is_empty() && self.level < EvidenceLevel::Attested {
+            return Err(refused(format!("its evidence is no better than `{}`", self.level)));
+        }
+        for (name, wanted) in required {
+            match self.claims.iter().find(|(claim, _)| claim == name) {
+                Some((_, is)) if is == wanted => {}
+                Some((_, is)) => return Err(refused(format!("{name} is {is}, and must be {wanted}"))),
+                None => return Err(refused(format!("the device does not tell {name}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The attributes that a driver's keys must have (PKCS#11 v2.40 §4.9, TPM 2.0 part 2 §8.3).
+fn required_claims(uri: &str) -> &'static [(&'static str, bool)] {
+    match uri.split_once(':') {
+        Some(("pkcs11", _)) => &[
+            ("CKA_LOCAL", true),
+            ("CKA_SENSITIVE", true),
+            ("CKA_ALWAYS_SENSITIVE", true),
+            ("CKA_EXTRACTABLE", false),
+            ("CKA_NEVER_EXTRACTABLE", true),
+        ],
+        Some(("tpm", _)) => &[("fixedTPM", true), ("fixedParent", true), ("sensitiveDataOrigin", true)],
+        _ => &[],
+    }
+}
+
 /// One key in a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInfo {
@@ -324,5 +365,55 @@ impl fmt::Display for Purpose {
             Self::Open => "opening",
             Self::Sign => "signing",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(claims: &[(&str, bool)], level: EvidenceLevel) -> KeyInfo {
+        let claims = claims.iter().map(|(name, is)| ((*name).into(), *is)).collect();
+        KeyInfo {
+            uri: "pkcs11:token=demo;object=strongroom-open".into(),
+            purpose: Purpose::Open,
+            public: PublicKey::Aes256 { id: [0; 16] },
+            evidence: Evidence { level, claims },
+        }
+    }
+
+    const GOOD: [(&str, bool); 5] = [
+        ("CKA_LOCAL", true),
+        ("CKA_SENSITIVE", true),
+        ("CKA_ALWAYS_SENSITIVE", true),
+        ("CKA_NEVER_EXTRACTABLE", true),
+        ("CKA_EXTRACTABLE", false),
+    ];
+
+    #[test]
+    fn every_attribute_counts() {
+        let good = key(&GOOD, EvidenceLevel::Reported);
+        good.evidence.check(&good).unwrap();
+        for i in 0..GOOD.len() {
+            let mut claims = GOOD;
+            claims[i].1 = !claims[i].1;
+            let wrong = key(&claims, EvidenceLevel::Reported);
+            let error = wrong.evidence.check(&wrong).unwrap_err();
+            assert_eq!(error.kind(), Kind::Evidence);
+            assert!(error.answer().starts_with(&format!("{} is {}", claims[i].0, claims[i].1)), "{error}");
+
+            let silent: Vec<_> = GOOD.into_iter().filter(|claim| claim.0 != GOOD[i].0).collect();
+            let silent = key(&silent, EvidenceLevel::Reported);
+            assert!(silent.evidence.check(&silent).unwrap_err().answer().contains(GOOD[i].0));
+        }
+    }
+
+    #[test]
+    fn a_device_without_known_attributes_needs_a_chain() {
+        let mut key = key(&[], EvidenceLevel::Reported);
+        key.uri = "piv:serial=1".into();
+        assert_eq!(key.evidence.check(&key).unwrap_err().kind(), Kind::Evidence);
+        key.evidence.level = EvidenceLevel::Attested;
+        key.evidence.check(&key).unwrap();
     }
 }

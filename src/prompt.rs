@@ -3,6 +3,13 @@
 use crate::error::Result;
 use crate::secret::Secret;
 use crate::uri::PinSource;
+use std::io::IsTerminal;
+
+mod source;
+mod terminal;
+
+pub use source::Silent;
+pub use terminal::Terminal;
 
 /// How many tries the device says it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,4 +43,14 @@ pub trait Prompter {
     fn touch(&mut self, why: &str) -> Result<()>;
     /// A yes or no question; `Ok(false)` where nobody can be asked.
     fn confirm(&mut self, question: &str) -> Result<bool>;
+}
+
+/// The prompter that fits this process: the terminal, if a person sits at one, else [`Silent`].
+pub fn for_process() -> Box<dyn Prompter + Send> {
+    // Under cron or in a pipeline of a detached shell there may be a /dev/tty and nobody in front of it.
+    let attended = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+    match Terminal::open() {
+        Some(terminal) if attended => Box::new(terminal),
+        _ => Box::new(Silent),
+    }
 }

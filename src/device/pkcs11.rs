@@ -1,0 +1,43 @@
+//! The PKCS#11 driver: HSMs, smart cards and SoftHSM behind a vendor's module (PKCS#11 v2.40 and later).
+//!
+//! This file and its directory are the only ones that name `cryptoki`. From the bottom up: `module` keeps one context
+//! per module file, `slots` finds the token a URI means, `login` decides about PINs, `objects` finds keys and reads
+//! their attributes, `operations` does the private-key operations, `token` puts them together as a [`Device`], and
+//! `create` makes keys. `discover` says which modules a machine has.
+//!
+//! Strongroom's keys are token objects labelled `<object>-open` and `<object>-sign`, where `<object>` is the URI's
+//! `object` attribute. Labels are not unique in PKCS#11, so a key is used only if exactly one object has its label.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::uri::DeviceUri;
+
+mod attempts;
+mod create;
+mod discover;
+mod elf;
+mod error;
+mod login;
+mod module;
+mod objects;
+mod operations;
+mod seat;
+mod slots;
+mod start_lock;
+mod token;
+
+pub use discover::{tokens_of, well_known_modules};
+pub use slots::{PinFacts, TokenFacts};
+
+/// Connects to the token a URI names: loads and initialises its module and opens a session. Does not log in.
+///
+/// The module is the URI's `module-path` or `module-name`, or that of the environment variables
+/// `STRONGROOM_PKCS11_MODULE` or `PKCS11_MODULE_PATH`, or the only one of [`well_known_modules`] that has a matching token.
+///
+/// # Errors
+/// `DeviceGone` when module or token is missing, `Usage` when the file is no module or several tokens match,
+/// `Unsupported` when the module is built for another architecture.
+pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
+    let module = discover::module_of(uri)?;
+    Ok(Box::new(token::Token::connect(uri, &module)?))
+}

@@ -1,0 +1,181 @@
+//! Creating and destroying keys.
+
+use super::error::{Fault, decode};
+use super::objects::{self, Located, P256_OID};
+use super::seat::{Operation, Seat};
+use super::token::Token;
+use crate::device::{Algorithm, KeyInfo, KeyRef, Provision, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::Session;
+use cryptoki::types::Ulong;
+use rand_core::{OsRng, RngCore};
+
+/// RSA sizes that are offered, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
+const RSA_BITS: [u16; 3] = [3072, 4096, 2048];
+
+impl Provision for Token {
+    fn create(
+        &mut self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        prompter: &mut dyn Prompter,
+    ) -> Result<KeyInfo> {
+        let tried = format!("create the {purpose} key");
+        if purpose == Purpose::Sign && algorithm != Algorithm::P256 {
+            let answer = format!("a signing key is p256, never {algorithm}");
+            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+        }
+        if !self.makes(algorithm)? {
+            let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
+            return Err(Error::new(
+                Kind::Unsupported,
+                tried,
+                format!("the device makes no {algorithm} keys"),
+            )
+            .on(&self.name)
+            .advice(format!("it makes: {}", able.join(", "))));
+        }
+        self.operate(&tried, prompter, |operation, seat| create(operation, seat, purpose, algorithm))
+    }
+
+    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+        let rsa = RSA_BITS.map(Algorithm::Rsa);
+        let wanted = [Algorithm::P256].into_iter().chain(rsa).chain([Algorithm::Aes256]);
+        wanted.filter_map(|a| self.makes(a).map(|makes| makes.then_some(a)).transpose()).collect()
+    }
+
+    fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
+        self.operate("destroy the key", prompter, |operation, seat| {
+            let private = operation.handle(seat, &KeyRef::from(key))?;
+            let (_, public) =
+                objects::search(&seat.session, operation.uri, &objects::label(operation.uri, key.purpose))?;
+            seat.forget_keys();
+            let writable = operation.live.open_rw_session(seat.slot)?;
+            public.into_iter().chain([private]).try_for_each(|object| Ok(writable.destroy_object(object)?))
+        })?;
+        self.found = false;
+        if let Some(seat) = &mut self.seat {
+            seat.found = false;
+        }
+        Ok(())
+    }
+}
+
+impl Token {
+    /// Whether the mechanisms that a key is made and used with are there, for its size.
+    fn makes(&mut self, algorithm: Algorithm) -> Result<bool> {
+        let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);
+        let generation = self.sit()?;
+        let live = self
+            .module
+            .live(generation)
+            .map_err(|fault| self.report(fault, "list the device's mechanisms"))?;
+        let Some(seat) = &self.seat else { return Ok(false) };
+        let there = live.get_mechanism_list(seat.slot).map_err(|e| failed(e, &self.name))?;
+        let (make, used) = match algorithm {
+            Algorithm::P256 => (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDH1_DERIVE),
+            Algorithm::Rsa(_) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS_OAEP),
+            Algorithm::Aes256 => (MechanismType::AES_KEY_GEN, MechanismType::AES_GCM),
+        };
+        if !there.contains(&make) || !there.contains(&used) {
+            return Ok(false);
+        }
+        let Algorithm::Rsa(bits) = algorithm else { return Ok(true) };
+        let limits = live.get_mechanism_info(seat.slot, make).map_err(|e| failed(e, &self.name))?;
+        Ok((limits.min_key_size()..=limits.max_key_size()).contains(&bits.into()))
+    }
+}
+
+/// Creates a key and proves that it is what it should be; what is not is destroyed again.
+fn create(
+    operation: &Operation<'_>,
+    seat: &mut Seat,
+    purpose: Purpose,
+    algorithm: Algorithm,
+) -> Result<KeyInfo, Fault> {
+    let label = objects::label(operation.uri, purpose);
+    let (private, public) = objects::search(&seat.session, operation.uri, &label)?;
+    if !private.is_empty() || !public.is_empty() {
+        return Err(exists(&label).into());
+    }
+    let writable = operation.live.open_rw_session(seat.slot)?;
+    let made = generate(&writable, &label, purpose, algorithm)?;
+    let proved = prove(operation, seat, &made, &label, purpose);
+    if proved.is_err() {
+        let objects = made.public.into_iter().chain([made.private]);
+        objects.for_each(|object| drop(writable.destroy_object(object)));
+    }
+    proved
+}
+
+/// Reads back what was made. Two programs may have made the key at the same moment: then both give way.
+fn prove(
+    operation: &Operation<'_>,
+    seat: &mut Seat,
+    made: &Located,
+    label: &str,
+    purpose: Purpose,
+) -> Result<KeyInfo, Fault> {
+    if objects::search(&seat.session, operation.uri, label)?.0.len() > 1 {
+        return Err(exists(label).into());
+    }
+    let key = operation.key_info(seat, made, purpose)?;
+    key.evidence.check(&key)?;
+    Ok(key)
+}
+
+fn exists(label: &str) -> Error {
+    Error::new(Kind::Conflict, "create the key", format!("an object labelled `{label}` is there already"))
+        .advice("use the key that is there, or choose another object= in the URI")
+}
+
+fn generate(
+    session: &Session,
+    label: &str,
+    purpose: Purpose,
+    algorithm: Algorithm,
+) -> Result<Located, Fault> {
+    let mut id = [0; 16];
+    OsRng.fill_bytes(&mut id);
+    let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(id.into())];
+    let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    let private = |usage: &[Attribute]| [&named[..], &kept[..], usage].concat();
+    let public = |usage: &[Attribute]| [&named[..], &[Attribute::Private(false)], usage].concat();
+    let opens = purpose == Purpose::Open;
+    match algorithm {
+        Algorithm::P256 => pair(session.generate_key_pair(
+            &Mechanism::EccKeyPairGen,
+            &public(&[Attribute::EcParams(P256_OID.into()), Attribute::Verify(!opens)]),
+            &private(&[Attribute::Derive(opens), Attribute::Sign(!opens)]),
+        )),
+        Algorithm::Rsa(bits) => pair(session.generate_key_pair(
+            &Mechanism::RsaPkcsKeyPairGen,
+            &public(&[
+                Attribute::ModulusBits(Ulong::new(bits.into())),
+                Attribute::PublicExponent(vec![1, 0, 1]),
+                Attribute::Encrypt(true),
+                Attribute::Verify(false),
+            ]),
+            &private(&[Attribute::Decrypt(true), Attribute::Sign(false), Attribute::Unwrap(false)]),
+        )),
+        Algorithm::Aes256 => {
+            let usage = [
+                Attribute::ValueLen(Ulong::new(32)),
+                Attribute::Encrypt(true),
+                Attribute::Decrypt(true),
+                Attribute::Wrap(false),
+                Attribute::Unwrap(false),
+            ];
+            let secret = session.generate_key(&Mechanism::AesKeyGen, &private(&usage))?;
+            Ok(Located { private: secret, public: None })
+        }
+    }
+}
+
+fn pair(made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>) -> Result<Located, Fault> {
+    let (public, private) = made?;
+    Ok(Located { private, public: Some(public) })
+}

@@ -1,0 +1,171 @@
+//! Which PKCS#11 modules a machine has, and which of them a URI means.
+
+use super::module::ModuleUse;
+use super::slots::{self, TokenFacts};
+use crate::error::{Error, Kind, Result};
+use crate::uri::DeviceUri;
+use std::path::{Path, PathBuf};
+
+/// Environment variables that name a module, ours before the one that other tools read.
+const VARIABLES: [&str; 2] = ["STRONGROOM_PKCS11_MODULE", "PKCS11_MODULE_PATH"];
+
+/// Where p11-kit registers modules: one file for each, with a line `module: PATH`.
+const REGISTRIES: [&str; 2] = ["/etc/pkcs11/modules", "/usr/share/p11-kit/modules"];
+
+/// Where distributions and vendors put modules.
+const DIRECTORIES: [&str; 10] = [
+    "/usr/lib/x86_64-linux-gnu/pkcs11",
+    "/usr/lib/aarch64-linux-gnu/pkcs11",
+    "/usr/lib64/pkcs11",
+    "/usr/lib/pkcs11",
+    "/usr/lib/softhsm",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+];
+
+/// Modules that are looked for by name.
+const MODULES: [&str; 9] = [
+    "libsofthsm2.so",
+    "softhsm/libsofthsm2.so",
+    "opensc-pkcs11.so",
+    "libykcs11.so",
+    "libykcs11.so.2",
+    "libtpm2_pkcs11.so",
+    "libtpm2_pkcs11.so.1",
+    "yubihsm_pkcs11.so",
+    "libCryptoki2_64.so",
+];
+
+/// The modules that p11-kit's registries and the usual directories have, each once, in a stable order.
+pub fn well_known_modules() -> Vec<PathBuf> {
+    let fixed = ["/opt/nfast/toolkits/pkcs11/libcknfast.so", "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so"]
+        .map(PathBuf::from);
+    let usual =
+        DIRECTORIES.iter().flat_map(|directory| MODULES.map(|module| Path::new(directory).join(module)));
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in registered().into_iter().chain(usual).chain(fixed) {
+        // Distributions link modules into several directories.
+        let Ok(path) = path.canonicalize() else { continue };
+        if !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The tokens in a module, initialised or not.
+///
+/// # Errors
+/// When the module does not load or start.
+pub fn tokens_of(module: &Path) -> Result<Vec<TokenFacts>> {
+    let shared = ModuleUse::open(module)?;
+    let _turn = shared.start_lock();
+    let live = shared.start()?;
+    Ok(slots::all(&live, &module.display().to_string())?.into_iter().map(|(_, token)| token).collect())
+}
+
+/// The module a URI means.
+pub fn module_of(uri: &DeviceUri) -> Result<PathBuf> {
+    if let Some(path) = uri.module_path() {
+        return absolute(path, "module-path");
+    }
+    if let Some(name) = uri.module_name() {
+        return by_name(name).ok_or_else(|| {
+            no_module(
+                uri,
+                format!(
+                    "no installed module is called `{name}`; there are {}",
+                    listed(&well_known_modules())
+                ),
+            )
+        });
+    }
+    let named = VARIABLES
+        .iter()
+        .find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?)));
+    match named {
+        Some((variable, path)) => absolute(Path::new(&path), variable),
+        None => only_matching(uri),
+    }
+}
+
+/// A relative path would load whatever lies in the directory that the command is started in.
+fn absolute(path: &Path, from: &str) -> Result<PathBuf> {
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    Err(Error::new(Kind::Usage, "load the PKCS#11 module", format!("the path in {from} is not absolute"))
+        .on(path.display().to_string())
+        .advice("write the whole path, beginning with /"))
+}
+
+/// RFC 7512 §2.3: `module-name` has neither directory, nor `lib`, nor `.so`.
+fn by_name(name: &str) -> Option<PathBuf> {
+    let matches = |path: &PathBuf| {
+        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = file.split_once(".so").map_or(file.as_str(), |(stem, _)| stem);
+        stem == name || stem.strip_prefix("lib") == Some(name)
+    };
+    well_known_modules().into_iter().find(matches)
+}
+
+/// Without a name, the only installed module that has the token.
+fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
+    let modules = well_known_modules();
+    let find = |path: &PathBuf| {
+        let module = ModuleUse::open(path)?;
+        let _turn = module.start_lock();
+        let live = module.start()?;
+        slots::find(&live, uri, &uri.display_name()).map(drop)
+    };
+    // Several tokens in one module are for `connect` to complain about.
+    let has_it = |path: &&PathBuf| find(path).map_or_else(|e| e.kind() == Kind::Usage, |()| true);
+    let mut matching: Vec<_> = modules.iter().filter(has_it).collect();
+    match matching.len() {
+        1 => Ok(matching.remove(0).clone()),
+        0 if modules.is_empty() => {
+            Err(no_module(uri, "no PKCS#11 module is installed where they usually are".into()))
+        }
+        0 => Err(no_module(
+            uri,
+            format!("no installed module has a matching token; asked were {}", listed(&modules)),
+        )),
+        _ => Err(no_module(
+            uri,
+            format!("several installed modules have a matching token: {}", listed(matching)),
+        )),
+    }
+}
+
+fn no_module(uri: &DeviceUri, answer: String) -> Error {
+    Error::new(Kind::DeviceGone, "find the PKCS#11 module", answer)
+        .on(uri.display_name())
+        .advice("name it in the URI: ?module-path=/path/to/module.so")
+}
+
+fn listed<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> String {
+    paths.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The paths in p11-kit's module files (pkcs11.conf(5)).
+fn registered() -> Vec<PathBuf> {
+    let files =
+        REGISTRIES.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+    let mut files: Vec<_> =
+        files.map(|entry| entry.path()).filter(|path| path.extension() == Some("module".as_ref())).collect();
+    files.sort();
+    files
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| module_lines(&text))
+        .collect()
+}
+
+/// A relative path is relative to the directory that p11-kit was built with; all likely ones are tried.
+fn module_lines(text: &str) -> Vec<PathBuf> {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("module:")).map(str::trim);
+    lines.flat_map(|path| DIRECTORIES.map(|directory| Path::new(directory).join(path))).collect()
+}

@@ -1,0 +1,144 @@
+//! PKCS#11 return values in words: the code, the call it came from, and what to do about it.
+
+use crate::error::{Error, Kind};
+use cryptoki::context::Function;
+use cryptoki::error::{Error as CallError, RvError};
+
+/// Why an attempt at an operation failed, before it is known whether another attempt is worth it.
+#[derive(Debug)]
+pub enum Fault {
+    /// The module answered a call with an error.
+    Call(CallError),
+    /// A search found no object of a key that is expected here.
+    Missing {
+        /// The CKA_LABEL that was looked for.
+        label: String,
+    },
+    /// The module was initialised anew since this session was opened.
+    Stale,
+    /// Nothing to try again: an error in our own words.
+    Final(Error),
+}
+
+impl From<CallError> for Fault {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// The return value of a failed call, where it is one.
+pub fn code(error: &CallError) -> Option<RvError> {
+    match error {
+        CallError::Pkcs11(code, _) => Some(*code),
+        _ => None,
+    }
+}
+
+/// A PKCS#11 error in the library's form.
+pub fn decode(error: CallError, tried: &str, on: &str) -> Error {
+    let decoded = match &error {
+        CallError::Pkcs11(code, function) => {
+            let answer = format!("{} from {}", code_name(*code), function_name(*function));
+            let (kind, advice) = meaning(*code);
+            let decoded = Error::new(kind, tried, answer);
+            if advice.is_empty() { decoded } else { decoded.advice(advice) }
+        }
+        CallError::NullFunctionPointer | CallError::NotSupported => {
+            Error::new(Kind::Unsupported, tried, "the module does not have the function that this needs")
+        }
+        other => Error::new(Kind::Device, tried, format!("the module's answer makes no sense: {other}")),
+    };
+    decoded.on(on).caused_by(error)
+}
+
+/// `C_Login`, as the standard writes it.
+fn function_name(function: Function) -> String {
+    format!("C_{function:?}")
+}
+
+/// `CKR_PIN_INCORRECT`, as the standard writes it.
+fn code_name(code: RvError) -> String {
+    match code {
+        RvError::VendorDefined(value) => format!("the vendor's own error {value:#010x}"),
+        RvError::UnknownErrorCode(value) => format!("the unknown error {value:#010x}"),
+        known => {
+            let mut name = String::from("CKR");
+            for letter in format!("{known:?}").chars() {
+                if letter.is_ascii_uppercase() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_uppercase());
+            }
+            name
+        }
+    }
+}
+
+/// What a code means for the person: the kind of error, and what to do now.
+fn meaning(code: RvError) -> (Kind, &'static str) {
+    match code {
+        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => (
+            Kind::PinWrong,
+            "it is not tried again: most devices lock after a few wrong PINs. Check the PIN, then repeat the command",
+        ),
+        RvError::PinLocked => {
+            (Kind::PinLocked, "the device's security officer can set a new PIN with the vendor's own tool")
+        }
+        RvError::PinExpired => (Kind::PinWrong, "set a new PIN with the vendor's own tool"),
+        RvError::UserPinNotInitialized => {
+            (Kind::PinUnavailable, "the device has no user PIN yet: set one with the vendor's own tool")
+        }
+        RvError::DeviceRemoved
+        | RvError::TokenNotPresent
+        | RvError::TokenNotRecognized
+        | RvError::SlotIdInvalid => (Kind::DeviceGone, "plug the device in, then repeat the command"),
+        RvError::CryptokiNotInitialized | RvError::SessionHandleInvalid | RvError::SessionClosed => {
+            (Kind::DeviceGone, "the module lost its state: repeat the command")
+        }
+        RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => (Kind::DeviceGone, STORAGE),
+        RvError::MechanismInvalid
+        | RvError::MechanismParamInvalid
+        | RvError::FunctionNotSupported
+        | RvError::CurveNotSupported => (
+            Kind::Unsupported,
+            "`strongroom doctor` lists what the device can do; another --algorithm may fit it",
+        ),
+        RvError::SessionCount => {
+            (Kind::Device, "the device has no session left: stop other programs that use it")
+        }
+        RvError::TokenWriteProtected => (Kind::Device, "the device is write-protected"),
+        RvError::DeviceMemory => {
+            (Kind::Device, "the device is full: delete objects that are no longer needed")
+        }
+        RvError::UserAnotherAlreadyLoggedIn => {
+            (Kind::Device, "somebody else, perhaps the security officer, is logged in: log out there first")
+        }
+        _ => (Kind::Device, ""),
+    }
+}
+
+/// What an object that is not there may mean. Never simply that it was deleted.
+pub const STORAGE: &str = "the key may be deleted, or the module's storage is gone or unreadable (for SoftHSM: the token \
+    directory of $SOFTHSM2_CONF). Check the storage before you believe the key lost";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_calls_have_the_standards_names() {
+        let error =
+            decode(CallError::Pkcs11(RvError::PinIncorrect, Function::Login), "log in", "pkcs11:token=demo");
+        assert_eq!(error.to_string(), "cannot log in on pkcs11:token=demo: CKR_PIN_INCORRECT from C_Login");
+        assert_eq!(error.kind(), Kind::PinWrong);
+        assert_eq!(code_name(RvError::RandomNoRng), "CKR_RANDOM_NO_RNG");
+        assert_eq!(code_name(RvError::SlotIdInvalid), "CKR_SLOT_ID_INVALID");
+        assert_eq!(code_name(RvError::VendorDefined(0x8000_0001)), "the vendor's own error 0x80000001");
+    }
+}

@@ -1,0 +1,176 @@
+//! Logging in: when a PIN is asked for, when it is kept, and when it never is again.
+//!
+//! A login belongs to the process and the token (PKCS#11 v2.40 §2.6.4), not to a session, so all devices of a process on
+//! one token share one [`Login`]. The PIN is asked for once. It is kept while the login lasts, for the one case where the
+//! module has to be started anew; a PIN that the device refused is forgotten, and no other is sent until somebody
+//! calls `lock`.
+
+use super::slots::PinFacts;
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::uri::PinSource;
+use cryptoki::types::RawAuthPin;
+use std::sync::Arc;
+
+/// The state of one token's login in this process.
+#[derive(Default)]
+pub struct Login {
+    /// A PIN that the device has accepted.
+    pin: Option<Arc<RawAuthPin>>,
+    /// The module's generation that is logged in.
+    generation: Option<u64>,
+    /// Counts logins: handles of private objects do not outlive one.
+    epoch: u64,
+    /// The device refused a PIN.
+    refused: bool,
+    /// How many devices share it.
+    devices: usize,
+}
+
+/// What to log in with.
+pub enum Credential {
+    /// A PIN, new or kept.
+    Pin(Arc<RawAuthPin>),
+    /// CKF_PROTECTED_AUTHENTICATION_PATH: no PIN passes through this program.
+    Pad,
+}
+
+impl Credential {
+    /// In `C_Login`'s terms.
+    pub fn pin(&self) -> Option<&RawAuthPin> {
+        match self {
+            Self::Pin(pin) => Some(pin),
+            Self::Pad => None,
+        }
+    }
+}
+
+impl Login {
+    /// One more device uses it.
+    pub fn join(&mut self) {
+        self.devices += 1;
+    }
+
+    /// One less; with the last one the PIN is forgotten.
+    pub fn leave(&mut self) {
+        self.devices -= 1;
+        if self.devices == 0 {
+            self.pin = None;
+            self.generation = None;
+        }
+    }
+
+    /// Whether this generation of the module is logged in, and the login's number.
+    pub fn current(&self, generation: u64) -> Option<u64> {
+        (self.generation == Some(generation)).then_some(self.epoch)
+    }
+
+    /// The device accepted the PIN.
+    pub fn accept(&mut self, generation: u64, credential: Credential) {
+        if let Credential::Pin(pin) = credential {
+            self.pin = Some(pin);
+        }
+        self.enter(generation);
+    }
+
+    /// The token is logged in, which says nothing about the PIN.
+    pub fn enter(&mut self, generation: u64) {
+        self.generation = Some(generation);
+        self.epoch += 1;
+    }
+
+    /// The device refused the PIN.
+    pub fn refuse(&mut self) {
+        self.pin = None;
+        self.generation = None;
+        self.refused = true;
+    }
+
+    /// The module says that nobody is logged in.
+    pub fn lost(&mut self) {
+        self.generation = None;
+    }
+
+    /// Forgets everything, also that a PIN was refused: the person starts over.
+    pub fn forget(&mut self) {
+        self.pin = None;
+        self.generation = None;
+        self.refused = false;
+    }
+
+    /// The kept PIN, or one from the prompter.
+    ///
+    /// # Errors
+    /// `PinWrong` when the device refused one before; else as [`ask`].
+    pub fn credential(
+        &mut self,
+        facts: PinFacts,
+        device: &str,
+        source: Option<&PinSource>,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Credential> {
+        if self.refused {
+            return Err(Error::new(
+                Kind::PinWrong,
+                LOG_IN,
+                "the device has refused the PIN, and it is not tried again",
+            )
+            .on(device)
+            .advice("check the PIN, then start the command anew"));
+        }
+        match &self.pin {
+            Some(pin) => Ok(Credential::Pin(Arc::clone(pin))),
+            None => ask(facts, device, source, prompter),
+        }
+    }
+}
+
+/// What a failing login was trying.
+pub const LOG_IN: &str = "log in";
+
+/// Gets a PIN from the prompter, if the device's state allows a try at all.
+///
+/// # Errors
+/// `PinLocked` when no try is left or the last one was not confirmed; `PinUnavailable` when there is no PIN to be had;
+/// `PinWrong` when it cannot be right.
+fn ask(
+    facts: PinFacts,
+    device: &str,
+    source: Option<&PinSource>,
+    prompter: &mut dyn Prompter,
+) -> Result<Credential> {
+    let fail = |kind, answer: &str| Error::new(kind, LOG_IN, answer).on(device);
+    if facts.locked {
+        return Err(fail(Kind::PinLocked, "the PIN is locked")
+            .advice("the device's security officer can set a new PIN with the vendor's own tool"));
+    }
+    if !facts.set {
+        return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
+            .advice("set one with the vendor's own tool (for SoftHSM: `softhsm2-util --init-token`)"));
+    }
+    let last = format!("One more wrong PIN locks {device}. Use the last try?");
+    if facts.tries == TriesLeft::Last && !prompter.confirm(&last)? {
+        return Err(fail(
+            Kind::PinLocked,
+            "one more wrong PIN would lock the device, and the try was not confirmed",
+        )
+        .advice("run the command on a terminal and confirm, or let the security officer reset the PIN"));
+    }
+    if facts.pad {
+        prompter.touch(&format!("enter the PIN of {device} on its own keypad"))?;
+        return Ok(Credential::Pad);
+    }
+    let pin = prompter.pin(&PinRequest { device, source, tries: facts.tries })?;
+    // Some devices count an empty or overlong PIN as a wrong one.
+    if pin.is_empty() {
+        return Err(fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the device"));
+    }
+    let (shortest, longest) = facts.length;
+    if longest > 0 && !(shortest..=longest).contains(&pin.len()) {
+        let answer = format!(
+            "a PIN here has {shortest} to {longest} bytes, this one has not: it was not sent to the device"
+        );
+        return Err(fail(Kind::PinWrong, &answer));
+    }
+    Ok(Credential::Pin(Arc::new(RawAuthPin::new(Box::new(pin.expose().to_vec())))))
+}

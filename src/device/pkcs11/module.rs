@@ -1,0 +1,269 @@
+//! PKCS#11 modules: loaded once, initialised once, and initialised anew when their state is lost.
+//!
+//! A module is process-global: two contexts on one module share its state, and finalising one kills the other. So there
+//! is one [`Module`] per file in a process, kept in a registry; devices hold a [`ModuleUse`]. When the last one goes,
+//! the module is finalised, which ends its sessions and logins. It stays loaded: many do not survive `dlclose`.
+//!
+//! Every `C_Initialize` starts a new *generation*. Handles of an older one are meaningless and may even name somebody
+//! else's session by now, so they are never closed, only forgotten.
+
+use super::elf::{self, FileKind};
+use super::error::{Fault, code, decode};
+use super::login::Login;
+use super::start_lock::StartLock;
+use crate::error::{Error, Kind, Result};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error as CallError, RvError};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+static MODULES: LazyLock<Mutex<HashMap<PathBuf, Arc<Module>>>> = LazyLock::new(Mutex::default);
+
+/// A loaded module.
+pub struct Module {
+    path: PathBuf,
+    calls: Pkcs11,
+    state: RwLock<State>,
+    users: Mutex<usize>,
+    logins: Mutex<HashMap<String, Arc<Mutex<Login>>>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// How often the module was initialised.
+    generation: u64,
+    /// The process that initialised it: a forked child has to do it again. 0 when it is finalised.
+    process: u32,
+    /// Another library in this process initialised it: not ours to finalise.
+    foreign: bool,
+}
+
+/// A device's share in a module.
+pub struct ModuleUse(Arc<Module>);
+
+/// Permission to call the module: it cannot be finalised meanwhile.
+pub struct Live<'a> {
+    state: RwLockReadGuard<'a, State>,
+    calls: &'a Pkcs11,
+}
+
+impl ModuleUse {
+    /// Loads a module, or finds the one that is loaded.
+    ///
+    /// # Errors
+    /// `DeviceGone` when the file is missing, `Unsupported` when it is for another machine, `Usage` when it is no module.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut modules = lock(&MODULES);
+        let module = match modules.get(&path) {
+            Some(module) => Arc::clone(module),
+            None => {
+                let module = Arc::new(Module::load(&path)?);
+                modules.insert(path, Arc::clone(&module));
+                module
+            }
+        };
+        *lock(&module.users) += 1;
+        Ok(Self(module))
+    }
+}
+
+impl Clone for ModuleUse {
+    fn clone(&self) -> Self {
+        *lock(&self.0.users) += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for ModuleUse {
+    fn drop(&mut self) {
+        let mut users = lock(&self.0.users);
+        *users -= 1;
+        if *users == 0 {
+            self.0.finalise();
+        }
+    }
+}
+
+impl Deref for ModuleUse {
+    type Target = Module;
+
+    fn deref(&self) -> &Module {
+        &self.0
+    }
+}
+
+impl Live<'_> {
+    /// The generation that handles got now belong to.
+    pub fn generation(&self) -> u64 {
+        self.state.generation
+    }
+}
+
+impl Deref for Live<'_> {
+    type Target = Pkcs11;
+
+    fn deref(&self) -> &Pkcs11 {
+        self.calls
+    }
+}
+
+impl Module {
+    fn load(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            calls: Pkcs11::new(path).map_err(|error| not_loaded(path, error))?,
+            state: RwLock::default(),
+            users: Mutex::default(),
+            logins: Mutex::default(),
+        })
+    }
+
+    /// SoftHSM loses its token when several processes start at once, so its starts take turns.
+    pub fn start_lock(&self) -> Option<StartLock> {
+        self.is_softhsm().then(StartLock::take).flatten()
+    }
+
+    /// Whether the file is SoftHSM, by its name: its own words are only to be had after a start.
+    pub fn is_softhsm(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name.to_string_lossy().contains("softhsm"))
+    }
+
+    /// The module, initialised by this process.
+    pub fn start(&self) -> Result<Live<'_>> {
+        loop {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            if state.process == std::process::id() {
+                return Ok(Live { state, calls: &self.calls });
+            }
+            drop(state);
+            self.initialise()?;
+        }
+    }
+
+    /// The module, if handles of this generation still mean something.
+    pub fn live(&self, generation: u64) -> Result<Live<'_>, Fault> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if state.generation != generation || state.process != std::process::id() {
+            return Err(Fault::Stale);
+        }
+        Ok(Live { state, calls: &self.calls })
+    }
+
+    /// Finalises and initialises the module, unless somebody did since `generation`. The only cure when its storage
+    /// was away, and the second line against the start race.
+    pub fn restart(&self, generation: u64) -> Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.generation != generation {
+            return Ok(());
+        }
+        if state.foreign {
+            return Err(Error::new(
+                Kind::DeviceGone,
+                "start the PKCS#11 module anew",
+                "another library of this process uses it too",
+            )
+            .on(self.path.display().to_string())
+            .advice("restart the program"));
+        }
+        log::debug!("{}: finalise and initialise anew", self.path.display());
+        let _ = self.calls.clone().finalize();
+        state.process = 0;
+        self.initialise_locked(&mut state)
+    }
+
+    /// The login of one token, shared by all its devices in this process.
+    pub fn login(&self, token: String) -> Arc<Mutex<Login>> {
+        Arc::clone(lock(&self.logins).entry(token).or_default())
+    }
+
+    fn initialise(&self) -> Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.process == std::process::id() {
+            return Ok(());
+        }
+        self.initialise_locked(&mut state)
+    }
+
+    fn initialise_locked(&self, state: &mut State) -> Result<()> {
+        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        let already = |error: &CallError| code(error) == Some(RvError::CryptokiAlreadyInitialized);
+        let mut answer = self.calls.initialize(arguments);
+        if state.process != 0 && answer.as_ref().is_err_and(already) {
+            // The parent's state, seen from a forked child.
+            let _ = self.calls.clone().finalize();
+            answer = self.calls.initialize(arguments);
+        }
+        state.foreign = answer.as_ref().is_err_and(already);
+        match answer {
+            Err(error) if !state.foreign => Err(self.not_started(error)),
+            _ => {
+                state.generation += 1;
+                state.process = std::process::id();
+                Ok(())
+            }
+        }
+    }
+
+    fn not_started(&self, error: CallError) -> Error {
+        let on = self.path.display().to_string();
+        let decoded = decode(error, "start the PKCS#11 module", &on);
+        if !self.is_softhsm() {
+            return decoded;
+        }
+        let answer = decoded.answer().to_owned();
+        Error::new(Kind::DeviceGone, "start the PKCS#11 module", answer).on(on).caused_by(decoded).advice(
+            "SoftHSM found no usable configuration or token directory: check $SOFTHSM2_CONF and its directories.tokendir",
+        )
+    }
+
+    fn finalise(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.process == std::process::id() && !state.foreign {
+            let _ = self.calls.clone().finalize();
+        }
+        state.process = 0;
+    }
+}
+
+/// A poisoned lock guards plain data here that is valid at every step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_loaded(path: &Path, error: CallError) -> Error {
+    let refused = |kind, answer: String, advice: &str| {
+        Error::new(kind, "load the PKCS#11 module", answer).on(path.display().to_string()).advice(advice)
+    };
+    let no_module =
+        "name the vendor's PKCS#11 library in module-path; `strongroom doctor` lists those it finds";
+    match elf::inspect(path) {
+        FileKind::Missing => refused(
+            Kind::DeviceGone,
+            "there is no such file".into(),
+            "install the vendor's PKCS#11 library, or correct module-path; `strongroom doctor` lists those it finds",
+        ),
+        FileKind::Unreadable(why) => refused(Kind::Io, why, "check the file's permissions"),
+        FileKind::NotALibrary => refused(Kind::Usage, "the file is not a shared library".into(), no_module),
+        FileKind::OtherArchitecture(file, own) => refused(
+            Kind::Unsupported,
+            format!("the library is built for {file}, this program for {own}"),
+            "install the library for this machine's architecture",
+        ),
+        FileKind::Library => match error {
+            CallError::LibraryLoading(error) => refused(
+                Kind::Device,
+                format!("the dynamic linker refused it: {error}"),
+                "install what it depends on: `ldd FILE`",
+            ),
+            CallError::MissingSymbol(symbol) => refused(
+                Kind::Usage,
+                format!("the library is no PKCS#11 module: it has no {symbol}"),
+                no_module,
+            ),
+            other => decode(other, "load the PKCS#11 module", &path.display().to_string()),
+        },
+    }
+}

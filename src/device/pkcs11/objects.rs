@@ -1,0 +1,184 @@
+//! Finding keys, and what the module says of them.
+
+use super::error::Fault;
+use crate::device::{Evidence, EvidenceLevel, PublicKey, Purpose};
+use crate::error::{Error, Kind};
+use crate::uri::DeviceUri;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+/// DER of the object identifier secp256r1 (RFC 5480 §2.1.1.1), as CKA_EC_PARAMS has it.
+pub const P256_OID: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// The objects that answer to one label.
+pub struct Located {
+    /// The private or secret key.
+    pub private: ObjectHandle,
+    /// The public key, where there is exactly one.
+    pub public: Option<ObjectHandle>,
+}
+
+/// CKA_LABEL of a key.
+pub fn label(uri: &DeviceUri, purpose: Purpose) -> String {
+    match purpose {
+        Purpose::Open => format!("{}-open", uri.object()),
+        Purpose::Sign => format!("{}-sign", uri.object()),
+    }
+}
+
+/// All token objects with a label (and CKA_ID, where the URI has one): private or secret keys, and public keys.
+///
+/// One search for both: it is the slow call, growing with the number of objects in the token.
+pub fn search(
+    session: &Session,
+    uri: &DeviceUri,
+    label: &str,
+) -> Result<(Vec<ObjectHandle>, Vec<ObjectHandle>), Fault> {
+    let mut template = vec![Attribute::Token(true), Attribute::Label(label.into())];
+    template.extend(uri.id().map(|id| Attribute::Id(id.into())));
+    let (mut private, mut public) = (Vec::new(), Vec::new());
+    for object in session.find_objects(&template)? {
+        match session.get_attributes(object, &[AttributeType::Class])?.first() {
+            Some(Attribute::Class(ObjectClass::PRIVATE_KEY | ObjectClass::SECRET_KEY)) => {
+                private.push(object)
+            }
+            Some(Attribute::Class(ObjectClass::PUBLIC_KEY)) => public.push(object),
+            _ => {}
+        }
+    }
+    Ok((private, public))
+}
+
+/// The one key with a label.
+///
+/// # Errors
+/// `Missing` when there is none; `KeyMissing` when several answer: which of them is meant cannot be known.
+pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located, Fault> {
+    let (private, public) = search(session, uri, label)?;
+    match private[..] {
+        [] => Err(Fault::Missing { label: label.into() }),
+        [private] => Ok(Located { private, public: public.first().copied().filter(|_| public.len() == 1) }),
+        _ => Err(Error::new(
+            Kind::KeyMissing,
+            "find the key",
+            format!("{} keys are labelled `{label}`: which one is meant cannot be known", private.len()),
+        )
+        .on(uri.display_name())
+        .advice("delete or relabel all but one, or name it by id= in the URI")
+        .into()),
+    }
+}
+
+/// Reads the public half. RSA keys need their padding proved; `oaep` does that.
+pub fn public_key(
+    session: &Session,
+    located: &Located,
+    oaep: impl FnOnce(&[u8], &[u8]) -> Result<crate::device::OaepHash, Fault>,
+) -> Result<PublicKey, Fault> {
+    match session.get_attributes(located.private, &[AttributeType::KeyType])?.first() {
+        Some(Attribute::KeyType(KeyType::EC)) => Ok(PublicKey::P256(ec_point(session, located)?)),
+        Some(Attribute::KeyType(KeyType::RSA)) => {
+            let (n, e) = modulus(session, located.private)?;
+            if n.len() < 256 {
+                return Err(unfit(format!(
+                    "an RSA key of {} bits is too short: 2048 are the least",
+                    n.len() * 8
+                ))
+                .into());
+            }
+            let oaep = oaep(&n, &e)?;
+            Ok(PublicKey::Rsa { n, e, oaep })
+        }
+        Some(Attribute::KeyType(KeyType::AES)) => aes_id(session, located.private),
+        _ => Err(unfit("its key type is neither EC, RSA nor AES").into()),
+    }
+}
+
+/// Whether the key in the device can be seen to be another one than `enrolled`.
+pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) -> Result<bool, Fault> {
+    Ok(match enrolled {
+        PublicKey::P256(point) => match located.public {
+            Some(public) => read_point(session, public)? != Some(*point),
+            // Nothing to compare with: what the key answers will not fit, if it is another.
+            None => false,
+        },
+        PublicKey::Rsa { n, e, .. } => modulus(session, located.private)? != (n.clone(), e.clone()),
+        PublicKey::Aes256 { .. } => aes_id(session, located.private)? != *enrolled,
+    })
+}
+
+/// The attributes that say whether a key can leave, in the standard's names (PKCS#11 v2.40 §4.9).
+pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Result<Evidence, Fault> {
+    let asked = [
+        AttributeType::Local,
+        AttributeType::Sensitive,
+        AttributeType::AlwaysSensitive,
+        AttributeType::NeverExtractable,
+        AttributeType::Extractable,
+    ];
+    let answers = session.get_attributes(private, &asked)?;
+    let claims = answers.iter().filter_map(|attribute| match *attribute {
+        Attribute::Local(is) => Some(("CKA_LOCAL".into(), is)),
+        Attribute::Sensitive(is) => Some(("CKA_SENSITIVE".into(), is)),
+        Attribute::AlwaysSensitive(is) => Some(("CKA_ALWAYS_SENSITIVE".into(), is)),
+        Attribute::NeverExtractable(is) => Some(("CKA_NEVER_EXTRACTABLE".into(), is)),
+        Attribute::Extractable(is) => Some(("CKA_EXTRACTABLE".into(), is)),
+        _ => None,
+    });
+    let level = if simulator { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
+    Ok(Evidence { level, claims: claims.collect() })
+}
+
+/// The public point of a P-256 key: from the public object, or from the private one where a module keeps it there.
+fn ec_point(session: &Session, located: &Located) -> Result<[u8; 65], Fault> {
+    let curve = session.get_attributes(located.private, &[AttributeType::EcParams])?;
+    if !matches!(curve.first(), Some(Attribute::EcParams(oid)) if oid[..] == P256_OID) {
+        return Err(unfit("its curve is not P-256").into());
+    }
+    let holder = located.public.unwrap_or(located.private);
+    read_point(session, holder)?.ok_or_else(|| {
+        unfit("there is no single public key object with its label, and the private one does not tell the point").into()
+    })
+}
+
+/// CKA_EC_POINT is a DER OCTET STRING by the standard; some modules leave the wrapping out.
+fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<[u8; 65]>, Fault> {
+    let attributes = session.get_attributes(object, &[AttributeType::EcPoint])?;
+    let Some(Attribute::EcPoint(bytes)) = attributes.first() else { return Ok(None) };
+    let point = match bytes.as_slice() {
+        [0x04, 0x41, point @ ..] if point.len() == 65 => point,
+        raw => raw,
+    };
+    let on_curve = p256::PublicKey::from_sec1_bytes(point).is_ok();
+    Ok(point.try_into().ok().filter(|_| on_curve))
+}
+
+/// Modulus and exponent, big-endian without leading zeroes.
+fn modulus(session: &Session, private: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    let trim = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
+    let asked = [AttributeType::Modulus, AttributeType::PublicExponent];
+    match &session.get_attributes(private, &asked)?[..] {
+        [Attribute::Modulus(n), Attribute::PublicExponent(e)] => Ok((trim(n), trim(e))),
+        _ => Err(unfit("the device does not tell its modulus and public exponent").into()),
+    }
+}
+
+fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, Fault> {
+    match &session.get_attributes(secret, &[AttributeType::Id, AttributeType::ValueLen])?[..] {
+        [Attribute::Id(_), Attribute::ValueLen(length)] if **length != 32 => {
+            Err(unfit("its AES key has not 256 bits").into())
+        }
+        [Attribute::Id(id), ..] => match id.as_slice().try_into() {
+            Ok(id) => Ok(PublicKey::Aes256 { id }),
+            Err(_) => {
+                Err(unfit("its CKA_ID has not the 16 random bytes that Strongroom gives an AES key").into())
+            }
+        },
+        _ => Err(unfit("the device does not tell its CKA_ID").into()),
+    }
+}
+
+fn unfit(answer: impl Into<String>) -> Error {
+    Error::new(Kind::Unsupported, "use the key", answer)
+        .advice("let Strongroom create its own key: choose another object= in the URI")
+}

@@ -1,0 +1,165 @@
+//! The private-key operations, on a session that is logged in.
+
+use super::error::{Fault, code};
+use crate::device::{Challenge, OaepHash};
+use crate::error::{Error, Kind};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use cryptoki::types::Ulong;
+use rand_core::{OsRng, RngCore};
+use zeroize::Zeroizing;
+
+/// Bits of an AES-GCM tag.
+const TAG_BITS: Ulong = Ulong::new(128);
+
+/// Answers a challenge with a private or secret key.
+pub fn answer(
+    session: &Session,
+    key: ObjectHandle,
+    challenge: Challenge<'_>,
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    match challenge {
+        Challenge::Ecdh { peer } => ecdh(session, key, peer),
+        Challenge::Oaep { hash, ciphertext } => oaep(session, key, hash, ciphertext),
+        Challenge::AesGcm { iv, aad, ciphertext } => {
+            let mut iv = *iv;
+            let parameters = GcmParams::new(&mut iv, aad, TAG_BITS)?;
+            Ok(Zeroizing::new(session.decrypt(&Mechanism::AesGcm(parameters), key, ciphertext)?))
+        }
+    }
+}
+
+/// AES-256-GCM: ciphertext and tag.
+pub fn wrap(
+    session: &Session,
+    key: ObjectHandle,
+    iv: &[u8; 12],
+    aad: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, Fault> {
+    let mut own = *iv;
+    let parameters = GcmParams::new(&mut own, aad, TAG_BITS)?;
+    let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
+    // Some HSMs put an IV of their own choice into the parameters; what they sealed could never be opened.
+    if own != *iv || sealed.len() != plaintext.len() + 16 {
+        let answer = "the device does not do AES-GCM as asked: it chose its own IV or tag length";
+        return Err(Error::new(Kind::Unsupported, "seal in the device", answer).into());
+    }
+    Ok(sealed)
+}
+
+/// ECDSA over a digest: r ‖ s.
+pub fn sign(session: &Session, key: ObjectHandle, digest: &[u8; 32]) -> Result<[u8; 64], Fault> {
+    let signature = session.sign(&Mechanism::Ecdsa, key, digest)?;
+    signature.try_into().map_err(|wrong: Vec<u8>| {
+        let answer = format!("the device's signature has {} bytes, ECDSA P-256 has 64", wrong.len());
+        Error::new(Kind::Device, "sign", answer).into()
+    })
+}
+
+/// A derived secret lives in the device until it is destroyed, whatever happens in between.
+struct Derived<'a> {
+    session: &'a Session,
+    secret: ObjectHandle,
+}
+
+impl Drop for Derived<'_> {
+    fn drop(&mut self) {
+        let _ = self.session.destroy_object(self.secret);
+    }
+}
+
+/// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, 32 bytes.
+fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let parameters = Ecdh1DeriveParams::new(EcKdf::null(), peer);
+    // Modules differ in their defaults for SENSITIVE and EXTRACTABLE: both are said.
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::ValueLen(Ulong::new(32)),
+    ];
+    let secret = session.derive_key(&Mechanism::Ecdh1Derive(parameters), key, &template)?;
+    let derived = Derived { session, secret };
+    match session.get_attributes(derived.secret, &[AttributeType::Value])?.pop() {
+        // Some modules drop leading zeroes.
+        Some(Attribute::Value(value)) if value.len() <= 32 => {
+            let value = Zeroizing::new(value);
+            let mut x = Zeroizing::new(vec![0; 32]);
+            x[32 - value.len()..].copy_from_slice(&value);
+            Ok(x)
+        }
+        _ => Err(Error::new(
+            Kind::Unsupported,
+            "agree on a key",
+            "the device does not hand out the ECDH secret",
+        )
+        .advice("use a key of another algorithm: --algorithm rsa3072 or aes256")
+        .into()),
+    }
+}
+
+fn oaep(
+    session: &Session,
+    key: ObjectHandle,
+    hash: OaepHash,
+    ciphertext: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let (hash, mask) = match hash {
+        OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+        OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+    };
+    let parameters = PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty());
+    Ok(Zeroizing::new(session.decrypt(&Mechanism::RsaPkcsOaep(parameters), key, ciphertext)?))
+}
+
+/// Which OAEP hash the device really does with this key: SHA-256, or SHA-1 where it can do no other. What mechanism lists
+/// say is not enough, so a random message is sealed in software and has to come back.
+pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> Result<OaepHash, Fault> {
+    for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+        let mut message = Zeroizing::new([0; 32]);
+        OsRng.fill_bytes(&mut *message);
+        match oaep(session, key, hash, &seal_to(n, e, hash, &*message)?) {
+            Ok(opened) if opened[..] == message[..] => return Ok(hash),
+            Err(Fault::Call(error)) if !refuses_padding(code(&error)) => return Err(error.into()),
+            _ => log::debug!("RSA-OAEP with {hash:?}: not in this device"),
+        }
+    }
+    let answer = "RSA-OAEP works neither with SHA-256 nor with SHA-1";
+    Err(Error::new(Kind::Unsupported, "open with the RSA key", answer).into())
+}
+
+/// The codes that modules answer a padding with that they do not know.
+fn refuses_padding(code: Option<RvError>) -> bool {
+    use RvError::*;
+    let Some(code) = code else { return false };
+    matches!(
+        code,
+        ArgumentsBad
+            | MechanismInvalid
+            | MechanismParamInvalid
+            | FunctionNotSupported
+            | EncryptedDataInvalid
+            | EncryptedDataLenRange
+            | DataInvalid
+            | FunctionFailed
+            | GeneralError
+    )
+}
+
+fn seal_to(n: &[u8], e: &[u8], hash: OaepHash, message: &[u8]) -> Result<Vec<u8>, Fault> {
+    let (n, e) = (rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e));
+    let padding = match hash {
+        OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
+        OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
+    };
+    let sealed = rsa::RsaPublicKey::new(n, e).and_then(|key| key.encrypt(&mut OsRng, padding, message));
+    sealed.map_err(|e| Error::new(Kind::Unsupported, "use the RSA key", e.to_string()).into())
+}

@@ -1,0 +1,147 @@
+//! A session on a token, and what an operation does with it.
+
+use super::error::{Fault, decode};
+use super::module::{Live, Module};
+use super::objects::{self, Located};
+use super::operations;
+use super::slots::{self, TokenFacts};
+use crate::device::{KeyInfo, KeyRef, PublicKey, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::uri::DeviceUri;
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+use cryptoki::slot::Slot;
+use std::time::Duration;
+
+/// Pauses before the module is started anew because another process was just writing to the token, in ms.
+pub const BACKOFF_MS: [u64; 5] = [4, 12, 30, 70, 150];
+
+/// A session: valid in one generation of the module. Its key handles are valid during one login.
+pub struct Seat {
+    pub session: Session,
+    pub slot: Slot,
+    pub generation: u64,
+    epoch: u64,
+    keys: Vec<(KeyRef, ObjectHandle)>,
+    /// A key was found.
+    pub found: bool,
+    /// The token's facts were read a moment ago.
+    pub fresh: bool,
+}
+
+/// What an operation may use: the module, which cannot be finalised meanwhile, and the device's facts.
+pub struct Operation<'a> {
+    pub live: Live<'a>,
+    pub uri: &'a DeviceUri,
+    pub name: &'a str,
+    pub facts: &'a TokenFacts,
+}
+
+impl Seat {
+    /// Starts the module if that is needed, finds the token, opens a session.
+    pub fn take(module: &Module, uri: &DeviceUri, name: &str) -> Result<(Self, TokenFacts)> {
+        let mut pauses = BACKOFF_MS.iter().take(3);
+        loop {
+            let turn = module.start_lock();
+            let live = module.start()?;
+            let generation = live.generation();
+            let error = match slots::find(&live, uri, name) {
+                Ok((slot, facts)) => return Ok((Self::open(&live, slot, name)?, facts)),
+                Err(error) => error,
+            };
+            let vanished = module.is_softhsm() && error.kind() == Kind::DeviceGone;
+            let Some(pause) = pauses.next().filter(|_| vanished) else { return Err(error) };
+            drop((live, turn));
+            std::thread::sleep(Duration::from_millis(*pause));
+            let _turn = module.start_lock();
+            module.restart(generation)?;
+        }
+    }
+
+    /// Another session on a token that was found already.
+    pub fn open(live: &Live<'_>, slot: Slot, name: &str) -> Result<Self> {
+        // Not closed on drop: a stale handle may be somebody else's session by then.
+        let session = live.open_ro_session_no_drop(slot).map_err(|e| decode(e, "open a session", name))?;
+        Ok(Self {
+            session,
+            slot,
+            generation: live.generation(),
+            epoch: 0,
+            keys: Vec::new(),
+            found: false,
+            fresh: true,
+        })
+    }
+
+    /// Closes the session, if it still is one.
+    pub fn close(self, module: &Module) {
+        if let Ok(_live) = module.live(self.generation) {
+            let _ = self.session.close();
+        }
+    }
+
+    /// Handles got in an earlier login are void.
+    pub fn enter(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.keys.clear();
+        }
+    }
+
+    /// Forgets the handles.
+    pub fn forget_keys(&mut self) {
+        self.keys.clear();
+    }
+
+    /// Whether every key that was found before is found again.
+    pub fn has_its_keys(&self, uri: &DeviceUri) -> bool {
+        self.keys.iter().all(|(key, _)| {
+            let label = objects::label(uri, key.purpose);
+            objects::search(&self.session, uri, &label).is_ok_and(|(private, _)| !private.is_empty())
+        })
+    }
+}
+
+impl Operation<'_> {
+    /// The handle of an enrolled key: cached, or found by its label and compared with what was enrolled.
+    pub fn handle(&self, seat: &mut Seat, key: &KeyRef) -> Result<ObjectHandle, Fault> {
+        if let Some((_, handle)) = seat.keys.iter().find(|(known, _)| known == key) {
+            return Ok(*handle);
+        }
+        let located = objects::locate(&seat.session, self.uri, &objects::label(self.uri, key.purpose))?;
+        if objects::is_another(&seat.session, &located, &key.public)? {
+            return Err(self.another(key.purpose).into());
+        }
+        seat.found = true;
+        seat.keys.push((key.clone(), located.private));
+        Ok(located.private)
+    }
+
+    /// What everybody may know of one key.
+    pub fn key_info(&self, seat: &mut Seat, located: &Located, purpose: Purpose) -> Result<KeyInfo, Fault> {
+        seat.found = true;
+        let session = &seat.session;
+        let public = objects::public_key(session, located, |n, e| {
+            operations::prove_oaep(session, located.private, n, e)
+        })?;
+        if purpose == Purpose::Sign && !matches!(public, PublicKey::P256(_)) {
+            let answer = format!("its signing key is {}, and must be p256", public.algorithm());
+            return Err(Error::new(Kind::Unsupported, "use the key", answer).on(self.name).into());
+        }
+        let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;
+        Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence })
+    }
+
+    fn key_uri(&self, purpose: Purpose) -> Result<String> {
+        let uri = DeviceUri::parse("pkcs11:")?.with("token", &self.facts.identity.label)?;
+        Ok(uri.with("object", &objects::label(self.uri, purpose))?.to_string())
+    }
+
+    fn another(&self, purpose: Purpose) -> Error {
+        let answer = format!("its {purpose} key is not the one that was enrolled");
+        Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(
+            "somebody replaced the key, or this is another token of the same name: connect the enrolled one, \
+             or enrol this one as a device of its own",
+        )
+    }
+}

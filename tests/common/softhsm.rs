@@ -1,0 +1,144 @@
+//! A SoftHSM of a test's own: its own directory, configuration and tokens, gone when the test is.
+//!
+//! SoftHSM reads its configuration once per process from the environment, so a test that loads the module itself runs in a
+//! process of its own: see [`isolated`]. A test that starts the `strongroom` binary passes [`SoftHsm::environment`] on.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The label of the token that every SoftHSM here starts with.
+pub const LABEL: &str = "demo";
+/// Its user PIN.
+pub const PIN: &str = "1234";
+/// Its security officer's PIN.
+pub const SO_PIN: &str = "12345678";
+
+/// Tells a process of [`isolated`] where its SoftHSM lies.
+const DIRECTORY: &str = "STRONGROOM_TEST_SOFTHSM";
+
+/// SoftHSM with one initialised token.
+pub struct SoftHsm {
+    /// What it lies in; room for a test's other files too.
+    pub dir: PathBuf,
+    /// The configuration file, for `SOFTHSM2_CONF`.
+    pub conf: PathBuf,
+    owned: bool,
+}
+
+impl SoftHsm {
+    /// A new one, or `None` where SoftHSM is not installed. Where `CI` is set that is a failure.
+    pub fn new() -> Option<Self> {
+        if module().is_none() || !installed("softhsm2-util") {
+            assert!(std::env::var_os("CI").is_none(), "SoftHSM is missing: apt-get install softhsm2");
+            eprintln!("SKIPPED: SoftHSM is missing: apt-get install softhsm2");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("softhsm-").tempdir().unwrap().keep();
+        std::fs::create_dir(dir.join("tokens")).unwrap();
+        let template = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/softhsm/softhsm2.conf.in"));
+        std::fs::write(dir.join("softhsm2.conf"), template.replace("@DIR@", dir.to_str().unwrap())).unwrap();
+        let mut hsm = Self::at(&dir);
+        hsm.owned = true;
+        hsm.add_token(LABEL);
+        Some(hsm)
+    }
+
+    fn at(dir: &Path) -> Self {
+        Self { dir: dir.into(), conf: dir.join("softhsm2.conf"), owned: false }
+    }
+
+    /// One more token, with the same PINs.
+    pub fn add_token(&self, label: &str) {
+        self.run(
+            "softhsm2-util",
+            &["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN],
+        );
+    }
+
+    /// What a child process needs to see this SoftHSM.
+    pub fn environment(&self) -> [(&'static str, &Path); 1] {
+        [("SOFTHSM2_CONF", &self.conf)]
+    }
+
+    /// A device URI: `pkcs11:` and these attributes, with the module's path and a PIN file with this PIN.
+    pub fn uri_with_pin(&self, attributes: &str, pin: &str) -> String {
+        let file = self.dir.join(format!("pin-{pin}"));
+        std::fs::write(&file, format!("{pin}\n")).unwrap();
+        format!(
+            "pkcs11:{attributes}?module-path={}&pin-source=file:{}",
+            module().unwrap().display(),
+            file.display()
+        )
+    }
+
+    /// The URI of the token `demo`, with its right PIN in a file.
+    pub fn uri(&self) -> String {
+        self.uri_with_pin(&format!("token={LABEL}"), PIN)
+    }
+
+    /// Runs a tool on this SoftHSM; its standard output.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program).args(arguments).env("SOFTHSM2_CONF", &self.conf).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs OpenSC's `pkcs11-tool` on the token `demo`, logged in.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> String {
+        let module = module().unwrap();
+        let mut all =
+            vec!["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN];
+        all.extend(arguments);
+        self.run("pkcs11-tool", &all)
+    }
+}
+
+impl Drop for SoftHsm {
+    fn drop(&mut self) {
+        if self.owned {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// SoftHSM's module on this machine.
+pub fn module() -> Option<PathBuf> {
+    let candidates = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+        "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+        "/usr/lib64/pkcs11/libsofthsm2.so",
+        "/usr/lib64/libsofthsm2.so",
+        "/usr/local/lib/softhsm/libsofthsm2.so",
+    ];
+    candidates.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// Whether a program is on the path.
+pub fn installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+}
+
+/// Runs a test in a process of its own with a SoftHSM of its own: the test binary starts itself again for that one test.
+/// Skips, visibly, where SoftHSM is missing.
+pub fn isolated<F: FnOnce(&SoftHsm)>(test: F) {
+    if let Some(dir) = std::env::var_os(DIRECTORY) {
+        return test(&SoftHsm::at(Path::new(&dir)));
+    }
+    let Some(hsm) = SoftHsm::new() else { return };
+    let output =
+        again(std::any::type_name::<F>()).envs(hsm.environment()).env(DIRECTORY, &hsm.dir).output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
+}
+
+/// This test binary again, for the test whose closure has this type name: `crate::module::test::{{closure}}`.
+fn again(closure: &str) -> Command {
+    let test = closure.trim_end_matches("::{{closure}}").split_once("::").unwrap().1;
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
+    command
+}

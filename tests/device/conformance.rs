@@ -1,0 +1,231 @@
+//! What every driver promises, whatever the device. A driver's tests instantiate it with one line per algorithm.
+
+use crate::prompter::Scripted;
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use p256::elliptic_curve::sec1::ToEncodedPoint;
+use rand_core::{OsRng, RngCore};
+use strongroom::device::{
+    Algorithm, Challenge, Device, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+};
+use strongroom::error::Kind;
+
+/// A device without keys, for one run of the suite.
+pub trait Bench {
+    /// Connects to it. Several connections are to the same device.
+    fn device(&self) -> Box<dyn Device>;
+    /// A prompter that knows the PIN.
+    fn prompter(&self) -> Scripted;
+    /// The algorithm of the opening key.
+    fn algorithm(&self) -> Algorithm;
+}
+
+/// The whole suite.
+pub fn conforms(bench: &dyn Bench) {
+    has_an_identity(bench);
+    starts_empty(bench);
+    let (opens, signs) = creates(bench);
+    lists_what_it_created(bench, &opens, &signs);
+    opens_what_was_sealed(bench, &opens);
+    signs_digests(bench, &signs);
+    asks_for_the_pin_once(bench, &opens, &signs);
+    refuses_garbage(bench, &opens);
+    refuses_other_keys(bench, &opens, &signs);
+    works_in_parallel(bench, &opens);
+    destroys(bench, &opens, &signs);
+}
+
+fn has_an_identity(bench: &dyn Bench) {
+    let device = bench.device();
+    let identity = device.identity();
+    assert!(!identity.maker.is_empty() && !identity.label.is_empty(), "{identity:?}");
+    assert!(!device.name().contains("module-path") && !device.name().contains("pin-source"));
+}
+
+fn starts_empty(bench: &dyn Bench) {
+    let mut device = bench.device();
+    let mut prompter = bench.prompter();
+    for _ in 0..2 {
+        assert_eq!(device.keys(&mut prompter).unwrap(), []);
+    }
+}
+
+fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
+    let mut device = bench.device();
+    let prompter = &mut bench.prompter();
+    let provision = device.provisioning().expect("a device on the bench makes keys");
+    assert!(provision.algorithms().unwrap().contains(&bench.algorithm()));
+    let opens = provision.create(Purpose::Open, bench.algorithm(), prompter).unwrap();
+    let signs = provision.create(Purpose::Sign, Algorithm::P256, prompter).unwrap();
+    assert_eq!((opens.purpose, signs.purpose), (Purpose::Open, Purpose::Sign));
+    assert_eq!(opens.public.algorithm(), bench.algorithm());
+    assert_ne!(opens.public, signs.public);
+    for key in [&opens, &signs] {
+        key.evidence.check(key).unwrap();
+    }
+
+    let again = provision.create(Purpose::Open, bench.algorithm(), prompter).unwrap_err();
+    assert_eq!(again.kind(), Kind::Conflict);
+    let rsa = provision.create(Purpose::Sign, Algorithm::Rsa(2048), prompter).unwrap_err();
+    assert_eq!(rsa.kind(), Kind::Unsupported);
+    (opens, signs)
+}
+
+fn lists_what_it_created(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
+    let mut device = bench.device();
+    let keys = device.keys(&mut bench.prompter()).unwrap();
+    assert_eq!(keys, [opens.clone(), signs.clone()]);
+    for key in keys {
+        let simulator = key.evidence.level == EvidenceLevel::Simulator;
+        assert_eq!(simulator, device.identity().simulator);
+        key.uri.parse::<strongroom::uri::DeviceUri>().unwrap();
+    }
+}
+
+fn opens_what_was_sealed(bench: &dyn Bench, opens: &KeyInfo) {
+    let mut device = bench.device();
+    for _ in 0..3 {
+        opens_once(&mut *device, bench, opens);
+    }
+}
+
+/// One challenge with a known answer.
+fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
+    let (key, prompter) = (&KeyRef::from(opens), &mut bench.prompter());
+    let mut secret = [0; 16];
+    OsRng.fill_bytes(&mut secret);
+    match &opens.public {
+        PublicKey::P256(point) => {
+            let ours = p256::ecdh::EphemeralSecret::random(&mut OsRng);
+            let peer = ours.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
+            let theirs = p256::PublicKey::from_sec1_bytes(point).unwrap();
+            let shared = device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).unwrap();
+            assert_eq!(shared[..], ours.diffie_hellman(&theirs).raw_secret_bytes()[..]);
+        }
+        PublicKey::Rsa { n, e, oaep } => {
+            let public =
+                rsa::RsaPublicKey::new(rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e))
+                    .unwrap();
+            let padding = match oaep {
+                OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
+                OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
+            };
+            let ciphertext = public.encrypt(&mut OsRng, padding, &secret).unwrap();
+            let challenge = Challenge::Oaep { hash: *oaep, ciphertext: &ciphertext };
+            assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
+        }
+        PublicKey::Aes256 { .. } => {
+            let (iv, aad) = ([7; 12], b"context");
+            let ciphertext = device.wrapping().unwrap().wrap(key, &iv, aad, &secret, prompter).unwrap();
+            assert_eq!(ciphertext.len(), 32);
+            let challenge = Challenge::AesGcm { iv: &iv, aad, ciphertext: &ciphertext };
+            assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
+        }
+    }
+}
+
+fn signs_digests(bench: &dyn Bench, signs: &KeyInfo) {
+    let PublicKey::P256(point) = &signs.public else { panic!("{signs:?}") };
+    let public = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
+    let mut device = bench.device();
+    for byte in [0, 1, 0xff] {
+        let signature = device.sign(&signs.into(), &[byte; 32], &mut bench.prompter()).unwrap();
+        let signature = p256::ecdsa::Signature::from_slice(&signature).unwrap();
+        public.verify_prehash(&[byte; 32], &signature).unwrap();
+    }
+}
+
+fn asks_for_the_pin_once(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
+    let (mut device, mut other) = (bench.device(), bench.device());
+    let mut prompter = bench.prompter();
+    for device in [&mut device, &mut other] {
+        device.sign(&signs.into(), &[1; 32], &mut prompter).unwrap();
+        device.sign(&signs.into(), &[2; 32], &mut prompter).unwrap();
+    }
+    assert_eq!(prompter.pins, 1);
+
+    // Locked is locked for the whole process, and asks again.
+    device.lock();
+    let refused = other.sign(&signs.into(), &[3; 32], &mut Scripted::default()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::PinUnavailable);
+    device.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
+    other.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
+    assert_eq!(prompter.pins, 2);
+    opens_once(&mut *device, bench, opens);
+}
+
+fn refuses_garbage(bench: &dyn Bench, opens: &KeyInfo) {
+    let mut device = bench.device();
+    let (key, prompter) = (&KeyRef::from(opens), &mut bench.prompter());
+    let zeroes = [0; 65];
+    let challenge = match &opens.public {
+        PublicKey::P256(_) => Challenge::Ecdh { peer: &zeroes },
+        PublicKey::Rsa { n, oaep, .. } => Challenge::Oaep { hash: *oaep, ciphertext: &vec![1; n.len()] },
+        PublicKey::Aes256 { .. } => Challenge::AesGcm { iv: &[0; 12], aad: b"", ciphertext: &[0; 32] },
+    };
+    for _ in 0..2 {
+        let error = device.open_key(key, challenge, prompter).unwrap_err();
+        assert_eq!(error.kind(), Kind::Device, "{error}");
+    }
+    assert!(prompter.pins <= 1, "garbage is no reason to log in again");
+    opens_once(&mut *device, bench, opens);
+}
+
+fn refuses_other_keys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
+    let mut device = bench.device();
+    let stranger = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
+    let stranger = PublicKey::P256(stranger.as_bytes().try_into().unwrap());
+    let other = KeyRef { purpose: Purpose::Sign, public: stranger };
+    let error = device.sign(&other, &[0; 32], &mut bench.prompter()).unwrap_err();
+    assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+    device.sign(&signs.into(), &[0; 32], &mut bench.prompter()).unwrap();
+    opens_once(&mut *device, bench, opens);
+}
+
+fn works_in_parallel(bench: &dyn Bench, opens: &KeyInfo) {
+    let mut device = bench.device();
+    opens_once(&mut *device, bench, opens);
+    let Some(parallel) = device.parallel() else { return };
+    assert!((1..=64).contains(&parallel.lanes(&opens.into())));
+    let lanes: Vec<_> = (0..3).map(|_| parallel.another().unwrap()).collect();
+    let threads: Vec<_> = lanes
+        .into_iter()
+        .map(|mut lane| {
+            let opens = opens.clone();
+            std::thread::spawn(move || {
+                // Nobody answers: the login is shared.
+                let silent = Silenced;
+                (0..5).for_each(|_| opens_once(&mut *lane, &silent, &opens));
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// A bench whose prompter has no PIN.
+struct Silenced;
+
+impl Bench for Silenced {
+    fn device(&self) -> Box<dyn Device> {
+        unreachable!()
+    }
+    fn prompter(&self) -> Scripted {
+        Scripted::default()
+    }
+    fn algorithm(&self) -> Algorithm {
+        unreachable!()
+    }
+}
+
+fn destroys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
+    let mut device = bench.device();
+    let prompter = &mut bench.prompter();
+    for key in [opens, signs] {
+        device.provisioning().unwrap().destroy(key, prompter).unwrap();
+    }
+    assert_eq!(device.keys(prompter).unwrap(), []);
+    let error = device.sign(&signs.into(), &[0; 32], prompter).unwrap_err();
+    assert_eq!(error.kind(), Kind::KeyMissing);
+    let anew = device.provisioning().unwrap().create(Purpose::Open, bench.algorithm(), prompter).unwrap();
+    assert_ne!(anew.public, opens.public);
+    opens_once(&mut *device, bench, &anew);
+}

@@ -1,0 +1,12 @@
+//! Devices: one conformance suite for all drivers, and what goes wrong with each.
+#![cfg(feature = "pkcs11")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "../common/softhsm.rs"]
+mod softhsm;
+
+mod conformance;
+mod faults;
+mod prompter;
+mod simulators;
+mod start;
