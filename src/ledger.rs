@@ -33,6 +33,9 @@ pub const MAX_BATCH: usize = 10_000;
 /// The most bytes of one encoded statement.
 pub const MAX_STATEMENT_BYTES: usize = 65_536;
 
+/// The most devices that one version is sealed to.
+pub const MAX_RECIPIENTS: usize = 254;
+
 /// The most sealed bytes of one version: 1 MiB of token, and room for age's header.
 pub const MAX_SEALED_BYTES: u64 = (1 << 20) + (64 << 10);
 

@@ -47,7 +47,7 @@ pub const MAX_HEADER_BYTES: usize = 64 << 10;
 pub const MAX_SEALED_BYTES: usize = MAX_TOKEN_BYTES + MAX_HEADER_BYTES;
 
 /// The most stanzas in a header, age's random one and the context's included.
-pub const MAX_STANZAS: usize = 64;
+pub const MAX_STANZAS: usize = 256;
 
 /// The most recipients of one token.
 pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 2;

@@ -7,7 +7,7 @@ use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
-use super::MAX_SEALED_BYTES;
+use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES};
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -253,8 +253,8 @@ fn put_in_form(b: &Put) -> std::result::Result<(), String> {
         State::Staged | State::Active => {}
         State::Suspended | State::Revoked => return Err("a new version is staged or active".into()),
     }
-    if b.recipients.is_empty() {
-        return Err("sealed to nobody".into());
+    if !(1..=MAX_RECIPIENTS).contains(&b.recipients.len()) {
+        return Err(format!("sealed to nobody, or to more than {MAX_RECIPIENTS}"));
     }
     if !(1..=MAX_SEALED_BYTES).contains(&b.length) {
         return Err("a length that no sealed token has".into());
