@@ -5,6 +5,7 @@ pub mod error;
 pub mod ledger;
 pub mod prompt;
 pub mod secret;
+pub mod store;
 pub mod uri;
 
 pub use error::{Error, Kind, Result};
