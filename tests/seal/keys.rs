@@ -71,7 +71,10 @@ impl SoftKey {
 
     /// Another P-256 key.
     pub fn p256_of(seed: u8) -> Self {
-        Self::from_scalar(&[seed; 32])
+        let mut scalar = [seed; 32];
+        // Below the order of the curve, whatever the seed.
+        scalar[0] &= 0x7f;
+        Self::from_scalar(&scalar)
     }
 
     fn from_scalar(scalar: &[u8]) -> Self {

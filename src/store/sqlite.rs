@@ -1,0 +1,102 @@
+//! A store in one SQLite file.
+//!
+//! Written in WAL mode: readers never wait for writers. An `append` is on the disk when it returns; a line of the access
+//! log is in the file, and on the disk with the next append or checkpoint.
+
+mod access;
+mod append;
+mod attempt;
+mod fault;
+mod file;
+mod ledger;
+mod repair;
+
+use super::{Access, Append, RecordedAccess, Store};
+use crate::error::Result;
+use crate::ledger::verify::StoredBatch;
+use crate::ledger::{Hash, Position};
+use attempt::Attempt;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// A connection to a store in an SQLite file. Several may be open on one file, in one process and in many.
+pub struct SqliteStore {
+    db: Connection,
+    location: String,
+}
+
+impl SqliteStore {
+    /// Creates a store at `path`, for its owner alone: directories that are missing get the mode 0700, the file 0600.
+    /// A file that is empty is filled in.
+    ///
+    /// # Errors
+    /// `Conflict` when there is something already; `Store` and `Io`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let location = file::location(path);
+        file::create(path, &location).map(|db| Self { db, location })
+    }
+
+    /// Opens the store at `path`; for reading only where nothing else is possible.
+    ///
+    /// # Errors
+    /// `Store` when it is missing, empty, not a store, of a newer format, locked, damaged or not for this user.
+    pub fn open(path: &Path) -> Result<Self> {
+        let location = file::location(path);
+        file::open(path, &location).map(|db| Self { db, location })
+    }
+
+    fn attempt(&self, to: &'static str) -> Attempt<'_> {
+        Attempt { db: &self.db, location: &self.location, to }
+    }
+}
+
+impl Store for SqliteStore {
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn tail(&mut self) -> Result<Position> {
+        ledger::tail(&self.attempt("read the ledger"))
+    }
+
+    fn chain_at(&mut self, n: u64) -> Result<Option<Hash>> {
+        ledger::chain_at(&self.attempt("read the ledger"), n)
+    }
+
+    fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
+        ledger::batches_after(&self.attempt("read the ledger"), n, budget)
+    }
+
+    fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>> {
+        ledger::batch_of(&self.attempt("read the ledger"), n)
+    }
+
+    fn append(&mut self, append: &Append<'_>) -> Result<Position> {
+        append::append(&self.attempt("append to the ledger"), append)
+    }
+
+    fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>> {
+        self.attempt("read sealed bytes").first(
+            "sealed",
+            "SELECT digest, bytes FROM sealed WHERE digest = ?1",
+            [digest.0],
+            |row| row.blob(1),
+        )
+    }
+
+    fn set_aside_after(&mut self, n: u64) -> Result<u64> {
+        repair::set_aside_after(&self.attempt("set the unverifiable tail aside"), n)
+    }
+
+    fn record(&mut self, access: &Access) -> Result<()> {
+        access::record(&self.attempt("write the access log"), access)
+    }
+
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
+        access::accesses(&self.attempt("read the access log"), before, limit)
+    }
+
+    fn check_accesses(&mut self) -> Result<u64> {
+        access::check(&self.attempt("verify the access log"))
+    }
+}

@@ -1,0 +1,88 @@
+//! The access log: who read what, chained per device.
+
+use super::attempt::{Attempt, Fields};
+use super::file;
+use crate::error::Result;
+use crate::ledger::Hash;
+use crate::store::{Access, RecordedAccess};
+use minicbor::Encoder;
+use rusqlite::params;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+pub(super) fn record(attempt: &Attempt<'_>, access: &Access) -> Result<()> {
+    file::refuse_read_only(attempt)?;
+    let transaction = attempt.writing(false)?;
+    let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
+    let previous = attempt.first("access", sql, [&access.device], |row| row.hash(1))?.unwrap_or(Hash::ZERO);
+    let (time, version) = (attempt.integer(access.time)?, attempt.integer(access.version)?);
+    let Access { device, uid, pid, exe, name, outcome, .. } = access;
+    attempt.execute(
+        "access",
+        "INSERT INTO access (time, device, uid, pid, exe, name, version, outcome, chain)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![time, device, uid, pid, exe, name, version, outcome, link(previous, access).0],
+    )?;
+    attempt.commit(transaction)
+}
+
+pub(super) fn accesses(attempt: &Attempt<'_>, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
+    let before = if before == 0 { i64::MAX } else { attempt.integer(before)? };
+    let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain
+               FROM access WHERE n < ?1 ORDER BY n DESC LIMIT ?2";
+    let mut accesses = Vec::new();
+    attempt.each("access", sql, params![before, limit], |row| {
+        accesses.push(read(row)?);
+        Ok(true)
+    })?;
+    Ok(accesses)
+}
+
+/// Recomputes the chain of every device; answers how many rows there are.
+pub(super) fn check(attempt: &Attempt<'_>) -> Result<u64> {
+    let (mut rows, mut ends) = (0, HashMap::<String, Hash>::new());
+    let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain FROM access ORDER BY n";
+    attempt.each("access", sql, [], |row| {
+        let RecordedAccess { access, chain, .. } = read(row)?;
+        let previous = ends.get(&access.device).copied().unwrap_or(Hash::ZERO);
+        if link(previous, &access) != chain {
+            return Err(row.wrong(9, "does not follow from the rows before it"));
+        }
+        ends.insert(access.device, chain);
+        rows += 1;
+        Ok(true)
+    })?;
+    Ok(rows)
+}
+
+fn read(row: &Fields<'_>) -> Result<RecordedAccess> {
+    let access = Access {
+        time: row.uint(1)?,
+        device: row.text(2)?,
+        uid: row.small(3)?,
+        pid: row.small(4)?,
+        exe: row.text(5)?,
+        name: row.text(6)?,
+        version: row.uint(7)?,
+        outcome: row.text(8)?,
+    };
+    Ok(RecordedAccess { n: row.uint(0)?, access, chain: row.hash(9)? })
+}
+
+/// SHA-256(`previous` ‖ the line as a CBOR array).
+fn link(previous: Hash, access: &Access) -> Hash {
+    let mut line = Encoder::new(Vec::with_capacity(256));
+    // Writing into a vector cannot fail.
+    let _ = line
+        .array(8)
+        .and_then(|w| w.u64(access.time))
+        .and_then(|w| w.str(&access.device))
+        .and_then(|w| w.u32(access.uid))
+        .and_then(|w| w.u32(access.pid))
+        .and_then(|w| w.str(&access.exe))
+        .and_then(|w| w.str(&access.name))
+        .and_then(|w| w.u64(access.version))
+        .and_then(|w| w.str(&access.outcome))
+        .map(|_| ());
+    Hash(Sha256::new().chain_update(previous.0).chain_update(line.into_writer()).finalize().into())
+}

@@ -1,0 +1,125 @@
+//! Appending: a batch and everything that belongs to it, in one transaction.
+
+use super::attempt::Attempt;
+use super::{fault, file, ledger};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Hash, Position, leaf};
+use crate::store::Append;
+use rusqlite::params;
+
+pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Position> {
+    if append.statements.is_empty() {
+        return Err(
+            Error::new(Kind::Usage, attempt.to, "a batch has at least one statement").on(attempt.location)
+        );
+    }
+    file::prepare_for_writing(attempt)?;
+    let transaction = attempt.writing(true)?;
+    let tail = ledger::tail(attempt)?;
+    check_order(attempt, append, tail)?;
+    let end = insert_batch(attempt, append, tail)?;
+    insert_advances(attempt, append.advances, tail.n + 1)?;
+    insert_sealed(attempt, append.sealed)?;
+    for digest in append.destroyed {
+        attempt.execute("sealed", "DELETE FROM sealed WHERE digest = ?1", [digest.0])?;
+    }
+    attempt.commit(transaction)?;
+    if !append.destroyed.is_empty() {
+        file::forget_deleted(attempt);
+    }
+    Ok(end)
+}
+
+/// Whether the batch lands where its author thought it would.
+fn check_order(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<()> {
+    let (subject, head) = &append.admin;
+    if let Some(batch) = advanced_by(attempt, subject, *head)? {
+        return Err(conflict(attempt, format!("devices or roles were changed first, at position {batch}")));
+    }
+    match append.directly_after {
+        Some(n) if n != tail.n => {
+            let answer = format!("it follows position {n}, and the ledger has reached {}", tail.n);
+            Err(conflict(attempt, answer))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn insert_batch(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<Position> {
+    let mut end = tail;
+    for statement in append.statements {
+        end = end.after(leaf(statement));
+        let n = attempt.integer(end.n)?;
+        attempt.raw("INSERT INTO statements (n, bytes) VALUES (?1, ?2)", params![n, statement]).map_err(
+            |e| {
+                if fault::is_taken(&e) {
+                    attempt.tampered("statements", &end.n.to_string(), "no batch covers it")
+                } else {
+                    attempt.failed(Some("statements"), &e)
+                }
+            },
+        )?;
+    }
+    let (first, last) = (attempt.integer(tail.n + 1)?, attempt.integer(end.n)?);
+    attempt.execute(
+        "batches",
+        "INSERT INTO batches (first, last, chain, sign1) VALUES (?1, ?2, ?3, ?4)",
+        params![first, last, end.chain.0, append.sign1],
+    )?;
+    Ok(end)
+}
+
+fn insert_advances(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], batch: u64) -> Result<()> {
+    let batch = attempt.integer(batch)?;
+    // In the order of the index, so that a large batch touches each of its pages once.
+    let mut sorted: Vec<_> = advances.iter().collect();
+    sorted.sort_unstable();
+    for (subject, prev) in sorted {
+        let sql = "INSERT INTO heads (subject, prev, batch) VALUES (?1, ?2, ?3)";
+        if let Err(e) = attempt.raw(sql, params![subject, stored(prev), batch]) {
+            return Err(if fault::is_taken(&e) {
+                lost(attempt, subject, *prev)
+            } else {
+                attempt.failed(Some("heads"), &e)
+            });
+        }
+    }
+    Ok(())
+}
+
+fn insert_sealed(attempt: &Attempt<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()> {
+    let mut sorted: Vec<_> = sealed.iter().collect();
+    sorted.sort_unstable_by_key(|(digest, _)| *digest);
+    for (digest, bytes) in sorted {
+        // What lies there already was set aside or planted; bytes that fit their digest are never worse.
+        let sql = "INSERT INTO sealed (digest, bytes) VALUES (?1, ?2)
+                   ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes";
+        attempt.execute("sealed", sql, params![digest.0, bytes])?;
+    }
+    Ok(())
+}
+
+/// The first position of the batch that advanced `subject` from `prev`.
+fn advanced_by(attempt: &Attempt<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>> {
+    let sql = "SELECT subject, batch FROM heads WHERE subject = ?1 AND prev = ?2";
+    attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))
+}
+
+/// A head as the table `heads` has it.
+pub(super) fn stored(prev: &Hash) -> &[u8] {
+    if *prev == Hash::ZERO { &[] } else { &prev.0 }
+}
+
+fn lost(attempt: &Attempt<'_>, subject: &[u8], prev: Hash) -> Error {
+    let at = match advanced_by(attempt, subject, prev) {
+        Ok(Some(batch)) => format!(", at position {batch}"),
+        _ => String::new(),
+    };
+    conflict(attempt, format!("another change of {} came first{at}", fault::subject_in_words(subject)))
+}
+
+fn conflict(attempt: &Attempt<'_>, answer: String) -> Error {
+    Error::new(Kind::Conflict, attempt.to, answer)
+        .on(attempt.location)
+        .advice("look at what changed and try again")
+}

@@ -1,0 +1,100 @@
+//! What SQLite answers, in words a person can act on.
+
+use crate::error::{Error, Kind, printable};
+use minicbor::Decoder;
+use rusqlite::{ErrorCode, ffi};
+
+pub(super) const ALTERED: &str =
+    "run `strongroom verify`; then restore a backup, or have an admin run `strongroom repair`";
+
+const DAMAGED: &str =
+    "keep a copy of the file, then restore a backup; `strongroom verify` says what is missing";
+
+/// Decodes SQLite's answer to an attempt on `table`.
+pub(super) fn decode(
+    to: &'static str,
+    location: &str,
+    table: Option<&'static str>,
+    answer: &rusqlite::Error,
+) -> Error {
+    let place = table.map(|table| format!("table `{table}`: ")).unwrap_or_default();
+    let (kind, what, advice) = match answer {
+        rusqlite::Error::SqliteFailure(code, message) => meaning(*code, message.as_deref()),
+        rusqlite::Error::SqlInputError { error, msg, .. } => meaning(*error, Some(msg)),
+        other => (Kind::Store, other.to_string(), DAMAGED),
+    };
+    Error::new(kind, to, format!("{place}{what}")).on(location).advice(advice)
+}
+
+fn meaning(code: ffi::Error, message: Option<&str>) -> (Kind, String, &'static str) {
+    let says = printable(message.unwrap_or_else(|| ffi::code_to_str(code.extended_code)));
+    match code.code {
+        ErrorCode::DiskFull => full(),
+        // The shared memory of the log is a file too.
+        ErrorCode::SystemIoFailure if code.extended_code == ffi::SQLITE_IOERR_SHMSIZE => full(),
+        ErrorCode::SystemIoFailure => (
+            Kind::Store,
+            format!("the disk answered with an error ({})", ffi::code_to_str(code.extended_code)),
+            "nothing that was acknowledged is lost; look at the kernel's messages with `dmesg`, then try again",
+        ),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => (
+            Kind::Store,
+            "another process has held it locked for 30 seconds".into(),
+            "find it with `fuser` and wait for it or end it; nothing was changed",
+        ),
+        ErrorCode::ReadOnly => (Kind::Store, READ_ONLY.into(), MAKE_WRITABLE),
+        ErrorCode::DatabaseCorrupt => (Kind::Store, format!("the file is damaged ({says})"), DAMAGED),
+        ErrorCode::NotADatabase => (
+            Kind::Store,
+            "it is not an SQLite database, or its first page is damaged".into(),
+            "check the path, or restore a backup",
+        ),
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => (
+            Kind::Store,
+            format!("it cannot be opened ({says})"),
+            "check the path, its permissions, and the limit on open files",
+        ),
+        ErrorCode::TooBig => {
+            (Kind::Tampered, "a row is larger than any that Strongroom writes".into(), ALTERED)
+        }
+        ErrorCode::ConstraintViolation | ErrorCode::Unknown => {
+            (Kind::Tampered, format!("the tables are not as Strongroom makes them ({says})"), ALTERED)
+        }
+        _ => (Kind::Store, says, DAMAGED),
+    }
+}
+
+fn full() -> (Kind, String, &'static str) {
+    let what = "the disk is full; nothing was changed and nothing is lost";
+    (Kind::Store, what.into(), "free space where the store lies and try again")
+}
+
+const READ_ONLY: &str = "it is read-only here: the file, its directory or the medium";
+const MAKE_WRITABLE: &str = "make it writable for this user; reading works as it is";
+
+pub(super) fn read_only(to: &'static str, location: &str) -> Error {
+    Error::new(Kind::Store, to, READ_ONLY).on(location).advice(MAKE_WRITABLE)
+}
+
+/// Whether a row could not be inserted because its key is there already.
+pub(super) fn is_taken(answer: &rusqlite::Error) -> bool {
+    let taken =
+        [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_ROWID];
+    answer.sqlite_error().is_some_and(|e| taken.contains(&e.extended_code))
+}
+
+/// An encoded subject as a person knows it.
+pub(super) fn subject_in_words(subject: &[u8]) -> String {
+    let mut reader = Decoder::new(subject);
+    let kind = reader.array().and_then(|_| reader.u8());
+    let text = || reader.clone().str().map(printable).unwrap_or_default();
+    let id = || reader.clone().bytes().map(hex::encode).unwrap_or_default();
+    match kind {
+        Ok(0) => "devices and roles".into(),
+        Ok(1) => format!("the token {}", id()),
+        Ok(2) => format!("the name `{}`", text()),
+        Ok(3) => format!("the device {}", id()),
+        Ok(4) => format!("the grants under `{}`", text()),
+        _ => "the same subject".into(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The file itself: creating it, opening it fast, saying what is wrong with it.
+
+use super::attempt::Attempt;
+use super::fault;
+use crate::error::{Error, Kind, Result};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `Strg`, in the header of every store.
+const APPLICATION_ID: i32 = 0x5374_7267;
+
+/// The version of the tables.
+const FORMAT: i32 = 1;
+
+/// How long one waits for another's transaction.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// More than any row of ours has, so that a planted one cannot fill the memory.
+const MAX_ROW_BYTES: i32 = 2 << 20;
+
+/// After so many pages the log is moved into the file. Short, since every process that is the first to open the store
+/// reads the whole log.
+const LOG_PAGES: i32 = 100;
+
+/// What an emptied log may keep of the disk.
+const LOG_BYTES: i32 = 1 << 20;
+
+/// A path as a URL.
+pub(super) fn location(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    crate::error::printable(&format!("sqlite://{}", path.display()))
+}
+
+/// Creates the file and its tables; a crash leaves an empty file at most, which the next attempt fills in.
+pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
+    let to = "create the store";
+    make_file(path).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => occupied(location),
+        _ => Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e),
+    })?;
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
+    let attempt = Attempt { db: &db, location, to };
+    make_tables(&attempt)?;
+    attempt.pragma("journal_mode", "WAL")?;
+    sync_directory(path).map_err(|e| Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e))?;
+    Ok(db)
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::metadata(path)?.len() == 0 => {
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+fn make_tables(attempt: &Attempt<'_>) -> Result<()> {
+    let transaction = attempt.writing(true)?;
+    let tables =
+        attempt.first("sqlite_schema", "SELECT count(*) FROM sqlite_schema", [], |row| row.uint(0))?;
+    if tables != Some(0) {
+        return Err(occupied(attempt.location));
+    }
+    let schema = include_str!("schema.sql");
+    attempt.db.execute_batch(schema).map_err(|e| attempt.failed(None, &e))?;
+    attempt.pragma("application_id", APPLICATION_ID)?;
+    attempt.pragma("user_version", FORMAT)?;
+    attempt.commit(transaction)
+}
+
+fn occupied(location: &str) -> Error {
+    Error::new(Kind::Conflict, "create the store", "there is a file already")
+        .on(location)
+        .advice("open it, or choose another place with --store")
+}
+
+/// A new file is durable once its directory is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
+    let to = "open the store";
+    let answer = match connect_and_read_header(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        Ok((db, header)) => return check(header, path, location).map(|()| db),
+        Err(answer) => answer,
+    };
+    // On a read-only medium there is no place for the shared memory that readers of a log need. A file without a log
+    // can do without.
+    let obstructed = matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    if obstructed && is_readable(path) && !has_log(path) {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        if let Ok((db, header)) = connect_and_read_header(&immutable(path), flags) {
+            return check(header, path, location).map(|()| db);
+        }
+    }
+    Err(explain(to, location, path, &answer))
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(PATIENCE)?;
+    db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
+    // What an attacker plants in the schema must not run with the reader's rights.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    // Emptying the log waits for the disk: a mere reader leaves that to the next writer.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+    Ok(db)
+}
+
+type Header = (i32, i32);
+
+fn connect_and_read_header(path: &Path, flags: OpenFlags) -> rusqlite::Result<(Connection, Header)> {
+    let db = connect(path, flags)?;
+    let application_id = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let user_version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((db, (application_id, user_version)))
+}
+
+fn check((application_id, version): Header, path: &Path, location: &str) -> Result<()> {
+    let (answer, advice) = match (application_id, version) {
+        (APPLICATION_ID, FORMAT) => return Ok(()),
+        (APPLICATION_ID, FORMAT..) => {
+            (format!("it has format {version}, this build knows {FORMAT}"), "upgrade Strongroom")
+        }
+        _ if fs::metadata(path).is_ok_and(|file| file.len() == 0) => (
+            "the file is empty".into(),
+            "restore a backup; `strongroom init` makes a new store, which has no tokens",
+        ),
+        _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
+    };
+    Err(Error::new(Kind::Store, "open the store", answer).on(location).advice(advice))
+}
+
+const CHECK_THE_PATH: &str = "check the path";
+
+/// Why a file cannot be opened, as precisely as the file system tells. Looks at the path only: to open and close the
+/// file here would drop the locks of this process's other connections.
+fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Error) -> Error {
+    if !matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied)) {
+        return fault::decode(to, location, None, answer);
+    }
+    let (answer, advice) = match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            ("there is no such file".to_owned(), "check the path, or make a store with `strongroom init`")
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => ("permission denied".into(), OWNERSHIP),
+        Err(e) => (e.to_string(), CHECK_THE_PATH),
+        Ok(file) if !file.is_file() => ("it is not a file".into(), CHECK_THE_PATH),
+        Ok(_) if !is_readable(path) => ("permission denied".into(), OWNERSHIP),
+        Ok(_) if has_log(path) => (
+            "its log (-wal) cannot be read here: the directory is read-only, or the log is another user's"
+                .into(),
+            "copy the store with its -wal to a directory of yours",
+        ),
+        Ok(_) => return fault::decode(to, location, None, answer),
+    };
+    Error::new(Kind::Store, to, answer).on(location).advice(advice)
+}
+
+const OWNERSHIP: &str = "run it as the user who owns the store, or ask that user";
+
+fn is_readable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
+/// Whether something may lie in the write-ahead log that is not in the file yet.
+fn has_log(path: &Path) -> bool {
+    let mut log = OsString::from(path);
+    log.push("-wal");
+    fs::metadata(PathBuf::from(log)).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |log| log.len() > 0)
+}
+
+/// The path as a URI that promises SQLite that nobody writes.
+fn immutable(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(char::from(*byte))
+            }
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
+}
+
+pub(super) fn refuse_read_only(attempt: &Attempt<'_>) -> Result<()> {
+    match attempt.db.is_readonly(MAIN_DB) {
+        Ok(true) => Err(fault::read_only(attempt.to, attempt.location)),
+        Ok(false) => Ok(()),
+        Err(e) => Err(attempt.failed(None, &e)),
+    }
+}
+
+/// What only writers of the ledger need, so that mere readers open faster.
+pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
+    refuse_read_only(attempt)?;
+    // A copy made by a backup tool may have left this mode.
+    attempt.pragma("journal_mode", "WAL")?;
+    attempt.pragma("journal_size_limit", LOG_BYTES)?;
+    attempt.pragma("secure_delete", true)?;
+    // Who waited for the disk anyway leaves one whole file behind, ready to be copied.
+    attempt
+        .db
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map(|_| ())
+        .map_err(|e| attempt.failed(None, &e))
+}
+
+/// Empties the log, which still holds what was deleted. Best effort: while somebody reads an older picture, it is left to
+/// the next checkpoint.
+pub(super) fn forget_deleted(attempt: &Attempt<'_>) {
+    let emptied = attempt
+        .db
+        .busy_timeout(Duration::from_millis(250))
+        .and_then(|()| attempt.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)));
+    if !matches!(emptied, Ok(0)) {
+        log::debug!("{}: the log still holds what was destroyed until its next checkpoint", attempt.location);
+    }
+    attempt.db.busy_timeout(PATIENCE).ok();
+}

@@ -1,0 +1,73 @@
+//! Reading batches and statements.
+
+use super::attempt::{Attempt, Fields};
+use crate::error::Result;
+use crate::ledger::verify::StoredBatch;
+use crate::ledger::{Hash, MAX_BATCH, MAX_STATEMENT_BYTES, Position};
+use rusqlite::params;
+
+/// The last batch that starts at ?1 or before.
+const BATCH_AT: &str =
+    "SELECT first, last, chain, sign1 FROM batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+
+pub(super) fn tail(attempt: &Attempt<'_>) -> Result<Position> {
+    let last = attempt.first("batches", BATCH_AT, [i64::MAX], |row| {
+        Ok(Position { n: row.uint(1)?, chain: row.hash(2)? })
+    })?;
+    Ok(last.unwrap_or(Position::START))
+}
+
+pub(super) fn chain_at(attempt: &Attempt<'_>, n: u64) -> Result<Option<Hash>> {
+    if n == 0 {
+        return Ok(Some(Hash::ZERO));
+    }
+    let end = attempt.first("batches", BATCH_AT, [attempt.integer(n)?], |row| {
+        Ok((row.uint(1)? == n).then_some(row.hash(2)?))
+    })?;
+    Ok(end.flatten())
+}
+
+pub(super) fn batch_of(attempt: &Attempt<'_>, n: u64) -> Result<Option<StoredBatch>> {
+    let _picture = attempt.reading()?;
+    let covering = attempt.first("batches", BATCH_AT, [attempt.integer(n)?], |row| {
+        if row.uint(1)? < n { Ok(None) } else { read_batch(attempt, row, 3).map(Some) }
+    })?;
+    Ok(covering.flatten())
+}
+
+pub(super) fn batches_after(attempt: &Attempt<'_>, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
+    let _picture = attempt.reading()?;
+    let mut left = budget;
+    let mut batches = Vec::new();
+    let sql = "SELECT first, last, sign1 FROM batches WHERE first > ?1 ORDER BY first";
+    attempt.each("batches", sql, [attempt.integer(n)?], |row| {
+        let batch = read_batch(attempt, row, 2)?;
+        left = left.saturating_sub(batch.statements.iter().map(Vec::len).sum());
+        batches.push(batch);
+        Ok(left > 0)
+    })?;
+    Ok(batches)
+}
+
+/// The batch of a row that starts with `first` and `last`. Statements that are missing are missing in the answer.
+fn read_batch(attempt: &Attempt<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
+    let (first, last) = (row.uint(0)?, row.uint(1)?);
+    let statements = statements(attempt, first, last)?;
+    Ok(StoredBatch { first, sign1: row.blob(sign1)?, statements })
+}
+
+/// One more than a batch may have is enough to see that it has too many, whatever `last` claims.
+fn statements(attempt: &Attempt<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
+    let mut statements = Vec::new();
+    let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
+    let params = params![attempt.integer(first)?, attempt.integer(last)?, MAX_BATCH as i64 + 1];
+    attempt.each("statements", sql, params, |row| {
+        let bytes = row.blob(1)?;
+        if bytes.len() > MAX_STATEMENT_BYTES {
+            return Err(row.wrong(1, "is longer than a statement can be"));
+        }
+        statements.push(bytes);
+        Ok(true)
+    })?;
+    Ok(statements)
+}

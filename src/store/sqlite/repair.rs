@@ -1,0 +1,79 @@
+//! Setting aside what cannot be verified. The rows stay in the file, in tables beside the store's.
+
+use super::append::stored;
+use super::attempt::Attempt;
+use super::file;
+use crate::error::Result;
+use crate::ledger::Statement;
+use rusqlite::params;
+
+/// No types and no keys: what is set aside may be anything, and may be set aside again.
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS set_aside_batches (first, last, chain, sign1);
+    CREATE TABLE IF NOT EXISTS set_aside_statements (n, bytes);
+    CREATE TABLE IF NOT EXISTS set_aside_heads (subject, prev, batch);
+    CREATE TEMP TABLE kept_heads (subject, prev, batch, PRIMARY KEY (subject, prev)) WITHOUT ROWID;
+";
+
+/// `heads` is an index over the statements, so it is made anew from those that are kept.
+const MOVE_HEADS: &str = "
+    INSERT INTO set_aside_heads
+        SELECT subject, prev, batch FROM main.heads EXCEPT SELECT subject, prev, batch FROM kept_heads;
+    DELETE FROM main.heads;
+    INSERT INTO main.heads SELECT subject, prev, batch FROM kept_heads;
+    DROP TABLE kept_heads;
+";
+
+/// Keeps positions 1 to `n`, which the caller verified; sets everything else aside. Answers how many statements that is.
+pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
+    file::prepare_for_writing(attempt)?;
+    let transaction = attempt.writing(true)?;
+    run(attempt, TABLES)?;
+    let kept = attempt.integer(n)?;
+    let copy =
+        "INSERT INTO set_aside_statements SELECT n, bytes FROM statements WHERE n NOT BETWEEN 1 AND ?1";
+    attempt.execute("statements", copy, [kept])?;
+    let delete = "DELETE FROM statements WHERE n NOT BETWEEN 1 AND ?1";
+    let statements = attempt.execute("statements", delete, [kept])?;
+    for first in strays(attempt, kept)? {
+        let copy =
+            "INSERT INTO set_aside_batches SELECT first, last, chain, sign1 FROM batches WHERE first = ?1";
+        attempt.execute("batches", copy, [first])?;
+        attempt.execute("batches", "DELETE FROM batches WHERE first = ?1", [first])?;
+    }
+    index_kept(attempt)?;
+    run(attempt, MOVE_HEADS)?;
+    attempt.commit(transaction)?;
+    Ok(statements as u64)
+}
+
+/// The batches that are no part of one line from 1 to `kept`, by where they start. Their fields may be anything.
+fn strays(attempt: &Attempt<'_>, kept: i64) -> Result<Vec<i64>> {
+    let failed = |e| attempt.failed(Some("batches"), &e);
+    let mut query = attempt.db.prepare("SELECT first, last FROM batches ORDER BY first").map_err(failed)?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get_ref(1)?.as_i64().unwrap_or(0))));
+    let (mut next, mut strays) = (1, Vec::new());
+    for row in rows.map_err(failed)? {
+        let (first, last): (i64, i64) = row.map_err(failed)?;
+        if first == next && (first..=kept).contains(&last) { next = last + 1 } else { strays.push(first) }
+    }
+    Ok(strays)
+}
+
+/// The advances of the statements that are left, each with the start of its batch. The first to advance a head has it.
+fn index_kept(attempt: &Attempt<'_>) -> Result<()> {
+    let sql = "SELECT n, bytes, (SELECT max(first) FROM batches WHERE first <= n) FROM statements ORDER BY n";
+    attempt.each("statements", sql, [], |row| {
+        let batch = attempt.integer(row.uint(2)?)?;
+        let statement = Statement::decode(&row.blob(1)?).map_err(|e| row.wrong(1, e.0))?;
+        for (subject, prev) in &statement.advances {
+            let sql = "INSERT OR IGNORE INTO kept_heads VALUES (?1, ?2, ?3)";
+            attempt.execute("kept_heads", sql, params![subject.encode(), stored(prev), batch])?;
+        }
+        Ok(true)
+    })
+}
+
+fn run(attempt: &Attempt<'_>, sql: &str) -> Result<()> {
+    attempt.db.execute_batch(sql).map_err(|e| attempt.failed(None, &e))
+}

@@ -1,0 +1,46 @@
+-- One store per file. Nothing here is believed before a replica verified it; see docs/format.md.
+
+-- One signature each, over the statements `first` to `last`; `chain` is chain(last).
+CREATE TABLE batches (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    sign1 BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE statements (
+    n INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+
+-- Which heads were advanced already, and by the batch that starts where: an index over the statements' advances.
+-- Most statements are the first of their subject, so 32 zero bytes are stored as none.
+CREATE TABLE heads (
+    subject BLOB NOT NULL,
+    prev BLOB NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (subject, prev)
+) STRICT, WITHOUT ROWID;
+
+-- Rows in the order of their arrival, found through an index of digests: a tree ordered by digest would be rewritten
+-- from end to end with every large batch.
+CREATE TABLE sealed (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    bytes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE access (
+    n INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    exe TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    chain BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX access_by_device ON access (device);
