@@ -44,6 +44,11 @@ impl SoftHsm {
         Some(hsm)
     }
 
+    /// The one that a parent process made, by [`DIRECTORY`].
+    pub fn of_the_environment() -> Self {
+        Self::at(Path::new(&std::env::var_os(DIRECTORY).unwrap()))
+    }
+
     fn at(dir: &Path) -> Self {
         Self { dir: dir.into(), conf: dir.join("softhsm2.conf"), owned: false }
     }
