@@ -20,8 +20,8 @@ pub use pin::{HandOver, Pin};
 pub use read::{DeviceRow, GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::judge::DeviceState;
-use crate::ledger::{DeviceId, Hash, Position, StoreId};
+use crate::ledger::judge::{DeviceState, TokenState};
+use crate::ledger::{DeviceId, Hash, Position, StoreId, TokenId};
 use rows::blob;
 use rusqlite::Connection;
 use schema::{Mode, Unusable};
@@ -39,6 +39,11 @@ pub struct Replica {
     newest: u64,
     /// Devices as last read; emptied by every change of devices.
     known_devices: RefCell<HashMap<DeviceId, DeviceState>>,
+    /// Rows of the sets of recipients that were met.
+    known_recipients: RefCell<HashMap<Vec<u8>, i64>>,
+    /// The last answers to the judge; emptied by every change.
+    last_token: RefCell<Option<(TokenId, Option<(Hash, TokenState)>)>>,
+    last_name: RefCell<Option<(String, Option<(Hash, bool)>)>>,
     /// What happened to the file, in words for the user.
     notice: Option<String>,
 }
@@ -89,6 +94,9 @@ impl Replica {
             admin_head: Hash::ZERO,
             newest: 0,
             known_devices: RefCell::default(),
+            known_recipients: RefCell::default(),
+            last_token: RefCell::default(),
+            last_name: RefCell::default(),
             notice,
         };
         replica.reload()?;
@@ -108,12 +116,19 @@ impl Replica {
             return Err(self.damaged("it belongs to another store"));
         }
         if self.position.n != n {
-            self.known_devices.borrow_mut().clear();
+            self.forget();
         }
         self.position = Position { n, chain: Hash(chain) };
         self.admin_head = Hash(admin_head);
         self.newest = newest;
         Ok(())
+    }
+
+    /// Forgets everything that was kept beside the file: another process, or an undone transaction, changed what it rests on.
+    fn forget(&self) {
+        self.known_devices.borrow_mut().clear();
+        self.known_recipients.borrow_mut().clear();
+        self.forget_lines();
     }
 
     /// What happened to the file when it was opened, once.

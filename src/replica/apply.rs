@@ -5,7 +5,7 @@ use super::rows::{DESTROYED, roles_to, state_to};
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Body, Destroy, Enrol, Grant, Put, Rename, Retire, State, StateChange, Target};
-use crate::ledger::{Hash, Statement, Subject, TokenId};
+use crate::ledger::{DeviceId, Hash, Statement, Subject, TokenId};
 use rusqlite::{Params, params};
 
 /// The reason shown for versions that `keep` closed.
@@ -19,14 +19,16 @@ impl Replica {
 
     /// Applies a statement that was judged to have an effect.
     pub(super) fn apply(&mut self, n: u64, statement: &Statement, hash: Hash) -> Result<()> {
+        self.forget_lines();
         match &statement.body {
+            // Most statements are puts: theirs is the short way, with the heads written at once.
+            Body::Put(b) => return self.apply_put(n, statement, b, hash),
             Body::Genesis(_) | Body::Repair(_) => {}
             Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
             Body::Retire(b) => self.apply_retire(b)?,
             Body::Roles(b) => {
                 self.run("UPDATE devices SET roles = ?2 WHERE id = ?1", params![&b.device.0[..], roles_to(&b.roles)])?;
             }
-            Body::Put(b) => self.apply_put(n, statement, b)?,
             Body::State(b) => self.apply_state(b)?,
             Body::Destroy(b) => self.apply_destroy(b)?,
             Body::Rename(b) => self.apply_rename(b)?,
@@ -87,31 +89,33 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_put(&self, n: u64, statement: &Statement, b: &Put) -> Result<()> {
+    fn apply_put(&self, n: u64, statement: &Statement, b: &Put, hash: Hash) -> Result<()> {
         let token = match b.version {
-            1 => {
-                let sql = "INSERT INTO tokens (id, name, head, latest, suspended, destroyed) VALUES (?1, ?2, ?3, 1, 0, 0)";
-                self.run(sql, params![&b.token.0[..], b.name, &Hash::ZERO.0[..]])?;
-                let row = self.db.last_insert_rowid();
-                let sql = "INSERT INTO names VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET token = excluded.token";
-                self.run(sql, params![b.name, &Hash::ZERO.0[..], row])?;
-                row
-            }
+            1 => self.insert_token(b, hash)?,
             version => {
-                self.run("UPDATE tokens SET latest = ?2 WHERE id = ?1", params![&b.token.0[..], version])?;
+                let sql = "UPDATE tokens SET latest = ?2, head = ?3 WHERE id = ?1";
+                self.run(sql, params![&b.token.0[..], version, &hash.0[..]])?;
+                self.run("UPDATE names SET head = ?2 WHERE name = ?1", params![b.name, &hash.0[..]])?;
                 self.token_rowid(&b.token)?
             }
         };
-        let recipients: Vec<u8> = b.recipients.iter().flat_map(|id| id.0).collect();
-        let sql = "INSERT INTO versions (token, version, digest, length, state, reason, not_before, expiry, labels,
-                   description, keep, recipients, n, time, author)
-                   VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-        let state = state_to(b.state);
+        let sql = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         self.run(
             sql,
             params![
-                token, b.version, &b.digest.0[..], b.length, state, time(b.not_before), time(b.expiry),
-                labels_to(&b.labels), b.description, time(b.keep), recipients, n, time(Some(statement.time)),
+                token,
+                b.version,
+                &b.digest.0[..],
+                b.length,
+                state_to(b.state),
+                time(b.not_before),
+                time(b.expiry),
+                labels_to(&b.labels),
+                b.description,
+                time(b.keep),
+                self.recipients_row(&b.recipients)?,
+                n,
+                time(Some(statement.time)),
                 &statement.author.0[..]
             ],
         )?;
@@ -120,6 +124,29 @@ impl Replica {
             self.run(sql, params![token, last, state_to(State::Revoked), PRUNED])?;
         }
         Ok(())
+    }
+
+    fn insert_token(&self, b: &Put, hash: Hash) -> Result<i64> {
+        let sql = "INSERT INTO tokens (id, name, head, latest, suspended, destroyed) VALUES (?1, ?2, ?3, 1, 0, 0)";
+        self.run(sql, params![&b.token.0[..], b.name, &hash.0[..]])?;
+        let row = self.db.last_insert_rowid();
+        let sql = "INSERT INTO names VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO UPDATE SET head = excluded.head, token = excluded.token";
+        self.run(sql, params![b.name, &hash.0[..], row])?;
+        Ok(row)
+    }
+
+    /// The row of this set of recipients.
+    fn recipients_row(&self, devices: &[DeviceId]) -> Result<i64> {
+        let devices: Vec<u8> = devices.iter().flat_map(|id| id.0).collect();
+        if let Some(row) = self.known_recipients.borrow().get(&devices) {
+            return Ok(*row);
+        }
+        self.run("INSERT OR IGNORE INTO recipients (devices) VALUES (?1)", [&devices])?;
+        let row = self.one("SELECT row FROM recipients WHERE devices = ?1", [&devices], |row| row.get(0))?;
+        let row = row.ok_or_else(|| self.failed(rusqlite::Error::QueryReturnedNoRows))?;
+        self.known_recipients.borrow_mut().insert(devices, row);
+        Ok(row)
     }
 
     fn apply_state(&self, b: &StateChange) -> Result<()> {

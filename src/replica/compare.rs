@@ -15,11 +15,12 @@ pub struct Difference {
 }
 
 /// Tables and the order in which both replicas walk them. Row numbers follow from the ledger, so they agree as well.
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 10] = [
     ("boundaries", "n"),
     ("tokens", "row"),
     ("names", "name"),
-    ("versions", "row"),
+    ("recipients", "row"),
+    ("versions", "token, version"),
     ("history", "token, n"),
     ("devices", "id"),
     ("prefixes", "prefix"),

@@ -178,8 +178,7 @@ impl Replica {
         let ended = self.db.execute_batch(end).map_err(|e| self.failed(e));
         let done = done.and_then(|value| ended.map(|()| value));
         if done.is_err() {
-            // The known devices may be those of statements that were just undone.
-            self.known_devices.borrow_mut().clear();
+            self.forget();
             self.reload()?;
         }
         done

@@ -26,6 +26,41 @@ impl Replica {
         Ok(self.one(sql, params, |row| blob(row, 0))?.map_or(Hash::ZERO, Hash))
     }
 
+    /// A token's head and state. The rules ask for one after the other: the last answer is kept.
+    fn token_line(&self, id: &TokenId) -> Result<Option<(Hash, TokenState)>> {
+        if let Some((last, line)) = &*self.last_token.borrow()
+            && last == id
+        {
+            return Ok(line.clone());
+        }
+        let sql = "SELECT head, name, latest, suspended, destroyed FROM tokens WHERE id = ?1";
+        let line = self.one(sql, [&id.0[..]], |row| {
+            let (name, latest) = (row.get(1)?, row.get(2)?);
+            let state = TokenState { name, latest, suspended: row.get(3)?, destroyed: row.get(4)? };
+            Ok((Hash(blob(row, 0)?), state))
+        })?;
+        *self.last_token.borrow_mut() = Some((*id, line.clone()));
+        Ok(line)
+    }
+
+    /// A name's head, and whether a living token has it.
+    fn name_line(&self, name: &str) -> Result<Option<(Hash, bool)>> {
+        if let Some((last, line)) = &*self.last_name.borrow()
+            && last == name
+        {
+            return Ok(*line);
+        }
+        let sql = "SELECT head, token IS NOT NULL FROM names WHERE name = ?1";
+        let line = self.one(sql, [name], |row| Ok((Hash(blob(row, 0)?), row.get(1)?)))?;
+        *self.last_name.borrow_mut() = Some((name.to_owned(), line));
+        Ok(line)
+    }
+
+    pub(super) fn forget_lines(&self) {
+        self.last_token.replace(None);
+        self.last_name.replace(None);
+    }
+
     fn exists(&self, sql: &str, params: impl Params) -> Result<bool> {
         Ok(self.one(sql, params, |_| Ok(()))?.is_some())
     }
@@ -35,8 +70,8 @@ impl Picture for Replica {
     fn head(&self, subject: &Subject) -> Result<Hash> {
         match subject {
             Subject::Store => Ok(self.admin_head),
-            Subject::Token(id) => self.head_of("SELECT head FROM tokens WHERE id = ?1", [&id.0[..]]),
-            Subject::Name(name) => self.head_of("SELECT head FROM names WHERE name = ?1", [name]),
+            Subject::Token(id) => Ok(self.token_line(id)?.map_or(Hash::ZERO, |(head, _)| head)),
+            Subject::Name(name) => Ok(self.name_line(name)?.map_or(Hash::ZERO, |(head, _)| head)),
             Subject::Device(id) => self.head_of("SELECT head FROM devices WHERE id = ?1", [&id.0[..]]),
             Subject::Prefix(prefix) => self.head_of("SELECT head FROM prefixes WHERE prefix = ?1", [prefix]),
         }
@@ -80,18 +115,11 @@ impl Picture for Replica {
     }
 
     fn token(&self, id: &TokenId) -> Result<Option<TokenState>> {
-        self.one("SELECT name, latest, suspended, destroyed FROM tokens WHERE id = ?1", [&id.0[..]], |row| {
-            Ok(TokenState {
-                name: row.get(0)?,
-                latest: row.get(1)?,
-                suspended: row.get(2)?,
-                destroyed: row.get(3)?,
-            })
-        })
+        Ok(self.token_line(id)?.map(|(_, state)| state))
     }
 
     fn name_taken(&self, name: &str) -> Result<bool> {
-        self.exists("SELECT 1 FROM names WHERE name = ?1 AND token IS NOT NULL", [name])
+        Ok(self.name_line(name)?.is_some_and(|(_, taken)| taken))
     }
 
     fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>> {

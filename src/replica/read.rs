@@ -91,8 +91,8 @@ pub struct GrantRow {
 /// A version whose sealed bytes should be in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedRow {
-    /// For the next page.
-    pub row: i64,
+    /// Where it stands, for the next page.
+    pub at: (i64, u64),
     /// Its token.
     pub token: TokenId,
     /// The token's name.
@@ -111,7 +111,7 @@ pub struct ListFilter {
 }
 
 const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
-                       v.description, v.keep, v.recipients, v.n, v.time, v.author";
+                       v.description, v.keep, r.devices, v.n, v.time, v.author";
 
 impl Replica {
     /// The living token of this name.
@@ -123,14 +123,14 @@ impl Replica {
 
     /// One version of a token.
     pub fn version_row(&self, token: &TokenRow, version: u64) -> Result<Option<VersionRow>> {
-        let sql = format!("SELECT {VERSION} FROM versions v WHERE v.token = ?1 AND v.version = ?2");
+        let sql = format!("SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2");
         let version = i64::try_from(version).unwrap_or(-1);
         self.one(&sql, (token.row, version), |row| version_from(row, 0))
     }
 
     /// All versions of a token, oldest first.
     pub fn versions(&self, token: &TokenRow) -> Result<Vec<VersionRow>> {
-        let sql = format!("SELECT {VERSION} FROM versions v WHERE v.token = ?1 ORDER BY v.version");
+        let sql = format!("SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 ORDER BY v.version");
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
@@ -142,9 +142,10 @@ impl Replica {
     ) -> Result<()> {
         let living = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM names n
                       JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = t.latest
-                      WHERE ?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0') ORDER BY n.name";
+                      JOIN recipients r ON r.row = v.recipients WHERE ?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0') ORDER BY n.name";
         let destroyed = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM tokens t
-                      JOIN versions v ON v.token = t.row AND v.version = t.latest WHERE t.destroyed = 1
+                      JOIN versions v ON v.token = t.row AND v.version = t.latest
+                      JOIN recipients r ON r.row = v.recipients WHERE t.destroyed = 1
                       AND (?1 = '' OR t.name = ?1 OR (t.name >= ?1 || '/' AND t.name < ?1 || '0')) ORDER BY t.name";
         let sql = if filter.destroyed { destroyed } else { living }.replace("{V}", VERSION);
         let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.failed(e))?;
@@ -164,15 +165,16 @@ impl Replica {
         Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
     }
 
-    /// All versions whose sealed bytes should be there, a page at a time; `after` is the last row of the page before, 0 at first.
-    pub fn sealed_page(&self, after: i64, limit: u32) -> Result<Vec<SealedRow>> {
+    /// All versions whose sealed bytes should be there, a page at a time; `after` is the [`SealedRow::at`] of the page before.
+    pub fn sealed_page(&self, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
-            "SELECT v.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             WHERE v.row > ?1 AND v.state < {DESTROYED} ORDER BY v.row LIMIT ?2"
+            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             JOIN recipients r ON r.row = v.recipients
+             WHERE (v.token, v.version) > (?1, ?2) AND v.state < {DESTROYED} ORDER BY v.token, v.version LIMIT ?3"
         );
-        self.many(&sql, (after, limit), |row| {
-            let (token, name) = (TokenId(blob(row, 1)?), row.get(2)?);
-            Ok(SealedRow { row: row.get(0)?, token, name, version: version_from(row, 3)? })
+        self.many(&sql, (after.0, after.1, limit), |row| {
+            let (token, name, version) = (TokenId(blob(row, 1)?), row.get(2)?, version_from(row, 3)?);
+            Ok(SealedRow { at: (row.get(0)?, version.version), token, name, version })
         })
     }
 
@@ -200,7 +202,8 @@ impl Replica {
 
     /// The positions of the statements that changed a token, oldest first.
     pub fn history(&self, token: &TokenRow) -> Result<Vec<u64>> {
-        self.many("SELECT n FROM history WHERE token = ?1 ORDER BY n", [token.row], |row| row.get(0))
+        let sql = "SELECT n FROM versions WHERE token = ?1 UNION SELECT n FROM history WHERE token = ?1 ORDER BY n";
+        self.many(sql, [token.row], |row| row.get(0))
     }
 
     /// Every token that ever had this name, the living one last.

@@ -23,14 +23,15 @@ CREATE TABLE tokens (
 ) STRICT;
 -- Every name that was ever used; token is null while no living token has it.
 CREATE TABLE names (name TEXT PRIMARY KEY, head BLOB NOT NULL, token INTEGER) STRICT, WITHOUT ROWID;
+-- Few sets of recipients serve many versions.
+CREATE TABLE recipients (row INTEGER PRIMARY KEY, devices BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE versions (
-  row INTEGER PRIMARY KEY, token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE,
-  length INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER,
-  labels TEXT NOT NULL, description TEXT NOT NULL, keep INTEGER, recipients BLOB NOT NULL,
-  n INTEGER NOT NULL, time INTEGER NOT NULL, author BLOB NOT NULL,
-  UNIQUE (token, version)
-) STRICT;
--- The statements that changed a token, for its history.
+  token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
+  state INTEGER NOT NULL, reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER, labels TEXT NOT NULL,
+  description TEXT NOT NULL, keep INTEGER, recipients INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL,
+  author BLOB NOT NULL, PRIMARY KEY (token, version)
+) STRICT, WITHOUT ROWID;
+-- The statements that changed a token and were no puts: those stand with the versions.
 CREATE TABLE history (token INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (token, n)) STRICT, WITHOUT ROWID;
 CREATE TABLE devices (
   id BLOB PRIMARY KEY, head BLOB NOT NULL, signing BLOB NOT NULL UNIQUE, name TEXT NOT NULL, roles TEXT NOT NULL,

@@ -105,11 +105,11 @@ impl Vault {
 
     fn verify_sealed(&mut self, report: &mut VerifyReport, progress: VerifyProgress<'_>) -> Result<()> {
         let total = self.replica.count_sealed()?;
-        let mut after = 0;
+        let mut after = (0, 0);
         loop {
             let page = self.replica.sealed_page(after, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = last.row;
+            after = last.at;
             for row in page {
                 if let Err(what) = self.verify_version(&row.token, &row.version)? {
                     let place = format!("{}@{}, table `sealed`, row {}", row.name, row.version.version, row.version.digest);
