@@ -42,7 +42,7 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
         io::ErrorKind::AlreadyExists => occupied(location),
         _ => Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e),
     })?;
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
+    let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
     let attempt = Attempt { db: &db, location, to };
     make_tables(&attempt)?;
     attempt.pragma("journal_mode", "WAL")?;
@@ -90,21 +90,35 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
-    let to = "open the store";
-    let answer = match connect_and_read_header(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+    let answer = match connect_and_read_header(path, READ_WRITE, Sharing::Others) {
         Ok((db, header)) => return check(header, path, location).map(|()| db),
         Err(answer) => answer,
     };
-    // On a read-only medium there is no place for the shared memory that readers of a log need. A file without a log
-    // can do without.
-    let obstructed = matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
-    if obstructed && is_readable(path) && log_bytes(path) == 0 {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        if let Ok((db, header)) = connect_and_read_header(&immutable(path), flags) {
-            return check(header, path, location).map(|()| db);
+    let otherwise = match answer.sqlite_error_code() {
+        // The medium is read-only: there is no place for the memory that readers of a log share. A file without a log
+        // can do without.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if is_readable(path) && log_bytes(path) == 0 => {
+            connect_and_read_header(&immutable(path), READ_ONLY_URI, Sharing::Others)
         }
+        // The disk is full: one who shares with nobody needs no such place.
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            connect_and_read_header(path, READ_WRITE, Sharing::Nobody)
+        }
+        _ => return Err(explain("open the store", location, path, &answer)),
+    };
+    match otherwise {
+        Ok((db, header)) => check(header, path, location).map(|()| db),
+        Err(_) => Err(explain("open the store", location, path, &answer)),
     }
-    Err(explain(to, location, path, &answer))
+}
+
+const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+const READ_ONLY_URI: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_URI);
+
+#[derive(PartialEq)]
+enum Sharing {
+    Others,
+    Nobody,
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -125,8 +139,15 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 
 type Header = (i32, i32);
 
-fn connect_and_read_header(path: &Path, flags: OpenFlags) -> rusqlite::Result<(Connection, Header)> {
+fn connect_and_read_header(
+    path: &Path,
+    flags: OpenFlags,
+    sharing: Sharing,
+) -> rusqlite::Result<(Connection, Header)> {
     let db = connect(path, flags)?;
+    if sharing == Sharing::Nobody {
+        db.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    }
     let application_id = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let user_version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok((db, (application_id, user_version)))
@@ -138,15 +159,17 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
         (APPLICATION_ID, FORMAT..) => {
             (format!("it has format {version}, this build knows {FORMAT}"), "upgrade Strongroom")
         }
-        _ if fs::metadata(path).is_ok_and(|file| file.len() == 0) => (
-            "the file is empty".into(),
-            "restore a backup; `strongroom init` makes a new store, which has no tokens",
-        ),
-        _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
+        _ => match fs::metadata(path).map_or(u64::MAX, |file| file.len()) {
+            0 => ("the file is empty".into(), EMPTY),
+            // SQLite takes what is shorter than its smallest page for an empty database.
+            1..512 => ("it is not an SQLite database, or was cut short".into(), CHECK_THE_PATH),
+            _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
+        },
     };
     Err(Error::new(Kind::Store, "open the store", answer).on(location).advice(advice))
 }
 
+const EMPTY: &str = "restore a backup; `strongroom init` makes a new store, which has no tokens";
 const CHECK_THE_PATH: &str = "check the path";
 
 /// Why a file cannot be opened, as precisely as the file system tells. Looks at the path only: to open and close the
