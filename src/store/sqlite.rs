@@ -64,11 +64,15 @@ impl Store for SqliteStore {
     }
 
     fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
-        ledger::batches_after(&self.attempt("read the ledger"), n, budget)
+        let attempt = self.attempt("read the ledger");
+        let _picture = attempt.reading()?;
+        ledger::batches_after(&attempt, n, budget)
     }
 
     fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>> {
-        ledger::batch_of(&self.attempt("read the ledger"), n)
+        let attempt = self.attempt("read the ledger");
+        let _picture = attempt.reading()?;
+        ledger::batch_of(&attempt, n)
     }
 
     fn append(&mut self, append: &Append<'_>) -> Result<Position> {

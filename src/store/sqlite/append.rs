@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::{fault, file, ledger};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Hash, Position, leaf};
+use crate::ledger::{Hash, Position, Statement, leaf};
 use crate::store::Append;
 use rusqlite::params;
 
@@ -77,10 +77,12 @@ fn insert_advances(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], batch: u
     for (subject, prev) in sorted {
         let sql = "INSERT INTO heads (subject, prev, batch) VALUES (?1, ?2, ?3)";
         if let Err(e) = attempt.raw(sql, params![subject, stored(prev), batch]) {
-            return Err(if fault::is_taken(&e) {
-                lost(attempt, subject, *prev)
-            } else {
-                attempt.failed(Some("heads"), &e)
+            return Err(match advanced_by(attempt, subject, *prev)? {
+                Some(first) if fault::is_taken(&e) => {
+                    let subject = fault::subject_in_words(subject);
+                    conflict(attempt, format!("another change of {subject} came first, at position {first}"))
+                }
+                _ => attempt.failed(Some("heads"), &e),
             });
         }
     }
@@ -100,22 +102,26 @@ fn insert_sealed(attempt: &Attempt<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()
 }
 
 /// The first position of the batch that advanced `subject` from `prev`.
+///
+/// Only a row that a statement bears out counts: a planted one would otherwise look like a change that always came first.
 fn advanced_by(attempt: &Attempt<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>> {
     let sql = "SELECT subject, batch FROM heads WHERE subject = ?1 AND prev = ?2";
-    attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))
+    let Some(first) = attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))? else {
+        return Ok(None);
+    };
+    let batch = ledger::batch_of(attempt, first)?.filter(|batch| batch.first == first);
+    let stated =
+        batch.iter().flat_map(|batch| &batch.statements).filter_map(|bytes| Statement::decode(bytes).ok());
+    let mut advances = stated.flat_map(|statement| statement.advances);
+    if advances.any(|(other, from)| from == prev && other.encode() == subject) {
+        return Ok(Some(first));
+    }
+    Err(attempt.tampered("heads", &hex::encode(subject), "no statement advances it"))
 }
 
 /// A head as the table `heads` has it.
 pub(super) fn stored(prev: &Hash) -> &[u8] {
     if *prev == Hash::ZERO { &[] } else { &prev.0 }
-}
-
-fn lost(attempt: &Attempt<'_>, subject: &[u8], prev: Hash) -> Error {
-    let at = match advanced_by(attempt, subject, prev) {
-        Ok(Some(batch)) => format!(", at position {batch}"),
-        _ => String::new(),
-    };
-    conflict(attempt, format!("another change of {} came first{at}", fault::subject_in_words(subject)))
 }
 
 fn conflict(attempt: &Attempt<'_>, answer: String) -> Error {

@@ -6,7 +6,6 @@ use crate::error::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -26,12 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any row of ours has, so that a planted one cannot fill the memory.
 const MAX_ROW_BYTES: i32 = 2 << 20;
 
-/// After so many pages the log is moved into the file. Short, since every process that is the first to open the store
-/// reads the whole log.
-const LOG_PAGES: i32 = 100;
-
-/// What an emptied log may keep of the disk.
-const LOG_BYTES: i32 = 1 << 20;
+/// A log that is longer is moved into the file when the store is closed: every process that is the first to open the
+/// store reads the whole log.
+const LONG_LOG_BYTES: u64 = 400 << 10;
 
 /// A path as a URL.
 pub(super) fn location(path: &Path) -> String {
@@ -46,7 +42,7 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
         io::ErrorKind::AlreadyExists => occupied(location),
         _ => Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e),
     })?;
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
+    let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
     let attempt = Attempt { db: &db, location, to };
     make_tables(&attempt)?;
     attempt.pragma("journal_mode", "WAL")?;
@@ -94,21 +90,35 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
-    let to = "open the store";
-    let answer = match connect_and_read_header(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+    let answer = match connect_and_read_header(path, READ_WRITE, Sharing::Others) {
         Ok((db, header)) => return check(header, path, location).map(|()| db),
         Err(answer) => answer,
     };
-    // On a read-only medium there is no place for the shared memory that readers of a log need. A file without a log
-    // can do without.
-    let obstructed = matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
-    if obstructed && is_readable(path) && !has_log(path) {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        if let Ok((db, header)) = connect_and_read_header(&immutable(path), flags) {
-            return check(header, path, location).map(|()| db);
+    let otherwise = match answer.sqlite_error_code() {
+        // The medium is read-only: there is no place for the memory that readers of a log share. A file without a log
+        // can do without.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if is_readable(path) && log_bytes(path) == 0 => {
+            connect_and_read_header(&immutable(path), READ_ONLY_URI, Sharing::Others)
         }
+        // The disk is full: one who shares with nobody needs no such place.
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            connect_and_read_header(path, READ_WRITE, Sharing::Nobody)
+        }
+        _ => return Err(explain("open the store", location, path, &answer)),
+    };
+    match otherwise {
+        Ok((db, header)) => check(header, path, location).map(|()| db),
+        Err(_) => Err(explain("open the store", location, path, &answer)),
     }
-    Err(explain(to, location, path, &answer))
+}
+
+const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+const READ_ONLY_URI: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_URI);
+
+#[derive(PartialEq)]
+enum Sharing {
+    Others,
+    Nobody,
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -121,17 +131,23 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    // Emptying the log waits for the disk: a mere reader leaves that to the next writer.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // To move the log into the file is to wait for the disk. Readers seldom do; who comes to append always does.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log_bytes(path) <= LONG_LOG_BYTES)?;
     db.pragma_update(None, "cell_size_check", true)?;
-    db.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
     Ok(db)
 }
 
 type Header = (i32, i32);
 
-fn connect_and_read_header(path: &Path, flags: OpenFlags) -> rusqlite::Result<(Connection, Header)> {
+fn connect_and_read_header(
+    path: &Path,
+    flags: OpenFlags,
+    sharing: Sharing,
+) -> rusqlite::Result<(Connection, Header)> {
     let db = connect(path, flags)?;
+    if sharing == Sharing::Nobody {
+        db.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    }
     let application_id = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let user_version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok((db, (application_id, user_version)))
@@ -143,15 +159,17 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
         (APPLICATION_ID, FORMAT..) => {
             (format!("it has format {version}, this build knows {FORMAT}"), "upgrade Strongroom")
         }
-        _ if fs::metadata(path).is_ok_and(|file| file.len() == 0) => (
-            "the file is empty".into(),
-            "restore a backup; `strongroom init` makes a new store, which has no tokens",
-        ),
-        _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
+        _ => match fs::metadata(path).map_or(u64::MAX, |file| file.len()) {
+            0 => ("the file is empty".into(), EMPTY),
+            // SQLite takes what is shorter than its smallest page for an empty database.
+            1..512 => ("it is not an SQLite database, or was cut short".into(), CHECK_THE_PATH),
+            _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
+        },
     };
     Err(Error::new(Kind::Store, "open the store", answer).on(location).advice(advice))
 }
 
+const EMPTY: &str = "restore a backup; `strongroom init` makes a new store, which has no tokens";
 const CHECK_THE_PATH: &str = "check the path";
 
 /// Why a file cannot be opened, as precisely as the file system tells. Looks at the path only: to open and close the
@@ -168,7 +186,7 @@ fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Err
         Err(e) => (e.to_string(), CHECK_THE_PATH),
         Ok(file) if !file.is_file() => ("it is not a file".into(), CHECK_THE_PATH),
         Ok(_) if !is_readable(path) => ("permission denied".into(), OWNERSHIP),
-        Ok(_) if has_log(path) => (
+        Ok(_) if log_bytes(path) > 0 => (
             "its log (-wal) cannot be read here: the directory is read-only, or the log is another user's"
                 .into(),
             "copy the store with its -wal to a directory of yours",
@@ -184,11 +202,15 @@ fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
-/// Whether something may lie in the write-ahead log that is not in the file yet.
-fn has_log(path: &Path) -> bool {
-    let mut log = OsString::from(path);
+/// How much lies in the write-ahead log. Where that cannot be told, something may.
+fn log_bytes(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    fs::metadata(PathBuf::from(log)).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |log| log.len() > 0)
+    match fs::metadata(Path::new(&log)) {
+        Ok(log) => log.len(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+        Err(_) => u64::MAX,
+    }
 }
 
 /// The path as a URI that promises SQLite that nobody writes.
@@ -219,7 +241,7 @@ pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
     refuse_read_only(attempt)?;
     // A copy made by a backup tool may have left this mode.
     attempt.pragma("journal_mode", "WAL")?;
-    attempt.pragma("journal_size_limit", LOG_BYTES)?;
+    attempt.pragma("journal_size_limit", LONG_LOG_BYTES as i64)?;
     attempt.pragma("secure_delete", true)?;
     // Who waited for the disk anyway leaves one whole file behind, ready to be copied.
     attempt

@@ -28,7 +28,6 @@ pub(super) fn chain_at(attempt: &Attempt<'_>, n: u64) -> Result<Option<Hash>> {
 }
 
 pub(super) fn batch_of(attempt: &Attempt<'_>, n: u64) -> Result<Option<StoredBatch>> {
-    let _picture = attempt.reading()?;
     let covering = attempt.first("batches", BATCH_AT, [attempt.integer(n)?], |row| {
         if row.uint(1)? < n { Ok(None) } else { read_batch(attempt, row, 3).map(Some) }
     })?;
@@ -36,7 +35,6 @@ pub(super) fn batch_of(attempt: &Attempt<'_>, n: u64) -> Result<Option<StoredBat
 }
 
 pub(super) fn batches_after(attempt: &Attempt<'_>, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
-    let _picture = attempt.reading()?;
     let mut left = budget;
     let mut batches = Vec::new();
     let sql = "SELECT first, last, sign1 FROM batches WHERE first > ?1 ORDER BY first";

@@ -1,0 +1,48 @@
+//! Where the conformance suite gets its stores from.
+
+use std::path::PathBuf;
+use strongroom::store::Store;
+use tempfile::TempDir;
+
+/// A place with one new store of its own, gone when it is dropped.
+pub trait Bench: Sync {
+    fn new() -> Self;
+    /// One more connection.
+    fn open(&self) -> Box<dyn Store>;
+}
+
+/// A store in an SQLite file.
+pub struct Sqlite {
+    pub dir: TempDir,
+}
+
+impl Sqlite {
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("store.sqlite")
+    }
+
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+
+    /// A connection that can do what an attacker with the file can.
+    pub fn attacker(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+
+    pub fn attack(&self, sql: &str) {
+        self.attacker().execute_batch(sql).unwrap();
+    }
+}
+
+impl Bench for Sqlite {
+    fn new() -> Self {
+        let bench = Self { dir: TempDir::new().unwrap() };
+        strongroom::store::create(&bench.url()).unwrap();
+        bench
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        strongroom::store::open(&self.url()).unwrap()
+    }
+}

@@ -1,0 +1,101 @@
+//! Batches to append: real statements under a signature that a store does not look at.
+
+use std::convert::Infallible;
+use strongroom::error::Result;
+use strongroom::ledger::body::{Retire, State, StateChange};
+use strongroom::ledger::verify::StoredBatch;
+use strongroom::ledger::{Body, DeviceId, Hash, Position, Statement, StoreId, Subject, TokenId, sha256};
+use strongroom::store::{Append, Store};
+
+/// The head of the admin subject that nobody advanced.
+pub const QUIET: Hash = Hash([0xad; 32]);
+
+pub struct Change {
+    pub statements: Vec<Vec<u8>>,
+    pub advances: Vec<(Vec<u8>, Hash)>,
+    pub admin: Hash,
+    pub directly_after: Option<u64>,
+    pub sealed: Vec<(Hash, Vec<u8>)>,
+    pub destroyed: Vec<Hash>,
+    pub sign1: Vec<u8>,
+}
+
+/// A statement that advances `token` from `prev`.
+pub fn statement(token: u64, prev: Hash) -> Statement {
+    let state =
+        StateChange { token: TokenId(id(token)), version: 0, state: State::Active, reason: "a test".into() };
+    compose(Body::State(state), |_| prev)
+}
+
+fn id(n: u64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    id
+}
+
+fn compose(body: Body, head: impl Fn(&Subject) -> Hash) -> Statement {
+    let head = |subject: &Subject| Ok::<_, Infallible>(head(subject));
+    let Ok(statement) = Statement::compose(StoreId([7; 32]), DeviceId([1; 16]), 0, body, head);
+    statement
+}
+
+/// An admin batch that retires a device on top of this head of the admin subject.
+pub fn retiring(device: u64, admin: Hash, directly_after: u64) -> Change {
+    let retire = Retire { device: DeviceId(id(device)), compromised: false, reason: String::new() };
+    let head = |subject: &Subject| if *subject == Subject::Store { admin } else { Hash::ZERO };
+    let mut change = of(&[compose(Body::Retire(retire), head)]);
+    (change.admin, change.directly_after) = (admin, Some(directly_after));
+    change
+}
+
+/// One batch that advances each of these tokens for the first time.
+pub fn first_of(tokens: impl IntoIterator<Item = u64>) -> Change {
+    advancing(tokens.into_iter().map(|token| (token, Hash::ZERO)))
+}
+
+/// One batch that advances each of these tokens from these heads.
+pub fn advancing(tokens: impl IntoIterator<Item = (u64, Hash)>) -> Change {
+    of(&tokens.into_iter().map(|(token, prev)| statement(token, prev)).collect::<Vec<_>>())
+}
+
+fn of(statements: &[Statement]) -> Change {
+    let advances = statements.iter().flat_map(|statement| &statement.advances);
+    Change {
+        advances: advances.map(|(subject, prev)| (subject.encode(), *prev)).collect(),
+        sign1: format!("signature over {}", statements.len()).into_bytes(),
+        statements: statements.iter().map(Statement::encode).collect(),
+        admin: QUIET,
+        directly_after: None,
+        sealed: Vec::new(),
+        destroyed: Vec::new(),
+    }
+}
+
+impl Change {
+    pub fn append(&self, store: &mut dyn Store) -> Result<Position> {
+        store.append(&Append {
+            sign1: &self.sign1,
+            statements: &self.statements,
+            advances: &self.advances,
+            admin: (Subject::Store.encode(), self.admin),
+            directly_after: self.directly_after,
+            sealed: &self.sealed,
+            destroyed: &self.destroyed,
+        })
+    }
+
+    /// The batch as it should come back.
+    pub fn stored(&self, first: u64) -> StoredBatch {
+        StoredBatch { first, sign1: self.sign1.clone(), statements: self.statements.clone() }
+    }
+
+    pub fn sealing(mut self, bytes: &[u8]) -> Self {
+        self.sealed.push((sha256(bytes), bytes.to_vec()));
+        self
+    }
+
+    pub fn destroying(mut self, bytes: &[u8]) -> Self {
+        self.destroyed.push(sha256(bytes));
+        self
+    }
+}

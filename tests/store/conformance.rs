@@ -1,0 +1,435 @@
+//! What every store does, whatever it is made of.
+
+use crate::bench::Bench;
+use crate::change::{QUIET, advancing, first_of, retiring, statement};
+use std::collections::HashSet;
+use strongroom::error::Kind;
+use strongroom::ledger::verify::StoredBatch;
+use strongroom::ledger::{Hash, Position, leaf, sha256};
+use strongroom::store::{Access, Store};
+
+/// The whole suite for one kind of store.
+macro_rules! conformance {
+    ($suite:ident, $bench:ty) => {
+        conformance! { $suite, $bench:
+            a_new_store_is_empty
+            what_is_appended_is_read
+            pages_hold_about_the_budget
+            a_batch_is_found_by_any_of_its_statements
+            the_chain_is_known_at_the_ends_of_batches
+            the_second_change_of_a_head_conflicts
+            a_conflict_changes_nothing
+            other_subjects_do_not_conflict
+            a_role_change_and_a_put_do_not_cross
+            an_admin_batch_follows_directly
+            an_empty_batch_is_refused
+            sealed_bytes_are_found_by_their_digest
+            destroyed_bytes_are_gone
+            a_tail_is_set_aside
+            heads_that_were_set_aside_are_free
+            nothing_is_set_aside_twice
+            accesses_are_paged_newest_first
+            accesses_are_chained_per_device
+            what_is_reopened_is_as_it_was
+            another_connection_sees_what_was_appended
+            the_largest_batch_fits
+            of_many_writers_of_one_head_one_wins
+            many_writers_of_many_heads_all_win
+            records_and_appends_do_not_lose_each_other
+        }
+    };
+    ($suite:ident, $bench:ty: $($test:ident)+) => {
+        mod $suite {
+            $(#[test] fn $test() { $crate::conformance::$test::<$bench>(); })+
+        }
+    };
+}
+
+fn position(n: u64, statements: &[Vec<u8>]) -> Position {
+    let end = statements.iter().fold(Position::START, |at, bytes| at.after(leaf(bytes)));
+    assert_eq!(end.n, n);
+    end
+}
+
+/// Everything, page by page, as a verifier would see it; positions must be without gaps.
+fn whole_ledger(store: &mut dyn Store) -> Vec<StoredBatch> {
+    let (mut batches, mut n) = (Vec::new(), 0);
+    loop {
+        let page = store.batches_after(n, 10_000).unwrap();
+        if page.is_empty() {
+            return batches;
+        }
+        for batch in &page {
+            assert_eq!(batch.first, n + 1);
+            n += batch.statements.len() as u64;
+        }
+        batches.extend(page);
+    }
+}
+
+pub fn a_new_store_is_empty<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    assert_eq!(store.tail().unwrap(), Position::START);
+    assert_eq!(store.chain_at(0).unwrap(), Some(Hash::ZERO));
+    assert_eq!(store.chain_at(1).unwrap(), None);
+    assert_eq!(store.batches_after(0, usize::MAX).unwrap(), []);
+    assert_eq!(store.batch_of(1).unwrap(), None);
+    assert_eq!(store.sealed(&Hash::ZERO).unwrap(), None);
+    assert_eq!(store.accesses(0, 10).unwrap(), []);
+    assert_eq!(store.check_accesses().unwrap(), 0);
+}
+
+pub fn what_is_appended_is_read<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let (one, two) = (first_of(0..3), first_of([3]));
+    assert_eq!(one.append(&mut *store).unwrap(), position(3, &one.statements));
+    let all = [one.statements.clone(), two.statements.clone()].concat();
+    assert_eq!(two.append(&mut *store).unwrap(), position(4, &all));
+    assert_eq!(store.tail().unwrap(), position(4, &all));
+    assert_eq!(store.batches_after(0, usize::MAX).unwrap(), [one.stored(1), two.stored(4)]);
+    assert_eq!(store.batches_after(3, usize::MAX).unwrap(), [two.stored(4)]);
+    assert_eq!(store.batches_after(4, usize::MAX).unwrap(), []);
+}
+
+pub fn pages_hold_about_the_budget<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    for token in 0..20 {
+        first_of([token]).append(&mut *store).unwrap();
+    }
+    let size = first_of([0]).statements[0].len();
+    for (budget, batches) in [(0, 1), (1, 1), (size, 1), (size + 1, 2), (5 * size, 5), (usize::MAX, 20)] {
+        assert_eq!(store.batches_after(0, budget).unwrap().len(), batches, "{budget}");
+    }
+    assert_eq!(whole_ledger(&mut *store).len(), 20);
+}
+
+pub fn a_batch_is_found_by_any_of_its_statements<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let (one, two) = (first_of(0..3), first_of(3..5));
+    one.append(&mut *store).unwrap();
+    two.append(&mut *store).unwrap();
+    for n in 1..=3 {
+        assert_eq!(store.batch_of(n).unwrap(), Some(one.stored(1)));
+    }
+    for n in 4..=5 {
+        assert_eq!(store.batch_of(n).unwrap(), Some(two.stored(4)));
+    }
+    assert_eq!(store.batch_of(0).unwrap(), None);
+    assert_eq!(store.batch_of(6).unwrap(), None);
+}
+
+pub fn the_chain_is_known_at_the_ends_of_batches<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let (one, two) =
+        (first_of(0..3).append(&mut *store).unwrap(), first_of(3..5).append(&mut *store).unwrap());
+    let chains: Vec<_> = (0..=6).map(|n| store.chain_at(n).unwrap()).collect();
+    assert_eq!(chains, [Some(Hash::ZERO), None, None, Some(one.chain), None, Some(two.chain), None]);
+}
+
+pub fn the_second_change_of_a_head_conflicts<B: Bench>() {
+    let bench = B::new();
+    let (mut ours, mut theirs) = (bench.open(), bench.open());
+    first_of([7]).append(&mut *theirs).unwrap();
+    let error = first_of([7]).append(&mut *ours).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.answer().contains("the token 00000000000000000000000000000007"), "{error}");
+    assert!(error.answer().contains("came first, at position 1"), "{error}");
+    let head = statement(7, Hash::ZERO).hash();
+    advancing([(7, head)]).append(&mut *ours).unwrap();
+    assert_eq!(advancing([(7, head)]).append(&mut *theirs).unwrap_err().kind(), Kind::Conflict);
+}
+
+pub fn a_conflict_changes_nothing<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let bytes = b"sealed".to_vec();
+    let tail = first_of([1]).sealing(&bytes).append(&mut *store).unwrap();
+    // The conflict is found late, after much of the batch was written.
+    let late = first_of((2..50).chain([1])).sealing(b"never").destroying(&bytes);
+    assert_eq!(late.append(&mut *store).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(store.tail().unwrap(), tail);
+    assert_eq!(whole_ledger(&mut *store).len(), 1);
+    assert_eq!(store.sealed(&sha256(b"never")).unwrap(), None);
+    assert_eq!(store.sealed(&sha256(&bytes)).unwrap(), Some(bytes));
+    first_of(2..50).append(&mut *store).unwrap();
+}
+
+pub fn other_subjects_do_not_conflict<B: Bench>() {
+    let bench = B::new();
+    let (mut ours, mut theirs) = (bench.open(), bench.open());
+    for token in 0..10 {
+        first_of([2 * token]).append(&mut *ours).unwrap();
+        first_of([2 * token + 1]).append(&mut *theirs).unwrap();
+    }
+    assert_eq!(whole_ledger(&mut *ours), whole_ledger(&mut *theirs));
+    assert_eq!(ours.tail().unwrap().n, 20);
+}
+
+pub fn a_role_change_and_a_put_do_not_cross<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).append(&mut *store).unwrap();
+    retiring(9, QUIET, 1).append(&mut *store).unwrap();
+    let error = first_of([2]).append(&mut *store).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.answer().contains("devices or roles"), "{error}");
+    let mut put = first_of([2]);
+    put.admin = Hash([2; 32]);
+    put.append(&mut *store).unwrap();
+}
+
+pub fn an_admin_batch_follows_directly<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).append(&mut *store).unwrap();
+    for elsewhere in [0, 2] {
+        let error = retiring(9, QUIET, elsewhere).append(&mut *store).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+    }
+    assert_eq!(store.tail().unwrap().n, 1);
+    retiring(9, QUIET, 1).append(&mut *store).unwrap();
+}
+
+pub fn an_empty_batch_is_refused<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    assert_eq!(first_of([]).append(&mut *store).unwrap_err().kind(), Kind::Usage);
+}
+
+pub fn sealed_bytes_are_found_by_their_digest<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let (small, large) = (vec![1; 300], vec![2; (1 << 20) + (64 << 10)]);
+    first_of([1]).sealing(&small).sealing(&large).append(&mut *store).unwrap();
+    let digests = [sha256(&large), sha256(b"other"), sha256(&small)];
+    assert_eq!(store.sealed(&digests[0]).unwrap(), Some(large));
+    assert_eq!(store.sealed(&digests[1]).unwrap(), None);
+    assert_eq!(store.sealed(&digests[2]).unwrap(), Some(small));
+}
+
+pub fn destroyed_bytes_are_gone<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).sealing(b"one").sealing(b"two").append(&mut *store).unwrap();
+    first_of([2]).destroying(b"one").destroying(b"never there").append(&mut *store).unwrap();
+    assert_eq!(bench.open().sealed(&sha256(b"one")).unwrap(), None);
+    assert_eq!(bench.open().sealed(&sha256(b"two")).unwrap(), Some(b"two".to_vec()));
+    assert_eq!(whole_ledger(&mut *store).len(), 2);
+}
+
+pub fn a_tail_is_set_aside<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let kept = first_of(0..3);
+    let end = kept.append(&mut *store).unwrap();
+    first_of(3..5).append(&mut *store).unwrap();
+    first_of([5]).append(&mut *store).unwrap();
+    assert_eq!(store.set_aside_after(3).unwrap(), 3);
+    assert_eq!(store.tail().unwrap(), end);
+    assert_eq!(whole_ledger(&mut *store), [kept.stored(1)]);
+    assert_eq!(store.batch_of(4).unwrap(), None);
+    let next = first_of([9]);
+    assert_eq!(next.append(&mut *store).unwrap().n, 4);
+    assert_eq!(whole_ledger(&mut *store), [kept.stored(1), next.stored(4)]);
+}
+
+pub fn heads_that_were_set_aside_are_free<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).append(&mut *store).unwrap();
+    retiring(9, QUIET, 1).append(&mut *store).unwrap();
+    store.set_aside_after(1).unwrap();
+    assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
+    retiring(9, QUIET, 1).append(&mut *store).unwrap();
+}
+
+pub fn nothing_is_set_aside_twice<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).append(&mut *store).unwrap();
+    for _ in 0..2 {
+        first_of([2]).append(&mut *store).unwrap();
+        assert_eq!(store.set_aside_after(1).unwrap(), 1);
+        assert_eq!(store.set_aside_after(1).unwrap(), 0);
+    }
+    assert_eq!(store.set_aside_after(0).unwrap(), 1);
+    assert_eq!(store.tail().unwrap(), Position::START);
+    first_of([1]).append(&mut *store).unwrap();
+}
+
+fn access(device: &str, version: u64) -> Access {
+    Access {
+        time: 1_800_000_000_000 + version,
+        device: device.into(),
+        uid: 1000,
+        pid: 4242,
+        exe: "/usr/bin/psql".into(),
+        name: "prod/db/pässword".into(),
+        version,
+        outcome: "opened".into(),
+    }
+}
+
+pub fn accesses_are_paged_newest_first<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    for version in 1..=10 {
+        store.record(&access("ab", version)).unwrap();
+    }
+    let (mut versions, mut before) = (Vec::new(), 0);
+    loop {
+        let page = store.accesses(before, 4).unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 4);
+        before = last.n;
+        versions.extend(page.into_iter().map(|row| (row.n, row.access)));
+    }
+    assert_eq!(versions, (1..=10).rev().map(|n| (n, access("ab", n))).collect::<Vec<_>>());
+}
+
+pub fn accesses_are_chained_per_device<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    for (device, version) in [("ab", 1), ("cd", 1), ("ab", 2), ("", 1), ("cd", 2)] {
+        store.record(&access(device, version)).unwrap();
+    }
+    let rows = store.accesses(0, 10).unwrap();
+    // Section "The access log" of docs/format.md, with the CBOR written out by hand.
+    let line = |device: &str, version: u8| {
+        let mut line = vec![0x88, 0x1b];
+        line.extend((1_800_000_000_000 + u64::from(version)).to_be_bytes());
+        line.push(0x60 + device.len() as u8);
+        line.extend(device.bytes());
+        line.extend([0x19, 0x03, 0xe8, 0x19, 0x10, 0x92, 0x6d]);
+        line.extend(b"/usr/bin/psql\x71");
+        line.extend("prod/db/pässword".bytes());
+        line.extend([version, 0x66]);
+        line.extend(b"opened");
+        line
+    };
+    for device in ["ab", "cd", ""] {
+        let mut chain = Hash::ZERO;
+        for row in rows.iter().rev().filter(|row| row.access.device == device) {
+            chain = sha256(&[&chain.0[..], &line(device, row.access.version as u8)].concat());
+            assert_eq!(row.chain, chain, "row {}", row.n);
+        }
+    }
+    assert_eq!(store.check_accesses().unwrap(), 5);
+}
+
+pub fn what_is_reopened_is_as_it_was<B: Bench>() {
+    let bench = B::new();
+    let change = first_of(0..5).sealing(b"sealed");
+    let tail = change.append(&mut *bench.open()).unwrap();
+    bench.open().record(&access("ab", 1)).unwrap();
+    let mut store = bench.open();
+    assert_eq!(store.tail().unwrap(), tail);
+    assert_eq!(whole_ledger(&mut *store), [change.stored(1)]);
+    assert_eq!(store.sealed(&sha256(b"sealed")).unwrap().unwrap(), b"sealed");
+    assert_eq!(store.accesses(0, 10).unwrap()[0].access, access("ab", 1));
+    assert_eq!(bench.open().location(), store.location());
+}
+
+pub fn another_connection_sees_what_was_appended<B: Bench>() {
+    let bench = B::new();
+    let (mut ours, mut theirs) = (bench.open(), bench.open());
+    for token in 0..5 {
+        let tail = first_of([token]).append(&mut *ours).unwrap();
+        assert_eq!(theirs.tail().unwrap(), tail);
+    }
+    assert_eq!(whole_ledger(&mut *theirs).len(), 5);
+}
+
+pub fn the_largest_batch_fits<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let change = first_of(0..10_000);
+    assert_eq!(change.append(&mut *store).unwrap().n, 10_000);
+    assert_eq!(store.batches_after(0, 1).unwrap(), [change.stored(1)]);
+}
+
+const WRITERS: u64 = 8;
+
+pub fn of_many_writers_of_one_head_one_wins<B: Bench>() {
+    let bench = B::new();
+    let (rounds, turn) = (20, std::sync::Barrier::new(WRITERS as usize));
+    let write = || {
+        let mut store = bench.open();
+        let (mut head, mut won) = (Hash::ZERO, 0);
+        for _ in 0..rounds {
+            turn.wait();
+            match advancing([(1, head)]).append(&mut *store) {
+                Ok(_) => won += 1,
+                Err(error) => assert_eq!(error.kind(), Kind::Conflict, "{error}"),
+            }
+            head = statement(1, head).hash();
+        }
+        won
+    };
+    let won: u64 = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(won, rounds);
+    assert_eq!(bench.open().tail().unwrap().n, rounds);
+}
+
+pub fn many_writers_of_many_heads_all_win<B: Bench>() {
+    let (bench, each) = (B::new(), 50);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let bench = &bench;
+            scope.spawn(move || {
+                let mut store = bench.open();
+                for change in 0..each {
+                    let token = writer * each + change;
+                    let bytes = token.to_be_bytes();
+                    first_of([token]).sealing(&bytes).append(&mut *store).unwrap();
+                }
+            });
+        }
+    });
+    let mut store = bench.open();
+    let all: Vec<_> = whole_ledger(&mut *store).into_iter().flat_map(|batch| batch.statements).collect();
+    assert_eq!(store.tail().unwrap(), position(WRITERS * each, &all), "one order, one chain");
+    let expected: HashSet<_> =
+        (0..WRITERS * each).map(|token| statement(token, Hash::ZERO).encode()).collect();
+    assert_eq!(all.into_iter().collect::<HashSet<_>>(), expected, "none lost");
+    for token in 0..WRITERS * each {
+        assert!(store.sealed(&sha256(&token.to_be_bytes())).unwrap().is_some());
+    }
+}
+
+pub fn records_and_appends_do_not_lose_each_other<B: Bench>() {
+    let bench = B::new();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let bench = &bench;
+            scope.spawn(move || {
+                for change in 0..25 {
+                    let mut store = bench.open();
+                    first_of([writer * 25 + change]).append(&mut *store).unwrap();
+                }
+            });
+            scope.spawn(move || {
+                for version in 0..25 {
+                    bench.open().record(&access(&format!("{writer}"), version)).unwrap();
+                }
+            });
+        }
+    });
+    let mut store = bench.open();
+    assert_eq!(store.tail().unwrap().n, 100);
+    let rows = store.accesses(0, 1000).unwrap();
+    assert_eq!(store.check_accesses().unwrap(), 100);
+    assert_eq!(rows.len(), 100);
+    for writer in 0..4 {
+        let of_writer = rows.iter().rev().filter(|row| row.access.device == format!("{writer}"));
+        assert!(of_writer.map(|row| row.access.version).eq(0..25));
+    }
+}
