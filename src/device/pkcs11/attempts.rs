@@ -75,7 +75,11 @@ impl Token {
             let fault = match self.call_login(&credential) {
                 Err(fault) => fault,
                 Ok(judged) => {
-                    if judged { login.accept(generation, credential) } else { login.enter(generation) }
+                    if judged {
+                        login.accept(generation, credential)
+                    } else {
+                        login.enter(generation)
+                    }
                     return Ok(());
                 }
             };
@@ -225,7 +229,6 @@ fn is_about_the_pin(fault: &Fault) -> bool {
                 | RvError::PinLenRange
                 | RvError::PinExpired
                 | RvError::PinLocked
-                | RvError::UserPinNotInitialized
                 | RvError::FunctionCanceled
                 | RvError::FunctionRejected
         )
