@@ -131,12 +131,18 @@ pub fn installed(program: &str) -> bool {
 /// Runs a test in a process of its own with a SoftHSM of its own: the test binary starts itself again for that one test.
 /// Skips, visibly, where SoftHSM is missing.
 pub fn isolated<F: FnOnce(&SoftHsm)>(test: F) {
+    isolated_with(&[], test);
+}
+
+/// As [`isolated`], with more variables in the process's environment.
+pub fn isolated_with<F: FnOnce(&SoftHsm)>(environment: &[(&str, &str)], test: F) {
     if let Some(hsm) = SoftHsm::of_this_process() {
         return test(&hsm);
     }
     let Some(hsm) = SoftHsm::new() else { return };
-    let output =
-        again(std::any::type_name::<F>()).envs(hsm.environment()).env(DIRECTORY, &hsm.dir).output().unwrap();
+    let mut command = again(std::any::type_name::<F>());
+    command.envs(hsm.environment()).env(DIRECTORY, &hsm.dir).envs(environment.iter().copied());
+    let output = command.output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
 }

@@ -5,8 +5,13 @@
 #[path = "../common/softhsm.rs"]
 mod softhsm;
 
+mod calls;
 mod conformance;
-mod faults;
+mod keys;
+mod modules;
+mod pins;
 mod prompter;
+mod shim;
 mod simulators;
 mod start;
+mod storage;

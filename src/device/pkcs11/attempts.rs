@@ -198,6 +198,7 @@ impl Token {
     pub(super) fn report(&self, fault: Fault, tried: &str) -> Error {
         match fault {
             Fault::Call(error) => decode(error, tried, &self.name),
+            Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => self.still_gone(error, tried),
             Fault::Final(error) if error.answered_by().is_none() => error.on(&self.name),
             Fault::Final(error) => error,
             Fault::Missing { label } => {
