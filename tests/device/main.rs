@@ -15,3 +15,4 @@ mod shim;
 mod simulators;
 mod start;
 mod storage;
+mod watchdog;

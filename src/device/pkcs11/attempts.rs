@@ -120,7 +120,7 @@ impl Token {
         }
         let (seat, facts) = Seat::take(&self.module, &self.uri, &self.name)?;
         let generation = seat.generation;
-        if facts.key() != self.facts.key() && facts.identity != self.facts.identity {
+        if facts.identity != self.facts.identity {
             seat.close(&self.module);
             return Err(Error::new(
                 Kind::DeviceGone,
@@ -198,7 +198,9 @@ impl Token {
     pub(super) fn report(&self, fault: Fault, tried: &str) -> Error {
         match fault {
             Fault::Call(error) => decode(error, tried, &self.name),
-            Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => self.still_gone(error, tried),
+            Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
+                self.still_gone(error, tried)
+            }
             Fault::Final(error) if error.answered_by().is_none() => error.on(&self.name),
             Fault::Final(error) => error,
             Fault::Missing { label } => {
