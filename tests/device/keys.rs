@@ -135,7 +135,7 @@ fn objects_of_several_names_live_side_by_side() {
             let mut device = connect(&uri.parse().unwrap()).unwrap();
             let key = create(&mut *device, Purpose::Sign);
             assert_eq!(key.uri, format!("pkcs11:token={LABEL};object={object}-sign"));
-            assert_eq!(device.keys(&mut Scripted::pin(PIN)).unwrap(), [key.clone()]);
+            assert_eq!(device.keys(&mut Scripted::pin(PIN)).unwrap(), std::slice::from_ref(&key));
             made.push(key.public);
         }
         assert_ne!(made[0], made[1]);
