@@ -148,6 +148,15 @@ fn a_pin_pad_gets_no_pin_from_us() {
 }
 
 #[test]
+fn a_pin_pad_that_is_cancelled_is_asked_again_only_by_the_person() {
+    isolated_with(&[("SHIM_FLAGS", "0x100"), ("SHIM_LOGIN", "0x50")], |hsm| {
+        let shim = Shim::new(hsm);
+        let error = shimmed(&shim).keys(&mut Scripted::default()).unwrap_err();
+        assert_eq!((error.kind(), error.answer()), (Kind::Cancelled, "CKR_FUNCTION_CANCELED from C_Login"));
+    });
+}
+
+#[test]
 fn being_logged_in_already_says_nothing_about_the_pin() {
     // The module claims a login that never was: the PIN is not kept, so it is asked for again.
     isolated_with(&[("SHIM_LOGIN", "0x100")], |hsm| {

@@ -92,3 +92,29 @@ fn locking_while_the_storage_is_away_forgets_the_pin() {
         assert_eq!(prompter.pins, 2);
     });
 }
+
+#[test]
+fn threads_survive_each_others_restarts() {
+    isolated(|hsm| {
+        let mut device = device(hsm);
+        let mut prompter = Scripted::pin(PIN);
+        let provision = device.provisioning().unwrap();
+        let opens: KeyRef =
+            (&provision.create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap()).into();
+        let mut lanes: Vec<_> = (0..3).map(|_| device.parallel().unwrap().another().unwrap()).collect();
+        std::thread::scope(|scope| {
+            for lane in &mut lanes {
+                let opens = &opens;
+                scope.spawn(move || {
+                    // Nobody answers: the PIN that was given once has to do.
+                    (0..300).for_each(|_| open(&mut **lane, opens, &mut Scripted::default()).unwrap());
+                });
+            }
+            // A token that is not there is looked for with the module started anew.
+            let missing = hsm.uri_without_pin("token=missing").parse().unwrap();
+            (0..5).for_each(|_| assert!(connect(&missing).is_err()));
+        });
+        open(&mut *device, &opens, &mut prompter).unwrap();
+        assert_eq!(prompter.pins, 1);
+    });
+}

@@ -232,8 +232,6 @@ fn is_about_the_pin(fault: &Fault) -> bool {
                 | RvError::PinLenRange
                 | RvError::PinExpired
                 | RvError::PinLocked
-                | RvError::FunctionCanceled
-                | RvError::FunctionRejected
         )
     )
 }

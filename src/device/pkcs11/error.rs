@@ -114,6 +114,7 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
             "the key may want the PIN at every use (CKA_ALWAYS_AUTHENTICATE), which Strongroom does not do: let it create \
              its own",
         ),
+        RvError::FunctionCanceled | RvError::FunctionRejected => (Kind::Cancelled, ""),
         RvError::SessionCount => {
             (Kind::Device, "the device has no session left: stop other programs that use it")
         }
