@@ -40,7 +40,7 @@ fn main() {
 }
 
 fn measure(large: u64) {
-    let hsm = SoftHsm::of_the_environment();
+    let hsm = SoftHsm::of_this_process().unwrap();
     println!("{:<44} {:>12} {:>12}", "", format!("{SMALL} tokens"), format!("{large} tokens"));
     let [small, large] = [SMALL, large].map(|tokens| figures(&hsm, tokens));
     for ((what, small), (_, large)) in small.iter().zip(&large) {

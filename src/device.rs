@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
+pub mod watchdog;
 
 /// What a device says of itself. Claims, not proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]

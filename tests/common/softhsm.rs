@@ -44,9 +44,9 @@ impl SoftHsm {
         Some(hsm)
     }
 
-    /// The one that a parent process made, by [`DIRECTORY`].
-    pub fn of_the_environment() -> Self {
-        Self::at(Path::new(&std::env::var_os(DIRECTORY).unwrap()))
+    /// That of a process started by [`isolated`].
+    pub fn of_this_process() -> Option<Self> {
+        std::env::var_os(DIRECTORY).map(|dir| Self::at(Path::new(&dir)))
     }
 
     fn at(dir: &Path) -> Self {
@@ -66,15 +66,16 @@ impl SoftHsm {
         [("SOFTHSM2_CONF", &self.conf)]
     }
 
-    /// A device URI: `pkcs11:` and these attributes, with the module's path and a PIN file with this PIN.
+    /// A device URI without PIN: `pkcs11:`, these attributes, and the module's path.
+    pub fn uri_without_pin(&self, attributes: &str) -> String {
+        format!("pkcs11:{attributes}?module-path={}", module().unwrap().display())
+    }
+
+    /// A device URI whose pin-source is a file with this PIN.
     pub fn uri_with_pin(&self, attributes: &str, pin: &str) -> String {
         let file = self.dir.join(format!("pin-{pin}"));
         std::fs::write(&file, format!("{pin}\n")).unwrap();
-        format!(
-            "pkcs11:{attributes}?module-path={}&pin-source=file:{}",
-            module().unwrap().display(),
-            file.display()
-        )
+        format!("{}&pin-source=file:{}", self.uri_without_pin(attributes), file.display())
     }
 
     /// The URI of the token `demo`, with its right PIN in a file.
@@ -130,18 +131,24 @@ pub fn installed(program: &str) -> bool {
 /// Runs a test in a process of its own with a SoftHSM of its own: the test binary starts itself again for that one test.
 /// Skips, visibly, where SoftHSM is missing.
 pub fn isolated<F: FnOnce(&SoftHsm)>(test: F) {
-    if let Some(dir) = std::env::var_os(DIRECTORY) {
-        return test(&SoftHsm::at(Path::new(&dir)));
+    isolated_with(&[], test);
+}
+
+/// As [`isolated`], with more variables in the process's environment.
+pub fn isolated_with<F: FnOnce(&SoftHsm)>(environment: &[(&str, &str)], test: F) {
+    if let Some(hsm) = SoftHsm::of_this_process() {
+        return test(&hsm);
     }
     let Some(hsm) = SoftHsm::new() else { return };
-    let output =
-        again(std::any::type_name::<F>()).envs(hsm.environment()).env(DIRECTORY, &hsm.dir).output().unwrap();
+    let mut command = again(std::any::type_name::<F>());
+    command.envs(hsm.environment()).env(DIRECTORY, &hsm.dir).envs(environment.iter().copied());
+    let output = command.output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
 }
 
-/// This test binary again, for the test whose closure has this type name: `crate::module::test::{{closure}}`.
-fn again(closure: &str) -> Command {
+/// This test binary again, for one test, named by its path or its closure's type name: `crate::module::test::{{closure}}`.
+pub fn again(closure: &str) -> Command {
     let test = closure.trim_end_matches("::{{closure}}").split_once("::").unwrap().1;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);

@@ -9,7 +9,7 @@ use strongroom::device::{
 };
 use strongroom::error::Kind;
 
-/// A device without keys, for one run of the suite.
+/// A device without keys, for one run of the suite, which leaves it without keys.
 pub trait Bench {
     /// Connects to it. Several connections are to the same device.
     fn device(&self) -> Box<dyn Device>;
@@ -228,4 +228,5 @@ fn destroys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let anew = device.provisioning().unwrap().create(Purpose::Open, bench.algorithm(), prompter).unwrap();
     assert_ne!(anew.public, opens.public);
     opens_once(&mut *device, bench, &anew);
+    device.provisioning().unwrap().destroy(&anew, prompter).unwrap();
 }

@@ -1,12 +1,18 @@
 //! Devices: one conformance suite for all drivers, and what goes wrong with each.
 #![cfg(feature = "pkcs11")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)]
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
 
+mod calls;
 mod conformance;
-mod faults;
+mod keys;
+mod modules;
+mod pins;
 mod prompter;
+mod shim;
 mod simulators;
 mod start;
+mod storage;
+mod watchdog;

@@ -1,1 +1,87 @@
+//! Many processes that start on one token at the same moment: SoftHSM loses its token then, unless they take turns.
 
+use crate::prompter::Scripted;
+use crate::softhsm::{LABEL, PIN, SoftHsm, again, isolated};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use strongroom::device::{Algorithm, Purpose, connect};
+
+const ROUNDS: usize = 200;
+
+/// What a starter says when it is about to start, and when it is done.
+const READY: &str = "starter: ready";
+const DONE: &str = "starter: done";
+
+#[test]
+fn two_processes_start_at_once() {
+    isolated(|hsm| start_at_once(hsm, 2));
+}
+
+#[test]
+fn eight_processes_start_at_once() {
+    isolated(|hsm| start_at_once(hsm, 8));
+}
+
+fn start_at_once(hsm: &SoftHsm, processes: usize) {
+    let mut device = connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap();
+    let provision = device.provisioning().unwrap();
+    provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap();
+    drop(device);
+
+    let mut failures = Vec::new();
+    for round in 0..ROUNDS {
+        let mut starters: Vec<_> = (0..processes).map(|_| Starter::spawn()).collect();
+        starters.iter_mut().for_each(Starter::wait_until_ready);
+        starters.iter_mut().for_each(Starter::go);
+        failures.extend(
+            starters.into_iter().filter_map(Starter::failure).map(|said| format!("round {round}: {said}")),
+        );
+    }
+    assert!(failures.is_empty(), "{} of {}: {}", failures.len(), ROUNDS * processes, failures.join("\n"));
+}
+
+/// A process that waits for its signal, then starts the module, logs in and signs.
+struct Starter {
+    process: Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Starter {
+    fn spawn() -> Self {
+        let mut command = again("::start::starter");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        Self { output: BufReader::new(process.stdout.take().unwrap()), process }
+    }
+
+    fn wait_until_ready(&mut self) {
+        let lines = self.output.by_ref().lines();
+        let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
+        assert!(ready, "a starter did not come up");
+    }
+
+    fn go(&mut self) {
+        drop(self.process.stdin.take());
+    }
+
+    fn failure(mut self) -> Option<String> {
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let well = self.process.wait().unwrap().success() && said.contains(DONE);
+        (!well).then_some(said)
+    }
+}
+
+#[test]
+#[ignore = "a part of the tests above"]
+fn starter() {
+    println!("\n{READY}");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let hsm = SoftHsm::of_this_process().expect("started by the tests above");
+    let mut device = connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap();
+    let mut prompter = Scripted::pin(PIN);
+    let keys = device.keys(&mut prompter).unwrap();
+    device.sign(&(&keys[0]).into(), &[1; 32], &mut prompter).unwrap();
+    println!("{DONE}");
+}

@@ -75,7 +75,11 @@ impl Token {
             let fault = match self.call_login(&credential) {
                 Err(fault) => fault,
                 Ok(judged) => {
-                    if judged { login.accept(generation, credential) } else { login.enter(generation) }
+                    if judged {
+                        login.accept(generation, credential)
+                    } else {
+                        login.enter(generation)
+                    }
                     return Ok(());
                 }
             };
@@ -116,7 +120,7 @@ impl Token {
         }
         let (seat, facts) = Seat::take(&self.module, &self.uri, &self.name)?;
         let generation = seat.generation;
-        if facts.key() != self.facts.key() && facts.identity != self.facts.identity {
+        if facts.identity != self.facts.identity {
             seat.close(&self.module);
             return Err(Error::new(
                 Kind::DeviceGone,
@@ -194,6 +198,9 @@ impl Token {
     pub(super) fn report(&self, fault: Fault, tried: &str) -> Error {
         match fault {
             Fault::Call(error) => decode(error, tried, &self.name),
+            Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
+                self.still_gone(error, tried)
+            }
             Fault::Final(error) if error.answered_by().is_none() => error.on(&self.name),
             Fault::Final(error) => error,
             Fault::Missing { label } => {
@@ -225,9 +232,6 @@ fn is_about_the_pin(fault: &Fault) -> bool {
                 | RvError::PinLenRange
                 | RvError::PinExpired
                 | RvError::PinLocked
-                | RvError::UserPinNotInitialized
-                | RvError::FunctionCanceled
-                | RvError::FunctionRejected
         )
     )
 }

@@ -7,6 +7,7 @@ use super::token::Token;
 use crate::device::{Algorithm, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
+use crate::uri::DeviceUri;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
@@ -102,7 +103,7 @@ fn create(
         return Err(exists(&label).into());
     }
     let writable = operation.live.open_rw_session(seat.slot)?;
-    let made = generate(&writable, &label, purpose, algorithm)?;
+    let made = generate(&writable, operation.uri, purpose, algorithm)?;
     let proved = prove(operation, seat, &made, &label, purpose);
     if proved.is_err() {
         let objects = made.public.into_iter().chain([made.private]);
@@ -134,12 +135,13 @@ fn exists(label: &str) -> Error {
 
 fn generate(
     session: &Session,
-    label: &str,
+    uri: &DeviceUri,
     purpose: Purpose,
     algorithm: Algorithm,
 ) -> Result<Located, Fault> {
-    let mut id = [0; 16];
-    OsRng.fill_bytes(&mut id);
+    let mut random = [0; 16];
+    OsRng.fill_bytes(&mut random);
+    let (label, id) = (objects::label(uri, purpose), uri.id().unwrap_or(&random));
     let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(id.into())];
     let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
     let private = |usage: &[Attribute]| [&named[..], &kept[..], usage].concat();

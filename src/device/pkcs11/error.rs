@@ -109,6 +109,12 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
             Kind::Unsupported,
             "`strongroom doctor` lists what the device can do; another --algorithm may fit it",
         ),
+        RvError::UserNotLoggedIn => (
+            Kind::Device,
+            "the key may want the PIN at every use (CKA_ALWAYS_AUTHENTICATE), which Strongroom does not do: let it create \
+             its own",
+        ),
+        RvError::FunctionCanceled | RvError::FunctionRejected => (Kind::Cancelled, ""),
         RvError::SessionCount => {
             (Kind::Device, "the device has no session left: stop other programs that use it")
         }

@@ -49,8 +49,8 @@ impl Seat {
                 Ok((slot, facts)) => return Ok((Self::open(&live, slot, name)?, facts)),
                 Err(error) => error,
             };
-            let vanished = module.is_softhsm() && error.kind() == Kind::DeviceGone;
-            let Some(pause) = pauses.next().filter(|_| vanished) else { return Err(error) };
+            let perhaps_busy = module.is_softhsm() && error.kind() != Kind::Usage;
+            let Some(pause) = pauses.next().filter(|_| perhaps_busy) else { return Err(error) };
             drop((live, turn));
             std::thread::sleep(Duration::from_millis(*pause));
             let _turn = module.start_lock();

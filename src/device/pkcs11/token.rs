@@ -41,7 +41,10 @@ impl Token {
     fn new(uri: DeviceUri, facts: TokenFacts, seat: Seat, module: ModuleUse) -> Self {
         let login = module.login(facts.key());
         lock(&login).join();
-        Self { name: uri.display_name(), uri, facts, login, seat: Some(seat), found: false, module }
+        // A prompt names the token, also where the URI means the only one there is.
+        let named = if uri.token().is_none() { uri.with("token", &facts.identity.label).ok() } else { None };
+        let name = named.as_ref().unwrap_or(&uri).display_name();
+        Self { name, uri, facts, login, seat: Some(seat), found: false, module }
     }
 }
 

@@ -1,0 +1,63 @@
+//! A prompter on the device's thread that passes every question on to the caller's.
+
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::secret::Secret;
+use crate::uri::PinSource;
+use std::sync::mpsc::{Sender, channel};
+
+/// What the device's thread says to the caller's.
+pub enum Message<T> {
+    /// Ask the person.
+    Question(Question),
+    /// The job is done.
+    Done(Result<T>),
+}
+
+/// A question, with where its answer goes.
+pub enum Question {
+    Pin { device: String, source: Option<PinSource>, tries: TriesLeft, reply: Sender<Result<Secret>> },
+    Touch { why: String, reply: Sender<Result<()>> },
+    Confirm { question: String, reply: Sender<Result<bool>> },
+}
+
+impl Question {
+    /// Has it answered. A driver that is no longer there to hear it is no harm.
+    pub fn put_to(self, prompter: &mut dyn Prompter) {
+        match self {
+            Self::Pin { device, source, tries, reply } => {
+                let _ =
+                    reply.send(prompter.pin(&PinRequest { device: &device, source: source.as_ref(), tries }));
+            }
+            Self::Touch { why, reply } => drop(reply.send(prompter.touch(&why))),
+            Self::Confirm { question, reply } => drop(reply.send(prompter.confirm(&question))),
+        }
+    }
+}
+
+/// The driver's prompter.
+pub struct Relay<'a, T>(pub &'a Sender<Message<T>>);
+
+impl<T> Relay<'_, T> {
+    fn ask<A>(&self, question: impl FnOnce(Sender<Result<A>>) -> Question) -> Result<A> {
+        let (reply, answer) = channel();
+        let gone = || Error::new(Kind::Cancelled, "ask the person", "the operation was given up meanwhile");
+        self.0.send(Message::Question(question(reply))).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+}
+
+impl<T> Prompter for Relay<'_, T> {
+    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
+        let (device, source, tries) = (request.device.to_owned(), request.source.cloned(), request.tries);
+        self.ask(|reply| Question::Pin { device, source, tries, reply })
+    }
+
+    fn touch(&mut self, why: &str) -> Result<()> {
+        self.ask(|reply| Question::Touch { why: why.to_owned(), reply })
+    }
+
+    fn confirm(&mut self, question: &str) -> Result<bool> {
+        self.ask(|reply| Question::Confirm { question: question.to_owned(), reply })
+    }
+}
