@@ -13,7 +13,9 @@ use strongroom::Secret;
 use strongroom::device::{self, KeyRef, Purpose};
 use strongroom::ledger::body::{Body, Put, State};
 use strongroom::ledger::verify::Chain;
-use strongroom::ledger::{Batch, DeviceId, Hash, MAX_BATCH, Name, Position, Statement, Subject, TokenId, leaf, sha256};
+use strongroom::ledger::{
+    Batch, DeviceId, Hash, MAX_BATCH, Name, Position, Statement, Subject, TokenId, leaf, sha256,
+};
 use strongroom::prompt;
 use strongroom::replica::{HandOver, ListFilter};
 use strongroom::store::{self, Append};
@@ -26,8 +28,8 @@ const REAL: &str = "the/real/one";
 
 fn main() {
     let large = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1_000_000);
-    if std::env::var_os("STRONGROOM_TEST_SOFTHSM").is_some() {
-        return measure(large);
+    if let Some(hsm) = SoftHsm::of_this_process() {
+        return measure(&hsm, large);
     }
     let Some(hsm) = SoftHsm::new() else { return };
     // SoftHSM reads its configuration from the environment, once: start again with it set.
@@ -39,10 +41,9 @@ fn main() {
     assert!(status.unwrap().success());
 }
 
-fn measure(large: u64) {
-    let hsm = SoftHsm::of_this_process().unwrap();
+fn measure(hsm: &SoftHsm, large: u64) {
     println!("{:<44} {:>12} {:>12}", "", format!("{SMALL} tokens"), format!("{large} tokens"));
-    let [small, large] = [SMALL, large].map(|tokens| figures(&hsm, tokens));
+    let [small, large] = [SMALL, large].map(|tokens| figures(hsm, tokens));
     for ((what, small), (_, large)) in small.iter().zip(&large) {
         println!("{what:<44} {small:>12} {large:>12}");
     }
@@ -51,7 +52,10 @@ fn measure(large: u64) {
 }
 
 fn setup(hsm: &SoftHsm, tokens: u64, state: &str) -> Setup {
-    let device = (DeviceUri::parse(&hsm.uri_with_pin(&format!("token=demo;object=k{tokens}"), softhsm::PIN)).unwrap(), None);
+    let device = (
+        DeviceUri::parse(&hsm.uri_with_pin(&format!("token=demo;object=k{tokens}"), softhsm::PIN)).unwrap(),
+        None,
+    );
     let directory = hsm.dir.join(format!("{tokens}"));
     Setup::new(format!("sqlite://{}/store.sqlite", directory.display()), vec![device], directory.join(state))
 }
@@ -71,16 +75,21 @@ fn figures(hsm: &SoftHsm, tokens: u64) -> Vec<(&'static str, String)> {
     vault.get(&name, None).unwrap();
     drop(vault);
 
-    let opens: Vec<_> = (0..200).map(|_| timed(|| Vault::open(setup(hsm, tokens, "reader")).unwrap().replica().position())).collect();
+    let opens: Vec<_> = (0..200)
+        .map(|_| timed(|| Vault::open(setup(hsm, tokens, "reader")).unwrap().replica().position()))
+        .collect();
     let mut vault = Vault::open(setup(hsm, tokens, "reader")).unwrap();
     vault.get(&name, None).unwrap();
     let gets: Vec<_> = (0..500).map(|_| timed(|| vault.get(&name, None).unwrap())).collect();
     let mut listed = 0;
     let list = timed(|| {
-        vault.replica().list(&ListFilter::default(), |_, _| {
-            listed += 1;
-            Ok(true)
-        }).unwrap();
+        vault
+            .replica()
+            .list(&ListFilter::default(), |_, _| {
+                listed += 1;
+                Ok(true)
+            })
+            .unwrap();
     });
     let on_cpu = cpu();
     let verify = timed(|| assert_eq!(vault.verify(false, &mut |_, _, _| {}).unwrap().problems, []));
@@ -115,13 +124,15 @@ fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> HandOver {
     let mut next = 0;
     while next < tokens {
         let count = (tokens - next).min(MAX_BATCH as u64);
-        let (statements, sealed): (Vec<_>, Vec<_>) = (next..next + count).map(|i| put(vault, &template, device_row.id, i)).unzip();
+        let (statements, sealed): (Vec<_>, Vec<_>) =
+            (next..next + count).map(|i| put(vault, &template, device_row.id, i)).unzip();
         let encoded: Vec<_> = statements.iter().map(Statement::encode).collect();
         let leaves: Vec<Hash> = encoded.iter().map(|bytes| leaf(bytes)).collect();
         let batch = Batch::over(store_id, device_row.id, &leaves, at, admin_head);
         let signature = device.sign(&key, &batch.digest(), &mut *prompt::for_process()).unwrap();
         let signed = batch.sign_with(signature).unwrap();
-        let advances: Vec<_> = statements.iter().flat_map(|s| &s.advances).map(|(s, prev)| (s.encode(), *prev)).collect();
+        let advances: Vec<_> =
+            statements.iter().flat_map(|s| &s.advances).map(|(s, prev)| (s.encode(), *prev)).collect();
         at = store
             .append(&Append {
                 sign1: &signed.encode(),
@@ -158,7 +169,13 @@ fn put(vault: &Vault, template: &Template, author: DeviceId, i: u64) -> (Stateme
         keep: None,
     };
     let head = |_: &Subject| Ok::<_, std::convert::Infallible>(Hash::ZERO);
-    let Ok(statement) = Statement::compose(vault.head().store, author, 1_700_000_000_000 + i, Body::Put(Box::new(body)), head);
+    let Ok(statement) = Statement::compose(
+        vault.head().store,
+        author,
+        1_700_000_000_000 + i,
+        Body::Put(Box::new(body)),
+        head,
+    );
     (statement, (digest, sealed))
 }
 

@@ -37,7 +37,8 @@ impl ConfiguredDevice {
     /// `Usage`.
     pub fn parsed(&self) -> Result<(DeviceUri, Option<DeviceId>)> {
         let id = self.id.as_ref().map(|id| id.parse()).transpose();
-        let id = id.map_err(|e| Error::new(Kind::Usage, "read the configuration", format!("a device id is {e}")))?;
+        let id =
+            id.map_err(|e| Error::new(Kind::Usage, "read the configuration", format!("a device id is {e}")))?;
         Ok((DeviceUri::parse(&self.uri)?, id))
     }
 }

@@ -224,12 +224,7 @@ pub trait Device: Send {
     ///
     /// # Errors
     /// As [`Device::open_key`].
-    fn sign(
-        &mut self,
-        key: &KeyRef,
-        digest: &[u8; 32],
-        prompter: &mut dyn Prompter,
-    ) -> Result<[u8; 64]>;
+    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]>;
 
     /// Forgets the PIN and logs out. The next private operation asks again.
     fn lock(&mut self);
@@ -259,10 +254,7 @@ pub struct KeyRef {
 
 impl From<&KeyInfo> for KeyRef {
     fn from(key: &KeyInfo) -> Self {
-        Self {
-            purpose: key.purpose,
-            public: key.public.clone(),
-        }
+        Self { purpose: key.purpose, public: key.public.clone() }
     }
 }
 

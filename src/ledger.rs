@@ -16,10 +16,10 @@ pub mod verify;
 
 pub use batch::{Batch, SignedBatch};
 pub use body::Body;
+pub use body_codec::sorted_roles;
 pub use fault::{Ineffective, Tampering};
 pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
 pub use name::{Name, Prefix};
-pub use body_codec::sorted_roles;
 pub use statement::{Statement, Subject};
 
 use sha2::{Digest, Sha256};

@@ -75,10 +75,8 @@ impl Batch {
     }
 
     fn unsigned(&self) -> CoseSign1 {
-        let protected = HeaderBuilder::new()
-            .algorithm(iana::Algorithm::ES256)
-            .key_id(self.author.0.to_vec())
-            .build();
+        let protected =
+            HeaderBuilder::new().algorithm(iana::Algorithm::ES256).key_id(self.author.0.to_vec()).build();
         CoseSign1Builder::new().protected(protected).payload(self.payload()).build()
     }
 
@@ -130,6 +128,8 @@ impl SignedBatch {
 
     /// Whether the signature is `key`'s (SEC1 uncompressed).
     pub fn is_signed_by(&self, key: &[u8; 65]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(&self.to_be_signed, &self.signature).is_ok()
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
+            .verify(&self.to_be_signed, &self.signature)
+            .is_ok()
     }
 }

@@ -244,10 +244,7 @@ impl Target {
 impl Body {
     /// Changes of devices, roles and recovery, which only admin batches hold.
     pub fn is_admin(&self) -> bool {
-        matches!(
-            self,
-            Self::Genesis(_) | Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Repair(_)
-        )
+        matches!(self, Self::Genesis(_) | Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Repair(_))
     }
 
     /// The subjects this statement advances, in canonical order.
@@ -263,11 +260,9 @@ impl Body {
                 vec![Subject::Token(b.token), Subject::Name(b.name.clone())]
             }
             Self::Destroy(b) => vec![Subject::Token(b.token)],
-            Self::Rename(b) => vec![
-                Subject::Token(b.token),
-                Subject::Name(b.from.clone()),
-                Subject::Name(b.to.clone()),
-            ],
+            Self::Rename(b) => {
+                vec![Subject::Token(b.token), Subject::Name(b.from.clone()), Subject::Name(b.to.clone())]
+            }
             Self::Grant(b) => vec![b.target.subject()],
             Self::Ungrant(b) => vec![b.target.subject()],
         };

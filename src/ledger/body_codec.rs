@@ -1,8 +1,8 @@
 //! Bodies to and from CBOR (docs/format.md, section 3). One function a shape, writing above reading.
 
 use super::body::{
-    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange, Target,
-    Ungrant,
+    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
+    Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
@@ -108,7 +108,8 @@ fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
         (1, 2) => read_point(r).map(PublicKey::P256),
         (2, 4) => {
             let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
-            let sound = (256..=1024).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+            let sound =
+                (256..=1024).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
             let oaep = match r.uint("an OAEP hash")? {
                 1 => OaepHash::Sha1,
                 256 => OaepHash::Sha256,
@@ -348,5 +349,9 @@ fn read_ungrant(r: &mut Reader<'_>) -> Decoded<Ungrant> {
 
 fn read_repair(r: &mut Reader<'_>) -> Decoded<Repair> {
     r.array_of(3, "a repair")?;
-    Ok(Repair { kept: r.uint("a position")?, chain: Hash(r.fixed("a chain value")?), reason: r.text("a reason")? })
+    Ok(Repair {
+        kept: r.uint("a position")?,
+        chain: Hash(r.fixed("a chain value")?),
+        reason: r.text("a reason")?,
+    })
 }

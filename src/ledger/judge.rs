@@ -208,7 +208,9 @@ fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
     match active(&b.device, picture)? {
         None => rule("no such device, or it was retired"),
         Some(device)
-            if device.is_admin() && !b.roles.contains(&Role::Admin) && !picture.another_admin(&b.device)? =>
+            if device.is_admin()
+                && !b.roles.contains(&Role::Admin)
+                && !picture.another_admin(&b.device)? =>
         {
             rule("the last device with the role admin cannot lose it")
         }
@@ -266,7 +268,11 @@ fn put_in_form(b: &Put) -> std::result::Result<(), String> {
 }
 
 /// The living token, which the author may write.
-fn writable(id: &TokenId, author: &DeviceState, picture: &impl Picture) -> Result<std::result::Result<TokenState, Ineffective>> {
+fn writable(
+    id: &TokenId,
+    author: &DeviceState,
+    picture: &impl Picture,
+) -> Result<std::result::Result<TokenState, Ineffective>> {
     Ok(match picture.token(id)? {
         None => Err(Ineffective::Rule("no such token".into())),
         Some(token) if token.destroyed => Err(Ineffective::Rule("the token was destroyed".into())),

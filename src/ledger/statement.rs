@@ -93,7 +93,12 @@ impl Statement {
     /// Canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.array(7).uint(VERSION).bytes(&self.store.0).uint(self.body.kind()).bytes(&self.author.0).uint(self.time);
+        w.array(7)
+            .uint(VERSION)
+            .bytes(&self.store.0)
+            .uint(self.body.kind())
+            .bytes(&self.author.0)
+            .uint(self.time);
         w.array(self.advances.len());
         for (subject, prev) in &self.advances {
             w.array(2);

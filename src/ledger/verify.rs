@@ -98,7 +98,11 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     Ok(CheckedBatch { batch: signed.batch, author, statements, verdict, end })
 }
 
-fn decode(stored: &StoredBatch, batch: &Batch, store: StoreId) -> std::result::Result<Vec<Statement>, Tampering> {
+fn decode(
+    stored: &StoredBatch,
+    batch: &Batch,
+    store: StoreId,
+) -> std::result::Result<Vec<Statement>, Tampering> {
     if batch.store != store {
         return Err(Tampering::OtherStore { n: stored.first });
     }
@@ -128,8 +132,10 @@ fn first_author(
     batch: &Batch,
 ) -> std::result::Result<DeviceState, Tampering> {
     let wrong = |what| Err(Tampering::Genesis { what });
-    let [Statement { body: Body::Genesis(genesis), .. }, Statement { body: Body::Enrol(enrol), advances, .. }] =
-        statements
+    let [
+        Statement { body: Body::Genesis(genesis), .. },
+        Statement { body: Body::Enrol(enrol), advances, .. },
+    ] = statements
     else {
         return wrong("other statements stand there");
     };

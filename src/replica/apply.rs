@@ -27,7 +27,10 @@ impl Replica {
             Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
             Body::Retire(b) => self.apply_retire(b)?,
             Body::Roles(b) => {
-                self.run("UPDATE devices SET roles = ?2 WHERE id = ?1", params![&b.device.0[..], roles_to(&b.roles)])?;
+                self.run(
+                    "UPDATE devices SET roles = ?2 WHERE id = ?1",
+                    params![&b.device.0[..], roles_to(&b.roles)],
+                )?;
             }
             Body::State(b) => self.apply_state(b)?,
             Body::Destroy(b) => self.apply_destroy(b)?,
@@ -57,14 +60,16 @@ impl Replica {
                 self.run(sql, params![&id.0[..], n])?;
             }
             Subject::Name(name) => {
-                let sql = "INSERT INTO names VALUES (?1, ?2, NULL) ON CONFLICT DO UPDATE SET head = excluded.head";
+                let sql =
+                    "INSERT INTO names VALUES (?1, ?2, NULL) ON CONFLICT DO UPDATE SET head = excluded.head";
                 self.run(sql, params![name, &hash.0[..]])?;
             }
             Subject::Device(id) => {
                 self.run("UPDATE devices SET head = ?2 WHERE id = ?1", [&id.0[..], &hash.0[..]])?;
             }
             Subject::Prefix(prefix) => {
-                let sql = "INSERT INTO prefixes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET head = excluded.head";
+                let sql =
+                    "INSERT INTO prefixes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET head = excluded.head";
                 self.run(sql, params![prefix, &hash.0[..]])?;
             }
         }
@@ -99,7 +104,8 @@ impl Replica {
                 self.token_rowid(&b.token)?
             }
         };
-        let sql = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let sql =
+            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         self.run(
             sql,
             params![
@@ -127,7 +133,8 @@ impl Replica {
     }
 
     fn insert_token(&self, b: &Put, hash: Hash) -> Result<i64> {
-        let sql = "INSERT INTO tokens (id, name, head, latest, suspended, destroyed) VALUES (?1, ?2, ?3, 1, 0, 0)";
+        let sql =
+            "INSERT INTO tokens (id, name, head, latest, suspended, destroyed) VALUES (?1, ?2, ?3, 1, 0, 0)";
         self.run(sql, params![&b.token.0[..], b.name, &hash.0[..]])?;
         let row = self.db.last_insert_rowid();
         let sql = "INSERT INTO names VALUES (?1, ?2, ?3)

@@ -51,7 +51,8 @@ impl Replica {
         let mut theirs = theirs.query([]).map_err(|e| other.failed(e))?;
         loop {
             let mine = ours.next().and_then(|row| row.map(digest).transpose()).map_err(|e| self.failed(e))?;
-            let right = theirs.next().and_then(|row| row.map(digest).transpose()).map_err(|e| other.failed(e))?;
+            let right =
+                theirs.next().and_then(|row| row.map(digest).transpose()).map_err(|e| other.failed(e))?;
             match (mine, right) {
                 (None, None) => return Ok(None),
                 (Some(mine), Some(right)) if mine.0 == right.0 => {}

@@ -103,7 +103,9 @@ impl Replica {
             format!("what it holds does not lead to statement {}, which was verified before", pin.position.n),
         )
         .on(location.to_owned())
-        .advice("somebody rewrote the store's history: restore the right one, and find out who could write to it"))
+        .advice(
+            "somebody rewrote the store's history: restore the right one, and find out who could write to it",
+        ))
     }
 
     /// A long way from the start: built in a temporary file and put in place when it is whole.
@@ -240,7 +242,13 @@ impl Replica {
     ///
     /// # Errors
     /// As [`Replica::follow`].
-    pub fn make_anew(&mut self, store: &mut dyn Store, pin: &Pin, now: u64, progress: Progress<'_>) -> Result<Followed> {
+    pub fn make_anew(
+        &mut self,
+        store: &mut dyn Store,
+        pin: &Pin,
+        now: u64,
+        progress: Progress<'_>,
+    ) -> Result<Followed> {
         let followed = self.rebuild(store, now, progress)?;
         self.check_reached(pin, store.location())?;
         Ok(followed)
@@ -254,9 +262,13 @@ pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
         Tampering::Statement { what, .. } | Tampering::Batch { what, .. } if *what == crate::ledger::NEWER_FORMAT
     );
     if newer {
-        return Error::new(Kind::Unsupported, "follow the store", format!("written by a newer Strongroom: {tampering}"))
-            .on(location.to_owned())
-            .advice("upgrade Strongroom on this machine");
+        return Error::new(
+            Kind::Unsupported,
+            "follow the store",
+            format!("written by a newer Strongroom: {tampering}"),
+        )
+        .on(location.to_owned())
+        .advice("upgrade Strongroom on this machine");
     }
     Error::new(Kind::Tampered, "verify the store", tampering.to_string()).on(location.to_owned()).advice(
         "restore the store from a sound copy, or let an admin drop what cannot be verified with `strongroom repair`",

@@ -109,9 +109,9 @@ impl Picture for Replica {
 
     fn another_admin(&self, than: &DeviceId) -> Result<bool> {
         let devices = self.devices()?;
-        Ok(devices
-            .iter()
-            .any(|device| device.id != *than && device.retired.is_none() && device.roles.contains(&Role::Admin)))
+        Ok(devices.iter().any(|device| {
+            device.id != *than && device.retired.is_none() && device.roles.contains(&Role::Admin)
+        }))
     }
 
     fn token(&self, id: &TokenId) -> Result<Option<TokenState>> {

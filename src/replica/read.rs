@@ -123,14 +123,18 @@ impl Replica {
 
     /// One version of a token.
     pub fn version_row(&self, token: &TokenRow, version: u64) -> Result<Option<VersionRow>> {
-        let sql = format!("SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2");
+        let sql = format!(
+            "SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2"
+        );
         let version = i64::try_from(version).unwrap_or(-1);
         self.one(&sql, (token.row, version), |row| version_from(row, 0))
     }
 
     /// All versions of a token, oldest first.
     pub fn versions(&self, token: &TokenRow) -> Result<Vec<VersionRow>> {
-        let sql = format!("SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 ORDER BY v.version");
+        let sql = format!(
+            "SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 ORDER BY v.version"
+        );
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
@@ -202,20 +206,24 @@ impl Replica {
 
     /// The positions of the statements that changed a token, oldest first.
     pub fn history(&self, token: &TokenRow) -> Result<Vec<u64>> {
-        let sql = "SELECT n FROM versions WHERE token = ?1 UNION SELECT n FROM history WHERE token = ?1 ORDER BY n";
+        let sql =
+            "SELECT n FROM versions WHERE token = ?1 UNION SELECT n FROM history WHERE token = ?1 ORDER BY n";
         self.many(sql, [token.row], |row| row.get(0))
     }
 
     /// Every token that ever had this name, the living one last.
     pub fn bearers(&self, name: &str) -> Result<Vec<TokenRow>> {
-        let sql = "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE name = ?1 ORDER BY row";
+        let sql =
+            "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE name = ?1 ORDER BY row";
         self.many(sql, [name], |row| token_from(row, 0))
     }
 
     /// The grants on a token that stand.
     pub fn grants(&self, token: &TokenId) -> Result<Vec<GrantRow>> {
         let sql = "SELECT grantee, ops, n FROM grants WHERE token = ?1 AND live = 1 ORDER BY n";
-        self.many(sql, [&token.0[..]], |row| Ok(GrantRow { to: row.get(0)?, ops: row.get(1)?, n: row.get(2)? }))
+        self.many(sql, [&token.0[..]], |row| {
+            Ok(GrantRow { to: row.get(0)?, ops: row.get(1)?, n: row.get(2)? })
+        })
     }
 
     /// Why statement `n` has no effect; `None` when it has.
@@ -271,7 +279,12 @@ fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
         labels: labels_from(row.get_ref(at + 7)?.as_str()?),
         description: row.get(at + 8)?,
         keep: row.get(at + 9)?,
-        recipients: row.get_ref(at + 10)?.as_blob()?.chunks_exact(16).filter_map(DeviceId::from_slice).collect(),
+        recipients: row
+            .get_ref(at + 10)?
+            .as_blob()?
+            .chunks_exact(16)
+            .filter_map(DeviceId::from_slice)
+            .collect(),
         n: row.get(at + 11)?,
         time: row.get(at + 12)?,
         author: DeviceId(blob(row, at + 13)?),

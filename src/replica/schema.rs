@@ -68,8 +68,11 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, Unusable> {
     if !path.exists() {
         return Err(Unusable::Missing);
     }
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|e| unusable(path, e))?;
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|e| unusable(path, e))?;
     let tell = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (id, schema) = tell("application_id")
         .and_then(|id| Ok((id, tell("user_version")?)))

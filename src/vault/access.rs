@@ -20,7 +20,11 @@ impl Reader {
     /// This process.
     pub fn this_process() -> Self {
         let exe = std::fs::read_link("/proc/self/exe").unwrap_or_default();
-        Self { uid: rustix::process::getuid().as_raw(), pid: std::process::id(), exe: exe.display().to_string() }
+        Self {
+            uid: rustix::process::getuid().as_raw(),
+            pid: std::process::id(),
+            exe: exe.display().to_string(),
+        }
     }
 }
 

@@ -97,8 +97,12 @@ impl Vault {
         self.follow(&mut |_, _| {})?;
         for n in (end.n + 1 - signed.batch.size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
-                return Err(Error::new(Kind::Refused, tried, format!("it was recorded without effect: {why}"))
-                    .on(self.location().to_owned()));
+                return Err(Error::new(
+                    Kind::Refused,
+                    tried,
+                    format!("it was recorded without effect: {why}"),
+                )
+                .on(self.location().to_owned()));
             }
         }
         Ok(())
@@ -145,8 +149,12 @@ impl Prepared {
     /// Links each body to the heads it advances, also those that an earlier one of the same draft advanced.
     fn compose(vault: &Vault, author: DeviceId, draft: Draft) -> Result<Self> {
         let (time, mut heads) = ((vault.clock)(), HashMap::<Subject, Hash>::new());
-        let mut prepared =
-            Self { statements: Vec::new(), encoded: Vec::new(), sealed: draft.sealed, destroyed: draft.destroyed };
+        let mut prepared = Self {
+            statements: Vec::new(),
+            encoded: Vec::new(),
+            sealed: draft.sealed,
+            destroyed: draft.destroyed,
+        };
         for body in draft.bodies {
             let statement = Statement::compose(vault.pin.store, author, time, body, |subject| {
                 heads.get(subject).map_or_else(|| vault.replica.head(subject), |head| Ok(*head))
@@ -157,7 +165,10 @@ impl Prepared {
     }
 
     /// The two statements of a store's first batch.
-    pub(super) fn genesis(genesis: Statement, enrol: impl FnOnce(StoreId, Hash) -> Statement) -> (StoreId, Self) {
+    pub(super) fn genesis(
+        genesis: Statement,
+        enrol: impl FnOnce(StoreId, Hash) -> Statement,
+    ) -> (StoreId, Self) {
         let mut prepared =
             Self { statements: Vec::new(), encoded: Vec::new(), sealed: Vec::new(), destroyed: Vec::new() };
         let hash = genesis.hash();

@@ -22,7 +22,8 @@ impl Vault {
         let tried = with_version(verb, name, version);
         self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
             let token = vault.token(name, &tried)?.id;
-            let change = StateChange { token, version: number(&tried, version)?, state, reason: reason.into() };
+            let change =
+                StateChange { token, version: number(&tried, version)?, state, reason: reason.into() };
             Ok((Draft { bodies: vec![Body::State(change)], ..Draft::default() }, ()))
         })
     }

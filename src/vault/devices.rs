@@ -55,7 +55,11 @@ impl Devices {
     /// The connected device with this id, and the prompter it asks.
     pub(super) fn get(&mut self, id: &DeviceId) -> Result<(&mut dyn Device, &mut dyn Prompter)> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.id.as_ref() == Some(id)) else {
-            return Err(Error::new(Kind::DeviceGone, "reach a device", format!("device {id} is not configured here")));
+            return Err(Error::new(
+                Kind::DeviceGone,
+                "reach a device",
+                format!("device {id} is not configured here"),
+            ));
         };
         let prompter: &mut dyn Prompter = &mut *self.prompter;
         let device: &mut dyn Device = entry.connect()?;

@@ -1,8 +1,8 @@
 //! Importing many tokens: sealed on all cores, one signature per batch.
 
+use super::Vault;
 use super::author::{Draft, Needs};
 use super::put::{PutOptions, as_recipients};
-use super::Vault;
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put};
@@ -50,7 +50,9 @@ impl Vault {
         for item in items {
             let item = item?;
             // A name twice makes two versions, and the second stands on the first.
-            let full = batch.len() == MAX_BATCH || bytes + item.token.len() > MAX_BYTES || names.contains(&item.name);
+            let full = batch.len() == MAX_BATCH
+                || bytes + item.token.len() > MAX_BYTES
+                || names.contains(&item.name);
             if full && !batch.is_empty() {
                 self.import_batch(&std::mem::take(&mut batch), &mut imported)?;
                 progress(imported);
@@ -99,7 +101,11 @@ impl Vault {
         self.seal_on_all_cores(&pairs, devices)
     }
 
-    fn seal_on_all_cores(&self, pairs: &[(Put, &ImportItem)], devices: &[DeviceRow]) -> Result<Vec<(Put, Vec<u8>)>> {
+    fn seal_on_all_cores(
+        &self,
+        pairs: &[(Put, &ImportItem)],
+        devices: &[DeviceRow],
+    ) -> Result<Vec<(Put, Vec<u8>)>> {
         let (recipients, store) = (as_recipients(devices), self.pin.store.0);
         let seal = |(body, item): &(Put, &ImportItem)| {
             let context = seal::Context { store, token: body.token.0, version: body.version };
@@ -111,7 +117,8 @@ impl Vault {
         let chunk = pairs.len().div_ceil(cores).max(1);
         std::thread::scope(|scope| {
             let seal = &seal;
-            let workers = pairs.chunks(chunk).map(|chunk| scope.spawn(move || chunk.iter().map(seal).collect()));
+            let workers =
+                pairs.chunks(chunk).map(|chunk| scope.spawn(move || chunk.iter().map(seal).collect()));
             let workers: Vec<_> = workers.collect();
             let mut puts = Vec::with_capacity(pairs.len());
             for worker in workers {

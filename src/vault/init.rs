@@ -50,7 +50,8 @@ impl Vault {
     pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
         let Setup { store: url, devices, state, mut prompter, clock, reader } = setup;
         let [(uri, _)] = devices.as_slice() else {
-            return Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device").advice("name it with --device"));
+            return Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device")
+                .advice("name it with --device"));
         };
         let mut store = open_or_create(&url)?;
         let mut device = device::connect(uri)?;
@@ -62,7 +63,8 @@ impl Vault {
         let batch = Batch::over(id, report.device, &prepared.leaves(), Position::START, Hash::ZERO);
         let key = KeyRef::from(&report.keys[1]);
         let signature = device.sign(&key, &batch.digest(), &mut *prompter)?;
-        let signed = batch.sign_with(signature).map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
+        let signed =
+            batch.sign_with(signature).map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
         // The pin comes first: once the store has its genesis, this machine knows it.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
@@ -103,10 +105,13 @@ fn find_or_create(
     };
     let ((opening, opening_new), (signing, signing_new)) = (key(Purpose::Open)?, key(Purpose::Sign)?);
     if let Some(wanted) = algorithm.filter(|wanted| *wanted != opening.public.algorithm()) {
-        let answer = format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
+        let answer =
+            format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
         return Err(Error::new(Kind::Conflict, format!("make a {wanted} opening key"), answer)
             .on(device.name())
-            .advice("leave --algorithm out to use that key, or name other keys with object= in the device's URI"));
+            .advice(
+                "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
+            ));
     }
     for key in [&opening, &signing] {
         key.evidence.check(key)?;
@@ -121,7 +126,8 @@ fn create(
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
     let name = device.name().to_owned();
-    let none = |what: &str| Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).on(name.clone());
+    let none =
+        |what: &str| Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).on(name.clone());
     let provision = device.provisioning().ok_or_else(|| none("the device's driver makes no keys"))?;
     let algorithm = match (purpose, wanted) {
         (Purpose::Sign, _) => Algorithm::P256,
@@ -160,7 +166,12 @@ fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompt
     }
 }
 
-fn report(device: &dyn Device, options: &InitOptions, keys: [KeyInfo; 2], created: [bool; 2]) -> Result<InitReport> {
+fn report(
+    device: &dyn Device,
+    options: &InitOptions,
+    keys: [KeyInfo; 2],
+    created: [bool; 2],
+) -> Result<InitReport> {
     let identity = device.identity();
     let device_name = options.device_name.clone().unwrap_or_else(|| speakable(&identity.label));
     crate::ledger::name::check_short(&device_name).map_err(|e| {
@@ -187,7 +198,11 @@ fn genesis(report: &InitReport, device: &dyn Device, time: u64) -> Result<(Store
         return Err(Error::new(Kind::Unsupported, TRIED, "the signing key is not P-256").on(device.name()));
     };
     let (author, nonce) = (report.device, random_id()?);
-    let slot = |key: &KeyInfo| Slot { key: key.public.clone(), uri: key.uri.clone(), evidence: key.evidence.clone() };
+    let slot = |key: &KeyInfo| Slot {
+        key: key.public.clone(),
+        uri: key.uri.clone(),
+        evidence: key.evidence.clone(),
+    };
     let enrol = Enrol {
         device: author,
         name: report.device_name.clone(),
@@ -205,6 +220,7 @@ fn genesis(report: &InitReport, device: &dyn Device, time: u64) -> Result<(Store
         let Ok(statement) = Statement::compose(store, author, time, body, head);
         statement
     };
-    let first = compose(StoreId::UNBORN, Body::Genesis(Genesis { nonce, device: author, signing }), Hash::ZERO);
+    let first =
+        compose(StoreId::UNBORN, Body::Genesis(Genesis { nonce, device: author, signing }), Hash::ZERO);
     Ok(Prepared::genesis(first, |store, head| compose(store, Body::Enrol(Box::new(enrol)), head)))
 }

@@ -42,7 +42,9 @@ impl Vault {
     pub fn get(&mut self, name: &Name, version: Option<u64>) -> Result<Secret> {
         let wanted = Wanted { name: name.clone(), version };
         let mut opened = self.get_all(&[wanted]);
-        opened.pop().unwrap_or_else(|| Err(Error::new(Kind::NotFound, format!("open {name}"), "nothing was asked for")))
+        opened.pop().unwrap_or_else(|| {
+            Err(Error::new(Kind::NotFound, format!("open {name}"), "nothing was asked for"))
+        })
     }
 
     /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions.
@@ -62,7 +64,8 @@ impl Vault {
         for (place, opened) in places.iter().zip(self.open_ready(&ready)) {
             results[*place] = opened;
         }
-        let versions = places.iter().zip(&ready).map(|(place, token)| (*place, token.version)).collect::<Vec<_>>();
+        let versions =
+            places.iter().zip(&ready).map(|(place, token)| (*place, token.version)).collect::<Vec<_>>();
         for (place, (device, result)) in results.iter().enumerate() {
             let version = versions.iter().find(|(at, _)| *at == place).map_or(0, |(_, version)| *version);
             let outcome = result.as_ref().map_or_else(|e| outcome(e.kind()), |_| "opened");
@@ -97,7 +100,8 @@ impl Vault {
         };
         let row = row.ok_or_else(|| {
             let answer = format!("it has no such version; the newest is {}", token.latest);
-            Error::new(Kind::NotFound, tried, answer).advice(format!("`strongroom show {}` lists them", token.name))
+            Error::new(Kind::NotFound, tried, answer)
+                .advice(format!("`strongroom show {}` lists them", token.name))
         })?;
         match self.closed_because(token, &row) {
             None => Ok(row),
@@ -125,13 +129,17 @@ impl Vault {
         let put = format!("put a new version: `strongroom put {name}`");
         let state = match row.state {
             None => Some((format!("version {} was destroyed{because}", row.version), put.clone())),
-            Some(State::Revoked) => Some((format!("version {} was revoked{because}", row.version), put.clone())),
-            Some(State::Suspended) => {
-                Some((format!("version {} is suspended{because}", row.version), format!("`strongroom resume {at}`")))
+            Some(State::Revoked) => {
+                Some((format!("version {} was revoked{because}", row.version), put.clone()))
             }
-            Some(State::Staged) => {
-                Some((format!("version {} is staged", row.version), format!("`strongroom resume {at}` makes it active")))
-            }
+            Some(State::Suspended) => Some((
+                format!("version {} is suspended{because}", row.version),
+                format!("`strongroom resume {at}`"),
+            )),
+            Some(State::Staged) => Some((
+                format!("version {} is staged", row.version),
+                format!("`strongroom resume {at}` makes it active"),
+            )),
             Some(State::Active) if token.suspended => {
                 Some(("the token is suspended".into(), format!("`strongroom resume {name}`")))
             }
@@ -140,7 +148,8 @@ impl Vault {
         let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
         let early = row.not_before.filter(|from| *from > (self.clock)());
         let expiry = expired.map(|at| (format!("it expired at {}", stamp(at)), put));
-        let early = early.map(|at| (format!("it is not valid before {}", stamp(at)), "wait until then".to_owned()));
+        let early =
+            early.map(|at| (format!("it is not valid before {}", stamp(at)), "wait until then".to_owned()));
         state.or(expiry).or(early)
     }
 
@@ -153,7 +162,10 @@ impl Vault {
             let at = format!("{}@{}", token.name, row.version);
             Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
                 .on(location.to_owned())
-                .advice(format!("somebody altered the row `{}` of the table `sealed`: restore the store", row.digest))
+                .advice(format!(
+                    "somebody altered the row `{}` of the table `sealed`: restore the store",
+                    row.digest
+                ))
         };
         let sealed = self.store.sealed(&row.digest)?;
         let location = self.store.location();
@@ -179,7 +191,9 @@ impl Vault {
         for row in here {
             // Each device gets what no device before it opened: a failing one must not keep the next from being tried.
             let todo: Vec<usize> = (0..ready.len())
-                .filter(|i| ready[*i].recipients.contains(&row.id) && !matches!(results[*i], Some((_, Ok(_)))))
+                .filter(|i| {
+                    ready[*i].recipients.contains(&row.id) && !matches!(results[*i], Some((_, Ok(_))))
+                })
                 .collect();
             let tokens: Vec<&Ready> = todo.iter().map(|i| &ready[*i]).collect();
             let opened = match self.devices.get(&row.id) {
@@ -197,7 +211,11 @@ impl Vault {
             Some(failure) => restate(failure, token),
             None => self.no_device_for(token),
         };
-        results.into_iter().zip(ready).map(|(r, token)| r.unwrap_or_else(|| (None, Err(nobody(token))))).collect()
+        results
+            .into_iter()
+            .zip(ready)
+            .map(|(r, token)| r.unwrap_or_else(|| (None, Err(nobody(token)))))
+            .collect()
     }
 
     fn no_device_for(&self, token: &Ready) -> Error {
@@ -229,13 +247,23 @@ fn restate(error: &Error, token: &Ready) -> Error {
     told
 }
 
-fn open_one(device: &mut dyn Device, prompter: &mut dyn Prompter, key: &KeyRef, token: &Ready) -> Result<Secret> {
+fn open_one(
+    device: &mut dyn Device,
+    prompter: &mut dyn Prompter,
+    key: &KeyRef,
+    token: &Ready,
+) -> Result<Secret> {
     let mut ask = |challenge: crate::device::Challenge<'_>| device.open_key(key, challenge, prompter);
     seal::open(&token.sealed, &token.context, &key.public, &mut ask).map_err(|error| restate(&error, token))
 }
 
 /// The first on the session there is, which logs in; the rest on as many as the device gains by.
-fn open_on(device: &mut dyn Device, prompter: &mut dyn Prompter, row: &DeviceRow, tokens: &[&Ready]) -> Vec<Result<Secret>> {
+fn open_on(
+    device: &mut dyn Device,
+    prompter: &mut dyn Prompter,
+    row: &DeviceRow,
+    tokens: &[&Ready],
+) -> Vec<Result<Secret>> {
     let key = opening_key(row);
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     let first = open_one(device, prompter, &key, first);
@@ -246,9 +274,12 @@ fn open_on(device: &mut dyn Device, prompter: &mut dyn Prompter, row: &DeviceRow
         let others = rest.iter().map(|token| Err(restate(error, token))).collect::<Vec<_>>();
         return std::iter::once(first).chain(others).collect();
     }
-    let lanes = device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);
+    let lanes =
+        device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);
     let rest = match siblings(device, lanes - 1) {
-        others if others.is_empty() => rest.iter().map(|token| open_one(device, prompter, &key, token)).collect(),
+        others if others.is_empty() => {
+            rest.iter().map(|token| open_one(device, prompter, &key, token)).collect()
+        }
         others => open_in_parallel(device, prompter, others, &key, rest),
     };
     std::iter::once(first).chain(rest).collect()
@@ -272,7 +303,9 @@ fn open_in_parallel(
     let results: Vec<Mutex<Option<Result<Secret>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = |device: &mut dyn Device, prompter: &mut dyn Prompter| {
-        while let Some(i) = Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|i| *i < tokens.len()) {
+        while let Some(i) =
+            Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|i| *i < tokens.len())
+        {
             let opened = open_one(device, prompter, key, tokens[i]);
             if let Ok(mut result) = results[i].lock() {
                 *result = Some(opened);
@@ -288,7 +321,9 @@ fn open_in_parallel(
     });
     let take = |(result, token): (Mutex<Option<Result<Secret>>>, &&Ready)| {
         let opened = result.into_inner().ok().flatten();
-        opened.unwrap_or_else(|| Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended")))
+        opened.unwrap_or_else(|| {
+            Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended"))
+        })
     };
     results.into_iter().zip(tokens).map(take).collect()
 }
@@ -314,5 +349,6 @@ impl Prompter for LoggedIn {
 /// A time for people: UTC, to the second.
 pub(super) fn stamp(ms: u64) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "the end of time".into(), |t| t.strftime("%FT%TZ").to_string())
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| "the end of time".into(), |t| t.strftime("%FT%TZ").to_string())
 }

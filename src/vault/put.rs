@@ -72,9 +72,12 @@ impl Vault {
     pub(super) fn recipients(&self, tried: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
         let mut openers = self.replica.devices()?;
         openers.retain(|device| device.roles.contains(&Role::Open));
-        if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name))) {
+        if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name)))
+        {
             let answer = format!("no active device called `{stranger}` has the role `open`");
-            return Err(Error::new(Kind::NotFound, tried, answer).advice("`strongroom device list` shows them"));
+            return Err(
+                Error::new(Kind::NotFound, tried, answer).advice("`strongroom device list` shows them")
+            );
         }
         if !only.is_empty() {
             openers.retain(|device| only.iter().any(|name| is_called(device, name)));
@@ -102,7 +105,12 @@ impl Vault {
     }
 
     /// The next version of a name, all but its sealed bytes.
-    pub(super) fn next_version(&self, name: &Name, options: &PutOptions, devices: &[DeviceRow]) -> Result<Put> {
+    pub(super) fn next_version(
+        &self,
+        name: &Name,
+        options: &PutOptions,
+        devices: &[DeviceRow],
+    ) -> Result<Put> {
         let token = self.replica.find(name.as_str())?;
         let before = match &token {
             Some(token) => self.replica.version_row(token, token.latest)?,
@@ -143,7 +151,9 @@ impl Vault {
             let Some(row) = row else { return seal::without_device(request) };
             let Ok((device, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
             match device.wrapping() {
-                Some(wrap) => wrap.wrap(&opening_key(row), request.iv, request.aad, request.file_key, prompter),
+                Some(wrap) => {
+                    wrap.wrap(&opening_key(row), request.iv, request.aad, request.file_key, prompter)
+                }
                 None => seal::without_device(request),
             }
         })

@@ -40,9 +40,13 @@ impl Vault {
     fn expect_verified_part(&mut self) -> Result<()> {
         let position = self.replica.position();
         if position.n < self.pin.position.n || self.store.chain_at(position.n)? != Some(position.chain) {
-            return Err(Error::new(Kind::Tampered, "repair the store", "it does not hold what was verified here before")
-                .on(self.location().to_owned())
-                .advice("restore the store from a copy that does; repair only drops a tail"));
+            return Err(Error::new(
+                Kind::Tampered,
+                "repair the store",
+                "it does not hold what was verified here before",
+            )
+            .on(self.location().to_owned())
+            .advice("restore the store from a copy that does; repair only drops a tail"));
         }
         Ok(())
     }

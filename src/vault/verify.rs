@@ -51,7 +51,10 @@ impl Vault {
         let removed = std::fs::remove_file(&file);
         verified?;
         if removed.is_err() {
-            self.notices.push(format!("{} could not be removed", crate::error::printable(&file.display().to_string())));
+            self.notices.push(format!(
+                "{} could not be removed",
+                crate::error::printable(&file.display().to_string())
+            ));
         }
         self.verify_sealed(&mut report, progress)?;
         self.verify_accesses(&mut report)?;
@@ -90,13 +93,16 @@ impl Vault {
         let ours = self.replica.position();
         // Another process may have appended while the ledger was read: then only the common part is compared.
         if fresh.chain_at(ours.n)? != Some(ours.chain) {
-            report.add(self.store.location(), "the chain does not lead through what was verified here before");
+            report
+                .add(self.store.location(), "the chain does not lead through what was verified here before");
         } else if fresh.position() == ours {
             match self.replica.differences(fresh) {
-                Ok(differences) => report.problems.extend(differences.into_iter().map(|difference| Problem {
-                    place: format!("replica, table `{}`", difference.table),
-                    what: format!("row {}", difference.row),
-                })),
+                Ok(differences) => {
+                    report.problems.extend(differences.into_iter().map(|difference| Problem {
+                        place: format!("replica, table `{}`", difference.table),
+                        what: format!("row {}", difference.row),
+                    }))
+                }
                 Err(error) => report.add("replica", error.answer()),
             }
         }
@@ -112,7 +118,10 @@ impl Vault {
             after = last.at;
             for row in page {
                 if let Err(what) = self.verify_version(&row.token, &row.version)? {
-                    let place = format!("{}@{}, table `sealed`, row {}", row.name, row.version.version, row.version.digest);
+                    let place = format!(
+                        "{}@{}, table `sealed`, row {}",
+                        row.name, row.version.version, row.version.digest
+                    );
                     report.problems.push(Problem { place, what });
                 }
                 report.sealed += 1;
@@ -121,7 +130,11 @@ impl Vault {
         }
     }
 
-    fn verify_version(&mut self, token: &TokenId, row: &VersionRow) -> Result<std::result::Result<(), String>> {
+    fn verify_version(
+        &mut self,
+        token: &TokenId,
+        row: &VersionRow,
+    ) -> Result<std::result::Result<(), String>> {
         let Some(sealed) = self.store.sealed(&row.digest)? else {
             return Ok(Err("the sealed bytes are missing".into()));
         };
@@ -155,7 +168,8 @@ impl VerifyReport {
         match self.problems.as_slice() {
             [] => Ok(self),
             [first, ..] => {
-                let answer = format!("{} problems; the first: {}: {}", self.problems.len(), first.place, first.what);
+                let answer =
+                    format!("{} problems; the first: {}: {}", self.problems.len(), first.place, first.what);
                 Err(Error::new(Kind::Tampered, "verify the store", answer))
             }
         }
