@@ -16,6 +16,9 @@ use cryptoki::session::{SessionState, UserType};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+/// How often an operation begins again because others started the module anew.
+const RESTARTS: u32 = 16;
+
 impl Token {
     /// Runs an operation on a logged-in session, once more if the module had lost its state.
     pub fn operate<T>(
@@ -24,16 +27,24 @@ impl Token {
         prompter: &mut dyn Prompter,
         run: impl Fn(&Operation<'_>, &mut Seat) -> Result<T, Fault>,
     ) -> Result<T> {
-        let fault = match self.attempt(prompter, &run) {
-            Ok(done) => return Ok(done),
-            Err(fault) => fault,
-        };
-        if !self.is_lost_state(&fault) {
-            return Err(self.report(fault, tried));
+        let mut rebuilt = false;
+        for _ in 0..RESTARTS {
+            let fault = match self.attempt(prompter, &run) {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            match fault {
+                // Another device of this process started the module anew: its doing, not an answer.
+                Fault::Stale => {}
+                fault if !rebuilt && self.is_lost_state(&fault) => {
+                    log::debug!("{}: {tried}: once more after {fault:?}", self.name);
+                    self.rebuild().map_err(|e| self.still_gone(e, tried))?;
+                    rebuilt = true;
+                }
+                fault => return Err(self.report(fault, tried)),
+            }
         }
-        log::debug!("{}: {tried}: once more after {fault:?}", self.name);
-        self.rebuild().map_err(|e| self.still_gone(e, tried))?;
-        self.attempt(prompter, &run).map_err(|fault| self.report(fault, tried))
+        Err(self.report(Fault::Stale, tried))
     }
 
     fn attempt<T>(
