@@ -68,10 +68,10 @@ impl Replica {
         }
     }
 
-    /// An empty replica in a new file that nobody else uses; for first contacts and `verify`.
-    pub(crate) fn temporary(path: &Path, store: StoreId) -> Result<Self> {
+    /// An empty replica in a new file that nobody else uses, with so many KiB of cache; for first contacts and `verify`.
+    pub(crate) fn temporary(path: &Path, store: StoreId, cache: u32) -> Result<Self> {
         remove(path)?;
-        Self::over(schema::create(path, &store.0, Mode::Bulk)?, path, store, None)
+        Self::over(schema::create(path, &store.0, Mode::Bulk { cache })?, path, store, None)
     }
 
     fn begin_anew(path: &Path, store: StoreId, why: &str) -> Result<Self> {

@@ -14,6 +14,9 @@ use std::path::Path;
 /// About how many bytes of statements are verified in one transaction.
 const PAGE_BYTES: usize = 4 << 20;
 
+/// KiB of cache for a first contact: as much as the indexes of a million tokens take.
+const REBUILD_CACHE: u32 = 160 << 10;
+
 /// What following found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Followed {
@@ -111,7 +114,7 @@ impl Replica {
     /// A long way from the start: built in a temporary file and put in place when it is whole.
     fn rebuild(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
         let temporary = self.path.with_extension(format!("new-{}", std::process::id()));
-        let mut fresh = Self::temporary(&temporary, self.store)?;
+        let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
         let followed = fresh.take_over(store, now, progress);
         // What was verified before tampering was met is kept: `repair` starts from there.
         let keep = match &followed {

@@ -50,8 +50,12 @@ CREATE TABLE ineffective (n INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 pub(super) enum Mode {
     /// Beside other processes; a crash leaves the last whole state.
     Shared,
-    /// A temporary file of our own, renamed when it is whole: no journal at all.
-    Bulk,
+    /// A temporary file of our own, renamed when it is whole: no journal at all, and so many KiB of cache. Ids and digests
+    /// are random, so what the cache does not hold is read again and again.
+    Bulk {
+        /// Page cache in KiB.
+        cache: u32,
+    },
 }
 
 /// Why a replica's file could not be used as it is.
@@ -118,11 +122,11 @@ fn settings(db: &Connection, mode: Mode) -> rusqlite::Result<()> {
     match mode {
         // A lost replica is rebuilt from the store, and the pin remembers how far it was: no need to wait for the disk.
         Mode::Shared => db.pragma_update(None, "synchronous", "NORMAL"),
-        Mode::Bulk => {
+        Mode::Bulk { cache } => {
             db.pragma_update(None, "journal_mode", "OFF")?;
             db.pragma_update(None, "synchronous", "OFF")?;
             db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-            db.pragma_update(None, "cache_size", -32_000)
+            db.pragma_update(None, "cache_size", -i64::from(cache))
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::seal::Sealed;
 /// How many sealed tokens are read between two calls of the progress.
 const PAGE: u32 = 500;
 
+/// KiB of cache for the replica made on the way: all of `verify` stays under 64 MiB.
+const CACHE: u32 = 24 << 10;
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -68,7 +71,7 @@ impl Vault {
         report: &mut VerifyReport,
         progress: VerifyProgress<'_>,
     ) -> Result<()> {
-        let mut fresh = Replica::temporary(file, self.pin.store)?;
+        let mut fresh = Replica::temporary(file, self.pin.store, CACHE)?;
         let now = (self.clock)();
         let mut ledger_progress = |done, total| progress("ledger", done, total);
         match fresh.take_over(&mut *self.store, now, &mut ledger_progress) {
