@@ -82,7 +82,7 @@ impl Store for SqliteStore {
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>> {
         self.attempt("read sealed bytes").first(
             "sealed",
-            "SELECT digest, bytes FROM sealed WHERE digest = ?1",
+            "SELECT digest, bytes FROM sealed WHERE digest = ?1 AND NOT destroyed",
             [digest.0],
             |row| row.blob(1),
         )

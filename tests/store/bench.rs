@@ -25,6 +25,13 @@ impl Sqlite {
         format!("sqlite://{}", self.path().display())
     }
 
+    /// A store in a file with these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let bench = Self { dir: TempDir::new().unwrap() };
+        std::fs::write(bench.path(), bytes).unwrap();
+        bench
+    }
+
     /// A connection that can do what an attacker with the file can.
     pub fn attacker(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.path()).unwrap()

@@ -21,11 +21,13 @@ pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Posit
     insert_advances(attempt, append.advances, tail.n + 1)?;
     insert_sealed(attempt, append.sealed)?;
     for digest in append.destroyed {
-        attempt.execute("sealed", "DELETE FROM sealed WHERE digest = ?1", [digest.0])?;
+        // As long as before, so that it takes the very place; see the schema.
+        let sql = "UPDATE sealed SET destroyed = 1, bytes = zeroblob(length(bytes)) WHERE digest = ?1";
+        attempt.execute("sealed", sql, [digest.0])?;
     }
     attempt.commit(transaction)?;
     if !append.destroyed.is_empty() {
-        file::forget_deleted(attempt);
+        file::forget_destroyed(attempt);
     }
     Ok(end)
 }
@@ -47,9 +49,10 @@ fn check_order(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Re
 
 fn insert_batch(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<Position> {
     let mut end = tail;
+    let no_room = |n: u64| attempt.tampered("batches", &n.to_string(), "no ledger is that long");
     for statement in append.statements {
         end = end.after(leaf(statement));
-        let n = attempt.integer(end.n)?;
+        let n = attempt.integer(end.n).map_err(|_| no_room(tail.n))?;
         attempt.raw("INSERT INTO statements (n, bytes) VALUES (?1, ?2)", params![n, statement]).map_err(
             |e| {
                 if fault::is_taken(&e) {
@@ -94,8 +97,8 @@ fn insert_sealed(attempt: &Attempt<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()
     sorted.sort_unstable_by_key(|(digest, _)| *digest);
     for (digest, bytes) in sorted {
         // What lies there already was set aside or planted; bytes that fit their digest are never worse.
-        let sql = "INSERT INTO sealed (digest, bytes) VALUES (?1, ?2)
-                   ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes";
+        let sql = "INSERT INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)
+                   ON CONFLICT (digest) DO UPDATE SET destroyed = 0, bytes = excluded.bytes";
         attempt.execute("sealed", sql, params![digest.0, bytes])?;
     }
     Ok(())

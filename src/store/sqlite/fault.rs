@@ -98,3 +98,56 @@ pub(super) fn subject_in_words(subject: &[u8]) -> String {
         _ => "the same subject".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(code: i32) -> Error {
+        decode(
+            "read",
+            "sqlite:///s",
+            Some("heads"),
+            &rusqlite::Error::SqliteFailure(ffi::Error::new(code), None),
+        )
+    }
+
+    #[test]
+    fn every_answer_says_what_it_was_and_what_to_do() {
+        for (code, kind, says) in [
+            (ffi::SQLITE_FULL, Kind::Store, "the disk is full"),
+            (ffi::SQLITE_IOERR_SHMSIZE, Kind::Store, "the disk is full"),
+            (ffi::SQLITE_IOERR_FSYNC, Kind::Store, "the disk answered with an error"),
+            (ffi::SQLITE_BUSY, Kind::Store, "locked for 30 seconds"),
+            (ffi::SQLITE_BUSY_RECOVERY, Kind::Store, "locked for 30 seconds"),
+            (ffi::SQLITE_READONLY_DIRECTORY, Kind::Store, "read-only"),
+            (ffi::SQLITE_CORRUPT_INDEX, Kind::Store, "damaged"),
+            (ffi::SQLITE_NOTADB, Kind::Store, "not an SQLite database"),
+            (ffi::SQLITE_TOOBIG, Kind::Tampered, "larger than any"),
+            (ffi::SQLITE_ERROR, Kind::Tampered, "not as Strongroom makes them"),
+        ] {
+            let error = decoded(code);
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(
+                error.answer().starts_with("table `heads`: ") && error.answer().contains(says),
+                "{error}"
+            );
+            assert!(error.what_now().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn subjects_are_named_as_people_know_them() {
+        use crate::ledger::{DeviceId, Subject, TokenId};
+        for (subject, words) in [
+            (Subject::Store, "devices and roles"),
+            (Subject::Token(TokenId([1; 16])), "the token 01010101010101010101010101010101"),
+            (Subject::Name("prod/db".into()), "the name `prod/db`"),
+            (Subject::Device(DeviceId([2; 16])), "the device 02020202020202020202020202020202"),
+            (Subject::Prefix("prod".into()), "the grants under `prod`"),
+        ] {
+            assert_eq!(subject_in_words(&subject.encode()), words);
+        }
+        assert_eq!(subject_in_words(b"\xff\x00"), "the same subject");
+    }
+}

@@ -23,7 +23,7 @@ const FORMAT: i32 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// More than any row of ours has, so that a planted one cannot fill the memory.
-const MAX_ROW_BYTES: i32 = 2 << 20;
+pub(super) const MAX_ROW_BYTES: i32 = 2 << 20;
 
 /// A log that is longer is moved into the file when the store is closed: every process that is the first to open the
 /// store reads the whole log.
@@ -236,6 +236,12 @@ pub(super) fn refuse_read_only(attempt: &Attempt<'_>) -> Result<()> {
     }
 }
 
+/// Reads and moves rows of this length at most.
+pub(super) fn allow_rows_of(attempt: &Attempt<'_>, bytes: i32) -> Result<()> {
+    let set = attempt.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes);
+    set.map(|_| ()).map_err(|e| attempt.failed(None, &e))
+}
+
 /// What only writers of the ledger need, so that mere readers open faster.
 pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
     refuse_read_only(attempt)?;
@@ -251,9 +257,9 @@ pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
         .map_err(|e| attempt.failed(None, &e))
 }
 
-/// Empties the log, which still holds what was deleted. Best effort: while somebody reads an older picture, it is left to
+/// Empties the log, which still holds what was destroyed. Best effort: while somebody reads an older picture, it is left to
 /// the next checkpoint.
-pub(super) fn forget_deleted(attempt: &Attempt<'_>) {
+pub(super) fn forget_destroyed(attempt: &Attempt<'_>) {
     let emptied = attempt
         .db
         .busy_timeout(Duration::from_millis(250))

@@ -21,14 +21,13 @@ pub(super) fn chain_at(attempt: &Attempt<'_>, n: u64) -> Result<Option<Hash>> {
     if n == 0 {
         return Ok(Some(Hash::ZERO));
     }
-    let end = attempt.first("batches", BATCH_AT, [attempt.integer(n)?], |row| {
-        Ok((row.uint(1)? == n).then_some(row.hash(2)?))
-    })?;
+    let end =
+        attempt.first("batches", BATCH_AT, [at(n)], |row| Ok((row.uint(1)? == n).then_some(row.hash(2)?)))?;
     Ok(end.flatten())
 }
 
 pub(super) fn batch_of(attempt: &Attempt<'_>, n: u64) -> Result<Option<StoredBatch>> {
-    let covering = attempt.first("batches", BATCH_AT, [attempt.integer(n)?], |row| {
+    let covering = attempt.first("batches", BATCH_AT, [at(n)], |row| {
         if row.uint(1)? < n { Ok(None) } else { read_batch(attempt, row, 3).map(Some) }
     })?;
     Ok(covering.flatten())
@@ -38,7 +37,7 @@ pub(super) fn batches_after(attempt: &Attempt<'_>, n: u64, budget: usize) -> Res
     let mut left = budget;
     let mut batches = Vec::new();
     let sql = "SELECT first, last, sign1 FROM batches WHERE first > ?1 ORDER BY first";
-    attempt.each("batches", sql, [attempt.integer(n)?], |row| {
+    attempt.each("batches", sql, [at(n)], |row| {
         let batch = read_batch(attempt, row, 2)?;
         left = left.saturating_sub(batch.statements.iter().map(Vec::len).sum());
         batches.push(batch);
@@ -58,7 +57,7 @@ fn read_batch(attempt: &Attempt<'_>, row: &Fields<'_>, sign1: usize) -> Result<S
 fn statements(attempt: &Attempt<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
     let mut statements = Vec::new();
     let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
-    let params = params![attempt.integer(first)?, attempt.integer(last)?, MAX_BATCH as i64 + 1];
+    let params = params![at(first), at(last), MAX_BATCH as i64 + 1];
     attempt.each("statements", sql, params, |row| {
         let bytes = row.blob(1)?;
         if bytes.len() > MAX_STATEMENT_BYTES {
@@ -68,4 +67,9 @@ fn statements(attempt: &Attempt<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8
         Ok(true)
     })?;
     Ok(statements)
+}
+
+/// A position as SQLite knows it. Nothing lies at its greatest number or beyond.
+fn at(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -27,6 +27,13 @@ const MOVE_HEADS: &str = "
 /// Keeps positions 1 to `n`, which the caller verified; sets everything else aside. Answers how many statements that is.
 pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
     file::prepare_for_writing(attempt)?;
+    file::allow_rows_of(attempt, i32::MAX)?;
+    let moved = move_after(attempt, n);
+    file::allow_rows_of(attempt, file::MAX_ROW_BYTES)?;
+    moved
+}
+
+fn move_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
     let transaction = attempt.writing(true)?;
     run(attempt, TABLES)?;
     let kept = attempt.integer(n)?;

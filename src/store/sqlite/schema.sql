@@ -23,10 +23,12 @@ CREATE TABLE heads (
 ) STRICT, WITHOUT ROWID;
 
 -- Rows in the order of their arrival, found through an index of digests: a tree ordered by digest would be rewritten
--- from end to end with every large batch.
+-- from end to end with every large batch. No row is ever removed: what is destroyed is overwritten where it lies, since
+-- a tree that closes its gaps leaves copies of the rows that it moves, out of reach of any later overwriting.
 CREATE TABLE sealed (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
+    destroyed INTEGER NOT NULL,
     bytes BLOB NOT NULL
 ) STRICT;
 

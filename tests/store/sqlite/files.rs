@@ -156,3 +156,18 @@ fn urls_say_which_kind_of_store() {
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.answer().contains("`mysql`"));
 }
+
+#[test]
+fn a_writer_waits_for_another() {
+    let bench = Sqlite::new();
+    let other = bench.attacker();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| first_of([1]).append(&mut *bench.open()).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(bench.open().tail().unwrap().n, 0, "a reader does not wait");
+        assert!(!writer.is_finished());
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(writer.join().unwrap().n, 1);
+    });
+}

@@ -1,1 +1,261 @@
+//! What somebody with write access to the file plants in it: told as tampering with the row named, or without effect.
 
+use crate::bench::{Bench, Sqlite};
+use crate::change::{first_of, statement};
+use rusqlite::types::Value;
+use std::fs;
+use strongroom::error::{Error, Kind};
+use strongroom::ledger::{Hash, sha256};
+use strongroom::store::{Access, Store, open};
+
+const COLUMNS: [(&str, &[&str]); 5] = [
+    ("batches", &["first", "last", "chain", "sign1"]),
+    ("statements", &["n", "bytes"]),
+    ("heads", &["subject", "prev", "batch"]),
+    ("sealed", &["id", "digest", "destroyed", "bytes"]),
+    ("access", &["n", "time", "device", "uid", "pid", "exe", "name", "version", "outcome", "chain"]),
+];
+
+fn values() -> Vec<Value> {
+    vec![
+        Value::Null,
+        Value::Integer(-1),
+        Value::Integer(0),
+        Value::Integer(i64::MAX),
+        Value::Integer(i64::MIN),
+        Value::Real(1.5),
+        Value::Text("\u{1b}[2Jtext".into()),
+        Value::Blob(vec![]),
+        Value::Blob(vec![0xff; 33]),
+        Value::Blob(vec![0; 3 << 20]),
+    ]
+}
+
+fn access() -> Access {
+    Access {
+        time: 1,
+        device: "ab".into(),
+        uid: 0,
+        pid: 1,
+        exe: String::new(),
+        name: "n".into(),
+        version: 1,
+        outcome: "opened".into(),
+    }
+}
+
+fn store_of_two() -> Sqlite {
+    let bench = Sqlite::new();
+    let mut store = bench.open();
+    for n in 1..=2 {
+        first_of([n]).sealing(&[n as u8; 300]).append(&mut *store).unwrap();
+        store.record(&access()).unwrap();
+    }
+    bench
+}
+
+/// Takes the types and constraints off every column, as an attacker can who edits the schema.
+fn take_types_off(db: &rusqlite::Connection) {
+    db.execute_batch(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(replace(sql, ' STRICT', ''), 'WITHOUT', ' WITHOUT');
+         UPDATE sqlite_schema SET sql = replace(replace(sql, ' NOT NULL', ''), ' BLOB', '');
+         UPDATE sqlite_schema SET sql = replace(sql, ', WITHOUT', ' WITHOUT');
+         UPDATE sqlite_schema SET sql = replace(sql, ',  WITHOUT', ' WITHOUT');
+         PRAGMA writable_schema = RESET;",
+    )
+    .unwrap();
+}
+
+/// Everything a client asks of a store.
+fn use_it(store: &mut dyn Store) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let mut note = |answer: Result<(), Error>| errors.extend(answer.err());
+    note(store.tail().map(drop));
+    for n in [0, 1, 2, 3, u64::MAX] {
+        note(store.chain_at(n).map(drop));
+        note(store.batches_after(n, usize::MAX).map(drop));
+        note(store.batch_of(n).map(drop));
+    }
+    note(store.sealed(&sha256(&[2; 300])).map(drop));
+    note(store.accesses(0, 100).map(drop));
+    note(store.check_accesses().map(drop));
+    note(store.record(&access()));
+    note(first_of([2]).append(store).map(drop));
+    note(first_of([3]).append(store).map(drop));
+    errors
+}
+
+#[test]
+fn no_value_in_any_column_causes_a_panic() {
+    let untouched = store_of_two();
+    take_types_off(&untouched.attacker());
+    untouched.attack("PRAGMA wal_checkpoint(TRUNCATE)");
+    let untouched = fs::read(untouched.path()).unwrap();
+    let mut noticed = 0;
+    for (table, columns) in COLUMNS {
+        for column in columns {
+            for value in values() {
+                let bench = Sqlite::of(&untouched);
+                let db = bench.attacker();
+                let last = format!("(SELECT max({0}) FROM {table})", columns[0]);
+                let sql = format!("UPDATE {table} SET {column} = ?1 WHERE {} = {last}", columns[0]);
+                // SQLite itself refuses some, a NULL in a primary key for one.
+                if db.execute(&sql, [&value]).is_err() {
+                    continue;
+                }
+                drop(db);
+                for error in use_it(&mut *bench.open()) {
+                    noticed += 1;
+                    let expected = matches!(error.kind(), Kind::Tampered | Kind::Conflict);
+                    assert!(expected, "{table}.{column} = {value:?}: {error:?}");
+                    let shown = format!("{error} {}", error.what_now().unwrap_or_default());
+                    assert!(!shown.chars().any(char::is_control), "{shown:?}");
+                }
+                // Whatever it was, an admin can go on from what was verified.
+                if !matches!((table, *column), ("access" | "sealed", _)) {
+                    let mut store = bench.open();
+                    store.set_aside_after(1).unwrap();
+                    first_of([2]).append(&mut *store).unwrap();
+                    assert_eq!(store.batches_after(0, usize::MAX).unwrap().len(), 2);
+                }
+            }
+        }
+    }
+    assert!(noticed > 100, "{noticed}");
+}
+
+fn tampered(answer: Result<impl Sized, Error>, names: &str) {
+    let error = answer.err().unwrap();
+    assert_eq!(error.kind(), Kind::Tampered, "{error}");
+    assert!(error.answer().contains(names), "{error}");
+    assert!(error.what_now().unwrap().contains("strongroom repair"));
+}
+
+#[test]
+fn rows_are_named() {
+    for (edit, names) in [
+        ("UPDATE statements SET bytes = NULL WHERE n = 2", "table `statements`, row 2: `bytes` is not bytes"),
+        ("UPDATE statements SET bytes = zeroblob(65537) WHERE n = 1", "row 1: `bytes` is longer than"),
+        ("UPDATE batches SET sign1 = 'x' WHERE first = 2", "table `batches`, row 2: `sign1` is not bytes"),
+        ("UPDATE batches SET last = -2 WHERE first = 1", "table `batches`, row 1: `last` is negative"),
+        ("UPDATE statements SET bytes = zeroblob(3000000)", "table `statements`: a row is larger"),
+    ] {
+        let bench = store_of_two();
+        let db = bench.attacker();
+        take_types_off(&db);
+        db.execute_batch(edit).unwrap();
+        tampered(bench.open().batches_after(0, usize::MAX), names);
+    }
+}
+
+#[test]
+fn a_statement_that_is_missing_is_not_made_up_for() {
+    let bench = Sqlite::new();
+    let change = first_of(1..=3);
+    change.append(&mut *bench.open()).unwrap();
+    bench.attack("DELETE FROM statements WHERE n = 2");
+    let batches = bench.open().batches_after(0, usize::MAX).unwrap();
+    assert_eq!(batches[0].statements, [&change.statements[0][..], &change.statements[2][..]]);
+}
+
+#[test]
+fn a_batch_that_is_missing_leaves_a_gap() {
+    let bench = store_of_two();
+    bench.attack("DELETE FROM batches WHERE first = 1");
+    let batches = bench.open().batches_after(0, usize::MAX).unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.first).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_batch_that_claims_too_much_is_bounded() {
+    let bench = Sqlite::new();
+    for batch in 0..2 {
+        first_of(batch * 10_000..(batch + 1) * 10_000).append(&mut *bench.open()).unwrap();
+    }
+    bench.attack("UPDATE batches SET last = 9223372036854775807 WHERE first = 1");
+    assert_eq!(bench.open().batches_after(0, 1).unwrap()[0].statements.len(), 10_001);
+}
+
+#[test]
+fn a_planted_head_is_no_change_that_came_first() {
+    let bench = store_of_two();
+    let planted = statement(7, Hash::ZERO);
+    let subject = planted.advances[0].0.encode();
+    for batch in [1, 2, 99] {
+        let sql = "INSERT OR REPLACE INTO heads (subject, prev, batch) VALUES (?1, x'', ?2)";
+        bench.attacker().execute(sql, rusqlite::params![subject, batch]).unwrap();
+        tampered(first_of([7]).append(&mut *bench.open()), "no statement advances it");
+    }
+    assert_eq!(bench.open().set_aside_after(2).unwrap(), 0);
+    first_of([7]).append(&mut *bench.open()).unwrap();
+    assert_eq!(first_of([1]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
+}
+
+#[test]
+fn heads_that_were_deleted_come_back_with_a_repair() {
+    let bench = store_of_two();
+    bench.attack("DELETE FROM heads");
+    bench.open().set_aside_after(2).unwrap();
+    for token in 1..=2 {
+        assert_eq!(first_of([token]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
+    }
+}
+
+#[test]
+fn a_planted_statement_is_named_and_can_be_set_aside() {
+    let bench = store_of_two();
+    bench.attack("INSERT INTO statements VALUES (3, x'00')");
+    tampered(first_of([3]).append(&mut *bench.open()), "table `statements`, row 3: no batch covers it");
+    assert_eq!(bench.open().tail().unwrap().n, 2);
+    assert_eq!(bench.open().set_aside_after(2).unwrap(), 1);
+    assert_eq!(first_of([3]).append(&mut *bench.open()).unwrap().n, 3);
+    let kept: i64 =
+        bench.attacker().query_row("SELECT n FROM set_aside_statements", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 3, "the row is kept for whoever investigates");
+}
+
+#[test]
+fn a_batch_planted_between_others_can_be_set_aside() {
+    let bench = Sqlite::new();
+    let change = first_of(1..=3);
+    change.append(&mut *bench.open()).unwrap();
+    bench.attack("INSERT INTO batches VALUES (2, 3, zeroblob(32), x'00'), (-5, 9, x'', x'')");
+    assert_eq!(bench.open().set_aside_after(3).unwrap(), 0);
+    assert_eq!(bench.open().batches_after(0, usize::MAX).unwrap(), [change.stored(1)]);
+}
+
+#[test]
+fn planted_triggers_and_views_do_nothing() {
+    let bench = store_of_two();
+    bench.attack(
+        "CREATE TRIGGER t1 AFTER INSERT ON statements BEGIN DELETE FROM heads; DELETE FROM sealed; END;
+         CREATE TRIGGER t2 BEFORE INSERT ON access BEGIN SELECT RAISE(IGNORE); END;",
+    );
+    let mut store = bench.open();
+    first_of([3]).append(&mut *store).unwrap();
+    assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
+    assert!(store.sealed(&sha256(&[1; 300])).unwrap().is_some());
+    store.record(&access()).unwrap();
+    assert_eq!(store.check_accesses().unwrap(), 3);
+
+    bench.attack(
+        "DROP TABLE sealed;
+         CREATE VIEW sealed AS WITH RECURSIVE r(digest) AS (SELECT x'00' UNION ALL SELECT digest || x'00' FROM r)
+             SELECT digest, 0 AS destroyed, digest AS bytes FROM r;",
+    );
+    tampered(bench.open().sealed(&sha256(b"any")), "the tables are not as Strongroom makes them");
+}
+
+#[test]
+fn a_table_that_is_missing_is_named() {
+    for (table, _) in COLUMNS {
+        let bench = store_of_two();
+        bench.attack(&format!("DROP TABLE {table}"));
+        let errors = use_it(&mut *open(&bench.url()).unwrap());
+        assert!(!errors.is_empty());
+        for error in errors.into_iter().filter(|error| error.kind() != Kind::Conflict) {
+            tampered(Err::<(), _>(error), &format!("no such table: {table}"));
+        }
+    }
+}
