@@ -84,6 +84,13 @@ pub trait Store: Send {
     /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
     fn append(&mut self, append: &Append<'_>) -> Result<Position>;
 
+    /// Frees advances that were taken by statements without effect, so that they do not block others for ever. The caller has
+    /// verified everything up to `at`, and knows that nothing advanced these pairs with effect.
+    ///
+    /// # Errors
+    /// `Conflict` when the ledger does not end at `at` any more: what came since may have advanced them.
+    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()>;
+
     /// Sealed bytes by their digest, as the store says: the caller hashes them. `None` when they are not there.
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
 

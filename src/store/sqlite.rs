@@ -79,6 +79,10 @@ impl Store for SqliteStore {
         append::append(&self.attempt("append to the ledger"), append)
     }
 
+    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()> {
+        append::release(&self.attempt("change the ledger"), advances, at)
+    }
+
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>> {
         self.attempt("read sealed bytes").first(
             "sealed",

@@ -93,7 +93,13 @@ impl Vault {
         let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
         let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
         let signed = self.sign(author, batch)?;
-        let end = prepared.append(self, &signed, admin_head, seen)?;
+        let end = match prepared.append_to(&mut *self.store, &signed, admin_head, seen) {
+            Err(error) if error.kind() == Kind::Conflict => {
+                self.release_squatted(&prepared, admin_head, seen)?;
+                return Err(error);
+            }
+            other => other?,
+        };
         self.follow(&mut |_, _| {})?;
         for n in (end.n + 1 - signed.batch.size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
@@ -106,6 +112,18 @@ impl Vault {
             }
         }
         Ok(())
+    }
+
+    /// When nothing new came and yet a place is taken, a statement without effect sits on it: it may not stay there, or
+    /// one enrolled device could block the others for ever.
+    fn release_squatted(&mut self, prepared: &Prepared, admin_head: Hash, seen: Position) -> Result<()> {
+        self.follow(&mut |_, _| {})?;
+        if self.replica.position() != seen {
+            return Ok(());
+        }
+        let mut advances = prepared.advances();
+        advances.push((Subject::Store.encode(), admin_head));
+        self.store.release(&advances, seen)
     }
 
     /// What would be ineffective is not even signed.
@@ -189,14 +207,10 @@ impl Prepared {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
     }
 
-    pub(super) fn append(
-        &self,
-        vault: &mut Vault,
-        signed: &SignedBatch,
-        admin_head: Hash,
-        seen: Position,
-    ) -> Result<Position> {
-        self.append_to(&mut *vault.store, signed, admin_head, seen)
+    /// The encoded subject and `prev` of every advance.
+    fn advances(&self) -> Vec<(Vec<u8>, Hash)> {
+        let advances = self.statements.iter().flat_map(|statement| &statement.advances);
+        advances.map(|(subject, prev)| (subject.encode(), *prev)).collect()
     }
 
     pub(super) fn append_to(
@@ -206,13 +220,11 @@ impl Prepared {
         admin_head: Hash,
         seen: Position,
     ) -> Result<Position> {
-        let advances = self.statements.iter().flat_map(|statement| &statement.advances);
-        let advances: Vec<_> = advances.map(|(subject, prev)| (subject.encode(), *prev)).collect();
         let admin = self.statements.iter().any(|statement| statement.body.is_admin());
         store.append(&Append {
             sign1: &signed.encode(),
             statements: &self.encoded,
-            advances: &advances,
+            advances: &self.advances(),
             admin: (Subject::Store.encode(), admin_head),
             directly_after: admin.then_some(seen.n),
             sealed: &self.sealed,

@@ -24,9 +24,15 @@ impl Vault {
             Err(error) if error.kind() != Kind::Tampered => return Err(error),
             _ => {}
         }
-        vault.expect_verified_part()?;
         let kept = vault.replica.position();
+        if kept.n < vault.pin.position.n {
+            return Err(vault.verified_part_is_missing());
+        }
+        // Before the check: a row that was planted beside the verified ones would hide them.
         let dropped = vault.store.set_aside_after(kept.n)?;
+        if vault.store.chain_at(kept.n)? != Some(kept.chain) {
+            return Err(vault.verified_part_is_missing());
+        }
         if dropped > 0 {
             vault.submit("repair the store", Needs::Admin, |_| {
                 let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
@@ -36,18 +42,9 @@ impl Vault {
         Ok((vault, dropped))
     }
 
-    /// The store must hold what was verified, or dropping what follows would make things worse.
-    fn expect_verified_part(&mut self) -> Result<()> {
-        let position = self.replica.position();
-        if position.n < self.pin.position.n || self.store.chain_at(position.n)? != Some(position.chain) {
-            return Err(Error::new(
-                Kind::Tampered,
-                "repair the store",
-                "it does not hold what was verified here before",
-            )
+    fn verified_part_is_missing(&self) -> Error {
+        Error::new(Kind::Tampered, "repair the store", "it does not hold what was verified here before")
             .on(self.location().to_owned())
-            .advice("restore the store from a copy that does; repair only drops a tail"));
-        }
-        Ok(())
+            .advice("restore the store from a copy that does; repair only drops a tail")
     }
 }

@@ -32,6 +32,20 @@ pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Posit
     Ok(end)
 }
 
+/// Frees pairs of which the caller verified, up to `at`, that nothing advanced them with effect.
+pub(super) fn release(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()> {
+    file::prepare_for_writing(attempt)?;
+    let transaction = attempt.writing(true)?;
+    if ledger::tail(attempt)? != at {
+        return Err(conflict(attempt, "another change came first".into()));
+    }
+    for (subject, prev) in advances {
+        let sql = "DELETE FROM heads WHERE subject = ?1 AND prev = ?2";
+        attempt.execute("heads", sql, params![subject, stored(prev)])?;
+    }
+    attempt.commit(transaction)
+}
+
 /// Whether the batch lands where its author thought it would.
 fn check_order(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<()> {
     let (subject, head) = &append.admin;
