@@ -33,8 +33,8 @@ impl Devices {
     }
 
     /// Takes over a device that is connected already.
-    pub(super) fn adopt(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
-        self.entries.push(Entry { uri, id: Some(id), device: Some(device) });
+    pub(super) fn adopt(&mut self, uri: DeviceUri, id: Option<DeviceId>, device: Box<dyn Device>) {
+        self.entries.push(Entry { uri, id, device: Some(device) });
     }
 
     /// The enrolled devices that are here, in the configured order. Asks a device whose id is unknown for its keys.

@@ -73,7 +73,7 @@ impl Vault {
         let uri = uri.clone();
         let setup = Setup { store: url, devices: Vec::new(), state, prompter, clock, reader };
         let mut vault = Self::assemble(setup, store, Pin::of(id))?;
-        vault.devices.adopt(uri, report.device, device);
+        vault.devices.adopt(uri, Some(report.device), device);
         vault.follow(&mut |_, _| {})?;
         Ok((vault, report))
     }
