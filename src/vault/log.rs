@@ -52,7 +52,13 @@ impl Vault {
             if batches.is_empty() {
                 return Err(self.altered(after + 1));
             }
-            for batch in batches.into_iter().take_while(|batch| batch.first <= last) {
+            for batch in batches {
+                if after == last {
+                    break;
+                }
+                if batch.first != after + 1 {
+                    return Err(self.altered(after + 1));
+                }
                 let entries = self.entries(&batch)?;
                 after += entries.len() as u64;
                 for entry in entries {
@@ -69,8 +75,12 @@ impl Vault {
         let mut n = last;
         while n > 0 {
             let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
-            n = batch.first.saturating_sub(1).min(n - 1);
-            for entry in self.entries(&batch)?.into_iter().rev() {
+            let entries = self.entries(&batch)?;
+            if entries.last().map(|entry| entry.n) != Some(n) {
+                return Err(self.altered(batch.first));
+            }
+            n = batch.first - 1;
+            for entry in entries.into_iter().rev() {
                 if !each(entry)? {
                     return Ok(());
                 }
