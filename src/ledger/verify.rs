@@ -81,16 +81,21 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     if leaves.len() as u64 != signed.batch.size || merkle::root(&leaves) != signed.batch.root {
         return Err(Tampering::Contents { first }.into());
     }
-    let statements = decode(stored, &signed.batch, chain.store())?;
-    let author = match first {
-        1 => first_author(&statements, &leaves, &signed.batch)?,
-        _ => chain
-            .device(&signed.batch.author)?
-            .ok_or(Tampering::UnknownDevice { first, device: signed.batch.author })?,
-    };
-    if !signed.is_signed_by(&author.signing) {
-        return Err(Tampering::Signature { first, device: signed.batch.author }.into());
+    if signed.batch.store != chain.store() {
+        return Err(Tampering::OtherStore { n: first }.into());
     }
+    // The signature comes before the statements: nobody but an enrolled device can make a reader believe that they are of a
+    // newer format.
+    let enrolled = match first {
+        1 if leaves[0].0 != chain.store().0 => return Err(not_ours().into()),
+        1 => None,
+        _ => Some(enrolled_author(&signed, first, chain)?),
+    };
+    let statements = decode(stored, &signed.batch)?;
+    let author = match enrolled {
+        Some(author) => author,
+        None => first_author(&statements, leaves[0], &signed)?,
+    };
     check_seen(&signed.batch, first, chain)?;
     let verdict = judge_batch(&signed.batch, &author, &statements, chain)?;
     let end = leaves.iter().fold(chain.position(), |position, leaf| position.after(*leaf));
@@ -98,14 +103,21 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     Ok(CheckedBatch { batch: signed.batch, author, statements, verdict, end })
 }
 
-fn decode(
-    stored: &StoredBatch,
-    batch: &Batch,
-    store: StoreId,
-) -> std::result::Result<Vec<Statement>, Tampering> {
-    if batch.store != store {
-        return Err(Tampering::OtherStore { n: stored.first });
+/// The device that the `kid` names, once the signature is known to be its own.
+fn enrolled_author(
+    signed: &SignedBatch,
+    first: u64,
+    chain: &impl Chain,
+) -> std::result::Result<DeviceState, Fault> {
+    let device = signed.batch.author;
+    let author = chain.device(&device)?.ok_or(Tampering::UnknownDevice { first, device })?;
+    match signed.is_signed_by(&author.signing) {
+        true => Ok(author),
+        false => Err(Tampering::Signature { first, device }.into()),
     }
+}
+
+fn decode(stored: &StoredBatch, batch: &Batch) -> std::result::Result<Vec<Statement>, Tampering> {
     (stored.first..)
         .zip(&stored.statements)
         .map(|(n, bytes)| {
@@ -113,7 +125,7 @@ fn decode(
             if statement.author != batch.author {
                 return Err(Tampering::Author { n });
             }
-            let expected = if n == 1 { StoreId::UNBORN } else { store };
+            let expected = if n == 1 { StoreId::UNBORN } else { batch.store };
             if statement.store != expected {
                 return Err(Tampering::OtherStore { n });
             }
@@ -128,9 +140,10 @@ fn decode(
 /// The first batch is the genesis statement and the enrolment of the device it names; the store id is its hash.
 fn first_author(
     statements: &[Statement],
-    leaves: &[Hash],
-    batch: &Batch,
+    first: Hash,
+    signed: &SignedBatch,
 ) -> std::result::Result<DeviceState, Tampering> {
+    let batch = &signed.batch;
     let wrong = |what| Err(Tampering::Genesis { what });
     let [
         Statement { body: Body::Genesis(genesis), .. },
@@ -139,9 +152,6 @@ fn first_author(
     else {
         return wrong("other statements stand there");
     };
-    if leaves[0].0 != batch.store.0 {
-        return wrong("its hash is not the store's id");
-    }
     if genesis.device != batch.author || enrol.device != genesis.device {
         return wrong("it names another device");
     }
@@ -154,9 +164,12 @@ fn first_author(
     if batch.admin_head != Hash::ZERO || statements[0].advances[0].1 != Hash::ZERO {
         return wrong("something is said to come before it");
     }
-    let expected = [leaves[0], Hash::ZERO];
+    let expected = [first, Hash::ZERO];
     if !advances.iter().map(|(_, prev)| *prev).eq(expected) {
         return wrong("the enrolment does not follow it");
+    }
+    if !signed.is_signed_by(&genesis.signing) {
+        return Err(Tampering::Signature { first: 1, device: batch.author });
     }
     Ok(DeviceState {
         name: enrol.name.clone(),
@@ -165,6 +178,10 @@ fn first_author(
         roles: vec![Role::Admin],
         retired: false,
     })
+}
+
+fn not_ours() -> Tampering {
+    Tampering::Genesis { what: "its hash is not the store's id" }
 }
 
 fn check_seen(batch: &Batch, first: u64, chain: &impl Chain) -> std::result::Result<(), Fault> {

@@ -4,7 +4,7 @@ use super::schema;
 use super::{Pin, Replica, io, remove};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::fault::{Ineffective, Tampering};
-use crate::ledger::judge::judge;
+use crate::ledger::judge::{Picture, judge};
 use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
 use crate::ledger::{Hash, Position, StoreId};
 use crate::store::Store;
@@ -212,18 +212,23 @@ impl Replica {
     }
 
     fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
-        let mut ineffective = 0;
+        let (mut ineffective, mut before, mut author) = (0, self.position, checked.author.clone());
         for (n, (statement, hash)) in (first..).zip(&checked.statements) {
             // The first two stand or fall with the batch: `check_batch` judged them.
             let verdict = match (&checked.verdict, n) {
                 (Ok(()), 1 | 2) => Ok(()),
-                (Ok(()), _) => judge(statement, &checked.author, self)?,
+                (Ok(()), _) => judge(statement, &author, before, self)?,
                 (Err(why), _) => Err(why.clone()),
             };
+            before = before.after(*hash);
             match verdict {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
                     self.newest = self.newest.max(statement.time.min(now));
+                    if statement.body.is_admin() {
+                        // It may be about the author: roles are judged as of the next statement's position.
+                        author = self.device(&checked.batch.author)?.unwrap_or(author);
+                    }
                 }
                 Err(why) => {
                     ineffective += 1;

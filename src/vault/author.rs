@@ -129,10 +129,12 @@ impl Vault {
     /// What would be ineffective is not even signed.
     fn judge_beforehand(&self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
-        for statement in &prepared.statements {
-            if let Err(why) = judge(statement, &state, &self.replica)? {
+        let mut before = self.replica.position();
+        for (statement, leaf) in prepared.statements.iter().zip(prepared.leaves()) {
+            if let Err(why) = judge(statement, &state, before, &self.replica)? {
                 return Err(Error::new(Kind::Refused, tried, why.to_string()).on(self.location().to_owned()));
             }
+            before = before.after(leaf);
         }
         Ok(())
     }
