@@ -1,0 +1,9 @@
+//! The attacks that the formats answer (docs/format.md, docs/threat-model.md), each made with real signatures where the
+//! attacker has a device.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod pen;
+#[path = "../common/soft_device.rs"]
+mod soft_device;
+mod twins;
+mod world;

@@ -1,0 +1,312 @@
+//! A store, devices in software that are enrolled in it, and clients that have verified it.
+
+use crate::pen::{Draft, Signed};
+use crate::soft_device::SoftDevice;
+use rusqlite::{Connection, params};
+use std::fmt::Write;
+use std::path::PathBuf;
+use strongroom::device::Purpose;
+use strongroom::ledger::body::{Enrol, Genesis, Role, Slot};
+use strongroom::ledger::verify::Chain;
+use strongroom::ledger::{Body, DeviceId, Hash, Name, Position, Statement, StoreId, Subject, leaf, sorted_roles};
+use strongroom::prompt::Silent;
+use strongroom::replica::{HandOver, ListFilter, Pin};
+use strongroom::vault::{PutOptions, Reader, Setup, Vault};
+use strongroom::{Kind, Result, Secret};
+use tempfile::TempDir;
+
+/// What every clock here shows.
+pub const NOW: u64 = 2_000_000_000_000;
+
+/// An enrolled device, or one that would like to be.
+#[derive(Clone)]
+pub struct Actor {
+    pub id: DeviceId,
+    pub name: String,
+    pub device: SoftDevice,
+}
+
+impl Actor {
+    pub fn named(name: &str) -> Self {
+        let id = strongroom::ledger::sha256(format!("id of {name}").as_bytes()).0;
+        let id = DeviceId::from_slice(&id[..16]).unwrap();
+        Self { id, name: name.into(), device: SoftDevice::named(name) }
+    }
+
+    /// The statement that enrols it.
+    pub fn enrolment(&self, roles: Vec<Role>) -> Body {
+        let [opening, signing] = self.device.key_infos().map(|key| {
+            assert!(matches!(key.purpose, Purpose::Open | Purpose::Sign));
+            Slot { key: key.public, uri: key.uri, evidence: key.evidence }
+        });
+        Body::Enrol(Box::new(Enrol {
+            device: self.id,
+            name: self.name.clone(),
+            model: "Tests software".into(),
+            serial: format!("serial of {}", self.name),
+            opening,
+            signing,
+            roles: sorted_roles(roles),
+        }))
+    }
+}
+
+/// The first statement of a store of `admin`'s, with a nonce that tells it from others.
+pub fn genesis(admin: &Actor, nonce: u8) -> Statement {
+    let body = Genesis { nonce: [nonce; 16], device: admin.id, signing: admin.device.signing_point() };
+    Statement {
+        store: StoreId::UNBORN,
+        author: admin.id,
+        time: NOW,
+        advances: vec![(Subject::Store, Hash::ZERO)],
+        body: Body::Genesis(body),
+    }
+}
+
+pub fn all_roles() -> Vec<Role> {
+    vec![Role::Open, Role::Write(String::new()), Role::Admin]
+}
+
+pub fn name(s: &str) -> Name {
+    Name::parse(s).unwrap()
+}
+
+pub fn secret(s: &str) -> Secret {
+    Secret::new(s.as_bytes().to_vec())
+}
+
+pub struct World {
+    pub dir: TempDir,
+    pub id: StoreId,
+    /// Enrolled by genesis, with all roles.
+    pub admin: Actor,
+    /// Writes below `w`.
+    pub writer: Actor,
+    /// Opens.
+    pub opener: Actor,
+}
+
+impl World {
+    /// A store with its genesis only.
+    pub fn bare(nonce: u8) -> Self {
+        let [admin, writer, opener] = ["admin", "writer", "opener"].map(Actor::named);
+        let genesis = genesis(&admin, nonce);
+        let head = genesis.hash();
+        let (dir, id) = (tempfile::tempdir().unwrap(), StoreId(head.0));
+        let world = Self { dir, id, admin, writer, opener };
+        drop(strongroom::store::create(&world.url()).unwrap());
+        let enrol = Statement {
+            store: id,
+            author: world.admin.id,
+            time: NOW,
+            advances: vec![(Subject::Store, head), (Subject::Device(world.admin.id), Hash::ZERO)],
+            body: world.admin.enrolment(all_roles()),
+        };
+        let draft = Draft {
+            signer: world.admin.clone(),
+            kid: world.admin.id,
+            store: id,
+            statements: vec![genesis, enrol],
+            seen: Position::START,
+            admin_head: Hash::ZERO,
+        };
+        world.plant(&draft.sign());
+        world
+    }
+
+    /// A store with three devices and some tokens.
+    pub fn new() -> Self {
+        let world = Self::bare(0);
+        world.by_admin(|world, vault| {
+            let enrol = |actor: &Actor, roles| {
+                world.plant(&Draft::on(vault, &world.admin, [actor.enrolment(roles)]).sign());
+            };
+            enrol(&world.writer, vec![Role::Write("w".into())]);
+        });
+        world.by_admin(|world, vault| {
+            let body = world.opener.enrolment(vec![Role::Open]);
+            world.plant(&Draft::on(vault, &world.admin, [body]).sign());
+        });
+        let mut vault = world.client("admin", &[&world.admin]).unwrap();
+        for (token, plaintext) in [("prod/db", "one"), ("prod/db", "two"), ("prod/key", "key")] {
+            vault.put(&name(token), &secret(plaintext), &PutOptions::default()).unwrap();
+        }
+        let mut vault = world.client("writer", &[&world.writer]).unwrap();
+        vault.put(&name("w/own"), &secret("own"), &PutOptions::default()).unwrap();
+        world.client("reader", &[&world.opener]).unwrap();
+        world
+    }
+
+    fn by_admin(&self, work: impl FnOnce(&Self, &Vault)) {
+        let vault = self.client("admin", &[&self.admin]).unwrap();
+        work(self, &vault);
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("store.sqlite")
+    }
+
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+
+    /// What a client of this name opens the store with; devices are brought along later.
+    pub fn setup(&self, client: &str) -> Setup {
+        setup(self.url(), self.dir.path().join(client))
+    }
+
+    /// A vault of the client that keeps its state under this name. On its first call it is told the store's id.
+    pub fn client(&self, client: &str, devices: &[&Actor]) -> Result<Vault> {
+        let known = Pin::load(&self.dir.path().join(client), &self.url())?;
+        let mut vault = match known {
+            Some(_) => Vault::open(self.setup(client))?,
+            None => self.contact(client, &Pin::of(self.id))?,
+        };
+        for actor in devices {
+            vault.adopt_device(actor.device.uri(), Box::new(actor.device.clone()));
+        }
+        Ok(vault)
+    }
+
+    /// A first contact with this hand-over.
+    pub fn contact(&self, client: &str, hand_over: &HandOver) -> Result<Vault> {
+        Vault::trust(self.setup(client), hand_over, false, &mut |_, _| {})
+    }
+
+    /// The file as somebody sees it who can write to it.
+    pub fn db(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+
+    /// Where the store says that it ends.
+    pub fn tail(&self) -> Position {
+        strongroom::store::open(&self.url()).unwrap().tail().unwrap()
+    }
+
+    /// Puts a batch at the end, as somebody who can write to the file. Answers its first position.
+    pub fn plant(&self, signed: &Signed) -> u64 {
+        let first = self.tail().n + 1;
+        self.plant_at(first, signed);
+        first
+    }
+
+    /// Puts a batch where no other is, with the right chain value of what lies before it.
+    pub fn plant_at(&self, first: u64, signed: &Signed) {
+        let db = self.db();
+        let before = "SELECT chain FROM batches WHERE last = ?1";
+        let chain = db.query_row(before, [first - 1], |row| row.get::<_, Vec<u8>>(0));
+        let chain = chain.map_or(Hash::ZERO, |chain| Hash::from_slice(&chain).unwrap());
+        let mut end = Position { n: first - 1, chain };
+        for bytes in &signed.statements {
+            end = end.after(leaf(bytes));
+            db.execute("INSERT INTO statements VALUES (?1, ?2)", params![end.n, bytes]).unwrap();
+        }
+        let row = params![first, end.n, end.chain.0, signed.sign1];
+        db.execute("INSERT INTO batches VALUES (?1, ?2, ?3, ?4)", row).unwrap();
+        for (digest, bytes) in &signed.sealed {
+            db.execute("INSERT OR IGNORE INTO sealed (digest, bytes) VALUES (?1, ?2)", params![digest.0, bytes]).unwrap();
+        }
+    }
+
+    /// Takes away everything from `first` on.
+    pub fn unplant(&self, first: u64) {
+        self.db().execute("DELETE FROM batches WHERE first >= ?1", [first]).unwrap();
+        self.db().execute("DELETE FROM statements WHERE n >= ?1", [first]).unwrap();
+        // A newcomer that met it begins again.
+        let _ = std::fs::remove_dir_all(self.dir.path().join("newcomer"));
+        let _ = std::fs::remove_dir_all(self.dir.path().join("loose"));
+    }
+
+    /// Everything that a client of this name is answered, tokens in plain text included.
+    pub fn answers(&self, client: &str) -> String {
+        answers(&mut self.client(client, &[&self.admin, &self.opener]).unwrap())
+    }
+
+    /// Asserts that the store is refused, with these words, by one who knows it and by one who meets it.
+    pub fn refused(&self, words: &str) {
+        for client in ["admin", "reader", "newcomer"] {
+            let error = self.client(client, &[]).err().unwrap_or_else(|| panic!("{client} goes on: {words}"));
+            assert_eq!(error.kind(), Kind::Tampered, "{client}: {error}");
+            assert!(error.answer().contains(words), "{client}: {error}");
+        }
+        // What comes after it does not count, though it is honest.
+        let loose = self.dir.path().join("loose");
+        std::fs::create_dir_all(&loose).unwrap();
+        let mut replica = strongroom::replica::Replica::open(&loose.join("replica"), self.id).unwrap();
+        let mut store = strongroom::store::open(&self.url()).unwrap();
+        replica.follow(&mut *store, &Pin::of(self.id), NOW, &mut |_, _| {}).unwrap_err();
+        assert!(replica.position().n < self.tail().n);
+    }
+
+    /// Asserts that what was planted from `first` on is recorded for these reasons, that it changed no answer, and that
+    /// everybody goes on.
+    pub fn ineffective(&self, before: &str, first: u64, reasons: &[&str]) {
+        for client in ["admin", "reader", "newcomer"] {
+            assert_eq!(self.answers(client), before, "{client}");
+            let vault = self.client(client, &[]).unwrap();
+            for (n, words) in (first..).zip(reasons) {
+                let why = vault.replica().ineffective(n).unwrap();
+                let why = why.unwrap_or_else(|| panic!("{client}: statement {n} has an effect: {words}"));
+                assert!(why.contains(words), "{client}: {n}: {why}");
+            }
+        }
+        self.goes_on();
+    }
+
+    /// Asserts that honest clients write and read, also what was there, and that nothing else is wrong.
+    pub fn goes_on(&self) {
+        let mut vault = self.client("admin", &[&self.admin]).unwrap();
+        for token in ["prod/db", "w/own", "after/all"] {
+            vault.put(&name(token), &secret("later"), &PutOptions::default()).unwrap();
+        }
+        vault.destroy(&name("after/all"), None, "tidy").unwrap();
+        let mut vault = self.client("writer", &[&self.writer]).unwrap();
+        vault.put(&name("w/own"), &secret("latest"), &PutOptions::default()).unwrap();
+        let mut vault = self.client("reader", &[&self.opener]).unwrap();
+        assert_eq!(vault.get(&name("w/own"), None).unwrap().expose(), b"latest");
+        assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"later");
+        // An admin change, too.
+        let vault = self.client("admin", &[&self.admin]).unwrap();
+        let guest = Actor::named("guest");
+        let n = self.plant(&Draft::on(&vault, &self.admin, [guest.enrolment(vec![])]).sign());
+        let mut vault = self.client("admin", &[]).unwrap();
+        assert_eq!(vault.replica().ineffective(n).unwrap(), None);
+        let report = vault.verify(false, &mut |_, _, _| {}).unwrap();
+        assert_eq!(report.problems, []);
+    }
+}
+
+/// What a vault is opened with here: no devices, nobody to ask, a clock that stands.
+pub fn setup(store: String, state: PathBuf) -> Setup {
+    let reader = Reader { uid: 0, pid: 1, exe: "test".into() };
+    Setup { store, devices: Vec::new(), state, prompter: Box::new(Silent), clock: || NOW, reader }
+}
+
+/// Everything that a vault answers, tokens in plain text included.
+pub fn answers(vault: &mut Vault) -> String {
+    let mut out = String::new();
+    let mut tokens = Vec::new();
+    for destroyed in [false, true] {
+        let filter = ListFilter { destroyed, ..ListFilter::default() };
+        vault
+            .replica()
+            .list(&filter, |token, newest| {
+                writeln!(out, "{token:?} {newest:?}").unwrap();
+                tokens.push(token);
+                Ok(true)
+            })
+            .unwrap();
+    }
+    for token in &tokens {
+        writeln!(out, "{:?}", vault.replica().grants(&token.id).unwrap()).unwrap();
+        for version in vault.replica().versions(token).unwrap() {
+            let opened = vault.get(&name(&token.name), Some(version.version));
+            let opened = opened.map(|token| String::from_utf8_lossy(token.expose()).into_owned());
+            writeln!(out, "{version:?}: {opened:?}").unwrap();
+        }
+        let newest = vault.get(&name(&token.name), None);
+        writeln!(out, "{:?}", newest.map(|token| token.expose().to_vec())).unwrap();
+    }
+    writeln!(out, "{:#?}", vault.replica().devices().unwrap()).unwrap();
+    out
+}
