@@ -40,13 +40,11 @@ pub use put::{PutOptions, PutReport};
 pub use setup::Setup;
 pub use verify::{Problem, VerifyReport};
 
-use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
 use crate::ledger::{Name, StoreId};
 use crate::replica::{HandOver, Pin, Replica, TokenRow};
 use crate::store::Store;
-use crate::uri::DeviceUri;
 use devices::Devices;
 use std::path::PathBuf;
 
@@ -118,16 +116,9 @@ impl Vault {
         crate::paths::make_private(&directory)?;
         let mut replica = Replica::open(&directory.join("replica.sqlite"), pin.store)?;
         let notices = replica.take_notice().into_iter().collect();
-        let devices = Devices::new(setup.devices, setup.prompter);
+        let devices = Devices::new(setup.devices, setup.connected, setup.prompter);
         let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
         Ok(Self { store, replica, pin, devices, state, clock, reader, notices })
-    }
-
-    /// Uses a device that is connected already, after those of the setup: for programs with a driver of their own.
-    ///
-    /// `uri` names it in errors. Whether it is enrolled shows when it is first needed, by its keys.
-    pub fn adopt_device(&mut self, uri: DeviceUri, device: Box<dyn Device>) {
-        self.devices.adopt(uri, None, device);
     }
 
     /// Verifies what is new in the store.

@@ -58,7 +58,7 @@ impl Vault {
     }
 
     /// The first device here whose roles suffice.
-    fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
+    pub(super) fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
         let (here, failures) = self.devices.enrolled(&self.replica)?;
         for row in here {
             let Some(state) = self.replica.device(&row.id)? else { continue };

@@ -22,10 +22,12 @@ struct Entry {
 impl Devices {
     pub(super) fn new(
         devices: Vec<(DeviceUri, Option<DeviceId>)>,
+        connected: Vec<(DeviceUri, Box<dyn Device>)>,
         prompter: Box<dyn Prompter + Send>,
     ) -> Self {
-        let entries = devices.into_iter().map(|(uri, id)| Entry { uri, id, device: None }).collect();
-        Self { entries, prompter }
+        let reached = connected.into_iter().map(|(uri, device)| Entry { uri, id: None, device: Some(device) });
+        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, device: None });
+        Self { entries: named.chain(reached).collect(), prompter }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -33,8 +35,8 @@ impl Devices {
     }
 
     /// Takes over a device that is connected already.
-    pub(super) fn adopt(&mut self, uri: DeviceUri, id: Option<DeviceId>, device: Box<dyn Device>) {
-        self.entries.push(Entry { uri, id, device: Some(device) });
+    pub(super) fn adopt(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
+        self.entries.push(Entry { uri, id: Some(id), device: Some(device) });
     }
 
     /// The enrolled devices that are here, in the configured order. Asks a device whose id is unknown for its keys.

@@ -11,6 +11,7 @@ use crate::replica::Pin;
 use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
 use crate::store::Store;
+use crate::uri::DeviceUri;
 
 const TRIED: &str = "create the store";
 
@@ -48,13 +49,10 @@ impl Vault {
     /// # Errors
     /// `Conflict` when there is a store already; `Evidence` for keys that could leave the device; the device's and store's.
     pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
-        let Setup { store: url, devices, state, mut prompter, clock, reader } = setup;
-        let [(uri, _)] = devices.as_slice() else {
-            return Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device")
-                .advice("name it with --device"));
-        };
+        let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
+        let (uri, connected) = only_one(devices, connected)?;
         let mut store = open_or_create(&url)?;
-        let mut device = device::connect(uri)?;
+        let mut device = connected.map_or_else(|| device::connect(&uri), Ok)?;
         let (keys, created) = find_or_create(&mut *device, options.algorithm, &mut *prompter)?;
         prove(&mut *device, &keys, &mut *prompter)?;
         let report = report(&*device, options, keys, created)?;
@@ -70,12 +68,25 @@ impl Vault {
         Pin::forget(&state, store.location())?;
         Pin::of(id).keep(&state, store.location())?;
         prepared.append_to(&mut *store, &signed, Hash::ZERO, Position::START)?;
-        let uri = uri.clone();
-        let setup = Setup { store: url, devices: Vec::new(), state, prompter, clock, reader };
+        let setup =
+            Setup { store: url, devices: Vec::new(), connected: Vec::new(), state, prompter, clock, reader };
         let mut vault = Self::assemble(setup, store, Pin::of(id))?;
-        vault.devices.adopt(uri, Some(report.device), device);
+        vault.devices.adopt(uri, report.device, device);
         vault.follow(&mut |_, _| {})?;
         Ok((vault, report))
+    }
+}
+
+/// The device to begin with, which may be connected already.
+fn only_one(
+    named: Vec<(DeviceUri, Option<DeviceId>)>,
+    connected: Vec<(DeviceUri, Box<dyn Device>)>,
+) -> Result<(DeviceUri, Option<Box<dyn Device>>)> {
+    let named = named.into_iter().map(|(uri, _)| (uri, None));
+    let mut all = named.chain(connected.into_iter().map(|(uri, device)| (uri, Some(device))));
+    match (all.next(), all.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device").advice("name it with --device")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::access::Reader;
 use crate::config::{Config, ConfiguredDevice};
+use crate::device::Device;
 use crate::error::Result;
 use crate::ledger::DeviceId;
 use crate::paths::Paths;
@@ -16,6 +17,8 @@ pub struct Setup {
     pub store: String,
     /// The devices of this machine in the order in which they are tried, with their ids where these are known.
     pub devices: Vec<(DeviceUri, Option<DeviceId>)>,
+    /// Devices that are connected already, tried after those: for programs with a driver of their own. The URI is for errors.
+    pub connected: Vec<(DeviceUri, Box<dyn Device>)>,
     /// The directory for replicas and pins.
     pub state: PathBuf,
     /// Who is asked for PINs.
@@ -42,7 +45,7 @@ impl Setup {
     /// With the system's clock, this process as the reader, and a terminal, where there is one, to ask.
     pub fn new(store: String, devices: Vec<(DeviceUri, Option<DeviceId>)>, state: PathBuf) -> Self {
         let (prompter, reader) = (prompt::for_process(), Reader::this_process());
-        Self { store, devices, state, prompter, clock: system_clock, reader }
+        Self { store, devices, connected: Vec::new(), state, prompter, clock: system_clock, reader }
     }
 }
 

@@ -150,27 +150,22 @@ impl World {
         format!("sqlite://{}", self.path().display())
     }
 
-    /// What a client of this name opens the store with; devices are brought along later.
-    pub fn setup(&self, client: &str) -> Setup {
-        setup(self.url(), self.dir.path().join(client))
+    /// What a client of this name opens the store with.
+    pub fn setup(&self, client: &str, devices: &[&Actor]) -> Setup {
+        setup(self.url(), self.dir.path().join(client), devices)
     }
 
     /// A vault of the client that keeps its state under this name. On its first call it is told the store's id.
     pub fn client(&self, client: &str, devices: &[&Actor]) -> Result<Vault> {
-        let known = Pin::load(&self.dir.path().join(client), &self.url())?;
-        let mut vault = match known {
-            Some(_) => Vault::open(self.setup(client))?,
-            None => self.contact(client, &Pin::of(self.id))?,
-        };
-        for actor in devices {
-            vault.adopt_device(actor.device.uri(), Box::new(actor.device.clone()));
+        match Pin::load(&self.dir.path().join(client), &self.url())? {
+            Some(_) => Vault::open(self.setup(client, devices)),
+            None => self.contact(client, &Pin::of(self.id), devices),
         }
-        Ok(vault)
     }
 
     /// A first contact with this hand-over.
-    pub fn contact(&self, client: &str, hand_over: &HandOver) -> Result<Vault> {
-        Vault::trust(self.setup(client), hand_over, false, &mut |_, _| {})
+    pub fn contact(&self, client: &str, hand_over: &HandOver, devices: &[&Actor]) -> Result<Vault> {
+        Vault::trust(self.setup(client, devices), hand_over, false, &mut |_, _| {})
     }
 
     /// The file as somebody sees it who can write to it.
@@ -204,7 +199,8 @@ impl World {
         let row = params![first, end.n, end.chain.0, signed.sign1];
         db.execute("INSERT INTO batches VALUES (?1, ?2, ?3, ?4)", row).unwrap();
         for (digest, bytes) in &signed.sealed {
-            db.execute("INSERT OR IGNORE INTO sealed (digest, bytes) VALUES (?1, ?2)", params![digest.0, bytes]).unwrap();
+            let sql = "INSERT OR IGNORE INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)";
+            db.execute(sql, params![digest.0, bytes]).unwrap();
         }
     }
 
@@ -276,10 +272,16 @@ impl World {
     }
 }
 
-/// What a vault is opened with here: no devices, nobody to ask, a clock that stands.
-pub fn setup(store: String, state: PathBuf) -> Setup {
-    let reader = Reader { uid: 0, pid: 1, exe: "test".into() };
-    Setup { store, devices: Vec::new(), state, prompter: Box::new(Silent), clock: || NOW, reader }
+/// What a vault is opened with here: devices in software, nobody to ask, a clock that stands.
+pub fn setup(store: String, state: PathBuf, devices: &[&Actor]) -> Setup {
+    let connected = devices.iter().map(|actor| (actor.device.uri(), Box::new(actor.device.clone()) as _)).collect();
+    Setup {
+        connected,
+        prompter: Box::new(Silent),
+        clock: || NOW,
+        reader: Reader { uid: 0, pid: 1, exe: "test".into() },
+        ..Setup::new(store, Vec::new(), state)
+    }
 }
 
 /// Everything that a vault answers, tokens in plain text included.

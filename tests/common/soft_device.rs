@@ -70,8 +70,9 @@ impl SoftDevice {
 
     /// Its two keys as a driver would report them, the opening one first.
     pub fn key_infos(&self) -> [KeyInfo; 2] {
-        let claims = [("CKA_LOCAL", true), ("CKA_EXTRACTABLE", false)];
-        let claims = claims.map(|(claim, holds)| (claim.to_owned(), holds)).to_vec();
+        let good = ["CKA_LOCAL", "CKA_SENSITIVE", "CKA_ALWAYS_SENSITIVE", "CKA_NEVER_EXTRACTABLE"];
+        let claims = good.into_iter().map(|claim| (claim, true)).chain([("CKA_EXTRACTABLE", false)]);
+        let claims: Vec<_> = claims.map(|(claim, holds)| (claim.to_owned(), holds)).collect();
         let key = |purpose, object: &str, point| KeyInfo {
             uri: format!("{};object={object}", self.name),
             purpose,
