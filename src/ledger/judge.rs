@@ -1,13 +1,14 @@
 //! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
 
 use super::body::{
-    Body, Destroy, Enrol, Grant, Put, Rename, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
 };
 use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
-use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES};
+use super::verify::Chain;
+use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -86,11 +87,12 @@ impl DeviceState {
 /// Why a statement has no effect, or `Ok(Ok(()))` when it has.
 pub type Verdict = Result<std::result::Result<(), Ineffective>>;
 
-/// Judges one statement by the picture before it. Its batch was found sound; genesis and the first enrolment are not judged here.
+/// Judges one statement by the picture before it, which stands at the position before it. Its batch was found sound; genesis
+/// and the first enrolment are not judged here.
 ///
 /// # Errors
 /// Only those of the picture; the verdict itself is the inner result.
-pub fn judge(statement: &Statement, author: &DeviceState, picture: &impl Picture) -> Verdict {
+pub fn judge(statement: &Statement, author: &DeviceState, picture: &impl Chain) -> Verdict {
     for (subject, prev) in &statement.advances {
         if picture.head(subject)? != *prev {
             return refuse(Ineffective::Stale(subject.clone()));
@@ -110,7 +112,7 @@ pub fn judge(statement: &Statement, author: &DeviceState, picture: &impl Picture
         Body::Rename(b) => rename(b, author, picture),
         Body::Grant(b) => grant(b, author, picture),
         Body::Ungrant(b) => ungrant(b, author, picture),
-        Body::Repair(b) => Ok(text(&b.reason)),
+        Body::Repair(b) => repair(b, picture.position()),
     }
 }
 
@@ -215,6 +217,14 @@ fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
             rule("the last device with the role admin cannot lose it")
         }
         Some(_) => Ok(Ok(())),
+    }
+}
+
+fn repair(b: &Repair, at: Position) -> Verdict {
+    check!(text(&b.reason));
+    match at == (Position { n: b.kept, chain: b.chain }) {
+        true => Ok(Ok(())),
+        false => rule("a repair stands right after what it kept"),
     }
 }
 

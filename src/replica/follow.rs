@@ -230,8 +230,8 @@ impl Replica {
                     self.note_ineffective(n, &why)?;
                 }
             }
+            self.position = self.position.after(*hash);
         }
-        self.position = checked.end;
         self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
         Ok(ineffective)
     }
