@@ -22,7 +22,8 @@ impl MemoryStore {
 
     /// The end of every batch.
     fn ends(&self) -> impl Iterator<Item = Position> {
-        let leaves = |batch: &StoredBatch| batch.statements.iter().map(|bytes| leaf(bytes)).collect::<Vec<_>>();
+        let leaves =
+            |batch: &StoredBatch| batch.statements.iter().map(|bytes| leaf(bytes)).collect::<Vec<_>>();
         self.batches.iter().map(leaves).scan(Position::START, |position, leaves| {
             *position = leaves.into_iter().fold(*position, Position::after);
             Some(*position)

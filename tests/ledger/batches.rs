@@ -12,9 +12,11 @@ fn every_batch_encodes_and_decodes() {
     for vector in vectors("batches") {
         let (comment, encoded) = (&vector["comment"], bytes(&vector["bytes"]));
         let leaves = list(&vector["statements"], |v| leaf(&bytes(v)));
-        let seen = Position { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
+        let seen =
+            Position { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
         let admin_head = parsed(&vector["admin_head"]);
-        let batch = Batch::over(parsed(&vector["store"]), parsed(&vector["author"]), &leaves, seen, admin_head);
+        let batch =
+            Batch::over(parsed(&vector["store"]), parsed(&vector["author"]), &leaves, seen, admin_head);
         assert_eq!(hex::encode(batch.digest()), vector["digest"], "{comment}");
         assert_eq!(batch.root.to_string(), vector["root"], "{comment}");
 

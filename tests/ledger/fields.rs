@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange, Target,
-    Ungrant,
+    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
+    Target, Ungrant,
 };
 use strongroom::ledger::{Statement, Subject};
 
@@ -60,7 +60,9 @@ fn show_body(body: &Body) -> Value {
             "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()), "to": b.to, "ops": b.ops,
             "until": b.until, "as": b.alias,
         }),
-        Body::Ungrant(b) => json!({ "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()) }),
+        Body::Ungrant(b) => {
+            json!({ "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()) })
+        }
         Body::Repair(b) => json!({ "kept": b.kept, "chain": b.chain.to_string(), "reason": b.reason }),
     }
 }
@@ -107,7 +109,9 @@ fn read_change(kind: &str, v: &Value) -> Body {
             version: version(),
             reason: text(&v["reason"]),
         }),
-        "rename" => Body::Rename(Rename { token: parsed(&v["token"]), from: text(&v["from"]), to: text(&v["to"]) }),
+        "rename" => {
+            Body::Rename(Rename { token: parsed(&v["token"]), from: text(&v["from"]), to: text(&v["to"]) })
+        }
         "grant" => Body::Grant(Grant {
             grant: parsed(&v["grant"]),
             target: read_target(&v["subject"]),
@@ -116,7 +120,9 @@ fn read_change(kind: &str, v: &Value) -> Body {
             until: v["until"].as_u64(),
             alias: v["as"].as_str().map(Into::into),
         }),
-        "ungrant" => Body::Ungrant(Ungrant { grant: parsed(&v["grant"]), target: read_target(&v["subject"]) }),
+        "ungrant" => {
+            Body::Ungrant(Ungrant { grant: parsed(&v["grant"]), target: read_target(&v["subject"]) })
+        }
         "repair" => Body::Repair(Repair {
             kept: v["kept"].as_u64().unwrap(),
             chain: parsed(&v["chain"]),

@@ -5,7 +5,9 @@
 mod memory_store;
 
 mod batches;
+mod chronicle;
 mod fields;
 mod files;
 mod soft;
 mod statements;
+mod whole_store;

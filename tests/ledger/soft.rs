@@ -81,7 +81,13 @@ impl SoftDevice {
     }
 
     /// A batch of its own over encoded statements.
-    pub fn batch(&self, store: StoreId, statements: &[Vec<u8>], seen: Position, admin_head: Hash) -> SignedBatch {
+    pub fn batch(
+        &self,
+        store: StoreId,
+        statements: &[Vec<u8>],
+        seen: Position,
+        admin_head: Hash,
+    ) -> SignedBatch {
         let leaves: Vec<Hash> = statements.iter().map(|bytes| strongroom::ledger::leaf(bytes)).collect();
         let batch = Batch::over(store, self.id, &leaves, seen, admin_head);
         let signature = self.sign(&batch.digest());

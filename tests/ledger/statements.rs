@@ -27,9 +27,31 @@ fn every_vector_decodes_to_its_fields_and_back() {
 fn every_kind_has_a_vector() {
     let all = serde_json::to_string(&vectors("statements")).unwrap();
     let words = [
-        "genesis", "enrol", "retire", "roles", "put", "state", "destroy", "rename", "grant", "ungrant", "repair",
-        "p256", "rsa", "aes256", "sha1", "sha256", "simulator", "reported", "attested", "open", "admin", "staged",
-        "active", "suspended", "revoked",
+        "genesis",
+        "enrol",
+        "retire",
+        "roles",
+        "put",
+        "state",
+        "destroy",
+        "rename",
+        "grant",
+        "ungrant",
+        "repair",
+        "p256",
+        "rsa",
+        "aes256",
+        "sha1",
+        "sha256",
+        "simulator",
+        "reported",
+        "attested",
+        "open",
+        "admin",
+        "staged",
+        "active",
+        "suspended",
+        "revoked",
     ];
     for word in words {
         assert!(all.contains(&format!("\"{word}\"")), "no vector has {word}");
@@ -60,10 +82,11 @@ const TOKEN: TokenId = TokenId([0xaa; 16]);
 /// A statement whose every `prev` is another hash.
 fn statement(body: Body) -> Statement {
     let mut count = 0xc0;
-    let composed = Statement::compose(StoreId([0x5a; 32]), DeviceId([0xd1; 16]), 1_700_000_000_000, body, |_| {
-        count += 1;
-        Ok::<_, std::convert::Infallible>(Hash([count; 32]))
-    });
+    let composed =
+        Statement::compose(StoreId([0x5a; 32]), DeviceId([0xd1; 16]), 1_700_000_000_000, body, |_| {
+            count += 1;
+            Ok::<_, std::convert::Infallible>(Hash([count; 32]))
+        });
     let Ok(statement) = composed;
     statement
 }
@@ -105,14 +128,25 @@ fn devices() -> Vec<(&'static str, Body)> {
         body
     };
     let some_roles = [Role::Write("prod".into()), Role::Write("team/a".into())];
-    let retire = |compromised, reason: &str| Body::Retire(Retire { device: device.id, compromised, reason: reason.into() });
+    let retire = |compromised, reason: &str| {
+        Body::Retire(Retire { device: device.id, compromised, reason: reason.into() })
+    };
     let repair = Repair { kept: 70_000, chain: Hash([0xcc; 32]), reason: "the tail was forged".into() };
     vec![
         ("genesis", device.genesis()),
         ("enrol: P-256, all roles", with(device.opening.clone(), EvidenceLevel::Simulator, &all_roles)),
-        ("enrol: RSA-OAEP SHA-256, write under two prefixes", with(rsa(OaepHash::Sha256), EvidenceLevel::Reported, &some_roles)),
-        ("enrol: RSA-OAEP SHA-1, open only", with(rsa(OaepHash::Sha1), EvidenceLevel::Attested, &[Role::Open])),
-        ("enrol: AES-256, no roles", with(PublicKey::Aes256 { id: [0xae; 16] }, EvidenceLevel::Reported, &[])),
+        (
+            "enrol: RSA-OAEP SHA-256, write under two prefixes",
+            with(rsa(OaepHash::Sha256), EvidenceLevel::Reported, &some_roles),
+        ),
+        (
+            "enrol: RSA-OAEP SHA-1, open only",
+            with(rsa(OaepHash::Sha1), EvidenceLevel::Attested, &[Role::Open]),
+        ),
+        (
+            "enrol: AES-256, no roles",
+            with(PublicKey::Aes256 { id: [0xae; 16] }, EvidenceLevel::Reported, &[]),
+        ),
         ("retire", retire(false, "replaced")),
         ("retire: compromised, no reason", retire(true, "")),
         ("roles", Body::Roles(Roles { device: device.id, roles: sorted_roles(all_roles.to_vec()) })),
@@ -134,9 +168,15 @@ fn tokens() -> Vec<(&'static str, Body)> {
         ..full_put()
     };
     let destroy = |version| {
-        Body::Destroy(Destroy { token: TOKEN, name: "prod/db".into(), version, reason: "no longer needed".into() })
+        Body::Destroy(Destroy {
+            token: TOKEN,
+            name: "prod/db".into(),
+            version,
+            reason: "no longer needed".into(),
+        })
     };
-    let rename = |from: &str, to: &str| Body::Rename(Rename { token: TOKEN, from: from.into(), to: to.into() });
+    let rename =
+        |from: &str, to: &str| Body::Rename(Rename { token: TOKEN, from: from.into(), to: to.into() });
     vec![
         ("put: nothing optional", Body::Put(Box::new(plain))),
         ("put: everything", Body::Put(Box::new(full_put()))),
