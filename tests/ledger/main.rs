@@ -8,6 +8,8 @@ mod batches;
 mod chronicle;
 mod fields;
 mod files;
+mod item;
+mod malformed;
 mod soft;
 mod statements;
 mod whole_store;
