@@ -55,9 +55,11 @@ impl Batch {
 
     fn read(author: DeviceId, payload: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(payload);
-        r.array_of(7, "a batch")?;
-        if r.uint("a batch's version")? != VERSION {
-            return Err(super::body_codec::NEWER);
+        let len = r.array("a batch")?;
+        match r.uint("a batch's version")? {
+            VERSION if len == 7 => {}
+            VERSION => return Err(Malformed("a batch")),
+            _ => return Err(super::body_codec::NEWER),
         }
         let batch = Self {
             store: StoreId(r.fixed("a store id")?),

@@ -109,7 +109,7 @@ fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
         (2, 4) => {
             let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
             let sound =
-                (256..=1024).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+                (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
             let oaep = match r.uint("an OAEP hash")? {
                 1 => OaepHash::Sha1,
                 256 => OaepHash::Sha256,
@@ -118,6 +118,7 @@ fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
             if sound { Ok(PublicKey::Rsa { n, e, oaep }) } else { Err(Malformed("an RSA key")) }
         }
         (3, 2) => r.fixed("a key id").map(|id| PublicKey::Aes256 { id }),
+        (1..=3, _) => Err(Malformed("a key")),
         _ => Err(NEWER),
     }
 }
@@ -199,6 +200,7 @@ fn read_roles(r: &mut Reader<'_>) -> Decoded<Vec<Role>> {
         (1, 1) => Ok(Role::Open),
         (2, 2) => r.text("a role's prefix").map(Role::Write),
         (1, 3) => Ok(Role::Admin),
+        (_, 1..=3) => Err(Malformed("a role")),
         _ => Err(NEWER),
     })?;
     if sorted_roles(roles.clone()) == roles { Ok(roles) } else { Err(Malformed("roles out of order")) }

@@ -118,9 +118,12 @@ impl Statement {
             return Err(Malformed("a statement over 64 KiB"));
         }
         let mut r = Reader::new(bytes);
-        r.array_of(7, "a statement")?;
-        if r.uint("a statement's version")? != VERSION {
-            return Err(NEWER);
+        let len = r.array("a statement")?;
+        // The version says how long the array is, so it is asked first.
+        match r.uint("a statement's version")? {
+            VERSION if len == 7 => {}
+            VERSION => return Err(Malformed("a statement")),
+            _ => return Err(NEWER),
         }
         let store = StoreId(r.fixed("a store id")?);
         let kind = r.uint("a kind")?;

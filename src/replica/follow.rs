@@ -213,15 +213,14 @@ impl Replica {
     }
 
     fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
-        let (mut ineffective, mut before, mut author) = (0, self.position, checked.author.clone());
+        let (mut ineffective, mut author) = (0, checked.author.clone());
         for (n, (statement, hash)) in (first..).zip(&checked.statements) {
             // The first two stand or fall with the batch: `check_batch` judged them.
             let verdict = match (&checked.verdict, n) {
                 (Ok(()), 1 | 2) => Ok(()),
-                (Ok(()), _) => judge(statement, &author, before, self)?,
+                (Ok(()), _) => judge(statement, &author, self.position, self)?,
                 (Err(why), _) => Err(why.clone()),
             };
-            before = before.after(*hash);
             match verdict {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
@@ -236,8 +235,8 @@ impl Replica {
                     self.note_ineffective(n, &why)?;
                 }
             }
+            self.position = self.position.after(*hash);
         }
-        self.position = checked.end;
         self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
         Ok(ineffective)
     }

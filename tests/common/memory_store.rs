@@ -1,0 +1,95 @@
+//! A store in memory that believes everything: what it is given, it hands out. For tests of the verifying side.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use strongroom::Result;
+use strongroom::ledger::verify::StoredBatch;
+use strongroom::ledger::{Hash, Position, leaf};
+use strongroom::store::{Access, Append, RecordedAccess, Store};
+
+/// Batches as they were pushed, sealed bytes by digest.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    pub batches: Vec<StoredBatch>,
+    pub sealed: BTreeMap<Hash, Vec<u8>>,
+}
+
+impl MemoryStore {
+    /// A store of these batches.
+    pub fn of(batches: &[StoredBatch]) -> Self {
+        Self { batches: batches.to_vec(), sealed: BTreeMap::new() }
+    }
+
+    /// The end of every batch.
+    fn ends(&self) -> impl Iterator<Item = Position> {
+        let leaves =
+            |batch: &StoredBatch| batch.statements.iter().map(|bytes| leaf(bytes)).collect::<Vec<_>>();
+        self.batches.iter().map(leaves).scan(Position::START, |position, leaves| {
+            *position = leaves.into_iter().fold(*position, Position::after);
+            Some(*position)
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn location(&self) -> &str {
+        "memory"
+    }
+
+    fn tail(&mut self) -> Result<Position> {
+        Ok(self.ends().last().unwrap_or(Position::START))
+    }
+
+    fn chain_at(&mut self, n: u64) -> Result<Option<Hash>> {
+        Ok(self.ends().find(|end| end.n == n).map(|end| end.chain))
+    }
+
+    fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
+        let mut left = budget;
+        let batches = self.batches.iter().filter(|batch| batch.first > n).take_while(|batch| {
+            let any = left > 0;
+            left = left.saturating_sub(batch.statements.iter().map(Vec::len).sum());
+            any
+        });
+        Ok(batches.cloned().collect())
+    }
+
+    fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>> {
+        Ok(self.batches.iter().rev().find(|batch| batch.first <= n).cloned())
+    }
+
+    fn append(&mut self, append: &Append<'_>) -> Result<Position> {
+        let first = self.tail()?.n + 1;
+        let (sign1, statements) = (append.sign1.to_vec(), append.statements.to_vec());
+        self.batches.push(StoredBatch { first, sign1, statements });
+        self.sealed.extend(append.sealed.iter().cloned());
+        append.destroyed.iter().for_each(|digest| drop(self.sealed.remove(digest)));
+        self.tail()
+    }
+
+    fn release(&mut self, _: &[(Vec<u8>, Hash)], _: Position) -> Result<()> {
+        Ok(())
+    }
+
+    fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>> {
+        Ok(self.sealed.get(digest).cloned())
+    }
+
+    fn set_aside_after(&mut self, n: u64) -> Result<u64> {
+        let before = self.tail()?.n;
+        self.batches.retain(|batch| batch.first <= n);
+        Ok(before - self.tail()?.n)
+    }
+
+    fn record(&mut self, _: &Access) -> Result<()> {
+        Ok(())
+    }
+
+    fn accesses(&mut self, _: u64, _: u32) -> Result<Vec<RecordedAccess>> {
+        Ok(Vec::new())
+    }
+
+    fn check_accesses(&mut self) -> Result<u64> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,108 @@
+//! Batches, Merkle roots and chains: the signature is deterministic, so the bytes are the same for ever.
+
+use crate::fields::{bytes, list, parsed};
+use crate::files::{add_missing, vectors};
+use crate::soft::SoftDevice;
+use crate::statements::examples;
+use serde_json::{Value, json};
+use strongroom::ledger::{Batch, Hash, Position, SignedBatch, StoreId, leaf, merkle};
+
+#[test]
+fn every_batch_encodes_and_decodes() {
+    for vector in vectors("batches") {
+        let (comment, encoded) = (&vector["comment"], bytes(&vector["bytes"]));
+        let leaves = list(&vector["statements"], |v| leaf(&bytes(v)));
+        let seen =
+            Position { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
+        let admin_head = parsed(&vector["admin_head"]);
+        let batch =
+            Batch::over(parsed(&vector["store"]), parsed(&vector["author"]), &leaves, seen, admin_head);
+        assert_eq!(hex::encode(batch.digest()), vector["digest"], "{comment}");
+        assert_eq!(batch.root.to_string(), vector["root"], "{comment}");
+
+        let decoded = SignedBatch::decode(&encoded).unwrap_or_else(|e| panic!("{comment}: {e:?}"));
+        assert_eq!((&decoded.batch, decoded.encode()), (&batch, encoded.clone()), "{comment}");
+        let key: [u8; 65] = bytes(&vector["key"]).try_into().unwrap();
+        assert!(decoded.is_signed_by(&key), "{comment}");
+
+        let author = SoftDevice::new(vector["device"].as_u64().unwrap().try_into().unwrap(), "any");
+        let signed = batch.sign_with(author.sign(&decoded.batch.digest())).unwrap();
+        assert_eq!(signed.encode(), encoded, "{comment}");
+    }
+}
+
+#[test]
+fn every_root_path_and_chain_value_is_as_stated() {
+    for vector in vectors("merkle") {
+        let leaves: Vec<Hash> = list(&vector["statements"], |v| leaf(&bytes(v)));
+        let shown = |hashes: &[Hash]| hashes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(json!(shown(&leaves)), vector["hashes"]);
+        assert_eq!(merkle::root(&leaves).to_string(), vector["root"]);
+        for (index, path) in vector["paths"].as_array().unwrap().iter().enumerate() {
+            assert_eq!(json!(shown(&merkle::path(&leaves, index))), *path, "{index}");
+        }
+        let chain: Vec<Hash> = leaves
+            .iter()
+            .scan(Position::START, |position, leaf| {
+                *position = position.after(*leaf);
+                Some(position.chain)
+            })
+            .collect();
+        assert_eq!(json!(shown(&chain)), vector["chain"]);
+    }
+}
+
+/// Writes the vectors that are missing. Those that exist stay as they are.
+#[test]
+#[ignore = "writes into tests/vectors"]
+fn write_missing_vectors() {
+    let statements: Vec<Vec<u8>> = examples().iter().map(|(_, statement)| statement.encode()).collect();
+    let seen = Position { n: 23, chain: Hash([0xcc; 32]) };
+    let far = Position { n: u64::MAX, chain: Hash([0xcd; 32]) };
+    add_missing(
+        "batches",
+        [
+            batch("nothing came before", 0xd1, &statements[..2], Position::START, Hash::ZERO),
+            batch("one statement", 0xd1, &statements[10..11], seen, Hash([0xad; 32])),
+            batch("three statements, far on", 0x07, &statements[11..14], far, Hash([0xad; 32])),
+            batch("all statements", 0x07, &statements, seen, Hash([0xad; 32])),
+        ],
+    );
+    let short: Vec<Vec<u8>> = (0..9u8).map(|i| vec![i; usize::from(i)]).collect();
+    add_missing("merkle", [0, 1, 2, 3, 4, 5, 8, 9].map(|count| merkle(&short[..count])));
+}
+
+fn batch(comment: &str, number: u8, statements: &[Vec<u8>], seen: Position, admin_head: Hash) -> Value {
+    let (device, store) = (SoftDevice::new(number, "any"), StoreId([0x5a; 32]));
+    let signed = device.batch(store, statements, seen, admin_head);
+    json!({
+        "comment": comment,
+        "device": number,
+        "key": hex::encode(device.signing()),
+        "store": store.to_string(),
+        "author": device.id.to_string(),
+        "statements": statements.iter().map(hex::encode).collect::<Vec<_>>(),
+        "root": signed.batch.root.to_string(),
+        "seen": { "n": seen.n, "chain": seen.chain.to_string() },
+        "admin_head": admin_head.to_string(),
+        "digest": hex::encode(signed.batch.digest()),
+        "bytes": hex::encode(signed.encode()),
+    })
+}
+
+fn merkle(statements: &[Vec<u8>]) -> Value {
+    let leaves: Vec<Hash> = statements.iter().map(|bytes| leaf(bytes)).collect();
+    let shown = |hashes: &[Hash]| hashes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let chain = leaves.iter().scan(Position::START, |position, leaf| {
+        *position = position.after(*leaf);
+        Some(position.chain.to_string())
+    });
+    json!({
+        "comment": format!("{} statements", leaves.len()),
+        "statements": statements.iter().map(hex::encode).collect::<Vec<_>>(),
+        "hashes": shown(&leaves),
+        "root": merkle::root(&leaves).to_string(),
+        "paths": (0..leaves.len()).map(|index| shown(&merkle::path(&leaves, index))).collect::<Vec<_>>(),
+        "chain": chain.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,278 @@
+//! Statements as JSON, both ways: how a vector says in words what its bytes say.
+
+use serde_json::{Value, json};
+use std::str::FromStr;
+use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use strongroom::ledger::body::{
+    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
+    Target, Ungrant,
+};
+use strongroom::ledger::{Statement, Subject};
+
+/// A statement as its vector shows it.
+pub fn show(s: &Statement) -> Value {
+    let advances = s.advances.iter().map(|(subject, prev)| json!([show_subject(subject), prev.to_string()]));
+    json!({
+        "store": s.store.to_string(),
+        "kind": s.body.kind_name(),
+        "author": s.author.to_string(),
+        "time": s.time,
+        "advances": advances.collect::<Vec<_>>(),
+        "body": show_body(&s.body),
+    })
+}
+
+/// The statement that a vector shows.
+pub fn read(v: &Value) -> Statement {
+    let advance = |v: &Value| (read_subject(&v[0]), parsed(&v[1]));
+    Statement {
+        store: parsed(&v["store"]),
+        author: parsed(&v["author"]),
+        time: v["time"].as_u64().unwrap(),
+        advances: list(&v["advances"], advance),
+        body: read_body(text(&v["kind"]).as_str(), &v["body"]),
+    }
+}
+
+fn show_body(body: &Body) -> Value {
+    match body {
+        Body::Genesis(b) => json!({
+            "nonce": hex::encode(b.nonce), "device": b.device.to_string(),
+            "signing": show_key(&PublicKey::P256(b.signing)),
+        }),
+        Body::Enrol(b) => json!({
+            "device": b.device.to_string(), "name": b.name, "model": b.model, "serial": b.serial,
+            "opening": show_slot(&b.opening), "signing": show_slot(&b.signing), "roles": show_roles(&b.roles),
+        }),
+        Body::Retire(b) => {
+            json!({ "device": b.device.to_string(), "compromised": b.compromised, "reason": b.reason })
+        }
+        Body::Roles(b) => json!({ "device": b.device.to_string(), "roles": show_roles(&b.roles) }),
+        Body::Put(b) => show_put(b),
+        Body::State(b) => json!({
+            "token": b.token.to_string(), "version": b.version, "state": b.state.to_string(), "reason": b.reason,
+        }),
+        Body::Destroy(b) => {
+            json!({ "token": b.token.to_string(), "name": b.name, "version": b.version, "reason": b.reason })
+        }
+        Body::Rename(b) => json!({ "token": b.token.to_string(), "from": b.from, "to": b.to }),
+        Body::Grant(b) => json!({
+            "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()), "to": b.to, "ops": b.ops,
+            "until": b.until, "as": b.alias,
+        }),
+        Body::Ungrant(b) => {
+            json!({ "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()) })
+        }
+        Body::Repair(b) => json!({ "kept": b.kept, "chain": b.chain.to_string(), "reason": b.reason }),
+    }
+}
+
+fn read_body(kind: &str, v: &Value) -> Body {
+    match kind {
+        "genesis" => Body::Genesis(Genesis {
+            nonce: bytes(&v["nonce"]).try_into().unwrap(),
+            device: parsed(&v["device"]),
+            signing: bytes(&v["signing"]["p256"]).try_into().unwrap(),
+        }),
+        "enrol" => Body::Enrol(Box::new(Enrol {
+            device: parsed(&v["device"]),
+            name: text(&v["name"]),
+            model: text(&v["model"]),
+            serial: text(&v["serial"]),
+            opening: read_slot(&v["opening"]),
+            signing: read_slot(&v["signing"]),
+            roles: read_roles(&v["roles"]),
+        })),
+        "retire" => Body::Retire(Retire {
+            device: parsed(&v["device"]),
+            compromised: v["compromised"].as_bool().unwrap(),
+            reason: text(&v["reason"]),
+        }),
+        "roles" => Body::Roles(Roles { device: parsed(&v["device"]), roles: read_roles(&v["roles"]) }),
+        "put" => Body::Put(Box::new(read_put(v))),
+        _ => read_change(kind, v),
+    }
+}
+
+fn read_change(kind: &str, v: &Value) -> Body {
+    let version = || v["version"].as_u64().unwrap();
+    match kind {
+        "state" => Body::State(StateChange {
+            token: parsed(&v["token"]),
+            version: version(),
+            state: read_state(&v["state"]),
+            reason: text(&v["reason"]),
+        }),
+        "destroy" => Body::Destroy(Destroy {
+            token: parsed(&v["token"]),
+            name: text(&v["name"]),
+            version: version(),
+            reason: text(&v["reason"]),
+        }),
+        "rename" => {
+            Body::Rename(Rename { token: parsed(&v["token"]), from: text(&v["from"]), to: text(&v["to"]) })
+        }
+        "grant" => Body::Grant(Grant {
+            grant: parsed(&v["grant"]),
+            target: read_target(&v["subject"]),
+            to: text(&v["to"]),
+            ops: list(&v["ops"], text),
+            until: v["until"].as_u64(),
+            alias: v["as"].as_str().map(Into::into),
+        }),
+        "ungrant" => {
+            Body::Ungrant(Ungrant { grant: parsed(&v["grant"]), target: read_target(&v["subject"]) })
+        }
+        "repair" => Body::Repair(Repair {
+            kept: v["kept"].as_u64().unwrap(),
+            chain: parsed(&v["chain"]),
+            reason: text(&v["reason"]),
+        }),
+        other => panic!("no kind {other}"),
+    }
+}
+
+fn show_put(b: &Put) -> Value {
+    json!({
+        "token": b.token.to_string(), "name": b.name, "version": b.version, "digest": b.digest.to_string(),
+        "length": b.length, "recipients": b.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "state": b.state.to_string(), "not-before": b.not_before, "expiry": b.expiry, "labels": b.labels,
+        "description": b.description, "keep": b.keep, "rotation": null,
+    })
+}
+
+fn read_put(v: &Value) -> Put {
+    Put {
+        token: parsed(&v["token"]),
+        name: text(&v["name"]),
+        version: v["version"].as_u64().unwrap(),
+        digest: parsed(&v["digest"]),
+        length: v["length"].as_u64().unwrap(),
+        recipients: list(&v["recipients"], parsed),
+        state: read_state(&v["state"]),
+        not_before: v["not-before"].as_u64(),
+        expiry: v["expiry"].as_u64(),
+        labels: list(&v["labels"], |v| (text(&v[0]), text(&v[1]))),
+        description: text(&v["description"]),
+        keep: v["keep"].as_u64(),
+    }
+}
+
+/// A subject as vectors show it.
+pub fn show_subject(subject: &Subject) -> Value {
+    match subject {
+        Subject::Store => json!("store"),
+        Subject::Token(id) => json!({ "token": id.to_string() }),
+        Subject::Name(name) => json!({ "name": name }),
+        Subject::Device(id) => json!({ "device": id.to_string() }),
+        Subject::Prefix(prefix) => json!({ "prefix": prefix }),
+    }
+}
+
+/// The subject that a vector shows.
+pub fn read_subject(v: &Value) -> Subject {
+    match v.as_object().and_then(|object| object.iter().next()) {
+        None => Subject::Store,
+        Some((kind, v)) => match kind.as_str() {
+            "token" => Subject::Token(parsed(v)),
+            "name" => Subject::Name(text(v)),
+            "device" => Subject::Device(parsed(v)),
+            "prefix" => Subject::Prefix(text(v)),
+            other => panic!("no subject {other}"),
+        },
+    }
+}
+
+fn read_target(v: &Value) -> Target {
+    match read_subject(v) {
+        Subject::Token(id) => Target::Token(id),
+        Subject::Prefix(prefix) => Target::Prefix(prefix),
+        other => panic!("no grant is on {other:?}"),
+    }
+}
+
+fn show_key(key: &PublicKey) -> Value {
+    match key {
+        PublicKey::P256(point) => json!({ "p256": hex::encode(point) }),
+        PublicKey::Rsa { n, e, oaep } => {
+            let hash = if *oaep == OaepHash::Sha1 { "sha1" } else { "sha256" };
+            json!({ "rsa": { "n": hex::encode(n), "e": hex::encode(e), "oaep": hash } })
+        }
+        PublicKey::Aes256 { id } => json!({ "aes256": hex::encode(id) }),
+    }
+}
+
+fn read_key(v: &Value) -> PublicKey {
+    if let Some(rsa) = v.get("rsa") {
+        let oaep = if rsa["oaep"] == "sha1" { OaepHash::Sha1 } else { OaepHash::Sha256 };
+        return PublicKey::Rsa { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]), oaep };
+    }
+    match v.get("aes256") {
+        Some(id) => PublicKey::Aes256 { id: bytes(id).try_into().unwrap() },
+        None => PublicKey::P256(bytes(&v["p256"]).try_into().unwrap()),
+    }
+}
+
+fn show_slot(slot: &Slot) -> Value {
+    let (level, claims) = (slot.evidence.level.to_string(), &slot.evidence.claims);
+    json!({ "key": show_key(&slot.key), "uri": slot.uri, "level": level, "claims": claims })
+}
+
+fn read_slot(v: &Value) -> Slot {
+    let level = match v["level"].as_str().unwrap() {
+        "simulator" => EvidenceLevel::Simulator,
+        "reported" => EvidenceLevel::Reported,
+        "attested" => EvidenceLevel::Attested,
+        other => panic!("no level {other}"),
+    };
+    let claims = list(&v["claims"], |v| (text(&v[0]), v[1].as_bool().unwrap()));
+    Slot { key: read_key(&v["key"]), uri: text(&v["uri"]), evidence: Evidence { level, claims } }
+}
+
+/// Roles as vectors show them; a prefix stands as it is, allowed or not.
+pub fn show_roles(roles: &[Role]) -> Value {
+    let show = |role: &Role| match role {
+        Role::Open => json!("open"),
+        Role::Write(prefix) => json!({ "write": prefix }),
+        Role::Admin => json!("admin"),
+    };
+    roles.iter().map(show).collect()
+}
+
+fn read_roles(v: &Value) -> Vec<Role> {
+    list(v, |v| match v.as_str() {
+        Some("open") => Role::Open,
+        Some("admin") => Role::Admin,
+        _ => Role::Write(text(&v["write"])),
+    })
+}
+
+fn read_state(v: &Value) -> State {
+    match v.as_str().unwrap() {
+        "staged" => State::Staged,
+        "active" => State::Active,
+        "suspended" => State::Suspended,
+        "revoked" => State::Revoked,
+        other => panic!("no state {other}"),
+    }
+}
+
+/// Text in a vector.
+pub fn text(v: &Value) -> String {
+    v.as_str().unwrap().into()
+}
+
+/// Hexadecimal text in a vector.
+pub fn bytes(v: &Value) -> Vec<u8> {
+    hex::decode(v.as_str().unwrap()).unwrap()
+}
+
+/// An identifier in a vector.
+pub fn parsed<T: FromStr<Err = String>>(v: &Value) -> T {
+    v.as_str().unwrap().parse().unwrap()
+}
+
+/// A list in a vector.
+pub fn list<T>(v: &Value, read: impl FnMut(&Value) -> T) -> Vec<T> {
+    v.as_array().unwrap().iter().map(read).collect()
+}

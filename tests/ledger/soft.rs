@@ -1,0 +1,109 @@
+//! Devices in software, with the same keys for ever: RFC 6979 signatures make batches reproducible.
+
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::{Signature, SigningKey};
+use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use strongroom::ledger::body::{Body, Enrol, Genesis, Role, Slot};
+use strongroom::ledger::verify::StoredBatch;
+use strongroom::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, sorted_roles};
+
+/// A device whose keys follow from its number.
+#[derive(Clone)]
+pub struct SoftDevice {
+    pub id: DeviceId,
+    pub name: &'static str,
+    pub opening: PublicKey,
+    signing: SigningKey,
+}
+
+fn key(number: u8, purpose: u8) -> SigningKey {
+    let mut scalar = [purpose; 32];
+    scalar[31] = number;
+    SigningKey::from_slice(&scalar).unwrap()
+}
+
+fn point(key: &SigningKey) -> [u8; 65] {
+    key.verifying_key().to_encoded_point(false).as_bytes().try_into().unwrap()
+}
+
+/// The RSA modulus of `tests/vectors/seal/keys.json`.
+pub fn rsa(oaep: OaepHash) -> PublicKey {
+    let keys: serde_json::Value = serde_json::from_str(include_str!("../vectors/seal/keys.json")).unwrap();
+    let part = |name: &str| hex::decode(keys["rsa2048"][name].as_str().unwrap()).unwrap();
+    PublicKey::Rsa { n: part("n"), e: part("e"), oaep }
+}
+
+impl SoftDevice {
+    /// With a P-256 opening key.
+    pub fn new(number: u8, name: &'static str) -> Self {
+        let opening = PublicKey::P256(point(&key(number, 1)));
+        Self { id: DeviceId([number; 16]), name, opening, signing: key(number, 2) }
+    }
+
+    /// With another opening key.
+    pub fn opened_by(self, opening: PublicKey) -> Self {
+        Self { opening, ..self }
+    }
+
+    /// Its signing key, SEC1 uncompressed.
+    pub fn signing(&self) -> [u8; 65] {
+        point(&self.signing)
+    }
+
+    pub fn genesis(&self) -> Body {
+        Body::Genesis(Genesis { nonce: [0x0e; 16], device: self.id, signing: self.signing() })
+    }
+
+    pub fn enrol(&self, roles: &[Role]) -> Body {
+        let slot = |key: PublicKey, object: &str| Slot {
+            key,
+            uri: format!("pkcs11:token={};object=strongroom-{object}", self.name),
+            evidence: Evidence {
+                level: EvidenceLevel::Simulator,
+                claims: vec![("CKA_LOCAL".into(), true), ("CKA_EXTRACTABLE".into(), false)],
+            },
+        };
+        Body::Enrol(Box::new(Enrol {
+            device: self.id,
+            name: self.name.into(),
+            model: "SoftHSM v2".into(),
+            serial: format!("{:016}", self.id.0[0]),
+            opening: slot(self.opening.clone(), "open"),
+            signing: slot(PublicKey::P256(self.signing()), "sign"),
+            roles: sorted_roles(roles.to_vec()),
+        }))
+    }
+
+    /// r ‖ s of a digest, deterministic.
+    pub fn sign(&self, digest: &[u8; 32]) -> [u8; 64] {
+        let signature: Signature = self.signing.sign_prehash(digest).unwrap();
+        signature.to_bytes().into()
+    }
+
+    /// A batch of its own over encoded statements.
+    pub fn batch(
+        &self,
+        store: StoreId,
+        statements: &[Vec<u8>],
+        seen: Position,
+        admin_head: Hash,
+    ) -> SignedBatch {
+        let leaves: Vec<Hash> = statements.iter().map(|bytes| strongroom::ledger::leaf(bytes)).collect();
+        let batch = Batch::over(store, self.id, &leaves, seen, admin_head);
+        let signature = self.sign(&batch.digest());
+        batch.sign_with(signature).unwrap()
+    }
+
+    /// As [`SoftDevice::batch`], as it lies in a store.
+    pub fn stored(
+        &self,
+        store: StoreId,
+        first: u64,
+        statements: &[Statement],
+        seen: Position,
+        admin_head: Hash,
+    ) -> StoredBatch {
+        let statements: Vec<Vec<u8>> = statements.iter().map(Statement::encode).collect();
+        StoredBatch { first, sign1: self.batch(store, &statements, seen, admin_head).encode(), statements }
+    }
+}
