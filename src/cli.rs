@@ -6,21 +6,29 @@
 mod ask;
 mod context;
 mod describe;
+mod device;
+mod doctor;
 mod dotenv;
 mod exit;
 mod get;
 mod harden;
+mod import;
 mod init;
 mod list;
+mod log;
 mod logging;
 mod names;
 mod output;
 mod put;
 mod run;
+mod shell;
+mod show;
 mod state;
+mod statement;
 mod survey;
 mod table;
 mod time;
+mod trust;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -48,12 +56,23 @@ enum Command {
     Get(get::Get),
     Run(run::Run),
     List(list::List),
+    Show(show::Show),
+    History(log::History),
     Suspend(state::Suspend),
     Resume(state::Resume),
     Revoke(state::Revoke),
     Destroy(state::Destroy),
     Rename(state::Rename),
+    Import(import::Import),
+    Log(log::Log),
+    Head(log::Head),
     Verify(verify::Verify),
+    Trust(trust::Trust),
+    Repair(trust::Repair),
+    Device(device::Device),
+    Doctor(doctor::Doctor),
+    Man(shell::Man),
+    Completions(shell::Completions),
 }
 
 /// What every command does.
@@ -87,12 +106,23 @@ impl Command {
             Self::Get(command) => command.act(context),
             Self::Run(command) => command.act(context),
             Self::List(command) => command.act(context),
+            Self::Show(command) => command.act(context),
+            Self::History(command) => command.act(context),
             Self::Suspend(command) => command.act(context),
             Self::Resume(command) => command.act(context),
             Self::Revoke(command) => command.act(context),
             Self::Destroy(command) => command.act(context),
             Self::Rename(command) => command.act(context),
+            Self::Import(command) => command.act(context),
+            Self::Log(command) => command.act(context),
+            Self::Head(command) => command.act(context),
             Self::Verify(command) => command.act(context),
+            Self::Trust(command) => command.act(context),
+            Self::Repair(command) => command.act(context),
+            Self::Device(command) => command.act(context),
+            Self::Doctor(command) => command.act(context),
+            Self::Man(command) => command.act(context),
+            Self::Completions(command) => command.act(context),
         }
     }
 }

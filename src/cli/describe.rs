@@ -1,7 +1,8 @@
 //! Tokens and versions in words, for people and for programs.
 
 use super::time;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use strongroom::Vault;
 use strongroom::ledger::DeviceId;
 use strongroom::ledger::body::State;
@@ -83,32 +84,50 @@ pub fn devices(vault: &Vault, ids: &[DeviceId]) -> Vec<String> {
 }
 
 /// A time in JSON.
-pub fn time_json(at: Option<u64>) -> Value {
-    at.map_or(Value::Null, |at| time::program(at).into())
+pub fn time_json(at: Option<u64>) -> Option<String> {
+    at.map(time::program)
 }
 
-/// A version in JSON, without the token's name.
-pub fn version_json(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Map<String, Value> {
-    let labels: Map<String, Value> =
-        row.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-    let version = json!({
-        "version": row.version,
-        "state": Shown::of(vault, token, row).word(),
-        "reason": row.reason,
-        "expires": time_json(row.expiry),
-        "not_before": time_json(row.not_before),
-        "labels": labels,
-        "description": row.description,
-        "keep": row.keep,
-        "put": time_json(Some(row.time)),
-        "by": device(vault, &row.author),
-        "recipients": devices(vault, &row.recipients),
-        "digest": row.digest.to_string(),
-        "length": row.length,
-        "n": row.n,
-    });
-    match version {
-        Value::Object(version) => version,
-        _ => Map::new(),
+/// A version in JSON.
+#[derive(Serialize)]
+pub struct VersionJson<'a> {
+    name: &'a str,
+    version: u64,
+    state: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    expires: Option<String>,
+    not_before: Option<String>,
+    labels: BTreeMap<&'a str, &'a str>,
+    description: &'a str,
+    keep: Option<u64>,
+    put: Option<String>,
+    by: String,
+    recipients: Vec<String>,
+    length: u64,
+    digest: String,
+    n: u64,
+}
+
+impl<'a> VersionJson<'a> {
+    /// One version of a token.
+    pub fn of(vault: &Vault, token: &'a TokenRow, row: &'a VersionRow) -> Self {
+        Self {
+            name: &token.name,
+            version: row.version,
+            state: Shown::of(vault, token, row).word(),
+            reason: &row.reason,
+            expires: time_json(row.expiry),
+            not_before: time_json(row.not_before),
+            labels: row.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+            description: &row.description,
+            keep: row.keep,
+            put: time_json(Some(row.time)),
+            by: device(vault, &row.author),
+            recipients: devices(vault, &row.recipients),
+            length: row.length,
+            digest: row.digest.to_string(),
+            n: row.n,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `list`: the tokens, their states and labels. Nothing here opens anything.
 
 use super::context::Context;
-use super::describe::{Shown, labels, time_or_nothing, version_json};
+use super::describe::{Shown, VersionJson, labels, time_or_nothing};
 use super::output::Output;
 use super::table::Table;
 use super::{Act, names, time};
@@ -79,9 +79,7 @@ fn print(
 ) -> Result<()> {
     let (token, version, shown) = row;
     if out.json_wanted() {
-        let mut object = version_json(vault, token, version);
-        object.insert("name".into(), token.name.clone().into());
-        return out.json(&object);
+        return out.json(&VersionJson::of(vault, token, version));
     }
     let cells = [
         token.name.clone(),

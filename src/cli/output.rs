@@ -7,7 +7,6 @@ use super::table::{self, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
-use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Stderr, Write};
 use std::os::fd::AsFd;
@@ -150,7 +149,7 @@ impl Output {
     /// What was tried, on what, what came back, and what to do now.
     pub fn error(&mut self, error: &Error) {
         if self.manner.json {
-            return self.word(&ascii(&error_json(error).to_string()));
+            return self.word(&ascii(&error_json(error)));
         }
         let name = self.paint("1;31", "strongroom");
         self.word(&format!("{name}: {}", printable(&error.to_string())));
@@ -233,14 +232,25 @@ fn not_written(error: io::Error) -> Error {
     Error::new(Kind::Io, "write to standard output", error.to_string()).caused_by(error)
 }
 
-fn error_json(error: &Error) -> Value {
-    json!({"error": {
-        "kind": kind_name(error.kind()),
-        "tried": error.tried(),
-        "on": error.answered_by(),
-        "answer": error.answer(),
-        "advice": error.what_now(),
-    }})
+/// An error for programs.
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    kind: String,
+    tried: &'a str,
+    on: Option<&'a str>,
+    answer: &'a str,
+    advice: Option<&'a str>,
+}
+
+fn error_json(error: &Error) -> String {
+    let object = ErrorJson {
+        kind: kind_name(error.kind()),
+        tried: error.tried(),
+        on: error.answered_by(),
+        answer: error.answer(),
+        advice: error.what_now(),
+    };
+    serde_json::to_string(&object).map_or_else(|e| e.to_string(), |object| format!("{{\"error\":{object}}}"))
 }
 
 /// `PinWrong` is `pin-wrong` to programs.
@@ -270,6 +280,7 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     #[test]
     fn json_is_ascii_and_means_the_same() {
