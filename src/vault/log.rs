@@ -33,11 +33,11 @@ pub enum LogOrder {
 const PAGE_BYTES: usize = 1 << 20;
 
 impl Vault {
-    /// Walks the verified ledger; `each` answers whether to go on.
+    /// Walks the verified ledger; `each` answers whether to go on. It gets the vault too, to put names to ids.
     ///
     /// # Errors
     /// `Tampered` when a statement is no longer the one that was verified.
-    pub fn log(&mut self, order: LogOrder, mut each: impl FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+    pub fn log(&mut self, order: LogOrder, mut each: impl FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
         let last = self.replica.position().n;
         match order {
             LogOrder::OldestFirst => self.log_forward(last, &mut each),
@@ -45,7 +45,7 @@ impl Vault {
         }
     }
 
-    fn log_forward(&mut self, last: u64, each: &mut dyn FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+    fn log_forward(&mut self, last: u64, each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
         let mut after = 0;
         while after < last {
             let batches = self.store.batches_after(after, PAGE_BYTES)?;
@@ -62,7 +62,7 @@ impl Vault {
                 let entries = self.entries(&batch)?;
                 after += entries.len() as u64;
                 for entry in entries {
-                    if !each(entry)? {
+                    if !each(self, entry)? {
                         return Ok(());
                     }
                 }
@@ -71,7 +71,7 @@ impl Vault {
         Ok(())
     }
 
-    fn log_backward(&mut self, last: u64, each: &mut dyn FnMut(LogEntry) -> Result<bool>) -> Result<()> {
+    fn log_backward(&mut self, last: u64, each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
         let mut n = last;
         while n > 0 {
             let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
@@ -81,7 +81,7 @@ impl Vault {
             }
             n = batch.first - 1;
             for entry in entries.into_iter().rev() {
-                if !each(entry)? {
+                if !each(self, entry)? {
                     return Ok(());
                 }
             }

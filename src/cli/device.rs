@@ -1,0 +1,151 @@
+//! `device list` and `device show`: the enrolled devices, as the ledger has them.
+
+use super::Act;
+use super::context::Context;
+use super::describe::{NOTHING, device};
+use super::output::Output;
+use super::{init, time};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use strongroom::ledger::body::{Role, Slot};
+use strongroom::replica::DeviceRow;
+use strongroom::{Error, Kind, Result, Vault, seal};
+
+/// Show the enrolled devices
+#[derive(Debug, Args)]
+pub struct Device {
+    #[command(subcommand)]
+    command: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeviceCommand {
+    /// List the devices of the store
+    List,
+    /// Show a device's keys, roles and evidence
+    Show {
+        /// Its name or id
+        name: String,
+    },
+}
+
+impl Act for Device {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let here: Vec<String> =
+            context.resolve()?.devices.into_iter().filter_map(|device| device.id).collect();
+        context.with_vault(|vault, out| match self.command {
+            DeviceCommand::List => Ok(list(vault, out, &here)?),
+            DeviceCommand::Show { name } => Ok(show(vault, out, &name)?),
+        })
+    }
+}
+
+fn list(vault: &Vault, out: &mut Output, here: &[String]) -> Result<()> {
+    let mut table = out.table(&["NAME", "STATE", "ROLES", "EVIDENCE", "HERE", "MODEL", "ID"]);
+    for row in vault.replica().devices()? {
+        if out.json_wanted() {
+            out.json(&as_json(vault, &row))?;
+            continue;
+        }
+        let is_here = here.contains(&row.id.to_string());
+        let cells = [
+            row.enrolment.name.clone(),
+            state(&row).into(),
+            roles(&row),
+            evidence(&row).to_string(),
+            if is_here { "yes".into() } else { NOTHING.into() },
+            row.enrolment.model.clone(),
+            row.id.to_string(),
+        ];
+        out.row(&mut table, cells.into())?;
+    }
+    out.end(table)
+}
+
+fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
+    let devices = vault.replica().devices()?;
+    // An active device's name is its own; a retired one may have had it before.
+    let called = |row: &&DeviceRow| row.enrolment.name == name || row.id.to_string() == name;
+    let found = devices.iter().filter(called).max_by_key(|row| (row.retired.is_none(), row.n));
+    let row = found.ok_or_else(|| {
+        let tried = format!("show the device {}", strongroom::error::printable(name));
+        Error::new(Kind::NotFound, tried, "no device has this name or id")
+            .advice("`strongroom device list` shows them")
+    })?;
+    if out.json_wanted() {
+        return out.json(&as_json(vault, row));
+    }
+    let enrolment = &row.enrolment;
+    let retired = row.retired.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
+    out.card(&[
+        ("name", enrolment.name.clone()),
+        ("id", row.id.to_string()),
+        ("state", state(row).into()),
+        ("retired because", retired),
+        ("roles", roles(row)),
+        ("model", enrolment.model.clone()),
+        ("serial", enrolment.serial.clone()),
+        (
+            "enrolled",
+            format!("{} by {} (statement {})", time::person(row.time), device(vault, &row.author), row.n),
+        ),
+        ("evidence", init::evidence(evidence(row)).into()),
+        ("opening key", key(&enrolment.opening)),
+        ("  claims", claims(&enrolment.opening)),
+        ("  recipient", seal::recipient_string(&enrolment.opening.key).unwrap_or_default()),
+        ("signing key", key(&enrolment.signing)),
+        ("  claims", claims(&enrolment.signing)),
+    ])
+}
+
+fn state(row: &DeviceRow) -> &'static str {
+    match row.retired {
+        None => "active",
+        Some((false, _)) => "retired",
+        Some((true, _)) => "compromised",
+    }
+}
+
+fn roles(row: &DeviceRow) -> String {
+    let roles: Vec<String> = row.roles.iter().map(Role::to_string).collect();
+    if roles.is_empty() { NOTHING.into() } else { roles.join(",") }
+}
+
+/// The weaker of the two keys' evidence.
+fn evidence(row: &DeviceRow) -> strongroom::device::EvidenceLevel {
+    row.enrolment.opening.evidence.level.min(row.enrolment.signing.evidence.level)
+}
+
+fn key(slot: &Slot) -> String {
+    format!("{}: {}", slot.key.algorithm(), slot.uri)
+}
+
+fn claims(slot: &Slot) -> String {
+    let claims: Vec<_> = slot.evidence.claims.iter().map(|(name, is)| format!("{name}={is}")).collect();
+    claims.join(" ")
+}
+
+fn as_json(vault: &Vault, row: &DeviceRow) -> Value {
+    let slot = |slot: &Slot| {
+        json!({
+            "algorithm": slot.key.algorithm().to_string(),
+            "uri": slot.uri,
+            "evidence": slot.evidence.level.to_string(),
+            "claims": slot.evidence.claims.iter().map(|(name, is)| (name.clone(), Value::from(*is))).collect::<Value>(),
+        })
+    };
+    json!({
+        "name": row.enrolment.name,
+        "id": row.id.to_string(),
+        "state": state(row),
+        "roles": row.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
+        "model": row.enrolment.model,
+        "serial": row.enrolment.serial,
+        "enrolled": time::program(row.time),
+        "by": device(vault, &row.author),
+        "evidence": evidence(row).to_string(),
+        "opening": slot(&row.enrolment.opening),
+        "signing": slot(&row.enrolment.signing),
+        "recipient": seal::recipient_string(&row.enrolment.opening.key),
+    })
+}

@@ -1,0 +1,106 @@
+//! `doctor`: what is there, what is missing, and the command that fixes it. Works without a store and logs in nowhere.
+
+mod machine;
+mod setting;
+
+use super::Act;
+use super::context::Context;
+use super::output::Output;
+use clap::Args;
+use serde::Serialize;
+use strongroom::{Error, Kind, Result};
+
+/// Say which hardware, modules, services and permissions are there, and what is missing
+///
+/// The exit code is 0 unless something that is configured does not work.
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+/// What was found in one place.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    area: &'static str,
+    status: Status,
+    what: String,
+    /// A command or a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// How good a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Works.
+    Ok,
+    /// Neither good nor bad.
+    Note,
+    /// Not there, and only needed by those who want it.
+    Missing,
+    /// Configured, and does not work; or open to others.
+    Broken,
+}
+
+impl Finding {
+    /// Something found in an area.
+    pub fn new(area: &'static str, status: Status, what: impl Into<String>) -> Self {
+        Self { area, status, what: what.into(), fix: None }
+    }
+
+    /// What makes it better.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// A failure, with its own advice.
+    pub fn of_error(area: &'static str, status: Status, error: &Error) -> Self {
+        let on = error.answered_by().map(|on| format!("{on}: ")).unwrap_or_default();
+        let finding = Self::new(area, status, format!("{on}cannot {}: {}", error.tried(), error.answer()));
+        match error.what_now() {
+            Some(advice) => finding.fix(advice),
+            None => finding,
+        }
+    }
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl Act for Doctor {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let mut findings = machine::findings();
+        findings.extend(setting::findings(context));
+        tell(&mut context.out, &findings)?;
+        match findings.iter().filter(|finding| finding.status == Status::Broken).count() {
+            0 => Ok(()),
+            n => {
+                let answer = format!("{n} of the findings {} broken", if n == 1 { "is" } else { "are" });
+                Err(Error::new(Kind::Io, "find everything in order", answer).into())
+            }
+        }
+    }
+}
+
+fn tell(out: &mut Output, findings: &[Finding]) -> Result<()> {
+    for finding in findings {
+        if out.json_wanted() {
+            out.json(finding)?;
+            continue;
+        }
+        out.line(&format!("{:7}  {:13}  {}", finding.status.word(), finding.area, finding.what))?;
+        if let Some(fix) = &finding.fix {
+            out.line(&format!("{:7}  {:13}  {} {fix}", "", "", super::table::arrow()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! What is configured here: files and who may touch them, devices, the store, what is known of it.
+
+use super::super::context::{Context, Resolved};
+use super::{Finding, Status};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use strongroom::config::ConfiguredDevice;
+use strongroom::error::printable;
+use strongroom::replica::Pin;
+use strongroom::uri::{DeviceUri, PinSource};
+use strongroom::{Kind, Vault, device, store};
+
+/// Others may not read it.
+const PRIVATE: u32 = 0o077;
+
+/// Others may not write it.
+const OURS: u32 = 0o022;
+
+/// All of it.
+pub fn findings(context: &Context) -> Vec<Finding> {
+    let resolved = match context.resolve() {
+        Ok(resolved) => resolved,
+        Err(error) => return vec![Finding::of_error("configuration", Status::Broken, &error)],
+    };
+    let mut findings = configuration(&resolved);
+    findings.extend(resolved.devices.iter().flat_map(device));
+    findings.extend(mode("state", &resolved.paths.state, PRIVATE));
+    findings.extend(store(context, &resolved));
+    findings
+}
+
+fn configuration(resolved: &Resolved) -> Vec<Finding> {
+    let path = &resolved.paths.config;
+    let shown = printable(&path.display().to_string());
+    if !path.exists() {
+        let what = format!("{shown} does not exist");
+        return vec![
+            Finding::new("configuration", Status::Missing, what).fix("strongroom init --device URI"),
+        ];
+    }
+    let count = resolved.config.devices.len();
+    let what = format!("{shown}: {count} {}", if count == 1 { "device" } else { "devices" });
+    std::iter::once(Finding::new("configuration", Status::Ok, what))
+        .chain(mode("configuration", path, OURS))
+        .collect()
+}
+
+fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
+    let uri = match DeviceUri::parse(&configured.uri) {
+        Ok(uri) => uri,
+        Err(error) => return vec![Finding::of_error("device", Status::Broken, &error)],
+    };
+    let connected = match device::connect(&uri) {
+        Err(error) => Finding::of_error("device", Status::Broken, &error),
+        Ok(device) => {
+            let identity = device.identity();
+            let simulator = if identity.simulator { ", a simulator: protects nothing" } else { "" };
+            let what = format!(
+                "{}: {} {}, serial {}{simulator}",
+                device.name(),
+                identity.maker,
+                identity.model,
+                identity.serial
+            );
+            Finding::new("device", Status::Ok, what)
+        }
+    };
+    std::iter::once(connected).chain(uri.pin_source().and_then(pin_source)).collect()
+}
+
+/// Where a PIN lies is not where everybody may look. Its value is not read.
+fn pin_source(source: &PinSource) -> Option<Finding> {
+    let missing = |what: String| Some(Finding::new("pin-source", Status::Broken, what));
+    match source {
+        PinSource::File(path) if !path.exists() => missing(format!("{source} does not exist")),
+        PinSource::File(path) => mode("pin-source", path, PRIVATE),
+        PinSource::Env(name) if std::env::var_os(name).is_none() => missing(format!("{source} is not set")),
+        _ => None,
+    }
+}
+
+/// Something to say when others may do to a file what they should not.
+fn mode(area: &'static str, path: &Path, forbidden: u32) -> Option<Finding> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let shown = printable(&path.display().to_string());
+    let (mode, owner) = (metadata.permissions().mode() & 0o777, metadata.uid());
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        let what = format!("{shown} belongs to another user (uid {owner})");
+        return Some(Finding::new(area, Status::Broken, what).fix(format!("sudo chown \"$USER\" {shown}")));
+    }
+    (mode & forbidden != 0).then(|| {
+        let what = format!(
+            "{shown} has the mode {mode:o}: others may {}",
+            if forbidden == OURS { "change it" } else { "look" }
+        );
+        let take = if forbidden == OURS { "go-w" } else { "go-rwx" };
+        Finding::new(area, Status::Broken, what).fix(format!("chmod {take} {shown}"))
+    })
+}
+
+fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
+    let opened = match store::open(&resolved.store) {
+        Ok(opened) => opened,
+        Err(error) => return vec![no_store(resolved, &error)],
+    };
+    let location = opened.location().to_owned();
+    let known = Pin::load(&resolved.paths.state, &location);
+    drop(opened);
+    let file = store::sqlite_path(&resolved.store).ok();
+    let mut findings: Vec<_> = file.and_then(|file| mode("store", &file, PRIVATE)).into_iter().collect();
+    match known {
+        Ok(Some(pin)) => findings.push(vault(context, &location, &pin)),
+        Ok(None) => findings.push(
+            Finding::new(
+                "store",
+                Status::Broken,
+                format!("{location}: never met here, so nothing in it is believed"),
+            )
+            .fix(
+                "strongroom trust LINE, with the line that `strongroom head` prints where the store is known",
+            ),
+        ),
+        Err(error) => findings.push(Finding::of_error("store", Status::Broken, &error)),
+    }
+    findings
+}
+
+/// A store is missed by those who have configured one, or have met one.
+fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
+    let path = store::sqlite_path(&resolved.store).ok();
+    let unborn = path.is_some_and(|path| !path.exists()) && resolved.config.devices.is_empty();
+    match unborn && error.kind() == Kind::Store {
+        true => {
+            Finding::new("store", Status::Missing, format!("{} does not exist", printable(&resolved.store)))
+                .fix("strongroom init --device URI")
+        }
+        false => Finding::of_error("store", Status::Broken, error),
+    }
+}
+
+fn vault(context: &Context, location: &str, pin: &Pin) -> Finding {
+    let opened =
+        context.setup().and_then(Vault::open).and_then(|vault| Ok((vault.replica().count()?, vault.head())));
+    match opened {
+        Ok((tokens, head)) => {
+            let n = head.position.n;
+            let what = format!("{location}: {tokens} tokens, {n} statements verified, store {}", pin.store);
+            Finding::new("store", Status::Ok, what)
+        }
+        Err(error) => Finding::of_error("store", Status::Broken, &error),
+    }
+}

@@ -1,0 +1,50 @@
+//! `man` and `completions`: what packagers and shells want to know of the command line.
+
+use super::context::Context;
+use super::{Act, Cli};
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use strongroom::error::printable;
+use strongroom::{Error, Kind};
+
+/// Print the man page, or write those of all commands into a directory
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The directory, such as /usr/local/share/man/man1
+    directory: Option<PathBuf>,
+}
+
+/// Print completions for a shell
+///
+/// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Act for Man {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let Some(directory) = self.directory else {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            return Ok(context.out.bytes(&page)?);
+        };
+        let failed = |e: std::io::Error| {
+            let shown = printable(&directory.display().to_string());
+            Error::new(Kind::Io, "write the man pages", e.to_string()).on(shown).caused_by(e)
+        };
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        clap_mangen::generate_to(Cli::command(), &directory).map_err(failed)?;
+        Ok(())
+    }
+}
+
+impl Act for Completions {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "strongroom", &mut script);
+        Ok(context.out.bytes(&script)?)
+    }
+}

@@ -1,0 +1,182 @@
+//! Statements of the ledger in words, for people and for programs.
+
+use super::{describe, time};
+use serde::Serialize;
+use serde_json::{Value, json};
+use strongroom::Vault;
+use strongroom::ledger::body::{Body, Put, Role, State, Target};
+use strongroom::ledger::judge::Picture;
+use strongroom::ledger::{DeviceId, TokenId};
+use strongroom::vault::LogEntry;
+
+/// One line: what was stated, and that it has no effect where it has none.
+pub fn words(vault: &Vault, entry: &LogEntry) -> String {
+    let body = body(vault, &entry.statement.body);
+    match &entry.ineffective {
+        Some(why) => format!("{body} [without effect: {why}]"),
+        None => body,
+    }
+}
+
+fn body(vault: &Vault, body: &Body) -> String {
+    let device = |id: &DeviceId| describe::device(vault, id);
+    match body {
+        Body::Genesis(genesis) => {
+            format!("create the store; its first device is {}", device(&genesis.device))
+        }
+        Body::Enrol(enrol) => {
+            let (level, roles) =
+                (enrol.opening.evidence.level.min(enrol.signing.evidence.level), roles(&enrol.roles));
+            format!("enrol the device {} ({}; evidence: {level}) as {roles}", enrol.name, enrol.model)
+        }
+        Body::Retire(retire) => {
+            let how = if retire.compromised { " as compromised" } else { "" };
+            because(format!("retire the device {}{how}", device(&retire.device)), &retire.reason)
+        }
+        Body::Roles(change) => {
+            format!("give the device {} the roles {}", device(&change.device), roles(&change.roles))
+        }
+        Body::Put(put) => put_words(vault, put),
+        Body::State(change) => {
+            let verb = match change.state {
+                State::Active => "resume",
+                State::Suspended => "suspend",
+                State::Revoked => "revoke",
+                State::Staged => "stage",
+            };
+            because(format!("{verb} {}", at(&token(vault, &change.token), change.version)), &change.reason)
+        }
+        Body::Destroy(destroy) => {
+            because(format!("destroy {}", at(&destroy.name, destroy.version)), &destroy.reason)
+        }
+        Body::Rename(rename) => format!("rename {} to {}", rename.from, rename.to),
+        Body::Grant(grant) => {
+            format!("grant {} on {} to {}", grant.ops.join(","), target(vault, &grant.target), grant.to)
+        }
+        Body::Ungrant(ungrant) => {
+            format!("take back the grant {} on {}", ungrant.grant, target(vault, &ungrant.target))
+        }
+        Body::Repair(repair) => {
+            because(format!("repair: set aside what followed statement {}", repair.kept), &repair.reason)
+        }
+    }
+}
+
+fn put_words(vault: &Vault, put: &Put) -> String {
+    let staged = if put.state == State::Staged { ", staged" } else { "" };
+    let expiry = put.expiry.map(|at| format!(", expires {}", time::person(at))).unwrap_or_default();
+    let recipients = describe::devices(vault, &put.recipients).join(", ");
+    format!("put {}, sealed to {recipients}{staged}{expiry}", at(&put.name, put.version))
+}
+
+fn because(what: String, reason: &str) -> String {
+    if reason.is_empty() { what } else { format!("{what}: {reason}") }
+}
+
+/// Version 0 is the whole token.
+fn at(name: &str, version: u64) -> String {
+    if version == 0 { name.to_owned() } else { format!("{name}@{version}") }
+}
+
+fn roles(roles: &[Role]) -> String {
+    roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A token by the name it has now.
+fn token(vault: &Vault, id: &TokenId) -> String {
+    match Picture::token(vault.replica(), id) {
+        Ok(Some(token)) => token.name,
+        _ => id.to_string(),
+    }
+}
+
+fn target(vault: &Vault, target: &Target) -> String {
+    match target {
+        Target::Token(id) => token(vault, id),
+        Target::Prefix(prefix) if prefix.is_empty() => "everything".into(),
+        Target::Prefix(prefix) => format!("{prefix}/"),
+    }
+}
+
+/// A statement in JSON.
+#[derive(Serialize)]
+pub struct EntryJson {
+    n: u64,
+    hash: String,
+    time: String,
+    by: String,
+    author: String,
+    kind: &'static str,
+    words: String,
+    body: Value,
+    ineffective: Option<String>,
+}
+
+impl EntryJson {
+    /// One statement of the ledger.
+    pub fn of(vault: &Vault, entry: &LogEntry) -> Self {
+        let statement = &entry.statement;
+        Self {
+            n: entry.n,
+            hash: entry.hash.to_string(),
+            time: time::program(statement.time),
+            by: describe::device(vault, &statement.author),
+            author: statement.author.to_string(),
+            kind: statement.body.kind_name(),
+            words: body(vault, &statement.body),
+            body: body_json(vault, &statement.body),
+            ineffective: entry.ineffective.clone(),
+        }
+    }
+}
+
+fn body_json(vault: &Vault, body: &Body) -> Value {
+    let text = |id: &dyn ToString| id.to_string();
+    match body {
+        Body::Genesis(genesis) => json!({"device": text(&genesis.device)}),
+        Body::Enrol(enrol) => json!({
+            "device": text(&enrol.device), "name": enrol.name, "model": enrol.model, "serial": enrol.serial,
+            "roles": enrol.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
+        }),
+        Body::Retire(retire) => {
+            json!({"device": text(&retire.device), "compromised": retire.compromised, "reason": retire.reason})
+        }
+        Body::Roles(change) => json!({
+            "device": text(&change.device), "roles": change.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
+        }),
+        Body::Put(put) => put_json(vault, put),
+        Body::State(change) => json!({
+            "token": text(&change.token), "name": token(vault, &change.token), "version": version(change.version),
+            "state": text(&change.state), "reason": change.reason,
+        }),
+        Body::Destroy(destroy) => json!({
+            "token": text(&destroy.token), "name": destroy.name, "version": version(destroy.version), "reason": destroy.reason,
+        }),
+        Body::Rename(rename) => json!({"token": text(&rename.token), "from": rename.from, "to": rename.to}),
+        Body::Grant(grant) => json!({
+            "grant": text(&grant.grant), "target": target(vault, &grant.target), "to": grant.to, "ops": grant.ops,
+            "until": describe::time_json(grant.until), "alias": grant.alias,
+        }),
+        Body::Ungrant(ungrant) => {
+            json!({"grant": text(&ungrant.grant), "target": target(vault, &ungrant.target)})
+        }
+        Body::Repair(repair) => {
+            json!({"kept": repair.kept, "chain": text(&repair.chain), "reason": repair.reason})
+        }
+    }
+}
+
+fn put_json(vault: &Vault, put: &Put) -> Value {
+    let labels: Value =
+        put.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+    json!({
+        "token": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
+        "digest": put.digest.to_string(), "length": put.length, "recipients": describe::devices(vault, &put.recipients),
+        "not_before": describe::time_json(put.not_before), "expires": describe::time_json(put.expiry),
+        "labels": labels, "description": put.description, "keep": put.keep,
+    })
+}
+
+fn version(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}

@@ -1,0 +1,92 @@
+//! `trust` and `repair`: how this machine comes to believe a store, and how it gets over one that was damaged.
+
+use super::context::Context;
+use super::{Act, ask};
+use clap::Args;
+use serde_json::json;
+use strongroom::replica::HandOver;
+use strongroom::{Error, Kind, Result, Vault};
+
+/// Believe a store that this machine never met
+///
+/// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
+/// verified against it, so get it by a way you trust, never from the store itself.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// STORE-ID or STORE-ID:N:CHAIN
+    line: String,
+    /// Forget another store that is known at this place
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Set aside the end of a store that cannot be verified
+///
+/// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
+/// more, for nobody. Needs the role `admin`.
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Act for Trust {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let hand_over = parse(&self.line)?;
+        let setup = context.setup()?;
+        let mut progress = context.out.progress();
+        let mut report = |done, total| progress("verifying the ledger", done, total);
+        let mut vault = Vault::trust(setup, &hand_over, self.replace, &mut report)?;
+        let (head, rests_on) = (vault.head(), hand_over.position.n);
+        if context.out.json_wanted() {
+            let (store, location) = (head.store.to_string(), vault.location());
+            let all =
+                json!({"location": location, "store": store, "n": head.position.n, "rests_on": rests_on});
+            context.out.json(&all)?;
+        } else {
+            context.out.say(&format!(
+                "{}: trusted, {} statements verified",
+                vault.location(),
+                head.position.n
+            ));
+            context.out.say(&match rests_on {
+                0 => "This rests on the store id alone: that nothing was cut off its end cannot be known.".to_owned(),
+                n => format!("This rests on the store id and statement {n}: nothing up to there was cut off or altered."),
+            });
+        }
+        context.tell_notices(&mut vault);
+        Ok(())
+    }
+}
+
+fn parse(line: &str) -> Result<HandOver> {
+    line.trim().parse().map_err(|why: String| {
+        Error::new(Kind::Usage, "trust the store", why)
+            .advice("give the line that `strongroom head` prints, whole")
+    })
+}
+
+impl Act for Repair {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let setup = context.setup()?;
+        let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
+        ask::agreement(self.yes, "repair the store", &question)?;
+        let (mut vault, dropped) = Vault::repair(setup, &self.reason)?;
+        if context.out.json_wanted() {
+            context.out.json(
+                &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
+            )?;
+        } else {
+            context.out.say(&match dropped {
+                0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
+                n => format!("{}: {n} statements were set aside", vault.location()),
+            });
+        }
+        context.tell_notices(&mut vault);
+        Ok(())
+    }
+}
