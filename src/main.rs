@@ -1,6 +1,9 @@
 //! The `strongroom` command.
 
+mod cli;
+
 use std::alloc::System;
+use std::process::ExitCode;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes every block as it is freed. What this program calls secret wipes itself; this is for the libraries underneath that
@@ -8,4 +11,6 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-fn main() {}
+fn main() -> ExitCode {
+    cli::main()
+}

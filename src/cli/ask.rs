@@ -1,0 +1,67 @@
+//! Questions to the person at the terminal. Where there is none, an option has to answer.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+use strongroom::error::printable;
+use strongroom::prompt::{self, Terminal};
+use strongroom::{Error, Kind, Result, Secret};
+use zeroize::Zeroizing;
+
+/// A yes to `question`, from the person or from `--yes`.
+///
+/// # Errors
+/// `Cancelled` for a no; `Usage` when nobody can be asked.
+pub fn agreement(yes: bool, tried: &str, question: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if Terminal::open().is_none() {
+        return Err(nobody(tried));
+    }
+    match prompt::for_process().confirm(question)? {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Cancelled, tried, "you did not say yes")),
+    }
+}
+
+/// As [`agreement`], for what cannot be undone: `word` is to be typed.
+///
+/// # Errors
+/// As [`agreement`].
+pub fn typed_agreement(yes: bool, tried: &str, question: &str, word: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let mut terminal =
+        OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| nobody(tried))?;
+    let mut answer = String::new();
+    let asked = writeln!(terminal, "{}", printable(question))
+        .and_then(|()| write!(terminal, "Type {} to go on: ", printable(word)))
+        .and_then(|()| BufReader::new(&terminal).read_line(&mut answer));
+    asked.map_err(|e| Error::new(Kind::Io, tried, e.to_string()).caused_by(e))?;
+    match answer.trim() == word {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Cancelled, tried, "that is not what was to be typed")),
+    }
+}
+
+/// A new token, typed twice and not shown.
+///
+/// # Errors
+/// `Usage` when the two differ; `Io` when the terminal fails.
+pub fn new_token(tried: &str, name: &str) -> Result<Secret> {
+    let ask = |question: String| {
+        let typed = rpassword::prompt_password(question).map(Zeroizing::new);
+        typed.map_err(|e| Error::new(Kind::Io, tried, e.to_string()).caused_by(e))
+    };
+    let first = ask(format!("Token for {name}: "))?;
+    if *first != *ask("The same again: ".into())? {
+        return Err(Error::new(Kind::Usage, tried, "the two are not the same")
+            .advice("try again; nothing was stored"));
+    }
+    Ok(Secret::new(first.as_bytes().to_vec()))
+}
+
+fn nobody(tried: &str) -> Error {
+    Error::new(Kind::Usage, tried, "there is no terminal to ask on").advice("say --yes if you mean it")
+}

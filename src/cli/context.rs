@@ -1,0 +1,165 @@
+//! What every command is given: the global options, resolved against the configuration, and the output.
+
+use super::output::{Colour, Manner, Output};
+use clap::Args;
+use std::ffi::OsString;
+use strongroom::config::{Config, ConfiguredDevice};
+use strongroom::paths::Paths;
+use strongroom::uri::DeviceUri;
+use strongroom::vault::Setup;
+use strongroom::{Result, Vault};
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The store: sqlite:///path, or a path.
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_STORE")]
+    pub store: Option<String>,
+    /// A device of this machine, instead of the configured ones. May be given several times.
+    #[arg(long = "device", global = true, value_name = "URI", env = "STRONGROOM_DEVICE")]
+    pub devices: Vec<String>,
+    /// Print JSON: one object, or one for each line of a listing.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors and warnings only, besides data.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Use colour.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
+    pub color: Colour,
+}
+
+impl Globals {
+    /// How the user wants to be spoken to.
+    pub fn manner(&self) -> Manner {
+        Manner { json: self.json, quiet: self.quiet, colour: self.color }
+    }
+
+    /// The same, of a command line that does not parse.
+    pub fn manner_of(arguments: &[OsString]) -> Manner {
+        // What follows belongs to the program that `run` starts.
+        let ours = || arguments.iter().take_while(|argument| *argument != "--");
+        let colour = |value: &str| <Colour as clap::ValueEnum>::from_str(value, true).ok();
+        let after = ours()
+            .zip(ours().skip(1))
+            .filter(|(option, _)| *option == "--color")
+            .map(|(_, value)| value.to_str());
+        let joined = ours().filter_map(|argument| argument.to_str()?.strip_prefix("--color="));
+        Manner {
+            json: ours().any(|argument| argument == "--json"),
+            quiet: false,
+            colour: joined.chain(after.flatten()).find_map(colour).unwrap_or_default(),
+        }
+    }
+}
+
+/// A command's surroundings.
+pub struct Context {
+    /// Where it prints.
+    pub out: Output,
+    /// What the user said for every command.
+    pub globals: Globals,
+}
+
+/// The configuration with the global options over it.
+pub struct Resolved {
+    /// Where things lie.
+    pub paths: Paths,
+    /// What config.toml says.
+    pub config: Config,
+    /// The store's URL.
+    pub store: String,
+    /// The devices that are used now.
+    pub devices: Vec<ConfiguredDevice>,
+}
+
+impl Context {
+    /// A command's surroundings.
+    pub fn new(globals: Globals, out: Output) -> Self {
+        Self { out, globals }
+    }
+
+    /// Configuration and options.
+    ///
+    /// # Errors
+    /// `Usage` for a configuration that does not parse; `Io`.
+    pub fn resolve(&self) -> Result<Resolved> {
+        let paths = Paths::discover()?;
+        let config = Config::load(&paths.config)?;
+        let store = match (&self.globals.store, &config.store) {
+            (Some(store), _) => absolute(store),
+            (None, Some(store)) => store.clone(),
+            (None, None) => default_store(&paths),
+        };
+        let devices = match self.globals.devices.as_slice() {
+            [] => config.devices.clone(),
+            named => named.iter().map(|uri| named_device(uri, &config)).collect(),
+        };
+        Ok(Resolved { paths, config, store, devices })
+    }
+
+    /// What a vault is opened with.
+    ///
+    /// # Errors
+    /// As [`Context::resolve`]; `Usage` for a URI that does not parse.
+    pub fn setup(&self) -> Result<Setup> {
+        let Resolved { paths, store, devices, .. } = self.resolve()?;
+        let devices = devices.iter().map(ConfiguredDevice::parsed).collect::<Result<_>>()?;
+        Ok(Setup::new(store, devices, paths.state))
+    }
+
+    /// Opens the vault, lets `work` work on it, and tells what the vault notices on the way, however it ends.
+    ///
+    /// # Errors
+    /// The vault's and the work's.
+    pub fn with_vault<T>(
+        &mut self,
+        work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let setup = self.setup()?;
+        let mut progress = self.out.progress();
+        let mut vault = Vault::open_with_progress(setup, &mut |done, total| {
+            progress("verifying the ledger", done, total)
+        })?;
+        let done = work(&mut vault, &mut self.out);
+        self.tell_notices(&mut vault);
+        done
+    }
+
+    /// What the user should hear that is no error.
+    pub fn tell_notices(&mut self, vault: &mut Vault) {
+        vault.take_notices().iter().for_each(|notice| self.out.warn(notice));
+    }
+}
+
+/// The store when nobody names one.
+pub fn default_store(paths: &Paths) -> String {
+    format!("sqlite://{}", paths.store.display())
+}
+
+/// A path that means the same in every directory; URLs do already.
+fn absolute(store: &str) -> String {
+    match (store.contains("://"), std::path::absolute(store)) {
+        (false, Ok(path)) => format!("sqlite://{}", path.display()),
+        _ => store.to_owned(),
+    }
+}
+
+/// A device from the command line; its id is known when it is one of the configured.
+fn named_device(uri: &str, config: &Config) -> ConfiguredDevice {
+    let same =
+        |configured: &&ConfiguredDevice| match (DeviceUri::parse(&configured.uri), DeviceUri::parse(uri)) {
+            (Ok(configured), Ok(named)) => configured.display_name() == named.display_name(),
+            _ => false,
+        };
+    let id = config.devices.iter().find(same).and_then(|device| device.id.clone());
+    ConfiguredDevice { uri: uri.to_owned(), id }
+}

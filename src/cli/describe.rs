@@ -1,0 +1,114 @@
+//! Tokens and versions in words, for people and for programs.
+
+use super::time;
+use serde_json::{Map, Value, json};
+use strongroom::Vault;
+use strongroom::ledger::DeviceId;
+use strongroom::ledger::body::State;
+use strongroom::replica::{TokenRow, VersionRow};
+
+/// What a listing says about a version: its state, and whether its time has come or is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shown {
+    /// Opens.
+    Active,
+    /// Closed for now.
+    Suspended,
+    /// Closed for ever.
+    Revoked,
+    /// Stored, not yet in use.
+    Staged,
+    /// Active, and past its time.
+    Expired,
+    /// Active, and before its time.
+    Early,
+    /// Its sealed bytes are gone.
+    Destroyed,
+}
+
+impl Shown {
+    /// Of one version of a token.
+    pub fn of(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Self {
+        match row.state {
+            None => Self::Destroyed,
+            Some(State::Revoked) => Self::Revoked,
+            Some(State::Staged) => Self::Staged,
+            Some(State::Suspended) => Self::Suspended,
+            Some(State::Active) if token.suspended => Self::Suspended,
+            Some(State::Active) if row.expiry.is_some_and(|at| at <= vault.latest_time()) => Self::Expired,
+            Some(State::Active) if row.not_before.is_some_and(|at| at > vault.latest_time()) => Self::Early,
+            Some(State::Active) => Self::Active,
+        }
+    }
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+            Self::Staged => "staged",
+            Self::Expired => "expired",
+            Self::Early => "early",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
+/// What stands for nothing in a column.
+pub const NOTHING: &str = "-";
+
+/// A time in a column.
+pub fn time_or_nothing(at: Option<u64>) -> String {
+    at.map_or_else(|| NOTHING.into(), time::person)
+}
+
+/// Labels in a column: `env=prod,team=web`.
+pub fn labels(row: &VersionRow) -> String {
+    let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if labels.is_empty() { NOTHING.into() } else { labels.join(",") }
+}
+
+/// A device by what people call it; by its id where it has no name here.
+pub fn device(vault: &Vault, id: &DeviceId) -> String {
+    match vault.replica().device_row(id) {
+        Ok(Some(row)) => row.enrolment.name,
+        _ => id.to_string(),
+    }
+}
+
+/// Devices by what people call them.
+pub fn devices(vault: &Vault, ids: &[DeviceId]) -> Vec<String> {
+    ids.iter().map(|id| device(vault, id)).collect()
+}
+
+/// A time in JSON.
+pub fn time_json(at: Option<u64>) -> Value {
+    at.map_or(Value::Null, |at| time::program(at).into())
+}
+
+/// A version in JSON, without the token's name.
+pub fn version_json(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Map<String, Value> {
+    let labels: Map<String, Value> =
+        row.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    let version = json!({
+        "version": row.version,
+        "state": Shown::of(vault, token, row).word(),
+        "reason": row.reason,
+        "expires": time_json(row.expiry),
+        "not_before": time_json(row.not_before),
+        "labels": labels,
+        "description": row.description,
+        "keep": row.keep,
+        "put": time_json(Some(row.time)),
+        "by": device(vault, &row.author),
+        "recipients": devices(vault, &row.recipients),
+        "digest": row.digest.to_string(),
+        "length": row.length,
+        "n": row.n,
+    });
+    match version {
+        Value::Object(version) => version,
+        _ => Map::new(),
+    }
+}

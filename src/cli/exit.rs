@@ -1,0 +1,109 @@
+//! Exit codes, and what is said on the way out.
+
+use super::output::Output;
+use clap::error::ErrorKind;
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use strongroom::{Error, Kind};
+
+/// The table, as `--help` shows it and docs/exit-codes.md explains it.
+pub const TABLE: &str = "\
+Exit codes:
+    0  done; also when the reader of a pipe went away
+    1  something else: a file, the operating system, an answer of no, a build that cannot do it
+    2  the request is wrong: an option, a name, an empty token
+    3  there is no such token, version or device
+    4  the ledger says no (suspended, revoked, expired, no role), or somebody else was first
+    5  the device failed, is gone, lacks the key, or the key could leave it
+    6  the PIN is wrong, locked, or not to be had
+    7  the store was altered or rolled back, or was never met here
+    8  the store is missing, unreadable, full or of another format
+    run: the program's own code; 126 when it cannot be executed, 127 when there is none";
+
+/// The row of the table for a sort of failure.
+pub fn of(kind: Kind) -> u8 {
+    match kind {
+        Kind::Usage => 2,
+        Kind::NotFound => 3,
+        Kind::Refused | Kind::Conflict => 4,
+        Kind::Device | Kind::DeviceGone | Kind::KeyMissing | Kind::Evidence => 5,
+        Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => 6,
+        Kind::Tampered | Kind::RolledBack | Kind::Untrusted => 7,
+        Kind::Store => 8,
+        _ => 1,
+    }
+}
+
+/// A failure whose exit code does not follow from its kind; or one that was told already.
+#[derive(Clone, Copy, Debug)]
+pub struct ExitWith(pub u8);
+
+impl fmt::Display for ExitWith {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for ExitWith {}
+
+/// Tells what went wrong, if something did, and answers the exit code.
+pub fn code(out: &mut Output, done: anyhow::Result<()>) -> ExitCode {
+    // What was written before the failure is to be read before it.
+    let done = done.and_then(|()| Ok(out.flush()?));
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    if is_closed_pipe(&failure) {
+        return ExitCode::SUCCESS;
+    }
+    let _ = out.flush();
+    let other = failure.downcast_ref::<ExitWith>().copied();
+    let code = match failure.downcast_ref::<Error>() {
+        Some(error) => {
+            out.error(error);
+            of(error.kind())
+        }
+        None if other.is_some() => 1,
+        None => {
+            out.error(&Error::new(Kind::Io, "go on", format!("{failure:#}")));
+            1
+        }
+    };
+    ExitCode::from(other.map_or(code, |other| other.0))
+}
+
+/// Whoever read our output had enough, as `head` has.
+fn is_closed_pipe(failure: &anyhow::Error) -> bool {
+    let closed = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    failure.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(closed))
+}
+
+/// What the parser of the command line has to say: help, the version, or what is wrong.
+pub fn usage(out: &mut Output, error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let done = match out.colours_data() {
+                true => out.bytes(text.ansi().to_string().as_bytes()),
+                false => out.bytes(text.to_string().as_bytes()),
+            };
+            code(out, done.map_err(anyhow::Error::from))
+        }
+        _ => {
+            out.parse_error(&text.to_string());
+            ExitCode::from(of(Kind::Usage))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let documented = include_str!("../../docs/exit-codes.md");
+        for line in TABLE.lines().skip(1) {
+            assert!(documented.contains(line.trim()), "docs/exit-codes.md lacks: {line}");
+        }
+    }
+}

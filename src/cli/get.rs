@@ -1,0 +1,139 @@
+//! `get`: a token's bytes, to where they were asked for.
+
+use super::Act;
+use super::context::Context;
+use super::names;
+use super::output::Output;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde_json::json;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use strongroom::error::printable;
+use strongroom::vault::Wanted;
+use strongroom::{Error, Kind, Result, Secret};
+
+/// Open a token and print it
+///
+/// Its bytes as they were put; on a terminal a newline follows. Without a version, the newest that is not staged.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Write it to this file, readable for its owner only
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print it to a terminal even if it is binary
+    #[arg(long)]
+    force: bool,
+}
+
+impl Act for Get {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let wanted = names::versioned(&self.name)?;
+        context.with_vault(|vault, out| {
+            let token = vault.get(&wanted.name, wanted.version)?;
+            match &self.output {
+                Some(path) => Ok(write_file(path, &token)?),
+                None if out.json_wanted() => Ok(out.json(&as_json(&wanted, &token))?),
+                None => Ok(self.print(out, &token)?),
+            }
+        })
+    }
+}
+
+impl Get {
+    fn print(&self, out: &mut Output, token: &Secret) -> Result<()> {
+        if !out.to_terminal() {
+            return out.bytes(token.expose());
+        }
+        if !self.force && !is_text(token.expose()) {
+            let refused = Error::new(
+                Kind::Usage,
+                format!("print {}", self.name),
+                "it is binary, and would garble the terminal",
+            );
+            return Err(refused.advice("redirect it, write it with --output FILE, or say --force"));
+        }
+        out.bytes(token.expose())?;
+        out.bytes(b"\n")
+    }
+}
+
+/// Text that does nothing to a terminal but appear.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'))
+}
+
+fn as_json(wanted: &Wanted, token: &Secret) -> serde_json::Value {
+    let (name, version) = (wanted.name.as_str(), wanted.version);
+    match std::str::from_utf8(token.expose()) {
+        Ok(text) => json!({"name": name, "version": version, "value": text}),
+        Err(_) => json!({"name": name, "version": version, "base64": STANDARD.encode(token.expose())}),
+    }
+}
+
+/// Whole or not at all, and never readable for others on the way. What is no regular file is written to as it is.
+fn write_file(path: &Path, token: &Secret) -> Result<()> {
+    let special = std::fs::metadata(path).is_ok_and(|m| {
+        let kind = m.file_type();
+        kind.is_char_device() || kind.is_fifo() || kind.is_block_device()
+    });
+    let written = match special {
+        true => OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(token.expose())),
+        false => replace(path, token),
+    };
+    written.map_err(|e| {
+        let shown = printable(&path.display().to_string());
+        Error::new(Kind::Io, "write the token", e.to_string()).on(shown).caused_by(e)
+    })
+}
+
+fn replace(path: &Path, token: &Secret) -> io::Result<()> {
+    // A link stays one: the file it leads to is replaced.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    let fresh = path.with_file_name(format!(".{file_name}.{}", std::process::id()));
+    let write = |mut file: File| {
+        file.write_all(token.expose())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)
+    };
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    write(created).inspect_err(|_| {
+        let _ = std::fs::remove_file(&fresh);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn files_are_private_and_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "something longer").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_file(&link, &Secret::new(b"s3cret".to_vec())).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"s3cret");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn binary_is_what_would_drive_a_terminal() {
+        assert!(is_text("pass wörd\n\tx".as_bytes()));
+        for binary in [&b"\x1b[31m"[..], b"\xff", b"a\0b", "\u{9b}".as_bytes()] {
+            assert!(!is_text(binary));
+        }
+    }
+}

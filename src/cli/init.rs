@@ -1,0 +1,173 @@
+//! `init`: a new store, whose first device is one of this machine.
+
+use super::context::{Context, Resolved, default_store};
+use super::output::Output;
+use super::{Act, ask, survey};
+use clap::Args;
+use serde_json::json;
+use strongroom::config::ConfiguredDevice;
+use strongroom::device::{Algorithm, EvidenceLevel, KeyInfo};
+use strongroom::error::printable;
+use strongroom::prompt::Terminal;
+use strongroom::uri::DeviceUri;
+use strongroom::vault::{InitOptions, InitReport, Setup};
+use strongroom::{Error, Kind, Result, Vault};
+
+const TRIED: &str = "create the store";
+
+/// Create a store, with this machine's device as its first
+///
+/// Finds or creates two keys in the device, one that opens and one that signs, checks the evidence that they cannot
+/// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The opening key's algorithm: p256, rsa2048, rsa3072, rsa4096 or aes256 [default: the best the device can do]
+    #[arg(long, value_name = "ALGORITHM")]
+    algorithm: Option<String>,
+    /// What the device is called in this store [default: its own label]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Take the only device there is without asking
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Act for Init {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let resolved = context.resolve()?;
+        let algorithm = self.algorithm.as_deref().map(algorithm).transpose()?;
+        let uri = match context.globals.devices.as_slice() {
+            [] => propose(self.yes)?,
+            [uri] => DeviceUri::parse(uri)?,
+            _ => {
+                return Err(Error::new(
+                    Kind::Usage,
+                    TRIED,
+                    "a store begins with one device; more are enrolled later",
+                )
+                .into());
+            }
+        };
+        let uri = with_module(uri)?;
+        let setup =
+            Setup::new(resolved.store.clone(), vec![(uri.clone(), None)], resolved.paths.state.clone());
+        let options = InitOptions { device_name: self.name, algorithm };
+        let (mut vault, report) = Vault::init(setup, &options)?;
+        let remembered = remember(resolved, &uri, &report)?;
+        tell(&mut context.out, &vault, &report, &remembered)?;
+        context.tell_notices(&mut vault);
+        Ok(())
+    }
+}
+
+fn algorithm(text: &str) -> Result<Algorithm> {
+    text.parse().map_err(|known| {
+        Error::new(
+            Kind::Usage,
+            "use the value of --algorithm",
+            format!("`{}` is not {known}", printable(text)),
+        )
+    })
+}
+
+/// The only device that is there, if the user agrees.
+fn propose(yes: bool) -> Result<DeviceUri> {
+    let (tokens, errors) = survey::tokens(survey::modules());
+    let ready: Vec<_> = tokens.into_iter().filter(|token| token.ready).collect();
+    let usage = |answer: String, advice: String| Error::new(Kind::Usage, TRIED, answer).advice(advice);
+    match ready.as_slice() {
+        [] => match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Err(usage(
+                "no device is named, and none was found".into(),
+                "name one with --device; `strongroom doctor` says what is missing".into(),
+            )),
+        },
+        [only] if yes || Terminal::open().is_some() => {
+            let what =
+                format!("{} {}, serial {}", only.identity.maker, only.identity.model, only.identity.serial);
+            ask::agreement(yes, TRIED, &format!("Found {}: {what}. Use it?", only.uri))?;
+            DeviceUri::parse(&only.uri)
+        }
+        several => {
+            let uris: Vec<_> = several.iter().map(|token| format!("--device '{}'", token.uri)).collect();
+            Err(usage("no device is named".into(), format!("say which: {}", uris.join("  or  "))))
+        }
+    }
+}
+
+/// The URI with its module pinned, so that later commands neither search for it nor take another.
+fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
+    #[cfg(feature = "pkcs11")]
+    if uri.scheme() == strongroom::uri::Scheme::Pkcs11 && uri.module_path().is_none() {
+        let module = strongroom::device::pkcs11::module_of(&uri)?;
+        return uri.with("module-path", &module.display().to_string());
+    }
+    Ok(uri)
+}
+
+/// Where the device and the store are remembered; `None` when config.toml describes another store.
+fn remember(resolved: Resolved, uri: &DeviceUri, report: &InitReport) -> Result<Option<String>> {
+    let Resolved { paths, mut config, store, .. } = resolved;
+    let default = default_store(&paths);
+    let configured = config.store.clone().unwrap_or_else(|| default.clone());
+    if configured != store && (config.store.is_some() || !config.devices.is_empty()) {
+        return Ok(None);
+    }
+    config.store = (store != default).then_some(store);
+    let name = uri.display_name();
+    config
+        .devices
+        .retain(|device| DeviceUri::parse(&device.uri).is_ok_and(|other| other.display_name() != name));
+    config.devices.insert(0, ConfiguredDevice { uri: uri.to_string(), id: Some(report.device.to_string()) });
+    config.save(&paths.config)?;
+    Ok(Some(paths.config.display().to_string()))
+}
+
+fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Option<String>) -> Result<()> {
+    if out.json_wanted() {
+        return out.json(&as_json(vault, report, remembered));
+    }
+    let [opening, signing] = &report.keys;
+    let how = |created: bool| if created { "created" } else { "found" };
+    let key = |key: &KeyInfo, created| format!("{}, {}: {}", key.public.algorithm(), how(created), key.uri);
+    out.card(&[
+        ("store", vault.location().to_owned()),
+        ("store id", report.store.to_string()),
+        ("device", format!("{} ({})", report.device_name, report.model)),
+        ("opening key", key(opening, report.created[0])),
+        ("signing key", key(signing, report.created[1])),
+        ("evidence", evidence(report.evidence).to_owned()),
+        ("configuration", remembered.clone().unwrap_or_default()),
+    ])?;
+    if remembered.is_none() {
+        out.say(
+            "config.toml describes another store and was left alone: name this one with --store and --device",
+        );
+    }
+    out.say("Keep the store id where an attacker cannot change it: other machines need it for `strongroom trust`.");
+    out.say("Next: `strongroom put NAME` stores a token, `strongroom get NAME` opens it.");
+    Ok(())
+}
+
+/// What a level is worth, in words.
+pub fn evidence(level: EvidenceLevel) -> &'static str {
+    match level {
+        EvidenceLevel::Simulator => "simulator: fine for tests, protects nothing",
+        EvidenceLevel::Reported => "reported: the device itself says that its keys cannot leave it",
+        EvidenceLevel::Attested => "attested: the vendor's certificates show that its keys cannot leave it",
+    }
+}
+
+fn as_json(vault: &Vault, report: &InitReport, remembered: &Option<String>) -> serde_json::Value {
+    let key = |key: &KeyInfo, created: bool| json!({"algorithm": key.public.algorithm().to_string(), "uri": key.uri, "created": created});
+    json!({
+        "location": vault.location(),
+        "store": report.store.to_string(),
+        "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},
+        "opening": key(&report.keys[0], report.created[0]),
+        "signing": key(&report.keys[1], report.created[1]),
+        "evidence": report.evidence.to_string(),
+        "configuration": remembered,
+    })
+}

@@ -1,0 +1,42 @@
+//! `STRONGROOM_LOG`: what the library notes while it works, on stderr. Never a secret, at no level.
+
+use log::LevelFilter;
+use std::io::Write;
+use strongroom::error::printable;
+use strongroom::{Error, Kind};
+
+/// The variable.
+const VARIABLE: &str = "STRONGROOM_LOG";
+
+/// Libraries that would print what they send to a device, PIN included, below this level.
+const TALKATIVE: [(&str, LevelFilter); 1] = [("yubikey", LevelFilter::Debug)];
+
+/// Starts logging; warnings only, and only our own, where the variable is not set.
+///
+/// # Errors
+/// `Usage` for a level that does not exist.
+pub fn start() -> Result<(), Error> {
+    let mut builder = env_logger::Builder::new();
+    match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+        None => builder.filter_level(LevelFilter::Off).filter_module("strongroom", LevelFilter::Warn),
+        Some(value) => {
+            let level: LevelFilter =
+                value.to_str().and_then(|value| value.parse().ok()).ok_or_else(unknown)?;
+            builder.filter_level(level);
+            TALKATIVE.iter().for_each(|(target, most)| {
+                builder.filter_module(target, level.min(*most));
+            });
+            &mut builder
+        }
+    };
+    builder.format(|out, record| {
+        let message = printable(&record.args().to_string());
+        writeln!(out, "{} {}: {message}", record.level().as_str().to_ascii_lowercase(), record.target())
+    });
+    builder.try_init().map_err(|e| Error::new(Kind::Io, "start logging", e.to_string()))
+}
+
+fn unknown() -> Error {
+    Error::new(Kind::Usage, "start logging", format!("{VARIABLE} is set to a level that does not exist"))
+        .advice("set it to error, warn, info, debug or trace, or not at all")
+}

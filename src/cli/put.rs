@@ -1,0 +1,189 @@
+//! `put`: a new version of a token, from stdin, a file, a prompt or the machine's own randomness.
+
+use super::context::Context;
+use super::{Act, ask, names, time};
+use clap::Args;
+use rand_core::{OsRng, RngCore};
+use serde_json::json;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use strongroom::error::printable;
+use strongroom::secret::MAX_TOKEN_BYTES;
+use strongroom::vault::PutOptions;
+use strongroom::{Error, Kind, Result, Secret};
+use zeroize::Zeroizing;
+
+/// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Store a token: a new one, or a new version of one
+///
+/// The token is read from standard input, or asked for (twice, unseen) when that is a terminal. Standard input and
+/// files are taken byte for byte: a newline at the end, as `echo` adds one, becomes part of the token unless --trim
+/// is given. Use `printf %s`, or --trim.
+///
+/// What is not given is taken over from the version before: labels, description and --keep; not the times.
+#[derive(Debug, Args)]
+pub struct Put {
+    /// The token's name: segments of A-Z a-z 0-9 . _ - + : with / between them
+    name: String,
+    /// Read the token from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    file: Option<PathBuf>,
+    /// Make a random token of LEN letters and digits, and show it to nobody
+    #[arg(long, value_name = "LEN", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
+    generate: Option<usize>,
+    /// Leave out one newline at the end
+    #[arg(long, conflicts_with = "generate")]
+    trim: bool,
+    /// A label; given at least once, the labels replace those of the version before
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// What the token is for; holds no secret
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    #[arg(long, value_name = "TIME", help = format!("Refuse to open it from then on: {}", time::FORMS))]
+    expires: Option<String>,
+    /// Refuse to open it before then
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<String>,
+    /// Keep this many versions openable, and close older ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep: Option<u64>,
+    /// Store it without making it the current version: `strongroom resume NAME@VERSION` does that
+    #[arg(long)]
+    staged: bool,
+    /// Seal it to this device only; may be given several times [default: every device with the role `open`]
+    #[arg(long, value_name = "DEVICE")]
+    only: Vec<String>,
+}
+
+impl Act for Put {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let name = names::name(&self.name)?;
+        let options = self.options()?;
+        context.with_vault(|vault, out| {
+            let tried = format!("put {name}");
+            let token = self.token(&tried)?;
+            if self.generate.is_none() && !self.trim && ends_like_echo(&token) {
+                out.warn("the token ends with a newline, which is part of it now; --trim leaves it out");
+            }
+            let report = vault.put(&name, &token, &options)?;
+            if out.json_wanted() {
+                let token = report.token.to_string();
+                let all = json!({"name": name.as_str(), "version": report.version, "token": token, "recipients": report.recipients});
+                return Ok(out.json(&all)?);
+            }
+            out.say(&format!("{name}: version {}, sealed to {}", report.version, report.recipients.join(", ")));
+            Ok(())
+        })
+    }
+}
+
+impl Put {
+    fn options(&self) -> Result<PutOptions> {
+        Ok(PutOptions {
+            labels: (!self.labels.is_empty()).then(|| names::labels(&self.labels)).transpose()?,
+            description: self.description.clone(),
+            not_before: self.not_before.as_deref().map(|at| time::moment("--not-before", at)).transpose()?,
+            expiry: self.expires.as_deref().map(|at| time::future("--expires", at)).transpose()?,
+            keep: self.keep,
+            staged: self.staged,
+            only: self.only.clone(),
+        })
+    }
+
+    fn token(&self, tried: &str) -> Result<Secret> {
+        let stdin = std::io::stdin();
+        let token = match (self.generate, &self.file) {
+            (Some(length), _) => return generate(length, tried),
+            (None, Some(path)) if path != Path::new("-") => from_file(path, tried)?,
+            _ if stdin.is_terminal() => ask::new_token(tried, &self.name)?,
+            _ => Secret::read_from(stdin.lock(), tried)?,
+        };
+        let token = if self.trim { trimmed(&token) } else { token };
+        match token.is_empty() {
+            true => Err(Error::new(Kind::Usage, tried, "the token is empty")
+                .advice("give it on standard input, with --file, or have one made with --generate")),
+            false => Ok(token),
+        }
+    }
+}
+
+fn from_file(path: &Path, tried: &str) -> Result<Secret> {
+    let shown = printable(&path.display().to_string());
+    let file = File::open(path)
+        .map_err(|e| Error::new(Kind::Io, tried, e.to_string()).on(shown.clone()).caused_by(e))?;
+    Secret::read_from(file, tried).map_err(|e| e.on(shown))
+}
+
+fn trimmed(token: &Secret) -> Secret {
+    let bytes = token.expose();
+    let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Secret::new(line.unwrap_or(bytes).to_vec())
+}
+
+/// One line of text with a newline: almost certainly one that nobody meant. Files of several lines end with one by right.
+fn ends_like_echo(token: &Secret) -> bool {
+    let bytes = token.expose();
+    bytes.iter().position(|b| *b == b'\n') == Some(bytes.len() - 1) && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Each letter as likely as any other: bytes that do not divide evenly are thrown away.
+fn generate(length: usize, tried: &str) -> Result<Secret> {
+    if !(1..=MAX_TOKEN_BYTES).contains(&length) {
+        return Err(Error::new(
+            Kind::Usage,
+            tried,
+            format!("--generate makes 1 to {MAX_TOKEN_BYTES} letters and digits"),
+        ));
+    }
+    let even = u8::try_from(256 / ALPHABET.len() * ALPHABET.len() - 1).unwrap_or(u8::MAX);
+    let mut token = Zeroizing::new(Vec::with_capacity(length));
+    let mut random = Zeroizing::new([0; 64]);
+    while token.len() < length {
+        OsRng.try_fill_bytes(&mut *random).map_err(|e| Error::new(Kind::Io, tried, e.to_string()))?;
+        let letters = random
+            .iter()
+            .filter(|byte| **byte <= even)
+            .map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
+        let missing = length - token.len();
+        token.extend(letters.take(missing));
+    }
+    Ok(Secret::from(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_tokens_have_the_length_and_the_alphabet() {
+        for length in [1, 32, 1000] {
+            let token = generate(length, "").unwrap();
+            assert_eq!(token.len(), length);
+            assert!(token.expose().iter().all(|b| ALPHABET.contains(b)));
+        }
+        assert!(generate(0, "").is_err() && generate(MAX_TOKEN_BYTES + 1, "").is_err());
+    }
+
+    #[test]
+    fn every_letter_comes_up_about_as_often() {
+        let token = generate(62_000, "").unwrap();
+        for letter in ALPHABET {
+            let count = token.expose().iter().filter(|b| *b == letter).count();
+            assert!((800..1200).contains(&count), "{}: {count}", char::from(*letter));
+        }
+    }
+
+    #[test]
+    fn one_newline_is_trimmed() {
+        for (before, after) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("\n", "")] {
+            assert_eq!(trimmed(&Secret::new(before.into())).expose(), after.as_bytes());
+        }
+        for (text, echo) in [("a\n", true), ("a", false), ("a\nb\n", false), ("\n", true)] {
+            assert_eq!(ends_like_echo(&Secret::new(text.into())), echo, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Changes that need no new bytes: states, destruction, names.
+
+use super::context::Context;
+use super::{Act, ask, names};
+use clap::Args;
+use serde_json::json;
+use strongroom::ledger::body::State;
+
+/// Close a token, or one of its versions, for now
+#[derive(Debug, Args)]
+pub struct Suspend {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Open what was suspended again, or put a staged version into use
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Close a token, or one of its versions, for ever
+///
+/// It takes effect at once, for every machine that follows the store. What was read before is known to its readers:
+/// have the issuer of the token refuse it too.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Why; it stands in the ledger and in every refusal
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Delete the sealed bytes of a token, or of one of its versions
+///
+/// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Give a token another name
+///
+/// Its versions, states and grants stay. The old name is free again, and inherits nothing.
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// The name it has
+    from: String,
+    /// The name it gets
+    to: String,
+}
+
+impl Act for Suspend {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        change(context, &self.name, State::Suspended, &self.reason)
+    }
+}
+
+impl Act for Resume {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        change(context, &self.name, State::Active, &self.reason)
+    }
+}
+
+impl Act for Revoke {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        change(context, &self.name, State::Revoked, &self.reason)
+    }
+}
+
+fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyhow::Result<()> {
+    let wanted = names::versioned(name)?;
+    context.with_vault(|vault, out| {
+        vault.set_state(&wanted.name, wanted.version, state, reason)?;
+        if out.json_wanted() {
+            let (name, state) = (wanted.name.as_str(), state.to_string());
+            return Ok(out.json(&json!({"name": name, "version": wanted.version, "state": state}))?);
+        }
+        out.say(&format!("{name}: {state}"));
+        Ok(())
+    })
+}
+
+impl Act for Destroy {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let wanted = names::versioned(&self.name)?;
+        let tried = format!("destroy {}", self.name);
+        context.with_vault(|vault, out| {
+            // A name that does not exist is told before anybody is asked.
+            vault.token(&wanted.name, &tried)?;
+            let question =
+                format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
+            ask::typed_agreement(self.yes, &tried, &question, &self.name)?;
+            let count = vault.destroy(&wanted.name, wanted.version, &self.reason)?;
+            if out.json_wanted() {
+                let name = wanted.name.as_str();
+                return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
+            }
+            let versions = if count == 1 { "version" } else { "versions" };
+            out.say(&format!("{}: destroyed, {count} {versions}", self.name));
+            Ok(())
+        })
+    }
+}
+
+impl Act for Rename {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let (from, to) = (names::name(&self.from)?, names::name(&self.to)?);
+        context.with_vault(|vault, out| {
+            vault.rename(&from, &to)?;
+            if out.json_wanted() {
+                return Ok(out.json(&json!({"from": from.as_str(), "to": to.as_str()}))?);
+            }
+            out.say(&format!("{from}: renamed to {to}"));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! Which devices this machine has, without logging in to any.
+
+use std::path::PathBuf;
+use strongroom::device::DeviceIdentity;
+use strongroom::{Error, Result};
+
+/// A PKCS#11 module and what is behind it.
+pub struct Module {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its tokens; an error when the module does not load or start.
+    pub tokens: Result<Vec<Token>>,
+}
+
+/// A token in a module.
+pub struct Token {
+    /// What it says of itself.
+    pub identity: DeviceIdentity,
+    /// Ready for use: it has a label and a user PIN.
+    pub ready: bool,
+    /// Its user PIN is locked.
+    pub locked: bool,
+    /// What to name it by, with the module's path.
+    pub uri: String,
+}
+
+/// Every module where modules usually are, asked for its tokens.
+#[cfg(feature = "pkcs11")]
+pub fn modules() -> Vec<Module> {
+    use strongroom::device::pkcs11::{tokens_of, well_known_modules};
+    let survey = |path: PathBuf| {
+        let tokens = tokens_of(&path);
+        let tokens = tokens.map(|tokens| tokens.into_iter().map(|facts| token(facts, &path)).collect());
+        Module { path, tokens }
+    };
+    well_known_modules().into_iter().map(survey).collect()
+}
+
+/// This build has no PKCS#11 driver.
+#[cfg(not(feature = "pkcs11"))]
+pub fn modules() -> Vec<Module> {
+    Vec::new()
+}
+
+#[cfg(feature = "pkcs11")]
+fn token(facts: strongroom::device::pkcs11::TokenFacts, module: &std::path::Path) -> Token {
+    let (ready, locked) = (facts.initialised && facts.pin.set, facts.pin.locked);
+    let attributes =
+        [("token", facts.identity.label.as_str()), ("module-path", &module.display().to_string())];
+    let named = strongroom::uri::DeviceUri::parse("pkcs11:")
+        .and_then(|uri| attributes.iter().try_fold(uri, |uri, (name, value)| uri.with(name, value)));
+    let uri = named.map_or_else(|_| format!("pkcs11:slot-id={}", facts.slot_id), |uri| uri.to_string());
+    Token { identity: facts.identity, ready, locked, uri }
+}
+
+/// The tokens of all modules that could be started, and the errors of the others.
+pub fn tokens(modules: Vec<Module>) -> (Vec<Token>, Vec<Error>) {
+    let (mut tokens, mut errors) = (Vec::new(), Vec::new());
+    for module in modules {
+        match module.tokens {
+            Ok(found) => tokens.extend(found),
+            Err(error) => errors.push(error),
+        }
+    }
+    (tokens, errors)
+}

@@ -1,0 +1,161 @@
+//! Times as people type and read them.
+//!
+//! Typed: a duration from now (`30d`, `12h`, `2w`, `6mo`, `1y`), a date (00:00 local time), or RFC 3339.
+//! Read: UTC, to the second, as `2027-01-31T00:00:00Z`, wherever one is.
+
+use jiff::civil::Date;
+use jiff::{Span, Timestamp, ZonedDateTime};
+use strongroom::{Error, Kind, Result};
+
+/// How a time may be typed, for `--help`.
+pub const FORMS: &str = "30d, 12h, 2w, 6mo, 1y, 2027-01-31 (00:00 local time) or RFC 3339";
+
+/// A moment in milliseconds since 1970. `option` is what the user typed it for.
+///
+/// # Errors
+/// `Usage`.
+pub fn moment(option: &str, text: &str) -> Result<u64> {
+    parse(text, &ZonedDateTime::now()).map_err(|why| unusable(option, why))
+}
+
+/// A moment that is still to come.
+///
+/// # Errors
+/// `Usage`, also for one that is past.
+pub fn future(option: &str, text: &str) -> Result<u64> {
+    let now = ZonedDateTime::now();
+    match parse(text, &now) {
+        Ok(at) if at > milliseconds(&now.timestamp()).unwrap_or(0) => Ok(at),
+        Ok(at) => Err(unusable(option, format!("{} is past", person(at)))),
+        Err(why) => Err(unusable(option, why)),
+    }
+}
+
+/// A time for people: UTC, to the second.
+pub fn person(ms: u64) -> String {
+    timestamp(ms).map_or_else(|| "never".into(), |t| t.strftime("%FT%TZ").to_string())
+}
+
+/// A time for programs: RFC 3339, UTC, to the millisecond.
+pub fn program(ms: u64) -> String {
+    timestamp(ms).map_or_else(|| "never".into(), |t| t.strftime("%FT%T.%3fZ").to_string())
+}
+
+fn timestamp(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
+}
+
+fn unusable(option: &str, why: String) -> Error {
+    Error::new(Kind::Usage, format!("use the value of {option}"), why)
+        .advice(format!("a time is one of: {FORMS}"))
+}
+
+fn parse(text: &str, now: &ZonedDateTime) -> Result<u64, String> {
+    let at = match duration(text) {
+        Some(span) => now.checked_add(span?).map_err(|_| "it is too far away".to_owned())?.timestamp(),
+        None => match text.parse::<Timestamp>() {
+            Ok(at) => at,
+            Err(_) => date(text, now)?,
+        },
+    };
+    milliseconds(&at).ok_or_else(|| "it lies before 1970".into())
+}
+
+/// `None` when it is no number with a unit.
+fn duration(text: &str) -> Option<Result<Span, String>> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() || unit.is_empty() || !unit.bytes().all(|b| b.is_ascii_alphabetic()) {
+        return None;
+    }
+    let too_long = || "it is too far away".to_owned();
+    let Ok(number) = number.parse::<i64>() else { return Some(Err(too_long())) };
+    let span = Span::new();
+    let span = match unit {
+        "s" => span.try_seconds(number),
+        "m" | "min" => span.try_minutes(number),
+        "h" => span.try_hours(number),
+        "d" => span.try_days(number),
+        "w" => span.try_weeks(number),
+        "mo" => span.try_months(number),
+        "y" => span.try_years(number),
+        _ => return Some(Err(format!("`{unit}` is no unit of time"))),
+    };
+    Some(span.map_err(|_| too_long()))
+}
+
+fn date(text: &str, now: &ZonedDateTime) -> Result<Timestamp, String> {
+    let form = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let date: Date = match text.parse() {
+        Ok(date) if form => date,
+        _ => return Err("it is neither a duration, nor a date, nor a time in RFC 3339".into()),
+    };
+    let midnight = date.to_zoned_datetime(now.time_zone().clone()).map_err(|e| e.to_string())?;
+    Ok(midnight.timestamp())
+}
+
+fn milliseconds(at: &Timestamp) -> Option<u64> {
+    u64::try_from(at.as_millisecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::tz::TimeZone;
+
+    fn at(text: &str) -> Result<String, String> {
+        // Half a year away from summer time, an hour and a half east of Greenwich.
+        let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(5400).unwrap());
+        let now = "2026-11-23T18:00:00Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone);
+        parse(text, &now).map(person)
+    }
+
+    #[test]
+    fn durations_count_from_now() {
+        for (text, expected) in [
+            ("90s", "2026-11-23T18:01:30Z"),
+            ("5m", "2026-11-23T18:05:00Z"),
+            ("12h", "2026-11-24T06:00:00Z"),
+            ("30d", "2026-12-23T18:00:00Z"),
+            ("2w", "2026-12-07T18:00:00Z"),
+            ("6mo", "2027-05-23T18:00:00Z"),
+            ("1y", "2027-11-23T18:00:00Z"),
+        ] {
+            assert_eq!(at(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_begin_at_midnight_where_one_is() {
+        assert_eq!(at("2027-01-31").unwrap(), "2027-01-30T22:30:00Z");
+    }
+
+    #[test]
+    fn rfc_3339_says_its_offset() {
+        assert_eq!(at("2027-01-31T10:00:00+02:00").unwrap(), "2027-01-31T08:00:00Z");
+        assert_eq!(at("2027-01-31T10:00:00Z").unwrap(), "2027-01-31T10:00:00Z");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in [
+            "",
+            "30",
+            "d",
+            "-1d",
+            "1.5h",
+            "30x",
+            "tomorrow",
+            "2027-02-30",
+            "20270131",
+            "2027-01",
+            "99999999999999999999d",
+            "99999y",
+            "1969-01-01",
+            "2027-01-31T10:00",
+            "\u{1b}[31m",
+        ] {
+            assert!(at(text).is_err(), "{text}: {:?}", at(text));
+        }
+    }
+}
