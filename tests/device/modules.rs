@@ -1,10 +1,11 @@
 //! Modules that are missing or no modules, and slots that are missing or ambiguous.
 
 use crate::prompter::Scripted;
+use crate::shim::Shim;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with, module};
 use std::process::Command;
 use strongroom::device::pkcs11::{tokens_of, well_known_modules};
-use strongroom::device::{Device, connect};
+use strongroom::device::{Algorithm, Device, Purpose, connect};
 use strongroom::error::{Error, Kind};
 
 fn refused(uri: &str) -> Error {
@@ -166,5 +167,32 @@ fn the_environment_names_the_module() {
     isolated_with(&[("STRONGROOM_PKCS11_MODULE", "/nonexistent/module.so")], |_| {
         let error = refused(&format!("pkcs11:token={LABEL}"));
         assert_eq!(error.answered_by(), Some("/nonexistent/module.so"));
+    });
+}
+
+/// Signing keys need ECDSA alone, so a device that opens with RSA is none the worse.
+#[test]
+fn a_module_without_ecdh_makes_signing_keys() {
+    const CKM_ECDH1_DERIVE: &str = "0x1050";
+    isolated_with(&[("SHIM_LACKS", CKM_ECDH1_DERIVE)], |hsm| {
+        let (mut device, prompter) = (connected(&Shim::new(hsm).uri()), &mut Scripted::pin(PIN));
+        let provision = device.provisioning().unwrap();
+        assert!(!provision.algorithms().unwrap().contains(&Algorithm::P256));
+        let error = provision.create(Purpose::Open, Algorithm::P256, prompter).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        provision.create(Purpose::Open, Algorithm::Rsa(2048), prompter).unwrap();
+        provision.create(Purpose::Sign, Algorithm::P256, prompter).unwrap();
+    });
+}
+
+#[test]
+fn a_module_without_ecdsa_makes_no_signing_keys() {
+    const CKM_ECDSA: &str = "0x1041";
+    isolated_with(&[("SHIM_LACKS", CKM_ECDSA)], |hsm| {
+        let mut device = connected(&Shim::new(hsm).uri());
+        let provision = device.provisioning().unwrap();
+        let error = provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.what_now().unwrap().contains("CKM_ECDSA"), "{error}");
     });
 }

@@ -5,6 +5,7 @@
  *   SHIM_FLAGS  bits to set in CK_TOKEN_INFO's flags
  *   SHIM_LOGIN  what C_Login answers instead of asking the module
  *   SHIM_HANG   C_Sign never returns
+ *   SHIM_LACKS  a mechanism that C_GetMechanismList leaves out
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ typedef struct {
 } token_info;
 
 /* Places in CK_FUNCTION_LIST. */
-enum { INITIALIZE = 0, FINALIZE = 1, SLOT_LIST = 4, TOKEN_INFO = 6, OPEN_SESSION = 12, LOGIN = 18, GET_ATTRIBUTE = 24,
+enum { INITIALIZE = 0, FINALIZE = 1, SLOT_LIST = 4, TOKEN_INFO = 6, MECHANISM_LIST = 7, OPEN_SESSION = 12, LOGIN = 18, GET_ATTRIBUTE = 24,
        FIND_INIT = 26, SIGN = 43, DERIVE = 62 };
 
 static list *real, ours;
@@ -63,6 +64,19 @@ static rv get_token_info(rv slot, token_info *info) {
     return answer;
 }
 
+static rv mechanism_list(rv slot, rv *mechanisms, rv *count) {
+    note("C_GetMechanismList");
+    rv answer = REAL(MECHANISM_LIST, slot, mechanisms, count), kept = 0;
+    const char *lacks = getenv("SHIM_LACKS");
+    if (answer == 0 && mechanisms && lacks) {
+        for (rv i = 0; i < *count; i++)
+            if (mechanisms[i] != strtoul(lacks, NULL, 0))
+                mechanisms[kept++] = mechanisms[i];
+        *count = kept;
+    }
+    return answer;
+}
+
 static rv login(rv session, rv user, void *pin, rv length) {
     note(pin ? "C_Login" : "C_Login without a PIN");
     const char *answer = getenv("SHIM_LOGIN");
@@ -86,6 +100,7 @@ rv C_GetFunctionList(list **out) {
     ours.calls[FINALIZE] = finalize;
     ours.calls[SLOT_LIST] = slot_list;
     ours.calls[TOKEN_INFO] = get_token_info;
+    ours.calls[MECHANISM_LIST] = mechanism_list;
     ours.calls[OPEN_SESSION] = open_session;
     ours.calls[LOGIN] = login;
     ours.calls[GET_ATTRIBUTE] = get_attribute;

@@ -29,15 +29,10 @@ impl Provision for Token {
             let answer = format!("a signing key is p256, never {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
         }
-        if !self.makes(algorithm)? {
-            let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
-            return Err(Error::new(
-                Kind::Unsupported,
-                tried,
-                format!("the device makes no {algorithm} keys"),
-            )
-            .on(&self.name)
-            .advice(format!("it makes: {}", able.join(", "))));
+        if !self.makes(purpose, algorithm)? {
+            let answer = format!("the device makes no {algorithm} keys for {purpose}");
+            let advice = self.able(purpose)?;
+            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name).advice(advice));
         }
         self.operate(&tried, prompter, |operation, seat| create(operation, seat, purpose, algorithm))
     }
@@ -45,7 +40,8 @@ impl Provision for Token {
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
         let rsa = RSA_BITS.map(Algorithm::Rsa);
         let wanted = [Algorithm::P256].into_iter().chain(rsa).chain([Algorithm::Aes256]);
-        wanted.filter_map(|a| self.makes(a).map(|makes| makes.then_some(a)).transpose()).collect()
+        let mut makes = |a| self.makes(Purpose::Open, a).map(|makes| makes.then_some(a));
+        wanted.filter_map(|a| makes(a).transpose()).collect()
     }
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
@@ -66,8 +62,17 @@ impl Provision for Token {
 }
 
 impl Token {
+    /// What the device can do instead.
+    fn able(&mut self, purpose: Purpose) -> Result<String> {
+        let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
+        Ok(match purpose {
+            Purpose::Open => format!("it makes: {}", able.join(", ")),
+            Purpose::Sign => "signing needs a device with CKM_EC_KEY_PAIR_GEN and CKM_ECDSA on P-256".into(),
+        })
+    }
+
     /// Whether the mechanisms that a key is made and used with are there, for its size.
-    fn makes(&mut self, algorithm: Algorithm) -> Result<bool> {
+    fn makes(&mut self, purpose: Purpose, algorithm: Algorithm) -> Result<bool> {
         let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);
         let generation = self.sit()?;
         let live = self
@@ -77,6 +82,9 @@ impl Token {
         let Some(seat) = &self.seat else { return Ok(false) };
         let there = live.get_mechanism_list(seat.slot).map_err(|e| failed(e, &self.name))?;
         let (make, used) = match algorithm {
+            Algorithm::P256 if purpose == Purpose::Sign => {
+                (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA)
+            }
             Algorithm::P256 => (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDH1_DERIVE),
             Algorithm::Rsa(_) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS_OAEP),
             Algorithm::Aes256 => (MechanismType::AES_KEY_GEN, MechanismType::AES_GCM),

@@ -1,0 +1,108 @@
+# shellcheck shell=bash
+# Shared by the scripts beside it: `source` it first. Goes to the repository's top, and stops at the first error.
+
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly root
+cd "$root"
+
+# A toolchain that was installed a moment ago is not on the path of this shell yet.
+if ! command -v cargo >/dev/null && [ -r "${CARGO_HOME:-$HOME/.cargo}/env" ]; then
+    # shellcheck disable=SC1091
+    source "${CARGO_HOME:-$HOME/.cargo}/env"
+fi
+
+# What the reader should see: headings in bold, where there is a terminal to show them.
+bold='' plain=''
+if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' plain=$'\e[0m'
+fi
+readonly bold plain
+
+heading() {
+    printf '\n%s== %s%s\n' "$bold" "$*" "$plain"
+}
+
+stop() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# need PROGRAM:PACKAGE … : installs the Debian packages whose programs are missing.
+need() {
+    local pair packages=()
+    for pair; do
+        command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
+    done
+    [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+    for pair; do
+        command -v "${pair%%:*}" >/dev/null || stop "${pair%%:*} is still missing after its package (${pair#*:}) was installed"
+    done
+}
+
+# A compiler without the C library's headers is no use: some dependencies are in C.
+need_compiler() {
+    need cc:build-essential
+    printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' | cc -x c -o /dev/null - 2>/dev/null ||
+        install_packages build-essential
+}
+
+need_rust() {
+    command -v cargo >/dev/null ||
+        stop 'cargo is missing. Install a Rust toolchain, for example from https://rustup.rs, then run this again'
+    # Cargo's own words, where it is older than Cargo.toml asks for, come with the build.
+}
+
+install_packages() {
+    local as_root=()
+    command -v apt-get >/dev/null ||
+        stop "these are missing, and this is no Debian where I could install them: $*"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || stop "these Debian packages are missing, and I am neither root nor is there sudo.
+Have root run: apt-get install $*"
+        as_root=(sudo)
+        may_ask || as_root+=(-n)
+    fi
+    agree "Install the Debian packages $*?" || stop "then install them yourself: apt-get install $*"
+    printf 'Installing %s\n' "$*" >&2
+    # Lists that are missing or out of date show in that it fails: only then are they fetched.
+    apt_get install "$@" || { apt_get update && apt_get install "$@"; } ||
+        stop "apt-get could not install them. Have root run: apt-get update && apt-get install $*"
+}
+
+# Runs apt-get quietly; what it said is shown only if it fails. Uses as_root of its caller.
+apt_get() {
+    local verb=$1 said
+    shift
+    set -- env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
+        --no-install-recommends "$verb" "$@"
+    [ ${#as_root[@]} -eq 0 ] || set -- "${as_root[@]}" "$@"
+    if may_ask && [ ${#as_root[@]} -ne 0 ]; then
+        sudo -v || return
+    fi
+    said=$("$@" 2>&1 </dev/null) || {
+        printf '%s\n' "$said" >&2
+        return 1
+    }
+}
+
+# Whether a person is there to answer.
+may_ask() {
+    [ -z "${CI:-}" ] && [ -t 0 ] && [ -t 2 ]
+}
+
+# Yes, if nobody is there to say no.
+agree() {
+    local answer
+    may_ask || return 0
+    read -r -p "$1 [Y/n] " answer || return 1
+    case $answer in
+    '' | [Yy]*) ;;
+    *) return 1 ;;
+    esac
+}
+
+# Where cargo puts what it builds.
+target_directory() {
+    cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
