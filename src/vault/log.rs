@@ -37,7 +37,11 @@ impl Vault {
     ///
     /// # Errors
     /// `Tampered` when a statement is no longer the one that was verified.
-    pub fn log(&mut self, order: LogOrder, mut each: impl FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
+    pub fn log(
+        &mut self,
+        order: LogOrder,
+        mut each: impl FnMut(&Self, LogEntry) -> Result<bool>,
+    ) -> Result<()> {
         let last = self.replica.position().n;
         match order {
             LogOrder::OldestFirst => self.log_forward(last, &mut each),
@@ -45,7 +49,11 @@ impl Vault {
         }
     }
 
-    fn log_forward(&mut self, last: u64, each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
+    fn log_forward(
+        &mut self,
+        last: u64,
+        each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>,
+    ) -> Result<()> {
         let mut after = 0;
         while after < last {
             let batches = self.store.batches_after(after, PAGE_BYTES)?;
@@ -71,7 +79,11 @@ impl Vault {
         Ok(())
     }
 
-    fn log_backward(&mut self, last: u64, each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>) -> Result<()> {
+    fn log_backward(
+        &mut self,
+        last: u64,
+        each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>,
+    ) -> Result<()> {
         let mut n = last;
         while n > 0 {
             let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
