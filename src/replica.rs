@@ -7,6 +7,7 @@
 mod apply;
 mod compare;
 mod follow;
+mod known;
 mod picture;
 mod pin;
 mod read;
@@ -20,13 +21,12 @@ pub use pin::{HandOver, Pin};
 pub use read::{DeviceRow, GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::judge::{DeviceState, TokenState};
-use crate::ledger::{DeviceId, Hash, Position, StoreId, TokenId};
+use crate::ledger::{Hash, Position, StoreId};
+use known::Known;
 use rows::blob;
 use rusqlite::Connection;
 use schema::{Mode, Unusable};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The verified picture of one store.
@@ -37,13 +37,7 @@ pub struct Replica {
     position: Position,
     admin_head: Hash,
     newest: u64,
-    /// Devices as last read; emptied by every change of devices.
-    known_devices: RefCell<HashMap<DeviceId, DeviceState>>,
-    /// Rows of the sets of recipients that were met.
-    known_recipients: RefCell<HashMap<Vec<u8>, i64>>,
-    /// The last answers to the judge; emptied by every change.
-    last_token: RefCell<Option<(TokenId, Option<(Hash, TokenState)>)>>,
-    last_name: RefCell<Option<(String, Option<(Hash, bool)>)>>,
+    known: RefCell<Known>,
     /// What happened to the file, in words for the user.
     notice: Option<String>,
 }
@@ -93,10 +87,7 @@ impl Replica {
             position: Position::START,
             admin_head: Hash::ZERO,
             newest: 0,
-            known_devices: RefCell::default(),
-            known_recipients: RefCell::default(),
-            last_token: RefCell::default(),
-            last_name: RefCell::default(),
+            known: RefCell::default(),
             notice,
         };
         replica.reload()?;
@@ -124,11 +115,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Forgets everything that was kept beside the file: another process, or an undone transaction, changed what it rests on.
+    /// Forgets everything that was read: another process, or an undone transaction, changed what it rests on.
     fn forget(&self) {
-        self.known_devices.borrow_mut().clear();
-        self.known_recipients.borrow_mut().clear();
-        self.forget_lines();
+        self.known.take();
     }
 
     /// What happened to the file when it was opened, once.

@@ -98,8 +98,8 @@ pub trait Store: Send {
     /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
     fn set_aside_after(&mut self, n: u64) -> Result<u64>;
 
-    /// Appends to the access log, without waiting for the disk.
-    fn record(&mut self, access: &Access) -> Result<()>;
+    /// Appends lines to the access log, all or none, without waiting for the disk.
+    fn record(&mut self, accesses: &[Access]) -> Result<()>;
 
     /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;

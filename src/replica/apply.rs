@@ -19,7 +19,7 @@ impl Replica {
 
     /// Applies a statement that was judged to have an effect.
     pub(super) fn apply(&mut self, n: u64, statement: &Statement, hash: Hash) -> Result<()> {
-        self.forget_lines();
+        self.known.borrow_mut().forget_lines();
         match &statement.body {
             // Most statements are puts: theirs is the short way, with the heads written at once.
             Body::Put(b) => return self.apply_put(n, statement, b, hash),
@@ -41,7 +41,7 @@ impl Replica {
             }
         }
         if statement.body.is_admin() {
-            self.known_devices.borrow_mut().clear();
+            self.known.borrow_mut().forget_devices();
         }
         for (subject, _) in &statement.advances {
             self.advance(n, subject, hash)?;
@@ -146,13 +146,13 @@ impl Replica {
     /// The row of this set of recipients.
     fn recipients_row(&self, devices: &[DeviceId]) -> Result<i64> {
         let devices: Vec<u8> = devices.iter().flat_map(|id| id.0).collect();
-        if let Some(row) = self.known_recipients.borrow().get(&devices) {
+        if let Some(row) = self.known.borrow().recipients.get(&devices) {
             return Ok(*row);
         }
         self.run("INSERT OR IGNORE INTO recipients (devices) VALUES (?1)", [&devices])?;
         let row = self.one("SELECT row FROM recipients WHERE devices = ?1", [&devices], |row| row.get(0))?;
         let row = row.ok_or_else(|| self.failed(rusqlite::Error::QueryReturnedNoRows))?;
-        self.known_recipients.borrow_mut().insert(devices, row);
+        self.known.borrow_mut().recipients.insert(devices, row);
         Ok(row)
     }
 

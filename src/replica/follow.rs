@@ -141,7 +141,7 @@ impl Replica {
             Err(_) => return Err(self.damaged("it could not be opened after it was built")),
         };
         self.db.pragma_update(None, "journal_mode", "WAL").map_err(|e| self.failed(e))?;
-        self.known_devices.borrow_mut().clear();
+        self.forget();
         self.reload()
     }
 

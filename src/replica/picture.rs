@@ -1,6 +1,7 @@
 //! The replica as the judge of the next statement sees it.
 
 use super::Replica;
+use super::known::{NameLine, TokenLine};
 use super::rows::{blob, state_from};
 use crate::device::PublicKey;
 use crate::error::Result;
@@ -27,8 +28,8 @@ impl Replica {
     }
 
     /// A token's head and state. The rules ask for one after the other: the last answer is kept.
-    fn token_line(&self, id: &TokenId) -> Result<Option<(Hash, TokenState)>> {
-        if let Some((last, line)) = &*self.last_token.borrow()
+    fn token_line(&self, id: &TokenId) -> Result<Option<TokenLine>> {
+        if let Some((last, line)) = &self.known.borrow().token
             && last == id
         {
             return Ok(line.clone());
@@ -39,26 +40,21 @@ impl Replica {
             let state = TokenState { name, latest, suspended: row.get(3)?, destroyed: row.get(4)? };
             Ok((Hash(blob(row, 0)?), state))
         })?;
-        *self.last_token.borrow_mut() = Some((*id, line.clone()));
+        self.known.borrow_mut().token = Some((*id, line.clone()));
         Ok(line)
     }
 
     /// A name's head, and whether a living token has it.
-    fn name_line(&self, name: &str) -> Result<Option<(Hash, bool)>> {
-        if let Some((last, line)) = &*self.last_name.borrow()
+    fn name_line(&self, name: &str) -> Result<Option<NameLine>> {
+        if let Some((last, line)) = &self.known.borrow().name
             && last == name
         {
             return Ok(*line);
         }
         let sql = "SELECT head, token IS NOT NULL FROM names WHERE name = ?1";
         let line = self.one(sql, [name], |row| Ok((Hash(blob(row, 0)?), row.get(1)?)))?;
-        *self.last_name.borrow_mut() = Some((name.to_owned(), line));
+        self.known.borrow_mut().name = Some((name.to_owned(), line));
         Ok(line)
-    }
-
-    pub(super) fn forget_lines(&self) {
-        self.last_token.replace(None);
-        self.last_name.replace(None);
     }
 
     fn exists(&self, sql: &str, params: impl Params) -> Result<bool> {
@@ -78,7 +74,7 @@ impl Picture for Replica {
     }
 
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>> {
-        if let Some(known) = self.known_devices.borrow().get(id) {
+        if let Some(known) = self.known.borrow().devices.get(id) {
             return Ok(Some(known.clone()));
         }
         let found = self.device_row(id)?.and_then(|row| {
@@ -94,7 +90,7 @@ impl Picture for Replica {
             })
         });
         if let Some(device) = &found {
-            self.known_devices.borrow_mut().insert(*id, device.clone());
+            self.known.borrow_mut().devices.insert(*id, device.clone());
         }
         Ok(found)
     }

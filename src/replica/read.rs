@@ -201,7 +201,14 @@ impl Replica {
 
     /// One device.
     pub fn device_row(&self, id: &DeviceId) -> Result<Option<DeviceRow>> {
-        self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)
+        if let Some(known) = self.known.borrow().rows.get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)?;
+        if let Some(row) = &found {
+            self.known.borrow_mut().rows.insert(*id, row.clone());
+        }
+        Ok(found)
     }
 
     /// The positions of the statements that changed a token, oldest first.

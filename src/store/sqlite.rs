@@ -96,8 +96,8 @@ impl Store for SqliteStore {
         repair::set_aside_after(&self.attempt("set the unverifiable tail aside"), n)
     }
 
-    fn record(&mut self, access: &Access) -> Result<()> {
-        access::record(&self.attempt("write the access log"), access)
+    fn record(&mut self, accesses: &[Access]) -> Result<()> {
+        access::record(&self.attempt("write the access log"), accesses)
     }
 
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {

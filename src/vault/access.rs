@@ -29,10 +29,17 @@ impl Reader {
 }
 
 impl Vault {
-    /// Records one read. A log that cannot be written is reported, and does not stop the read: reading must go on when
-    /// the store's disk is full or read-only.
-    pub(super) fn record(&mut self, name: &str, version: u64, device: Option<DeviceId>, outcome: &str) {
-        let access = Access {
+    /// Records reads. A log that cannot be written is reported, and does not stop the read: reading must go on when the
+    /// store's disk is full or read-only.
+    pub(super) fn record(&mut self, accesses: &[Access]) {
+        if let Err(error) = self.store.record(accesses) {
+            self.notices.push(format!("this read is not in the access log: {}", error.answer()));
+        }
+    }
+
+    /// A line of the access log.
+    pub(super) fn access(&self, name: &str, version: u64, device: Option<DeviceId>, outcome: &str) -> Access {
+        Access {
             time: (self.clock)(),
             device: device.map(|id| id.to_string()).unwrap_or_default(),
             uid: self.reader.uid,
@@ -41,9 +48,6 @@ impl Vault {
             name: name.into(),
             version,
             outcome: outcome.into(),
-        };
-        if let Err(error) = self.store.record(&access) {
-            self.notices.push(format!("this read is not in the access log: {}", error.answer()));
         }
     }
 

@@ -49,29 +49,22 @@ impl Vault {
 
     /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions.
     pub fn get_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
-        let mut results: Vec<Opened> = Vec::with_capacity(wanted.len());
-        let (mut ready, mut places) = (Vec::new(), Vec::new());
-        for (place, wanted) in wanted.iter().enumerate() {
-            match self.prepare(wanted) {
-                Ok(token) => {
-                    ready.push(token);
-                    places.push(place);
-                    results.push((None, Err(unanswered(&wanted.name))));
-                }
-                Err(error) => results.push((None, Err(error))),
-            }
-        }
-        for (place, opened) in places.iter().zip(self.open_ready(&ready)) {
-            results[*place] = opened;
-        }
-        let versions =
-            places.iter().zip(&ready).map(|(place, token)| (*place, token.version)).collect::<Vec<_>>();
-        for (place, (device, result)) in results.iter().enumerate() {
-            let version = versions.iter().find(|(at, _)| *at == place).map_or(0, |(_, version)| *version);
+        let prepared: Vec<Result<Ready>> = wanted.iter().map(|wanted| self.prepare(wanted)).collect();
+        let ready: Vec<&Ready> = prepared.iter().flatten().collect();
+        let mut opened = self.open_ready(&ready).into_iter();
+        let (mut results, mut accesses) = (Vec::new(), Vec::new());
+        for (wanted, prepared) in wanted.iter().zip(prepared) {
+            let name = &wanted.name;
+            let (version, (device, result)) = match prepared {
+                Ok(token) => (token.version, opened.next().unwrap_or_else(|| (None, Err(unanswered(name))))),
+                Err(error) => (wanted.version.unwrap_or(0), (None, Err(error))),
+            };
             let outcome = result.as_ref().map_or_else(|e| outcome(e.kind()), |_| "opened");
-            self.record(wanted[place].name.as_str(), version, *device, outcome);
+            accesses.push(self.access(name.as_str(), version, device, outcome));
+            results.push(result);
         }
-        results.into_iter().map(|(_, result)| result).collect()
+        self.record(&accesses);
+        results
     }
 
     /// Whether it may be opened, and the bytes to open.
@@ -176,7 +169,7 @@ impl Vault {
         Ok(sealed)
     }
 
-    fn open_ready(&mut self, ready: &[Ready]) -> Vec<Opened> {
+    fn open_ready(&mut self, ready: &[&Ready]) -> Vec<Opened> {
         if ready.is_empty() {
             return Vec::new();
         }
@@ -186,7 +179,7 @@ impl Vault {
         }
     }
 
-    fn open_with(&mut self, ready: &[Ready], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
+    fn open_with(&mut self, ready: &[&Ready], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
         let mut results: Vec<Option<Opened>> = ready.iter().map(|_| None).collect();
         for row in here {
             // Each device gets what no device before it opened: a failing one must not keep the next from being tried.
@@ -195,7 +188,7 @@ impl Vault {
                     ready[*i].recipients.contains(&row.id) && !matches!(results[*i], Some((_, Ok(_))))
                 })
                 .collect();
-            let tokens: Vec<&Ready> = todo.iter().map(|i| &ready[*i]).collect();
+            let tokens: Vec<&Ready> = todo.iter().map(|i| ready[*i]).collect();
             let opened = match self.devices.get(&row.id) {
                 Ok((device, prompter)) => open_on(device, prompter, row, &tokens),
                 Err(error) => tokens.iter().map(|token| Err(restate(&error, token))).collect(),

@@ -81,7 +81,7 @@ impl Store for MemoryStore {
         Ok(before - self.tail()?.n)
     }
 
-    fn record(&mut self, _: &Access) -> Result<()> {
+    fn record(&mut self, _: &[Access]) -> Result<()> {
         Ok(())
     }
 

@@ -279,7 +279,7 @@ pub fn accesses_are_paged_newest_first<B: Bench>() {
     let bench = B::new();
     let mut store = bench.open();
     for version in 1..=10 {
-        store.record(&access("ab", version)).unwrap();
+        store.record(&[access("ab", version)]).unwrap();
     }
     let (mut versions, mut before) = (Vec::new(), 0);
     loop {
@@ -296,7 +296,7 @@ pub fn accesses_are_chained_per_device<B: Bench>() {
     let bench = B::new();
     let mut store = bench.open();
     for (device, version) in [("ab", 1), ("cd", 1), ("ab", 2), ("", 1), ("cd", 2)] {
-        store.record(&access(device, version)).unwrap();
+        store.record(&[access(device, version)]).unwrap();
     }
     let rows = store.accesses(0, 10).unwrap();
     // Section "The access log" of docs/format.md, with the CBOR written out by hand.
@@ -326,7 +326,7 @@ pub fn what_is_reopened_is_as_it_was<B: Bench>() {
     let bench = B::new();
     let change = first_of(0..5).sealing(b"sealed");
     let tail = change.append(&mut *bench.open()).unwrap();
-    bench.open().record(&access("ab", 1)).unwrap();
+    bench.open().record(&[access("ab", 1)]).unwrap();
     let mut store = bench.open();
     assert_eq!(store.tail().unwrap(), tail);
     assert_eq!(whole_ledger(&mut *store), [change.stored(1)]);
@@ -418,7 +418,7 @@ pub fn records_and_appends_do_not_lose_each_other<B: Bench>() {
             });
             scope.spawn(move || {
                 for version in 0..25 {
-                    bench.open().record(&access(&format!("{writer}"), version)).unwrap();
+                    bench.open().record(&[access(&format!("{writer}"), version)]).unwrap();
                 }
             });
         }

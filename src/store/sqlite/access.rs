@@ -10,9 +10,14 @@ use rusqlite::params;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
-pub(super) fn record(attempt: &Attempt<'_>, access: &Access) -> Result<()> {
+pub(super) fn record(attempt: &Attempt<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
+    accesses.iter().try_for_each(|access| insert(attempt, access))?;
+    attempt.commit(transaction)
+}
+
+fn insert(attempt: &Attempt<'_>, access: &Access) -> Result<()> {
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
     let previous = attempt.first("access", sql, [&access.device], |row| row.hash(1))?.unwrap_or(Hash::ZERO);
     let (time, version) = (attempt.integer(access.time)?, attempt.integer(access.version)?);
@@ -23,7 +28,7 @@ pub(super) fn record(attempt: &Attempt<'_>, access: &Access) -> Result<()> {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![time, device, uid, pid, exe, name, version, outcome, link(previous, access).0],
     )?;
-    attempt.commit(transaction)
+    Ok(())
 }
 
 pub(super) fn accesses(attempt: &Attempt<'_>, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {

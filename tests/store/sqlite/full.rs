@@ -92,12 +92,12 @@ fn read_when_full() {
         let mut store = open(&url).unwrap();
         read(&mut *store);
         assert_eq!(store.accesses(0, 10).unwrap().len(), lines);
-        assert_full(&store.record(&access()).unwrap_err());
+        assert_full(&store.record(&[access()]).unwrap_err());
         assert_full(&first_of([2]).append(&mut *store).unwrap_err());
         read(&mut *store);
         drop(store);
         fs::remove_file(disk.join("ballast")).unwrap();
-        open(&url).unwrap().record(&access()).unwrap();
+        open(&url).unwrap().record(&[access()]).unwrap();
     }
     first_of([2]).append(&mut *open(&url).unwrap()).unwrap();
 }

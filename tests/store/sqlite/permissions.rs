@@ -41,7 +41,7 @@ fn assert_readable(store: &mut dyn Store) {
 fn assert_read_only(store: &mut dyn Store) {
     let refused = [
         first_of([2]).append(store).unwrap_err(),
-        store.record(&access()).unwrap_err(),
+        store.record(&[access()]).unwrap_err(),
         store.set_aside_after(0).unwrap_err(),
     ];
     for error in refused {
@@ -108,7 +108,7 @@ fn a_writable_file_in_a_read_only_directory_can_be_read() {
 #[test]
 fn a_log_on_a_read_only_medium_is_read_too() {
     let bench = store_of_one();
-    bench.open().record(&access()).unwrap();
+    bench.open().record(&[access()]).unwrap();
     let log = bench.dir.path().join("store.sqlite-wal");
     assert!(fs::metadata(&log).unwrap().len() > 0, "a reader leaves the log");
     run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_read", bench.dir.path());
@@ -126,7 +126,7 @@ fn log_is_read() {
 #[test]
 fn a_log_that_cannot_be_read_is_not_passed_over() {
     let bench = store_of_one();
-    bench.open().record(&access()).unwrap();
+    bench.open().record(&[access()]).unwrap();
     fs::remove_file(bench.dir.path().join("store.sqlite-shm")).unwrap();
     run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_missed", bench.dir.path());
 }

@@ -49,7 +49,7 @@ fn store_of_two() -> Sqlite {
     let mut store = bench.open();
     for n in 1..=2 {
         first_of([n]).sealing(&[n as u8; 300]).append(&mut *store).unwrap();
-        store.record(&access()).unwrap();
+        store.record(&[access()]).unwrap();
     }
     bench
 }
@@ -80,7 +80,7 @@ fn use_it(store: &mut dyn Store) -> Vec<Error> {
     note(store.sealed(&sha256(&[2; 300])).map(drop));
     note(store.accesses(0, 100).map(drop));
     note(store.check_accesses().map(drop));
-    note(store.record(&access()));
+    note(store.record(&[access()]));
     note(first_of([2]).append(store).map(drop));
     note(first_of([3]).append(store).map(drop));
     errors
@@ -236,7 +236,7 @@ fn planted_triggers_and_views_do_nothing() {
     first_of([3]).append(&mut *store).unwrap();
     assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
     assert!(store.sealed(&sha256(&[1; 300])).unwrap().is_some());
-    store.record(&access()).unwrap();
+    store.record(&[access()]).unwrap();
     assert_eq!(store.check_accesses().unwrap(), 3);
 
     bench.attack(

@@ -1,0 +1,39 @@
+//! What was read from the replica before and is asked for again and again. Emptied by whatever changes what it rests on.
+
+use super::DeviceRow;
+use crate::ledger::judge::{DeviceState, TokenState};
+use crate::ledger::{DeviceId, Hash, TokenId};
+use std::collections::HashMap;
+
+/// A token's head and state.
+pub(super) type TokenLine = (Hash, TokenState);
+
+/// A name's head, and whether a living token has it.
+pub(super) type NameLine = (Hash, bool);
+
+#[derive(Default)]
+pub(super) struct Known {
+    /// Devices as the rules see them.
+    pub(super) devices: HashMap<DeviceId, DeviceState>,
+    /// Devices as they are listed.
+    pub(super) rows: HashMap<DeviceId, DeviceRow>,
+    /// Rows of the sets of recipients.
+    pub(super) recipients: HashMap<Vec<u8>, i64>,
+    /// The last answer about a token: the rules ask twice.
+    pub(super) token: Option<(TokenId, Option<TokenLine>)>,
+    /// The last answer about a name.
+    pub(super) name: Option<(String, Option<NameLine>)>,
+}
+
+impl Known {
+    /// Before any change.
+    pub(super) fn forget_lines(&mut self) {
+        (self.token, self.name) = (None, None);
+    }
+
+    /// After a change of devices.
+    pub(super) fn forget_devices(&mut self) {
+        self.devices.clear();
+        self.rows.clear();
+    }
+}
