@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod pen;
+mod roles;
 #[path = "../common/soft_device.rs"]
 mod soft_device;
 mod twins;
