@@ -1,7 +1,8 @@
 //! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
 
 use super::body::{
-    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target,
+    Ungrant,
 };
 use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
@@ -91,7 +92,12 @@ pub type Verdict = Result<std::result::Result<(), Ineffective>>;
 ///
 /// # Errors
 /// Only those of the picture; the verdict itself is the inner result.
-pub fn judge(statement: &Statement, author: &DeviceState, before: Position, picture: &impl Picture) -> Verdict {
+pub fn judge(
+    statement: &Statement,
+    author: &DeviceState,
+    before: Position,
+    picture: &impl Picture,
+) -> Verdict {
     for (subject, prev) in &statement.advances {
         if picture.head(subject)? != *prev {
             return refuse(Ineffective::Stale(subject.clone()));

@@ -25,7 +25,8 @@ impl Devices {
         connected: Vec<(DeviceUri, Box<dyn Device>)>,
         prompter: Box<dyn Prompter + Send>,
     ) -> Self {
-        let reached = connected.into_iter().map(|(uri, device)| Entry { uri, id: None, device: Some(device) });
+        let reached =
+            connected.into_iter().map(|(uri, device)| Entry { uri, id: None, device: Some(device) });
         let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, device: None });
         Self { entries: named.chain(reached).collect(), prompter }
     }

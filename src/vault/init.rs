@@ -86,7 +86,8 @@ fn only_one(
     let mut all = named.chain(connected.into_iter().map(|(uri, device)| (uri, Some(device))));
     match (all.next(), all.next()) {
         (Some(one), None) => Ok(one),
-        _ => Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device").advice("name it with --device")),
+        _ => Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device")
+            .advice("name it with --device")),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::world::{Actor, NOW};
 use minicbor::Encoder;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use strongroom::ledger::body::{Put, State};
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
@@ -12,7 +13,6 @@ use strongroom::ledger::{
 use strongroom::seal::{self, Context, Recipient};
 use strongroom::vault::Vault;
 use strongroom::{Secret, device::PublicKey};
-use std::collections::HashMap;
 
 /// A batch before it is signed.
 #[derive(Clone)]

@@ -85,7 +85,11 @@ fn a_device_that_only_opens() {
             (opener, retire(opener), "`admin` role"),
             (opener, roles(opener, all_roles()), "`admin` role"),
             (opener, stranger.enrolment(all_roles()), "`admin` role"),
-            (opener, Body::Repair(Repair { kept: 1, chain: Hash::ZERO, reason: String::new() }), "`admin` role"),
+            (
+                opener,
+                Body::Repair(Repair { kept: 1, chain: Hash::ZERO, reason: String::new() }),
+                "`admin` role",
+            ),
         ],
     );
 }

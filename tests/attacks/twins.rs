@@ -73,11 +73,27 @@ fn a_signature_has_no_twin() {
             ("a long string head", planted(long_string), "not canonical"),
             ("an unprotected header", planted(unprotected(&[0xa1, 5, 0x41, 9]).encode()), "not canonical"),
             ("kid a second time", planted(unprotected(&map(&[(&four, &kid)])).encode()), "not canonical"),
-            ("one more header", resigned(protected(&[(&[1], &alg), (&four, &kid), (&[0x18, 99], &[0])])), "not canonical"),
-            ("a key twice", resigned(protected(&[(&[1], &alg), (&four, &kid), (&four, &kid)])), "not well formed"),
-            ("headers in another order", resigned(protected(&[(&four, &kid), (&[1], &alg)])), "not canonical"),
+            (
+                "one more header",
+                resigned(protected(&[(&[1], &alg), (&four, &kid), (&[0x18, 99], &[0])])),
+                "not canonical",
+            ),
+            (
+                "a key twice",
+                resigned(protected(&[(&[1], &alg), (&four, &kid), (&four, &kid)])),
+                "not well formed",
+            ),
+            (
+                "headers in another order",
+                resigned(protected(&[(&four, &kid), (&[1], &alg)])),
+                "not canonical",
+            ),
             ("no algorithm", resigned(protected(&[(&four, &kid)])), "not canonical"),
-            ("another algorithm", resigned(protected(&[(&[1], &[0x38, 0x22]), (&four, &kid)])), "not canonical"),
+            (
+                "another algorithm",
+                resigned(protected(&[(&[1], &[0x38, 0x22]), (&four, &kid)])),
+                "not canonical",
+            ),
             ("a long label", resigned(protected(&[(&[0x18, 1], &alg), (&four, &kid)])), "not canonical"),
             ("a long integer", resigned(payload(long_int)), "not deterministic"),
             ("an endless payload", resigned(payload(endless)), "a batch"),
@@ -299,4 +315,3 @@ fn a_statement_of_another_store() {
         ],
     );
 }
-

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use strongroom::device::Purpose;
 use strongroom::ledger::body::{Enrol, Genesis, Role, Slot};
 use strongroom::ledger::verify::Chain;
-use strongroom::ledger::{Body, DeviceId, Hash, Name, Position, Statement, StoreId, Subject, leaf, sorted_roles};
+use strongroom::ledger::{
+    Body, DeviceId, Hash, Name, Position, Statement, StoreId, Subject, leaf, sorted_roles,
+};
 use strongroom::prompt::Silent;
-use strongroom::store::Append;
 use strongroom::replica::{HandOver, ListFilter, Pin};
+use strongroom::store::Append;
 use strongroom::vault::{PutOptions, Reader, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
 use tempfile::TempDir;
@@ -293,7 +295,8 @@ impl World {
 
 /// What a vault is opened with here: devices in software, nobody to ask, a clock that stands.
 pub fn setup(store: String, state: PathBuf, devices: &[&Actor]) -> Setup {
-    let connected = devices.iter().map(|actor| (actor.device.uri(), Box::new(actor.device.clone()) as _)).collect();
+    let connected =
+        devices.iter().map(|actor| (actor.device.uri(), Box::new(actor.device.clone()) as _)).collect();
     Setup {
         connected,
         prompter: Box::new(Silent),

@@ -6,7 +6,8 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use strongroom::device::{
-    Challenge, Device, DeviceIdentity, Evidence, EvidenceLevel, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
+    Challenge, Device, DeviceIdentity, Evidence, EvidenceLevel, KeyInfo, KeyRef, Provision, PublicKey,
+    Purpose,
 };
 use strongroom::error::{Error, Kind, Result};
 use strongroom::prompt::Prompter;
