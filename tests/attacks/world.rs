@@ -13,6 +13,7 @@ use strongroom::ledger::{
 };
 use strongroom::prompt::Silent;
 use strongroom::replica::{HandOver, ListFilter, Pin};
+use strongroom::store::Append;
 use strongroom::vault::{PutOptions, Reader, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
 use tempfile::TempDir;
@@ -187,6 +188,24 @@ impl World {
         first
     }
 
+    /// Appends a batch as a client of the attacker's own making would: with every place it takes, and no regard for others.
+    /// What the store refuses is planted instead.
+    pub fn append(&self, draft: &Draft, sealed: &[&[u8]]) -> u64 {
+        let signed = sealed.iter().fold(draft.sign(), |signed, bytes| signed.with(bytes));
+        let advances = draft.statements.iter().flat_map(|statement| &statement.advances);
+        let advances: Vec<_> = advances.map(|(subject, prev)| (subject.encode(), *prev)).collect();
+        let appended = strongroom::store::open(&self.url()).unwrap().append(&Append {
+            sign1: &signed.sign1,
+            statements: &signed.statements,
+            advances: &advances,
+            admin: (b"none".to_vec(), Hash::ZERO),
+            directly_after: None,
+            sealed: &signed.sealed,
+            destroyed: &[],
+        });
+        appended.map_or_else(|_| self.plant(&signed), |end| end.n + 1 - signed.statements.len() as u64)
+    }
+
     /// Puts a batch where no other is, with the right chain value of what lies before it.
     pub fn plant_at(&self, first: u64, signed: &Signed) {
         let db = self.db();
@@ -265,7 +284,7 @@ impl World {
         assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"later");
         // An admin change, too.
         let vault = self.client("admin", &[&self.admin]).unwrap();
-        let guest = Actor::named("guest");
+        let guest = Actor::named(&format!("guest-{}", self.tail().n));
         let n = self.plant(&Draft::on(&vault, &self.admin, [guest.enrolment(vec![])]).sign());
         let mut vault = self.client("admin", &[]).unwrap();
         assert_eq!(vault.replica().ineffective(n).unwrap(), None);

@@ -1,0 +1,488 @@
+//! Order and completeness: insertion, dropping, re-ordering, replay, and the races that the heads decide.
+
+use crate::pen::{Draft, Signed, put, sealed, token};
+use crate::world::{Actor, World, all_roles, name, secret};
+use rusqlite::params;
+use strongroom::Kind;
+use strongroom::ledger::body::{Grant, Retire, Target};
+use strongroom::ledger::judge::Picture;
+use strongroom::ledger::verify::Chain;
+use strongroom::ledger::{Body, GrantId, Hash, Position, Subject, leaf};
+use strongroom::replica::Pin;
+use strongroom::vault::{ImportItem, PutOptions, Vault};
+
+fn retire(actor: &Actor) -> Body {
+    Body::Retire(Retire { device: actor.id, compromised: true, reason: "left".into() })
+}
+
+fn put_by_writer(world: &World, vault: &Vault, number: u8, name: &str) -> (Draft, Vec<u8>) {
+    let bytes = sealed(world.id, token(number), 1, "planted", &[&world.opener]);
+    let body = Body::Put(Box::new(put(token(number), name, 1, &bytes, &[&world.opener])));
+    (Draft::on(vault, &world.writer, [body]), bytes)
+}
+
+/// The batches of the store from `first` on, as they stand.
+fn batches(world: &World, first: u64) -> Vec<Signed> {
+    let mut store = strongroom::store::open(&world.url()).unwrap();
+    let batches = store.batches_after(first - 1, usize::MAX).unwrap();
+    let signed = |batch: strongroom::ledger::verify::StoredBatch| Signed {
+        sign1: batch.sign1,
+        statements: batch.statements,
+        sealed: Vec::new(),
+    };
+    batches.into_iter().map(signed).collect()
+}
+
+/// Puts other batches in place of all from `first` on, with every chain value recomputed.
+fn replace_tail(world: &World, first: u64, with: impl IntoIterator<Item = Signed>) {
+    world.unplant(first);
+    for signed in with {
+        world.plant(&signed);
+    }
+}
+
+#[test]
+fn a_put_inserted_before_its_authors_removal() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    let seen = vault.replica().position();
+    let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
+    let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    vault.put(&name("after"), &secret("after"), &PutOptions::default()).unwrap();
+    let hand_over = vault.head();
+    let true_tail = batches(&world, removal);
+
+    // The retired writer knows every byte, signs with its own key what it could have signed then, and has the database.
+    let inserted = planted.seeing(seen).sign().with(&bytes);
+    replace_tail(&world, removal, [inserted].into_iter().chain(true_tail.clone()));
+    // Whoever verified the removal sees another statement in its place.
+    let error = world.client("admin", &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::Tampered);
+    assert!(error.answer().contains("is not the one that was verified here before"), "{error}");
+    // Whoever meets the store sees that the later put was signed on another chain.
+    let error = world.contact("newcomer", &Pin::of(world.id), &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::Tampered);
+    assert!(error.answer().contains("was signed on another chain"), "{error}");
+    assert!(world.contact("handed", &hand_over, &[]).is_err());
+
+    replace_tail(&world, removal, true_tail);
+    let mut vault = world.client("newcomer", &[&world.admin]).unwrap();
+    assert_eq!(vault.get(&name("after"), None).unwrap().expose(), b"after");
+    assert!(vault.get(&name("w/inserted"), None).is_err());
+}
+
+/// Where the removal is the last thing there is, an insertion before it is as silent as dropping it: only who knows of it
+/// can tell, and everybody who does, does.
+#[test]
+fn a_put_inserted_before_a_removal_that_nobody_built_on() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
+    let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
+    let hand_over = world.client("admin", &[]).unwrap().head();
+    let true_tail = batches(&world, removal);
+    replace_tail(&world, removal, [planted.sign().with(&bytes)].into_iter().chain(true_tail));
+    assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::Tampered);
+    assert_eq!(world.contact("handed", &hand_over, &[]).err().unwrap().kind(), Kind::Tampered);
+    let vault = world.contact("told-the-id", &Pin::of(world.id), &[]).unwrap();
+    let why = vault.replica().ineffective(removal + 1).unwrap().unwrap();
+    assert!(why.contains("directly after"), "{why}");
+}
+
+#[test]
+fn a_retired_device_signs_into_the_past() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    let (past, bytes) = put_by_writer(&world, &vault, 1, "w/late");
+    let also_admin = Draft::on(&vault, &world.writer, [Actor::named("friend").enrolment(all_roles())]);
+    world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
+    let now = world.client("admin", &[]).unwrap();
+    let (position, head) = (now.replica().position(), now.replica().admin_head());
+    let before = answers_without_writer(&world);
+    let mut first = None;
+    // As it was signed then; with today's position; with today's admin head; both.
+    for (seen, admin_head) in
+        [(past.seen, past.admin_head), (position, past.admin_head), (past.seen, head), (position, head)]
+    {
+        let draft = Draft { seen, admin_head, ..past.clone() };
+        first.get_or_insert(world.append(&draft, &[&bytes]));
+    }
+    world.append(&also_admin, &[]);
+    for client in ["admin", "reader", "newcomer"] {
+        let vault = world.client(client, &[]).unwrap();
+        for n in first.unwrap()..first.unwrap() + 5 {
+            let why = vault.replica().ineffective(n).unwrap().expect("a retired device's statement");
+            assert!(why.contains("retired"), "{why}");
+        }
+    }
+    assert_eq!(answers_without_writer(&world), before);
+}
+
+fn answers_without_writer(world: &World) -> String {
+    world.answers("admin")
+}
+
+#[test]
+fn two_admins_removing_each_other() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    let second = Actor::named("second-admin");
+    world.append(&Draft::on(&vault, &world.admin, [second.enrolment(all_roles())]), &[]);
+    let vault = world.client("admin", &[]).unwrap();
+    let ours = Draft::on(&vault, &world.admin, [retire(&second)]);
+    let theirs = Draft::on(&vault, &second, [retire(&world.admin)]);
+    let n = world.append(&ours, &[]);
+    let late = world.append(&theirs, &[]);
+    // On a copy somebody shows them the other way round.
+    let whole = batches(&world, 1);
+    for client in ["admin", "reader", "newcomer"] {
+        let vault = world.client(client, &[]).unwrap();
+        assert_eq!(vault.replica().ineffective(n).unwrap(), None);
+        assert!(vault.replica().ineffective(late).unwrap().unwrap().contains("retired"));
+        let device = |actor: &Actor| vault.replica().device(&actor.id).unwrap().unwrap();
+        assert!(device(&world.admin).is_admin() && device(&second).retired);
+    }
+    // Signed again on the new position, it is no more allowed.
+    let vault = world.client("admin", &[]).unwrap();
+    world.append(&Draft::on(&vault, &second, [retire(&world.admin)]), &[]);
+    world.goes_on();
+    let (one, other) = (whole[n as usize - 2].clone(), whole[late as usize - 2].clone());
+    assert_eq!((one.statements.len(), other.statements.len()), (1, 1));
+    replace_tail(&world, n, [other, one]);
+    for client in ["admin", "reader"] {
+        assert!(matches!(world.client(client, &[]).err().unwrap().kind(), Kind::Tampered | Kind::RolledBack));
+    }
+}
+
+#[test]
+fn a_dropped_tail_at_first_contact() {
+    let world = World::new();
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let before = vault.head();
+    vault.set_state(&name("prod/db"), None, strongroom::ledger::body::State::Revoked, "leaked").unwrap();
+    let (head, last) = (vault.head(), vault.replica().position().n);
+    world.unplant(last);
+    // Whoever saw it, or was told of it, misses it.
+    assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::RolledBack);
+    let error = world.contact("handed", &head, &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::RolledBack);
+    assert!(error.answer().contains(&format!("statement {last}")), "{error}");
+    // A hand-over from before, and the store's id alone, cannot tell: that is the silence that the specification states.
+    for (client, known) in [("older", before), ("id", Pin::of(world.id))] {
+        let mut vault = world.contact(client, &known, &[&world.opener]).unwrap();
+        assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two");
+    }
+}
+
+/// A batch of four.
+fn half_a_world() -> (World, u64) {
+    let world = World::new();
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let item = |i| {
+        Ok(ImportItem {
+            name: name(&format!("import/{i}")),
+            token: secret(&format!("token {i}")),
+            options: PutOptions::default(),
+        })
+    };
+    let first = vault.replica().position().n + 1;
+    vault.import((0..4).map(item), &mut |_| {}).unwrap();
+    (world, first)
+}
+
+#[test]
+fn half_a_batch() {
+    let (world, first) = half_a_world();
+    let whole = batches(&world, first).remove(0);
+    assert_eq!(whole.statements.len(), 4);
+    let with = |statements: Vec<Vec<u8>>| Signed { statements, ..whole.clone() };
+    let all = &whole.statements;
+    let pick = |indices: &[usize]| with(indices.iter().map(|i| all[*i].clone()).collect());
+    let forgeries = [
+        pick(&[0, 1, 2]),
+        pick(&[1, 2, 3]),
+        pick(&[0, 1, 3]),
+        pick(&[0]),
+        pick(&[1, 0, 2, 3]),
+        pick(&[3, 2, 1, 0]),
+        pick(&[0, 1, 2, 3, 3]),
+        pick(&[0, 1, 2, 2]),
+        pick(&[0, 0, 1, 2, 3]),
+        with(vec![all.concat()]),
+        // The inner nodes of the tree in place of two leaves: a second preimage where leaves are not told from nodes.
+        with(vec![[leaf(&all[0]).0, leaf(&all[1]).0].concat(), [leaf(&all[2]).0, leaf(&all[3]).0].concat()]),
+    ];
+    for (i, forgery) in forgeries.iter().enumerate() {
+        replace_tail(&world, first, [forgery.clone()]);
+        // Newcomers, and clients that had not seen it yet.
+        for client in ["reader", "newcomer"] {
+            let error = world.client(client, &[]).err().unwrap_or_else(|| panic!("{i}: {client} goes on"));
+            assert_eq!(error.kind(), Kind::Tampered, "{i}: {error}");
+            assert!(error.answer().contains("are not those that were signed"), "{i}: {error}");
+            assert!(error.answer().contains(&format!("batch at {first}")), "{i}: {error}");
+        }
+        assert!(matches!(
+            world.client("admin", &[]).err().unwrap().kind(),
+            Kind::Tampered | Kind::RolledBack
+        ));
+    }
+    // What follows an incomplete batch does not count either, and no row pretends to be complete.
+    for sql in [
+        "DELETE FROM statements WHERE n = ?1 + 1",
+        "UPDATE batches SET last = last - 1 WHERE first = ?1",
+        "UPDATE batches SET last = last + 1 WHERE first = ?1",
+        "DELETE FROM statements WHERE n = ?1 + 3",
+    ] {
+        replace_tail(&world, first, [whole.clone()]);
+        world.db().execute(sql, [first]).unwrap();
+        assert_eq!(world.client("newcomer", &[]).err().unwrap().kind(), Kind::Tampered, "{sql}");
+    }
+    replace_tail(&world, first, [whole]);
+    world.goes_on();
+}
+
+#[test]
+fn two_first_statements_of_one_subject() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    // Two puts that both say: nothing came before.
+    let (one, bytes) = put_by_writer(&world, &vault, 1, "w/one");
+    let (two, other) = put_by_writer(&world, &vault, 1, "w/two");
+    let n = world.append(&one, &[&bytes]);
+    assert_eq!(world.client("admin", &[]).unwrap().replica().ineffective(n).unwrap(), None);
+    let before = world.answers("admin");
+    let n = world.append(&two, &[&other]);
+    world.ineffective(&before, n, &["came first"]);
+    // Two in one batch.
+    let vault = world.client("admin", &[]).unwrap();
+    let (mut one, bytes) = put_by_writer(&world, &vault, 2, "w/three");
+    let (two, _) = put_by_writer(&world, &vault, 2, "w/four");
+    one.statements.extend(two.statements);
+    let n = world.append(&one, &[&bytes]);
+    let vault = world.client("newcomer", &[]).unwrap();
+    assert_eq!(vault.replica().ineffective(n).unwrap(), None);
+    assert!(vault.replica().ineffective(n + 1).unwrap().unwrap().contains("came first"));
+    assert_eq!(vault.replica().find("w/four").unwrap(), None);
+    world.goes_on();
+}
+
+#[test]
+fn two_tokens_of_one_name() {
+    let world = World::new();
+    let before = world.answers("admin");
+    let vault = world.client("admin", &[]).unwrap();
+    // As if the name were free: the head says that it is not.
+    let (mut blind, bytes) = put_by_writer(&world, &vault, 1, "w/own");
+    blind.statements[0].advances.iter_mut().for_each(|(_, prev)| *prev = Hash::ZERO);
+    let n = world.append(&blind, &[&bytes]);
+    // On the true head: the rule says so.
+    let (open_eyed, bytes) = put_by_writer(&world, &vault, 1, "w/own");
+    world.append(&open_eyed, &[&bytes]);
+    world.ineffective(&before, n, &["came first", "another token has this name"]);
+}
+
+#[test]
+fn a_recreated_name_inherits_nothing() {
+    let world = World::new();
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let own = name("w/own");
+    let old = vault.replica().find("w/own").unwrap().unwrap().id;
+    let grant = Body::Grant(Grant {
+        grant: GrantId([5; 16]),
+        target: Target::Token(old),
+        to: "user:web".into(),
+        ops: vec!["get".into()],
+        until: None,
+        alias: None,
+    });
+    world.append(&Draft::on(&vault, &world.writer, [grant]), &[]);
+    vault
+        .put(&own, &secret("second"), &PutOptions { description: Some("old".into()), ..Default::default() })
+        .unwrap();
+    let late = {
+        let bytes = sealed(world.id, old, 3, "third", &[&world.opener]);
+        (
+            Draft::on(
+                &vault,
+                &world.writer,
+                [Body::Put(Box::new(put(old, "w/own", 3, &bytes, &[&world.opener])))],
+            ),
+            bytes,
+        )
+    };
+    vault.destroy(&own, None, "rotated").unwrap();
+    let report = vault.put(&own, &secret("fresh"), &PutOptions::default()).unwrap();
+    assert_eq!(report.version, 1);
+    assert_ne!(report.token, old);
+    let replica = vault.replica();
+    assert_eq!(replica.grants(&report.token).unwrap(), []);
+    let row = replica.find("w/own").unwrap().unwrap();
+    assert_eq!(replica.versions(&row).unwrap().len(), 1);
+    assert_eq!(replica.version_row(&row, 1).unwrap().unwrap().description, "");
+    assert_eq!(vault.get(&own, Some(2)).unwrap_err().kind(), Kind::NotFound);
+    // What was signed for the old one does not reach the new one, nor wake the old one.
+    let before = world.answers("admin");
+    let n = world.append(&late.0, &[&late.1]);
+    let vault = world.client("admin", &[]).unwrap();
+    let (mut again, bytes) = late;
+    let head = |subject: &Subject| vault.replica().head(subject).unwrap();
+    again.statements[0].advances.iter_mut().for_each(|(subject, prev)| *prev = head(subject));
+    (again.seen, again.admin_head) = (vault.replica().position(), vault.replica().admin_head());
+    world.append(&again, &[&bytes]);
+    world.ineffective(&before, n, &["came first", "was destroyed"]);
+}
+
+#[test]
+fn a_batch_is_replayed() {
+    let world = World::new();
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Suspended, "").unwrap();
+    vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Active, "").unwrap();
+    vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Suspended, "").unwrap();
+    let before = world.answers("admin");
+    let everything = batches(&world, 1);
+    let first = world.tail().n + 1;
+    // All but genesis, which is tampering elsewhere than at the start.
+    for batch in &everything[1..] {
+        world.plant(batch);
+    }
+    let came_first = vec!["came first"; everything.len() - 1 - 2];
+    // The two enrolments are admin batches, which do not stand where they were signed.
+    let reasons: Vec<&str> = ["directly after"; 2].into_iter().chain(came_first).collect();
+    let vault = world.client("newcomer", &[]).unwrap();
+    for (n, _) in (first..).zip(&reasons) {
+        let why = vault.replica().ineffective(n).unwrap().unwrap_or_else(|| panic!("{n} takes effect again"));
+        let expected = ["directly after", "came first", "earlier state"];
+        assert!(expected.iter().any(|words| why.contains(words)), "{why}");
+    }
+    world.ineffective(&before, first, &[]);
+    let n = world.plant(&everything[0]);
+    let error = world.client("admin", &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::Tampered);
+    world.unplant(n);
+    world.goes_on();
+}
+
+/// The store's keeper shows two histories to two clients. Each believes its own, neither the other's.
+#[test]
+fn a_fork_shown_to_two_clients() {
+    let world = World::new();
+    let fork = world.path().with_extension("fork");
+    for client in ["ada", "bob"] {
+        world.client(client, &[]).unwrap();
+    }
+    checkpoint(&world);
+    std::fs::copy(world.path(), &fork).unwrap();
+    let mut ada = world.client("ada", &[&world.admin]).unwrap();
+    ada.put(&name("prod/db"), &secret("ada's"), &PutOptions::default()).unwrap();
+    let hers = ada.head();
+    drop(ada);
+    checkpoint(&world);
+    let swap = || {
+        let aside = world.path().with_extension("aside");
+        std::fs::rename(world.path(), &aside).unwrap();
+        std::fs::rename(&fork, world.path()).unwrap();
+        std::fs::rename(&aside, &fork).unwrap();
+    };
+    swap();
+    let mut bob = world.client("bob", &[&world.admin]).unwrap();
+    bob.put(&name("prod/db"), &secret("bob's"), &PutOptions::default()).unwrap();
+    let his = bob.head();
+    drop(bob);
+    checkpoint(&world);
+    assert_eq!(his.position.n, hers.position.n);
+    // Each meets the other's.
+    assert_eq!(world.client("ada", &[]).err().unwrap().kind(), Kind::Tampered);
+    assert_eq!(world.contact("friend-of-ada", &hers, &[]).err().unwrap().kind(), Kind::Tampered);
+    world.contact("friend-of-bob", &his, &[]).unwrap();
+    // The fork grows past it.
+    let mut bob = world.client("bob", &[&world.admin]).unwrap();
+    bob.put(&name("prod/db"), &secret("bob's again"), &PutOptions::default()).unwrap();
+    drop(bob);
+    assert_eq!(world.client("ada", &[]).err().unwrap().kind(), Kind::Tampered);
+    checkpoint(&world);
+    swap();
+    assert_eq!(world.client("bob", &[]).err().unwrap().kind(), Kind::RolledBack);
+    assert_eq!(world.contact("friend-of-bob", &his, &[]).err().unwrap().kind(), Kind::Tampered);
+    let mut ada = world.client("ada", &[&world.opener]).unwrap();
+    assert_eq!(ada.get(&name("prod/db"), None).unwrap().expose(), b"ada's");
+    // What a writer signed on one side has no place on the other.
+    let vault = world.client("ada", &[]).unwrap();
+    let (foreign, bytes) = put_by_writer(&world, &vault, 1, "w/forked");
+    let elsewhere = Position { n: his.position.n, chain: his.position.chain };
+    world.plant(&foreign.seeing(elsewhere).sign().with(&bytes));
+    let error = world.client("ada", &[]).err().unwrap();
+    assert!(error.answer().contains("was signed on another chain"), "{error}");
+}
+
+/// All that was written is in the file, and no log beside it.
+fn checkpoint(world: &World) {
+    world.db().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", world.path().display()));
+    }
+}
+
+/// What an author claims to have seen must be the end of a batch of this chain, and must lie before its own.
+#[test]
+fn what_an_author_has_not_seen() {
+    let (world, imported) = half_a_world();
+    let vault = world.client("admin", &[]).unwrap();
+    let (draft, bytes) = put_by_writer(&world, &vault, 1, "w/new");
+    let here = vault.replica().position();
+    let inner = {
+        // A true chain value, inside a batch.
+        let start = vault.replica().chain_at(imported - 1).unwrap().unwrap();
+        let statement = &batches(&world, imported)[0].statements[0];
+        Position { n: imported - 1, chain: start }.after(leaf(statement))
+    };
+    let own = here.after(draft.statements[0].hash());
+    let wrong = [
+        Position { n: here.n, chain: Hash([1; 32]) },
+        Position { n: here.n - 4, chain: here.chain },
+        Position { n: 0, chain: here.chain },
+        Position { n: 1, chain: Hash::ZERO },
+        Position { n: u64::MAX, chain: here.chain },
+        Position { n: here.n + 100, chain: Hash::ZERO },
+        inner,
+        own,
+    ];
+    for seen in wrong {
+        let first = world.plant(&draft.clone().seeing(seen).sign().with(&bytes));
+        world.refused("was signed on another chain");
+        world.unplant(first);
+    }
+    // An older position that is true is a slow author's, and fine.
+    let slow = Position { n: 2, chain: vault.replica().chain_at(2).unwrap().unwrap() };
+    let n = world.plant(&draft.seeing(slow).sign().with(&bytes));
+    let mut vault = world.client("reader", &[&world.opener]).unwrap();
+    assert_eq!(vault.replica().ineffective(n).unwrap(), None);
+    assert_eq!(vault.get(&name("w/new"), None).unwrap().expose(), b"planted");
+    world.goes_on();
+}
+
+#[test]
+fn gaps_and_overlaps() {
+    let world = World::new();
+    let vault = world.client("admin", &[]).unwrap();
+    let (draft, bytes) = put_by_writer(&world, &vault, 1, "w/new");
+    let signed = draft.sign().with(&bytes);
+    let tail = world.tail();
+    for gap in [1, 2, 1000] {
+        world.plant(&signed);
+        let db = world.db();
+        db.execute("UPDATE batches SET first = first + ?2, last = last + ?2 WHERE first > ?1", [tail.n, gap])
+            .unwrap();
+        db.execute("UPDATE statements SET n = n + ?2 WHERE n > ?1", params![tail.n, gap]).unwrap();
+        world.refused(&format!("statement {} is missing", tail.n + 1));
+        world.unplant(tail.n + 1);
+    }
+    // A batch without statements, and one that only says that it is long.
+    let db = world.db();
+    let row = params![tail.n + 1, tail.n + 9, [0u8; 32], signed.sign1];
+    db.execute("INSERT INTO batches VALUES (?1, ?2, ?3, ?4)", row).unwrap();
+    world.refused("are not those that were signed");
+    world.unplant(tail.n + 1);
+    world.goes_on();
+}
