@@ -1,7 +1,8 @@
 //! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
 
 use super::body::{
-    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target,
+    Ungrant,
 };
 use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};

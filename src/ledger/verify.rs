@@ -1,6 +1,6 @@
 //! Whether a batch is what an enrolled device signed, here and nowhere else (docs/format.md, sections 4 and 5).
 
-use super::batch::SignedBatch;
+use super::batch::Envelope;
 use super::body::{Body, Role};
 use super::fault::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
@@ -76,26 +76,38 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     if stored.first != first {
         return Err(Tampering::Gap { expected: first, found: stored.first }.into());
     }
-    let signed = SignedBatch::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    let envelope = Envelope::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
     let leaves: Vec<Hash> = stored.statements.iter().map(|bytes| leaf(bytes)).collect();
-    if leaves.len() as u64 != signed.batch.size || merkle::root(&leaves) != signed.batch.root {
+    let known = match first {
+        1 => None,
+        _ => Some(
+            chain
+                .device(&envelope.author)?
+                .ok_or(Tampering::UnknownDevice { first, device: envelope.author })?,
+        ),
+    };
+    let key = match &known {
+        Some(author) => author.signing,
+        None => genesis_key(stored, &leaves, chain.store())?,
+    };
+    // Before anything signed is read: whoever was never enrolled cannot even claim to be of a newer format.
+    if !envelope.is_signed_by(&key) {
+        return Err(Tampering::Signature { first, device: envelope.author }.into());
+    }
+    let batch = envelope.batch().map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    if leaves.len() as u64 != batch.size || merkle::root(&leaves) != batch.root {
         return Err(Tampering::Contents { first }.into());
     }
-    let statements = decode(stored, &signed.batch, chain.store())?;
-    let author = match first {
-        1 => first_author(&statements, &leaves, &signed.batch)?,
-        _ => chain
-            .device(&signed.batch.author)?
-            .ok_or(Tampering::UnknownDevice { first, device: signed.batch.author })?,
+    let statements = decode(stored, &batch, chain.store())?;
+    let author = match known {
+        Some(author) => author,
+        None => first_author(&statements, &leaves, &batch)?,
     };
-    if !signed.is_signed_by(&author.signing) {
-        return Err(Tampering::Signature { first, device: signed.batch.author }.into());
-    }
-    check_seen(&signed.batch, first, chain)?;
-    let verdict = judge_batch(&signed.batch, &author, &statements, chain)?;
+    check_seen(&batch, first, chain)?;
+    let verdict = judge_batch(&batch, &author, &statements, chain)?;
     let end = leaves.iter().fold(chain.position(), |position, leaf| position.after(*leaf));
     let statements = statements.into_iter().zip(leaves).collect();
-    Ok(CheckedBatch { batch: signed.batch, author, statements, verdict, end })
+    Ok(CheckedBatch { batch, author, statements, verdict, end })
 }
 
 fn decode(
@@ -125,7 +137,25 @@ fn decode(
         .collect()
 }
 
-/// The first batch is the genesis statement and the enrolment of the device it names; the store id is its hash.
+/// The signing key that the genesis statement names; the store's id vouches for that statement.
+fn genesis_key(
+    stored: &StoredBatch,
+    leaves: &[Hash],
+    store: StoreId,
+) -> std::result::Result<[u8; 65], Tampering> {
+    let [bytes, ..] = stored.statements.as_slice() else {
+        return Err(Tampering::Contents { first: stored.first });
+    };
+    if leaves[0].0 != store.0 {
+        return Err(Tampering::Genesis { what: "its hash is not the store's id" });
+    }
+    match Statement::decode(bytes).map_err(|e| Tampering::Statement { n: 1, what: e.0 })?.body {
+        Body::Genesis(genesis) => Ok(genesis.signing),
+        _ => Err(Tampering::Genesis { what: "another statement stands there" }),
+    }
+}
+
+/// The first batch is the genesis statement and the enrolment of the device it names.
 fn first_author(
     statements: &[Statement],
     leaves: &[Hash],
@@ -139,9 +169,6 @@ fn first_author(
     else {
         return wrong("other statements stand there");
     };
-    if leaves[0].0 != batch.store.0 {
-        return wrong("its hash is not the store's id");
-    }
     if genesis.device != batch.author || enrol.device != genesis.device {
         return wrong("it names another device");
     }

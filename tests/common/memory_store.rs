@@ -67,6 +67,10 @@ impl Store for MemoryStore {
         self.tail()
     }
 
+    fn release(&mut self, _: &[(Vec<u8>, Hash)], _: Position) -> Result<()> {
+        Ok(())
+    }
+
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>> {
         Ok(self.sealed.get(digest).cloned())
     }
