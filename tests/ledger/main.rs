@@ -12,4 +12,5 @@ mod item;
 mod malformed;
 mod soft;
 mod statements;
+mod tampering;
 mod whole_store;
