@@ -14,7 +14,7 @@ pub mod name;
 pub mod statement;
 pub mod verify;
 
-pub use batch::{Batch, SignedBatch};
+pub use batch::{Batch, Envelope, SignedBatch};
 pub use body::Body;
 pub use body_codec::sorted_roles;
 pub use fault::{Ineffective, Tampering};

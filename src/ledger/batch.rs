@@ -31,13 +31,24 @@ pub struct Batch {
     pub admin_head: Hash,
 }
 
+/// A signature over a payload that need not be known to this version of the format.
+///
+/// It is checked before the payload is read, so that only an enrolled device can claim to be of a newer version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The `kid`.
+    pub author: DeviceId,
+    payload: Vec<u8>,
+    to_be_signed: Vec<u8>,
+    signature: [u8; 64],
+}
+
 /// A batch with its signature, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedBatch {
     /// What is signed.
     pub batch: Batch,
-    to_be_signed: Vec<u8>,
-    signature: [u8; 64],
+    envelope: Envelope,
 }
 
 impl Batch {
@@ -76,15 +87,9 @@ impl Batch {
         if batch.payload() == payload { Ok(batch) } else { Err(Malformed("CBOR that is not deterministic")) }
     }
 
-    fn unsigned(&self) -> CoseSign1 {
-        let protected =
-            HeaderBuilder::new().algorithm(iana::Algorithm::ES256).key_id(self.author.0.to_vec()).build();
-        CoseSign1Builder::new().protected(protected).payload(self.payload()).build()
-    }
-
     /// SHA-256 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.unsigned().tbs_data(EXTERNAL_AAD)).into()
+        Sha256::digest(unsigned(self.author, self.payload()).tbs_data(EXTERNAL_AAD)).into()
     }
 
     /// Takes the device's signature, brought to low s.
@@ -94,15 +99,25 @@ impl Batch {
     pub fn sign_with(self, signature: [u8; 64]) -> Result<SignedBatch, Malformed> {
         let signature = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
         let signature = signature.normalize_s().unwrap_or(signature).to_bytes().into();
-        let to_be_signed = self.unsigned().tbs_data(EXTERNAL_AAD);
-        Ok(SignedBatch { batch: self, to_be_signed, signature })
+        let envelope = Envelope::of(self.author, self.payload(), signature);
+        Ok(SignedBatch { batch: self, envelope })
     }
 }
 
-impl SignedBatch {
-    /// Canonical COSE_Sign1 bytes, untagged.
-    pub fn encode(&self) -> Vec<u8> {
-        let sign1 = CoseSign1 { signature: self.signature.to_vec(), ..self.batch.unsigned() };
+fn unsigned(author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
+    let protected = HeaderBuilder::new().algorithm(iana::Algorithm::ES256).key_id(author.0.to_vec()).build();
+    CoseSign1Builder::new().protected(protected).payload(payload).build()
+}
+
+impl Envelope {
+    fn of(author: DeviceId, payload: Vec<u8>, signature: [u8; 64]) -> Self {
+        let to_be_signed = unsigned(author, payload.clone()).tbs_data(EXTERNAL_AAD);
+        Self { author, payload, to_be_signed, signature }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let sign1 =
+            CoseSign1 { signature: self.signature.to_vec(), ..unsigned(self.author, self.payload.clone()) };
         // Encoding fixed-size parts in memory cannot fail; an empty answer would not decode.
         sign1.to_vec().unwrap_or_default()
     }
@@ -117,15 +132,14 @@ impl SignedBatch {
         }
         let sign1 = CoseSign1::from_slice(bytes).map_err(|_| Malformed("a COSE_Sign1"))?;
         let author = DeviceId::from_slice(&sign1.protected.header.key_id).ok_or(Malformed("a key id"))?;
-        let batch = Batch::read(author, sign1.payload.as_deref().ok_or(Malformed("a COSE payload"))?)?;
+        let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
         let signature: [u8; 64] = sign1.signature.try_into().map_err(|_| Malformed("a signature"))?;
         let parsed = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
         if parsed.normalize_s().is_some() {
             return Err(Malformed("a signature with high s"));
         }
-        let to_be_signed = batch.unsigned().tbs_data(EXTERNAL_AAD);
-        let signed = Self { batch, to_be_signed, signature };
-        if signed.encode() == bytes { Ok(signed) } else { Err(Malformed("COSE that is not canonical")) }
+        let envelope = Self::of(author, payload, signature);
+        if envelope.encode() == bytes { Ok(envelope) } else { Err(Malformed("COSE that is not canonical")) }
     }
 
     /// Whether the signature is `key`'s (SEC1 uncompressed).
@@ -133,5 +147,34 @@ impl SignedBatch {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
             .verify(&self.to_be_signed, &self.signature)
             .is_ok()
+    }
+
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// The element at fault.
+    pub fn batch(&self) -> Result<Batch, Malformed> {
+        Batch::read(self.author, &self.payload)
+    }
+}
+
+impl SignedBatch {
+    /// Canonical COSE_Sign1 bytes, untagged.
+    pub fn encode(&self) -> Vec<u8> {
+        self.envelope.encode()
+    }
+
+    /// Parses envelope and payload.
+    ///
+    /// # Errors
+    /// As [`Envelope::decode`] and [`Envelope::batch`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let envelope = Envelope::decode(bytes)?;
+        envelope.batch().map(|batch| Self { batch, envelope })
+    }
+
+    /// Whether the signature is `key`'s (SEC1 uncompressed).
+    pub fn is_signed_by(&self, key: &[u8; 65]) -> bool {
+        self.envelope.is_signed_by(key)
     }
 }

@@ -110,11 +110,11 @@ impl<'a> Reader<'a> {
 
     /// `null`, or what `element` reads.
     pub(super) fn maybe<T>(&mut self, element: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
-        if matches!(self.0.datatype(), Ok(minicbor::data::Type::Null)) {
-            self.0.null().map_err(|_| Malformed("null"))?;
-            return Ok(None);
+        match self.0.datatype() {
+            Ok(minicbor::data::Type::Null) => self.0.null().map(|()| None).map_err(|_| Malformed("null")),
+            Ok(_) => element(self).map(Some),
+            Err(_) => Err(Malformed("a value that is cut off")),
         }
-        element(self).map(Some)
     }
 
     pub(super) fn end(&self) -> Decoded<()> {

@@ -378,6 +378,6 @@ fn repair(b: &Repair, before: Position) -> Verdict {
     check!(text(&b.reason));
     match (b.kept, b.chain) == (before.n, before.chain) {
         true => Ok(Ok(())),
-        false => rule("it does not stand where it says that the ledger was cut"),
+        false => rule("a repair stands right after what it kept"),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a batch is what an enrolled device signed, here and nowhere else (docs/format.md, sections 4 and 5).
 
-use super::batch::SignedBatch;
+use super::batch::Envelope;
 use super::body::{Body, Role};
 use super::fault::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
@@ -76,48 +76,48 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     if stored.first != first {
         return Err(Tampering::Gap { expected: first, found: stored.first }.into());
     }
-    let signed = SignedBatch::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    let envelope = Envelope::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
     let leaves: Vec<Hash> = stored.statements.iter().map(|bytes| leaf(bytes)).collect();
-    if leaves.len() as u64 != signed.batch.size || merkle::root(&leaves) != signed.batch.root {
+    let known = match first {
+        1 => None,
+        _ => Some(
+            chain
+                .device(&envelope.author)?
+                .ok_or(Tampering::UnknownDevice { first, device: envelope.author })?,
+        ),
+    };
+    let key = match &known {
+        Some(author) => author.signing,
+        None => genesis_key(stored, &leaves, chain.store())?,
+    };
+    // Before anything signed is read: whoever was never enrolled cannot even claim to be of a newer format.
+    if !envelope.is_signed_by(&key) {
+        return Err(Tampering::Signature { first, device: envelope.author }.into());
+    }
+    let batch = envelope.batch().map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    if leaves.len() as u64 != batch.size || merkle::root(&leaves) != batch.root {
         return Err(Tampering::Contents { first }.into());
     }
-    if signed.batch.store != chain.store() {
-        return Err(Tampering::OtherStore { n: first }.into());
-    }
-    // The signature comes before the statements: nobody but an enrolled device can make a reader believe that they are of a
-    // newer format.
-    let enrolled = match first {
-        1 if leaves[0].0 != chain.store().0 => return Err(not_ours().into()),
-        1 => None,
-        _ => Some(enrolled_author(&signed, first, chain)?),
-    };
-    let statements = decode(stored, &signed.batch)?;
-    let author = match enrolled {
+    let statements = decode(stored, &batch, chain.store())?;
+    let author = match known {
         Some(author) => author,
-        None => first_author(&statements, leaves[0], &signed)?,
+        None => first_author(&statements, &leaves, &batch)?,
     };
-    check_seen(&signed.batch, first, chain)?;
-    let verdict = judge_batch(&signed.batch, &author, &statements, chain)?;
+    check_seen(&batch, first, chain)?;
+    let verdict = judge_batch(&batch, &author, &statements, chain)?;
     let end = leaves.iter().fold(chain.position(), |position, leaf| position.after(*leaf));
     let statements = statements.into_iter().zip(leaves).collect();
-    Ok(CheckedBatch { batch: signed.batch, author, statements, verdict, end })
+    Ok(CheckedBatch { batch, author, statements, verdict, end })
 }
 
-/// The device that the `kid` names, once the signature is known to be its own.
-fn enrolled_author(
-    signed: &SignedBatch,
-    first: u64,
-    chain: &impl Chain,
-) -> std::result::Result<DeviceState, Fault> {
-    let device = signed.batch.author;
-    let author = chain.device(&device)?.ok_or(Tampering::UnknownDevice { first, device })?;
-    match signed.is_signed_by(&author.signing) {
-        true => Ok(author),
-        false => Err(Tampering::Signature { first, device }.into()),
+fn decode(
+    stored: &StoredBatch,
+    batch: &Batch,
+    store: StoreId,
+) -> std::result::Result<Vec<Statement>, Tampering> {
+    if batch.store != store {
+        return Err(Tampering::OtherStore { n: stored.first });
     }
-}
-
-fn decode(stored: &StoredBatch, batch: &Batch) -> std::result::Result<Vec<Statement>, Tampering> {
     (stored.first..)
         .zip(&stored.statements)
         .map(|(n, bytes)| {
@@ -125,7 +125,7 @@ fn decode(stored: &StoredBatch, batch: &Batch) -> std::result::Result<Vec<Statem
             if statement.author != batch.author {
                 return Err(Tampering::Author { n });
             }
-            let expected = if n == 1 { StoreId::UNBORN } else { batch.store };
+            let expected = if n == 1 { StoreId::UNBORN } else { store };
             if statement.store != expected {
                 return Err(Tampering::OtherStore { n });
             }
@@ -137,13 +137,30 @@ fn decode(stored: &StoredBatch, batch: &Batch) -> std::result::Result<Vec<Statem
         .collect()
 }
 
-/// The first batch is the genesis statement and the enrolment of the device it names; the store id is its hash.
+/// The signing key that the genesis statement names; the store's id vouches for that statement.
+fn genesis_key(
+    stored: &StoredBatch,
+    leaves: &[Hash],
+    store: StoreId,
+) -> std::result::Result<[u8; 65], Tampering> {
+    let [bytes, ..] = stored.statements.as_slice() else {
+        return Err(Tampering::Contents { first: stored.first });
+    };
+    if leaves[0].0 != store.0 {
+        return Err(Tampering::Genesis { what: "its hash is not the store's id" });
+    }
+    match Statement::decode(bytes).map_err(|e| Tampering::Statement { n: 1, what: e.0 })?.body {
+        Body::Genesis(genesis) => Ok(genesis.signing),
+        _ => Err(Tampering::Genesis { what: "another statement stands there" }),
+    }
+}
+
+/// The first batch is the genesis statement and the enrolment of the device it names.
 fn first_author(
     statements: &[Statement],
-    first: Hash,
-    signed: &SignedBatch,
+    leaves: &[Hash],
+    batch: &Batch,
 ) -> std::result::Result<DeviceState, Tampering> {
-    let batch = &signed.batch;
     let wrong = |what| Err(Tampering::Genesis { what });
     let [
         Statement { body: Body::Genesis(genesis), .. },
@@ -164,12 +181,9 @@ fn first_author(
     if batch.admin_head != Hash::ZERO || statements[0].advances[0].1 != Hash::ZERO {
         return wrong("something is said to come before it");
     }
-    let expected = [first, Hash::ZERO];
+    let expected = [leaves[0], Hash::ZERO];
     if !advances.iter().map(|(_, prev)| *prev).eq(expected) {
         return wrong("the enrolment does not follow it");
-    }
-    if !signed.is_signed_by(&genesis.signing) {
-        return Err(Tampering::Signature { first: 1, device: batch.author });
     }
     Ok(DeviceState {
         name: enrol.name.clone(),
@@ -178,10 +192,6 @@ fn first_author(
         roles: vec![Role::Admin],
         retired: false,
     })
-}
-
-fn not_ours() -> Tampering {
-    Tampering::Genesis { what: "its hash is not the store's id" }
 }
 
 fn check_seen(batch: &Batch, first: u64, chain: &impl Chain) -> std::result::Result<(), Fault> {

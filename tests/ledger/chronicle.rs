@@ -65,6 +65,14 @@ impl Chronicle {
         chronicle
     }
 
+    /// A store that was written before.
+    pub fn resume(id: StoreId, batches: &[StoredBatch]) -> Self {
+        let ((mut replica, directory), mut store) = (empty_replica(id), MemoryStore::of(batches));
+        follow(&mut replica, &mut store).unwrap();
+        let time = replica.newest_time();
+        Self { id, store, replica, entries: Vec::new(), time, _directory: directory }
+    }
+
     /// Statements of these bodies on what is verified now, each on top of the one before.
     pub fn draft(&mut self, author: &SoftDevice, bodies: impl IntoIterator<Item = Body>) -> Draft {
         let mut heads: HashMap<Subject, Hash> = HashMap::new();

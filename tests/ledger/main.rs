@@ -4,12 +4,15 @@
 #[path = "../common/memory_store.rs"]
 mod memory_store;
 
+mod arbitrary;
 mod batches;
 mod chronicle;
 mod fields;
 mod files;
 mod item;
 mod malformed;
+mod properties;
 mod soft;
 mod statements;
+mod tampering;
 mod whole_store;

@@ -45,6 +45,11 @@ impl SoftDevice {
         Self { opening, ..self }
     }
 
+    /// Under another device's id.
+    pub fn called(self, id: DeviceId) -> Self {
+        Self { id, ..self }
+    }
+
     /// Its signing key, SEC1 uncompressed.
     pub fn signing(&self) -> [u8; 65] {
         point(&self.signing)

@@ -1,0 +1,176 @@
+//! Statements of any kind, from a world so small that they meet.
+
+use crate::soft::{SoftDevice, rsa};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use strongroom::ledger::body::{
+    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
+    Target, Ungrant,
+};
+use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
+
+/// One of these in most cases, so that statements are often about the same thing.
+fn id() -> BoxedStrategy<[u8; 16]> {
+    prop_oneof![9 => (1u8..5).prop_map(|i| [i; 16]), 1 => any::<[u8; 16]>()].boxed()
+}
+
+fn name() -> BoxedStrategy<String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["a", "b", "a/b", "prod", "prod/db", "x"]).prop_map(String::from),
+        1 => "[a-z./ -]{0,12}",
+        1 => any::<String>(),
+    ]
+    .boxed()
+}
+
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![8 => "[a-z ]{0,20}", 1 => any::<String>(), 1 => Just("x".repeat(1100))].boxed()
+}
+
+fn number() -> BoxedStrategy<u64> {
+    prop_oneof![16 => 0u64..4, 1 => any::<u64>(), 1 => Just(u64::MAX)].boxed()
+}
+
+fn hash() -> BoxedStrategy<Hash> {
+    prop_oneof![(0u8..20).prop_map(|i| Hash([i; 32])), any::<[u8; 32]>().prop_map(Hash)].boxed()
+}
+
+fn point() -> BoxedStrategy<[u8; 65]> {
+    (1u8..9).prop_map(|number| SoftDevice::new(number, "any").signing()).boxed()
+}
+
+fn key() -> BoxedStrategy<PublicKey> {
+    prop_oneof![
+        point().prop_map(PublicKey::P256),
+        Just(rsa(OaepHash::Sha1)),
+        Just(rsa(OaepHash::Sha256)),
+        id().prop_map(|id| PublicKey::Aes256 { id }),
+    ]
+    .boxed()
+}
+
+fn slot(key: BoxedStrategy<PublicKey>) -> BoxedStrategy<Slot> {
+    let levels = [EvidenceLevel::Simulator, EvidenceLevel::Reported, EvidenceLevel::Attested];
+    let claims = vec((text(), any::<bool>()), 0..3);
+    (key, text(), prop::sample::select(levels.to_vec()), claims)
+        .prop_map(|(key, uri, level, claims)| Slot { key, uri, evidence: Evidence { level, claims } })
+        .boxed()
+}
+
+fn roles() -> BoxedStrategy<Vec<Role>> {
+    let role = prop_oneof![
+        2 => Just(Role::Open),
+        2 => Just(Role::Admin),
+        1 => Just(Role::Write(String::new())),
+        2 => name().prop_map(Role::Write),
+    ];
+    vec(role, 0..4).prop_map(sorted_roles).boxed()
+}
+
+fn state() -> BoxedStrategy<State> {
+    prop::sample::select(vec![State::Staged, State::Active, State::Active, State::Suspended, State::Revoked])
+        .boxed()
+}
+
+fn target() -> BoxedStrategy<Target> {
+    prop_oneof![id().prop_map(|id| Target::Token(TokenId(id))), name().prop_map(Target::Prefix)].boxed()
+}
+
+fn put() -> BoxedStrategy<Body> {
+    let who = (id(), name(), number(), hash(), number(), btree_set(id(), 0..4));
+    let how = (state(), option::of(number()), option::of(number()), option::of(number()));
+    let words = (btree_map(text(), text(), 0..3), text());
+    (who, how, words)
+        .prop_map(|((token, name, version, digest, length, recipients), how, (labels, description))| {
+            let (state, not_before, expiry, keep) = how;
+            Body::Put(Box::new(Put {
+                token: TokenId(token),
+                name,
+                version,
+                digest,
+                length,
+                recipients: recipients.into_iter().map(DeviceId).collect(),
+                state,
+                not_before,
+                expiry,
+                labels: labels.into_iter().collect(),
+                description,
+                keep,
+            }))
+        })
+        .boxed()
+}
+
+fn enrol() -> BoxedStrategy<Body> {
+    let texts = (name(), text(), text());
+    (id(), texts, slot(key()), slot(point().prop_map(PublicKey::P256).boxed()), roles())
+        .prop_map(|(device, (name, model, serial), opening, signing, roles)| {
+            let device = DeviceId(device);
+            Body::Enrol(Box::new(Enrol { device, name, model, serial, opening, signing, roles }))
+        })
+        .boxed()
+}
+
+fn on_devices() -> BoxedStrategy<Body> {
+    prop_oneof![
+        enrol(),
+        (id(), any::<bool>(), text()).prop_map(|(device, compromised, reason)| {
+            Body::Retire(Retire { device: DeviceId(device), compromised, reason })
+        }),
+        (id(), roles()).prop_map(|(device, roles)| Body::Roles(Roles { device: DeviceId(device), roles })),
+        (number(), hash(), text()).prop_map(|(kept, chain, reason)| Body::Repair(Repair {
+            kept,
+            chain,
+            reason
+        })),
+    ]
+    .boxed()
+}
+
+fn on_tokens() -> BoxedStrategy<Body> {
+    let token = || id().prop_map(TokenId);
+    let grant = (id(), target(), text(), btree_set(name(), 0..3), option::of(number()), option::of(name()));
+    prop_oneof![
+        4 => put(),
+        2 => (token(), number(), state(), text()).prop_map(|(token, version, state, reason)| {
+            Body::State(StateChange { token, version, state, reason })
+        }),
+        1 => (token(), name(), number(), text()).prop_map(|(token, name, version, reason)| {
+            Body::Destroy(Destroy { token, name, version, reason })
+        }),
+        1 => (token(), name(), name()).prop_map(|(token, from, to)| Body::Rename(Rename { token, from, to })),
+        1 => grant.prop_map(|(grant, target, to, ops, until, alias)| {
+            let (grant, ops) = (GrantId(grant), ops.into_iter().collect());
+            Body::Grant(Grant { grant, target, to, ops, until, alias })
+        }),
+        1 => (id(), target()).prop_map(|(grant, target)| Body::Ungrant(Ungrant { grant: GrantId(grant), target })),
+    ]
+        .boxed()
+}
+
+/// What one batch says; most are of one sort.
+pub fn bodies() -> BoxedStrategy<Vec<Body>> {
+    prop_oneof![
+        1 => vec(on_devices(), 1..3),
+        6 => vec(on_tokens(), 1..5),
+        1 => vec(prop_oneof![on_devices(), on_tokens()], 1..4),
+    ]
+    .boxed()
+}
+
+/// Any statement, on any heads.
+pub fn statement() -> BoxedStrategy<Statement> {
+    let genesis = (any::<[u8; 16]>(), id(), point()).prop_map(|(nonce, device, signing)| {
+        Body::Genesis(Genesis { nonce, device: DeviceId(device), signing })
+    });
+    let body = prop_oneof![1 => genesis, 3 => on_devices(), 6 => on_tokens()];
+    (any::<[u8; 32]>(), id(), number(), body, vec(any::<[u8; 32]>(), 3))
+        .prop_map(|(store, author, time, body, mut heads)| {
+            let head = |_: &_| Ok::<_, std::convert::Infallible>(Hash(heads.pop().unwrap_or_default()));
+            let Ok(statement) = Statement::compose(StoreId(store), DeviceId(author), time, body, head);
+            statement
+        })
+        .boxed()
+}
