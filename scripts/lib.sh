@@ -28,23 +28,25 @@ stop() {
     exit 1
 }
 
-# need PROGRAM:PACKAGE … : installs the Debian packages whose programs are missing.
+# need PROGRAM:PACKAGE … : installs the Debian packages whose programs are missing, and a C compiler, which some
+# dependencies are built with.
 need() {
     local pair packages=()
+    compiles || packages+=(build-essential)
     for pair; do
         command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
     done
-    [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+    [ ${#packages[@]} -ne 0 ] || return 0
+    install_packages "${packages[@]}"
+    compiles || stop 'there is still no working C compiler'
     for pair; do
-        command -v "${pair%%:*}" >/dev/null || stop "${pair%%:*} is still missing after its package (${pair#*:}) was installed"
+        command -v "${pair%%:*}" >/dev/null || stop "${pair%%:*} is still missing after its package ${pair#*:} was installed"
     done
 }
 
-# A compiler without the C library's headers is no use: some dependencies are in C.
-need_compiler() {
-    need cc:build-essential
-    printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' | cc -x c -o /dev/null - 2>/dev/null ||
-        install_packages build-essential
+# A compiler without the C library's headers is of no use.
+compiles() {
+    echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null
 }
 
 need_rust() {
@@ -61,26 +63,24 @@ install_packages() {
         command -v sudo >/dev/null || stop "these Debian packages are missing, and I am neither root nor is there sudo.
 Have root run: apt-get install $*"
         as_root=(sudo)
-        may_ask || as_root+=(-n)
     fi
     agree "Install the Debian packages $*?" || stop "then install them yourself: apt-get install $*"
+    if [ "${as_root[*]}" = sudo ]; then
+        # Here it may ask for a password, if there is somebody to ask.
+        { if may_ask; then sudo -v; else sudo -n true; fi; } || stop "sudo does not let me install them.
+Have root run: apt-get install $*"
+    fi
     printf 'Installing %s\n' "$*" >&2
     # Lists that are missing or out of date show in that it fails: only then are they fetched.
-    apt_get install "$@" || { apt_get update && apt_get install "$@"; } ||
+    apt_get install "$@" >/dev/null 2>&1 || { apt_get update && apt_get install "$@"; } ||
         stop "apt-get could not install them. Have root run: apt-get update && apt-get install $*"
 }
 
 # Runs apt-get quietly; what it said is shown only if it fails. Uses as_root of its caller.
 apt_get() {
-    local verb=$1 said
-    shift
-    set -- env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
-        --no-install-recommends "$verb" "$@"
-    [ ${#as_root[@]} -eq 0 ] || set -- "${as_root[@]}" "$@"
-    if may_ask && [ ${#as_root[@]} -ne 0 ]; then
-        sudo -v || return
-    fi
-    said=$("$@" 2>&1 </dev/null) || {
+    local said
+    said=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
+        --no-install-recommends "$@" 2>&1 </dev/null) || {
         printf '%s\n' "$said" >&2
         return 1
     }
