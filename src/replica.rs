@@ -52,7 +52,10 @@ impl Replica {
     pub fn open(path: &Path, store: StoreId) -> Result<Self> {
         let (db, notice) = match schema::open(path) {
             Ok(db) => (db, None),
-            Err(Unusable::Missing) => (schema::create(path, &store.0, Mode::Shared)?, None),
+            Err(Unusable::Missing) => {
+                remove_journals(path)?;
+                (schema::create(path, &store.0, Mode::Shared)?, None)
+            }
             Err(Unusable::Unreachable(error)) => return Err(error),
             Err(Unusable::Broken(why)) => return Self::begin_anew(path, store, &why),
         };

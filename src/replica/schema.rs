@@ -1,6 +1,7 @@
 //! The replica's tables, and how its file is opened.
 
 use crate::error::{Error, Kind, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use std::path::Path;
 use std::time::Duration;
@@ -119,9 +120,15 @@ fn private_file(path: &Path) -> Result<()> {
 fn settings(db: &Connection, mode: Mode) -> rusqlite::Result<()> {
     db.set_prepared_statement_cache_capacity(64);
     db.busy_timeout(Duration::from_secs(30))?;
+    // Else a statement is parsed anew whenever its parameters change, for plans that point queries do not need.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     match mode {
         // A lost replica is rebuilt from the store, and the pin remembers how far it was: no need to wait for the disk.
-        Mode::Shared => db.pragma_update(None, "synchronous", "NORMAL"),
+        Mode::Shared => {
+            // Else every process that is the last to leave waits for the disk.
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            db.pragma_update(None, "synchronous", "NORMAL")
+        }
         Mode::Bulk { cache } => {
             db.pragma_update(None, "journal_mode", "OFF")?;
             db.pragma_update(None, "synchronous", "OFF")?;
