@@ -2,6 +2,7 @@
 //!
 //! The writer can only write canonical bytes. The reader is lenient, since whoever decodes re-encodes and compares.
 
+use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
 /// Why bytes are not what they should be: the element at fault.
@@ -111,9 +112,9 @@ impl<'a> Reader<'a> {
     /// `null`, or what `element` reads.
     pub(super) fn maybe<T>(&mut self, element: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
         match self.0.datatype() {
-            Ok(minicbor::data::Type::Null) => self.0.null().map(|()| None).map_err(|_| Malformed("null")),
+            Ok(Type::Null) => self.0.null().map(|()| None).map_err(|_| Malformed("null")),
+            Ok(Type::Undefined | Type::Simple | Type::Unknown(_)) | Err(_) => Err(Malformed("null")),
             Ok(_) => element(self).map(Some),
-            Err(_) => Err(Malformed("a value that is cut off")),
         }
     }
 

@@ -9,6 +9,7 @@ mod batches;
 mod chronicle;
 mod fields;
 mod files;
+mod fuzz_corpus;
 mod item;
 mod malformed;
 mod properties;

@@ -413,6 +413,10 @@ fn devices_leave(c: &mut Chronicle, cast: &Cast) {
 
 fn admins_err(c: &mut Chronicle, cast: &Cast) {
     let (owner, writer) = (&cast.owner, &cast.writer);
+    let there_and_back = [roles(writer, &[Role::Open]), roles(writer, &[Role::Admin])];
+    let verdicts = c.state("a role given up cannot be used in the same batch", writer, there_and_back);
+    assert!(verdicts[0].is_none() && verdicts[1].as_ref().is_some_and(|why| why.contains("no `admin` role")));
+    effective(c.state("an admin again", owner, [roles(writer, &[Role::Admin])]));
     let (against, back) = (c.draft(owner, [retire(writer)]), c.draft(writer, [retire(owner)]));
     effective(c.land("the faster of two admins", owner, &against));
     ineffective(c.land("the slower one", writer, &back), "its author was retired");

@@ -1,0 +1,10 @@
+#![no_main]
+
+use strongroom::ledger::Statement;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    strongroom_fuzz::targets::statement(bytes);
+    if Statement::decode(bytes).is_ok() {
+        strongroom_fuzz::is_deterministic(bytes);
+    }
+});

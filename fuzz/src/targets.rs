@@ -1,0 +1,77 @@
+//! What every fuzz target does with its bytes. `tests/ledger` runs the same over the corpus, on stable Rust.
+
+use strongroom::config::Config;
+use strongroom::ledger::{SignedBatch, Statement};
+use strongroom::replica::Pin;
+use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
+use strongroom::uri::DeviceUri;
+
+/// A target by its name, which is also that of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
+    ("statement", statement),
+    ("batch", batch),
+    ("sealed", sealed),
+    ("uri", uri),
+    ("handover", handover),
+    ("config", config),
+];
+
+/// A statement that decodes has these bytes and no others.
+pub fn statement(bytes: &[u8]) {
+    if let Ok(statement) = Statement::decode(bytes) {
+        assert_eq!(statement.encode(), bytes);
+    }
+}
+
+/// So has a batch.
+pub fn batch(bytes: &[u8]) {
+    if let Ok(signed) = SignedBatch::decode(bytes) {
+        assert_eq!(signed.encode(), bytes);
+        assert_eq!(signed.batch.clone().digest(), signed.batch.digest());
+        assert!(!signed.is_signed_by(&[4; 65]));
+    }
+}
+
+/// A sealed token that parses names what it belongs to, in one spelling, and lies within the limits.
+pub fn sealed(bytes: &[u8]) {
+    if let Ok(sealed) = Sealed::parse(bytes) {
+        assert!(bytes.len() <= MAX_SEALED_BYTES);
+        let line = format!("\n-> {}\n\n", sealed.context());
+        assert!(bytes.windows(line.len()).any(|window| window == line.as_bytes()));
+    }
+}
+
+/// What a URI is shown as is the same URI, and safe on a terminal. A refusal repeats no value.
+pub fn uri(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match DeviceUri::parse(text) {
+        Ok(uri) => {
+            let shown = uri.to_string();
+            assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()), "{shown:?}");
+            assert!(DeviceUri::parse(&shown).is_ok_and(|again| again == uri), "{shown:?}");
+            assert!(uri.display_name().bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+        Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error}"),
+    }
+}
+
+/// A hand-over that is taken says the same when it is handed on.
+pub fn handover(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(pin) = text.parse::<Pin>() {
+        assert_eq!(pin.to_string().parse(), Ok(pin));
+    }
+}
+
+/// A configuration that parses is written as one that parses to the same.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(config) = toml::from_str::<Config>(text) {
+        config.devices.iter().for_each(|device| drop(device.parsed()));
+        let written = toml::to_string(&config).expect("it can be written");
+        assert_eq!(toml::from_str::<Config>(&written).expect("it can be read"), config);
+    }
+}
