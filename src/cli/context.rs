@@ -75,6 +75,9 @@ pub struct Context {
     pub globals: Globals,
 }
 
+/// A way of opening a vault that tells how far it is.
+pub type Opening = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
+
 /// The configuration with the global options over it.
 pub struct Resolved {
     /// Where things lie.
@@ -139,7 +142,7 @@ impl Context {
     /// The vault's and the work's.
     pub fn with_vault_by<T>(
         &mut self,
-        open: fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>,
+        open: Opening,
         work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let setup = self.setup()?;

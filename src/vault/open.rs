@@ -271,6 +271,9 @@ fn open_on(
         let others = rest.iter().map(|token| Err(restate(error, token))).collect::<Vec<_>>();
         return std::iter::once(first).chain(others).collect();
     }
+    if rest.is_empty() {
+        return vec![first];
+    }
     let lanes =
         device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);
     let rest = match siblings(device, lanes - 1) {
