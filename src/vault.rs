@@ -83,6 +83,22 @@ impl Vault {
         Ok(vault)
     }
 
+    /// As [`Vault::open_with_progress`], with the replica made anew from the store, whatever is the matter with it.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open_anew(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        let store = crate::store::open(&setup.store)?;
+        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+            return Err(first_contact(store));
+        };
+        let mut vault = Self::assemble(setup, store, pin)?;
+        let now = (vault.clock)();
+        vault.replica.make_anew(&mut *vault.store, &vault.pin, now, progress)?;
+        vault.keep_pin()?;
+        Ok(vault)
+    }
+
     /// First contact: believes `hand_over`, verifies the whole store against it, and remembers it.
     ///
     /// # Errors

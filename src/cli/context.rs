@@ -14,10 +14,16 @@ use strongroom::{Result, Vault};
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// The store: sqlite:///path, or a path.
-    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_STORE")]
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_STORE", hide_env_values = true)]
     pub store: Option<String>,
     /// A device of this machine, instead of the configured ones. May be given several times.
-    #[arg(long = "device", global = true, value_name = "URI", env = "STRONGROOM_DEVICE")]
+    #[arg(
+        long = "device",
+        global = true,
+        value_name = "URI",
+        env = "STRONGROOM_DEVICE",
+        hide_env_values = true
+    )]
     pub devices: Vec<String>,
     /// Print JSON: one object, or one for each line of a listing.
     #[arg(long, global = true)]
@@ -68,6 +74,9 @@ pub struct Context {
     /// What the user said for every command.
     pub globals: Globals,
 }
+
+/// A way of opening a vault that tells how far it is.
+pub type Opening = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
 
 /// The configuration with the global options over it.
 pub struct Resolved {
@@ -124,11 +133,22 @@ impl Context {
         &mut self,
         work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
+        self.with_vault_by(Vault::open_with_progress, work)
+    }
+
+    /// As [`Context::with_vault`], with a way of opening of its own.
+    ///
+    /// # Errors
+    /// The vault's and the work's.
+    pub fn with_vault_by<T>(
+        &mut self,
+        open: Opening,
+        work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let setup = self.setup()?;
         let mut progress = self.out.progress();
-        let mut vault = Vault::open_with_progress(setup, &mut |done, total| {
-            progress("verifying the ledger", done, total)
-        })?;
+        let mut vault = open(setup, &mut |done, total| progress("verifying the ledger", done, total))?;
+        self.tell_notices(&mut vault);
         let done = work(&mut vault, &mut self.out);
         self.tell_notices(&mut vault);
         done

@@ -83,6 +83,11 @@ pub fn devices(vault: &Vault, ids: &[DeviceId]) -> Vec<String> {
     ids.iter().map(|id| device(vault, id)).collect()
 }
 
+/// So many of something: `1 token`, `2 tokens`.
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// A time in JSON.
 pub fn time_json(at: Option<u64>) -> Option<String> {
     at.map(time::program)

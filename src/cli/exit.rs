@@ -49,13 +49,11 @@ impl std::error::Error for ExitWith {}
 
 /// Tells what went wrong, if something did, and answers the exit code.
 pub fn code(out: &mut Output, done: anyhow::Result<()>) -> ExitCode {
-    // What was written before the failure is to be read before it.
     let done = done.and_then(|()| Ok(out.flush()?));
     let Err(failure) = done else { return ExitCode::SUCCESS };
     if is_closed_pipe(&failure) {
         return ExitCode::SUCCESS;
     }
-    let _ = out.flush();
     let other = failure.downcast_ref::<ExitWith>().copied();
     let code = match failure.downcast_ref::<Error>() {
         Some(error) => {
@@ -87,6 +85,10 @@ pub fn usage(out: &mut Output, error: &clap::Error) -> ExitCode {
                 false => out.bytes(text.to_string().as_bytes()),
             };
             code(out, done.map_err(anyhow::Error::from))
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            out.help_instead(&text.to_string());
+            ExitCode::from(of(Kind::Usage))
         }
         _ => {
             out.parse_error(&text.to_string());

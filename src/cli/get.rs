@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
-use strongroom::vault::Wanted;
+use strongroom::ledger::Name;
 use strongroom::{Error, Kind, Result, Secret};
 
 /// Open a token and print it
@@ -38,7 +38,11 @@ impl Act for Get {
             let token = vault.get(&wanted.name, wanted.version)?;
             match &self.output {
                 Some(path) => Ok(write_file(path, &token)?),
-                None if out.json_wanted() => Ok(out.json(&as_json(&wanted, &token))?),
+                None if out.json_wanted() => {
+                    let row = vault.token(&wanted.name, "")?;
+                    let current = vault.current_version(&row)?.map(|row| row.version);
+                    Ok(out.json(&as_json(&wanted.name, wanted.version.or(current), &token))?)
+                }
                 None => Ok(self.print(out, &token)?),
             }
         })
@@ -69,8 +73,8 @@ fn is_text(bytes: &[u8]) -> bool {
         .is_ok_and(|text| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'))
 }
 
-fn as_json(wanted: &Wanted, token: &Secret) -> serde_json::Value {
-    let (name, version) = (wanted.name.as_str(), wanted.version);
+fn as_json(name: &Name, version: Option<u64>, token: &Secret) -> serde_json::Value {
+    let name = name.as_str();
     match std::str::from_utf8(token.expose()) {
         Ok(text) => json!({"name": name, "version": version, "value": text}),
         Err(_) => json!({"name": name, "version": version, "base64": STANDARD.encode(token.expose())}),

@@ -1,6 +1,7 @@
 //! `import`: many tokens at once, from JSON lines or a `.env` file.
 
 use super::context::Context;
+use super::describe::counted;
 use super::{Act, dotenv, names, time};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -95,19 +96,20 @@ impl Act for Import {
                 so_far = imported;
                 progress("importing", source.read.get(), source.length);
             });
-            let done = imported.map_err(|error| {
+            let done = imported.inspect_err(|_| {
                 if so_far.tokens > 0 {
-                    out.warn(&format!(
-                        "{} tokens were imported before this; the others were not",
-                        so_far.tokens
-                    ));
+                    let stored = counted(so_far.tokens, "token was", "tokens were");
+                    out.warn(&format!("{stored} stored before this; the rest is not"));
                 }
-                error
             })?;
             if out.json_wanted() {
                 return Ok(out.json(&json!({"tokens": done.tokens, "batches": done.batches}))?);
             }
-            out.say(&format!("imported {} tokens with {} signatures", done.tokens, done.batches));
+            out.say(&format!(
+                "imported {} with {}",
+                counted(done.tokens, "token", "tokens"),
+                counted(done.batches, "signature", "signatures")
+            ));
             Ok(())
         })
     }

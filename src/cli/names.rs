@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 use strongroom::error::printable;
+use strongroom::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_short, check_text};
 use strongroom::ledger::{Name, Prefix};
 use strongroom::vault::Wanted;
 use strongroom::{Error, Kind, Result};
@@ -54,7 +55,6 @@ pub fn prefix(text: &str) -> Result<Prefix> {
 pub fn label(text: &str) -> Result<(String, String)> {
     let (key, value) =
         text.split_once('=').ok_or_else(|| unusable(text, "a label", "a label is KEY=VALUE".into()))?;
-    use strongroom::ledger::name::{MAX_LABEL_BYTES, check_short, check_text};
     check_short(key).map_err(|why| unusable(text, "a label", why))?;
     check_text(value, MAX_LABEL_BYTES).map_err(|why| unusable(text, "a label", why))?;
     Ok((key.into(), value.into()))
@@ -71,6 +71,15 @@ pub fn labels(texts: &[String]) -> Result<Vec<(String, String)>> {
         Some(pair) => Err(unusable(&pair[0].0, "a label", "it is given twice".into())),
         None => Ok(labels),
     }
+}
+
+/// A description or a reason: what a person may read without being misled.
+///
+/// # Errors
+/// `Usage`.
+pub fn text(option: &str, text: &str) -> Result<String> {
+    let checked = check_text(text, MAX_TEXT_BYTES).map(|()| text.to_owned());
+    checked.map_err(|why| Error::new(Kind::Usage, format!("use the value of {option}"), why))
 }
 
 fn parse(text: &str) -> Result<Name> {

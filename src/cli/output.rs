@@ -113,6 +113,11 @@ impl Output {
         Table::new(columns, self.width())
     }
 
+    /// A table that keeps its header and alignment also where it is not shown on a terminal.
+    pub fn aligned_table(&self, columns: &'static [&'static str]) -> Table {
+        Table::new(columns, Some(self.width().unwrap_or(u16::MAX)))
+    }
+
     /// One more row.
     pub fn row(&mut self, table: &mut Table, cells: Vec<String>) -> Result<()> {
         let cells = cells.iter().map(|cell| printable(cell)).collect();
@@ -158,6 +163,11 @@ impl Output {
         }
     }
 
+    /// Help for somebody who asked for too little.
+    pub fn help_instead(&mut self, text: &str) {
+        self.word(text.trim_end());
+    }
+
     /// What the parser of the command line says, which repeats what was typed.
     pub fn parse_error(&mut self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
@@ -195,6 +205,8 @@ impl Output {
 
     /// Words that cannot be written have nobody to complain to.
     fn word(&mut self, text: &str) {
+        // What was written first is to be read first. A failure comes back with the next piece of data.
+        let _ = self.flush();
         let _ = self.words.write_all(format!("{text}\n").as_bytes());
     }
 

@@ -5,10 +5,12 @@ use super::{Act, ask, names, time};
 use clap::Args;
 use rand_core::{OsRng, RngCore};
 use serde_json::json;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
+use strongroom::ledger::Name;
 use strongroom::secret::MAX_TOKEN_BYTES;
 use strongroom::vault::PutOptions;
 use strongroom::{Error, Kind, Result, Secret};
@@ -28,6 +30,9 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub struct Put {
     /// The token's name: segments of A-Z a-z 0-9 . _ - + : with / between them
     name: String,
+    /// Where somebody might give the token, to be told why not.
+    #[arg(hide = true)]
+    token: Option<OsString>,
     /// Read the token from this file
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     file: Option<PathBuf>,
@@ -62,6 +67,9 @@ pub struct Put {
 impl Act for Put {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let name = names::name(&self.name)?;
+        if self.token.is_some() {
+            return Err(as_argument(&name).into());
+        }
         let options = self.options()?;
         context.with_vault(|vault, out| {
             let tried = format!("put {name}");
@@ -85,7 +93,11 @@ impl Put {
     fn options(&self) -> Result<PutOptions> {
         Ok(PutOptions {
             labels: (!self.labels.is_empty()).then(|| names::labels(&self.labels)).transpose()?,
-            description: self.description.clone(),
+            description: self
+                .description
+                .as_deref()
+                .map(|text| names::text("--description", text))
+                .transpose()?,
             not_before: self.not_before.as_deref().map(|at| time::moment("--not-before", at)).transpose()?,
             expiry: self.expires.as_deref().map(|at| time::future("--expires", at)).transpose()?,
             keep: self.keep,
@@ -109,6 +121,15 @@ impl Put {
             false => Ok(token),
         }
     }
+}
+
+/// The token itself is not repeated.
+fn as_argument(name: &Name) -> Error {
+    let answer =
+        "a token is not given as an argument: every user of this machine sees those, and shells keep them";
+    let advice =
+        format!("change it if it was a real one; then `strongroom put {name}`, and type it when asked");
+    Error::new(Kind::Usage, format!("put {name}"), answer).advice(advice)
 }
 
 fn from_file(path: &Path, tried: &str) -> Result<Secret> {

@@ -184,7 +184,9 @@ fn in_environment(variable: &str, of: &Wanted, token: Option<&Secret>) -> Result
 /// A file without a name on any disk, sealed against every change. It is the program's as long as it runs.
 fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String> {
     let make = || -> io::Result<OwnedFd> {
-        let fd = memfd_create("strongroom", MemfdFlags::ALLOW_SEALING)?;
+        // Linux before 6.3 does not know that a file in memory need not be a program.
+        let fd = memfd_create("strongroom", MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL)
+            .or_else(|_| memfd_create("strongroom", MemfdFlags::ALLOW_SEALING))?;
         let mut file = File::from(fd);
         file.write_all(token.map(Secret::expose).unwrap_or_default())?;
         fchmod(&file, Mode::RUSR)?;

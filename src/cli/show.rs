@@ -5,7 +5,7 @@ use super::describe::{Shown, VersionJson, device, devices, labels, time_or_nothi
 use super::output::Output;
 use super::{Act, names, time};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 use strongroom::ledger::Name;
 use strongroom::replica::{TokenRow, VersionRow};
 use strongroom::vault::Wanted;
@@ -33,7 +33,7 @@ impl Act for Show {
             let versions = versions(vault, &token, &wanted, &tried)?;
             match (self.sealed, out.json_wanted()) {
                 (true, _) => sealed(vault, out, &token, &versions, &tried)?,
-                (false, true) => out.json(&as_json(vault, &token, &versions)?)?,
+                (false, true) => out.json(&TokenJson::of(vault, &token, &versions)?)?,
                 (false, false) => tell(vault, out, &token, &versions)?,
             }
             Ok(())
@@ -96,7 +96,7 @@ fn tell(vault: &Vault, out: &mut Output, token: &TokenRow, versions: &[VersionRo
         ("keep", newest.keep.map(|keep| format!("{keep} versions")).unwrap_or_default()),
     ])?;
     let mut table =
-        out.table(&["VERSION", "STATE", "PUT", "BY", "NOT BEFORE", "EXPIRES", "SEALED TO", "REASON"]);
+        out.aligned_table(&["VERSION", "STATE", "PUT", "BY", "NOT BEFORE", "EXPIRES", "SEALED TO", "REASON"]);
     out.line("")?;
     for row in versions {
         let cells = [
@@ -117,24 +117,44 @@ fn tell(vault: &Vault, out: &mut Output, token: &TokenRow, versions: &[VersionRo
         return Ok(());
     }
     out.line("")?;
-    let mut table = out.table(&["GRANTED TO", "OPERATIONS", "STATEMENT"]);
+    let mut table = out.aligned_table(&["GRANTED TO", "OPERATIONS", "STATEMENT"]);
     for grant in grants {
         out.row(&mut table, vec![grant.to, grant.ops, grant.n.to_string()])?;
     }
     out.end(table)
 }
 
-fn as_json(vault: &Vault, token: &TokenRow, versions: &[VersionRow]) -> Result<serde_json::Value> {
-    let grants = vault.replica().grants(&token.id)?;
-    let grants: Vec<_> =
-        grants.iter().map(|grant| json!({"to": grant.to, "ops": grant.ops, "n": grant.n})).collect();
-    let versions: Vec<_> = versions.iter().map(|row| VersionJson::of(vault, token, row)).collect();
-    Ok(json!({
-        "name": token.name,
-        "token": token.id.to_string(),
-        "suspended": token.suspended,
-        "destroyed": token.destroyed,
-        "versions": versions,
-        "grants": grants,
-    }))
+/// A token in JSON.
+#[derive(Serialize)]
+struct TokenJson<'a> {
+    name: &'a str,
+    token: String,
+    suspended: bool,
+    destroyed: bool,
+    versions: Vec<VersionJson<'a>>,
+    grants: Vec<GrantJson>,
+}
+
+#[derive(Serialize)]
+struct GrantJson {
+    to: String,
+    ops: String,
+    n: u64,
+}
+
+impl<'a> TokenJson<'a> {
+    fn of(vault: &Vault, token: &'a TokenRow, versions: &'a [VersionRow]) -> Result<Self> {
+        let grants = vault.replica().grants(&token.id)?;
+        Ok(Self {
+            name: &token.name,
+            token: token.id.to_string(),
+            suspended: token.suspended,
+            destroyed: token.destroyed,
+            versions: versions.iter().map(|row| VersionJson::of(vault, token, row)).collect(),
+            grants: grants
+                .into_iter()
+                .map(|grant| GrantJson { to: grant.to, ops: grant.ops, n: grant.n })
+                .collect(),
+        })
+    }
 }

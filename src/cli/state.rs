@@ -1,6 +1,7 @@
 //! Changes that need no new bytes: states, destruction, names.
 
 use super::context::Context;
+use super::describe::counted;
 use super::{Act, ask, names};
 use clap::Args;
 use serde_json::json;
@@ -84,9 +85,9 @@ impl Act for Revoke {
 }
 
 fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyhow::Result<()> {
-    let wanted = names::versioned(name)?;
+    let (wanted, reason) = (names::versioned(name)?, names::text("--reason", reason)?);
     context.with_vault(|vault, out| {
-        vault.set_state(&wanted.name, wanted.version, state, reason)?;
+        vault.set_state(&wanted.name, wanted.version, state, &reason)?;
         if out.json_wanted() {
             let (name, state) = (wanted.name.as_str(), state.to_string());
             return Ok(out.json(&json!({"name": name, "version": wanted.version, "state": state}))?);
@@ -98,7 +99,7 @@ fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyh
 
 impl Act for Destroy {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
-        let wanted = names::versioned(&self.name)?;
+        let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
         let tried = format!("destroy {}", self.name);
         context.with_vault(|vault, out| {
             // A name that does not exist is told before anybody is asked.
@@ -106,13 +107,12 @@ impl Act for Destroy {
             let question =
                 format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
             ask::typed_agreement(self.yes, &tried, &question, &self.name)?;
-            let count = vault.destroy(&wanted.name, wanted.version, &self.reason)?;
+            let count = vault.destroy(&wanted.name, wanted.version, &reason)?;
             if out.json_wanted() {
                 let name = wanted.name.as_str();
                 return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
             }
-            let versions = if count == 1 { "version" } else { "versions" };
-            out.say(&format!("{}: destroyed, {count} {versions}", self.name));
+            out.say(&format!("{}: destroyed, {}", self.name, counted(count, "version", "versions")));
             Ok(())
         })
     }

@@ -24,16 +24,16 @@ pub struct Token {
     pub uri: String,
 }
 
-/// Every module where modules usually are, asked for its tokens.
+/// Every module that is named by the environment or lies where modules usually do, asked for its tokens.
 #[cfg(feature = "pkcs11")]
 pub fn modules() -> Vec<Module> {
-    use strongroom::device::pkcs11::{tokens_of, well_known_modules};
+    use strongroom::device::pkcs11::{candidate_modules, tokens_of};
     let survey = |path: PathBuf| {
         let tokens = tokens_of(&path);
         let tokens = tokens.map(|tokens| tokens.into_iter().map(|facts| token(facts, &path)).collect());
         Module { path, tokens }
     };
-    well_known_modules().into_iter().map(survey).collect()
+    candidate_modules().into_iter().map(survey).collect()
 }
 
 /// This build has no PKCS#11 driver.

@@ -1,7 +1,8 @@
 //! `trust` and `repair`: how this machine comes to believe a store, and how it gets over one that was damaged.
 
 use super::context::Context;
-use super::{Act, ask};
+use super::describe::counted;
+use super::{Act, ask, names};
 use clap::Args;
 use serde_json::json;
 use strongroom::replica::HandOver;
@@ -72,10 +73,11 @@ fn parse(line: &str) -> Result<HandOver> {
 
 impl Act for Repair {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let reason = names::text("--reason", &self.reason)?;
         let setup = context.setup()?;
         let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
         ask::agreement(self.yes, "repair the store", &question)?;
-        let (mut vault, dropped) = Vault::repair(setup, &self.reason)?;
+        let (mut vault, dropped) = Vault::repair(setup, &reason)?;
         if context.out.json_wanted() {
             context.out.json(
                 &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
@@ -83,7 +85,7 @@ impl Act for Repair {
         } else {
             context.out.say(&match dropped {
                 0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
-                n => format!("{}: {n} statements were set aside", vault.location()),
+                n => format!("{}: {} set aside", vault.location(), counted(n, "statement", "statements")),
             });
         }
         context.tell_notices(&mut vault);

@@ -2,11 +2,12 @@
 
 use super::Act;
 use super::context::Context;
+use super::describe::counted;
 use super::output::Output;
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::vault::VerifyReport;
-use strongroom::{Error, Kind, Result};
+use strongroom::{Error, Kind, Result, Vault};
 
 /// Verify everything, from the first statement on
 ///
@@ -14,16 +15,17 @@ use strongroom::{Error, Kind, Result};
 /// chain of the access log. Every problem is listed with its place, and the exit code is 7 if there is one.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Replace the local replica by the one made on the way
+    /// Make the local replica anew from the store first
     #[arg(long)]
     rebuild: bool,
 }
 
 impl Act for Verify {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
-        context.with_vault(|vault, out| {
+        let open = if self.rebuild { Vault::open_anew } else { Vault::open_with_progress };
+        context.with_vault_by(open, |vault, out| {
             let mut progress = out.progress();
-            let report = vault.verify(self.rebuild, &mut |what, done, total| progress(what, done, total))?;
+            let report = vault.verify(false, &mut |what, done, total| progress(what, done, total))?;
             tell(out, &report)?;
             if !report.problems.is_empty() {
                 let answer =
@@ -67,8 +69,4 @@ fn as_json(report: &VerifyReport) -> Value {
         "accesses": report.accesses,
         "problems": problems.collect::<Vec<_>>(),
     })
-}
-
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }

@@ -26,7 +26,7 @@ mod slots;
 mod start_lock;
 mod token;
 
-pub use discover::{module_of, tokens_of, well_known_modules};
+pub use discover::{candidate_modules, module_of, tokens_of, well_known_modules};
 pub use slots::{PinFacts, TokenFacts};
 
 /// Connects to the token a URI names: loads and initialises its module and opens a session. Does not log in.

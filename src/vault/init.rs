@@ -51,11 +51,15 @@ impl Vault {
     pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
         let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
         let (uri, connected) = only_one(devices, connected)?;
-        let mut store = open_or_create(&url)?;
+        expect_none(&url)?;
         let mut device = connected.map_or_else(|| device::connect(&uri), Ok)?;
-        let (keys, created) = find_or_create(&mut *device, options.algorithm, &mut *prompter)?;
+        let name = device_name(&*device, options)?;
+        // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
+        let found = device.keys(&mut *prompter)?;
+        let mut store = open_or_create(&url)?;
+        let (keys, created) = find_or_create(&mut *device, &found, options.algorithm, &mut *prompter)?;
         prove(&mut *device, &keys, &mut *prompter)?;
-        let report = report(&*device, options, keys, created)?;
+        let report = report(&*device, name, keys, created)?;
         let (id, prepared) = genesis(&report, &*device, clock())?;
         let report = InitReport { store: id, ..report };
         let batch = Batch::over(id, report.device, &prepared.leaves(), Position::START, Hash::ZERO);
@@ -91,26 +95,30 @@ fn only_one(
     }
 }
 
-/// An empty store. One without genesis is one whose creation was cut off: it is gone on with.
-fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
-    let Ok(mut store) = crate::store::open(url) else {
-        return crate::store::create(url);
-    };
+/// Nobody is asked for a PIN when there is a store already.
+fn expect_none(url: &str) -> Result<()> {
+    let Ok(mut store) = crate::store::open(url) else { return Ok(()) };
     match store.tail()?.n {
-        0 => Ok(store),
+        0 => Ok(()),
         _ => Err(Error::new(Kind::Conflict, TRIED, "there is a store already")
             .on(store.location().to_owned())
             .advice("choose another place with --store, or use the store that is there")),
     }
 }
 
+/// An empty store. One without genesis is one whose creation was cut off: it is gone on with.
+fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
+    expect_none(url)?;
+    crate::store::open(url).or_else(|_| crate::store::create(url))
+}
+
 /// The two keys, the opening one first, and which of them were made now.
 fn find_or_create(
     device: &mut dyn Device,
+    found: &[KeyInfo],
     algorithm: Option<Algorithm>,
     prompter: &mut dyn Prompter,
 ) -> Result<([KeyInfo; 2], [bool; 2])> {
-    let found = device.keys(prompter)?;
     let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
         Some(key) => Ok((key.clone(), false)),
         None => create(device, purpose, algorithm, prompter).map(|key| (key, true)),
@@ -178,17 +186,21 @@ fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompt
     }
 }
 
+fn device_name(device: &dyn Device, options: &InitOptions) -> Result<String> {
+    let name = options.device_name.clone().unwrap_or_else(|| speakable(&device.identity().label));
+    crate::ledger::name::check_short(&name).map_err(|e| {
+        Error::new(Kind::Usage, "name the device", e).on(device.name()).advice("choose a name with --name")
+    })?;
+    Ok(name)
+}
+
 fn report(
     device: &dyn Device,
-    options: &InitOptions,
+    device_name: String,
     keys: [KeyInfo; 2],
     created: [bool; 2],
 ) -> Result<InitReport> {
     let identity = device.identity();
-    let device_name = options.device_name.clone().unwrap_or_else(|| speakable(&identity.label));
-    crate::ledger::name::check_short(&device_name).map_err(|e| {
-        Error::new(Kind::Usage, "name the device", e).on(device.name()).advice("choose a name with --name")
-    })?;
     let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
     let model = format!("{} {}", identity.maker, identity.model);
     let (store, device) = (StoreId::UNBORN, DeviceId(random_id()?));

@@ -89,7 +89,7 @@ impl Vault {
     fn openable(&self, token: &TokenRow, version: Option<u64>, tried: &str) -> Result<VersionRow> {
         let row = match version {
             Some(version) => self.replica.version_row(token, version)?,
-            None => self.newest(token)?,
+            None => self.current_version(token)?,
         };
         let row = row.ok_or_else(|| {
             let answer = format!("it has no such version; the newest is {}", token.latest);
@@ -102,7 +102,11 @@ impl Vault {
         }
     }
 
-    fn newest(&self, token: &TokenRow) -> Result<Option<VersionRow>> {
+    /// The version that opens where none is named: the newest that is not staged, if there is such a one.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn current_version(&self, token: &TokenRow) -> Result<Option<VersionRow>> {
         let newest = self.replica.version_row(token, token.latest)?;
         match newest {
             Some(row) if row.state == Some(State::Staged) => {
@@ -266,6 +270,9 @@ fn open_on(
     {
         let others = rest.iter().map(|token| Err(restate(error, token))).collect::<Vec<_>>();
         return std::iter::once(first).chain(others).collect();
+    }
+    if rest.is_empty() {
+        return vec![first];
     }
     let lanes =
         device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);

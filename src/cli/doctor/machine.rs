@@ -68,7 +68,12 @@ fn module(module: &Module) -> Vec<Finding> {
         Ok(tokens) if tokens.is_empty() => {
             vec![Finding::new("pkcs11", Status::Note, format!("{path}: no token"))]
         }
-        Ok(tokens) => tokens.iter().map(|token| one(&module.path, token)).collect(),
+        Ok(tokens) => {
+            // An empty slot beside a token in use is no news: SoftHSM always has one.
+            let used = tokens.iter().any(|token| token.ready);
+            let news = tokens.iter().filter(|token| token.ready || !used);
+            news.map(|token| one(&module.path, token)).collect()
+        }
     }
 }
 

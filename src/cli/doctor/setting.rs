@@ -1,6 +1,7 @@
 //! What is configured here: files and who may touch them, devices, the store, what is known of it.
 
 use super::super::context::{Context, Resolved};
+use super::super::describe::counted;
 use super::{Finding, Status};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -38,8 +39,7 @@ fn configuration(resolved: &Resolved) -> Vec<Finding> {
             Finding::new("configuration", Status::Missing, what).fix("strongroom init --device URI"),
         ];
     }
-    let count = resolved.config.devices.len();
-    let what = format!("{shown}: {count} {}", if count == 1 { "device" } else { "devices" });
+    let what = format!("{shown}: {}", counted(resolved.config.devices.len() as u64, "device", "devices"));
     std::iter::once(Finding::new("configuration", Status::Ok, what))
         .chain(mode("configuration", path, OURS))
         .collect()
@@ -143,8 +143,9 @@ fn vault(context: &Context, location: &str, pin: &Pin) -> Finding {
         context.setup().and_then(Vault::open).and_then(|vault| Ok((vault.replica().count()?, vault.head())));
     match opened {
         Ok((tokens, head)) => {
-            let n = head.position.n;
-            let what = format!("{location}: {tokens} tokens, {n} statements verified, store {}", pin.store);
+            let (tokens, statements) =
+                (counted(tokens, "token", "tokens"), counted(head.position.n, "statement", "statements"));
+            let what = format!("{location}: {tokens}, {statements} verified, store {}", pin.store);
             Finding::new("store", Status::Ok, what)
         }
         Err(error) => Finding::of_error("store", Status::Broken, &error),

@@ -56,6 +56,11 @@ pub fn well_known_modules() -> Vec<PathBuf> {
     found
 }
 
+/// The modules in which a URI's token is looked for when it names none.
+pub fn candidate_modules() -> Vec<PathBuf> {
+    named_by_environment().map_or_else(well_known_modules, |(_, path)| vec![path])
+}
+
 /// The tokens in a module, initialised or not.
 ///
 /// # Errors
@@ -83,13 +88,16 @@ pub fn module_of(uri: &DeviceUri) -> Result<PathBuf> {
             )
         });
     }
-    let named = VARIABLES
-        .iter()
-        .find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?)));
-    match named {
-        Some((variable, path)) => absolute(Path::new(&path), variable),
+    match named_by_environment() {
+        Some((variable, path)) => absolute(&path, variable),
         None => only_matching(uri),
     }
+}
+
+fn named_by_environment() -> Option<(&'static str, PathBuf)> {
+    VARIABLES
+        .iter()
+        .find_map(|name| Some((*name, std::env::var_os(name).filter(|path| !path.is_empty())?.into())))
 }
 
 /// A relative path would load whatever lies in the directory that the command is started in.

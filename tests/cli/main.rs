@@ -1,0 +1,13 @@
+//! The `strongroom` command, from outside.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "../common/softhsm.rs"]
+mod softhsm;
+
+mod home;
+mod process;
+mod redact;
+mod run;
+mod secrets;
+mod terminal;
+mod transcript;

@@ -1,0 +1,44 @@
+//! What other processes may learn of this one: nothing.
+
+use crate::home::STRONGROOM;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Anybody but root: the kernel shows to whom a process may be dumped by whom its files in /proc belong to.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn the_process_cannot_be_dumped() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = directory.path().join("strongroom");
+    std::fs::copy(STRONGROOM, &program).unwrap();
+    let mut command = match rustix::process::geteuid().is_root() {
+        false => Command::new(&program),
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args([&format!("--reuid={NOBODY}"), "--clear-groups", "--"]).arg(&program);
+            command
+        }
+    };
+    // It reads all of its input before it does anything else.
+    command.args(["import", "--format", "env"]).env("HOME", directory.path()).current_dir("/");
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+
+    let proc = format!("/proc/{}", child.id());
+    let is_hardened = || {
+        let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+        let mut core = limits.lines().filter(|line| line.starts_with("Max core file size"));
+        std::fs::read(format!("{proc}/comm")).unwrap() == b"strongroom\n"
+            && core.all(|line| line.split_whitespace().nth(4) == Some("0"))
+            && std::fs::metadata(format!("{proc}/mem")).unwrap().uid() == 0
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_hardened() {
+        assert!(Instant::now() < until, "it can be dumped");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}

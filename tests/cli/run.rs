@@ -1,0 +1,80 @@
+//! `run` is its program: process id, signals, input, limits.
+
+use crate::home::Home;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+
+fn home() -> Option<Home> {
+    let home = Home::with_store()?;
+    home.put("a", b"s3cret");
+    Some(home)
+}
+
+fn start(home: &Home, program: &[&str]) -> Child {
+    let arguments = [&["run", "--env", "A=a", "--"], program].concat();
+    home.strongroom(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn the_process_is_the_program() {
+    let Some(home) = home() else { return };
+    let mut child = start(&home, &["sh", "-c", "echo $$"]);
+    assert_eq!(first_line(&mut child), child.id().to_string());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn signals_reach_it() {
+    let Some(home) = home() else { return };
+    let trap = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut child = start(&home, &["sh", "-c", trap]);
+    assert_eq!(first_line(&mut child), "ready");
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+
+    let mut child = start(&home, &["sh", "-c", "echo ready; exec sleep 60"]);
+    assert_eq!(first_line(&mut child), "ready");
+    signal(&child, Signal::KILL);
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn a_closed_pipe_ends_it_as_ever() {
+    let Some(home) = home() else { return };
+    let mut child = start(&home, &["yes"]);
+    assert_eq!(first_line(&mut child), "y");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().signal(), Some(13), "SIGPIPE");
+}
+
+#[test]
+fn input_is_its_own() {
+    let Some(home) = home() else { return };
+    let mut child = start(&home, &["sh", "-c", "cat; printf %s \"$A\""]);
+    child.stdin.take().unwrap().write_all(b"in ").unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "in s3cret");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn limits_and_descriptors_are_as_they_were() {
+    let Some(home) = home() else { return };
+    let script = "ulimit -c; ls /proc/$$/fd | wc -l";
+    let plain = home.command("sh").args(["-c", script]).output().unwrap();
+    let ours = home.ok(&["run", "--env", "A=a", "--", "sh", "-c", script]);
+    assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&plain.stdout));
+}

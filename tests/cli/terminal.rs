@@ -1,0 +1,131 @@
+//! What differs for a person at a terminal. `script` of util-linux makes one.
+
+use crate::home::Home;
+use crate::softhsm;
+use std::io::{Read, Write};
+use std::process::{ChildStdout, Stdio};
+
+/// Runs a command line on a terminal of 60 columns. Each time the screen shows the first of a pair, the second is typed.
+fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String {
+    let line = format!("stty cols 60; {line}; echo \"[$?]\"");
+    let mut script = home.command("script");
+    script
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh");
+    let mut child =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for (prompt, typed) in dialogue {
+        let from = shown.len();
+        while !shown[from..].contains(prompt) {
+            assert!(read_some(&mut screen, &mut shown), "it never showed {prompt}: {shown}");
+        }
+        // Between the prompt and the end of the echo there is an instant.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        keyboard.write_all(format!("{typed}\n").as_bytes()).unwrap();
+    }
+    while read_some(&mut screen, &mut shown) {}
+    child.wait().unwrap();
+    shown.replace("\r\n", "\n")
+}
+
+fn read_some(screen: &mut ChildStdout, shown: &mut String) -> bool {
+    let mut buffer = [0; 4096];
+    let count = screen.read(&mut buffer).unwrap();
+    shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    count > 0
+}
+
+fn home() -> Option<Home> {
+    if !softhsm::installed("script") {
+        assert!(std::env::var_os("CI").is_none(), "script is missing: apt-get install bsdutils");
+        eprintln!("SKIPPED: script is missing: apt-get install bsdutils");
+        return None;
+    }
+    Home::with_store()
+}
+
+#[test]
+fn a_token_is_typed_twice_and_never_shown() {
+    let Some(home) = home() else { return };
+    let twice = [("Token for a: ", "s3cret"), ("The same again: ", "s3cret")];
+    let shown = at_terminal(&home, "strongroom put a", &twice);
+    assert!(shown.contains("a: version 1, sealed to demo") && !shown.contains("s3cret"), "{shown}");
+    assert_eq!(home.ok(&["get", "a"]).stdout, b"s3cret");
+
+    let other = [("Token for a: ", "s3cret"), ("The same again: ", "secret")];
+    let shown = at_terminal(&home, "strongroom put a", &other);
+    assert!(shown.contains("the two are not the same") && shown.ends_with("[2]\n"), "{shown}");
+}
+
+#[test]
+fn a_newline_follows_a_token_and_nothing_garbles() {
+    let Some(home) = home() else { return };
+    home.put("text", b"s3cret");
+    home.put("binary", b"\x1b[31m\xff");
+    assert_eq!(at_terminal(&home, "strongroom get text", &[]), "s3cret\n[0]\n");
+    let shown = at_terminal(&home, "strongroom get binary; strongroom show text --sealed", &[]);
+    assert_eq!(shown.matches("would garble the terminal").count(), 2, "{shown}");
+    assert!(!shown.contains("\u{1b}[31m\u{fffd}") && !shown.contains("age-encryption"), "{shown}");
+}
+
+#[test]
+fn tables_have_a_header_and_fit() {
+    let Some(home) = home() else { return };
+    let label = format!("purpose={}", "long-".repeat(20));
+    home.ok(&["put", "-q", "prod/db", "--generate", "--label", &label]);
+    let shown = at_terminal(&home, "strongroom list", &[]);
+    assert!(shown.starts_with("NAME "), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+    assert!(shown.matches("long").count() > 15, "{shown}");
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    let Some(home) = home() else { return };
+    let red = "\u{1b}[1;31mstrongroom\u{1b}[0m: ";
+    assert!(at_terminal(&home, "strongroom get nosuch", &[]).starts_with(red));
+    for plain in [
+        "NO_COLOR=1 strongroom get nosuch",
+        "strongroom get nosuch --color never",
+        "TERM=dumb strongroom get nosuch",
+    ] {
+        assert!(at_terminal(&home, plain, &[]).starts_with("strongroom: "), "{plain}");
+    }
+    let always = home.strongroom(&["get", "nosuch", "--color", "always"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&always.stderr).starts_with(red));
+}
+
+#[test]
+fn destruction_has_to_be_typed() {
+    let Some(home) = home() else { return };
+    home.put("a", b"one");
+    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to go on: ", "y")]);
+    assert!(shown.contains("that is not what was to be typed") && shown.ends_with("[1]\n"), "{shown}");
+    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to go on: ", "a")]);
+    assert!(shown.contains("a: destroyed, 1 version"), "{shown}");
+}
+
+#[test]
+fn a_pin_is_asked_for_and_not_shown() {
+    let Some(home) = home() else { return };
+    home.put("a", b"one");
+    let line = "strongroom get a --device \"${DEVICE%%&*}\"";
+    let shown = at_terminal(&home, line, &[("PIN of pkcs11:token=demo", softhsm::PIN)]);
+    assert!(shown.contains("one\n[0]") && !shown.contains(softhsm::PIN), "{shown}");
+    let shown = at_terminal(&home, line, &[("PIN of pkcs11:token=demo", "9999")]);
+    assert!(shown.contains("CKR_PIN_INCORRECT") && shown.ends_with("[6]\n"), "{shown}");
+    assert_eq!(shown.matches("PIN of").count(), 1, "{shown}");
+}
+
+#[test]
+fn init_asks_before_it_takes_the_only_device() {
+    let Some(home) = home() else { return };
+    let shown = at_terminal(&home, "strongroom init --store new.sqlite", &[("Use it? [y/N] ", "n")]);
+    assert!(shown.contains("you did not say yes") && shown.ends_with("[1]\n"), "{shown}");
+    let dialogue = [("Use it? [y/N] ", "y"), ("PIN of pkcs11:token=demo", softhsm::PIN)];
+    let shown = at_terminal(&home, "strongroom init --store new.sqlite", &dialogue);
+    assert!(shown.contains("store id"), "{shown}");
+}
