@@ -195,6 +195,8 @@ impl Output {
 
     /// Words that cannot be written have nobody to complain to.
     fn word(&mut self, text: &str) {
+        // In the order in which they were said, also where both go to one place. A failure comes up again at the end.
+        let _ = self.flush();
         let _ = self.words.write_all(format!("{text}\n").as_bytes());
     }
 
