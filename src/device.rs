@@ -313,7 +313,10 @@ pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
             format!("this build of Strongroom has no `{scheme}` driver"),
         )
         .on(uri.display_name())
-        .advice(format!("build it with `cargo build --features {scheme}`"))),
+        .advice(match scheme {
+            Scheme::Pkcs11 => "build it with `cargo build --features pkcs11`",
+            Scheme::Tpm | Scheme::Piv => "this version of Strongroom drives PKCS#11 devices only",
+        })),
     }
 }
 

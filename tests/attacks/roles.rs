@@ -175,8 +175,8 @@ fn not_even_an_admin() {
             (admin, same_name, "called opener already"),
             (admin, loud, "U+0007"),
             (admin, roles(&world.writer, vec![Role::Write("a//b".into())]), "empty segment"),
-            (admin, repair(1, Hash::ZERO), "does not stand where it says"),
-            (admin, repair(position.n, Hash([9; 32])), "does not stand where it says"),
+            (admin, repair(1, Hash::ZERO), "right after what it kept"),
+            (admin, repair(position.n, Hash([9; 32])), "right after what it kept"),
         ],
     );
 }
