@@ -205,11 +205,7 @@ impl Output {
 
     /// Words that cannot be written have nobody to complain to.
     fn word(&mut self, text: &str) {
-<<<<<<< HEAD
         // What was written first is to be read first. A failure comes back with the next piece of data.
-=======
-        // In the order in which they were said, also where both go to one place. A failure comes up again at the end.
->>>>>>> ops
         let _ = self.flush();
         let _ = self.words.write_all(format!("{text}\n").as_bytes());
     }
