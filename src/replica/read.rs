@@ -6,7 +6,7 @@ use super::picture::enrolment;
 use super::rows::{DESTROYED, blob, damaged, roles_from, state_from};
 use crate::error::Result;
 use crate::ledger::body::{Enrol, Role, State};
-use crate::ledger::{DeviceId, Hash, TokenId};
+use crate::ledger::{DeviceId, Hash, Position, TokenId};
 use rusqlite::{Params, Row};
 
 /// A living or destroyed token.
@@ -186,6 +186,12 @@ impl Replica {
     pub fn count_sealed(&self) -> Result<u64> {
         let sql = format!("SELECT count(*) FROM versions WHERE state < {DESTROYED}");
         Ok(self.one(&sql, [], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    /// The ends of verified batches after position `n`, at most `limit`.
+    pub(crate) fn batch_ends(&self, n: u64, limit: u32) -> Result<Vec<Position>> {
+        let sql = "SELECT n, chain FROM boundaries WHERE n > ?1 ORDER BY n LIMIT ?2";
+        self.many(sql, (n, limit), |row| Ok(Position { n: row.get(0)?, chain: Hash(blob(row, 1)?) }))
     }
 
     /// Names that are living tokens, for suggestions; at most `limit`, beginning with this one in order.

@@ -83,6 +83,7 @@ impl Vault {
         if !report.problems.is_empty() {
             return Ok(());
         }
+        self.verify_chain(&fresh, report)?;
         self.compare_with(&fresh, report)?;
         drop(fresh);
         if rebuild {
@@ -90,6 +91,27 @@ impl Vault {
             report.problems.retain(|problem| !problem.place.starts_with("replica"));
         }
         Ok(())
+    }
+
+    /// The chain values that the store keeps beside its batches: a client compares the one where it stands.
+    fn verify_chain(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let ends = fresh.batch_ends(after, PAGE)?;
+            let Some(last) = ends.last() else { return Ok(()) };
+            after = last.n;
+            for end in ends {
+                let place = || format!("table `batches`, the batch that ends at {}", end.n);
+                match self.store.chain_at(end.n) {
+                    Ok(Some(chain)) if chain == end.chain => {}
+                    Ok(_) => {
+                        report.add(&place(), "`chain` is not the value that follows from the statements")
+                    }
+                    Err(error) if error.kind() == Kind::Tampered => report.add(&place(), error.answer()),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
     }
 
     fn compare_with(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
@@ -138,8 +160,11 @@ impl Vault {
         token: &TokenId,
         row: &VersionRow,
     ) -> Result<std::result::Result<(), String>> {
-        let Some(sealed) = self.store.sealed(&row.digest)? else {
-            return Ok(Err("the sealed bytes are missing".into()));
+        let sealed = match self.store.sealed(&row.digest) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return Ok(Err("the sealed bytes are missing".into())),
+            Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.answer().to_owned())),
+            Err(error) => return Err(error),
         };
         if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
             return Ok(Err("the sealed bytes are not those that were put".into()));
