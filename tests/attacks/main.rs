@@ -2,11 +2,13 @@
 //! attacker has a device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod history;
 mod order;
 mod pen;
 mod roles;
 #[path = "../common/soft_device.rs"]
 mod soft_device;
+mod tampering;
 mod transplant;
 mod twins;
 mod world;

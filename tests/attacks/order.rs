@@ -372,13 +372,13 @@ fn a_fork_shown_to_two_clients() {
     for client in ["ada", "bob"] {
         world.client(client, &[]).unwrap();
     }
-    checkpoint(&world);
+    world.checkpoint();
     std::fs::copy(world.path(), &fork).unwrap();
     let mut ada = world.client("ada", &[&world.admin]).unwrap();
     ada.put(&name("prod/db"), &secret("ada's"), &PutOptions::default()).unwrap();
     let hers = ada.head();
     drop(ada);
-    checkpoint(&world);
+    world.checkpoint();
     let swap = || {
         let aside = world.path().with_extension("aside");
         std::fs::rename(world.path(), &aside).unwrap();
@@ -390,7 +390,7 @@ fn a_fork_shown_to_two_clients() {
     bob.put(&name("prod/db"), &secret("bob's"), &PutOptions::default()).unwrap();
     let his = bob.head();
     drop(bob);
-    checkpoint(&world);
+    world.checkpoint();
     assert_eq!(his.position.n, hers.position.n);
     // Each meets the other's.
     assert_eq!(world.client("ada", &[]).err().unwrap().kind(), Kind::Tampered);
@@ -401,7 +401,7 @@ fn a_fork_shown_to_two_clients() {
     bob.put(&name("prod/db"), &secret("bob's again"), &PutOptions::default()).unwrap();
     drop(bob);
     assert_eq!(world.client("ada", &[]).err().unwrap().kind(), Kind::Tampered);
-    checkpoint(&world);
+    world.checkpoint();
     swap();
     assert_eq!(world.client("bob", &[]).err().unwrap().kind(), Kind::RolledBack);
     assert_eq!(world.contact("friend-of-bob", &his, &[]).err().unwrap().kind(), Kind::Tampered);
@@ -414,14 +414,6 @@ fn a_fork_shown_to_two_clients() {
     world.plant(&foreign.seeing(elsewhere).sign().with(&bytes));
     let error = world.client("ada", &[]).err().unwrap();
     assert!(error.answer().contains("was signed on another chain"), "{error}");
-}
-
-/// All that was written is in the file, and no log beside it.
-fn checkpoint(world: &World) {
-    world.db().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-    for suffix in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{suffix}", world.path().display()));
-    }
 }
 
 /// What an author claims to have seen must be the end of a batch of this chain, and must lie before its own.

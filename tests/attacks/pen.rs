@@ -67,10 +67,6 @@ impl Draft {
         self.statements.iter().map(Statement::encode).collect()
     }
 
-    pub fn batch(&self) -> Batch {
-        self.batch_over(&self.encoded())
-    }
-
     fn batch_over(&self, statements: &[Vec<u8>]) -> Batch {
         let leaves: Vec<Hash> = statements.iter().map(|bytes| leaf(bytes)).collect();
         Batch::over(self.store, self.kid, &leaves, self.seen, self.admin_head)

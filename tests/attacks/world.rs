@@ -89,13 +89,19 @@ pub struct World {
     pub opener: Actor,
 }
 
+/// A directory in memory, where there is one: nothing here is about the disk.
+pub fn directory() -> TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 impl World {
     /// A store with its genesis only.
     pub fn bare(nonce: u8) -> Self {
         let [admin, writer, opener] = ["admin", "writer", "opener"].map(Actor::named);
         let genesis = genesis(&admin, nonce);
         let head = genesis.hash();
-        let (dir, id) = (tempfile::tempdir().unwrap(), StoreId(head.0));
+        let (dir, id) = (directory(), StoreId(head.0));
         let world = Self { dir, id, admin, writer, opener };
         drop(strongroom::store::create(&world.url()).unwrap());
         let enrol = Statement {
@@ -222,6 +228,14 @@ impl World {
         for (digest, bytes) in &signed.sealed {
             let sql = "INSERT OR IGNORE INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)";
             db.execute(sql, params![digest.0, bytes]).unwrap();
+        }
+    }
+
+    /// All that was written is in the file, and no log beside it.
+    pub fn checkpoint(&self) {
+        self.db().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.path().display()));
         }
     }
 
