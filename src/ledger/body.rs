@@ -309,7 +309,13 @@ impl std::str::FromStr for Role {
             None if s == "open" => Ok(Self::Open),
             None if s == "write" => Ok(Self::Write(String::new())),
             None if s == "admin" => Ok(Self::Admin),
-            Some(("write", prefix)) => super::Prefix::parse(prefix).map(|p| Self::Write(p.as_str().into())),
+            // An empty variable in a script must not become a role on every name.
+            Some(("write", prefix)) => match super::Prefix::parse(prefix)? {
+                prefix if prefix.as_str().is_empty() => {
+                    Err("name a prefix after write:, or say write for all names".into())
+                }
+                prefix => Ok(Self::Write(prefix.as_str().into())),
+            },
             _ => Err("a role is open, write, write:PREFIX or admin".into()),
         }
     }
@@ -323,5 +329,39 @@ impl std::fmt::Display for State {
             Self::Suspended => "suspended",
             Self::Revoked => "revoked",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::sorted_roles;
+
+    #[test]
+    fn roles_are_read_as_they_are_written() {
+        for text in ["open", "write", "write:prod", "write:a:b/c", "admin"] {
+            assert_eq!(text.parse::<Role>().unwrap().to_string(), text);
+        }
+        assert_eq!("write:prod/".parse(), Ok(Role::Write("prod".into())));
+        for text in ["", "Open", "read", "write:", "write:/", "write:a//b", "admin:x", "open "] {
+            assert!(text.parse::<Role>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn roles_are_sorted_by_their_encoding() {
+        let write = |prefix: &str| Role::Write(prefix.into());
+        let sorted = vec![Role::Open, Role::Admin, write(""), write("b"), write("aa")];
+        assert_eq!(sorted_roles(sorted.iter().rev().chain(&sorted).cloned().collect()), sorted);
+    }
+
+    #[test]
+    fn a_rename_advances_each_name_once() {
+        let rename = |from: &str, to: &str| {
+            Body::Rename(Rename { token: TokenId([1; 16]), from: from.into(), to: to.into() }).subjects()
+        };
+        let (token, name) = (Subject::Token(TokenId([1; 16])), |s: &str| Subject::Name(s.into()));
+        assert_eq!(rename("aa", "b"), [token.clone(), name("b"), name("aa")]);
+        assert_eq!(rename("a", "a"), [token, name("a")]);
     }
 }

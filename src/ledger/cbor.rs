@@ -122,3 +122,53 @@ impl<'a> Reader<'a> {
         if self.0.position() == self.0.input().len() { Ok(()) } else { Err(Malformed("trailing bytes")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_the_fewest_bytes() {
+        for (value, expected) in [
+            (0, "00"),
+            (23, "17"),
+            (24, "1818"),
+            (255, "18ff"),
+            (256, "190100"),
+            (65_535, "19ffff"),
+            (65_536, "1a00010000"),
+            (u64::from(u32::MAX), "1affffffff"),
+            (1 << 32, "1b0000000100000000"),
+            (u64::MAX, "1bffffffffffffffff"),
+        ] {
+            let mut w = Writer::new();
+            w.uint(value);
+            let bytes = w.finish();
+            assert_eq!(hex::encode(&bytes), expected);
+            assert_eq!(Reader::new(&bytes).uint("a number"), Ok(value));
+        }
+    }
+
+    /// Each element takes at least a byte, so an array cannot be longer than what is left.
+    #[test]
+    fn a_length_beyond_the_end_is_not_believed() {
+        for bytes in ["81", "8200", "9b7fffffffffffffff00", "9bffffffffffffffff", "9f00ff", "a0", ""] {
+            let bytes = hex::decode(bytes).unwrap();
+            assert!(Reader::new(&bytes).array("a list").is_err(), "{bytes:02x?}");
+        }
+        for bytes in ["5818", "5bffffffffffffffff", "5f4100ff", "60"] {
+            let bytes = hex::decode(bytes).unwrap();
+            assert!(Reader::new(&bytes).bytes("bytes").is_err(), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn an_optional_value_is_null_or_there() {
+        let read = |bytes: &[u8]| Reader::new(bytes).maybe(|r| r.uint("a number"));
+        assert_eq!(read(&[0xf6]), Ok(None));
+        assert_eq!(read(&[7]), Ok(Some(7)));
+        for bytes in [&[][..], &[0xf7], &[0xf8, 22], &[0xf8], &[0xff], &[0xf4]] {
+            assert!(read(bytes).is_err(), "{bytes:02x?}");
+        }
+    }
+}

@@ -192,4 +192,33 @@ mod tests {
         assert!(!prod.covers("production/db") && !prod.covers("pro"));
         assert!(Prefix::default().covers("anything"));
     }
+
+    #[test]
+    fn limits_count_bytes() {
+        assert!(check_short(&"x".repeat(64)).is_ok() && check_short(&"x".repeat(65)).is_err());
+        assert!(check_text(&"x".repeat(1024), 1024).is_ok() && check_text(&"x".repeat(1025), 1024).is_err());
+        assert!(check_text(&"é".repeat(512), 1024).is_ok() && check_text(&"é".repeat(513), 1024).is_err());
+        assert!(Prefix::parse(&"x/".repeat(128)).is_ok() && Prefix::parse(&"x/".repeat(129)).is_err());
+        assert!(check_short("a/b").is_err() && check_short("").is_err());
+    }
+
+    #[test]
+    fn texts_are_of_any_script_but_do_not_steer() {
+        for text in ["", "Zoë, 東京", "e\u{301} \u{200d}🔑", "a\u{a0}b", "\u{10ffff}"] {
+            assert_eq!(check_text(text, 1024), Ok(()));
+        }
+        for c in "\0\t\n\u{1b}\u{7f}\u{85}\u{9f}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+            let error = check_text(&format!("a{c}b"), 1024).unwrap_err();
+            assert!(error.contains(&format!("U+{:04X}", u32::from(c))) && !error.contains(c), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_forgives_one_slash_and_no_more() {
+        assert_eq!(Prefix::parse("a/"), Prefix::parse("a"));
+        assert_eq!(Prefix::parse("/"), Ok(Prefix::default()));
+        for prefix in ["a//", "//", "/a", "a b", ".."] {
+            assert!(Prefix::parse(prefix).is_err(), "{prefix}");
+        }
+    }
 }

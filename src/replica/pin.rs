@@ -6,6 +6,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -118,7 +119,9 @@ impl FromStr for Pin {
         let position = match (parts.next(), parts.next(), parts.next()) {
             (None, _, _) => Position::START,
             (Some(n), Some(chain), None) => Position {
-                n: n.parse().map_err(|_| "the position is not a number".to_string())?,
+                n: n.parse::<NonZeroU64>()
+                    .map_err(|_| "the position is not a number above 0".to_string())?
+                    .get(),
                 chain: chain.parse::<Hash>().map_err(|e| format!("the chain value is {e}"))?,
             },
             _ => return Err("expected STORE-ID or STORE-ID:N:CHAIN".into()),
@@ -139,6 +142,20 @@ mod tests {
         for (keep, expect) in [(3, 3), (2, 3), (9, 9)] {
             at(keep).keep(directory.path(), "sqlite:///x").unwrap();
             assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), Some(at(expect)));
+        }
+    }
+
+    #[test]
+    fn a_hand_over_is_read_as_it_is_written() {
+        let (store, chain) = ("5a".repeat(32), "cc".repeat(32));
+        for line in [store.clone(), format!("{store}:1:{chain}"), format!("{store}:{}:{chain}", u64::MAX)] {
+            assert_eq!(line.parse::<Pin>().unwrap().to_string(), line);
+        }
+        let wrong =
+            ["", "5a", ":", &format!("{store}:"), &format!("{store}:1"), &format!("{store}:0:{chain}")];
+        let longer = [format!("{store}:1:{chain}:"), format!("{store}:-1:{chain}"), format!("{store} ")];
+        for line in wrong.into_iter().chain(longer.iter().map(String::as_str)) {
+            assert!(line.parse::<Pin>().is_err(), "{line}");
         }
     }
 
