@@ -11,7 +11,7 @@ pub struct Table {
     /// The terminal's; `None` for tabs between cells, uncut and without a header, for `cut` and `awk`.
     width: Option<u16>,
     rows: Vec<Vec<String>>,
-    /// The widths that the first page came to: the following ones line up with it.
+    /// The widths that the first page came to, at the least: the following ones line up with it.
     widths: Option<Vec<u16>>,
 }
 
@@ -38,20 +38,22 @@ impl Table {
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(width);
-        match &self.widths {
-            None => {
-                table.set_header(self.columns);
-            }
-            Some(widths) => {
-                table.set_constraints(widths.iter().map(|w| ColumnConstraint::Absolute(Width::Fixed(*w))));
-            }
+        if self.widths.is_none() {
+            table.set_header(self.columns);
         }
         table.add_rows(self.rows.drain(..));
         table.column_iter_mut().for_each(|column| {
             column.set_padding((0, 2));
         });
-        let content = table.column_max_content_widths();
-        self.widths.get_or_insert_with(|| content.iter().map(|w| w + 2).collect());
+        if let Some(widths) = &self.widths {
+            table.set_constraints(widths.iter().map(|w| ColumnConstraint::LowerBoundary(Width::Fixed(*w))));
+        }
+        if self.widths.is_none() {
+            let content: Vec<u16> = table.column_max_content_widths().iter().map(|w| w + 2).collect();
+            // A page that had to be squeezed is no measure for the next.
+            let fits = content.iter().map(|w| usize::from(*w)).sum::<usize>() <= usize::from(width);
+            self.widths = Some(if fits { content } else { Vec::new() });
+        }
         let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
         lines.collect()
     }
@@ -100,5 +102,17 @@ mod tests {
         let second = table.rest();
         assert_eq!(first.lines().nth(1).unwrap().find("active"), second.find("revoked"));
         assert!(!second.contains("NAME"));
+    }
+
+    #[test]
+    fn later_pages_fit_too() {
+        let mut table = Table::new(&["NAME", "STATE"], Some(30));
+        for _ in 0..PAGE {
+            table.row(row([&"x".repeat(60), "active"]));
+        }
+        table.row(row([&"y".repeat(60), "suspended"]));
+        let second = table.rest();
+        assert!(second.contains("suspended"), "{second}");
+        assert!(second.lines().all(|line| line.chars().count() <= 30), "{second}");
     }
 }
