@@ -118,6 +118,19 @@ impl Replica {
         Ok(())
     }
 
+    /// Keeps the file still for its reader until [`Replica::let_go`]: another process that shares it may move it forward
+    /// between any two questions.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        self.db.execute_batch("BEGIN").map_err(|e| self.failed(e))?;
+        self.reload().inspect_err(|_| self.let_go())
+    }
+
+    /// Lets the file move on.
+    pub(crate) fn let_go(&self) {
+        // Nothing was written: to end a transaction that only read cannot fail in a way that matters.
+        self.db.execute_batch("COMMIT").ok();
+    }
+
     /// Forgets everything that was read: another process, or an undone transaction, changed what it rests on.
     fn forget(&self) {
         self.known.take();

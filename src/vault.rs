@@ -147,6 +147,14 @@ impl Vault {
         Ok(())
     }
 
+    /// Runs `work` on one picture of the store, however many processes share the replica.
+    fn on_one_picture<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.replica.hold()?;
+        let done = work(self);
+        self.replica.let_go();
+        done
+    }
+
     fn keep_pin(&mut self) -> Result<()> {
         self.pin.position = self.replica.position();
         self.pin.keep(&self.state, self.store.location())

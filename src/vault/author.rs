@@ -46,9 +46,15 @@ impl Vault {
         let mut attempt = 0;
         loop {
             self.follow(&mut |_, _| {})?;
-            let author = self.author(tried, needs)?;
-            let (draft, value) = compose(self)?;
-            match self.sign_and_append(tried, &author, draft) {
+            // What is signed rests on one state of the ledger: the same that the batch then says it has seen.
+            let (author, prepared, value) = self.on_one_picture(|vault| {
+                let author = vault.author(tried, needs)?;
+                let (draft, value) = compose(vault)?;
+                let prepared = Prepared::compose(vault, author.id, draft)?;
+                vault.judge_beforehand(tried, &author, &prepared)?;
+                Ok((author, prepared, value))
+            })?;
+            match self.sign_and_append(tried, &author, &prepared) {
                 Ok(()) => return Ok(value),
                 Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
                 Err(error) => return Err(error),
@@ -87,15 +93,13 @@ impl Vault {
             .advice("name a device with --device; `strongroom device list` shows who has which role")
     }
 
-    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, draft: Draft) -> Result<()> {
-        let prepared = Prepared::compose(self, author.id, draft)?;
-        self.judge_beforehand(tried, author, &prepared)?;
+    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
         let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
         let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
         let signed = self.sign(author, batch)?;
         let end = match prepared.append_to(&mut *self.store, &signed, admin_head, seen) {
             Err(error) if error.kind() == Kind::Conflict => {
-                self.release_squatted(&prepared, admin_head, seen)?;
+                self.release_squatted(prepared, admin_head, seen)?;
                 return Err(error);
             }
             other => other?,

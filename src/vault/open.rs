@@ -6,6 +6,7 @@ use super::devices::opening_key;
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
+use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{PinRequest, Prompter};
 use crate::replica::{DeviceRow, TokenRow, VersionRow};
@@ -69,6 +70,21 @@ impl Vault {
 
     /// Whether it may be opened, and the bytes to open.
     fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+        let at = self.replica.position();
+        match self.on_one_picture(|vault| vault.look_up(wanted)) {
+            // They may have been destroyed since the store was followed: then the ledger says so by now.
+            Err(error) if error.kind() == Kind::Tampered => {
+                self.follow(&mut |_, _| {})?;
+                if self.replica.position() == at {
+                    return Err(error);
+                }
+                self.on_one_picture(|vault| vault.look_up(wanted))
+            }
+            done => done,
+        }
+    }
+
+    fn look_up(&mut self, wanted: &Wanted) -> Result<Ready> {
         let tried = match wanted.version {
             Some(version) => format!("open {}@{version}", wanted.name),
             None => format!("open {}", wanted.name),

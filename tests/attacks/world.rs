@@ -4,7 +4,7 @@ use crate::pen::{Draft, Signed};
 use crate::soft_device::SoftDevice;
 use rusqlite::{Connection, params};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use strongroom::device::Purpose;
 use strongroom::ledger::body::{Enrol, Genesis, Role, Slot};
 use strongroom::ledger::verify::Chain;
@@ -166,10 +166,7 @@ impl World {
 
     /// A vault of the client that keeps its state under this name. On its first call it is told the store's id.
     pub fn client(&self, client: &str, devices: &[&Actor]) -> Result<Vault> {
-        match Pin::load(&self.dir.path().join(client), &self.url())? {
-            Some(_) => Vault::open(self.setup(client, devices)),
-            None => self.contact(client, &Pin::of(self.id), devices),
-        }
+        client_in(self.dir.path(), self.id, client, devices)
     }
 
     /// A first contact with this hand-over.
@@ -304,6 +301,16 @@ impl World {
         assert_eq!(vault.replica().ineffective(n).unwrap(), None);
         let report = vault.verify(false, &mut |_, _, _| {}).unwrap();
         assert_eq!(report.problems, []);
+    }
+}
+
+/// As [`World::client`], for a process that has no more than the directory.
+pub fn client_in(dir: &Path, id: StoreId, client: &str, devices: &[&Actor]) -> Result<Vault> {
+    let url = format!("sqlite://{}", dir.join("store.sqlite").display());
+    let state = dir.join(client);
+    match Pin::load(&state, &url)? {
+        Some(_) => Vault::open(setup(url, state, devices)),
+        None => Vault::trust(setup(url, state, devices), &Pin::of(id), false, &mut |_, _| {}),
     }
 }
 
