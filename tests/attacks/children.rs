@@ -74,7 +74,8 @@ const PUTS: u64 = 100;
 fn puts(vault: &mut Vault, number: u64) {
     for i in 0..PUTS {
         let token = if i % 2 == 0 { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
-        let report = vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
+        let report =
+            vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
     }
 }
@@ -95,7 +96,10 @@ fn eight_processes_put_a_hundred_each() {
         assert_eq!(acknowledged.len() as u64, PUTS);
         for words in acknowledged {
             let [token, version, number, i] = &words[..] else { panic!("{words:?}") };
-            let other = versions.entry(token.clone()).or_default().insert(version.parse().unwrap(), format!("{number} {i}"));
+            let other = versions
+                .entry(token.clone())
+                .or_default()
+                .insert(version.parse().unwrap(), format!("{number} {i}"));
             assert_eq!(other, None, "{token}@{version} twice");
         }
     }
@@ -182,7 +186,10 @@ fn killed_at_any_moment() {
         let mut vault = world.client(client, &[&world.admin]).unwrap();
         for k in next..=last + 1 {
             let (told, is) = (reached.get(&k).copied().unwrap_or(0), steps(&mut vault, k));
-            assert!(is == told || is == told + 1 && k >= last, "c/{k}: {told} were acknowledged, there are {is}");
+            assert!(
+                is == told || is == told + 1 && k >= last,
+                "c/{k}: {told} were acknowledged, there are {is}"
+            );
             cut_short += u64::from(is > told);
         }
         next = last + 2;
