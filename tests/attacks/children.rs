@@ -51,6 +51,7 @@ fn child() {
     let mut vault = client_in(&order.dir, order.store, &order.client, &[&admin]).unwrap();
     match order.work.as_str() {
         "puts" => puts(&mut vault, order.number),
+        "contact" => contact(&mut vault),
         "forever" => forever(&mut vault, order.number),
         other => panic!("{other}"),
     }
@@ -74,9 +75,32 @@ const PUTS: u64 = 100;
 fn puts(vault: &mut Vault, number: u64) {
     for i in 0..PUTS {
         let token = if i % 2 == 0 { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
-        let report = vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
+        let report =
+            vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
     }
+}
+
+/// Meets the store, writes, and says what it sees.
+fn contact(vault: &mut Vault) {
+    let count = vault.replica().count().unwrap();
+    vault.put(&name("prod/db"), &secret("from the crowd"), &PutOptions::default()).unwrap();
+    let differences = vault.verify(false, &mut |_, _, _| {}).unwrap().problems;
+    let replica: Vec<_> = differences.iter().filter(|problem| problem.place.contains("replica")).collect();
+    assert!(replica.is_empty(), "{replica:?}");
+    acknowledge(&count.to_string());
+}
+
+/// What so many processes acknowledged that did the same at the same time.
+pub fn acknowledged_by(world: &World, work: &str, client: &str, count: u64) -> Vec<Vec<Vec<String>>> {
+    let children: Vec<Child> = (0..count).map(|i| start(world, work, client, i)).collect();
+    let finished = |child: Child| {
+        let output = child.wait_with_output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}{err}");
+        acknowledged(&out)
+    };
+    children.into_iter().map(finished).collect()
 }
 
 #[test]
@@ -95,7 +119,10 @@ fn eight_processes_put_a_hundred_each() {
         assert_eq!(acknowledged.len() as u64, PUTS);
         for words in acknowledged {
             let [token, version, number, i] = &words[..] else { panic!("{words:?}") };
-            let other = versions.entry(token.clone()).or_default().insert(version.parse().unwrap(), format!("{number} {i}"));
+            let other = versions
+                .entry(token.clone())
+                .or_default()
+                .insert(version.parse().unwrap(), format!("{number} {i}"));
             assert_eq!(other, None, "{token}@{version} twice");
         }
     }
@@ -182,7 +209,10 @@ fn killed_at_any_moment() {
         let mut vault = world.client(client, &[&world.admin]).unwrap();
         for k in next..=last + 1 {
             let (told, is) = (reached.get(&k).copied().unwrap_or(0), steps(&mut vault, k));
-            assert!(is == told || is == told + 1 && k >= last, "c/{k}: {told} were acknowledged, there are {is}");
+            assert!(
+                is == told || is == told + 1 && k >= last,
+                "c/{k}: {told} were acknowledged, there are {is}"
+            );
             cut_short += u64::from(is > told);
         }
         next = last + 2;
