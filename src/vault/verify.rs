@@ -84,7 +84,7 @@ impl Vault {
             return Ok(());
         }
         self.verify_chain(&fresh, report)?;
-        self.compare_with(&fresh, report)?;
+        self.on_one_picture(|vault| vault.compare_with(&fresh, report))?;
         drop(fresh);
         if rebuild {
             self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {})?;
