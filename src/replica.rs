@@ -25,9 +25,12 @@ use crate::ledger::{Hash, Position, StoreId};
 use known::Known;
 use rows::blob;
 use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
 use schema::{Mode, Unusable};
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The verified picture of one store.
 pub struct Replica {
@@ -40,6 +43,8 @@ pub struct Replica {
     known: RefCell<Known>,
     /// What happened to the file, in words for the user.
     notice: Option<String>,
+    /// What was found to be wrong with the file since it was opened.
+    damage: RefCell<Option<String>>,
 }
 
 impl Replica {
@@ -50,6 +55,7 @@ impl Replica {
     /// # Errors
     /// `Io` when the file cannot be reached or made.
     pub fn open(path: &Path, store: StoreId) -> Result<Self> {
+        let _alone = alone_with(path)?;
         let (db, notice) = match schema::open(path) {
             Ok(db) => (db, None),
             Err(Unusable::Missing) => {
@@ -63,6 +69,14 @@ impl Replica {
             Err(error) if error.kind() == Kind::Tampered => Self::begin_anew(path, store, error.answer()),
             other => other,
         }
+    }
+
+    /// Begins anew when the file was found to be damaged; answers whether it was.
+    pub(crate) fn recover(&mut self) -> Result<bool> {
+        let Some(why) = self.damage.take() else { return Ok(false) };
+        let _alone = alone_with(&self.path)?;
+        *self = Self::begin_anew(&self.path, self.store, &why)?;
+        Ok(true)
     }
 
     /// An empty replica in a new file that nobody else uses, with so many KiB of cache; for first contacts and `verify`.
@@ -92,6 +106,7 @@ impl Replica {
             newest: 0,
             known: RefCell::default(),
             notice,
+            damage: RefCell::default(),
         };
         replica.reload()?;
         Ok(replica)
@@ -157,12 +172,19 @@ impl Replica {
     }
 
     fn failed(&self, error: rusqlite::Error) -> Error {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase, Unknown};
         match error {
             rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
             | rusqlite::Error::QueryReturnedNoRows => self.damaged(&error.to_string()),
-            _ if matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) => {
+            // The last two: its tables do not agree with each other, or are not there.
+            _ if matches!(
+                error.sqlite_error_code(),
+                Some(DatabaseCorrupt | NotADatabase | ConstraintViolation | Unknown)
+            ) =>
+            {
                 self.damaged(&error.to_string())
             }
             _ => schema::failed(&self.path, error),
@@ -170,6 +192,7 @@ impl Replica {
     }
 
     fn damaged(&self, why: &str) -> Error {
+        self.damage.replace(Some(why.into()));
         Error::new(Kind::Tampered, "read the replica", format!("the replica is damaged: {why}"))
             .on(crate::error::printable(&self.path.display().to_string()))
             .advice("run `strongroom verify --rebuild`: it is made anew from the store")
@@ -180,6 +203,21 @@ fn io(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Kind::Io, "use the replica", error.to_string())
         .on(crate::error::printable(&path.display().to_string()))
         .advice("check the directory's permissions and free space")
+}
+
+/// Until it is dropped, no other process opens, makes or replaces the file: none may take a half-made one for damaged, or
+/// find the journal of one file beside another.
+fn alone_with(path: &Path) -> Result<File> {
+    let lock = File::create(path.with_extension("lock")).map_err(|e| io(path, &e))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|e| io(path, &e.into()))?;
+    Ok(lock)
+}
+
+/// A file beside `path` for this use alone.
+pub(crate) fn scratch(path: &Path, what: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{what}-{}-{count}", std::process::id()))
 }
 
 fn remove(path: &Path) -> Result<()> {

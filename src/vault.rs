@@ -114,15 +114,20 @@ impl Vault {
         let location = store.location().to_owned();
         let state = setup.state.clone();
         let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::of(StoreId::UNBORN)));
-        if let Some(known) = known.filter(|known| known.store != hand_over.store) {
-            if !replace {
-                return Err(crate::replica::other_store(&location, known.store));
+        let mut pin = hand_over.clone();
+        match known {
+            // What was verified here before is not forgotten over what somebody handed over.
+            Some(known) if known.store == hand_over.store => {
+                pin = if known.position.n > pin.position.n { known } else { pin };
             }
-            Pin::forget(&state, &location)?;
+            Some(known) if !replace => return Err(crate::replica::other_store(&location, known.store)),
+            Some(_) => Pin::forget(&state, &location)?,
+            None => {}
         }
         crate::paths::make_private(&state)?;
-        let mut vault = Self::assemble(setup, store, hand_over.clone())?;
+        let mut vault = Self::assemble(setup, store, pin)?;
         vault.follow(progress)?;
+        vault.replica.check_reached(hand_over, &location)?;
         vault.keep_pin()?;
         Ok(vault)
     }
@@ -140,7 +145,14 @@ impl Vault {
     /// Verifies what is new in the store.
     fn follow(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let now = (self.clock)();
-        self.replica.follow(&mut *self.store, &self.pin, now, progress)?;
+        let followed = self.replica.follow(&mut *self.store, &self.pin, now, progress);
+        // A replica is only a copy: one that turns out to be damaged is not worth stopping for.
+        if followed.is_err() && self.replica.recover()? {
+            self.notices.extend(self.replica.take_notice());
+            self.replica.follow(&mut *self.store, &self.pin, now, progress)?;
+        } else {
+            followed?;
+        }
         if self.replica.position().n > self.pin.position.n {
             self.keep_pin()?;
         }

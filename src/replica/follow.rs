@@ -68,6 +68,12 @@ impl Replica {
 
     /// The replica must itself lie on the pinned chain; one that does not is not ours.
     fn check_pin(&mut self, pin: &Pin, location: &str) -> Result<()> {
+        let kept = if self.position.n == 0 { Some(Hash::ZERO) } else { self.boundary(self.position.n)? };
+        if kept != Some(self.position.chain) {
+            return Err(self
+                .damaged("it does not agree with itself where it stands")
+                .on(location.to_owned()));
+        }
         if pin.position.n > self.position.n || self.chain_at(pin.position.n)? == Some(pin.position.chain) {
             return Ok(());
         }
@@ -96,7 +102,8 @@ impl Replica {
         .advice("somebody replaced the store or its history: restore the right one, and find out who could write to it"))
     }
 
-    fn check_reached(&mut self, pin: &Pin, location: &str) -> Result<()> {
+    /// What the store holds must lead through the pinned position.
+    pub(crate) fn check_reached(&self, pin: &Pin, location: &str) -> Result<()> {
         if self.chain_at(pin.position.n)? == Some(pin.position.chain) {
             return Ok(());
         }
@@ -113,7 +120,7 @@ impl Replica {
 
     /// A long way from the start: built in a temporary file and put in place when it is whole.
     fn rebuild(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
-        let temporary = self.path.with_extension(format!("new-{}", std::process::id()));
+        let temporary = super::scratch(&self.path, "new");
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
         let followed = fresh.take_over(store, now, progress);
         // What was verified before tampering was met is kept: `repair` starts from there.
@@ -130,6 +137,7 @@ impl Replica {
     }
 
     fn replace_by(&mut self, file: &Path) -> Result<()> {
+        let _alone = super::alone_with(&self.path)?;
         // Through a connection of our own, so that the old file's journals go before the new file comes.
         let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
         drop(std::mem::replace(&mut self.db, placeholder));

@@ -138,6 +138,15 @@ impl Picture for Replica {
     }
 }
 
+impl Replica {
+    /// chain(n) at the end of a batch, as it is kept.
+    pub(super) fn boundary(&self, n: u64) -> Result<Option<Hash>> {
+        // No position has a number that SQLite cannot hold.
+        let n = i64::try_from(n).unwrap_or(-1);
+        Ok(self.one("SELECT chain FROM boundaries WHERE n = ?1", [n], |row| blob(row, 0))?.map(Hash))
+    }
+}
+
 impl Chain for Replica {
     fn store(&self) -> StoreId {
         self.store
@@ -154,9 +163,7 @@ impl Chain for Replica {
         if n == 0 {
             return Ok(Some(Hash::ZERO));
         }
-        // No position has a number that SQLite cannot hold.
-        let n = i64::try_from(n).unwrap_or(-1);
-        Ok(self.one("SELECT chain FROM boundaries WHERE n = ?1", [n], |row| blob(row, 0))?.map(Hash))
+        self.boundary(n)
     }
 }
 

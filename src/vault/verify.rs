@@ -49,7 +49,7 @@ impl Vault {
     /// Only what keeps it from verifying: an unreadable store, no room. What it finds is in the report.
     pub fn verify(&mut self, rebuild: bool, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
-        let file = self.replica.path().with_extension(format!("verify-{}", std::process::id()));
+        let file = crate::replica::scratch(self.replica.path(), "verify");
         let verified = self.verify_ledger(&file, rebuild, &mut report, progress);
         let removed = std::fs::remove_file(&file);
         verified?;
@@ -84,7 +84,7 @@ impl Vault {
             return Ok(());
         }
         self.verify_chain(&fresh, report)?;
-        self.compare_with(&fresh, report)?;
+        self.on_one_picture(|vault| vault.compare_with(&fresh, report))?;
         drop(fresh);
         if rebuild {
             self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {})?;

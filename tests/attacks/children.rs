@@ -51,6 +51,7 @@ fn child() {
     let mut vault = client_in(&order.dir, order.store, &order.client, &[&admin]).unwrap();
     match order.work.as_str() {
         "puts" => puts(&mut vault, order.number),
+        "contact" => contact(&mut vault),
         "forever" => forever(&mut vault, order.number),
         other => panic!("{other}"),
     }
@@ -78,6 +79,28 @@ fn puts(vault: &mut Vault, number: u64) {
             vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
     }
+}
+
+/// Meets the store, writes, and says what it sees.
+fn contact(vault: &mut Vault) {
+    let count = vault.replica().count().unwrap();
+    vault.put(&name("prod/db"), &secret("from the crowd"), &PutOptions::default()).unwrap();
+    let differences = vault.verify(false, &mut |_, _, _| {}).unwrap().problems;
+    let replica: Vec<_> = differences.iter().filter(|problem| problem.place.contains("replica")).collect();
+    assert!(replica.is_empty(), "{replica:?}");
+    acknowledge(&count.to_string());
+}
+
+/// What so many processes acknowledged that did the same at the same time.
+pub fn acknowledged_by(world: &World, work: &str, client: &str, count: u64) -> Vec<Vec<Vec<String>>> {
+    let children: Vec<Child> = (0..count).map(|i| start(world, work, client, i)).collect();
+    let finished = |child: Child| {
+        let output = child.wait_with_output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}{err}");
+        acknowledged(&out)
+    };
+    children.into_iter().map(finished).collect()
 }
 
 #[test]
