@@ -105,6 +105,7 @@ impl Vault {
             other => other?,
         };
         self.follow(&mut |_, _| {})?;
+        self.expect_landed(tried, end)?;
         for n in (end.n + 1 - signed.batch.size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
                 return Err(Error::new(
@@ -116,6 +117,18 @@ impl Vault {
             }
         }
         Ok(())
+    }
+
+    /// What the store accepted must be on the chain that this client verifies: rows that were planted beside the ledger can
+    /// hide a change from everybody, its author included.
+    fn expect_landed(&self, tried: &str, end: Position) -> Result<()> {
+        if self.replica.chain_at(end.n)? == Some(end.chain) {
+            return Ok(());
+        }
+        let answer = format!("the store took it as statement {}, and does not show it there", end.n);
+        Err(Error::new(Kind::Tampered, tried, answer)
+            .on(self.location().to_owned())
+            .advice("somebody altered the table `batches`: run `strongroom verify`, and `strongroom repair` as an admin"))
     }
 
     /// When nothing new came and yet a place is taken, a statement without effect sits on it: it may not stay there, or

@@ -74,7 +74,7 @@ const PUTS: u64 = 100;
 
 fn puts(vault: &mut Vault, number: u64) {
     for i in 0..PUTS {
-        let token = if i % 2 == 0 { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
+        let token = if i.is_multiple_of(2) { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
         let report =
             vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
@@ -108,7 +108,7 @@ fn eight_processes_put_a_hundred_each() {
     let world = World::new();
     let before = world.tail().n;
     // Half of them share a replica, and all begin at once.
-    let client = |i: u64| if i % 2 == 0 { "shared".into() } else { format!("client-{i}") };
+    let client = |i: u64| if i.is_multiple_of(2) { "shared".into() } else { format!("client-{i}") };
     let children: Vec<Child> = (0..8).map(|i| start(&world, "puts", &client(i), i)).collect();
     let mut versions = BTreeMap::<String, BTreeMap<u64, String>>::new();
     for child in children {
