@@ -15,7 +15,7 @@ use std::path::Path;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// KiB of cache for a first contact: as much as the indexes of a million tokens take.
-const REBUILD_CACHE: u32 = 160 << 10;
+const REBUILD_CACHE: u32 = 256 << 10;
 
 /// What following found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Replica {
     fn rebuild(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
         let temporary = super::scratch(&self.path, "new");
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
-        let followed = fresh.take_over(store, now, progress);
+        let followed = fresh.load(store, now, progress);
         // What was verified before tampering was met is kept: `repair` starts from there.
         let keep = match &followed {
             Ok(_) => true,
@@ -153,25 +153,44 @@ impl Replica {
         self.reload()
     }
 
-    pub(crate) fn take_over(
+    /// Verifies all that is new, a page and a transaction at a time: what was verified stays, whatever happens.
+    fn take_over(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+        let (followed, tampering) = self.take_pages(store, progress, |replica, batches, location| {
+            replica.in_transaction(|replica| replica.take_page(batches, now, location))
+        })?;
+        tampering.map_or(Ok(followed), Err)
+    }
+
+    /// As `take_over`, for a file of our own: in one transaction, or each of its commits would write most of the indexes.
+    pub(crate) fn load(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+        let (followed, tampering) = self.in_transaction(|replica| {
+            replica.take_pages(store, progress, |replica, batches, location| {
+                replica.take_page(batches, now, location)
+            })
+        })?;
+        tampering.map_or(Ok(followed), Err)
+    }
+
+    /// Up to the end, or up to tampering, which is answered.
+    fn take_pages(
         &mut self,
         store: &mut dyn Store,
-        now: u64,
         progress: Progress<'_>,
-    ) -> Result<Followed> {
+        take: impl Fn(&mut Self, &[StoredBatch], &str) -> Result<Page>,
+    ) -> Result<(Followed, Option<Error>)> {
         let mut followed = Followed::default();
         loop {
             let last = store.tail()?.n;
             let batches = store.batches_after(self.position.n, PAGE_BYTES)?;
             if batches.is_empty() {
-                return self.expect_end(last, store.location()).map(|()| followed);
+                return Ok((followed, self.expect_end(last, store.location()).err()));
             }
             let before = self.position.n;
-            let page = self.in_transaction(|replica| replica.take_page(&batches, now, store.location()))?;
+            let page = take(self, &batches, store.location())?;
             followed.new += self.position.n - before;
             followed.ineffective += page.ineffective;
-            if let Some(tampering) = page.tampering {
-                return Err(tampering);
+            if page.tampering.is_some() {
+                return Ok((followed, page.tampering));
             }
             progress(self.position.n, last.max(self.position.n));
         }

@@ -11,7 +11,7 @@ use crate::seal::Sealed;
 const PAGE: u32 = 500;
 
 /// KiB of cache for the replica made on the way: all of `verify` stays under 64 MiB.
-const CACHE: u32 = 24 << 10;
+const CACHE: u32 = 30 << 10;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Vault {
         let mut fresh = Replica::temporary(file, self.pin.store, CACHE)?;
         let now = (self.clock)();
         let mut ledger_progress = |done, total| progress("ledger", done, total);
-        match fresh.take_over(&mut *self.store, now, &mut ledger_progress) {
+        match fresh.load(&mut *self.store, now, &mut ledger_progress) {
             Ok(followed) => report.ineffective = followed.ineffective,
             Err(error) if error.kind() == Kind::Tampered => report.add(self.store.location(), error.answer()),
             Err(error) => return Err(error),
