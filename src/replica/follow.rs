@@ -162,7 +162,12 @@ impl Replica {
     }
 
     /// As `take_over`, for a file of our own: in one transaction, or each of its commits would write most of the indexes.
-    pub(crate) fn load(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+    pub(crate) fn load(
+        &mut self,
+        store: &mut dyn Store,
+        now: u64,
+        progress: Progress<'_>,
+    ) -> Result<Followed> {
         let (followed, tampering) = self.in_transaction(|replica| {
             replica.take_pages(store, progress, |replica, batches, location| {
                 replica.take_page(batches, now, location)

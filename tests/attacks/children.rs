@@ -74,7 +74,8 @@ const PUTS: u64 = 100;
 
 fn puts(vault: &mut Vault, number: u64) {
     for i in 0..PUTS {
-        let token = if i.is_multiple_of(2) { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
+        let token =
+            if i.is_multiple_of(2) { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
         let report =
             vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
