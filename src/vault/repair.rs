@@ -23,8 +23,8 @@ impl Vault {
         vault.reach_the_fault()?;
         // Nothing is set aside unless somebody here can say so under signature.
         vault.author("repair the store", Needs::Admin)?;
-        let kept = vault.replica.position();
-        if kept.n < vault.pin.position.n {
+        let (kept, pin) = (vault.replica.position(), vault.pin.position);
+        if vault.replica.chain_at(pin.n)? != Some(pin.chain) {
             return Err(vault.verified_part_is_missing());
         }
         // Before the check: a row that was planted beside the verified ones would hide them.

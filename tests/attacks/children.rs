@@ -216,7 +216,7 @@ fn killed_at_any_moment() {
             cut_short += u64::from(is > told);
         }
         next = last + 2;
-        if crash % 50 == 49 || crash + 1 == crashes {
+        if (crash + 1) % (crashes / 5).max(50) == 0 || crash + 1 == crashes {
             for client in ["admin", "reader"] {
                 let report = world.client(client, &[]).unwrap().verify(false, &mut |_, _, _| {}).unwrap();
                 assert_eq!((report.problems, report.ineffective), (vec![], 0), "after {crash} crashes");
