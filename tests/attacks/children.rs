@@ -74,7 +74,8 @@ const PUTS: u64 = 100;
 
 fn puts(vault: &mut Vault, number: u64) {
     for i in 0..PUTS {
-        let token = if i.is_multiple_of(2) { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
+        let token =
+            if i.is_multiple_of(2) { format!("same/{}", i % 10) } else { format!("own/{number}/{i}") };
         let report =
             vault.put(&name(&token), &secret(&format!("{number} {i}")), &PutOptions::default()).unwrap();
         acknowledge(&format!("{token} {} {number} {i}", report.version));
@@ -140,7 +141,31 @@ fn eight_processes_put_a_hundred_each() {
     }
 }
 
-/// Four steps for each number, until it is killed.
+/// What lands while an admin repairs is not the tail that was found wanting.
+#[test]
+fn a_repair_among_writers() {
+    let world = World::new();
+    let before = world.tail().n;
+    let mut children: Vec<Child> = (0..4).map(|i| start(&world, "puts", &format!("client-{i}"), i)).collect();
+    let mut repairs = 0;
+    while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+        let setup = world.setup("admin", &[&world.admin]);
+        let (_, dropped) = Vault::repair(setup, "for nothing").unwrap();
+        assert_eq!(dropped, 0);
+        repairs += 1;
+    }
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(acknowledged(&out).len() as u64, PUTS, "{out}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(repairs > 1);
+    assert_eq!(world.tail().n, before + 4 * PUTS);
+    let report = world.client("admin", &[]).unwrap().verify(false, &mut |_, _, _| {}).unwrap();
+    assert_eq!(report.problems, []);
+}
+
+/// Five steps for each number, until it is killed.
 fn forever(vault: &mut Vault, number: u64) {
     for k in number.. {
         let token = name(&format!("c/{k}"));
