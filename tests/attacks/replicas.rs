@@ -16,13 +16,13 @@ use strongroom::replica::Pin;
 use strongroom::vault::{PutOptions, Vault};
 
 fn replica_of(client: &Path) -> PathBuf {
-    let entries = fs::read_dir(client).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.is_dir()).next().unwrap().join("replica.sqlite")
+    let mut entries = fs::read_dir(client).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.is_dir()).unwrap().join("replica.sqlite")
 }
 
 fn pin_of(client: &Path) -> PathBuf {
-    let entries = fs::read_dir(client).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.extension().is_some_and(|e| e == "pin")).next().unwrap()
+    let mut entries = fs::read_dir(client).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.extension().is_some_and(|e| e == "pin")).unwrap()
 }
 
 impl Copy {
@@ -120,7 +120,8 @@ fn of_another_store() {
 #[test]
 fn of_another_format() {
     let history = history();
-    let foreign: [(&str, &dyn Fn(&Path)); 6] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let foreign: [(&str, Make<'_>); 6] = [
         ("another format", &|path| {
             Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap()
         }),
