@@ -96,7 +96,12 @@ pub trait Store: Send {
 
     /// Sets aside everything after position `n`, with its advances and every advance that belongs to no statement.
     /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
-    fn set_aside_after(&mut self, n: u64) -> Result<u64>;
+    ///
+    /// `end` is the store's tail as it was read before the rest was verified; `None` where it could not be read.
+    ///
+    /// # Errors
+    /// `Conflict` when the tail is another by now: what came since may be sound.
+    fn set_aside_after(&mut self, n: u64, end: Option<Position>) -> Result<u64>;
 
     /// Appends lines to the access log, all or none, without waiting for the disk.
     fn record(&mut self, accesses: &[Access]) -> Result<()>;

@@ -92,8 +92,8 @@ impl Store for SqliteStore {
         )
     }
 
-    fn set_aside_after(&mut self, n: u64) -> Result<u64> {
-        repair::set_aside_after(&self.attempt("set the unverifiable tail aside"), n)
+    fn set_aside_after(&mut self, n: u64, end: Option<Position>) -> Result<u64> {
+        repair::set_aside_after(&self.attempt("set the unverifiable tail aside"), n, end)
     }
 
     fn record(&mut self, accesses: &[Access]) -> Result<()> {

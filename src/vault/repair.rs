@@ -20,25 +20,36 @@ impl Vault {
             return Err(super::first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
-        vault.reach_the_fault()?;
+        loop {
+            match vault.repair_from_here(reason) {
+                Err(error) if error.kind() == Kind::Conflict => {}
+                done => return done.map(|dropped| (vault, dropped)),
+            }
+        }
+    }
+
+    fn repair_from_here(&mut self, reason: &str) -> Result<u64> {
+        // Read first: what lands after that may be sound, and is not set aside unseen.
+        let end = self.store.tail().ok();
+        self.reach_the_fault()?;
         // Nothing is set aside unless somebody here can say so under signature.
-        vault.author("repair the store", Needs::Admin)?;
-        let kept = vault.replica.position();
-        if kept.n < vault.pin.position.n {
-            return Err(vault.verified_part_is_missing());
+        self.author("repair the store", Needs::Admin)?;
+        let (kept, pin) = (self.replica.position(), self.pin.position);
+        if self.replica.chain_at(pin.n)? != Some(pin.chain) {
+            return Err(self.verified_part_is_missing());
         }
         // Before the check: a row that was planted beside the verified ones would hide them.
-        let dropped = vault.store.set_aside_after(kept.n)?;
-        if vault.store.chain_at(kept.n)? != Some(kept.chain) {
-            return Err(vault.verified_part_is_missing());
+        let dropped = self.store.set_aside_after(kept.n, end)?;
+        if self.store.chain_at(kept.n)? != Some(kept.chain) {
+            return Err(self.verified_part_is_missing());
         }
         if dropped > 0 {
-            vault.submit("repair the store", Needs::Admin, |_| {
+            self.submit("repair the store", Needs::Admin, |_| {
                 let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
                 Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
             })?;
         }
-        Ok((vault, dropped))
+        Ok(dropped)
     }
 
     fn verified_part_is_missing(&self) -> Error {

@@ -59,7 +59,10 @@ impl Vault {
                 crate::error::printable(&file.display().to_string())
             ));
         }
-        self.verify_sealed(&mut report, progress)?;
+        match self.verify_sealed(&mut report, progress) {
+            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.answer()),
+            sealed => sealed?,
+        }
         self.verify_accesses(&mut report)?;
         Ok(report)
     }
@@ -84,7 +87,10 @@ impl Vault {
             return Ok(());
         }
         self.verify_chain(&fresh, report)?;
-        self.on_one_picture(|vault| vault.compare_with(&fresh, report))?;
+        match self.on_one_picture(|vault| vault.compare_with(&fresh, report)) {
+            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.answer()),
+            compared => compared?,
+        }
         drop(fresh);
         if rebuild {
             self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {})?;

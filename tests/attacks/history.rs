@@ -5,7 +5,7 @@ use crate::world::{Actor, NOW, World, all_roles, directory, name, secret, setup}
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, Weak};
 use strongroom::ledger::body::{Grant, Retire, Role, Roles, State, Target};
 use strongroom::ledger::{Body, GrantId};
 use strongroom::replica::{HandOver, ListFilter, Pin};
@@ -30,11 +30,18 @@ pub struct History {
 /// A copy of the store with its clients, for one case.
 pub struct Copy {
     pub dir: TempDir,
+    pub history: Arc<History>,
 }
 
-pub fn history() -> &'static History {
-    static HISTORY: OnceLock<History> = OnceLock::new();
-    HISTORY.get_or_init(History::build)
+/// Shared by the tests that run at the same time, and gone with the last of them.
+pub fn history() -> Arc<History> {
+    static HISTORY: Mutex<Weak<History>> = Mutex::new(Weak::new());
+    let mut shared = HISTORY.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    shared.upgrade().unwrap_or_else(|| {
+        let built = Arc::new(History::build());
+        *shared = Arc::downgrade(&built);
+        built
+    })
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -72,8 +79,8 @@ impl History {
         Self { world, head, yesterdays, answers }
     }
 
-    pub fn copy(&self) -> Copy {
-        let copy = Copy { dir: directory() };
+    pub fn copy(self: &Arc<Self>) -> Copy {
+        let copy = Copy { dir: directory(), history: self.clone() };
         fs::copy(self.world.path(), copy.path()).unwrap();
         for client in CLIENTS {
             copy_tree(&self.world.dir.path().join(client), &copy.dir.path().join(client));
@@ -84,12 +91,8 @@ impl History {
         copy
     }
 
-    pub fn opener(&self) -> &Actor {
-        &self.world.opener
-    }
-
-    pub fn admin(&self) -> &Actor {
-        &self.world.admin
+    pub fn openers(&self) -> [&Actor; 2] {
+        [&self.world.admin, &self.world.opener]
     }
 }
 
@@ -158,14 +161,12 @@ impl Copy {
 
     /// Opens it as one who knows it.
     pub fn open(&self, client: &str) -> Result<Vault> {
-        let devices = [history().admin(), history().opener()];
-        Vault::open(setup(self.url(), self.dir.path().join(client), &devices))
+        Vault::open(setup(self.url(), self.dir.path().join(client), &self.history.openers()))
     }
 
     /// Opens it as one who was handed this.
     pub fn meet(&self, client: &str, hand_over: &HandOver) -> Result<Vault> {
-        let devices = [history().admin(), history().opener()];
-        let setup = setup(self.url(), self.dir.path().join(client), &devices);
+        let setup = setup(self.url(), self.dir.path().join(client), &self.history.openers());
         Vault::trust(setup, hand_over, false, &mut |_, _| {})
     }
 }

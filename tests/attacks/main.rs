@@ -6,6 +6,7 @@ mod children;
 mod history;
 mod order;
 mod pen;
+mod repairs;
 mod replicas;
 mod roles;
 #[path = "../common/soft_device.rs"]

@@ -1,7 +1,7 @@
 //! Well signed, not allowed: recorded and shown, without any effect, and nobody is stopped by it.
 
 use crate::pen::{Draft, put, sealed, token};
-use crate::world::{Actor, World, all_roles, name, secret};
+use crate::world::{Actor, NOW, World, all_roles, name, secret};
 use strongroom::ledger::body::{
     Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
 };
@@ -356,6 +356,27 @@ fn one_bad_statement_blocks_nobody() {
         for subject in heads {
             assert_ne!(vault.replica().head(&subject).unwrap(), draft.statements[0].hash());
         }
+    }
+    world.goes_on();
+}
+
+/// A time is a claim: it does not expire what others put.
+#[test]
+fn an_authors_clock_moves_nobody_elses() {
+    let world = World::new();
+    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let soon = PutOptions { expiry: Some(NOW + 1), ..PutOptions::default() };
+    vault.put(&name("prod/db"), &secret("until soon"), &soon).unwrap();
+    for (i, time) in (1..).zip([u64::MAX, NOW + 1, 0]) {
+        let bytes = sealed(world.id, token(i), 1, "timed", &[&world.opener]);
+        let body = Body::Put(Box::new(put(token(i), &format!("w/timed-{i}"), 1, &bytes, &[&world.opener])));
+        let mut draft = Draft::on(&world.client("admin", &[]).unwrap(), &world.writer, [body]);
+        draft.statements[0].time = time;
+        let n = world.append(&draft, &[&bytes]);
+        let mut reader = world.client("reader", &[&world.opener]).unwrap();
+        assert_eq!(reader.replica().ineffective(n).unwrap(), None);
+        assert_eq!(reader.latest_time(), NOW);
+        assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"until soon");
     }
     world.goes_on();
 }

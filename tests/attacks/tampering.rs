@@ -1,9 +1,9 @@
 //! Tampering as a property: whatever somebody does who can write to the file, each question is answered as before, or the
 //! next command says that the store was tampered with and where.
 
-use crate::history::{Copy, asked, history};
+use crate::history::{Copy, History, asked, history};
 use crate::pen::sealed;
-use crate::world::{name, secret};
+use crate::world::{Actor, name, secret};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -209,10 +209,10 @@ fn says_where(error: &Error, context: &str) {
 }
 
 /// Every answer is the one it was, or says that and where the store was tampered with.
-fn check_answers(vault: &mut Vault, context: &str, opening: bool) -> bool {
+fn check_answers(history: &History, vault: &mut Vault, context: &str, opening: bool) -> bool {
     let mut answers = asked(vault, opening);
     let mut all = true;
-    for (question, expected) in &history().answers {
+    for (question, expected) in &history.answers {
         if question.starts_with("get ") && !opening {
             continue;
         }
@@ -242,18 +242,19 @@ fn check(copy: &Copy) {
     match copy.open("reader") {
         Err(error) => says_where(&error, "reader"),
         Ok(mut vault) => {
-            let answered = check_answers(&mut vault, "reader", true);
+            let answered = check_answers(&copy.history, &mut vault, "reader", true);
             let report = vault.verify(false, &mut |_, _, _| {}).unwrap_or_else(|e| panic!("verify: {e}"));
             verified = report.problems.is_empty();
             assert!(answered || !verified, "`verify` finds nothing");
         }
     }
     // One that had verified the half of it, and one that meets it now.
-    for (client, opened) in [("slow", copy.open("slow")), ("handed", copy.meet("handed", &history().head))] {
+    for (client, opened) in [("slow", copy.open("slow")), ("handed", copy.meet("handed", &copy.history.head))]
+    {
         match opened {
             // The slow one may be shown a shorter ledger, as long as it is not shorter than what it saw.
             Ok(_) if client == "slow" && !verified => {}
-            Ok(mut vault) => drop(check_answers(&mut vault, client, false)),
+            Ok(mut vault) => drop(check_answers(&copy.history, &mut vault, client, false)),
             Err(error) => {
                 says_where(&error, client);
                 assert!(!verified, "`verify` finds nothing, and {client} is refused: {error}");
@@ -261,7 +262,7 @@ fn check(copy: &Copy) {
         }
     }
     // With the id alone an older state may be shown; never anything that was not true once.
-    if let Ok(mut vault) = copy.meet("told", &Pin::of(history().head.store)) {
+    if let Ok(mut vault) = copy.meet("told", &Pin::of(copy.history.head.store)) {
         for token in ["prod/db", "prod/key", "w/own", "many/0", "many/3", "moved/2", "last/token"] {
             if let Ok(token) = vault.get(&name(token), None) {
                 let text = String::from_utf8_lossy(token.expose()).into_owned();
@@ -288,8 +289,9 @@ where
     S::Value: Clone + std::fmt::Debug,
 {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 40, ..Config::default() };
+    let history = history();
     let outcome = TestRunner::new(config).run(&strategy, |value| {
-        let copy = history().copy();
+        let copy = history.copy();
         tamper(&Connection::open(copy.path()).unwrap(), value);
         check(&copy);
         Ok(())
@@ -406,13 +408,14 @@ fn batches_are_dropped_moved_and_replayed() {
 
 #[test]
 fn yesterdays_file_comes_back() {
-    for yesterday in &history().yesterdays {
-        let copy = history().copy();
+    let history = history();
+    for yesterday in &history.yesterdays {
+        let copy = history.copy();
         std::fs::copy(yesterday, copy.path()).unwrap();
         let error = copy.open("reader").err().unwrap();
         assert_eq!(error.kind(), Kind::RolledBack);
         assert!(error.answer().contains("it ends at statement"), "{error}");
-        assert_eq!(copy.meet("handed", &history().head).err().unwrap().kind(), Kind::RolledBack);
+        assert_eq!(copy.meet("handed", &copy.history.head).err().unwrap().kind(), Kind::RolledBack);
         check(&copy);
     }
 }
@@ -429,9 +432,8 @@ fn sealed_bytes_are_forged() {
         let (b, s) = puts[which.index(puts.len())];
         let mut statement = decoded(&all[b].statements[s]);
         let Body::Put(put) = &mut statement.body else { unreachable!() };
-        let store = history().head.store;
-        let openers = [history().admin(), history().opener()];
-        let forged = sealed(store, put.token, put.version, "forged", &openers);
+        let history = history();
+        let forged = sealed(history.head.store, put.token, put.version, "forged", &history.openers());
         let old = put.digest;
         (put.digest, put.length) = (sha256(&forged), forged.len() as u64);
         let digest = if restate { put.digest } else { old };
@@ -454,11 +456,12 @@ fn roles_and_grants_are_added() {
     use strongroom::ledger::body::{Grant, Role, Roles, State, StateChange, Target};
     property(30, (0..4u8, any::<Index>(), any::<bool>()), |db, (kind, at, recompute)| {
         let mut all = batches(db);
-        let mallory = crate::world::Actor::named("mallory");
+        let (history, mallory) = (history(), Actor::named("mallory"));
+        let [admin, opener] = history.openers();
         let revocation = decoded(&all[all.len() - 1].statements[0]);
         let body = match kind {
             0 => mallory.enrolment(vec![Role::Admin]),
-            1 => Body::Roles(Roles { device: history().opener().id, roles: vec![Role::Admin] }),
+            1 => Body::Roles(Roles { device: opener.id, roles: vec![Role::Admin] }),
             2 => Body::Grant(Grant {
                 grant: strongroom::ledger::GrantId([8; 16]),
                 target: Target::Prefix(String::new()),
@@ -472,7 +475,7 @@ fn roles_and_grants_are_added() {
                 _ => unreachable!("the last statement revokes"),
             },
         };
-        let forged = Statement::compose(history().head.store, history().admin().id, 0, body, |_| {
+        let forged = Statement::compose(history.head.store, admin.id, 0, body, |_| {
             Ok::<_, std::convert::Infallible>(Hash::ZERO)
         });
         let Ok(forged) = forged;

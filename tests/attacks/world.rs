@@ -236,6 +236,16 @@ impl World {
         }
     }
 
+    /// Takes away everything after `n`, and lets every client forget it.
+    pub fn reset_to(&self, db: &Connection, n: u64) {
+        for client in ["admin", "reader", "newcomer"] {
+            let _ = std::fs::remove_dir_all(self.dir.path().join(client));
+        }
+        db.execute("DELETE FROM heads WHERE batch > ?1", [n]).unwrap();
+        self.unplant(n + 1);
+        self.client("admin", &[]).unwrap();
+    }
+
     /// Takes away everything from `first` on.
     pub fn unplant(&self, first: u64) {
         self.db().execute("DELETE FROM batches WHERE first >= ?1", [first]).unwrap();

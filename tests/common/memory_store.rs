@@ -75,7 +75,7 @@ impl Store for MemoryStore {
         Ok(self.sealed.get(digest).cloned())
     }
 
-    fn set_aside_after(&mut self, n: u64) -> Result<u64> {
+    fn set_aside_after(&mut self, n: u64, _: Option<Position>) -> Result<u64> {
         let before = self.tail()?.n;
         self.batches.retain(|batch| batch.first <= n);
         Ok(before - self.tail()?.n)

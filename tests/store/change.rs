@@ -99,3 +99,9 @@ impl Change {
         self
     }
 }
+
+/// Sets aside what lies after `n`, by one who sees what is there now.
+pub fn set_aside(store: &mut dyn Store, n: u64) -> Result<u64> {
+    let end = store.tail().ok();
+    store.set_aside_after(n, end)
+}

@@ -1,7 +1,7 @@
 //! What every store does, whatever it is made of.
 
 use crate::bench::Bench;
-use crate::change::{QUIET, advancing, first_of, retiring, statement};
+use crate::change::{QUIET, advancing, first_of, retiring, set_aside, statement};
 use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
@@ -229,7 +229,7 @@ pub fn a_tail_is_set_aside<B: Bench>() {
     let end = kept.append(&mut *store).unwrap();
     first_of(3..5).append(&mut *store).unwrap();
     first_of([5]).append(&mut *store).unwrap();
-    assert_eq!(store.set_aside_after(3).unwrap(), 3);
+    assert_eq!(set_aside(&mut *store, 3).unwrap(), 3);
     assert_eq!(store.tail().unwrap(), end);
     assert_eq!(whole_ledger(&mut *store), [kept.stored(1)]);
     assert_eq!(store.batch_of(4).unwrap(), None);
@@ -243,7 +243,7 @@ pub fn heads_that_were_set_aside_are_free<B: Bench>() {
     let mut store = bench.open();
     first_of([1]).append(&mut *store).unwrap();
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
-    store.set_aside_after(1).unwrap();
+    set_aside(&mut *store, 1).unwrap();
     assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
 }
@@ -254,10 +254,10 @@ pub fn nothing_is_set_aside_twice<B: Bench>() {
     first_of([1]).append(&mut *store).unwrap();
     for _ in 0..2 {
         first_of([2]).append(&mut *store).unwrap();
-        assert_eq!(store.set_aside_after(1).unwrap(), 1);
-        assert_eq!(store.set_aside_after(1).unwrap(), 0);
+        assert_eq!(set_aside(&mut *store, 1).unwrap(), 1);
+        assert_eq!(set_aside(&mut *store, 1).unwrap(), 0);
     }
-    assert_eq!(store.set_aside_after(0).unwrap(), 1);
+    assert_eq!(set_aside(&mut *store, 0).unwrap(), 1);
     assert_eq!(store.tail().unwrap(), Position::START);
     first_of([1]).append(&mut *store).unwrap();
 }

@@ -2,9 +2,9 @@
 
 use super::append::stored;
 use super::attempt::Attempt;
-use super::file;
-use crate::error::Result;
-use crate::ledger::Statement;
+use super::{file, ledger};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Position, Statement};
 use rusqlite::params;
 
 /// No types and no keys: what is set aside may be anything, and may be set aside again.
@@ -25,16 +25,23 @@ const MOVE_HEADS: &str = "
 ";
 
 /// Keeps positions 1 to `n`, which the caller verified; sets everything else aside. Answers how many statements that is.
-pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
+pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64, end: Option<Position>) -> Result<u64> {
     file::prepare_for_writing(attempt)?;
+    let transaction = attempt.writing(true)?;
+    if ledger::tail(attempt).ok() != end {
+        return Err(Error::new(Kind::Conflict, attempt.to, "something came after it in the meantime")
+            .on(attempt.location)
+            .advice("try again"));
+    }
     file::allow_rows_of(attempt, i32::MAX)?;
     let moved = move_after(attempt, n);
     file::allow_rows_of(attempt, file::MAX_ROW_BYTES)?;
-    moved
+    let moved = moved?;
+    attempt.commit(transaction)?;
+    Ok(moved)
 }
 
 fn move_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
-    let transaction = attempt.writing(true)?;
     run(attempt, TABLES)?;
     let kept = attempt.integer(n)?;
     let copy =
@@ -50,7 +57,6 @@ fn move_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
     }
     index_kept(attempt)?;
     run(attempt, MOVE_HEADS)?;
-    attempt.commit(transaction)?;
     Ok(statements as u64)
 }
 

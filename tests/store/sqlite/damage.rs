@@ -1,7 +1,7 @@
 //! A file with flipped bits: an error or the truth, never a panic.
 
 use crate::bench::{Bench, Sqlite};
-use crate::change::first_of;
+use crate::change::{first_of, set_aside};
 use std::fs;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::sha256;
@@ -16,7 +16,7 @@ fn read_all(store: &mut dyn Store) -> Result<(), Error> {
     }
     store.check_accesses()?;
     first_of([1000]).append(store)?;
-    store.set_aside_after(30).map(drop)
+    set_aside(&mut *store, 30).map(drop)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{inner, run_isolated};
 use crate::bench::{Bench, Sqlite};
-use crate::change::first_of;
+use crate::change::{first_of, set_aside};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn assert_read_only(store: &mut dyn Store) {
     let refused = [
         first_of([2]).append(store).unwrap_err(),
         store.record(&[access()]).unwrap_err(),
-        store.set_aside_after(0).unwrap_err(),
+        set_aside(&mut *store, 0).unwrap_err(),
     ];
     for error in refused {
         assert_eq!(error.kind(), Kind::Store, "{error}");

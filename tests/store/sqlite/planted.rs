@@ -1,7 +1,7 @@
 //! What somebody with write access to the file plants in it: told as tampering with the row named, or without effect.
 
 use crate::bench::{Bench, Sqlite};
-use crate::change::{first_of, statement};
+use crate::change::{first_of, set_aside, statement};
 use rusqlite::types::Value;
 use std::fs;
 use strongroom::error::{Error, Kind};
@@ -115,7 +115,7 @@ fn no_value_in_any_column_causes_a_panic() {
                 // Whatever it was, an admin can go on from what was verified.
                 if !matches!((table, *column), ("access" | "sealed", _)) {
                     let mut store = bench.open();
-                    store.set_aside_after(1).unwrap();
+                    set_aside(&mut *store, 1).unwrap();
                     first_of([2]).append(&mut *store).unwrap();
                     assert_eq!(store.batches_after(0, usize::MAX).unwrap().len(), 2);
                 }
@@ -187,7 +187,7 @@ fn a_planted_head_is_no_change_that_came_first() {
         bench.attacker().execute(sql, rusqlite::params![subject, batch]).unwrap();
         tampered(first_of([7]).append(&mut *bench.open()), "no statement advances it");
     }
-    assert_eq!(bench.open().set_aside_after(2).unwrap(), 0);
+    assert_eq!(set_aside(&mut *bench.open(), 2).unwrap(), 0);
     first_of([7]).append(&mut *bench.open()).unwrap();
     assert_eq!(first_of([1]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
 }
@@ -196,7 +196,7 @@ fn a_planted_head_is_no_change_that_came_first() {
 fn heads_that_were_deleted_come_back_with_a_repair() {
     let bench = store_of_two();
     bench.attack("DELETE FROM heads");
-    bench.open().set_aside_after(2).unwrap();
+    set_aside(&mut *bench.open(), 2).unwrap();
     for token in 1..=2 {
         assert_eq!(first_of([token]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
     }
@@ -208,7 +208,7 @@ fn a_planted_statement_is_named_and_can_be_set_aside() {
     bench.attack("INSERT INTO statements VALUES (3, x'00')");
     tampered(first_of([3]).append(&mut *bench.open()), "table `statements`, row 3: no batch covers it");
     assert_eq!(bench.open().tail().unwrap().n, 2);
-    assert_eq!(bench.open().set_aside_after(2).unwrap(), 1);
+    assert_eq!(set_aside(&mut *bench.open(), 2).unwrap(), 1);
     assert_eq!(first_of([3]).append(&mut *bench.open()).unwrap().n, 3);
     let kept: i64 =
         bench.attacker().query_row("SELECT n FROM set_aside_statements", [], |row| row.get(0)).unwrap();
@@ -221,7 +221,7 @@ fn a_batch_planted_between_others_can_be_set_aside() {
     let change = first_of(1..=3);
     change.append(&mut *bench.open()).unwrap();
     bench.attack("INSERT INTO batches VALUES (2, 3, zeroblob(32), x'00'), (-5, 9, x'', x'')");
-    assert_eq!(bench.open().set_aside_after(3).unwrap(), 0);
+    assert_eq!(set_aside(&mut *bench.open(), 3).unwrap(), 0);
     assert_eq!(bench.open().batches_after(0, usize::MAX).unwrap(), [change.stored(1)]);
 }
 
