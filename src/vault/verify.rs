@@ -11,7 +11,7 @@ use crate::seal::Sealed;
 const PAGE: u32 = 500;
 
 /// KiB of cache for the replica made on the way: all of `verify` stays under 64 MiB.
-const CACHE: u32 = 30 << 10;
+const CACHE: u32 = 24 << 10;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
