@@ -178,6 +178,8 @@ impl Replica {
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..)
+            // Our own questions are sound: then the tables are not.
+            | rusqlite::Error::SqlInputError { .. }
             | rusqlite::Error::QueryReturnedNoRows => self.damaged(&error.to_string()),
             // The last two: its tables do not agree with each other, or are not there.
             _ if matches!(

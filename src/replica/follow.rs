@@ -185,10 +185,17 @@ impl Replica {
     ) -> Result<(Followed, Option<Error>)> {
         let mut followed = Followed::default();
         loop {
-            let last = store.tail()?.n;
-            let batches = store.batches_after(self.position.n, PAGE_BYTES)?;
+            // Read first: what is appended in between is no gap. A store whose end cannot be read is verified as far as that goes.
+            let end = store.tail();
+            let batches = match next_batches(store, self.position.n) {
+                Err(error) if error.kind() == Kind::Tampered => return Ok((followed, Some(error))),
+                batches => batches?,
+            };
             if batches.is_empty() {
-                return Ok((followed, self.expect_end(last, store.location()).err()));
+                return match end.and_then(|end| self.expect_end(end.n, store.location())) {
+                    Err(error) if error.kind() == Kind::Tampered => Ok((followed, Some(error))),
+                    ended => ended.map(|()| (followed, None)),
+                };
             }
             let before = self.position.n;
             let page = take(self, &batches, store.location())?;
@@ -197,7 +204,7 @@ impl Replica {
             if page.tampering.is_some() {
                 return Ok((followed, page.tampering));
             }
-            progress(self.position.n, last.max(self.position.n));
+            progress(self.position.n, end.map_or(0, |end| end.n).max(self.position.n));
         }
     }
 
@@ -292,6 +299,14 @@ impl Replica {
         let followed = self.rebuild(store, now, progress)?;
         self.check_reached(pin, store.location())?;
         Ok(followed)
+    }
+}
+
+/// The next page of batches. A row that cannot be read must not hide the sound ones before it: they come one by one.
+fn next_batches(store: &mut dyn Store, after: u64) -> Result<Vec<StoredBatch>> {
+    match store.batches_after(after, PAGE_BYTES) {
+        Err(error) if error.kind() == Kind::Tampered => store.batches_after(after, 1),
+        batches => batches,
     }
 }
 
