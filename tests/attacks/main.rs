@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod children;
+mod contact;
+mod edits;
 mod history;
 mod order;
 mod pen;

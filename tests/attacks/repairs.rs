@@ -208,3 +208,37 @@ fn a_damaged_replica_is_no_reason_to_repair() {
     assert_eq!(world.tail(), tail);
     world.goes_on();
 }
+
+/// A row that no reader takes, right behind sound ones that this admin has not seen yet.
+#[test]
+fn sound_statements_before_an_unreadable_row_are_kept() {
+    for (table, sql) in [
+        ("statements", "UPDATE statements SET bytes = zeroblob(70000) WHERE n = ?1"),
+        ("batches", "UPDATE batches SET chain = x'01' WHERE first = ?1"),
+        ("batches", "UPDATE batches SET last = -1 WHERE first = ?1"),
+    ] {
+        let world = World::new();
+        world.client("slow-admin", &[]).unwrap();
+        let mut vault = world.client("admin", &[&world.admin]).unwrap();
+        vault.put(&name("prod/db"), &secret("sound"), &PutOptions::default()).unwrap();
+        vault.put(&name("w/own"), &secret("sound, too"), &PutOptions::default()).unwrap();
+        drop(vault);
+        let before = world.answers("admin");
+        let kept = world.tail();
+        let n = world.plant(&unverifiable(&world));
+        world.db().execute(sql, [n]).unwrap();
+        for client in ["slow-admin", "reader", "newcomer"] {
+            let error = world.client(client, &[]).err().unwrap();
+            assert_eq!(error.kind(), Kind::Tampered, "{error}");
+            let says = error.answer().contains(&format!("table `{table}`, row {n}"));
+            assert!(says || error.answer().contains(&format!("{n}")), "{error}");
+        }
+        let (vault, dropped) = repair(&world, "slow-admin").unwrap();
+        assert_eq!((dropped, vault.replica().position().n), (1, kept.n + 1), "{sql}");
+        drop(vault);
+        for client in ["admin", "reader", "newcomer"] {
+            assert_eq!(world.answers(client), before, "{sql}: {client}");
+        }
+        world.goes_on();
+    }
+}

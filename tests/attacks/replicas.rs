@@ -158,11 +158,11 @@ fn corrupt() {
     let sound = fs::read(&replica).unwrap();
     let expected = expected();
     let mut outcomes = BTreeMap::<&str, u32>::new();
-    for i in 0..90 {
+    for i in 0..80 {
         let mut bytes = sound.clone();
         // The first pages are the ones with structure.
         let at = match i {
-            0..60 => i * 21 % 1300,
+            0..50 => i * 25 % 1300,
             _ => OsRng.next_u64() as usize % bytes.len(),
         };
         bytes[at] ^= 1 << (OsRng.next_u32() % 8);
