@@ -127,7 +127,7 @@ fn in_a_process_of_its_own(tokens: u64) -> Vec<String> {
 fn verify(hsm: &SoftHsm, tokens: u64) {
     let mut vault = Vault::open(setup(hsm, tokens, "reader")).unwrap();
     let on_cpu = cpu();
-    let took = timed(|| assert_eq!(vault.verify(false, &mut |_, _, _| {}).unwrap().problems, []));
+    let took = timed(|| assert_eq!(vault.verify(&mut |_, _, _| {}).unwrap().problems, []));
     println!("{} {} {}", seconds(took), seconds(cpu() - on_cpu), peak_memory());
 }
 

@@ -25,7 +25,7 @@ impl Act for Verify {
         let open = if self.rebuild { Vault::open_anew } else { Vault::open_with_progress };
         context.with_vault_by(open, |vault, out| {
             let mut progress = out.progress();
-            let report = vault.verify(false, &mut |what, done, total| progress(what, done, total))?;
+            let report = vault.verify(&mut |what, done, total| progress(what, done, total))?;
             tell(out, &report)?;
             if !report.problems.is_empty() {
                 let answer =

@@ -43,14 +43,12 @@ pub type VerifyProgress<'a> = &'a mut dyn FnMut(&'static str, u64, u64);
 impl Vault {
     /// Verifies signatures, roles, chain, the replica against the store, every sealed token's bytes, the access log's chain.
     ///
-    /// With `rebuild`, the replica is replaced by the one made on the way.
-    ///
     /// # Errors
     /// Only what keeps it from verifying: an unreadable store, no room. What it finds is in the report.
-    pub fn verify(&mut self, rebuild: bool, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
+    pub fn verify(&mut self, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let file = crate::replica::scratch(self.replica.path(), "verify");
-        let verified = self.verify_ledger(&file, rebuild, &mut report, progress);
+        let verified = self.verify_ledger(&file, &mut report, progress);
         let removed = std::fs::remove_file(&file);
         verified?;
         if removed.is_err() {
@@ -70,7 +68,6 @@ impl Vault {
     fn verify_ledger(
         &mut self,
         file: &std::path::Path,
-        rebuild: bool,
         report: &mut VerifyReport,
         progress: VerifyProgress<'_>,
     ) -> Result<()> {
@@ -90,11 +87,6 @@ impl Vault {
         match self.on_one_picture(|vault| vault.compare_with(&fresh, report)) {
             Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.answer()),
             compared => compared?,
-        }
-        drop(fresh);
-        if rebuild {
-            self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {})?;
-            report.problems.retain(|problem| !problem.place.starts_with("replica"));
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ fn puts(vault: &mut Vault, number: u64) {
 fn contact(vault: &mut Vault) {
     let count = vault.replica().count().unwrap();
     vault.put(&name("prod/db"), &secret("from the crowd"), &PutOptions::default()).unwrap();
-    let differences = vault.verify(false, &mut |_, _, _| {}).unwrap().problems;
+    let differences = vault.verify(&mut |_, _, _| {}).unwrap().problems;
     let replica: Vec<_> = differences.iter().filter(|problem| problem.place.contains("replica")).collect();
     assert!(replica.is_empty(), "{replica:?}");
     acknowledge(&count.to_string());
@@ -136,7 +136,7 @@ fn eight_processes_put_a_hundred_each() {
         }
     }
     for client in ["shared", "client-1", "newcomer"] {
-        let report = world.client(client, &[]).unwrap().verify(false, &mut |_, _, _| {}).unwrap();
+        let report = world.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
         assert_eq!((report.problems, report.ineffective), (vec![], 0), "{client}");
     }
 }
@@ -161,7 +161,7 @@ fn a_repair_among_writers() {
     }
     assert!(repairs > 1);
     assert_eq!(world.tail().n, before + 4 * PUTS);
-    let report = world.client("admin", &[]).unwrap().verify(false, &mut |_, _, _| {}).unwrap();
+    let report = world.client("admin", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
     assert_eq!(report.problems, []);
 }
 
@@ -243,7 +243,7 @@ fn killed_at_any_moment() {
         next = last + 2;
         if (crash + 1) % (crashes / 5).max(50) == 0 || crash + 1 == crashes {
             for client in ["admin", "reader"] {
-                let report = world.client(client, &[]).unwrap().verify(false, &mut |_, _, _| {}).unwrap();
+                let report = world.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
                 assert_eq!((report.problems, report.ineffective), (vec![], 0), "after {crash} crashes");
             }
         }

@@ -143,7 +143,7 @@ fn a_client_that_verified_more() {
     let (mut vault, dropped) = repair(&world, "slow-admin").unwrap();
     assert_eq!(dropped, 3);
     assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two");
-    assert_eq!(vault.verify(false, &mut |_, _, _| {}).unwrap().problems, []);
+    assert_eq!(vault.verify(&mut |_, _, _| {}).unwrap().problems, []);
     drop(vault);
     // Others that had not either go on; the one that had does not, nor one that it told.
     world.client("newcomer", &[]).unwrap();

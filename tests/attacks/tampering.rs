@@ -110,7 +110,7 @@ fn check(copy: &Copy) {
         Err(error) => says_where(&error, "reader"),
         Ok(mut vault) => {
             let answered = check_answers(&copy.history, &mut vault, "reader", true);
-            let report = vault.verify(false, &mut |_, _, _| {}).unwrap_or_else(|e| panic!("verify: {e}"));
+            let report = vault.verify(&mut |_, _, _| {}).unwrap_or_else(|e| panic!("verify: {e}"));
             verified = report.problems.is_empty();
             assert!(answered || !verified, "`verify` finds nothing");
         }

@@ -72,7 +72,7 @@ fn a_writer_alters_somebody_elses_bytes() {
         // `verify` looks at the context at least; what only a key can tell, it cannot.
         drop(reader);
         vault = world.client("admin", &[]).unwrap();
-        let report = vault.verify(false, &mut |_, _, _| {}).unwrap();
+        let report = vault.verify(&mut |_, _, _| {}).unwrap();
         let named = report.problems.iter().any(|problem| problem.place.contains(&own));
         let claims =
             Sealed::parse(&forged).is_ok_and(|parsed| parsed.context().token == put_token(i, stolen).0);
@@ -109,7 +109,7 @@ fn a_context_that_does_not_fit() {
         let error = reader.get(&name(&own_name), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
         assert!(error.answer().contains(words), "{error}");
-        let report = reader.verify(false, &mut |_, _, _| {}).unwrap();
+        let report = reader.verify(&mut |_, _, _| {}).unwrap();
         assert!(
             report.problems.iter().any(|problem| problem.place.contains(&own_name)),
             "{:?}",
@@ -140,7 +140,7 @@ fn bytes_are_moved_or_forged_in_the_store() {
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
         assert!(error.what_now().unwrap().contains(&digest.to_string()), "the row is named: {error}");
         assert_eq!(reader.get(&name("prod/db"), Some(2)).unwrap().expose(), b"two");
-        let report = reader.verify(false, &mut |_, _, _| {}).unwrap();
+        let report = reader.verify(&mut |_, _, _| {}).unwrap();
         assert_eq!(report.problems.len(), 1);
         assert!(report.problems[0].place.contains(&digest.to_string()), "{:?}", report.problems);
     }
@@ -179,7 +179,7 @@ fn the_digest_in_the_statement_is_changed_too() {
     // Who verified it goes on with what was verified; the edit is found by `verify`, by `log`, and at first contact.
     let mut reader = world.client("reader", &[&world.opener]).unwrap();
     assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"two");
-    let report = reader.verify(false, &mut |_, _, _| {}).unwrap();
+    let report = reader.verify(&mut |_, _, _| {}).unwrap();
     assert!(
         report.problems.iter().any(|p| p.what.contains(&format!("batch at {n}"))),
         "{:?}",

@@ -309,7 +309,7 @@ impl World {
         let n = self.plant(&Draft::on(&vault, &self.admin, [guest.enrolment(vec![])]).sign());
         let mut vault = self.client("admin", &[]).unwrap();
         assert_eq!(vault.replica().ineffective(n).unwrap(), None);
-        let report = vault.verify(false, &mut |_, _, _| {}).unwrap();
+        let report = vault.verify(&mut |_, _, _| {}).unwrap();
         assert_eq!(report.problems, []);
     }
 }

@@ -67,7 +67,7 @@ fn life_of_a_token(hsm: &SoftHsm, algorithm: Algorithm) {
     assert_eq!(refusal(&mut vault, "prod/pg", None).0, Kind::NotFound);
     assert_eq!(vault.put(&name("prod/pg"), &secret("new"), &PutOptions::default()).unwrap().version, 1);
 
-    let report = vault.verify(false, &mut |_, _, _| {}).unwrap();
+    let report = vault.verify(&mut |_, _, _| {}).unwrap();
     assert_eq!(report.problems, []);
     assert_eq!((report.statements, report.ineffective, report.sealed), (22, 0, 13));
     assert_eq!(report.accesses, 19);
