@@ -30,6 +30,9 @@ pub const NEWER_FORMAT: &str = body_codec::NEWER.0;
 /// The most statements that one signature covers.
 pub const MAX_BATCH: usize = 10_000;
 
+/// The most bytes of a batch's statements together: what a reader holds in memory at once.
+pub const MAX_BATCH_BYTES: usize = 16 << 20;
+
 /// The most bytes of one encoded statement.
 pub const MAX_STATEMENT_BYTES: usize = 65_536;
 

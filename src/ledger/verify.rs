@@ -6,7 +6,7 @@ use super::fault::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
 use super::judge::{DeviceState, Picture, enrolment_in_form};
 use super::statement::Statement;
-use super::{Batch, Position, leaf, merkle};
+use super::{Batch, MAX_BATCH_BYTES, Position, leaf, merkle};
 use crate::device::PublicKey;
 use crate::error::{Error, Result};
 
@@ -75,6 +75,9 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     let first = chain.position().n + 1;
     if stored.first != first {
         return Err(Tampering::Gap { expected: first, found: stored.first }.into());
+    }
+    if stored.statements.iter().map(Vec::len).sum::<usize>() > MAX_BATCH_BYTES {
+        return Err(Tampering::Batch { first, what: "more than 16 MiB of statements" }.into());
     }
     let envelope = Envelope::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
     let leaves: Vec<Hash> = stored.statements.iter().map(|bytes| leaf(bytes)).collect();

@@ -6,7 +6,7 @@ use super::put::{PutOptions, as_recipients};
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put};
-use crate::ledger::{MAX_BATCH, Name, sha256};
+use crate::ledger::{MAX_BATCH, MAX_BATCH_BYTES, Name, sha256};
 use crate::replica::DeviceRow;
 use crate::seal;
 use crate::secret::Secret;
@@ -14,6 +14,9 @@ use std::collections::HashSet;
 
 /// How many bytes of tokens are held in memory at once.
 const MAX_BYTES: usize = 16 << 20;
+
+/// More than a put has beside its name, texts and recipients.
+const STATEMENT_BYTES: usize = 384;
 
 /// One token on its way in.
 #[derive(Clone, Debug)]
@@ -71,6 +74,11 @@ impl Vault {
     }
 
     fn import_batch(&mut self, items: &[ImportItem], imported: &mut Imported) -> Result<()> {
+        if items.len() > 1 && !self.fit_into_a_batch(items)? {
+            let (some, others) = items.split_at(items.len() / 2);
+            self.import_batch(some, imported)?;
+            return self.import_batch(others, imported);
+        }
         let tried = format!("import {} tokens", items.len());
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
         self.submit(&tried, Needs::Write(&names), |vault| {
@@ -86,6 +94,19 @@ impl Vault {
         imported.tokens += items.len() as u64;
         imported.batches += 1;
         Ok(())
+    }
+
+    /// Whether the statements stay below the limit of a batch. Labels and descriptions may come from the version before.
+    fn fit_into_a_batch(&self, items: &[ImportItem]) -> Result<bool> {
+        let devices = self.recipients("import", &[])?;
+        let mut bytes = 0;
+        for item in items {
+            let put = self.next_version(&item.name, &item.options, &devices)?;
+            let texts = put.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>();
+            bytes +=
+                STATEMENT_BYTES + 2 * put.name.len() + texts + put.description.len() + 17 * devices.len();
+        }
+        Ok(bytes <= MAX_BATCH_BYTES)
     }
 
     fn compose_puts(&mut self, items: &[ImportItem], devices: &[DeviceRow]) -> Result<Vec<(Put, Vec<u8>)>> {

@@ -6,6 +6,7 @@ mod children;
 mod contact;
 mod edits;
 mod history;
+mod limits;
 mod order;
 mod pen;
 mod repairs;

@@ -5,7 +5,7 @@ use strongroom::device::{Algorithm, EvidenceLevel};
 use strongroom::ledger::Name;
 use strongroom::ledger::body::State;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{InitOptions, PutOptions, Setup, Vault, Wanted};
+use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, Vault, Wanted};
 use strongroom::{Kind, Secret};
 
 fn setup(hsm: &SoftHsm, store: &str) -> Setup {
@@ -86,4 +86,20 @@ fn life_on_rsa() {
 #[test]
 fn life_on_aes() {
     softhsm::isolated(|hsm| life_of_a_token(hsm, Algorithm::Aes256));
+}
+
+/// More metadata than one batch may hold: it takes two signatures, and nobody has to know.
+#[test]
+fn an_import_larger_than_a_batch() {
+    softhsm::isolated(|hsm| {
+        let (mut vault, _) = Vault::init(setup(hsm, "a.sqlite"), &InitOptions::default()).unwrap();
+        let labels: Vec<_> = (0..32).map(|i| (format!("label-{i}"), "v".repeat(250))).collect();
+        let items = (0..2_200).map(|i| {
+            let options = PutOptions { labels: Some(labels.clone()), ..PutOptions::default() };
+            Ok(ImportItem { name: name(&format!("many/{i}")), token: secret("token"), options })
+        });
+        let imported = vault.import(items, &mut |_| {}).unwrap();
+        assert_eq!((imported.tokens, imported.batches), (2_200, 2));
+        assert_eq!(vault.get(&name("many/2199"), None).unwrap().expose(), b"token");
+    });
 }

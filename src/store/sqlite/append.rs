@@ -3,15 +3,15 @@
 use super::attempt::Attempt;
 use super::{fault, file, ledger};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Hash, Position, Statement, leaf};
+use crate::ledger::{Hash, MAX_BATCH_BYTES, Position, Statement, leaf};
 use crate::store::Append;
 use rusqlite::params;
 
 pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Position> {
-    if append.statements.is_empty() {
-        return Err(
-            Error::new(Kind::Usage, attempt.to, "a batch has at least one statement").on(attempt.location)
-        );
+    let bytes: usize = append.statements.iter().map(Vec::len).sum();
+    if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
+        let answer = "a batch has at least one statement, and at most 16 MiB of them";
+        return Err(Error::new(Kind::Usage, attempt.to, answer).on(attempt.location));
     }
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;

@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Fields};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, MAX_BATCH, MAX_STATEMENT_BYTES, Position};
+use crate::ledger::{Hash, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES, Position};
 use rusqlite::params;
 
 /// The last batch that starts at ?1 or before.
@@ -55,13 +55,17 @@ fn read_batch(attempt: &Attempt<'_>, row: &Fields<'_>, sign1: usize) -> Result<S
 
 /// One more than a batch may have is enough to see that it has too many, whatever `last` claims.
 fn statements(attempt: &Attempt<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
-    let mut statements = Vec::new();
+    let (mut statements, mut total) = (Vec::new(), 0);
     let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
     let params = params![at(first), at(last), MAX_BATCH as i64 + 1];
     attempt.each("statements", sql, params, |row| {
         let bytes = row.blob(1)?;
         if bytes.len() > MAX_STATEMENT_BYTES {
             return Err(row.wrong(1, "is longer than a statement can be"));
+        }
+        total += bytes.len();
+        if total > MAX_BATCH_BYTES {
+            return Err(row.wrong(1, "makes its batch larger than a batch can be"));
         }
         statements.push(bytes);
         Ok(true)
