@@ -151,6 +151,14 @@ impl Replica {
         self.known.take();
     }
 
+    /// Removes a replica's file, for one that is to begin again.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn remove(path: &Path) -> Result<()> {
+        remove(path)
+    }
+
     /// What happened to the file when it was opened, once.
     pub fn take_notice(&mut self) -> Option<String> {
         self.notice.take()

@@ -46,7 +46,7 @@ use crate::ledger::{Name, StoreId};
 use crate::replica::{HandOver, Pin, Replica, TokenRow};
 use crate::store::Store;
 use devices::Devices;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A store, what was verified of it, and the devices at hand.
 pub struct Vault {
@@ -99,7 +99,8 @@ impl Vault {
         Ok(vault)
     }
 
-    /// First contact: believes `hand_over`, verifies the whole store against it, and remembers it.
+    /// First contact: believes `hand_over`, verifies the whole store against it, and remembers it. With `replace`, also
+    /// where another store was known, or a later state of this one that is lost for good.
     ///
     /// # Errors
     /// `Tampered` when the store is not the one that was handed over, or ends before it; `Conflict` when another store is
@@ -117,11 +118,14 @@ impl Vault {
         let mut pin = hand_over.clone();
         match known {
             // What was verified here before is not forgotten over what somebody handed over.
-            Some(known) if known.store == hand_over.store => {
+            Some(known) if known.store == hand_over.store && !replace => {
                 pin = if known.position.n > pin.position.n { known } else { pin };
             }
             Some(known) if !replace => return Err(crate::replica::other_store(&location, known.store)),
-            Some(_) => Pin::forget(&state, &location)?,
+            Some(_) => {
+                Pin::forget(&state, &location)?;
+                Replica::remove(&replica_path(&state, hand_over.store))?;
+            }
             None => {}
         }
         crate::paths::make_private(&state)?;
@@ -133,9 +137,9 @@ impl Vault {
     }
 
     fn assemble(setup: Setup, store: Box<dyn Store>, pin: Pin) -> Result<Self> {
-        let directory = setup.state.join(pin.store.to_string());
-        crate::paths::make_private(&directory)?;
-        let mut replica = Replica::open(&directory.join("replica.sqlite"), pin.store)?;
+        let path = replica_path(&setup.state, pin.store);
+        path.parent().map_or(Ok(()), crate::paths::make_private)?;
+        let mut replica = Replica::open(&path, pin.store)?;
         let notices = replica.take_notice().into_iter().collect();
         let devices = Devices::new(setup.devices, setup.connected, setup.prompter);
         let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
@@ -240,6 +244,10 @@ fn random(buffer: &mut [u8]) -> Result<()> {
 fn random_id() -> Result<[u8; 16]> {
     let mut id = [0; 16];
     random(&mut id).map(|()| id)
+}
+
+fn replica_path(state: &Path, store: StoreId) -> PathBuf {
+    state.join(store.to_string()).join("replica.sqlite")
 }
 
 fn first_contact(mut store: Box<dyn Store>) -> Error {

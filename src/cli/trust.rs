@@ -16,7 +16,7 @@ use strongroom::{Error, Kind, Result, Vault};
 pub struct Trust {
     /// STORE-ID or STORE-ID:N:CHAIN
     line: String,
-    /// Forget another store that is known at this place
+    /// Forget what is known at this place: another store, or a later state of this one that is lost for good
     #[arg(long)]
     replace: bool,
 }

@@ -337,12 +337,15 @@ fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
         format!("it ends at statement {theirs}, but statement {ours} was verified here before: it is an older copy, or its end was cut off"),
     )
     .on(location.to_owned())
-    .advice("restore the newest copy of the store; nothing is opened from this one")
+    .advice(
+        "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \
+         `strongroom trust STORE-ID --replace` goes on from here",
+    )
 }
 
 /// What a first contact rests on.
 pub(crate) fn other_store(location: &str, expected: StoreId) -> Error {
     Error::new(Kind::Untrusted, "follow the store", format!("it is not the store {expected} that is known here"))
         .on(location.to_owned())
-        .advice("if it was replaced on purpose, run `strongroom trust STORE-ID` with the new id, which you have from its owner")
+        .advice("if it was replaced on purpose, run `strongroom trust STORE-ID --replace` with the new id, which you have from its owner")
 }

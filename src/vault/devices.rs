@@ -82,7 +82,9 @@ impl Entry {
     }
 
     fn identify(&mut self, replica: &Replica, prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
-        if self.id.is_none() {
+        // The configured id may be one of a store that was here before.
+        let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
+        if known.is_none() {
             let keys = self.connect()?.keys(prompter)?;
             let enrolled = replica.devices()?.into_iter().find(|row| keys.iter().any(|key| is_of(key, row)));
             self.id = enrolled.map(|row| row.id);
