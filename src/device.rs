@@ -85,6 +85,16 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
+    /// Whether it is the same key, whatever padding it is used with.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Rsa { n, e, .. }, Self::Rsa { n: other_n, e: other_e, .. }) => {
+                (n, e) == (other_n, other_e)
+            }
+            _ => self == other,
+        }
+    }
+
     /// The key's algorithm and size.
     pub fn algorithm(&self) -> Algorithm {
         match self {

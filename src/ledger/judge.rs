@@ -20,6 +20,8 @@ pub trait Picture {
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>>;
     /// Whether a device with this signing key was ever enrolled.
     fn signing_key_known(&self, key: &[u8; 65]) -> Result<bool>;
+    /// Whether tokens are sealed to an active device with this opening key.
+    fn opening_key_active(&self, key: &PublicKey) -> Result<bool>;
     /// Whether an active device has this name.
     fn device_name_taken(&self, name: &str) -> Result<bool>;
     /// Whether an active device other than this one has `admin`.
@@ -188,6 +190,9 @@ fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
     }
     if picture.signing_key_known(signing)? {
         return rule("this signing key was enrolled before");
+    }
+    if picture.opening_key_active(&b.opening.key)? {
+        return rule("another device has this opening key");
     }
     if picture.device_name_taken(&b.name)? {
         return rule(format!("a device is called {} already", b.name));

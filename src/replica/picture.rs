@@ -99,6 +99,11 @@ impl Picture for Replica {
         self.exists("SELECT 1 FROM devices WHERE signing = ?1", [&key[..]])
     }
 
+    fn opening_key_active(&self, key: &PublicKey) -> Result<bool> {
+        let mut devices = self.devices()?.into_iter().filter(|device| device.retired.is_none());
+        Ok(devices.any(|device| device.enrolment.opening.key.is_same_key(key)))
+    }
+
     fn device_name_taken(&self, name: &str) -> Result<bool> {
         self.exists("SELECT 1 FROM devices WHERE name = ?1 AND retired = 0", [name])
     }

@@ -151,6 +151,12 @@ fn not_even_an_admin() {
         enrol.opening.key = enrol.signing.key.clone();
         Body::Enrol(enrol)
     };
+    let shared_key = {
+        let Body::Enrol(opener) = world.opener.enrolment(vec![]) else { unreachable!() };
+        let Body::Enrol(mut enrol) = Actor::named("shadow").enrolment(all_roles()) else { unreachable!() };
+        enrol.opening.key = opener.opening.key;
+        Body::Enrol(enrol)
+    };
     let same_name = {
         let Body::Enrol(mut enrol) = Actor::named("third").enrolment(vec![]) else { unreachable!() };
         enrol.name = "opener".into();
@@ -172,6 +178,7 @@ fn not_even_an_admin() {
             (admin, twin_key, "signing key was enrolled before"),
             (admin, world.opener.enrolment(all_roles()), "device id was enrolled before"),
             (admin, one_key, "one key for both"),
+            (admin, shared_key, "another device has this opening key"),
             (admin, same_name, "called opener already"),
             (admin, loud, "U+0007"),
             (admin, roles(&world.writer, vec![Role::Write("a//b".into())]), "empty segment"),
