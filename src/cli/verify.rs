@@ -50,8 +50,10 @@ fn tell(out: &mut Output, report: &VerifyReport) -> Result<()> {
         0 => String::new(),
         n => format!(" ({n} without effect)"),
     };
+    // What was gone through is not all sound when something was found.
+    let word = if report.problems.is_empty() { "verified" } else { "gone through" };
     out.say(&format!(
-        "verified: {}{ineffective}, {}, {} of the access log",
+        "{word}: {}{ineffective}, {}, {} of the access log",
         counted(report.statements, "statement", "statements"),
         counted(report.sealed, "sealed version", "sealed versions"),
         counted(report.accesses, "line", "lines"),
