@@ -139,7 +139,11 @@ fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> HandOver {
     let template = Template::from_real_one(vault);
     let uri = setup(hsm, tokens, "author").devices.remove(0).0;
     let mut device = device::connect(&uri).unwrap();
-    let key = KeyRef { purpose: Purpose::Sign, public: device_row.enrolment.signing.key.clone() };
+    let key = KeyRef {
+        purpose: Purpose::Sign,
+        public: device_row.enrolment.signing.key.clone(),
+        material: Vec::new(),
+    };
     let mut at = vault.replica().position();
     let mut next = 0;
     while next < tokens {

@@ -11,9 +11,16 @@ use crate::uri::{DeviceUri, Scheme};
 use std::fmt;
 use zeroize::Zeroizing;
 
+mod options;
+#[cfg(feature = "piv")]
+pub mod piv;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
+#[cfg(feature = "tpm")]
+pub mod tpm;
 pub mod watchdog;
+
+pub use options::{CreateOptions, PivOptions, TpmOptions};
 
 /// What a device says of itself. Claims, not proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +184,10 @@ pub struct KeyInfo {
     pub public: PublicKey,
     /// Why it is believed to stay where it is.
     pub evidence: Evidence,
+    /// What the driver needs besides the device to use the key or to show the evidence again, in a form of the driver's own
+    /// (docs/format.md, section 8): a TPM's key blob and policy, a YubiKey's attestation certificates. No secret. Empty where
+    /// nothing is needed.
+    pub material: Vec<u8>,
 }
 
 /// The one private operation that opening needs, as the device sees it.
@@ -219,6 +230,15 @@ pub trait Device: Send {
     /// `KeyMissing` when more than one object answers to a key's name; `Evidence` is judged by the caller.
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>>;
 
+    /// Whether an enrolled key is one of this device's. Devices that keep keys outside themselves look at the material.
+    ///
+    /// # Errors
+    /// As [`Device::keys`].
+    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+        let keys = self.keys(prompter)?;
+        Ok(keys.iter().any(|own| own.purpose == key.purpose && own.public == key.public))
+    }
+
     /// Answers a challenge with `key`: the ECDH x-coordinate (32 bytes) or the decrypted bytes.
     ///
     /// # Errors
@@ -251,6 +271,11 @@ pub trait Device: Send {
     fn parallel(&mut self) -> Option<&mut dyn Parallel> {
         None
     }
+
+    /// Counters that only go up, for devices that have them.
+    fn counting(&mut self) -> Option<&mut dyn Counting> {
+        None
+    }
 }
 
 /// Which key an operation is for: enough to find it without asking the device for all of them.
@@ -260,11 +285,13 @@ pub struct KeyRef {
     pub purpose: Purpose,
     /// As enrolled. A driver refuses a key that it can see is another one.
     pub public: PublicKey,
+    /// As enrolled: [`KeyInfo::material`].
+    pub material: Vec<u8>,
 }
 
 impl From<&KeyInfo> for KeyRef {
     fn from(key: &KeyInfo) -> Self {
-        Self { purpose: key.purpose, public: key.public.clone() }
+        Self { purpose: key.purpose, public: key.public.clone(), material: key.material.clone() }
     }
 }
 
@@ -273,11 +300,13 @@ pub trait Provision {
     /// Creates a key that cannot leave the device, and proves by reading its attributes back that it cannot.
     ///
     /// # Errors
-    /// `Unsupported` when the device has no mechanism for the algorithm; `Conflict` when the key already exists.
+    /// `Unsupported` when the device has no mechanism for the algorithm, or an option is another driver's; `Conflict` when
+    /// the key already exists.
     fn create(
         &mut self,
         purpose: Purpose,
         algorithm: Algorithm,
+        options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo>;
 
@@ -301,6 +330,33 @@ pub trait Wrap {
     ) -> Result<Vec<u8>>;
 }
 
+/// Monotonic counters in the device (TPM 2.0 part 1 §37.2.4: an NV index of type counter).
+pub trait Counting {
+    /// Makes a counter and raises it once: its index, and where it stands.
+    ///
+    /// # Errors
+    /// `Conflict` when no index is free; the device's.
+    fn make_counter(&mut self) -> Result<(u32, u64)>;
+
+    /// Where it stands.
+    ///
+    /// # Errors
+    /// `KeyMissing` when there is no such counter: somebody removed it, or this is another device.
+    fn read_counter(&mut self, index: u32) -> Result<u64>;
+
+    /// Raises it by one: where it stands then.
+    ///
+    /// # Errors
+    /// As [`Counting::read_counter`].
+    fn raise_counter(&mut self, index: u32) -> Result<u64>;
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// As [`Counting::read_counter`].
+    fn remove_counter(&mut self, index: u32) -> Result<()>;
+}
+
 /// Several operations at once on one login.
 pub trait Parallel {
     /// How many sessions are worth having for this key on this device and machine; 1 where more would not gain.
@@ -317,6 +373,11 @@ pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     match uri.scheme() {
         #[cfg(feature = "pkcs11")]
         Scheme::Pkcs11 => pkcs11::connect(uri),
+        #[cfg(feature = "tpm")]
+        Scheme::Tpm => tpm::connect(uri),
+        #[cfg(feature = "piv")]
+        Scheme::Piv => piv::connect(uri),
+        #[allow(unreachable_patterns)]
         scheme => Err(Error::new(
             Kind::Unsupported,
             "connect to the device",
@@ -325,7 +386,8 @@ pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
         .on(uri.display_name())
         .advice(match scheme {
             Scheme::Pkcs11 => "build it with `cargo build --features pkcs11`",
-            Scheme::Tpm | Scheme::Piv => "this version of Strongroom drives PKCS#11 devices only",
+            Scheme::Tpm => "build it with `cargo build --features tpm`",
+            Scheme::Piv => "build it with `cargo build --features piv`",
         })),
     }
 }
@@ -385,6 +447,7 @@ mod tests {
             purpose: Purpose::Open,
             public: PublicKey::Aes256 { id: [0; 16] },
             evidence: Evidence { level, claims },
+            material: Vec::new(),
         }
     }
 

@@ -39,6 +39,9 @@ pub const MAX_STATEMENT_BYTES: usize = 65_536;
 /// The most devices that one version is sealed to.
 pub const MAX_RECIPIENTS: usize = 254;
 
+/// The most bytes of material that a key is enrolled with.
+pub const MAX_MATERIAL_BYTES: usize = 16 << 10;
+
 /// The most sealed bytes of one version: 1 MiB of token, and room for age's header.
 pub const MAX_SEALED_BYTES: u64 = (1 << 20) + (64 << 10);
 

@@ -51,7 +51,7 @@ impl Act for Init {
         let uri = with_module(uri)?;
         let setup =
             Setup::new(resolved.store.clone(), vec![(uri.clone(), None)], resolved.paths.state.clone());
-        let options = InitOptions { device_name: self.name, algorithm };
+        let options = InitOptions { device_name: self.name, algorithm, ..InitOptions::default() };
         let (mut vault, report) = Vault::init(setup, &options)?;
         let remembered = remember(resolved, &uri, &report)?;
         tell(&mut context.out, &vault, &report, &remembered)?;

@@ -6,7 +6,8 @@
 //! and the process can report and go on.
 
 use super::{
-    Algorithm, Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel, Provision, Purpose, Wrap,
+    Algorithm, Challenge, Counting, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel,
+    Provision, Purpose, Wrap,
 };
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -51,6 +52,7 @@ struct Abilities {
     provision: bool,
     wrap: bool,
     parallel: bool,
+    count: bool,
 }
 
 /// Dropping it waits until the thread has closed the device.
@@ -133,6 +135,20 @@ impl Watchdog {
     }
 }
 
+impl Watchdog {
+    fn count<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce(&mut dyn Counting) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let name = self.name.clone();
+        self.ask(what, self.patience, &mut crate::prompt::Silent, move |device, _| match device.counting() {
+            Some(counting) => job(counting),
+            None => without(&name, what),
+        })
+    }
+}
+
 /// The device's thread: makes it, runs its jobs, closes it.
 fn own(
     make: impl FnOnce() -> Result<Box<dyn Device>>,
@@ -150,6 +166,7 @@ fn own(
         provision: device.provisioning().is_some(),
         wrap: device.wrapping().is_some(),
         parallel: device.parallel().is_some(),
+        count: device.counting().is_some(),
     };
     let _ = made.send(Ok((device.identity().clone(), has)));
     jobs.iter().for_each(|job| job(&mut *device));
@@ -178,6 +195,13 @@ impl Device for Watchdog {
 
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         self.ask("list the keys", self.patience, prompter, |device, prompter| device.keys(prompter))
+    }
+
+    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+        let key = key.clone();
+        self.ask("look for the key", self.patience, prompter, move |device, prompter| {
+            device.holds(&key, prompter)
+        })
     }
 
     fn open_key(
@@ -218,6 +242,28 @@ impl Device for Watchdog {
     fn parallel(&mut self) -> Option<&mut dyn Parallel> {
         if self.has.parallel { Some(self) } else { None }
     }
+
+    fn counting(&mut self) -> Option<&mut dyn Counting> {
+        if self.has.count { Some(self) } else { None }
+    }
+}
+
+impl Counting for Watchdog {
+    fn make_counter(&mut self) -> Result<(u32, u64)> {
+        self.count("make a counter", |counting| counting.make_counter())
+    }
+
+    fn read_counter(&mut self, index: u32) -> Result<u64> {
+        self.count("read the counter", move |counting| counting.read_counter(index))
+    }
+
+    fn raise_counter(&mut self, index: u32) -> Result<u64> {
+        self.count("raise the counter", move |counting| counting.raise_counter(index))
+    }
+
+    fn remove_counter(&mut self, index: u32) -> Result<()> {
+        self.count("remove the counter", move |counting| counting.remove_counter(index))
+    }
 }
 
 impl Provision for Watchdog {
@@ -225,14 +271,15 @@ impl Provision for Watchdog {
         &mut self,
         purpose: Purpose,
         algorithm: Algorithm,
+        options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo> {
         const WHAT: &str = "create the key";
-        let name = self.name.clone();
+        let (name, options) = (self.name.clone(), options.clone());
         self.ask(WHAT, self.patience.max(PATIENCE_FOR_MAKING), prompter, move |device, prompter| match device
             .provisioning()
         {
-            Some(provision) => provision.create(purpose, algorithm, prompter),
+            Some(provision) => provision.create(purpose, algorithm, &options, prompter),
             None => without(&name, WHAT),
         })
     }

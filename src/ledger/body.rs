@@ -54,6 +54,8 @@ pub struct Slot {
     pub uri: String,
     /// Why it is believed to stay there.
     pub evidence: Evidence,
+    /// What its driver needs besides the device; empty where nothing is needed.
+    pub material: Vec<u8>,
 }
 
 /// A device with its keys and roles.
@@ -229,6 +231,13 @@ pub struct Repair {
     pub chain: Hash,
     /// In the admin's words.
     pub reason: String,
+}
+
+impl Enrol {
+    /// Whether any of its keys comes with material, which is said by a kind of its own.
+    pub fn has_material(&self) -> bool {
+        !self.opening.material.is_empty() || !self.signing.material.is_empty()
+    }
 }
 
 impl Target {

@@ -17,6 +17,7 @@ impl Body {
     pub(super) fn kind(&self) -> u64 {
         match self {
             Self::Genesis(_) => 0,
+            Self::Enrol(b) if b.has_material() => 11,
             Self::Enrol(_) => 1,
             Self::Retire(_) => 2,
             Self::Roles(_) => 3,
@@ -68,7 +69,7 @@ impl Body {
     pub(super) fn read(kind: u64, r: &mut Reader<'_>) -> Decoded<Self> {
         Ok(match kind {
             0 => Self::Genesis(read_genesis(r)?),
-            1 => Self::Enrol(Box::new(read_enrol(r)?)),
+            1 => Self::Enrol(Box::new(read_enrol(r, Form::Bare)?)),
             2 => Self::Retire(read_retire(r)?),
             3 => Self::Roles(read_role_change(r)?),
             4 => Self::Put(Box::new(read_put(r)?)),
@@ -78,6 +79,7 @@ impl Body {
             8 => Self::Grant(read_grant(r)?),
             9 => Self::Ungrant(read_ungrant(r)?),
             10 => Self::Repair(read_repair(r)?),
+            11 => Self::Enrol(Box::new(read_enrol(r, Form::WithMaterial)?)),
             _ => return Err(NEWER),
         })
     }
@@ -139,8 +141,15 @@ fn read_genesis(r: &mut Reader<'_>) -> Decoded<Genesis> {
     }
 }
 
-fn write_slot(w: &mut Writer, slot: &Slot) {
-    w.array(4);
+/// The two forms of an enrolment: kind 1 has no room for material, kind 11 has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Bare,
+    WithMaterial,
+}
+
+fn write_slot(w: &mut Writer, slot: &Slot, form: Form) {
+    w.array(4 + usize::from(form == Form::WithMaterial));
     write_key(w, &slot.key);
     w.text(&slot.uri).uint(match slot.evidence.level {
         EvidenceLevel::Simulator => 0,
@@ -151,10 +160,13 @@ fn write_slot(w: &mut Writer, slot: &Slot) {
     for (claim, holds) in &slot.evidence.claims {
         w.array(2).text(claim).bool(*holds);
     }
+    if form == Form::WithMaterial {
+        w.bytes(&slot.material);
+    }
 }
 
-fn read_slot(r: &mut Reader<'_>) -> Decoded<Slot> {
-    r.array_of(4, "a key slot")?;
+fn read_slot(r: &mut Reader<'_>, form: Form) -> Decoded<Slot> {
+    r.array_of(4 + usize::from(form == Form::WithMaterial), "a key slot")?;
     let (key, uri) = (read_key(r)?, r.text("a key's URI")?);
     let level = match r.uint("an evidence level")? {
         0 => EvidenceLevel::Simulator,
@@ -166,7 +178,11 @@ fn read_slot(r: &mut Reader<'_>) -> Decoded<Slot> {
         r.array_of(2, "a claim")?;
         Ok((r.text("a claim's name")?, r.bool("a claim's value")?))
     })?;
-    Ok(Slot { key, uri, evidence: Evidence { level, claims } })
+    let material = match form {
+        Form::Bare => Vec::new(),
+        Form::WithMaterial => r.bytes("a key's material")?.to_vec(),
+    };
+    Ok(Slot { key, uri, evidence: Evidence { level, claims }, material })
 }
 
 fn encoded_role(role: &Role) -> Vec<u8> {
@@ -208,20 +224,27 @@ fn read_roles(r: &mut Reader<'_>) -> Decoded<Vec<Role>> {
 
 fn write_enrol(w: &mut Writer, b: &Enrol) {
     w.array(7).bytes(&b.device.0).text(&b.name).text(&b.model).text(&b.serial);
-    write_slot(w, &b.opening);
-    write_slot(w, &b.signing);
+    let form = if b.has_material() { Form::WithMaterial } else { Form::Bare };
+    write_slot(w, &b.opening, form);
+    write_slot(w, &b.signing, form);
     write_roles(w, &b.roles);
 }
 
-fn read_enrol(r: &mut Reader<'_>) -> Decoded<Enrol> {
+fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
     r.array_of(7, "an enrolment")?;
     let (device, name) = (device_id(r)?, r.text("a device's name")?);
     let (model, serial) = (r.text("a model")?, r.text("a serial")?);
-    let (opening, signing, roles) = (read_slot(r)?, read_slot(r)?, read_roles(r)?);
+    let (opening, signing, roles) = (read_slot(r, form)?, read_slot(r, form)?, read_roles(r)?);
     if !matches!(signing.key, PublicKey::P256(_)) {
         return Err(Malformed("a signing key that is not P-256"));
     }
-    Ok(Enrol { device, name, model, serial, opening, signing, roles })
+    let enrol = Enrol { device, name, model, serial, opening, signing, roles };
+    // One way to say a thing: without material it is of kind 1.
+    if enrol.has_material() == (form == Form::WithMaterial) {
+        Ok(enrol)
+    } else {
+        Err(Malformed("no material"))
+    }
 }
 
 fn read_retire(r: &mut Reader<'_>) -> Decoded<Retire> {

@@ -8,7 +8,7 @@ use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
-use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
+use super::{MAX_MATERIAL_BYTES, MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -159,6 +159,9 @@ pub(super) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
     check_short(&b.name)?;
     for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {
         check_text(text, MAX_TEXT_BYTES)?;
+    }
+    if b.opening.material.len().max(b.signing.material.len()) > MAX_MATERIAL_BYTES {
+        return Err(format!("more than {MAX_MATERIAL_BYTES} bytes of material"));
     }
     for (claim, _) in b.opening.evidence.claims.iter().chain(&b.signing.evidence.claims) {
         check_text(claim, MAX_LABEL_BYTES)?;

@@ -1,8 +1,9 @@
 //! The devices of this machine: connected when first needed, each once.
 
-use crate::device::{self, Device, KeyInfo, KeyRef, Purpose};
+use crate::device::{self, Device, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
+use crate::ledger::body::Slot;
 use crate::prompt::Prompter;
 use crate::replica::{DeviceRow, Replica};
 use crate::uri::DeviceUri;
@@ -85,18 +86,30 @@ impl Entry {
         // The configured id may be one of a store that was here before.
         let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
         if known.is_none() {
-            let keys = self.connect()?.keys(prompter)?;
-            let enrolled = replica.devices()?.into_iter().find(|row| keys.iter().any(|key| is_of(key, row)));
-            self.id = enrolled.map(|row| row.id);
+            self.id = self.recognise(&replica.devices()?, prompter)?;
         }
         Ok(self.id)
     }
-}
 
-fn is_of(key: &KeyInfo, row: &DeviceRow) -> bool {
-    match key.purpose {
-        Purpose::Open => key.public == row.enrolment.opening.key,
-        Purpose::Sign => key.public == row.enrolment.signing.key,
+    /// Which of the enrolled devices this is.
+    fn recognise(&mut self, rows: &[DeviceRow], prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
+        let device = self.connect()?;
+        let keys = device.keys(prompter)?;
+        for row in rows {
+            let own = [opening_key(row), signing_key(row)];
+            let (outside, inside): (Vec<_>, Vec<_>) = own.iter().partition(|key| !key.material.is_empty());
+            let found =
+                |key: &&KeyRef| keys.iter().any(|is| (is.purpose, &is.public) == (key.purpose, &key.public));
+            if inside.iter().any(found) {
+                return Ok(Some(row.id));
+            }
+            for key in outside {
+                if device.holds(key, prompter)? {
+                    return Ok(Some(row.id));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -108,10 +121,14 @@ fn not_enrolled(uri: &DeviceUri) -> Error {
 
 /// The opening key of an enrolled device.
 pub(super) fn opening_key(row: &DeviceRow) -> KeyRef {
-    KeyRef { purpose: Purpose::Open, public: row.enrolment.opening.key.clone() }
+    key_ref(Purpose::Open, &row.enrolment.opening)
 }
 
 /// The signing key of an enrolled device.
 pub(super) fn signing_key(row: &DeviceRow) -> KeyRef {
-    KeyRef { purpose: Purpose::Sign, public: row.enrolment.signing.key.clone() }
+    key_ref(Purpose::Sign, &row.enrolment.signing)
+}
+
+fn key_ref(purpose: Purpose, slot: &Slot) -> KeyRef {
+    KeyRef { purpose, public: slot.key.clone(), material: slot.material.clone() }
 }

@@ -2,7 +2,9 @@
 
 use super::author::Prepared;
 use super::{Setup, Vault, random, random_id};
-use crate::device::{self, Algorithm, Challenge, Device, EvidenceLevel, KeyInfo, KeyRef, PublicKey, Purpose};
+use crate::device::{
+    self, Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PublicKey, Purpose,
+};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Enrol, Genesis, Role, Slot};
 use crate::ledger::{Batch, DeviceId, Hash, Position, Statement, StoreId};
@@ -22,6 +24,8 @@ pub struct InitOptions {
     pub device_name: Option<String>,
     /// The opening key's algorithm; the best the device can do by default.
     pub algorithm: Option<Algorithm>,
+    /// What else its keys should be like.
+    pub create: CreateOptions,
 }
 
 /// What `init` found and made.
@@ -57,7 +61,7 @@ impl Vault {
         // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
         let found = device.keys(&mut *prompter)?;
         let mut store = open_or_create(&url)?;
-        let (keys, created) = find_or_create(&mut *device, &found, options.algorithm, &mut *prompter)?;
+        let (keys, created) = find_or_create(&mut *device, &found, options, &mut *prompter)?;
         prove(&mut *device, &keys, &mut *prompter)?;
         let report = report(&*device, name, keys, created)?;
         let (id, prepared) = genesis(&report, &*device, clock())?;
@@ -116,15 +120,15 @@ fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
 fn find_or_create(
     device: &mut dyn Device,
     found: &[KeyInfo],
-    algorithm: Option<Algorithm>,
+    options: &InitOptions,
     prompter: &mut dyn Prompter,
 ) -> Result<([KeyInfo; 2], [bool; 2])> {
     let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
         Some(key) => Ok((key.clone(), false)),
-        None => create(device, purpose, algorithm, prompter).map(|key| (key, true)),
+        None => create(device, purpose, options, prompter).map(|key| (key, true)),
     };
     let ((opening, opening_new), (signing, signing_new)) = (key(Purpose::Open)?, key(Purpose::Sign)?);
-    if let Some(wanted) = algorithm.filter(|wanted| *wanted != opening.public.algorithm()) {
+    if let Some(wanted) = options.algorithm.filter(|wanted| *wanted != opening.public.algorithm()) {
         let answer =
             format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
         return Err(Error::new(Kind::Conflict, format!("make a {wanted} opening key"), answer)
@@ -142,14 +146,14 @@ fn find_or_create(
 fn create(
     device: &mut dyn Device,
     purpose: Purpose,
-    wanted: Option<Algorithm>,
+    options: &InitOptions,
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
     let name = device.name().to_owned();
     let none =
         |what: &str| Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).on(name.clone());
     let provision = device.provisioning().ok_or_else(|| none("the device's driver makes no keys"))?;
-    let algorithm = match (purpose, wanted) {
+    let algorithm = match (purpose, options.algorithm) {
         (Purpose::Sign, _) => Algorithm::P256,
         (Purpose::Open, Some(wanted)) => wanted,
         (Purpose::Open, None) => *provision
@@ -157,7 +161,7 @@ fn create(
             .first()
             .ok_or_else(|| none("it can do none of P-256 ECDH, RSA-OAEP and AES-256-GCM"))?,
     };
-    provision.create(purpose, algorithm, prompter)
+    provision.create(purpose, algorithm, &options.create, prompter)
 }
 
 /// Seals and opens, signs and verifies: a key that does not work is not enrolled.
@@ -226,6 +230,7 @@ fn genesis(report: &InitReport, device: &dyn Device, time: u64) -> Result<(Store
         key: key.public.clone(),
         uri: key.uri.clone(),
         evidence: key.evidence.clone(),
+        material: key.material.clone(),
     };
     let enrol = Enrol {
         device: author,

@@ -40,7 +40,7 @@ impl Actor {
     pub fn enrolment(&self, roles: Vec<Role>) -> Body {
         let [opening, signing] = self.device.key_infos().map(|key| {
             assert!(matches!(key.purpose, Purpose::Open | Purpose::Sign));
-            Slot { key: key.public, uri: key.uri, evidence: key.evidence }
+            Slot { key: key.public, uri: key.uri, evidence: key.evidence, material: key.material }
         });
         Body::Enrol(Box::new(Enrol {
             device: self.id,

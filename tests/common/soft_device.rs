@@ -79,6 +79,7 @@ impl SoftDevice {
             purpose,
             public: PublicKey::P256(point),
             evidence: Evidence { level: EvidenceLevel::Simulator, claims: claims.clone() },
+            material: Vec::new(),
         };
         [
             key(Purpose::Open, "strongroom-open", self.opening_point()),

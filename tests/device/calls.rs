@@ -4,7 +4,7 @@ use crate::prompter::Scripted;
 use crate::shim::Shim;
 use crate::softhsm::{PIN, isolated};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use strongroom::device::{Algorithm, Challenge, KeyRef, Purpose, connect};
+use strongroom::device::{Algorithm, Challenge, CreateOptions, KeyRef, Purpose, connect};
 
 #[test]
 fn opening_takes_the_fewest_calls() {
@@ -12,8 +12,11 @@ fn opening_takes_the_fewest_calls() {
         let shim = Shim::new(hsm);
         let mut device = connect(&shim.uri().parse().unwrap()).unwrap();
         let mut prompter = Scripted::pin(PIN);
-        let key =
-            device.provisioning().unwrap().create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap();
+        let key = device
+            .provisioning()
+            .unwrap()
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap();
         drop(device);
 
         let key = KeyRef::from(&key);

@@ -5,7 +5,7 @@ use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::{OsRng, RngCore};
 use strongroom::device::{
-    Algorithm, Challenge, Device, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
 };
 use strongroom::error::Kind;
 
@@ -54,8 +54,10 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
     let prompter = &mut bench.prompter();
     let provision = device.provisioning().expect("a device on the bench makes keys");
     assert!(provision.algorithms().unwrap().contains(&bench.algorithm()));
-    let opens = provision.create(Purpose::Open, bench.algorithm(), prompter).unwrap();
-    let signs = provision.create(Purpose::Sign, Algorithm::P256, prompter).unwrap();
+    let opens =
+        provision.create(Purpose::Open, bench.algorithm(), &CreateOptions::default(), prompter).unwrap();
+    let signs =
+        provision.create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), prompter).unwrap();
     assert_eq!((opens.purpose, signs.purpose), (Purpose::Open, Purpose::Sign));
     assert_eq!(opens.public.algorithm(), bench.algorithm());
     assert_ne!(opens.public, signs.public);
@@ -63,9 +65,12 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
         key.evidence.check(key).unwrap();
     }
 
-    let again = provision.create(Purpose::Open, bench.algorithm(), prompter).unwrap_err();
+    let again =
+        provision.create(Purpose::Open, bench.algorithm(), &CreateOptions::default(), prompter).unwrap_err();
     assert_eq!(again.kind(), Kind::Conflict);
-    let rsa = provision.create(Purpose::Sign, Algorithm::Rsa(2048), prompter).unwrap_err();
+    let rsa = provision
+        .create(Purpose::Sign, Algorithm::Rsa(2048), &CreateOptions::default(), prompter)
+        .unwrap_err();
     assert_eq!(rsa.kind(), Kind::Unsupported);
     (opens, signs)
 }
@@ -174,7 +179,7 @@ fn refuses_other_keys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let mut device = bench.device();
     let stranger = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
     let stranger = PublicKey::P256(stranger.as_bytes().try_into().unwrap());
-    let other = KeyRef { purpose: Purpose::Sign, public: stranger };
+    let other = KeyRef { purpose: Purpose::Sign, public: stranger, material: Vec::new() };
     let error = device.sign(&other, &[0; 32], &mut bench.prompter()).unwrap_err();
     assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
     device.sign(&signs.into(), &[0; 32], &mut bench.prompter()).unwrap();
@@ -225,7 +230,11 @@ fn destroys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     assert_eq!(device.keys(prompter).unwrap(), []);
     let error = device.sign(&signs.into(), &[0; 32], prompter).unwrap_err();
     assert_eq!(error.kind(), Kind::KeyMissing);
-    let anew = device.provisioning().unwrap().create(Purpose::Open, bench.algorithm(), prompter).unwrap();
+    let anew = device
+        .provisioning()
+        .unwrap()
+        .create(Purpose::Open, bench.algorithm(), &CreateOptions::default(), prompter)
+        .unwrap();
     assert_ne!(anew.public, opens.public);
     opens_once(&mut *device, bench, &anew);
     device.provisioning().unwrap().destroy(&anew, prompter).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::prompter::Scripted;
 use crate::softhsm::{LABEL, PIN, SoftHsm, installed, isolated};
-use strongroom::device::{Algorithm, Device, KeyInfo, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::Kind;
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
@@ -10,7 +10,11 @@ fn device(hsm: &SoftHsm) -> Box<dyn Device> {
 }
 
 fn create(device: &mut dyn Device, purpose: Purpose) -> KeyInfo {
-    device.provisioning().unwrap().create(purpose, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap()
+    device
+        .provisioning()
+        .unwrap()
+        .create(purpose, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
+        .unwrap()
 }
 
 /// `pkcs11-tool` makes the keys that Strongroom would not.
@@ -101,8 +105,11 @@ fn two_objects_of_one_label_are_refused() {
                 assert_eq!(error.kind(), Kind::KeyMissing);
                 assert!(error.answer().starts_with("2 keys are labelled `strongroom-open`"), "{error}");
             }
-            let error =
-                device.provisioning().unwrap().create(Purpose::Open, Algorithm::P256, prompter).unwrap_err();
+            let error = device
+                .provisioning()
+                .unwrap()
+                .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), prompter)
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::Conflict);
         })(hsm);
     });

@@ -5,7 +5,7 @@ use crate::shim::Shim;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with, module};
 use std::process::Command;
 use strongroom::device::pkcs11::{tokens_of, well_known_modules};
-use strongroom::device::{Algorithm, Device, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, Purpose, connect};
 use strongroom::error::{Error, Kind};
 
 fn refused(uri: &str) -> Error {
@@ -178,10 +178,12 @@ fn a_module_without_ecdh_makes_signing_keys() {
         let (mut device, prompter) = (connected(&Shim::new(hsm).uri()), &mut Scripted::pin(PIN));
         let provision = device.provisioning().unwrap();
         assert!(!provision.algorithms().unwrap().contains(&Algorithm::P256));
-        let error = provision.create(Purpose::Open, Algorithm::P256, prompter).unwrap_err();
+        let error = provision
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), prompter)
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        provision.create(Purpose::Open, Algorithm::Rsa(2048), prompter).unwrap();
-        provision.create(Purpose::Sign, Algorithm::P256, prompter).unwrap();
+        provision.create(Purpose::Open, Algorithm::Rsa(2048), &CreateOptions::default(), prompter).unwrap();
+        provision.create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), prompter).unwrap();
     });
 }
 
@@ -191,7 +193,9 @@ fn a_module_without_ecdsa_makes_no_signing_keys() {
     isolated_with(&[("SHIM_LACKS", CKM_ECDSA)], |hsm| {
         let mut device = connected(&Shim::new(hsm).uri());
         let provision = device.provisioning().unwrap();
-        let error = provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap_err();
+        let error = provision
+            .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.what_now().unwrap().contains("CKM_ECDSA"), "{error}");
     });

@@ -3,7 +3,7 @@
 use crate::prompter::Scripted;
 use crate::shim::Shim;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
-use strongroom::device::{Algorithm, Device, KeyRef, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, KeyRef, Purpose, connect};
 use strongroom::error::Kind;
 use strongroom::prompt::{Silent, TriesLeft};
 
@@ -19,7 +19,10 @@ fn shimmed(shim: &Shim) -> Box<dyn Device> {
 fn signing_key(hsm: &SoftHsm) -> KeyRef {
     let mut device = device(hsm);
     let provision = device.provisioning().unwrap();
-    (&provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap()).into()
+    (&provision
+        .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
+        .unwrap())
+        .into()
 }
 
 #[test]

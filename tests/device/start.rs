@@ -4,7 +4,7 @@ use crate::prompter::Scripted;
 use crate::softhsm::{LABEL, PIN, SoftHsm, again, isolated};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
-use strongroom::device::{Algorithm, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Purpose, connect};
 
 const ROUNDS: usize = 200;
 
@@ -25,7 +25,9 @@ fn eight_processes_start_at_once() {
 fn start_at_once(hsm: &SoftHsm, processes: usize) {
     let mut device = connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap();
     let provision = device.provisioning().unwrap();
-    provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap();
+    provision
+        .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
+        .unwrap();
     drop(device);
 
     let mut failures = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::prompter::Scripted;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated};
-use strongroom::device::{Algorithm, Challenge, Device, KeyRef, Purpose, connect};
+use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyRef, Purpose, connect};
 use strongroom::error::{Kind, Result};
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
@@ -24,10 +24,14 @@ fn the_directory_moves_away_and_back() {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
         let provision = device.provisioning().unwrap();
-        let opens: KeyRef =
-            (&provision.create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap()).into();
-        let signs: KeyRef =
-            (&provision.create(Purpose::Sign, Algorithm::P256, &mut prompter).unwrap()).into();
+        let opens: KeyRef = (&provision
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap())
+            .into();
+        let signs: KeyRef = (&provision
+            .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap())
+            .into();
         let mut other = self::device(hsm);
         open(&mut *other, &opens, &mut prompter).unwrap();
 
@@ -61,8 +65,10 @@ fn an_empty_directory_in_its_place_is_not_a_deleted_key() {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
         let provision = device.provisioning().unwrap();
-        let opens: KeyRef =
-            (&provision.create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap()).into();
+        let opens: KeyRef = (&provision
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap())
+            .into();
         let (there, away) = (hsm.dir.join("tokens"), hsm.dir.join("away"));
         std::fs::rename(&there, &away).unwrap();
         std::fs::create_dir(&there).unwrap();
@@ -81,8 +87,10 @@ fn locking_while_the_storage_is_away_forgets_the_pin() {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
         let provision = device.provisioning().unwrap();
-        let opens: KeyRef =
-            (&provision.create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap()).into();
+        let opens: KeyRef = (&provision
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap())
+            .into();
         let (there, away) = (hsm.dir.join("tokens"), hsm.dir.join("away"));
         std::fs::rename(&there, &away).unwrap();
         assert!(open(&mut *device, &opens, &mut prompter).is_err());
@@ -99,8 +107,10 @@ fn threads_survive_each_others_restarts() {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
         let provision = device.provisioning().unwrap();
-        let opens: KeyRef =
-            (&provision.create(Purpose::Open, Algorithm::P256, &mut prompter).unwrap()).into();
+        let opens: KeyRef = (&provision
+            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
+            .unwrap())
+            .into();
         let mut lanes: Vec<_> = (0..3).map(|_| device.parallel().unwrap().another().unwrap()).collect();
         std::thread::scope(|scope| {
             for lane in &mut lanes {

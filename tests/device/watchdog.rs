@@ -5,7 +5,7 @@ use crate::shim::Shim;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 use std::time::{Duration, Instant};
 use strongroom::device::watchdog::Watchdog;
-use strongroom::device::{Algorithm, Device, KeyRef, Provision, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, KeyRef, Provision, Purpose, connect};
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::{PinRequest, Prompter};
 use strongroom::secret::Secret;
@@ -15,7 +15,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 fn signing_key(hsm: &SoftHsm) -> KeyRef {
     let mut device = connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap();
     let provision = device.provisioning().unwrap();
-    (&provision.create(Purpose::Sign, Algorithm::P256, &mut Scripted::pin(PIN)).unwrap()).into()
+    (&provision
+        .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
+        .unwrap())
+        .into()
 }
 
 #[test]
@@ -44,7 +47,7 @@ fn a_person_may_take_their_time() {
     isolated(|hsm| {
         let uri = hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap();
         let mut device = Watchdog::connect(&uri, PATIENCE).unwrap();
-        device.create(Purpose::Sign, Algorithm::P256, &mut Slow).unwrap();
+        device.create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Slow).unwrap();
     });
 }
 

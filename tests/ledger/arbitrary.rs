@@ -54,8 +54,12 @@ fn key() -> BoxedStrategy<PublicKey> {
 fn slot(key: BoxedStrategy<PublicKey>) -> BoxedStrategy<Slot> {
     let levels = [EvidenceLevel::Simulator, EvidenceLevel::Reported, EvidenceLevel::Attested];
     let claims = vec((text(), any::<bool>()), 0..3);
-    (key, text(), prop::sample::select(levels.to_vec()), claims)
-        .prop_map(|(key, uri, level, claims)| Slot { key, uri, evidence: Evidence { level, claims } })
+    let material = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..40)];
+    (key, text(), prop::sample::select(levels.to_vec()), claims, material)
+        .prop_map(|(key, uri, level, claims, material)| {
+            let evidence = Evidence { level, claims };
+            Slot { key, uri, evidence, material }
+        })
         .boxed()
 }
 

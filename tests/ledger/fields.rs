@@ -215,7 +215,11 @@ fn read_key(v: &Value) -> PublicKey {
 
 fn show_slot(slot: &Slot) -> Value {
     let (level, claims) = (slot.evidence.level.to_string(), &slot.evidence.claims);
-    json!({ "key": show_key(&slot.key), "uri": slot.uri, "level": level, "claims": claims })
+    let mut shown = json!({ "key": show_key(&slot.key), "uri": slot.uri, "level": level, "claims": claims });
+    if !slot.material.is_empty() {
+        shown["material"] = hex::encode(&slot.material).into();
+    }
+    shown
 }
 
 fn read_slot(v: &Value) -> Slot {
@@ -226,7 +230,8 @@ fn read_slot(v: &Value) -> Slot {
         other => panic!("no level {other}"),
     };
     let claims = list(&v["claims"], |v| (text(&v[0]), v[1].as_bool().unwrap()));
-    Slot { key: read_key(&v["key"]), uri: text(&v["uri"]), evidence: Evidence { level, claims } }
+    let material = v.get("material").map(bytes).unwrap_or_default();
+    Slot { key: read_key(&v["key"]), uri: text(&v["uri"]), evidence: Evidence { level, claims }, material }
 }
 
 /// Roles as vectors show them; a prefix stands as it is, allowed or not.

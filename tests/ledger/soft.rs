@@ -67,6 +67,7 @@ impl SoftDevice {
                 level: EvidenceLevel::Simulator,
                 claims: vec![("CKA_LOCAL".into(), true), ("CKA_EXTRACTABLE".into(), false)],
             },
+            material: Vec::new(),
         };
         Body::Enrol(Box::new(Enrol {
             device: self.id,

@@ -4,10 +4,10 @@ use super::error::{Fault, decode};
 use super::objects::{self, Located, P256_OID};
 use super::seat::{Operation, Seat};
 use super::token::Token;
-use crate::device::{Algorithm, KeyInfo, KeyRef, Provision, Purpose};
+use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
-use crate::uri::DeviceUri;
+use crate::uri::{DeviceUri, Scheme};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
@@ -22,9 +22,11 @@ impl Provision for Token {
         &mut self,
         purpose: Purpose,
         algorithm: Algorithm,
+        options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo> {
         let tried = format!("create the {purpose} key");
+        options.only_for(Scheme::Pkcs11, self)?;
         if purpose == Purpose::Sign && algorithm != Algorithm::P256 {
             let answer = format!("a signing key is p256, never {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));

@@ -129,7 +129,7 @@ impl Operation<'_> {
             return Err(Error::new(Kind::Unsupported, "use the key", answer).on(self.name).into());
         }
         let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;
-        Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence })
+        Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence, material: Vec::new() })
     }
 
     fn key_uri(&self, purpose: Purpose) -> Result<String> {

@@ -1,0 +1,13 @@
+//! The `tpm` driver: TPM 2.0.
+
+use super::Device;
+use crate::error::{Error, Kind, Result};
+use crate::uri::DeviceUri;
+
+/// Connects to the device a `tpm:` URI names. Does not log in.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
+    Err(Error::new(Kind::Unsupported, "connect to the device", "not yet").on(uri.display_name()))
+}
