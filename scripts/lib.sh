@@ -28,20 +28,33 @@ stop() {
     exit 1
 }
 
-# need PROGRAM:PACKAGE … : installs the Debian packages whose programs are missing, and a C compiler, which some
-# dependencies are built with.
+# need THING:PACKAGE … : installs the Debian packages whose things are missing, and a C compiler, which some dependencies
+# are built with. A thing is a program, NAME.pc for what is built against, or the path of a file.
 need() {
     local pair packages=()
     compiles || packages+=(build-essential)
     for pair; do
-        command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
+        is_there "${pair%%:*}" || packages+=("${pair#*:}")
     done
     [ ${#packages[@]} -ne 0 ] || return 0
     install_packages "${packages[@]}"
     compiles || stop 'there is still no working C compiler'
     for pair; do
-        command -v "${pair%%:*}" >/dev/null || stop "${pair%%:*} is still missing after its package ${pair#*:} was installed"
+        is_there "${pair%%:*}" || stop "${pair%%:*} is still missing after its package ${pair#*:} was installed"
     done
+}
+
+is_there() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# What Strongroom with all its drivers is built against.
+need_libraries() {
+    need pkg-config:pkg-config tss2-esys.pc:libtss2-dev libpcsclite.pc:libpcsclite-dev
 }
 
 # A compiler without the C library's headers is of no use.
