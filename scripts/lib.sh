@@ -119,3 +119,36 @@ agree() {
 target_directory() {
     cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
+
+# start_swtpm DIR: a simulated TPM whose state lies in DIR. Sets tpm_uri to its device URI, and tpm_pid.
+start_swtpm() {
+    local port
+    mkdir -p "$1"
+    # Two neighbouring ports that nobody listens on; when somebody else was quicker, the next pair is tried.
+    for ((port = 20000 + RANDOM % 20000; ; port += 2)); do
+        swtpm socket --tpm2 --tpmstate dir="$1" --flags not-need-init,startup-clear \
+            --server type=tcp,port="$port",bindaddr=127.0.0.1 \
+            --ctrl type=tcp,port=$((port + 1)),bindaddr=127.0.0.1 >"$1/log" 2>&1 &
+        tpm_pid=$!
+        # The control port: the other serves one client at a time.
+        if comes_up "$tpm_pid" $((port + 1)); then break; fi
+        ((port < 60000)) || stop "swtpm does not start: $(cat "$1/log")"
+    done
+    # shellcheck disable=SC2034 # For whoever sourced this file.
+    tpm_uri="tpm:?tcti=swtpm:host=127.0.0.1,port=$port"
+}
+
+# comes_up PID PORT: waits until something listens there, and the process has not ended over finding the port taken.
+comes_up() {
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        kill -0 "$1" 2>/dev/null || return 1
+        if (: </dev/tcp/127.0.0.1/"$2") 2>/dev/null; then
+            sleep 0.1
+            kill -0 "$1" 2>/dev/null
+            return
+        fi
+        sleep 0.02
+    done
+    return 1
+}
