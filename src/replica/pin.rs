@@ -69,7 +69,7 @@ impl Pin {
             }
             let fresh = path.with_extension("new");
             let mut out = File::create(&fresh)?;
-            writeln!(out, "{self}\n{}", printable(location))?;
+            out.write_all(format!("{self}\n{}\n", printable(location)).as_bytes())?;
             out.sync_data()?;
             std::fs::rename(&fresh, &path)
         };

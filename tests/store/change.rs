@@ -5,7 +5,7 @@ use strongroom::error::Result;
 use strongroom::ledger::body::{Retire, State, StateChange};
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Body, DeviceId, Hash, Position, Statement, StoreId, Subject, TokenId, sha256};
-use strongroom::store::{Append, Store};
+use strongroom::store::{Access, Append, Store};
 
 /// The head of the admin subject that nobody advanced.
 pub const QUIET: Hash = Hash([0xad; 32]);
@@ -104,4 +104,18 @@ impl Change {
 pub fn set_aside(store: &mut dyn Store, n: u64) -> Result<u64> {
     let end = store.tail().ok();
     store.set_aside_after(n, end)
+}
+
+/// A line for the access log.
+pub fn access() -> Access {
+    Access {
+        time: 1,
+        device: "ab".into(),
+        uid: 0,
+        pid: 1,
+        exe: String::new(),
+        name: "n".into(),
+        version: 1,
+        outcome: "opened".into(),
+    }
 }

@@ -1,12 +1,12 @@
 //! A full disk: a small file system of the test's own.
 
 use super::{inner, run_isolated};
-use crate::change::first_of;
+use crate::change::{access, first_of};
 use std::fs;
 use std::path::Path;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::sha256;
-use strongroom::store::{Access, Store, create, open};
+use strongroom::store::{Store, create, open};
 use tempfile::TempDir;
 
 fn on_a_small_disk(test: &str) {
@@ -25,19 +25,6 @@ fn assert_full(error: &Error) {
     assert_eq!(error.kind(), Kind::Store, "{error}");
     assert!(error.answer().contains("the disk is full; nothing was changed and nothing is lost"), "{error}");
     assert!(error.what_now().unwrap().contains("free space"), "{error}");
-}
-
-fn access() -> Access {
-    Access {
-        time: 1,
-        device: "ab".into(),
-        uid: 0,
-        pid: 1,
-        exe: String::new(),
-        name: "n".into(),
-        version: 1,
-        outcome: "opened".into(),
-    }
 }
 
 #[test]

@@ -2,27 +2,14 @@
 
 use super::{inner, run_isolated};
 use crate::bench::{Bench, Sqlite};
-use crate::change::{first_of, set_aside};
+use crate::change::{access, first_of, set_aside};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::sha256;
-use strongroom::store::{Access, Store, create, open};
+use strongroom::store::{Store, create, open};
 use tempfile::TempDir;
-
-fn access() -> Access {
-    Access {
-        time: 1,
-        device: "ab".into(),
-        uid: 0,
-        pid: 1,
-        exe: String::new(),
-        name: "n".into(),
-        version: 1,
-        outcome: "opened".into(),
-    }
-}
 
 /// A store of one batch, all of it in one file.
 fn store_of_one() -> Sqlite {

@@ -1,12 +1,12 @@
 //! What somebody with write access to the file plants in it: told as tampering with the row named, or without effect.
 
 use crate::bench::{Bench, Sqlite};
-use crate::change::{first_of, set_aside, statement};
+use crate::change::{access, first_of, set_aside, statement};
 use rusqlite::types::Value;
 use std::fs;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::{Hash, sha256};
-use strongroom::store::{Access, Store, open};
+use strongroom::store::{Store, open};
 
 const COLUMNS: [(&str, &[&str]); 5] = [
     ("batches", &["first", "last", "chain", "sign1"]),
@@ -29,19 +29,6 @@ fn values() -> Vec<Value> {
         Value::Blob(vec![0xff; 33]),
         Value::Blob(vec![0; 3 << 20]),
     ]
-}
-
-fn access() -> Access {
-    Access {
-        time: 1,
-        device: "ab".into(),
-        uid: 0,
-        pid: 1,
-        exe: String::new(),
-        name: "n".into(),
-        version: 1,
-        outcome: "opened".into(),
-    }
 }
 
 fn store_of_two() -> Sqlite {
