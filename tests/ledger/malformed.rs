@@ -279,7 +279,7 @@ fn unknown_values(put: &Item, all: &mut Vec<Twin>) {
     longer.elements().push(Item::Null);
     add("version 2 with eight elements", longer);
     add("version 0", put.with(&[0], |_| Item::Uint(0)));
-    add("kind 11", put.with(&[2], |_| Item::Uint(11)));
+    add("kind 99", put.with(&[2], |_| Item::Uint(99)));
     add("a subject of kind 5", put.with(&[5, 0, 0, 0], |_| Item::Uint(5)));
     add("state 4", put.with(&[6, 6], |_| Item::Uint(4)));
     let enrol = example("enrol: P-256, all roles");
