@@ -14,6 +14,7 @@ mod get;
 mod harden;
 mod import;
 mod init;
+mod keys;
 mod list;
 mod log;
 mod logging;

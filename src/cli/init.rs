@@ -1,13 +1,13 @@
 //! `init`: a new store, whose first device is one of this machine.
 
 use super::context::{Context, Resolved, default_store};
+use super::keys::KeyOptions;
 use super::output::Output;
 use super::{Act, ask, survey};
 use clap::Args;
 use serde_json::json;
 use strongroom::config::ConfiguredDevice;
-use strongroom::device::{Algorithm, EvidenceLevel, KeyInfo};
-use strongroom::error::printable;
+use strongroom::device::{EvidenceLevel, KeyInfo};
 use strongroom::prompt::Terminal;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, InitReport, Setup};
@@ -21,21 +21,20 @@ const TRIED: &str = "create the store";
 /// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// The opening key's algorithm: p256, rsa2048, rsa3072, rsa4096 or aes256 [default: the best the device can do]
-    #[arg(long, value_name = "ALGORITHM")]
-    algorithm: Option<String>,
     /// What the device is called in this store [default: its own label]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Take the only device there is without asking
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    keys: KeyOptions,
 }
 
 impl Act for Init {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let resolved = context.resolve()?;
-        let algorithm = self.algorithm.as_deref().map(algorithm).transpose()?;
+        let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let uri = match context.globals.devices.as_slice() {
             [] => propose(self.yes)?,
             [uri] => DeviceUri::parse(uri)?,
@@ -51,23 +50,13 @@ impl Act for Init {
         let uri = with_module(uri)?;
         let setup =
             Setup::new(resolved.store.clone(), vec![(uri.clone(), None)], resolved.paths.state.clone());
-        let options = InitOptions { device_name: self.name, algorithm, ..InitOptions::default() };
+        let options = InitOptions { device_name: self.name, algorithm, create };
         let (mut vault, report) = Vault::init(setup, &options)?;
         let remembered = remember(resolved, &uri, &report)?;
         tell(&mut context.out, &vault, &report, &remembered)?;
         context.tell_notices(&mut vault);
         Ok(())
     }
-}
-
-fn algorithm(text: &str) -> Result<Algorithm> {
-    text.parse().map_err(|known| {
-        Error::new(
-            Kind::Usage,
-            "use the value of --algorithm",
-            format!("`{}` is not {known}", printable(text)),
-        )
-    })
 }
 
 /// The only device that is there, if the user agrees.
