@@ -11,6 +11,8 @@ use crate::uri::{DeviceUri, Scheme};
 use std::fmt;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "certificates")]
+pub mod certificates;
 mod options;
 #[cfg(feature = "piv")]
 pub mod piv;
