@@ -9,7 +9,7 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, Subject};
 use crate::replica::DeviceRow;
 use crate::store::Append;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How often a change is made again after others came first.
@@ -163,8 +163,7 @@ impl Vault {
     /// What would be ineffective is not even signed.
     fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
-        if prepared.is_admin() && prepared.statements.len() > 1 {
-            // Each rests on the one before.
+        if prepared.builds_on_itself() {
             let statements: Vec<_> = prepared.statements.iter().cloned().zip(prepared.leaves()).collect();
             return match self.replica.rehearse(&state, &statements)? {
                 None => Ok(()),
@@ -251,6 +250,15 @@ impl Prepared {
 
     pub(super) fn leaves(&self) -> Vec<Hash> {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
+    }
+
+    /// Whether a statement follows an earlier one of the same batch.
+    fn builds_on_itself(&self) -> bool {
+        let leaves: HashSet<Hash> = self.leaves().into_iter().collect();
+        self.statements
+            .iter()
+            .flat_map(|statement| &statement.advances)
+            .any(|(_, prev)| leaves.contains(prev))
     }
 
     fn is_admin(&self) -> bool {

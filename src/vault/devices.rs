@@ -112,7 +112,10 @@ impl Entry {
         // The configured id may be one of a store that was here before.
         let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
         if known.is_none() {
-            self.id = self.recognise(&replica.devices()?, prompter)?;
+            // A device that was enrolled anew has the keys of before as well.
+            let mut rows = replica.devices()?;
+            rows.sort_by_key(|row| (row.retired.is_some(), std::cmp::Reverse(row.n)));
+            self.id = self.recognise(&rows, prompter)?;
         }
         Ok(self.id)
     }
