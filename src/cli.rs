@@ -21,6 +21,7 @@ mod logging;
 mod names;
 mod output;
 mod put;
+mod reseal;
 mod run;
 mod shell;
 mod show;
@@ -70,6 +71,7 @@ enum Command {
     Verify(verify::Verify),
     Trust(trust::Trust),
     Repair(trust::Repair),
+    Reseal(reseal::Reseal),
     Device(device::Device),
     Doctor(doctor::Doctor),
     Man(shell::Man),
@@ -120,6 +122,7 @@ impl Command {
             Self::Verify(command) => command.act(context),
             Self::Trust(command) => command.act(context),
             Self::Repair(command) => command.act(context),
+            Self::Reseal(command) => command.act(context),
             Self::Device(command) => command.act(context),
             Self::Doctor(command) => command.act(context),
             Self::Man(command) => command.act(context),

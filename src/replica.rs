@@ -6,6 +6,7 @@
 
 mod apply;
 mod compare;
+mod devices;
 mod follow;
 mod known;
 mod picture;
@@ -15,10 +16,11 @@ mod rows;
 mod schema;
 
 pub use compare::Difference;
+pub use devices::{AnchorRow, DeviceRow};
 pub use follow::Followed;
 pub(crate) use follow::{other_store, tampered};
 pub use pin::{HandOver, Pin};
-pub use read::{DeviceRow, GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
+pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Hash, Position, StoreId};
@@ -40,6 +42,8 @@ pub struct Replica {
     position: Position,
     admin_head: Hash,
     newest: u64,
+    /// How many batches guarded something (docs/format.md, section 9).
+    guarded: u64,
     known: RefCell<Known>,
     /// What happened to the file, in words for the user.
     notice: Option<String>,
@@ -104,6 +108,7 @@ impl Replica {
             position: Position::START,
             admin_head: Hash::ZERO,
             newest: 0,
+            guarded: 0,
             known: RefCell::default(),
             notice,
             damage: RefCell::default(),
@@ -114,11 +119,11 @@ impl Replica {
 
     /// Reads where the replica stands: another process may have moved it.
     fn reload(&mut self) -> Result<()> {
-        let sql = "SELECT store, n, chain, admin_head, newest FROM position";
+        let sql = "SELECT store, n, chain, admin_head, newest, guarded FROM position";
         let row = self.one(sql, [], |row| {
-            Ok((blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?, row.get(4)?))
+            Ok((blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?, row.get(4)?, row.get(5)?))
         })?;
-        let Some((store, n, chain, admin_head, newest)) = row else {
+        let Some((store, n, chain, admin_head, newest, guarded)) = row else {
             return Err(self.damaged("it has no position"));
         };
         if store != self.store.0 {
@@ -130,6 +135,7 @@ impl Replica {
         self.position = Position { n, chain: Hash(chain) };
         self.admin_head = Hash(admin_head);
         self.newest = newest;
+        self.guarded = guarded;
         Ok(())
     }
 

@@ -19,30 +19,39 @@
 //! ```
 
 mod access;
+mod anchor;
 mod author;
 mod change;
 mod devices;
+mod enrol;
 mod import;
 mod init;
+mod keys;
 mod log;
 mod open;
 mod put;
 mod repair;
+mod repin;
+mod reseal;
+mod retire;
 mod setup;
 mod verify;
 
 pub use access::Reader;
+pub use enrol::{EnrolOptions, EnrolReport};
 pub use import::{ImportItem, Imported};
 pub use init::{InitOptions, InitReport};
 pub use log::{LogEntry, LogOrder};
 pub use open::Wanted;
 pub use put::{PutOptions, PutReport};
+pub use reseal::{ResealProgress, ResealReport, Unresealed};
+pub use retire::{RetireOptions, RetireReport};
 pub use setup::Setup;
 pub use verify::{Problem, VerifyReport};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
-use crate::ledger::{Name, StoreId};
+use crate::ledger::{Name, Position, StoreId};
 use crate::replica::{HandOver, Pin, Replica, TokenRow};
 use crate::store::Store;
 use devices::Devices;
@@ -58,6 +67,10 @@ pub struct Vault {
     clock: fn() -> u64,
     reader: Reader,
     notices: Vec<String>,
+    /// Where the store ended when the counters at hand were last compared with it.
+    anchored: Option<Position>,
+    /// The counters at hand are not asked: an admin begins them anew.
+    waived: bool,
 }
 
 impl Vault {
@@ -143,7 +156,8 @@ impl Vault {
         let notices = replica.take_notice().into_iter().collect();
         let devices = Devices::new(setup.devices, setup.connected, setup.prompter);
         let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
-        Ok(Self { store, replica, pin, devices, state, clock, reader, notices })
+        let (anchored, waived) = (None, false);
+        Ok(Self { store, replica, pin, devices, state, clock, reader, notices, anchored, waived })
     }
 
     /// Verifies what is new in the store.
@@ -239,6 +253,11 @@ impl Vault {
 fn random(buffer: &mut [u8]) -> Result<()> {
     use rand_core::{OsRng, RngCore};
     OsRng.try_fill_bytes(buffer).map_err(|e| Error::new(Kind::Io, "get random bytes", e.to_string()))
+}
+
+/// So many of something: `1 change`, `2 changes`.
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn random_id() -> Result<[u8; 16]> {

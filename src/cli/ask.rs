@@ -24,6 +24,17 @@ pub fn agreement(yes: bool, tried: &str, question: &str) -> Result<()> {
     }
 }
 
+/// What the person says to `question`; `None` when nobody can be asked.
+///
+/// # Errors
+/// `Io` when the terminal fails.
+pub fn whether(question: &str) -> Result<Option<bool>> {
+    match Terminal::open() {
+        None => Ok(None),
+        Some(_) => prompt::for_process().confirm(question).map(Some),
+    }
+}
+
 /// As [`agreement`], for what cannot be undone: `word` is to be typed.
 ///
 /// # Errors

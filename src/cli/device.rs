@@ -1,4 +1,8 @@
-//! `device list` and `device show`: the enrolled devices, as the ledger has them.
+//! `device`: the enrolled devices, as the ledger has them, and changes of them.
+
+mod add;
+mod change;
+mod retire;
 
 use super::Act;
 use super::context::Context;
@@ -8,10 +12,10 @@ use super::{init, time};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use strongroom::ledger::body::{Role, Slot};
-use strongroom::replica::DeviceRow;
+use strongroom::replica::{AnchorRow, DeviceRow};
 use strongroom::{Error, Kind, Result, Vault, seal};
 
-/// Show the enrolled devices
+/// Show and change the enrolled devices
 #[derive(Debug, Args)]
 pub struct Device {
     #[command(subcommand)]
@@ -27,16 +31,26 @@ enum DeviceCommand {
         /// Its name or id
         name: String,
     },
+    Add(Box<add::Add>),
+    Roles(change::Roles),
+    Retire(retire::Retire),
+    Anchor(change::Anchor),
+    Repin(Box<change::Repin>),
 }
 
 impl Act for Device {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let here: Vec<String> =
             context.resolve()?.devices.into_iter().filter_map(|device| device.id).collect();
-        context.with_vault(|vault, out| match self.command {
-            DeviceCommand::List => Ok(list(vault, out, &here)?),
-            DeviceCommand::Show { name } => Ok(show(vault, out, &name)?),
-        })
+        match self.command {
+            DeviceCommand::List => context.with_vault(|vault, out| Ok(list(vault, out, &here)?)),
+            DeviceCommand::Show { name } => context.with_vault(|vault, out| Ok(show(vault, out, &name)?)),
+            DeviceCommand::Add(command) => command.act(context),
+            DeviceCommand::Roles(command) => command.act(context),
+            DeviceCommand::Retire(command) => command.act(context),
+            DeviceCommand::Anchor(command) => command.act(context),
+            DeviceCommand::Repin(command) => command.act(context),
+        }
     }
 }
 
@@ -90,12 +104,17 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
             format!("{} by {} (statement {})", time::person(row.time), device(vault, &row.author), row.n),
         ),
         ("evidence", init::evidence(evidence(row)).into()),
+        ("anchor", row.anchor.map(|anchor| anchored(vault, &anchor)).unwrap_or_default()),
         ("opening key", key(&enrolment.opening)),
         ("  claims", claims(&enrolment.opening)),
         ("  recipient", seal::recipient_string(&enrolment.opening.key).unwrap_or_default()),
         ("signing key", key(&enrolment.signing)),
         ("  claims", claims(&enrolment.signing)),
     ])
+}
+
+fn anchored(vault: &Vault, anchor: &AnchorRow) -> String {
+    format!("counter 0x{:08x}, due to stand at {}", anchor.index, vault.replica().due(anchor))
 }
 
 fn state(row: &DeviceRow) -> &'static str {
@@ -144,6 +163,7 @@ fn as_json(vault: &Vault, row: &DeviceRow) -> Value {
         "enrolled": time::program(row.time),
         "by": device(vault, &row.author),
         "evidence": evidence(row).to_string(),
+        "anchor": row.anchor.map(|anchor| anchor.index),
         "opening": slot(&row.enrolment.opening),
         "signing": slot(&row.enrolment.signing),
         "recipient": seal::recipient_string(&row.enrolment.opening.key),

@@ -6,8 +6,10 @@ use super::output::Output;
 use super::{Act, ask, survey};
 use clap::Args;
 use serde_json::json;
-use strongroom::config::ConfiguredDevice;
+use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::device::{EvidenceLevel, KeyInfo};
+use strongroom::ledger::DeviceId;
+use strongroom::paths::Paths;
 use strongroom::prompt::Terminal;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, InitReport, Setup};
@@ -27,6 +29,9 @@ pub struct Init {
     /// Take the only device there is without asking
     #[arg(long, short)]
     yes: bool,
+    /// Tie the store to a counter in the device, to notice when all of it is set back (TPM)
+    #[arg(long)]
+    anti_rollback: bool,
     #[command(flatten)]
     keys: KeyOptions,
 }
@@ -36,7 +41,7 @@ impl Act for Init {
         let resolved = context.resolve()?;
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let uri = match context.globals.devices.as_slice() {
-            [] => propose(self.yes)?,
+            [] => propose(TRIED, self.yes)?,
             [uri] => DeviceUri::parse(uri)?,
             _ => {
                 return Err(Error::new(
@@ -50,9 +55,10 @@ impl Act for Init {
         let uri = with_module(uri)?;
         let setup =
             Setup::new(resolved.store.clone(), vec![(uri.clone(), None)], resolved.paths.state.clone());
-        let options = InitOptions { device_name: self.name, algorithm, create };
+        let options =
+            InitOptions { device_name: self.name, algorithm, create, anti_rollback: self.anti_rollback };
         let (mut vault, report) = Vault::init(setup, &options)?;
-        let remembered = remember(resolved, &uri, &report)?;
+        let remembered = remember(resolved, &uri, &report.device, Place::First)?;
         tell(&mut context.out, &vault, &report, &remembered)?;
         context.tell_notices(&mut vault);
         Ok(())
@@ -60,10 +66,10 @@ impl Act for Init {
 }
 
 /// The only device that is there, if the user agrees.
-fn propose(yes: bool) -> Result<DeviceUri> {
+pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = survey::tokens(survey::modules());
     let ready: Vec<_> = tokens.into_iter().filter(|token| token.ready).collect();
-    let usage = |answer: String, advice: String| Error::new(Kind::Usage, TRIED, answer).advice(advice);
+    let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).advice(advice);
     match ready.as_slice() {
         [] => match errors.into_iter().next() {
             Some(error) => Err(error),
@@ -75,7 +81,7 @@ fn propose(yes: bool) -> Result<DeviceUri> {
         [only] if yes || Terminal::open().is_some() => {
             let what =
                 format!("{} {}, serial {}", only.identity.maker, only.identity.model, only.identity.serial);
-            ask::agreement(yes, TRIED, &format!("Found {}: {what}. Use it?", only.uri))?;
+            ask::agreement(yes, tried, &format!("Found {}: {what}. Use it?", only.uri))?;
             DeviceUri::parse(&only.uri)
         }
         several => {
@@ -86,7 +92,7 @@ fn propose(yes: bool) -> Result<DeviceUri> {
 }
 
 /// The URI with its module pinned, so that later commands neither search for it nor take another.
-fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
+pub fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
     #[cfg(feature = "pkcs11")]
     if uri.scheme() == strongroom::uri::Scheme::Pkcs11 && uri.module_path().is_none() {
         let module = strongroom::device::pkcs11::module_of(&uri)?;
@@ -95,22 +101,56 @@ fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
     Ok(uri)
 }
 
+/// Where a device stands among those that are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before all others.
+    First,
+    /// After all others.
+    Last,
+}
+
 /// Where the device and the store are remembered; `None` when config.toml describes another store.
-fn remember(resolved: Resolved, uri: &DeviceUri, report: &InitReport) -> Result<Option<String>> {
-    let Resolved { paths, mut config, store, .. } = resolved;
-    let default = default_store(&paths);
-    let configured = config.store.clone().unwrap_or_else(|| default.clone());
-    if configured != store && (config.store.is_some() || !config.devices.is_empty()) {
-        return Ok(None);
-    }
-    config.store = (store != default).then_some(store);
+pub fn remember(resolved: Resolved, uri: &DeviceUri, id: &DeviceId, place: Place) -> Result<Option<String>> {
+    let Some((paths, mut config)) = configuration_of(resolved) else { return Ok(None) };
     let name = uri.display_name();
     config
         .devices
         .retain(|device| DeviceUri::parse(&device.uri).is_ok_and(|other| other.display_name() != name));
-    config.devices.insert(0, ConfiguredDevice { uri: uri.to_string(), id: Some(report.device.to_string()) });
+    let at = if place == Place::First { 0 } else { config.devices.len() };
+    config.devices.insert(at, ConfiguredDevice { uri: uri.to_string(), id: Some(id.to_string()) });
     config.save(&paths.config)?;
     Ok(Some(paths.config.display().to_string()))
+}
+
+/// Takes a device that left out of config.toml.
+pub fn forget(resolved: Resolved, id: &DeviceId) -> Result<()> {
+    let Some((paths, mut config)) = configuration_of(resolved) else { return Ok(()) };
+    let before = config.devices.len();
+    config.devices.retain(|device| device.id != Some(id.to_string()));
+    if config.devices.len() < before { config.save(&paths.config) } else { Ok(()) }
+}
+
+/// Gives a device in config.toml the id that it has now. Answers where, if it is there.
+pub fn rename(resolved: Resolved, old: &DeviceId, new: &DeviceId) -> Result<Option<String>> {
+    let Some((paths, mut config)) = configuration_of(resolved) else { return Ok(None) };
+    let known = config.devices.iter_mut().find(|device| device.id == Some(old.to_string()));
+    let Some(device) = known else { return Ok(None) };
+    device.id = Some(new.to_string());
+    config.save(&paths.config)?;
+    Ok(Some(paths.config.display().to_string()))
+}
+
+/// config.toml, if it is about this store or about none yet.
+fn configuration_of(resolved: Resolved) -> Option<(Paths, Config)> {
+    let Resolved { paths, mut config, store, .. } = resolved;
+    let default = default_store(&paths);
+    let configured = config.store.clone().unwrap_or_else(|| default.clone());
+    if configured != store && (config.store.is_some() || !config.devices.is_empty()) {
+        return None;
+    }
+    config.store = (store != default).then_some(store);
+    Some((paths, config))
 }
 
 fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Option<String>) -> Result<()> {
@@ -118,8 +158,6 @@ fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Optio
         return out.json(&as_json(vault, report, remembered));
     }
     let [opening, signing] = &report.keys;
-    let how = |created: bool| if created { "created" } else { "found" };
-    let key = |key: &KeyInfo, created| format!("{}, {}: {}", key.public.algorithm(), how(created), key.uri);
     out.card(&[
         ("store", vault.location().to_owned()),
         ("store id", report.store.to_string()),
@@ -139,6 +177,17 @@ fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Optio
     Ok(())
 }
 
+/// A key, for people.
+pub fn key(key: &KeyInfo, created: bool) -> String {
+    let how = if created { "created" } else { "found" };
+    format!("{}, {how}: {}", key.public.algorithm(), key.uri)
+}
+
+/// A key, for programs.
+pub fn key_json(key: &KeyInfo, created: bool) -> serde_json::Value {
+    json!({"algorithm": key.public.algorithm().to_string(), "uri": key.uri, "created": created})
+}
+
 /// What a level is worth, in words.
 pub fn evidence(level: EvidenceLevel) -> &'static str {
     match level {
@@ -149,13 +198,12 @@ pub fn evidence(level: EvidenceLevel) -> &'static str {
 }
 
 fn as_json(vault: &Vault, report: &InitReport, remembered: &Option<String>) -> serde_json::Value {
-    let key = |key: &KeyInfo, created: bool| json!({"algorithm": key.public.algorithm().to_string(), "uri": key.uri, "created": created});
     json!({
         "location": vault.location(),
         "store": report.store.to_string(),
         "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},
-        "opening": key(&report.keys[0], report.created[0]),
-        "signing": key(&report.keys[1], report.created[1]),
+        "opening": key_json(&report.keys[0], report.created[0]),
+        "signing": key_json(&report.keys[1], report.created[1]),
         "evidence": report.evidence.to_string(),
         "configuration": remembered,
     })

@@ -56,6 +56,21 @@ fn body(vault: &Vault, body: &Body) -> String {
         Body::Ungrant(ungrant) => {
             format!("take back the grant {} on {}", ungrant.grant, target(vault, &ungrant.target))
         }
+        Body::Reseal(reseal) => {
+            let (name, to) =
+                (token(vault, &reseal.token), describe::devices(vault, &reseal.recipients).join(", "));
+            format!("reseal {} to {to}", at(&name, reseal.version))
+        }
+        Body::Anchor(anchor) => match anchor.counter {
+            Some(counter) => {
+                format!(
+                    "anchor the store to the counter 0x{:08x} of {}",
+                    counter.index,
+                    device(&anchor.device)
+                )
+            }
+            None => format!("no longer anchor the store to {}", device(&anchor.device)),
+        },
         Body::Repair(repair) => {
             because(format!("repair: set aside what followed statement {}", repair.kept), &repair.reason)
         }
@@ -160,6 +175,15 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Ungrant(ungrant) => {
             json!({"grant": text(&ungrant.grant), "target": target(vault, &ungrant.target)})
         }
+        Body::Reseal(reseal) => json!({
+            "token": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
+            "digest": text(&reseal.digest), "length": reseal.length,
+            "recipients": describe::devices(vault, &reseal.recipients),
+        }),
+        Body::Anchor(anchor) => json!({
+            "device": text(&anchor.device), "index": anchor.counter.map(|counter| counter.index),
+            "start": anchor.counter.map(|counter| counter.start),
+        }),
         Body::Repair(repair) => {
             json!({"kept": repair.kept, "chain": text(&repair.chain), "reason": repair.reason})
         }

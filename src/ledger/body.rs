@@ -7,6 +7,10 @@ use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::statement::Subject;
 use crate::device::{Evidence, PublicKey};
 
+mod role;
+
+pub use role::Role;
+
 /// The body of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -32,6 +36,10 @@ pub enum Body {
     Ungrant(Ungrant),
     /// An unverifiable tail was dropped.
     Repair(Repair),
+    /// A version's sealed bytes are replaced by others.
+    Reseal(Reseal),
+    /// A device's counter begins, or ends, to count for the store.
+    Anchor(Anchor),
 }
 
 /// Names the first device.
@@ -75,17 +83,6 @@ pub struct Enrol {
     pub signing: Slot,
     /// What it may do.
     pub roles: Vec<Role>,
-}
-
-/// What a device may do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Tokens are sealed to it.
-    Open,
-    /// Changes tokens under a prefix; the empty one covers all.
-    Write(String),
-    /// Changes devices and roles, destroys.
-    Admin,
 }
 
 /// Retirement of a device.
@@ -233,6 +230,39 @@ pub struct Repair {
     pub reason: String,
 }
 
+/// Other sealed bytes for a version, with the same token in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reseal {
+    /// Which token.
+    pub token: TokenId,
+    /// Which version.
+    pub version: u64,
+    /// SHA-256 of the new sealed bytes.
+    pub digest: Hash,
+    /// Length of the new sealed bytes.
+    pub length: u64,
+    /// The devices it is sealed to from now on, sorted.
+    pub recipients: Vec<DeviceId>,
+}
+
+/// A device's anchor (docs/format.md, section 9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Which device.
+    pub device: DeviceId,
+    /// Its counter; `None`: no longer.
+    pub counter: Option<Counter>,
+}
+
+/// A monotonic counter in a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counter {
+    /// Its NV index (TPM 2.0 part 2 §13).
+    pub index: u64,
+    /// Where it stood when it began to count.
+    pub start: u64,
+}
+
 impl Enrol {
     /// Whether any of its keys comes with material, which is said by a kind of its own.
     pub fn has_material(&self) -> bool {
@@ -253,7 +283,25 @@ impl Target {
 impl Body {
     /// Changes of devices, roles and recovery, which only admin batches hold.
     pub fn is_admin(&self) -> bool {
-        matches!(self, Self::Genesis(_) | Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Repair(_))
+        matches!(
+            self,
+            Self::Genesis(_)
+                | Self::Enrol(_)
+                | Self::Retire(_)
+                | Self::Roles(_)
+                | Self::Repair(_)
+                | Self::Anchor(_)
+        )
+    }
+
+    /// Changes that anchors count: those whose undoing would give somebody more than they should have.
+    pub fn is_guarding(&self) -> bool {
+        match self {
+            Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Destroy(_) | Self::Grant(_) => true,
+            Self::Ungrant(_) | Self::Repair(_) | Self::Reseal(_) | Self::Anchor(_) => true,
+            Self::State(b) => matches!(b.state, State::Suspended | State::Revoked),
+            Self::Genesis(_) | Self::Put(_) | Self::Rename(_) => false,
+        }
     }
 
     /// The subjects this statement advances, in canonical order.
@@ -263,6 +311,8 @@ impl Body {
             Self::Enrol(b) => vec![Subject::Store, Subject::Device(b.device)],
             Self::Retire(b) => vec![Subject::Store, Subject::Device(b.device)],
             Self::Roles(b) => vec![Subject::Store, Subject::Device(b.device)],
+            Self::Anchor(b) => vec![Subject::Store, Subject::Device(b.device)],
+            Self::Reseal(b) => vec![Subject::Token(b.token)],
             Self::Put(b) => vec![Subject::Token(b.token), Subject::Name(b.name.clone())],
             Self::State(b) => vec![Subject::Token(b.token)],
             Self::Destroy(b) if b.version == 0 => {
@@ -294,38 +344,8 @@ impl Body {
             Self::Grant(_) => "grant",
             Self::Ungrant(_) => "ungrant",
             Self::Repair(_) => "repair",
-        }
-    }
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Open => f.write_str("open"),
-            Self::Write(prefix) if prefix.is_empty() => f.write_str("write"),
-            Self::Write(prefix) => write!(f, "write:{prefix}"),
-            Self::Admin => f.write_str("admin"),
-        }
-    }
-}
-
-impl std::str::FromStr for Role {
-    type Err = String;
-
-    /// `open`, `write`, `write:PREFIX` or `admin`.
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s.split_once(':') {
-            None if s == "open" => Ok(Self::Open),
-            None if s == "write" => Ok(Self::Write(String::new())),
-            None if s == "admin" => Ok(Self::Admin),
-            // An empty variable in a script must not become a role on every name.
-            Some(("write", prefix)) => match super::Prefix::parse(prefix)? {
-                prefix if prefix.as_str().is_empty() => {
-                    Err("name a prefix after write:, or say write for all names".into())
-                }
-                prefix => Ok(Self::Write(prefix.as_str().into())),
-            },
-            _ => Err("a role is open, write, write:PREFIX or admin".into()),
+            Self::Reseal(_) => "reseal",
+            Self::Anchor(_) => "anchor",
         }
     }
 }
@@ -344,25 +364,6 @@ impl std::fmt::Display for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::sorted_roles;
-
-    #[test]
-    fn roles_are_read_as_they_are_written() {
-        for text in ["open", "write", "write:prod", "write:a:b/c", "admin"] {
-            assert_eq!(text.parse::<Role>().unwrap().to_string(), text);
-        }
-        assert_eq!("write:prod/".parse(), Ok(Role::Write("prod".into())));
-        for text in ["", "Open", "read", "write:", "write:/", "write:a//b", "admin:x", "open "] {
-            assert!(text.parse::<Role>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn roles_are_sorted_by_their_encoding() {
-        let write = |prefix: &str| Role::Write(prefix.into());
-        let sorted = vec![Role::Open, Role::Admin, write(""), write("b"), write("aa")];
-        assert_eq!(sorted_roles(sorted.iter().rev().chain(&sorted).cloned().collect()), sorted);
-    }
 
     #[test]
     fn a_rename_advances_each_name_once() {

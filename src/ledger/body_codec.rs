@@ -1,8 +1,8 @@
 //! Bodies to and from CBOR (docs/format.md, section 3). One function a shape, writing above reading.
 
 use super::body::{
-    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
-    Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
+    Slot, State, StateChange, Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
@@ -28,6 +28,8 @@ impl Body {
             Self::Grant(_) => 8,
             Self::Ungrant(_) => 9,
             Self::Repair(_) => 10,
+            Self::Reseal(_) => 12,
+            Self::Anchor(_) => 13,
         }
     }
 
@@ -63,6 +65,8 @@ impl Body {
             Self::Repair(b) => {
                 w.array(3).uint(b.kept).bytes(&b.chain.0).text(&b.reason);
             }
+            Self::Reseal(b) => write_reseal(w, b),
+            Self::Anchor(b) => write_anchor(w, b),
         }
     }
 
@@ -80,6 +84,8 @@ impl Body {
             9 => Self::Ungrant(read_ungrant(r)?),
             10 => Self::Repair(read_repair(r)?),
             11 => Self::Enrol(Box::new(read_enrol(r, Form::WithMaterial)?)),
+            12 => Self::Reseal(read_reseal(r)?),
+            13 => Self::Anchor(read_anchor(r)?),
             _ => return Err(NEWER),
         })
     }
@@ -276,12 +282,16 @@ fn read_state(r: &mut Reader<'_>) -> Decoded<State> {
     }
 }
 
+fn write_recipients(w: &mut Writer, recipients: &[DeviceId]) {
+    w.array(recipients.len());
+    recipients.iter().for_each(|device| {
+        w.bytes(&device.0);
+    });
+}
+
 fn write_put(w: &mut Writer, b: &Put) {
     w.array(13).bytes(&b.token.0).text(&b.name).uint(b.version).bytes(&b.digest.0).uint(b.length);
-    w.array(b.recipients.len());
-    for device in &b.recipients {
-        w.bytes(&device.0);
-    }
+    write_recipients(w, &b.recipients);
     w.uint(state_number(b.state)).maybe_uint(b.not_before).maybe_uint(b.expiry);
     w.array(b.labels.len());
     for (key, value) in &b.labels {
@@ -379,4 +389,40 @@ fn read_repair(r: &mut Reader<'_>) -> Decoded<Repair> {
         chain: Hash(r.fixed("a chain value")?),
         reason: r.text("a reason")?,
     })
+}
+
+fn write_reseal(w: &mut Writer, b: &Reseal) {
+    w.array(5).bytes(&b.token.0).uint(b.version).bytes(&b.digest.0).uint(b.length);
+    write_recipients(w, &b.recipients);
+}
+
+fn read_reseal(r: &mut Reader<'_>) -> Decoded<Reseal> {
+    r.array_of(5, "a reseal")?;
+    let reseal = Reseal {
+        token: token_id(r)?,
+        version: r.uint("a version")?,
+        digest: Hash(r.fixed("a digest")?),
+        length: r.uint("a length")?,
+        recipients: r.list("recipients", device_id)?,
+    };
+    let sorted = reseal.recipients.is_sorted_by(|a, b| a < b);
+    if sorted { Ok(reseal) } else { Err(Malformed("recipients out of order")) }
+}
+
+fn write_anchor(w: &mut Writer, b: &Anchor) {
+    w.array(2).bytes(&b.device.0);
+    match b.counter {
+        Some(counter) => w.array(2).uint(counter.index).uint(counter.start),
+        None => w.null(),
+    };
+}
+
+fn read_anchor(r: &mut Reader<'_>) -> Decoded<Anchor> {
+    r.array_of(2, "an anchor")?;
+    let device = device_id(r)?;
+    let counter = r.maybe(|r| {
+        r.array_of(2, "a counter")?;
+        Ok(Counter { index: r.uint("an index")?, start: r.uint("a start")? })
+    })?;
+    Ok(Anchor { device, counter })
 }

@@ -1,16 +1,29 @@
 //! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
 
 use super::body::{
-    Body, Destroy, Enrol, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target,
-    Ungrant,
+    Body, Destroy, Grant, Put, Rename, Repair, Reseal, Role, State, StateChange, Target, Ungrant,
 };
 use super::fault::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
-use super::{MAX_MATERIAL_BYTES, MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
+use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
 use crate::device::PublicKey;
 use crate::error::Result;
+
+/// Leaves the rule that calls it with the verdict, when that is a refusal.
+macro_rules! check {
+    ($verdict:expr) => {
+        if let Err(why) = $verdict {
+            return refuse(why.into());
+        }
+    };
+}
+
+mod devices;
+
+pub(super) use devices::enrolment_in_form;
+use devices::{active, anchor, enrol, retire, roles, roles_in_form};
 
 /// What has been verified so far, as far as the judgement of one more statement needs it.
 pub trait Picture {
@@ -120,6 +133,8 @@ pub fn judge(
         Body::Grant(b) => grant(b, author, picture),
         Body::Ungrant(b) => ungrant(b, author, picture),
         Body::Repair(b) => repair(b, before),
+        Body::Reseal(b) => reseal(b, author, picture),
+        Body::Anchor(b) => anchor(b, picture),
     }
 }
 
@@ -129,15 +144,6 @@ fn refuse(why: Ineffective) -> Verdict {
 
 fn rule(why: impl Into<String>) -> Verdict {
     refuse(Ineffective::Rule(why.into()))
-}
-
-/// Leaves the rule that calls it with the verdict, when that is a refusal.
-macro_rules! check {
-    ($verdict:expr) => {
-        if let Err(why) = $verdict {
-            return refuse(why.into());
-        }
-    };
 }
 
 impl From<String> for Ineffective {
@@ -154,85 +160,6 @@ fn may_write(author: &DeviceState, name: &str) -> std::result::Result<(), Ineffe
     if author.writes(name) { Ok(()) } else { Err(Ineffective::Role("write")) }
 }
 
-/// The rules of an enrolment that need no picture: also those of the first one.
-pub(super) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
-    check_short(&b.name)?;
-    for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {
-        check_text(text, MAX_TEXT_BYTES)?;
-    }
-    if b.opening.material.len().max(b.signing.material.len()) > MAX_MATERIAL_BYTES {
-        return Err(format!("more than {MAX_MATERIAL_BYTES} bytes of material"));
-    }
-    for (claim, _) in b.opening.evidence.claims.iter().chain(&b.signing.evidence.claims) {
-        check_text(claim, MAX_LABEL_BYTES)?;
-    }
-    if b.opening.key == b.signing.key {
-        return Err("one key for both opening and signing".into());
-    }
-    roles_in_form(&b.roles)
-}
-
-fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
-    roles.iter().try_for_each(|role| match role {
-        // A prefix is stored as it is parsed, so that there is one way to write it.
-        Role::Write(prefix) => match Prefix::parse(prefix)?.as_str() == prefix {
-            true => Ok(()),
-            false => Err("a prefix with a trailing /".into()),
-        },
-        Role::Open | Role::Admin => Ok(()),
-    })
-}
-
-fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
-    check!(enrolment_in_form(b));
-    let PublicKey::P256(signing) = &b.signing.key else {
-        return rule("a signing key that is not P-256");
-    };
-    if picture.device(&b.device)?.is_some() {
-        return rule("this device id was enrolled before");
-    }
-    if picture.signing_key_known(signing)? {
-        return rule("this signing key was enrolled before");
-    }
-    if picture.opening_key_active(&b.opening.key)? {
-        return rule("another device has this opening key");
-    }
-    if picture.device_name_taken(&b.name)? {
-        return rule(format!("a device is called {} already", b.name));
-    }
-    Ok(Ok(()))
-}
-
-fn active(id: &DeviceId, picture: &impl Picture) -> Result<Option<DeviceState>> {
-    Ok(picture.device(id)?.filter(|device| !device.retired))
-}
-
-fn retire(b: &Retire, picture: &impl Picture) -> Verdict {
-    check!(text(&b.reason));
-    match active(&b.device, picture)? {
-        None => rule("no such device, or it was retired before"),
-        Some(device) if device.is_admin() && !picture.another_admin(&b.device)? => {
-            rule("the last device with the role admin cannot be retired")
-        }
-        Some(_) => Ok(Ok(())),
-    }
-}
-
-fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
-    check!(roles_in_form(&b.roles));
-    match active(&b.device, picture)? {
-        None => rule("no such device, or it was retired"),
-        Some(device)
-            if device.is_admin()
-                && !b.roles.contains(&Role::Admin)
-                && !picture.another_admin(&b.device)? =>
-        {
-            rule("the last device with the role admin cannot lose it")
-        }
-        Some(_) => Ok(Ok(())),
-    }
-}
-
 fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
     check!(put_in_form(b));
     check!(may_write(author, &b.name));
@@ -245,12 +172,17 @@ fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
         Some(token) if b.version != token.latest + 1 => return rule("the version is not the next one"),
         Some(_) => {}
     }
-    for recipient in &b.recipients {
+    sealed(&b.recipients, &b.digest, picture)
+}
+
+/// New sealed bytes: for devices that open, and nobody's so far.
+fn sealed(recipients: &[DeviceId], digest: &Hash, picture: &impl Picture) -> Verdict {
+    for recipient in recipients {
         if !active(recipient, picture)?.is_some_and(|device| device.opens()) {
             return rule(format!("device {recipient} has no role `open`"));
         }
     }
-    if picture.digest_recorded(&b.digest)? {
+    if picture.digest_recorded(digest)? {
         return rule("these sealed bytes belong to another version");
     }
     Ok(Ok(()))
@@ -270,16 +202,37 @@ fn put_in_form(b: &Put) -> std::result::Result<(), String> {
         State::Staged | State::Active => {}
         State::Suspended | State::Revoked => return Err("a new version is staged or active".into()),
     }
-    if !(1..=MAX_RECIPIENTS).contains(&b.recipients.len()) {
-        return Err(format!("sealed to nobody, or to more than {MAX_RECIPIENTS}"));
-    }
-    if !(1..=MAX_SEALED_BYTES).contains(&b.length) {
-        return Err("a length that no sealed token has".into());
-    }
     if b.keep == Some(0) {
         return Err("keep is at least 1".into());
     }
-    Ok(())
+    sealed_in_form(&b.recipients, b.length)
+}
+
+fn sealed_in_form(recipients: &[DeviceId], length: u64) -> std::result::Result<(), String> {
+    if !(1..=MAX_RECIPIENTS).contains(&recipients.len()) {
+        return Err(format!("sealed to nobody, or to more than {MAX_RECIPIENTS}"));
+    }
+    match (1..=MAX_SEALED_BYTES).contains(&length) {
+        true => Ok(()),
+        false => Err("a length that no sealed token has".into()),
+    }
+}
+
+fn reseal(b: &Reseal, author: &DeviceState, picture: &impl Picture) -> Verdict {
+    check!(sealed_in_form(&b.recipients, b.length));
+    if !author.is_admin() {
+        return refuse(Ineffective::Role("admin"));
+    }
+    match picture.token(&b.token)? {
+        None => return rule("no such token"),
+        Some(token) if token.destroyed => return rule("the token was destroyed"),
+        Some(_) => {}
+    }
+    match picture.version(&b.token, b.version)? {
+        None => rule("no such version"),
+        Some(None) => rule("the version was destroyed"),
+        Some(Some(_)) => sealed(&b.recipients, &b.digest, picture),
+    }
 }
 
 /// The living token, which the author may write.

@@ -4,7 +4,9 @@ use super::Replica;
 use super::rows::{DESTROYED, roles_to, state_to};
 use crate::device::PublicKey;
 use crate::error::Result;
-use crate::ledger::body::{Body, Destroy, Enrol, Grant, Put, Rename, Retire, State, StateChange, Target};
+use crate::ledger::body::{
+    Anchor, Body, Destroy, Enrol, Grant, Put, Rename, Reseal, Retire, State, StateChange, Target,
+};
 use crate::ledger::{DeviceId, Hash, Statement, Subject, TokenId};
 use rusqlite::{Params, params};
 
@@ -25,7 +27,7 @@ impl Replica {
             Body::Put(b) => return self.apply_put(n, statement, b, hash),
             Body::Genesis(_) | Body::Repair(_) => {}
             Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
-            Body::Retire(b) => self.apply_retire(b)?,
+            Body::Retire(b) => self.apply_retire(n, b)?,
             Body::Roles(b) => {
                 self.run(
                     "UPDATE devices SET roles = ?2 WHERE id = ?1",
@@ -35,6 +37,8 @@ impl Replica {
             Body::State(b) => self.apply_state(b)?,
             Body::Destroy(b) => self.apply_destroy(b)?,
             Body::Rename(b) => self.apply_rename(b)?,
+            Body::Reseal(b) => self.apply_reseal(b)?,
+            Body::Anchor(b) => self.apply_anchor(b)?,
             Body::Grant(b) => self.apply_grant(n, b)?,
             Body::Ungrant(b) => {
                 self.run("UPDATE grants SET live = 0 WHERE id = ?1", [&b.grant.0[..]])?;
@@ -82,16 +86,53 @@ impl Replica {
             // Decoding refuses any other signing key.
             _ => &[],
         };
-        let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7)";
+        let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7, NULL, NULL, NULL, NULL)";
         let (id, head, roles) = (&b.device.0[..], &Hash::ZERO.0[..], roles_to(&b.roles));
         self.run(sql, params![id, head, signing, b.name, roles, n, statement.encode()])?;
         Ok(())
     }
 
-    fn apply_retire(&self, b: &Retire) -> Result<()> {
-        let sql = "UPDATE devices SET roles = '', retired = ?2, reason = ?3 WHERE id = ?1";
-        self.run(sql, params![&b.device.0[..], if b.compromised { 2 } else { 1 }, b.reason])?;
+    fn apply_retire(&self, n: u64, b: &Retire) -> Result<()> {
+        let sql = "UPDATE devices SET roles = '', retired = ?2, reason = ?3, gone = ?4,
+                   anchor = NULL, anchor_start = NULL, anchor_after = NULL WHERE id = ?1";
+        self.run(sql, params![&b.device.0[..], if b.compromised { 2 } else { 1 }, b.reason, n])?;
         Ok(())
+    }
+
+    fn apply_anchor(&self, b: &Anchor) -> Result<()> {
+        // The batch that states it guards something, and is counted when it is through.
+        let counter = b.counter.map(|counter| (counter.index, counter.start, self.guarded() + 1));
+        let (index, start, after) = match counter {
+            Some((index, start, after)) => (Some(index), Some(start), Some(after)),
+            None => (None, None, None),
+        };
+        let sql = "UPDATE devices SET anchor = ?2, anchor_start = ?3, anchor_after = ?4 WHERE id = ?1";
+        self.run(sql, params![&b.device.0[..], index, start, after])?;
+        Ok(())
+    }
+
+    fn apply_reseal(&self, b: &Reseal) -> Result<()> {
+        let token = self.token_rowid(&b.token)?;
+        let sql = "INSERT INTO former SELECT token, version, digest, recipients FROM versions
+                   WHERE token = ?1 AND version = ?2";
+        self.run(sql, params![token, b.version])?;
+        let sql =
+            "UPDATE versions SET digest = ?3, length = ?4, recipients = ?5 WHERE token = ?1 AND version = ?2";
+        let recipients = self.recipients_row(&b.recipients)?;
+        self.run(sql, params![token, b.version, &b.digest.0[..], b.length, recipients])?;
+        Ok(())
+    }
+
+    /// Whether these are some only of the devices that should open what is put now.
+    fn is_narrow(&self, recipients: &[DeviceId]) -> Result<bool> {
+        let same = |openers: &Vec<u8>| openers.chunks_exact(16).eq(recipients.iter().map(|id| &id.0[..]));
+        if let Some(openers) = &self.known.borrow().openers {
+            return Ok(!same(openers));
+        }
+        let openers = self.openers()?.iter().flat_map(|device| device.id.0).collect();
+        let narrow = !same(&openers);
+        self.known.borrow_mut().openers = Some(openers);
+        Ok(narrow)
     }
 
     fn apply_put(&self, n: u64, statement: &Statement, b: &Put, hash: Hash) -> Result<()> {
@@ -104,8 +145,7 @@ impl Replica {
                 self.token_rowid(&b.token)?
             }
         };
-        let sql =
-            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let sql = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.run(
             sql,
             params![
@@ -122,7 +162,8 @@ impl Replica {
                 self.recipients_row(&b.recipients)?,
                 n,
                 time(Some(statement.time)),
-                &statement.author.0[..]
+                &statement.author.0[..],
+                self.is_narrow(&b.recipients)?
             ],
         )?;
         if let Some(last) = b.keep.and_then(|keep| b.version.checked_sub(keep)) {

@@ -16,10 +16,10 @@ pub struct Difference {
 
 /// Tables, their columns, and the order in which both replicas walk them. Row numbers follow from the ledger, so they agree as well.
 /// A table with an index is walked both ways: what is found through the index must be what is there.
-const TABLES: [(&str, &str, &str); 18] = [
+const TABLES: [(&str, &str, &str); 20] = [
     ("sqlite_schema", "name, type, tbl_name, sql", "name"),
     // All but the newest time, which depends on when it was seen.
-    ("position", "n, chain, admin_head", "n"),
+    ("position", "n, chain, admin_head, guarded", "n"),
     ("boundaries", "*", "n"),
     ("tokens", "*", "row"),
     ("tokens", "id", "id"),
@@ -28,6 +28,8 @@ const TABLES: [(&str, &str, &str); 18] = [
     ("recipients", "devices", "devices"),
     ("versions", "*", "token, version"),
     ("versions", "digest", "digest"),
+    ("former", "*", "token, version, digest"),
+    ("former", "digest", "digest"),
     ("history", "*", "token, n"),
     ("devices", "*", "n"),
     ("devices", "*", "id"),

@@ -4,9 +4,9 @@ use super::schema;
 use super::{Pin, Replica, io, remove};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::fault::{Ineffective, Tampering};
-use crate::ledger::judge::{Picture, judge};
+use crate::ledger::judge::{DeviceState, Picture, judge};
 use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
-use crate::ledger::{Hash, Position, StoreId};
+use crate::ledger::{Hash, Position, Statement, StoreId};
 use crate::store::Store;
 use rusqlite::params;
 use std::path::Path;
@@ -245,14 +245,20 @@ impl Replica {
             }
         }
         self.run(
-            "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4",
-            params![self.position.n, &self.position.chain.0[..], &self.admin_head.0[..], self.newest],
+            "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4, guarded = ?5",
+            params![
+                self.position.n,
+                &self.position.chain.0[..],
+                &self.admin_head.0[..],
+                self.newest,
+                self.guarded
+            ],
         )?;
         Ok(page)
     }
 
     fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
-        let (mut ineffective, mut author) = (0, checked.author.clone());
+        let (mut ineffective, mut guarding, mut author) = (0, false, checked.author.clone());
         for (n, (statement, hash)) in (first..).zip(&checked.statements) {
             // The first two stand or fall with the batch: `check_batch` judged them.
             let verdict = match (&checked.verdict, n) {
@@ -264,6 +270,7 @@ impl Replica {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
                     self.newest = self.newest.max(statement.time.min(now));
+                    guarding |= statement.body.is_guarding();
                     if statement.body.is_admin() {
                         // It may be about the author: roles are judged as of the next statement's position.
                         author = self.device(&checked.batch.author)?.unwrap_or(author);
@@ -276,8 +283,42 @@ impl Replica {
             }
             self.position = self.position.after(*hash);
         }
+        self.guarded += u64::from(guarding);
         self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
         Ok(ineffective)
+    }
+
+    /// Why one of these statements would have no effect, were they the next batch, each on top of the one before. Nothing
+    /// of it is kept.
+    pub(crate) fn rehearse(
+        &mut self,
+        author: &DeviceState,
+        statements: &[(Statement, Hash)],
+    ) -> Result<Option<Ineffective>> {
+        let before = (self.position, self.admin_head);
+        self.db.execute_batch("SAVEPOINT rehearsal").map_err(|e| self.failed(e))?;
+        let rehearsed = self.rehearse_each(author.clone(), statements);
+        let undone = self.db.execute_batch("ROLLBACK TO rehearsal; RELEASE rehearsal");
+        (self.position, self.admin_head) = before;
+        self.forget();
+        undone.map_err(|e| self.failed(e))?;
+        rehearsed
+    }
+
+    fn rehearse_each(
+        &mut self,
+        mut author: DeviceState,
+        statements: &[(Statement, Hash)],
+    ) -> Result<Option<Ineffective>> {
+        for (statement, hash) in statements {
+            if let Err(why) = judge(statement, &author, self.position, self)? {
+                return Ok(Some(why));
+            }
+            self.apply(self.position.n + 1, statement, *hash)?;
+            self.position = self.position.after(*hash);
+            author = self.device(&statement.author)?.unwrap_or(author);
+        }
+        Ok(None)
     }
 
     fn note_ineffective(&self, n: u64, why: &Ineffective) -> Result<()> {

@@ -17,6 +17,8 @@ pub(super) struct Known {
     pub(super) devices: HashMap<DeviceId, DeviceState>,
     /// Devices as they are listed.
     pub(super) rows: HashMap<DeviceId, DeviceRow>,
+    /// The ids of the devices that should open what is put now, sorted and joined.
+    pub(super) openers: Option<Vec<u8>>,
     /// Rows of the sets of recipients.
     pub(super) recipients: HashMap<Vec<u8>, i64>,
     /// The last answer about a token: the rules ask twice.
@@ -35,5 +37,6 @@ impl Known {
     pub(super) fn forget_devices(&mut self) {
         self.devices.clear();
         self.rows.clear();
+        self.openers = None;
     }
 }

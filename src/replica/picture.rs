@@ -5,10 +5,10 @@ use super::known::{NameLine, TokenLine};
 use super::rows::{blob, state_from};
 use crate::device::PublicKey;
 use crate::error::Result;
-use crate::ledger::body::{Body, Role, State, Target};
+use crate::ledger::body::{Role, State, Target};
 use crate::ledger::judge::{DeviceState, Picture, TokenState};
 use crate::ledger::verify::Chain;
-use crate::ledger::{DeviceId, GrantId, Hash, Position, Statement, StoreId, Subject, TokenId};
+use crate::ledger::{DeviceId, GrantId, Hash, Position, StoreId, Subject, TokenId};
 use rusqlite::{OptionalExtension, Params, Row};
 
 impl Replica {
@@ -131,7 +131,8 @@ impl Picture for Replica {
     }
 
     fn digest_recorded(&self, digest: &Hash) -> Result<bool> {
-        self.exists("SELECT 1 FROM versions WHERE digest = ?1", [&digest.0[..]])
+        let sql = "SELECT 1 FROM versions WHERE digest = ?1 UNION ALL SELECT 1 FROM former WHERE digest = ?1";
+        self.exists(sql, [&digest.0[..]])
     }
 
     fn grant(&self, id: &GrantId) -> Result<Option<Target>> {
@@ -169,14 +170,5 @@ impl Chain for Replica {
             return Ok(Some(Hash::ZERO));
         }
         self.boundary(n)
-    }
-}
-
-/// The enrolment in a stored statement.
-pub(super) fn enrolment(bytes: &[u8]) -> Option<(Statement, crate::ledger::body::Enrol)> {
-    let statement = Statement::decode(bytes).ok()?;
-    match &statement.body {
-        Body::Enrol(enrol) => Some((statement.clone(), (**enrol).clone())),
-        _ => None,
     }
 }

@@ -2,11 +2,10 @@
 
 use super::Replica;
 use super::apply::labels_from;
-use super::picture::enrolment;
-use super::rows::{DESTROYED, blob, damaged, roles_from, state_from};
+use super::rows::{DESTROYED, blob, state_from, state_to};
 use crate::error::Result;
-use crate::ledger::body::{Enrol, Role, State};
-use crate::ledger::{DeviceId, Hash, Position, TokenId};
+use crate::ledger::body::State;
+use crate::ledger::{DeviceId, Hash, Position, Prefix, TokenId};
 use rusqlite::{Params, Row};
 
 /// A living or destroyed token.
@@ -50,30 +49,13 @@ pub struct VersionRow {
     pub keep: Option<u64>,
     /// The devices it is sealed to.
     pub recipients: Vec<DeviceId>,
+    /// Put for some only of the devices that could have opened it: no reseal gives it to others.
+    pub narrow: bool,
     /// The position of the put.
     pub n: u64,
     /// The time the put claims (ms).
     pub time: u64,
     /// Who put it.
-    pub author: DeviceId,
-}
-
-/// A device, active or retired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRow {
-    /// Its id.
-    pub id: DeviceId,
-    /// As enrolled.
-    pub enrolment: Enrol,
-    /// Its roles now.
-    pub roles: Vec<Role>,
-    /// Why it was retired, and whether as compromised.
-    pub retired: Option<(bool, String)>,
-    /// The position of its enrolment.
-    pub n: u64,
-    /// The time its enrolment claims (ms).
-    pub time: u64,
-    /// Who enrolled it.
     pub author: DeviceId,
 }
 
@@ -111,7 +93,7 @@ pub struct ListFilter {
 }
 
 const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
-                       v.description, v.keep, r.devices, v.n, v.time, v.author";
+                       v.description, v.keep, r.devices, v.n, v.time, v.author, v.narrow";
 
 impl Replica {
     /// The living token of this name.
@@ -176,10 +158,43 @@ impl Replica {
              JOIN recipients r ON r.row = v.recipients
              WHERE (v.token, v.version) > (?1, ?2) AND v.state < {DESTROYED} ORDER BY v.token, v.version LIMIT ?3"
         );
-        self.many(&sql, (after.0, after.1, limit), |row| {
-            let (token, name, version) = (TokenId(blob(row, 1)?), row.get(2)?, version_from(row, 3)?);
-            Ok(SealedRow { at: (row.get(0)?, version.version), token, name, version })
-        })
+        self.many(&sql, (after.0, after.1, limit), sealed_from)
+    }
+
+    /// The versions under `prefix` that open, or could again, a page at a time, as [`Replica::sealed_page`].
+    pub fn openable_page(&self, prefix: &Prefix, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let sql = format!(
+            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             JOIN recipients r ON r.row = v.recipients
+             WHERE (v.token, v.version) > (?1, ?2) AND v.state < {}
+             AND (?4 = '' OR t.name = ?4 OR (t.name >= ?4 || '/' AND t.name < ?4 || '0'))
+             ORDER BY v.token, v.version LIMIT ?3",
+            state_to(State::Revoked)
+        );
+        self.many(&sql, (after.0, after.1, limit, prefix.as_str()), sealed_from)
+    }
+
+    /// One version as a page has it.
+    pub fn sealed_row(&self, at: (i64, u64)) -> Result<Option<SealedRow>> {
+        let sql = format!(
+            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2"
+        );
+        self.one(&sql, at, sealed_from)
+    }
+
+    /// The versions that a device opens or opened, of those that were not destroyed, as [`Replica::sealed_page`].
+    pub fn opened_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let sql = format!(
+            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             JOIN recipients r ON r.row = v.recipients
+             WHERE (v.token, v.version) > (?1, ?2) AND v.state < {DESTROYED}
+             AND (instr(r.devices, ?4) > 0 OR EXISTS (
+               SELECT 1 FROM former f JOIN recipients fr ON fr.row = f.recipients
+               WHERE f.token = v.token AND f.version = v.version AND instr(fr.devices, ?4) > 0))
+             ORDER BY v.token, v.version LIMIT ?3"
+        );
+        self.many(&sql, (after.0, after.1, limit, &device.0[..]), sealed_from)
     }
 
     /// How many versions have sealed bytes.
@@ -198,23 +213,6 @@ impl Replica {
     pub fn names_from(&self, from: &str, limit: u32) -> Result<Vec<String>> {
         let sql = "SELECT name FROM names WHERE token IS NOT NULL AND name >= ?1 ORDER BY name LIMIT ?2";
         self.many(sql, (from, limit), |row| row.get(0))
-    }
-
-    /// All devices, in the order of their enrolment.
-    pub fn devices(&self) -> Result<Vec<DeviceRow>> {
-        self.many(&format!("{DEVICE} ORDER BY n"), [], device_from)
-    }
-
-    /// One device.
-    pub fn device_row(&self, id: &DeviceId) -> Result<Option<DeviceRow>> {
-        if let Some(known) = self.known.borrow().rows.get(id) {
-            return Ok(Some(known.clone()));
-        }
-        let found = self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)?;
-        if let Some(row) = &found {
-            self.known.borrow_mut().rows.insert(*id, row.clone());
-        }
-        Ok(found)
     }
 
     /// The positions of the statements that changed a token, oldest first.
@@ -255,18 +253,9 @@ impl Replica {
     }
 }
 
-const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement FROM devices";
-
-fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
-    let statement = row.get_ref(5)?.as_blob()?;
-    let (statement, enrolment) = enrolment(statement).ok_or_else(|| damaged(5, "an enrolment"))?;
-    let roles = roles_from(row.get_ref(1)?.as_str()?).ok_or_else(|| damaged(1, "roles"))?;
-    let retired = match row.get::<_, i64>(2)? {
-        0 => None,
-        compromised => Some((compromised == 2, row.get(3)?)),
-    };
-    let (id, n) = (DeviceId(blob(row, 0)?), row.get(4)?);
-    Ok(DeviceRow { id, enrolment, roles, retired, n, time: statement.time, author: statement.author })
+fn sealed_from(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
+    let (token, name, version) = (TokenId(blob(row, 1)?), row.get(2)?, version_from(row, 3)?);
+    Ok(SealedRow { at: (row.get(0)?, version.version), token, name, version })
 }
 
 fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
@@ -301,5 +290,6 @@ fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
         n: row.get(at + 11)?,
         time: row.get(at + 12)?,
         author: DeviceId(blob(row, at + 13)?),
+        narrow: row.get(at + 14)?,
     })
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised whenever the tables change; an older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE position (
   id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, n INTEGER NOT NULL, chain BLOB NOT NULL,
-  admin_head BLOB NOT NULL, newest INTEGER NOT NULL
+  admin_head BLOB NOT NULL, newest INTEGER NOT NULL, guarded INTEGER NOT NULL
 ) STRICT;
 -- chain(n) at the end of every batch: what an author's `seen` is compared with.
 CREATE TABLE boundaries (n INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
@@ -30,13 +30,19 @@ CREATE TABLE versions (
   token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
   state INTEGER NOT NULL, reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER, labels TEXT NOT NULL,
   description TEXT NOT NULL, keep INTEGER, recipients INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL,
-  author BLOB NOT NULL, PRIMARY KEY (token, version)
+  author BLOB NOT NULL, narrow INTEGER NOT NULL, PRIMARY KEY (token, version)
+) STRICT, WITHOUT ROWID;
+-- Sealed bytes that a reseal replaced, and whom they were for.
+CREATE TABLE former (
+  token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, recipients INTEGER NOT NULL,
+  PRIMARY KEY (token, version, digest)
 ) STRICT, WITHOUT ROWID;
 -- The statements that changed a token and were no puts: those stand with the versions.
 CREATE TABLE history (token INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (token, n)) STRICT, WITHOUT ROWID;
 CREATE TABLE devices (
   id BLOB PRIMARY KEY, head BLOB NOT NULL, signing BLOB NOT NULL UNIQUE, name TEXT NOT NULL, roles TEXT NOT NULL,
-  retired INTEGER NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, statement BLOB NOT NULL
+  retired INTEGER NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, statement BLOB NOT NULL,
+  gone INTEGER, anchor INTEGER, anchor_start INTEGER, anchor_after INTEGER
 ) STRICT;
 CREATE TABLE prefixes (prefix TEXT PRIMARY KEY, head BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE grants (
@@ -100,7 +106,7 @@ pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connec
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
         db.execute_batch(TABLES)?;
         db.execute(
-            "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0)",
+            "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
             params![store.as_slice(), [0u8; 32].as_slice()],
         )?;
         // Last, so that a half-made file is never taken for a replica.

@@ -9,7 +9,7 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, Subject};
 use crate::replica::DeviceRow;
 use crate::store::Append;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How often a change is made again after others came first.
@@ -32,6 +32,8 @@ pub(super) enum Needs<'a> {
     /// `write` on all of these names.
     Write(&'a [&'a str]),
     Admin,
+    /// `admin`, of another device than this one, which goes with the change.
+    AdminBut(DeviceId),
 }
 
 impl Vault {
@@ -46,16 +48,25 @@ impl Vault {
         let mut attempt = 0;
         loop {
             self.follow(&mut |_, _| {})?;
+            self.check_anchors(tried)?;
             // What is signed rests on one state of the ledger: the same that the batch then says it has seen.
             let (author, prepared, value) = self.on_one_picture(|vault| {
                 let author = vault.author(tried, needs)?;
                 let (draft, value) = compose(vault)?;
+                if draft.bodies.is_empty() {
+                    return Ok((author, None, value));
+                }
                 let prepared = Prepared::compose(vault, author.id, draft)?;
                 vault.judge_beforehand(tried, &author, &prepared)?;
-                Ok((author, prepared, value))
+                Ok((author, Some(prepared), value))
             })?;
+            // Others may have made the change already.
+            let Some(prepared) = prepared else { return Ok(value) };
             match self.sign_and_append(tried, &author, &prepared) {
-                Ok(()) => return Ok(value),
+                Ok(()) => {
+                    self.raise_anchors();
+                    return Ok(value);
+                }
                 Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
                 Err(error) => return Err(error),
             }
@@ -65,15 +76,20 @@ impl Vault {
 
     /// The first device here whose roles suffice.
     pub(super) fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
-        let (here, failures) = self.devices.enrolled(&self.replica)?;
+        let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         for row in here {
             let Some(state) = self.replica.device(&row.id)? else { continue };
             let may = match needs {
                 Needs::Write(names) => names.iter().all(|name| state.writes(name)),
                 Needs::Admin => state.is_admin(),
+                Needs::AdminBut(id) => state.is_admin() && row.id != id,
             };
             if may {
-                return Ok(row);
+                // One that is not plugged in leaves it to the next.
+                match self.devices.get(&row.id) {
+                    Ok(_) => return Ok(row),
+                    Err(error) => failures.push(error),
+                }
             }
         }
         Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(tried, needs)))
@@ -82,11 +98,12 @@ impl Vault {
     fn no_author(&self, tried: &str, needs: Needs<'_>) -> Error {
         let role = match needs {
             Needs::Write(names) => format!("`write` on {}", names.join(", ")),
-            Needs::Admin => "`admin`".into(),
+            Needs::Admin | Needs::AdminBut(_) => "`admin`".into(),
         };
-        let answer = match self.devices.is_empty() {
-            true => "no device is configured here".to_owned(),
-            false => format!("no device here has the role {role}"),
+        let answer = match (self.devices.is_empty(), needs) {
+            (true, _) => "no device is configured here".to_owned(),
+            (_, Needs::AdminBut(_)) => format!("no other device here has the role {role}"),
+            _ => format!("no device here has the role {role}"),
         };
         Error::new(Kind::Refused, tried, answer)
             .on(self.location().to_owned())
@@ -144,8 +161,17 @@ impl Vault {
     }
 
     /// What would be ineffective is not even signed.
-    fn judge_beforehand(&self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
+    fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
+        if prepared.builds_on_itself() {
+            let statements: Vec<_> = prepared.statements.iter().cloned().zip(prepared.leaves()).collect();
+            return match self.replica.rehearse(&state, &statements)? {
+                None => Ok(()),
+                Some(why) => {
+                    Err(Error::new(Kind::Refused, tried, why.to_string()).on(self.location().to_owned()))
+                }
+            };
+        }
         let mut before = self.replica.position();
         for (statement, leaf) in prepared.statements.iter().zip(prepared.leaves()) {
             if let Err(why) = judge(statement, &state, before, &self.replica)? {
@@ -226,6 +252,19 @@ impl Prepared {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
     }
 
+    /// Whether a statement follows an earlier one of the same batch.
+    fn builds_on_itself(&self) -> bool {
+        let leaves: HashSet<Hash> = self.leaves().into_iter().collect();
+        self.statements
+            .iter()
+            .flat_map(|statement| &statement.advances)
+            .any(|(_, prev)| leaves.contains(prev))
+    }
+
+    fn is_admin(&self) -> bool {
+        self.statements.iter().any(|statement| statement.body.is_admin())
+    }
+
     /// The encoded subject and `prev` of every advance.
     fn advances(&self) -> Vec<(Vec<u8>, Hash)> {
         let advances = self.statements.iter().flat_map(|statement| &statement.advances);
@@ -239,7 +278,7 @@ impl Prepared {
         admin_head: Hash,
         seen: Position,
     ) -> Result<Position> {
-        let admin = self.statements.iter().any(|statement| statement.body.is_admin());
+        let admin = self.is_admin();
         store.append(&Append {
             sign1: &signed.encode(),
             statements: &self.encoded,

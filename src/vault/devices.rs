@@ -17,6 +17,8 @@ pub(super) struct Devices {
 struct Entry {
     uri: DeviceUri,
     id: Option<DeviceId>,
+    /// Retired devices whose place it took: it may still have their keys.
+    before: Vec<DeviceId>,
     device: Option<Box<dyn Device>>,
 }
 
@@ -26,9 +28,13 @@ impl Devices {
         connected: Vec<(DeviceUri, Box<dyn Device>)>,
         prompter: Box<dyn Prompter + Send>,
     ) -> Self {
-        let reached =
-            connected.into_iter().map(|(uri, device)| Entry { uri, id: None, device: Some(device) });
-        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, device: None });
+        let reached = connected.into_iter().map(|(uri, device)| Entry {
+            uri,
+            id: None,
+            before: Vec::new(),
+            device: Some(device),
+        });
+        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, before: Vec::new(), device: None });
         Self { entries: named.chain(reached).collect(), prompter }
     }
 
@@ -38,7 +44,15 @@ impl Devices {
 
     /// Takes over a device that is connected already.
     pub(super) fn adopt(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
-        self.entries.push(Entry { uri, id: Some(id), device: Some(device) });
+        self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), device: Some(device) });
+    }
+
+    /// Says that a device is enrolled anew, under another id.
+    pub(super) fn renew(&mut self, old: DeviceId, new: DeviceId) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.id == Some(old)) {
+            entry.id = Some(new);
+            entry.before.push(old);
+        }
     }
 
     /// The enrolled devices that are here, in the configured order. Asks a device whose id is unknown for its keys.
@@ -48,7 +62,15 @@ impl Devices {
         let (mut here, mut failures) = (Vec::new(), Vec::new());
         for entry in &mut self.entries {
             match entry.identify(replica, &mut *self.prompter) {
-                Ok(Some(id)) => here.extend(replica.device_row(&id)?),
+                Ok(Some(id)) => {
+                    let mut row = replica.device_row(&id)?;
+                    entry.before.clear();
+                    while let Some(device) = row {
+                        row = replica.predecessor(&device)?;
+                        entry.before.extend(row.as_ref().map(|before| before.id));
+                        here.push(device);
+                    }
+                }
                 Ok(None) => failures.push(not_enrolled(&entry.uri)),
                 Err(error) => failures.push(error),
             }
@@ -58,7 +80,7 @@ impl Devices {
 
     /// The connected device with this id, and the prompter it asks.
     pub(super) fn get(&mut self, id: &DeviceId) -> Result<(&mut dyn Device, &mut dyn Prompter)> {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id.as_ref() == Some(id)) else {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.is(id)) else {
             return Err(Error::new(
                 Kind::DeviceGone,
                 "reach a device",
@@ -72,6 +94,10 @@ impl Devices {
 }
 
 impl Entry {
+    fn is(&self, id: &DeviceId) -> bool {
+        self.id.as_ref() == Some(id) || self.before.contains(id)
+    }
+
     fn connect(&mut self) -> Result<&mut dyn Device> {
         if self.device.is_none() {
             self.device = Some(device::connect(&self.uri)?);
@@ -86,7 +112,10 @@ impl Entry {
         // The configured id may be one of a store that was here before.
         let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
         if known.is_none() {
-            self.id = self.recognise(&replica.devices()?, prompter)?;
+            // A device that was enrolled anew has the keys of before as well.
+            let mut rows = replica.devices()?;
+            rows.sort_by_key(|row| (row.retired.is_some(), std::cmp::Reverse(row.n)));
+            self.id = self.recognise(&rows, prompter)?;
         }
         Ok(self.id)
     }

@@ -9,7 +9,7 @@ use crate::ledger::body::State;
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{PinRequest, Prompter};
-use crate::replica::{DeviceRow, TokenRow, VersionRow};
+use crate::replica::{DeviceRow, SealedRow, TokenRow, VersionRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
 use std::sync::Mutex;
@@ -24,12 +24,12 @@ pub struct Wanted {
 }
 
 /// A token that may be opened, with everything that takes.
-struct Ready {
-    name: String,
-    version: u64,
-    context: Context,
-    recipients: Vec<DeviceId>,
-    sealed: Vec<u8>,
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) version: u64,
+    pub(super) context: Context,
+    pub(super) recipients: Vec<DeviceId>,
+    pub(super) sealed: Vec<u8>,
 }
 
 type Opened = (Option<DeviceId>, Result<Secret>);
@@ -50,7 +50,12 @@ impl Vault {
 
     /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions.
     pub fn get_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
-        let prepared: Vec<Result<Ready>> = wanted.iter().map(|wanted| self.prepare(wanted)).collect();
+        let prepared: Vec<Result<Ready>> = match self.check_anchors("open tokens") {
+            Ok(()) => wanted.iter().map(|wanted| self.prepare(wanted)).collect(),
+            Err(error) => {
+                wanted.iter().map(|wanted| Err(instead(&error, format!("open {}", wanted.name)))).collect()
+            }
+        };
         let ready: Vec<&Ready> = prepared.iter().flatten().collect();
         let mut opened = self.open_ready(&ready).into_iter();
         let (mut results, mut accesses) = (Vec::new(), Vec::new());
@@ -171,8 +176,12 @@ impl Vault {
     /// # Errors
     /// `Tampered` when they are not there or are others.
     pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
+        self.checked_bytes(&token.name, row)
+    }
+
+    pub(super) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
         let wrong = |answer: &str, location: &str| {
-            let at = format!("{}@{}", token.name, row.version);
+            let at = format!("{name}@{}", row.version);
             Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
                 .on(location.to_owned())
                 .advice(format!(
@@ -189,7 +198,20 @@ impl Vault {
         Ok(sealed)
     }
 
-    fn open_ready(&mut self, ready: &[&Ready]) -> Vec<Opened> {
+    /// Whether a version opens here, whatever its state.
+    pub(super) fn try_opening(&mut self, row: &SealedRow) -> Result<()> {
+        let ready = Ready {
+            name: row.name.clone(),
+            version: row.version.version,
+            context: self.context(row.token, row.version.version),
+            recipients: row.version.recipients.clone(),
+            sealed: self.checked_bytes(&row.name, &row.version)?,
+        };
+        let opened = self.open_ready(&[&ready]).pop();
+        opened.map_or_else(|| Err(unanswered(&row.name)), |(_, result)| result.map(drop))
+    }
+
+    pub(super) fn open_ready(&mut self, ready: &[&Ready]) -> Vec<Opened> {
         if ready.is_empty() {
             return Vec::new();
         }
@@ -243,13 +265,16 @@ impl Vault {
     }
 }
 
-fn unanswered(name: &Name) -> Error {
+fn unanswered(name: impl std::fmt::Display) -> Error {
     Error::new(Kind::Device, format!("open {name}"), "no device answered")
 }
 
 /// The same failure, told for one token.
 fn restate(error: &Error, token: &Ready) -> Error {
-    let tried = format!("open {}@{}", token.name, token.version);
+    instead(error, format!("open {}@{}", token.name, token.version))
+}
+
+fn instead(error: &Error, tried: String) -> Error {
     let mut told = Error::new(error.kind(), tried, error.answer());
     if let Some(on) = error.answered_by() {
         told = told.on(on);

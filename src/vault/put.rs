@@ -139,7 +139,12 @@ impl Vault {
         })
     }
 
-    fn seal_to(&mut self, plaintext: &Secret, context: &Context, devices: &[DeviceRow]) -> Result<Vec<u8>> {
+    pub(super) fn seal_to(
+        &mut self,
+        plaintext: &Secret,
+        context: &Context,
+        devices: &[DeviceRow],
+    ) -> Result<Vec<u8>> {
         let recipients = as_recipients(devices);
         let here = &mut self.devices;
         // Only a symmetric key is reached through its device.

@@ -1,7 +1,13 @@
-//! The library without the command line, on a real PKCS#11 module.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! The library without the command line: on a real PKCS#11 module, and on devices in software.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod anchors;
+mod devices;
+mod life;
+mod machines;
+mod repin;
+mod reseal;
+#[path = "../common/soft_device.rs"]
+mod soft_device;
 #[path = "../common/softhsm.rs"]
 mod softhsm;
-
-mod life;

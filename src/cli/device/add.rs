@@ -1,0 +1,115 @@
+//! `device add`: another device, signed by one that is an admin.
+
+use crate::cli::context::Context;
+use crate::cli::keys::KeyOptions;
+use crate::cli::output::Output;
+use crate::cli::reseal::{self, Resealing};
+use crate::cli::{Act, init};
+use clap::Args;
+use serde_json::{Value, json};
+use strongroom::ledger::Prefix;
+use strongroom::ledger::body::Role;
+use strongroom::uri::DeviceUri;
+use strongroom::vault::{EnrolOptions, EnrolReport};
+use strongroom::{Error, Kind, Result};
+
+const TRIED: &str = "enrol the device";
+
+/// Enrol another device
+///
+/// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
+/// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
+/// offers. The device goes into config.toml.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The device's URI [default: the only device there is]
+    uri: Option<String>,
+    /// What it is called in this store [default: its own label]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What it may do: open, write, write:PREFIX or admin; may be given several times [default: open]
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// Take the only device there is without asking
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    resealing: Resealing,
+    #[command(flatten)]
+    keys: KeyOptions,
+}
+
+impl Act for Add {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let roles = if self.roles.is_empty() { vec![Role::Open] } else { roles(&self.roles)? };
+        let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
+        let options = EnrolOptions { device_name: self.name, algorithm, create, roles };
+        let resolved = context.resolve()?;
+        context.with_vault(|vault, out| {
+            let uri = match &self.uri {
+                Some(uri) => DeviceUri::parse(uri)?,
+                None => init::propose(TRIED, self.yes)?,
+            };
+            let uri = init::with_module(uri)?;
+            let report = vault.enrol(uri.clone(), None, &options)?;
+            let remembered = init::remember(resolved, &uri, &report.device, init::Place::Last)?;
+            tell(out, &report, &remembered)?;
+            let closed = match report.roles.contains(&Role::Open) {
+                true => vault.count_closed_to(&report.device)?,
+                false => 0,
+            };
+            let resealed =
+                reseal::offer(vault, out, &self.resealing, &Prefix::default(), closed, &report.device_name)?;
+            if out.json_wanted() {
+                out.json(&as_json(&report, &remembered, closed, resealed))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Roles as they are typed.
+pub fn roles(texts: &[String]) -> Result<Vec<Role>> {
+    let role = |text: &String| {
+        text.parse().map_err(|rule| {
+            let tried = format!("use `{}` as a role", strongroom::error::printable(text));
+            Error::new(Kind::Usage, tried, rule)
+        })
+    };
+    texts.iter().map(role).collect()
+}
+
+/// The new device, for people.
+pub fn tell(out: &mut Output, report: &EnrolReport, remembered: &Option<String>) -> Result<()> {
+    if out.json_wanted() {
+        return Ok(());
+    }
+    let [opening, signing] = &report.keys;
+    out.card(&[
+        ("device", format!("{} ({})", report.device_name, report.model)),
+        ("id", report.device.to_string()),
+        ("roles", report.roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")),
+        ("opening key", init::key(opening, report.created[0])),
+        ("signing key", init::key(signing, report.created[1])),
+        ("evidence", init::evidence(report.evidence).to_owned()),
+        ("configuration", remembered.clone().unwrap_or_default()),
+    ])?;
+    if remembered.is_none() {
+        out.say("config.toml describes another store and was left alone: name this device with --device");
+    }
+    Ok(())
+}
+
+/// The new device, for programs.
+pub fn as_json(report: &EnrolReport, remembered: &Option<String>, closed: u64, resealed: u64) -> Value {
+    json!({
+        "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},
+        "roles": report.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
+        "opening": init::key_json(&report.keys[0], report.created[0]),
+        "signing": init::key_json(&report.keys[1], report.created[1]),
+        "evidence": report.evidence.to_string(),
+        "configuration": remembered,
+        "closed": closed.saturating_sub(resealed),
+        "resealed": resealed,
+    })
+}

@@ -1,0 +1,139 @@
+//! `reseal`: what was put before devices came or went, sealed to those that should open it now.
+
+use super::context::Context;
+use super::describe::counted;
+use super::output::Output;
+use super::{Act, ask, names};
+use clap::Args;
+use serde_json::{Value, json};
+use strongroom::ledger::Prefix;
+use strongroom::vault::ResealReport;
+use strongroom::{Error, Result, Vault};
+
+/// How many versions are named that could not be resealed.
+const NAMED: usize = 10;
+
+/// Seal tokens that are there to the devices that should open them now
+///
+/// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
+/// the ledger: a version that was sealed to every such device of its time is meant for all, also when --only named just
+/// these. Revoked and destroyed versions are left alone.
+///
+/// Needs a device that opens the tokens and an admin device that signs. May be broken off and run again: at every moment each
+/// token opens with the devices of before or with those of after.
+#[derive(Debug, Args)]
+pub struct Reseal {
+    /// Only this name and what lies below it
+    prefix: Option<String>,
+}
+
+/// Whether to reseal right away.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Resealing {
+    /// Seal the tokens that are there to it as well, without asking
+    #[arg(long, conflicts_with = "no_reseal")]
+    reseal: bool,
+    /// Leave the tokens that are there as they are, without asking
+    #[arg(long)]
+    no_reseal: bool,
+}
+
+impl Act for Reseal {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let prefix = self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default();
+        context.with_vault(|vault, out| {
+            let report = run(vault, out, &prefix)?;
+            if out.json_wanted() {
+                let (resealed, batches) = (report.resealed, report.batches);
+                out.json(&json!({"resealed": resealed, "batches": batches, "left": left_json(&report)}))?;
+            } else if report.resealed == 0 && report.left.is_empty() {
+                out.say("every token is sealed to the devices that should open it");
+            } else {
+                tell(out, &report);
+            }
+            expect_all(out, &report)
+        })
+    }
+}
+
+fn run(vault: &mut Vault, out: &mut Output, prefix: &Prefix) -> Result<ResealReport> {
+    let (mut progress, mut so_far) = (out.progress(), 0);
+    let resealed = vault.reseal(prefix, &mut |done, total| {
+        so_far = done;
+        progress("resealing", done, total);
+    });
+    resealed.inspect_err(|_| {
+        if so_far > 0 {
+            out.warn(&format!(
+                "{} done before this; run it again for the rest",
+                counted(so_far, "version was", "versions were")
+            ));
+        }
+    })
+}
+
+/// After a device came: reseals if that is wanted, asks where nobody said, and answers how many versions were resealed.
+pub fn offer(
+    vault: &mut Vault,
+    out: &mut Output,
+    wanted: &Resealing,
+    prefix: &Prefix,
+    closed: u64,
+    device: &str,
+) -> anyhow::Result<u64> {
+    if closed == 0 {
+        return Ok(0);
+    }
+    let question =
+        format!("{device} cannot open {} yet. Reseal now?", counted(closed, "version", "versions"));
+    let now = match (wanted.reseal, wanted.no_reseal) {
+        (true, _) => true,
+        (_, true) => false,
+        _ => ask::whether(&question)?.unwrap_or(false),
+    };
+    if !now {
+        hint(out, closed, device);
+        return Ok(0);
+    }
+    let report = run(vault, out, prefix)?;
+    tell(out, &report);
+    expect_all(out, &report)?;
+    Ok(report.resealed)
+}
+
+/// What is to be done for a device that came.
+pub fn hint(out: &mut Output, closed: u64, device: &str) {
+    if closed > 0 {
+        let versions = counted(closed, "version", "versions");
+        out.say(&format!("{device} cannot open {versions} yet: `strongroom reseal` lets it."));
+    }
+}
+
+/// What was done.
+pub fn tell(out: &mut Output, report: &ResealReport) {
+    if report.resealed > 0 && !out.json_wanted() {
+        let (versions, signatures) = (
+            counted(report.resealed, "version", "versions"),
+            counted(report.batches, "signature", "signatures"),
+        );
+        out.say(&format!("resealed {versions} with {signatures}"));
+    }
+}
+
+/// An error where something is left, after each was named.
+pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()> {
+    let Some(first) = report.left.first() else { return Ok(()) };
+    for left in report.left.iter().take(NAMED) {
+        out.warn(&format!("{}@{} stays as it was: {}", left.name, left.version, left.error.answer()));
+    }
+    let answer =
+        format!("{} left as before", counted(report.left.len() as u64, "version is", "versions are"));
+    let advice = first.error.what_now().unwrap_or("run it again where a device is that opens them");
+    Err(Error::new(first.error.kind(), "reseal everything", answer).advice(advice).into())
+}
+
+/// What is left, for programs.
+pub fn left_json(report: &ResealReport) -> Vec<Value> {
+    let left = report.left.iter();
+    left.map(|left| json!({"name": left.name, "version": left.version, "why": left.error.answer()})).collect()
+}

@@ -1,0 +1,98 @@
+//! The rules of changes of devices and their roles.
+
+use super::{DeviceState, Picture, Verdict, refuse, rule, text};
+use crate::device::PublicKey;
+use crate::error::Result;
+use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
+use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
+use crate::ledger::{DeviceId, MAX_MATERIAL_BYTES};
+
+/// The rules of an enrolment that need no picture: also those of the first one.
+pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
+    check_short(&b.name)?;
+    for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {
+        check_text(text, MAX_TEXT_BYTES)?;
+    }
+    if b.opening.material.len().max(b.signing.material.len()) > MAX_MATERIAL_BYTES {
+        return Err(format!("more than {MAX_MATERIAL_BYTES} bytes of material"));
+    }
+    for (claim, _) in b.opening.evidence.claims.iter().chain(&b.signing.evidence.claims) {
+        check_text(claim, MAX_LABEL_BYTES)?;
+    }
+    if b.opening.key == b.signing.key {
+        return Err("one key for both opening and signing".into());
+    }
+    roles_in_form(&b.roles)
+}
+
+pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
+    roles.iter().try_for_each(|role| match role {
+        // A prefix is stored as it is parsed, so that there is one way to write it.
+        Role::Write(prefix) => match Prefix::parse(prefix)?.as_str() == prefix {
+            true => Ok(()),
+            false => Err("a prefix with a trailing /".into()),
+        },
+        Role::Open | Role::Admin => Ok(()),
+    })
+}
+
+pub(super) fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
+    check!(enrolment_in_form(b));
+    let PublicKey::P256(signing) = &b.signing.key else {
+        return rule("a signing key that is not P-256");
+    };
+    if picture.device(&b.device)?.is_some() {
+        return rule("this device id was enrolled before");
+    }
+    if picture.signing_key_known(signing)? {
+        return rule("this signing key was enrolled before");
+    }
+    if picture.opening_key_active(&b.opening.key)? {
+        return rule("another device has this opening key");
+    }
+    if picture.device_name_taken(&b.name)? {
+        return rule(format!("a device is called {} already", b.name));
+    }
+    Ok(Ok(()))
+}
+
+pub(super) fn active(id: &DeviceId, picture: &impl Picture) -> Result<Option<DeviceState>> {
+    Ok(picture.device(id)?.filter(|device| !device.retired))
+}
+
+pub(super) fn retire(b: &Retire, picture: &impl Picture) -> Verdict {
+    check!(text(&b.reason));
+    match active(&b.device, picture)? {
+        None => rule("no such device, or it was retired before"),
+        Some(device) if device.is_admin() && !picture.another_admin(&b.device)? => {
+            rule("the last device with the role admin cannot be retired")
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
+pub(super) fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
+    check!(roles_in_form(&b.roles));
+    match active(&b.device, picture)? {
+        None => rule("no such device, or it was retired"),
+        Some(device)
+            if device.is_admin()
+                && !b.roles.contains(&Role::Admin)
+                && !picture.another_admin(&b.device)? =>
+        {
+            rule("the last device with the role admin cannot lose it")
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
+pub(super) fn anchor(b: &Anchor, picture: &impl Picture) -> Verdict {
+    if active(&b.device, picture)?.is_none() {
+        return rule("no such device, or it was retired");
+    }
+    match b.counter {
+        Some(counter) if u32::try_from(counter.index).is_err() => rule("an index of more than 32 bits"),
+        Some(counter) if i64::try_from(counter.start).is_err() => rule("a counter that no device has"),
+        _ => Ok(Ok(())),
+    }
+}

@@ -1,0 +1,148 @@
+//! The enrolled devices, their anchors, and who follows whom.
+
+use super::Replica;
+use super::rows::{blob, damaged, roles_from};
+use crate::error::Result;
+use crate::ledger::body::{Body, Enrol, Role};
+use crate::ledger::{DeviceId, Statement};
+use rusqlite::Row;
+
+/// A device, active or retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Its id.
+    pub id: DeviceId,
+    /// As enrolled.
+    pub enrolment: Enrol,
+    /// Its roles now.
+    pub roles: Vec<Role>,
+    /// Why it was retired, and whether as compromised.
+    pub retired: Option<(bool, String)>,
+    /// The position of its retirement.
+    pub gone: Option<u64>,
+    /// The counter in it that counts for this store.
+    pub anchor: Option<AnchorRow>,
+    /// The position of its enrolment.
+    pub n: u64,
+    /// The time its enrolment claims (ms).
+    pub time: u64,
+    /// Who enrolled it.
+    pub author: DeviceId,
+}
+
+/// A device's anchor (docs/format.md, section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnchorRow {
+    /// Its NV index.
+    pub index: u32,
+    /// Where it stood when it was stated.
+    pub start: u64,
+    /// How many batches had guarded something by then, the one that stated it included.
+    pub(super) after: u64,
+}
+
+impl DeviceRow {
+    /// Whether what is put now is sealed to it.
+    pub fn opens(&self) -> bool {
+        self.roles.contains(&Role::Open)
+    }
+}
+
+impl Replica {
+    /// All devices, in the order of their enrolment.
+    pub fn devices(&self) -> Result<Vec<DeviceRow>> {
+        self.many(&format!("{DEVICE} ORDER BY n"), [], device_from)
+    }
+
+    /// One device.
+    pub fn device_row(&self, id: &DeviceId) -> Result<Option<DeviceRow>> {
+        if let Some(known) = self.known.borrow().rows.get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)?;
+        if let Some(row) = &found {
+            self.known.borrow_mut().rows.insert(*id, row.clone());
+        }
+        Ok(found)
+    }
+
+    /// The devices that have the role `open`, sorted by id: those that a put is sealed to.
+    pub fn openers(&self) -> Result<Vec<DeviceRow>> {
+        let mut openers = self.devices()?;
+        openers.retain(DeviceRow::opens);
+        openers.sort_by_key(|device| device.id);
+        Ok(openers)
+    }
+
+    /// The device that took the place of a retired one: the statement right after its retirement enrolled it, under the
+    /// same name.
+    pub fn successor(&self, retired: &DeviceRow) -> Result<Option<DeviceRow>> {
+        let Some(gone) = retired.gone else { return Ok(None) };
+        let sql = format!("{DEVICE} WHERE n = ?1 AND name = ?2");
+        self.one(&sql, (gone + 1, &retired.enrolment.name), device_from)
+    }
+
+    /// The retired device whose place this one took.
+    pub fn predecessor(&self, device: &DeviceRow) -> Result<Option<DeviceRow>> {
+        let sql = format!("{DEVICE} WHERE gone = ?1 AND name = ?2");
+        self.one(&sql, (device.n.saturating_sub(1), &device.enrolment.name), device_from)
+    }
+
+    /// The active device of this name or id.
+    pub fn active_device(&self, name: &str) -> Result<Option<DeviceRow>> {
+        let active = self.devices()?.into_iter().filter(|row| row.retired.is_none());
+        Ok(active.into_iter().find(|row| row.enrolment.name == name || row.id.to_string() == name))
+    }
+
+    /// Where an anchor's counter is due to stand.
+    pub fn due(&self, anchor: &AnchorRow) -> u64 {
+        anchor.start.saturating_add(self.guarded.saturating_sub(anchor.after))
+    }
+
+    /// Whether any device has an anchor.
+    pub fn is_anchored(&self) -> Result<bool> {
+        Ok(self.one("SELECT 1 FROM devices WHERE anchor IS NOT NULL", [], |_| Ok(()))?.is_some())
+    }
+
+    /// How many batches guarded something, so far.
+    pub(super) fn guarded(&self) -> u64 {
+        self.guarded
+    }
+}
+
+const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement, gone, anchor, anchor_start,
+                      anchor_after FROM devices";
+
+fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    let statement = row.get_ref(5)?.as_blob()?;
+    let (statement, enrolment) = enrolment(statement).ok_or_else(|| damaged(5, "an enrolment"))?;
+    let roles = roles_from(row.get_ref(1)?.as_str()?).ok_or_else(|| damaged(1, "roles"))?;
+    let retired = match row.get::<_, i64>(2)? {
+        0 => None,
+        compromised => Some((compromised == 2, row.get(3)?)),
+    };
+    let (id, n) = (DeviceId(blob(row, 0)?), row.get(4)?);
+    let anchor = row
+        .get::<_, Option<u32>>(7)?
+        .map(|index| Ok::<_, rusqlite::Error>(AnchorRow { index, start: row.get(8)?, after: row.get(9)? }));
+    Ok(DeviceRow {
+        id,
+        enrolment,
+        roles,
+        retired,
+        gone: row.get(6)?,
+        anchor: anchor.transpose()?,
+        n,
+        time: statement.time,
+        author: statement.author,
+    })
+}
+
+/// The enrolment in a stored statement.
+fn enrolment(bytes: &[u8]) -> Option<(Statement, Enrol)> {
+    let statement = Statement::decode(bytes).ok()?;
+    match &statement.body {
+        Body::Enrol(enrol) => Some((statement.clone(), (**enrol).clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,193 @@
+//! Anchors: counters in devices, which tell when a whole store was set back (docs/format.md, section 9).
+//!
+//! A counter is read before tokens are opened and before changes are signed, and raised after a change took. Whoever is
+//! killed in between leaves it too low by one, which the next change makes good. Two processes never raise it at once: a
+//! counter that went too high could not be taken back.
+
+use super::Vault;
+use super::author::{Draft, Needs};
+use crate::device::{Counting, Device};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Anchor, Body, Counter};
+use crate::ledger::verify::Chain;
+use crate::replica::{AnchorRow, DeviceRow};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+
+impl Vault {
+    /// Ties the store to a counter in the device of this name, which is at hand: one that is made now, or the one it has.
+    ///
+    /// With `accept_older`, also when the store was set back: counting begins anew from what is there.
+    ///
+    /// # Errors
+    /// `Unsupported` for a device without counters; `Conflict` when it is tied already; `Refused` without the role `admin`.
+    pub fn anchor(&mut self, name: &str, accept_older: bool) -> Result<Counter> {
+        let tried = format!("anchor the store to {}", crate::error::printable(name));
+        self.follow(&mut |_, _| {})?;
+        let row = self.active_device(name, &tried)?;
+        if row.anchor.is_some() && !accept_older {
+            let answer = "the store is anchored to it already";
+            return Err(Error::new(Kind::Conflict, tried, answer).on(self.location().to_owned()));
+        }
+        self.author(&tried, Needs::Admin)?;
+        let (device, _) = self.devices.get(&row.id)?;
+        let counting = counting(device)?;
+        let known =
+            row.anchor.and_then(|anchor| Some((anchor.index, counting.read_counter(anchor.index).ok()?)));
+        let (index, start) = known.map_or_else(|| counting.make_counter(), Ok)?;
+        let counter = Counter { index: index.into(), start };
+        self.waived = accept_older;
+        let anchored = self.state_anchor(&tried, &row, Some(counter));
+        self.waived = false;
+        anchored.map(|()| counter)
+    }
+
+    /// Unties the store from the device of this name, and removes the counter where the device is at hand. Answers whether
+    /// that was so.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` without the role `admin`; `RolledBack`.
+    pub fn unanchor(&mut self, name: &str) -> Result<bool> {
+        let tried = format!("untie the store from {}", crate::error::printable(name));
+        self.follow(&mut |_, _| {})?;
+        let row = self.active_device(name, &tried)?;
+        let Some(anchor) = row.anchor else {
+            return Err(Error::new(Kind::NotFound, tried, "the store is not anchored to it"));
+        };
+        self.state_anchor(&tried, &row, None)?;
+        let Ok((device, _)) = self.devices.get(&row.id) else { return Ok(false) };
+        Ok(device.counting().is_some_and(|counting| counting.remove_counter(anchor.index).is_ok()))
+    }
+
+    fn state_anchor(&mut self, tried: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
+        self.submit(tried, Needs::Admin, |_| {
+            let body = Body::Anchor(Anchor { device: row.id, counter });
+            Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
+        })
+    }
+
+    /// Refuses a store that ends before what the counters at hand have counted.
+    pub(super) fn check_anchors(&mut self, tried: &str) -> Result<()> {
+        // With nothing new, a counter has nothing new to say.
+        if self.waived || self.anchored == Some(self.replica.position()) {
+            return Ok(());
+        }
+        for (row, anchor) in self.anchors_here()? {
+            let stands = match self.devices.get(&row.id) {
+                Ok((device, _)) => counting(device)?.read_counter(anchor.index)?,
+                Err(error) => {
+                    let name = &row.enrolment.name;
+                    let what = error.answer();
+                    self.notices
+                        .push(format!("whether the store was set back was not checked: {name}: {what}"));
+                    continue;
+                }
+            };
+            self.expect_not_set_back(tried, &row, anchor, stands)?;
+        }
+        self.anchored = Some(self.replica.position());
+        Ok(())
+    }
+
+    fn expect_not_set_back(
+        &mut self,
+        tried: &str,
+        row: &DeviceRow,
+        anchor: AnchorRow,
+        stands: u64,
+    ) -> Result<()> {
+        if stands < anchor.start {
+            let answer = format!("its counter stands at {stands}, and stood at {} before", anchor.start);
+            return Err(Error::new(Kind::RolledBack, tried, answer)
+                .on(row.enrolment.name.clone())
+                .advice(ADVICE));
+        }
+        if stands > self.replica.due(&anchor) {
+            // Another process may have made a change, and counted it, since the store was followed.
+            self.follow(&mut |_, _| {})?;
+        }
+        let due = match self.replica.device_row(&row.id)?.and_then(|row| row.anchor) {
+            Some(now) if now.index == anchor.index => self.replica.due(&now),
+            // It was untied in the meantime.
+            _ => return Ok(()),
+        };
+        if stands <= due {
+            return Ok(());
+        }
+        let answer = format!(
+            "the store was set back: {} counted {} that it does not hold",
+            row.enrolment.name,
+            super::counted(stands - due, "change", "changes")
+        );
+        Err(Error::new(Kind::RolledBack, tried, answer).on(self.location().to_owned()).advice(ADVICE))
+    }
+
+    /// Raises the counters at hand to where they are due. The change is stored: what fails here is told, and made good next time.
+    pub(super) fn raise_anchors(&mut self) {
+        if let Err(error) = self.try_to_raise() {
+            self.notices.push(format!(
+                "the change is stored, but not counted yet ({}); the next change makes that good",
+                error.answer()
+            ));
+        }
+    }
+
+    fn try_to_raise(&mut self) -> Result<()> {
+        let anchors = self.anchors_here()?;
+        if anchors.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.alone_with_counters()?;
+        for (row, anchor) in anchors {
+            let due = self.replica.due(&anchor);
+            let (device, _) = self.devices.get(&row.id)?;
+            let counting = counting(device)?;
+            let mut stands = counting.read_counter(anchor.index)?;
+            // Never more often than there were changes, whatever an admin wrote as the start.
+            for _ in anchor.start..due {
+                if stands < anchor.start || stands >= due {
+                    break;
+                }
+                stands = counting.raise_counter(anchor.index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn anchors_here(&mut self) -> Result<Vec<(DeviceRow, AnchorRow)>> {
+        if !self.replica.is_anchored()? {
+            return Ok(Vec::new());
+        }
+        let (here, _) = self.devices.enrolled(&self.replica)?;
+        Ok(here.into_iter().filter_map(|row| row.anchor.map(|anchor| (row, anchor))).collect())
+    }
+
+    /// Until it is dropped, no other process raises a counter for this store.
+    fn alone_with_counters(&self) -> Result<File> {
+        let path = self.replica.path().with_extension("counter.lock");
+        let lock = File::create(&path).and_then(|lock| {
+            flock(&lock, FlockOperation::LockExclusive)?;
+            Ok(lock)
+        });
+        lock.map_err(|e| {
+            Error::new(Kind::Io, "lock the counter", e.to_string())
+                .on(crate::error::printable(&path.display().to_string()))
+        })
+    }
+}
+
+/// The device's counters.
+///
+/// # Errors
+/// `Unsupported` when it has none.
+pub(super) fn counting(device: &mut dyn Device) -> Result<&mut dyn Counting> {
+    let name = device.name().to_owned();
+    device.counting().ok_or_else(|| {
+        Error::new(Kind::Unsupported, "use its counter", "the device has no counters that only go up")
+            .on(name)
+            .advice("only TPMs have them: leave --anti-rollback out, or anchor the store to another device")
+    })
+}
+
+const ADVICE: &str = "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \
+     an admin goes on from here with `strongroom device anchor NAME --accept-older`";

@@ -1,0 +1,143 @@
+//! Further devices: enrolled by an admin device, with roles of their own.
+
+use super::author::{Draft, Needs};
+use super::keys::{Wanted, device_name, enrolment, find_or_create, model, prove};
+use super::{Vault, random_id};
+use crate::device::{self, Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::DeviceId;
+use crate::ledger::body::{Body, Role, Roles};
+use crate::replica::DeviceRow;
+use crate::uri::DeviceUri;
+
+const TRIED: &str = "enrol the device";
+
+/// How a device is enrolled.
+#[derive(Clone, Debug)]
+pub struct EnrolOptions {
+    /// What it is called; its own label by default.
+    pub device_name: Option<String>,
+    /// The opening key's algorithm; the best the device can do by default.
+    pub algorithm: Option<Algorithm>,
+    /// What else its keys should be like.
+    pub create: CreateOptions,
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+impl Default for EnrolOptions {
+    fn default() -> Self {
+        let (device_name, algorithm, create) = (None, None, CreateOptions::default());
+        Self { device_name, algorithm, create, roles: vec![Role::Open] }
+    }
+}
+
+/// What was enrolled.
+#[derive(Clone, Debug)]
+pub struct EnrolReport {
+    /// The new device.
+    pub device: DeviceId,
+    /// What it is called.
+    pub device_name: String,
+    /// Maker and model.
+    pub model: String,
+    /// Its opening and its signing key.
+    pub keys: [KeyInfo; 2],
+    /// Which of them were made now; the others were found.
+    pub created: [bool; 2],
+    /// The weaker of the keys' evidence.
+    pub evidence: EvidenceLevel,
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+impl Vault {
+    /// Enrols the device that `uri` names, or that is `connected` already, signed by an admin device that is here.
+    ///
+    /// # Errors
+    /// `Refused` when no device here is an admin; `Conflict` when its name is taken or its keys were enrolled before;
+    /// `Evidence` for keys that could leave it; the devices' and the store's.
+    pub fn enrol(
+        &mut self,
+        uri: DeviceUri,
+        connected: Option<Box<dyn Device>>,
+        options: &EnrolOptions,
+    ) -> Result<EnrolReport> {
+        self.follow(&mut |_, _| {})?;
+        // Whatever can fail without leaving a trace comes before the keys.
+        self.author(TRIED, Needs::Admin)?;
+        let mut device = connected.map_or_else(|| device::connect(&uri), Ok)?;
+        let name = device_name(&*device, options.device_name.as_deref())?;
+        self.expect_free(&name, &*device)?;
+        let prompter = &mut *self.devices.prompter;
+        let found = device.keys(prompter)?;
+        expect_new(&found, &self.replica.devices()?, &*device)?;
+        let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
+        let (keys, created) = find_or_create(&mut *device, &found, &wanted, prompter)?;
+        prove(&mut *device, &keys, prompter)?;
+        let id = DeviceId(random_id()?);
+        let (model, serial) = (model(&*device), device.identity().serial.clone());
+        let enrol = enrolment(id, &name, (&model, &serial), &keys, options.roles.clone());
+        self.submit(TRIED, Needs::Admin, |_| {
+            Ok((Draft { bodies: vec![Body::Enrol(Box::new(enrol.clone()))], ..Draft::default() }, ()))
+        })?;
+        self.devices.adopt(uri, id, device);
+        let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
+        Ok(EnrolReport { device: id, device_name: name, model, keys, created, evidence, roles: enrol.roles })
+    }
+
+    /// Gives a device other roles in place of those it has.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` without the role `admin`, or when no admin would be left.
+    pub fn set_roles(&mut self, name: &str, roles: &[Role]) -> Result<DeviceId> {
+        let tried = format!("give the device {} other roles", crate::error::printable(name));
+        self.submit(&tried, Needs::Admin, |vault| {
+            let device = vault.active_device(name, &tried)?.id;
+            let roles = crate::ledger::sorted_roles(roles.to_vec());
+            let body = Body::Roles(Roles { device, roles });
+            Ok((Draft { bodies: vec![body], ..Draft::default() }, device))
+        })
+    }
+
+    /// The active device of this name or id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn active_device(&self, name: &str, tried: &str) -> Result<DeviceRow> {
+        self.replica.active_device(name)?.ok_or_else(|| {
+            Error::new(Kind::NotFound, tried, "no active device has this name or id")
+                .advice("`strongroom device list` shows them")
+        })
+    }
+
+    fn expect_free(&self, name: &str, device: &dyn Device) -> Result<()> {
+        match self.replica.active_device(name)? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(Kind::Conflict, TRIED, format!("a device is called {name} already"))
+                .on(device.name())
+                .advice("choose another name with --name")),
+        }
+    }
+}
+
+/// Keys are enrolled once, for ever.
+fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &dyn Device) -> Result<()> {
+    let has = |row: &&DeviceRow| {
+        let own = [&row.enrolment.opening.key, &row.enrolment.signing.key];
+        found.iter().any(|key| own.iter().any(|enrolled| key.public.is_same_key(enrolled)))
+    };
+    let Some(row) = devices.iter().filter(has).max_by_key(|row| row.retired.is_none()) else { return Ok(()) };
+    let name = &row.enrolment.name;
+    let (answer, advice) = match row.retired {
+        None => (
+            format!("it is enrolled already, as {name}"),
+            format!("`strongroom device roles {name} --role …` changes what it may do"),
+        ),
+        Some(_) => (
+            format!("its keys were enrolled before, as {name}, which is retired; keys are enrolled once"),
+            "have it make other keys: name them with object= in the device's URI".to_owned(),
+        ),
+    };
+    Err(Error::new(Kind::Conflict, TRIED, answer).on(device.name()).advice(advice))
+}

@@ -1,0 +1,135 @@
+//! The keys of a device that joins a store: made or found, their evidence, a proof that they work.
+
+use super::random;
+use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Enrol, Role, Slot};
+use crate::ledger::{Batch, DeviceId, Hash, Position, StoreId};
+use crate::prompt::Prompter;
+use crate::seal::{self, Context, Recipient};
+use crate::secret::Secret;
+
+/// What keys should be like that are made where there are none.
+pub(super) struct Wanted<'a> {
+    /// The opening key's; the best the device can do by default.
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) create: &'a CreateOptions,
+}
+
+/// The two keys, the opening one first, and which of them were made now.
+pub(super) fn find_or_create(
+    device: &mut dyn Device,
+    found: &[KeyInfo],
+    wanted: &Wanted<'_>,
+    prompter: &mut dyn Prompter,
+) -> Result<([KeyInfo; 2], [bool; 2])> {
+    let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
+        Some(key) => Ok((key.clone(), false)),
+        None => create(device, purpose, wanted, prompter).map(|key| (key, true)),
+    };
+    let ((opening, opening_new), (signing, signing_new)) = (key(Purpose::Open)?, key(Purpose::Sign)?);
+    if let Some(algorithm) = wanted.algorithm.filter(|algorithm| *algorithm != opening.public.algorithm()) {
+        let answer =
+            format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
+        return Err(Error::new(Kind::Conflict, format!("make a {algorithm} opening key"), answer)
+            .on(device.name())
+            .advice(
+                "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
+            ));
+    }
+    for key in [&opening, &signing] {
+        key.evidence.check(key)?;
+    }
+    Ok(([opening, signing], [opening_new, signing_new]))
+}
+
+fn create(
+    device: &mut dyn Device,
+    purpose: Purpose,
+    wanted: &Wanted<'_>,
+    prompter: &mut dyn Prompter,
+) -> Result<KeyInfo> {
+    let name = device.name().to_owned();
+    let none =
+        |what: &str| Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).on(name.clone());
+    let provision = device.provisioning().ok_or_else(|| none("the device's driver makes no keys"))?;
+    let algorithm = match (purpose, wanted.algorithm) {
+        (Purpose::Sign, _) => Algorithm::P256,
+        (Purpose::Open, Some(algorithm)) => algorithm,
+        (Purpose::Open, None) => *provision
+            .algorithms()?
+            .first()
+            .ok_or_else(|| none("it can do none of P-256 ECDH, RSA-OAEP and AES-256-GCM"))?,
+    };
+    provision.create(purpose, algorithm, wanted.create, prompter)
+}
+
+/// Seals and opens, signs and verifies: a key that does not work is not enrolled.
+pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompter) -> Result<()> {
+    let [opening, signing] = keys;
+    let name = device.name().to_owned();
+    let failed = |what: &str| Error::new(Kind::Device, "prove the keys", what).on(name.clone());
+    let mut plain = vec![0; 32];
+    random(&mut plain)?;
+    let (plain, key) = (Secret::new(plain), KeyRef::from(opening));
+    let context = Context { store: [0; 32], token: [0; 16], version: 1 };
+    let recipient = Recipient { public: &opening.public, name: &name };
+    let sealed = seal::seal(&plain, &context, &[recipient], &mut |request| match device.wrapping() {
+        Some(wrap) => wrap.wrap(&key, request.iv, request.aad, request.file_key, prompter),
+        None => seal::without_device(request),
+    })?;
+    let mut ask = |challenge: Challenge<'_>| device.open_key(&key, challenge, prompter);
+    if seal::open(&sealed, &context, &opening.public, &mut ask)? != plain {
+        return Err(failed("what was sealed to the opening key did not come back from it"));
+    }
+    let batch = Batch::over(StoreId::UNBORN, DeviceId([0; 16]), &[Hash::ZERO], Position::START, Hash::ZERO);
+    let signature = device.sign(&KeyRef::from(signing), &batch.digest(), prompter)?;
+    match (&signing.public, batch.sign_with(signature)) {
+        (PublicKey::P256(point), Ok(signed)) if signed.is_signed_by(point) => Ok(()),
+        _ => Err(failed("what the signing key signed does not verify with its public key")),
+    }
+}
+
+/// What a device is to be called: its own label where nobody says.
+pub(super) fn device_name(device: &dyn Device, name: Option<&str>) -> Result<String> {
+    let name = name.map(str::to_owned).unwrap_or_else(|| speakable(&device.identity().label));
+    crate::ledger::name::check_short(&name).map_err(|e| {
+        Error::new(Kind::Usage, "name the device", e).on(device.name()).advice("choose a name with --name")
+    })?;
+    Ok(name)
+}
+
+/// A label as a device name: what is not allowed in one becomes `-`.
+fn speakable(label: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._+:".contains(c) { c } else { '-' };
+    let name: String = label.chars().map(safe).take(crate::ledger::name::MAX_SEGMENT_BYTES).collect();
+    match name.trim_matches('-') {
+        "" | "." | ".." => "device".into(),
+        name => name.into(),
+    }
+}
+
+/// Maker and model, as the device says itself.
+pub(super) fn model(device: &dyn Device) -> String {
+    let identity = device.identity();
+    format!("{} {}", identity.maker, identity.model)
+}
+
+/// The statement by which a device joins.
+pub(super) fn enrolment(
+    device: DeviceId,
+    name: &str,
+    (model, serial): (&str, &str),
+    keys: &[KeyInfo; 2],
+    roles: Vec<Role>,
+) -> Enrol {
+    let [opening, signing] = keys.each_ref().map(|key| Slot {
+        key: key.public.clone(),
+        uri: key.uri.clone(),
+        evidence: key.evidence.clone(),
+        material: key.material.clone(),
+    });
+    let (name, model, serial) = (name.into(), model.into(), serial.into());
+    let roles = crate::ledger::sorted_roles(roles);
+    Enrol { device, name, model, serial, opening, signing, roles }
+}

@@ -1,0 +1,82 @@
+//! New keys in a device whose old ones are bound to what was measured at a boot that is over.
+
+use super::author::{Draft, Needs};
+use super::enrol::{EnrolOptions, EnrolReport};
+use super::keys::{Wanted, enrolment, find_or_create, model, prove};
+use super::reseal::{ResealProgress, ResealReport};
+use super::{Vault, random_id};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire};
+use crate::ledger::{DeviceId, Prefix};
+use crate::replica::DeviceRow;
+
+impl Vault {
+    /// Makes new keys in an enrolled device, retires it and enrols it anew under its name and with its roles, all in one
+    /// batch that another admin device signs, and reseals what was sealed to it. Of `options`, name and roles are left alone.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when no other device here is an admin, and when tokens are sealed to this device alone that its
+    /// old key does not open any more; the devices' and the store's.
+    pub fn repin(
+        &mut self,
+        name: &str,
+        options: &EnrolOptions,
+        accept_loss: bool,
+        progress: ResealProgress<'_>,
+    ) -> Result<(EnrolReport, ResealReport)> {
+        let tried = format!("renew the keys of {}", crate::error::printable(name));
+        self.follow(&mut |_, _| {})?;
+        let old = self.active_device(name, &tried)?;
+        // Whatever can fail without leaving a trace comes before the keys.
+        self.author(&tried, Needs::AdminBut(old.id))?;
+        if !accept_loss {
+            self.expect_openable(&old, &tried)?;
+        }
+        let (device, prompter) = self.devices.get(&old.id)?;
+        let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
+        let (keys, created) = find_or_create(device, &[], &wanted, prompter)?;
+        prove(device, &keys, prompter)?;
+        let (model, serial) = (model(device), device.identity().serial.clone());
+        let id = DeviceId(random_id()?);
+        let enrol = enrolment(id, &old.enrolment.name, (&model, &serial), &keys, old.roles.clone());
+        self.take_the_place(&old, &enrol, &tried)?;
+        self.devices.renew(old.id, id);
+        let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
+        let resealed = self.reseal_those(&Prefix::default(), None, &was, progress)?;
+        let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
+        let (device_name, roles) = (old.enrolment.name, old.roles);
+        let report = EnrolReport { device: id, device_name, model, keys, created, evidence, roles };
+        Ok((report, resealed))
+    }
+
+    /// What only this device opens has to open now, or it is lost.
+    fn expect_openable(&mut self, old: &DeviceRow, tried: &str) -> Result<()> {
+        let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
+        self.try_opening(&row).map_err(|error| {
+            let answer = format!(
+                "{}@{} is sealed to this device alone, which does not open it now: {}",
+                row.name,
+                row.version.version,
+                error.answer()
+            );
+            Error::new(Kind::Refused, tried, answer).on(old.enrolment.name.clone()).advice(
+                "bring back the state in which it opens, or say --accept-loss: such tokens are then lost",
+            )
+        })
+    }
+
+    fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<()> {
+        self.submit(tried, Needs::AdminBut(old.id), |vault| {
+            let retire =
+                Retire { device: old.id, compromised: false, reason: "its keys were renewed".into() };
+            let mut bodies = vec![Body::Retire(retire), Body::Enrol(Box::new(enrol.clone()))];
+            if let Some(anchor) = vault.replica.device_row(&old.id)?.and_then(|row| row.anchor) {
+                let (device, _) = vault.devices.get(&old.id)?;
+                let start = super::anchor::counting(device)?.read_counter(anchor.index)?;
+                let counter = Some(Counter { index: anchor.index.into(), start });
+                bodies.push(Body::Anchor(Anchor { device: enrol.device, counter }));
+            }
+            Ok((Draft { bodies, ..Draft::default() }, ()))
+        })
+    }
+}

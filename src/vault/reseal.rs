@@ -1,0 +1,266 @@
+//! Resealing: what was put before devices came or went, sealed to those that should open it now.
+//!
+//! A version that was put for every device that could open then is resealed to every device that can open now. One that was
+//! put for some only (`--only`) stays theirs: a device that left falls away, one that took another's place takes it here as
+//! well. Which of the two it is, the ledger says: see docs/format.md, section 3.
+//!
+//! The sealed bytes of before go in the transaction that brings the new ones and the statement, so that there is no moment
+//! at which nobody can open a version. Every batch stands for itself: after a kill, what is left is resealed by another run.
+
+use super::Vault;
+use super::author::{Draft, Needs};
+use super::open::Ready;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Reseal, State};
+use crate::ledger::{DeviceId, Prefix, sha256};
+use crate::replica::{DeviceRow, SealedRow, VersionRow};
+use crate::secret::Secret;
+
+/// How many versions are looked at at once, and stated under one signature at most.
+const PAGE: u32 = 500;
+
+/// How many sealed bytes are held in memory at once.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// How far resealing is: versions done, and how many there are to do.
+pub type ResealProgress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What was resealed, and what was not.
+#[derive(Debug, Default)]
+pub struct ResealReport {
+    /// Versions that are sealed to other devices now.
+    pub resealed: u64,
+    /// Signatures that took.
+    pub batches: u64,
+    /// Versions that could not be resealed here.
+    pub left: Vec<Unresealed>,
+}
+
+/// A version that could not be resealed here, and stays as it was.
+#[derive(Debug)]
+pub struct Unresealed {
+    /// The token's name.
+    pub name: String,
+    /// The version.
+    pub version: u64,
+    /// Why, and what to do.
+    pub error: Error,
+}
+
+/// Who should open what.
+pub(super) struct Targets {
+    openers: Vec<DeviceRow>,
+    devices: Vec<DeviceRow>,
+    without: Option<DeviceId>,
+}
+
+impl Targets {
+    /// The devices that a version should be sealed to, sorted by id; none when all that it was put for are gone.
+    pub(super) fn of(&self, version: &VersionRow) -> Vec<DeviceRow> {
+        let stays = |device: &&DeviceRow| match version.narrow {
+            false => true,
+            true => version.recipients.iter().any(|id| self.heir(id) == Some(device.id)),
+        };
+        let here = |device: &&DeviceRow| Some(device.id) != self.without;
+        self.openers.iter().filter(stays).filter(here).cloned().collect()
+    }
+
+    fn is_met(&self, version: &VersionRow) -> bool {
+        self.of(version).iter().map(|device| device.id).eq(version.recipients.iter().copied())
+    }
+
+    /// The device that stands in this one's place now: mostly itself.
+    fn heir(&self, id: &DeviceId) -> Option<DeviceId> {
+        let mut row = self.devices.iter().find(|device| device.id == *id)?;
+        while let Some(gone) = row.gone {
+            let follows = |next: &&DeviceRow| next.n == gone + 1 && next.enrolment.name == row.enrolment.name;
+            row = self.devices.iter().find(follows)?;
+        }
+        Some(row.id)
+    }
+}
+
+impl Vault {
+    /// Seals every version under `prefix` that opens, or could again, to the devices that should open it now.
+    ///
+    /// Needs a device here that opens it and an admin device here that signs. What cannot be opened here is in the report.
+    ///
+    /// # Errors
+    /// `Refused` without the role `admin`; the devices' and the store's. What `progress` last told is in the store.
+    pub fn reseal(&mut self, prefix: &Prefix, progress: ResealProgress<'_>) -> Result<ResealReport> {
+        self.follow(&mut |_, _| {})?;
+        self.author("reseal", Needs::Admin)?;
+        self.reseal_those(prefix, None, &|_| true, progress)
+    }
+
+    /// How many versions under `prefix` are not sealed to just the devices that should open them now.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn count_stale(&self, prefix: &Prefix) -> Result<u64> {
+        let targets = self.targets(None)?;
+        self.count_openable(prefix, |row| !targets.is_met(&row.version))
+    }
+
+    /// How many versions a device should open and cannot yet.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn count_closed_to(&self, device: &DeviceId) -> Result<u64> {
+        let targets = self.targets(None)?;
+        self.count_openable(&Prefix::default(), |row| {
+            let should = targets.of(&row.version).iter().any(|target| target.id == *device);
+            should && !row.version.recipients.contains(device)
+        })
+    }
+
+    fn count_openable(&self, prefix: &Prefix, counts: impl Fn(&SealedRow) -> bool) -> Result<u64> {
+        let (mut count, mut after) = (0, (0, 0));
+        loop {
+            let page = self.replica.openable_page(prefix, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = last.at;
+            count += page.iter().filter(|row| counts(row)).count() as u64;
+        }
+    }
+
+    pub(super) fn targets(&self, without: Option<DeviceId>) -> Result<Targets> {
+        Ok(Targets { openers: self.replica.openers()?, devices: self.replica.devices()?, without })
+    }
+
+    /// Reseals those versions under `prefix` that are wanted, to all that should open them but one device.
+    pub(super) fn reseal_those(
+        &mut self,
+        prefix: &Prefix,
+        without: Option<DeviceId>,
+        wanted: &dyn Fn(&SealedRow) -> bool,
+        progress: ResealProgress<'_>,
+    ) -> Result<ResealReport> {
+        let targets = self.targets(without)?;
+        let stale = |row: &SealedRow| wanted(row) && !targets.is_met(&row.version);
+        let total = self.count_openable(prefix, stale)?;
+        let (mut report, mut after) = (ResealReport::default(), (0, 0));
+        while report.resealed + (report.left.len() as u64) < total {
+            let mut page = self.replica.openable_page(prefix, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.at;
+            page.retain(stale);
+            for rows in portions(page) {
+                self.reseal_rows(rows, without, &mut report)?;
+                progress(report.resealed + report.left.len() as u64, total);
+            }
+        }
+        Ok(report)
+    }
+
+    fn reseal_rows(
+        &mut self,
+        rows: Vec<SealedRow>,
+        without: Option<DeviceId>,
+        report: &mut ResealReport,
+    ) -> Result<()> {
+        let targets = self.targets(without)?;
+        let (rows, orphans): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| !targets.of(&row.version).is_empty());
+        report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
+        let opened = self.open_to_reseal(rows, report)?;
+        let resealed = self.submit("reseal", Needs::Admin, |vault| {
+            let (targets, mut draft) = (vault.targets(without)?, Draft::default());
+            for (row, token) in &opened {
+                let Some(body) = vault.compose_reseal(row, token, &targets, &mut draft)? else { continue };
+                draft.bodies.push(Body::Reseal(body));
+                draft.destroyed.push(row.version.digest);
+            }
+            let count = draft.bodies.len() as u64;
+            Ok((draft, count))
+        })?;
+        report.resealed += opened.len() as u64;
+        report.batches += u64::from(resealed > 0);
+        Ok(())
+    }
+
+    /// The tokens of those that open here.
+    fn open_to_reseal(
+        &mut self,
+        rows: Vec<SealedRow>,
+        report: &mut ResealReport,
+    ) -> Result<Vec<(SealedRow, Secret)>> {
+        let (mut ready, mut found) = (Vec::new(), Vec::new());
+        for row in rows {
+            match self.checked_bytes(&row.name, &row.version) {
+                Ok(sealed) => {
+                    let context = self.context(row.token, row.version.version);
+                    let (name, recipients) = (row.name.clone(), row.version.recipients.clone());
+                    ready.push(Ready { name, version: row.version.version, context, recipients, sealed });
+                    found.push(row);
+                }
+                Err(error) => report.left.push(unresealed(&row, error)),
+            }
+        }
+        self.check_anchors("reseal")?;
+        let opened = self.open_ready(&ready.iter().collect::<Vec<_>>());
+        let (mut tokens, mut accesses) = (Vec::new(), Vec::new());
+        for (row, (device, result)) in found.into_iter().zip(opened) {
+            let outcome = result.as_ref().map_or_else(|e| super::access::outcome(e.kind()), |_| "resealed");
+            accesses.push(self.access(&row.name, row.version.version, device, outcome));
+            match result {
+                Ok(token) => tokens.push((row, token)),
+                Err(error) => report.left.push(unresealed(&row, error)),
+            }
+        }
+        self.record(&accesses);
+        Ok(tokens)
+    }
+
+    /// `None` where somebody did it already, or closed the version.
+    fn compose_reseal(
+        &mut self,
+        row: &SealedRow,
+        token: &Secret,
+        targets: &Targets,
+        draft: &mut Draft,
+    ) -> Result<Option<Reseal>> {
+        let now = self.replica.sealed_row(row.at)?;
+        let Some(now) = now.filter(|now| now.version.digest == row.version.digest) else { return Ok(None) };
+        let devices = targets.of(&now.version);
+        let open = now.version.state.is_some_and(|state| state != State::Revoked);
+        if !open || devices.is_empty() || targets.is_met(&now.version) {
+            return Ok(None);
+        }
+        let sealed = self.seal_to(token, &self.context(row.token, row.version.version), &devices)?;
+        let (digest, length) = (sha256(&sealed), sealed.len() as u64);
+        draft.sealed.push((digest, sealed));
+        let (token, version) = (row.token, row.version.version);
+        let recipients = devices.iter().map(|device| device.id).collect();
+        Ok(Some(Reseal { token, version, digest, length, recipients }))
+    }
+}
+
+/// In portions that fit into memory.
+fn portions(rows: Vec<SealedRow>) -> Vec<Vec<SealedRow>> {
+    let (mut portions, mut bytes) = (Vec::<Vec<SealedRow>>::new(), 0);
+    for row in rows {
+        bytes += row.version.length;
+        match portions.last_mut() {
+            Some(portion) if bytes <= MAX_BYTES => portion.push(row),
+            _ => {
+                bytes = row.version.length;
+                portions.push(vec![row]);
+            }
+        }
+    }
+    portions
+}
+
+fn unresealed(row: &SealedRow, error: Error) -> Unresealed {
+    Unresealed { name: row.name.clone(), version: row.version.version, error }
+}
+
+fn nobody_left(row: &SealedRow) -> Error {
+    let tried = format!("reseal {}@{}", row.name, row.version.version);
+    let answer = match row.version.narrow {
+        true => "it was put for certain devices only, and none of them opens any more",
+        false => "no device has the role `open`",
+    };
+    Error::new(Kind::Refused, tried, answer).advice(format!("put it anew: `strongroom put {}`", row.name))
+}

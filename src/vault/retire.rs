@@ -1,0 +1,165 @@
+//! Retirement: a device that no token is sealed to any more, and what it could open.
+
+use super::Vault;
+use super::author::{Draft, Needs};
+use super::reseal::{ResealProgress, ResealReport};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Retire};
+use crate::ledger::judge::Picture;
+use crate::ledger::{DeviceId, Prefix};
+use crate::replica::{DeviceRow, SealedRow};
+
+/// How many versions are listed at once.
+const PAGE: u32 = 500;
+
+/// How many names an error tells.
+const NAMED: usize = 5;
+
+/// How a device is retired.
+#[derive(Clone, Debug, Default)]
+pub struct RetireOptions {
+    /// Its keys must be believed to be in wrong hands.
+    pub compromised: bool,
+    /// Why; it stands in the ledger.
+    pub reason: String,
+    /// Also when versions are left that no other device opens.
+    pub force: bool,
+}
+
+/// What retirement came to.
+#[derive(Debug)]
+pub struct RetireReport {
+    /// The device.
+    pub device: DeviceId,
+    /// What it was called.
+    pub name: String,
+    /// Versions that are no longer sealed to it, and those that still are.
+    pub reseal: ResealReport,
+}
+
+impl Vault {
+    /// Retires a device: nothing is sealed to it any more, and what was is resealed as far as that can be done here. A
+    /// version that no other device opens is resealed before, by means of the device itself.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` without the role `admin`, for the last admin, and when versions would be left that nobody opens.
+    pub fn retire(
+        &mut self,
+        name: &str,
+        options: &RetireOptions,
+        progress: ResealProgress<'_>,
+    ) -> Result<RetireReport> {
+        let tried = format!("retire the device {}", crate::error::printable(name));
+        self.follow(&mut |_, _| {})?;
+        let device = self.active_device(name, &tried)?;
+        self.author(&tried, Needs::Admin)?;
+        self.expect_another_admin(&device, &tried)?;
+        // Nobody here could sign for what is resealed afterwards: then all of it comes before.
+        let alone = self.author(&tried, Needs::AdminBut(device.id)).is_err();
+        let first = |row: &SealedRow| row.version.recipients.contains(&device.id);
+        let mut report = match alone {
+            true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
+            false => self.reseal_sole(&device, progress)?,
+        };
+        self.expect_others_open(&device, options.force, &tried)?;
+        self.submit(&tried, Needs::Admin, |vault| {
+            let device = vault.active_device(name, &tried)?.id;
+            let (compromised, reason) = (options.compromised, options.reason.clone());
+            let body = Body::Retire(Retire { device, compromised, reason });
+            Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
+        })?;
+        if !alone {
+            let rest = self.reseal_those(&Prefix::default(), None, &first, progress)?;
+            report.resealed += rest.resealed;
+            report.batches += rest.batches;
+            report.left = rest.left;
+        }
+        Ok(RetireReport { device: device.id, name: device.enrolment.name, reseal: report })
+    }
+
+    /// Every version that a device opens or could once open, of those that were not destroyed; `each` answers whether to go on.
+    ///
+    /// # Errors
+    /// The replica's, and those of `each`.
+    pub fn opened_by(
+        &self,
+        device: &DeviceId,
+        mut each: impl FnMut(SealedRow) -> Result<bool>,
+    ) -> Result<()> {
+        let mut after = (0, 0);
+        loop {
+            let page = self.replica.opened_by_page(device, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.at;
+            for row in page {
+                if !each(row)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn expect_another_admin(&self, device: &DeviceRow, tried: &str) -> Result<()> {
+        let admin = self.replica.device(&device.id)?.is_some_and(|state| state.is_admin());
+        if !admin || self.replica.another_admin(&device.id)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Refused, tried, "it is the last device with the role admin")
+            .on(self.location().to_owned())
+            .advice("give another device the role first: `strongroom device add URI --role admin …`, or `device roles`"))
+    }
+
+    /// Reseals what this device alone opens, to the others.
+    pub(super) fn reseal_sole(
+        &mut self,
+        device: &DeviceRow,
+        progress: ResealProgress<'_>,
+    ) -> Result<ResealReport> {
+        let others = self.others(device)?;
+        let sole = |row: &SealedRow| is_sole(row, device, &others);
+        self.reseal_those(&Prefix::default(), Some(device.id), &sole, progress)
+    }
+
+    /// The active devices but this one.
+    fn others(&self, device: &DeviceRow) -> Result<Vec<DeviceId>> {
+        let devices = self.replica.devices()?.into_iter();
+        let others = devices.filter(|other| other.retired.is_none() && other.id != device.id);
+        Ok(others.map(|other| other.id).collect())
+    }
+
+    /// Versions, at most so many, that would open on no active device without this one.
+    pub(super) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
+        let (others, mut sole, mut after) = (self.others(device)?, Vec::new(), (0, 0));
+        while sole.len() < limit {
+            let page = self.replica.openable_page(&Prefix::default(), after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.at;
+            sole.extend(page.into_iter().filter(|row| is_sole(row, device, &others)));
+        }
+        sole.truncate(limit);
+        Ok(sole)
+    }
+
+    fn expect_others_open(&self, device: &DeviceRow, force: bool, tried: &str) -> Result<()> {
+        let sole = self.sole_to(device, NAMED + 1)?;
+        if sole.is_empty() || force {
+            return Ok(());
+        }
+        let mut names: Vec<_> =
+            sole.iter().map(|row| format!("{}@{}", row.name, row.version.version)).collect();
+        if names.len() > NAMED {
+            names.truncate(NAMED);
+            names.push("…".into());
+        }
+        let answer = format!("no other device opens {}", names.join(", "));
+        Err(Error::new(Kind::Refused, tried, answer).on(self.location().to_owned()).advice(
+            "enrol another device that opens (`strongroom device add URI`) and run it where this device is at hand; \
+             --force retires it all the same, and these tokens are lost",
+        ))
+    }
+}
+
+fn is_sole(row: &SealedRow, device: &DeviceRow, others: &[DeviceId]) -> bool {
+    let recipients = &row.version.recipients;
+    recipients.contains(&device.id) && !recipients.iter().any(|id| others.contains(id))
+}

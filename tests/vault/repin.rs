@@ -1,0 +1,77 @@
+//! New keys in a device whose old ones are bound to a state that is over.
+
+use crate::machines::{Place, enrol, opened, put, put_only, sealed_to, verifies};
+use crate::soft_device::SoftDevice;
+use strongroom::Kind;
+use strongroom::ledger::Prefix;
+use strongroom::vault::EnrolOptions;
+
+#[test]
+fn another_device_brings_the_tokens_over() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
+    let (place, mut vault) = Place::of(&spare);
+    let old = enrol(&mut vault, &server, &["open", "write:prod"]);
+    put(&mut vault, "wide", "for all");
+    put_only(&mut vault, "narrow", "for the server and the spare", &["server"]);
+    // The update: what was measured is another.
+    let updated = SoftDevice::outside("server", 1);
+    let mut on_server = place.meet(&vault, "server", &[&updated]);
+    assert!(opened(&mut on_server, "wide").unwrap_err().contains("what was measured changed"));
+
+    let mut vault = place.at("first", &[&spare, &updated]);
+    let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.answer().contains("narrow@1 is sealed to this device alone"), "{error}");
+    let (report, resealed) = vault.repin("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
+    assert_eq!((report.device_name.as_str(), report.device == old), ("server", false));
+    assert_eq!((resealed.resealed, resealed.left.len()), (1, 1));
+    let mut on_server = place.at("server", &[&updated]);
+    assert_eq!(opened(&mut on_server, "wide"), Ok("for all".into()));
+    let roles = &on_server.replica().active_device("server").unwrap().unwrap().roles;
+    assert_eq!(roles.iter().map(ToString::to_string).collect::<Vec<_>>(), ["open", "write:prod"]);
+    verifies(&mut vault);
+}
+
+/// While the old keys still work, what is sealed to them alone is brought over by them.
+#[test]
+fn before_the_update_nothing_is_lost() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
+    let (place, mut vault) = Place::of(&spare);
+    enrol(&mut vault, &server, &["open"]);
+    put_only(&mut vault, "narrow", "for the server", &["server"]);
+    let mut vault = place.at("first", &[&spare, &server]);
+    let (_, resealed) = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    assert_eq!((resealed.resealed, resealed.left.len()), (1, 0));
+    // It stays the server's, and nobody else's.
+    assert_eq!(sealed_to(&vault, "narrow", 1), ["server"]);
+    assert!(opened(&mut place.at("first", &[&spare]), "narrow").is_err());
+    assert_eq!(opened(&mut place.meet(&vault, "server", &[&server]), "narrow"), Ok("for the server".into()));
+    verifies(&mut vault);
+}
+
+/// Killed after the new keys were enrolled: the old ones are still the device's, and another run goes on.
+#[test]
+fn broken_off_before_the_reseal() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
+    let (place, mut vault) = Place::of(&spare);
+    enrol(&mut vault, &server, &["open"]);
+    put_only(&mut vault, "narrow", "for the server", &["server"]);
+    let mut vault = place.at("first", &[&spare, &server]);
+    let batches = vault.head().position.n;
+    vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    // The store as it was after retirement and enrolment, which are one batch.
+    drop(vault);
+    let _ = batches;
+    let mut vault = place.at("first", &[&spare, &server]);
+    assert_eq!(vault.count_stale(&Prefix::default()).unwrap(), 0);
+    assert_eq!(opened(&mut vault, "narrow"), Ok("for the server".into()));
+}
+
+#[test]
+fn another_admin_has_to_sign() {
+    let server = SoftDevice::outside("server", 0);
+    let (_place, mut vault) = Place::of(&server);
+    let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.answer().contains("no other device here has the role `admin`"), "{error}");
+}
