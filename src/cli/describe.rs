@@ -78,9 +78,11 @@ pub fn device(vault: &Vault, id: &DeviceId) -> String {
     }
 }
 
-/// Devices by what people call them.
+/// Devices by what people call them, in that order.
 pub fn devices(vault: &Vault, ids: &[DeviceId]) -> Vec<String> {
-    ids.iter().map(|id| device(vault, id)).collect()
+    let mut names: Vec<_> = ids.iter().map(|id| device(vault, id)).collect();
+    names.sort();
+    names
 }
 
 /// So many of something: `1 token`, `2 tokens`.

@@ -255,7 +255,8 @@ impl Vault {
 
     fn no_device_for(&self, token: &Ready) -> Error {
         let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
-        let names: Vec<String> = names.map(|device| device.enrolment.name).collect();
+        let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
+        names.sort();
         let answer = match self.devices.is_empty() {
             true => "no device is configured here".to_owned(),
             false => format!("it is sealed to {}, and none of these is configured here", names.join(", ")),

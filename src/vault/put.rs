@@ -37,7 +37,7 @@ pub struct PutReport {
     pub token: TokenId,
     /// Its new version.
     pub version: u64,
-    /// The devices that open it.
+    /// The devices that open it, by name.
     pub recipients: Vec<String>,
 }
 
@@ -58,11 +58,9 @@ impl Vault {
         self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
             let devices = vault.recipients(&tried, &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
-            let report = PutReport {
-                token: body.token,
-                version: body.version,
-                recipients: devices.iter().map(|device| device.enrolment.name.clone()).collect(),
-            };
+            let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
+            recipients.sort();
+            let report = PutReport { token: body.token, version: body.version, recipients };
             let sealed = vec![(body.digest, sealed)];
             Ok((Draft { bodies: vec![Body::Put(Box::new(body))], sealed, ..Draft::default() }, report))
         })

@@ -39,6 +39,11 @@ impl Home {
         format!("{without}&pin-source=file:{}", self.dir.join("pin").display())
     }
 
+    /// Another token's, for those who make it.
+    fn backup(&self) -> String {
+        self.device().replacen(&format!("token={LABEL}"), "token=backup", 1)
+    }
+
     /// A program here, with nothing in its environment but what it needs.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -54,7 +59,7 @@ impl Home {
         }
         // No other device of this machine has a part in it.
         command.env("STRONGROOM_PKCS11_MODULE", softhsm::module().unwrap());
-        command.env("DEVICE", self.device()).stdin(Stdio::null());
+        command.env("DEVICE", self.device()).env("BACKUP", self.backup()).stdin(Stdio::null());
         command
     }
 

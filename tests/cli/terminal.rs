@@ -129,3 +129,20 @@ fn init_asks_before_it_takes_the_only_device() {
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &dialogue);
     assert!(shown.contains("store id"), "{shown}");
 }
+
+#[test]
+fn a_new_device_is_offered_what_it_cannot_open() {
+    let Some(home) = home() else { return };
+    home.put("a", b"token");
+    home.hsm.add_token("backup");
+    let question = "backup cannot open 1 version yet. Reseal now?";
+    let shown = at_terminal(&home, "strongroom device add \"$BACKUP\"", &[("Reseal now?", "n")]);
+    assert!(shown.contains(question), "{shown}");
+    assert!(shown.contains("`strongroom reseal` lets it.") && shown.ends_with("[0]\n"), "{shown}");
+    home.hsm.add_token("third");
+    let third = home.device().replacen("token=demo", "token=third", 1);
+    let line = format!("strongroom device add '{third}'");
+    let shown = at_terminal(&home, &line, &[("third cannot open 1 version yet. Reseal now?", "y")]);
+    assert!(shown.contains("resealed 1 version with 1 signature"), "{shown}");
+    assert_eq!(home.ok(&["get", "a", "--device", &third]).stdout, b"token");
+}

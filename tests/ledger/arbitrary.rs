@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
-    Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
+    Slot, State, StateChange, Target, Ungrant,
 };
 use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
 
@@ -107,6 +107,15 @@ fn put() -> BoxedStrategy<Body> {
         .boxed()
 }
 
+fn reseal() -> BoxedStrategy<Body> {
+    (id(), number(), hash(), number(), btree_set(id(), 0..4))
+        .prop_map(|(token, version, digest, length, recipients)| {
+            let recipients = recipients.into_iter().map(DeviceId).collect();
+            Body::Reseal(Reseal { token: TokenId(token), version, digest, length, recipients })
+        })
+        .boxed()
+}
+
 fn enrol() -> BoxedStrategy<Body> {
     let texts = (name(), text(), text());
     (id(), texts, slot(key()), slot(point().prop_map(PublicKey::P256).boxed()), roles())
@@ -124,6 +133,10 @@ fn on_devices() -> BoxedStrategy<Body> {
             Body::Retire(Retire { device: DeviceId(device), compromised, reason })
         }),
         (id(), roles()).prop_map(|(device, roles)| Body::Roles(Roles { device: DeviceId(device), roles })),
+        (id(), option::of((number(), number()))).prop_map(|(device, counter)| {
+            let counter = counter.map(|(index, start)| Counter { index, start });
+            Body::Anchor(Anchor { device: DeviceId(device), counter })
+        }),
         (number(), hash(), text()).prop_map(|(kept, chain, reason)| Body::Repair(Repair {
             kept,
             chain,
@@ -138,6 +151,7 @@ fn on_tokens() -> BoxedStrategy<Body> {
     let grant = (id(), target(), text(), btree_set(name(), 0..3), option::of(number()), option::of(name()));
     prop_oneof![
         4 => put(),
+        2 => reseal(),
         2 => (token(), number(), state(), text()).prop_map(|(token, version, state, reason)| {
             Body::State(StateChange { token, version, state, reason })
         }),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Body, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Retire, Role, Roles, Slot, State, StateChange,
-    Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
+    Slot, State, StateChange, Target, Ungrant,
 };
 use strongroom::ledger::{Statement, Subject};
 
@@ -63,6 +63,14 @@ fn show_body(body: &Body) -> Value {
         Body::Ungrant(b) => {
             json!({ "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()) })
         }
+        Body::Reseal(b) => json!({
+            "token": b.token.to_string(), "version": b.version, "digest": b.digest.to_string(), "length": b.length,
+            "recipients": b.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+        Body::Anchor(b) => json!({
+            "device": b.device.to_string(),
+            "counter": b.counter.map(|counter| json!({ "index": counter.index, "start": counter.start })),
+        }),
         Body::Repair(b) => json!({ "kept": b.kept, "chain": b.chain.to_string(), "reason": b.reason }),
     }
 }
@@ -123,6 +131,20 @@ fn read_change(kind: &str, v: &Value) -> Body {
         "ungrant" => {
             Body::Ungrant(Ungrant { grant: parsed(&v["grant"]), target: read_target(&v["subject"]) })
         }
+        "reseal" => Body::Reseal(Reseal {
+            token: parsed(&v["token"]),
+            version: version(),
+            digest: parsed(&v["digest"]),
+            length: v["length"].as_u64().unwrap(),
+            recipients: list(&v["recipients"], parsed),
+        }),
+        "anchor" => Body::Anchor(Anchor {
+            device: parsed(&v["device"]),
+            counter: v["counter"].as_object().map(|counter| Counter {
+                index: counter["index"].as_u64().unwrap(),
+                start: counter["start"].as_u64().unwrap(),
+            }),
+        }),
         "repair" => Body::Repair(Repair {
             kept: v["kept"].as_u64().unwrap(),
             chain: parsed(&v["chain"]),

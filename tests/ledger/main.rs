@@ -13,6 +13,7 @@ mod fuzz_corpus;
 mod item;
 mod malformed;
 mod properties;
+mod resealed_store;
 mod soft;
 mod statements;
 mod tampering;

@@ -125,7 +125,74 @@ fn statements() -> Vec<Twin> {
     orders(&put, &mut all);
     unknown_values(&put, &mut all);
     keys(&mut all);
+    later(&mut all);
     all
+}
+
+/// Kinds that came after the first eleven.
+fn later(all: &mut Vec<Twin>) {
+    let mut add = |comment: &str, item: Item| all.push((format!("later: {comment}"), item.encode()));
+    let material = example("enrol: with material for both keys");
+    add("an enrolment with material as kind 1", material.with(&[2], |_| Item::Uint(1)));
+    add(
+        "an enrolment without material as kind 11",
+        example("enrol: P-256, all roles").with(&[2], |_| Item::Uint(11)),
+    );
+    let empty = material.with(&[6, 4, 4], |_| Item::Bytes(Vec::new()));
+    add("kind 11 with nothing in either material", empty.with(&[6, 5, 4], |_| Item::Bytes(Vec::new())));
+    add("material as text", material.with(&[6, 4, 4], |_| Item::Text("blob".into())));
+    let reseal = example("reseal");
+    add(
+        "recipients of a reseal the other way round",
+        reseal.with(&[6, 4], |list| {
+            let mut list = list.clone();
+            list.elements().reverse();
+            list
+        }),
+    );
+    add(
+        "a recipient of a reseal twice",
+        reseal.with(&[6, 4], |list| {
+            let mut list = list.clone();
+            let first = list.elements()[0].clone();
+            list.elements().insert(0, first);
+            list
+        }),
+    );
+    add(
+        "a reseal that advances a name as well",
+        reseal.with(&[5], |advances| {
+            let mut advances = advances.clone();
+            let name = example("put: everything").at(&[5, 1]).clone();
+            advances.elements().push(name);
+            advances
+        }),
+    );
+    add(
+        "a reseal with a name",
+        reseal.with(&[6], |body| {
+            let mut body = body.clone();
+            body.elements().insert(1, Item::Text("prod/db".into()));
+            body
+        }),
+    );
+    add("a reseal with a digest of 31 bytes", reseal.with(&[6, 2], |_| Item::Bytes(vec![0xde; 31])));
+    let anchor = example("anchor");
+    add("a counter without a start", anchor.with(&[6, 1], |_| Item::Array(vec![Item::Uint(1)])));
+    add(
+        "a counter of three numbers",
+        anchor.with(&[6, 1], |_| Item::Array(vec![Item::Uint(1), Item::Uint(2), Item::Uint(3)])),
+    );
+    add("a counter as a number", anchor.with(&[6, 1], |_| Item::Uint(1)));
+    add("false for no counter", anchor.with(&[6, 1], |_| Item::Bool(false)));
+    add(
+        "an anchor on the store alone",
+        anchor.with(&[5], |advances| {
+            let mut advances = advances.clone();
+            advances.elements().truncate(1);
+            advances
+        }),
+    );
 }
 
 fn raw(parts: &[&[u8]]) -> Item {

@@ -6,7 +6,8 @@ use crate::soft::{SoftDevice, rsa};
 use serde_json::{Value, json};
 use strongroom::device::{EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Body, Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles, State,
+    StateChange, Target, Ungrant,
 };
 use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
 
@@ -38,6 +39,8 @@ fn every_kind_has_a_vector() {
         "grant",
         "ungrant",
         "repair",
+        "reseal",
+        "anchor",
         "p256",
         "rsa",
         "aes256",
@@ -56,6 +59,7 @@ fn every_kind_has_a_vector() {
     for word in words {
         assert!(all.contains(&format!("\"{word}\"")), "no vector has {word}");
     }
+    assert!(all.contains("\"material\":"), "no vector has material");
     for object in ["token", "name", "device", "prefix", "write"] {
         assert!(all.contains(&format!("{{\"{object}\":")), "no vector has a {object}");
     }
@@ -114,7 +118,43 @@ pub fn examples() -> Vec<(&'static str, Statement)> {
     all.extend(tokens());
     all.extend(states());
     all.extend(grants());
-    all.into_iter().map(|(comment, body)| (comment, statement(body))).chain(extremes()).collect()
+    all.into_iter()
+        .map(|(comment, body)| (comment, statement(body)))
+        .chain(extremes())
+        .chain(later())
+        .collect()
+}
+
+/// Kinds that came after the first eleven.
+fn later() -> Vec<(&'static str, Statement)> {
+    let device = SoftDevice::new(0xd1, "tpm-1");
+    let with_material = |opening: &[u8], signing: &[u8]| {
+        let mut body = device.enrol(&[Role::Open]);
+        if let Body::Enrol(enrol) = &mut body {
+            (enrol.opening.material, enrol.signing.material) = (opening.into(), signing.into());
+        }
+        body
+    };
+    let reseal = |version, recipients: &[u8]| {
+        Body::Reseal(Reseal {
+            token: TOKEN,
+            version,
+            digest: Hash([0xde; 32]),
+            length: 450,
+            recipients: recipients.iter().map(|id| DeviceId([*id; 16])).collect(),
+        })
+    };
+    let anchor = |counter| Body::Anchor(Anchor { device: device.id, counter });
+    let all = [
+        ("enrol: with material for both keys", with_material(b"a key blob", b"another")),
+        ("enrol: with material for the signing key", with_material(b"", &[0; 300])),
+        ("reseal", reseal(3, &[1, 2])),
+        ("reseal: the greatest version, for nobody", reseal(u64::MAX, &[])),
+        ("anchor", anchor(Some(Counter { index: 0x0180_0000, start: 41 }))),
+        ("anchor: the greatest numbers", anchor(Some(Counter { index: u64::MAX, start: u64::MAX }))),
+        ("anchor: no longer", anchor(None)),
+    ];
+    all.into_iter().map(|(comment, body)| (comment, statement(body))).collect()
 }
 
 fn devices() -> Vec<(&'static str, Body)> {

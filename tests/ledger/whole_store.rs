@@ -4,6 +4,7 @@ use crate::chronicle::{Chronicle, empty_replica, entry, follow, picture, put, re
 use crate::fields::{parsed, read_subject};
 use crate::files::{load, write_missing};
 use crate::memory_store::MemoryStore;
+use crate::resealed_store::resealed_store;
 use crate::soft::{SoftDevice, rsa};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,7 +19,11 @@ use strongroom::ledger::{
 
 #[test]
 fn a_replica_comes_to_the_same_verdicts_heads_and_picture() {
-    let vector = load("whole-store");
+    ["whole-store", "resealed-store"].into_iter().for_each(comes_to_the_same);
+}
+
+fn comes_to_the_same(name: &str) {
+    let vector = load(name);
     let id: StoreId = parsed(&vector["store"]);
     let (mut replica, _directory) = empty_replica(id);
     let mut store = MemoryStore::default();
@@ -42,9 +47,13 @@ fn a_replica_comes_to_the_same_verdicts_heads_and_picture() {
 
 /// The same devices saying the same things make the same bytes.
 #[test]
-fn the_store_is_written_as_it_was() {
-    let vector = load("whole-store");
-    let chronicle = whole_store();
+fn the_stores_are_written_as_they_were() {
+    is_written_as_it_was("whole-store", &whole_store());
+    is_written_as_it_was("resealed-store", &resealed_store());
+}
+
+fn is_written_as_it_was(name: &str, chronicle: &Chronicle) {
+    let vector = load(name);
     assert_eq!(json!(chronicle.id.to_string()), vector["store"]);
     for (written, expected) in chronicle.entries.iter().zip(vector["batches"].as_array().unwrap()) {
         assert_eq!(written["batch"], expected["batch"], "{}", expected["comment"]);
@@ -79,7 +88,11 @@ fn shown_picture(vector: &Value, replica: &strongroom::replica::Replica) -> Valu
 #[test]
 #[ignore = "writes into tests/vectors"]
 fn write_missing_vectors() {
-    let chronicle = whole_store();
+    write_store("whole-store", &whole_store());
+    write_store("resealed-store", &resealed_store());
+}
+
+fn write_store(name: &str, chronicle: &Chronicle) {
     let mut subjects: BTreeMap<Vec<u8>, Subject> = BTreeMap::new();
     let mut grants: Vec<GrantId> = Vec::new();
     for bytes in chronicle.store.batches.iter().flat_map(|batch| &batch.statements) {
@@ -92,7 +105,7 @@ fn write_missing_vectors() {
     }
     let subjects: Vec<Subject> = subjects.into_values().collect();
     write_missing(
-        "whole-store",
+        name,
         &json!({
             "comment": "a verifier's clock of 1900000000000; `ineffective` is null for an effect, else the reason in words that bind nobody",
             "store": chronicle.id.to_string(),
@@ -127,25 +140,25 @@ impl Cast {
 
 /// What the tests expect of a landed batch.
 #[track_caller]
-fn effective(verdicts: Vec<Option<String>>) {
+pub fn effective(verdicts: Vec<Option<String>>) {
     assert!(verdicts.iter().all(Option::is_none), "{verdicts:?}");
 }
 
 #[track_caller]
-fn ineffective(verdicts: Vec<Option<String>>, because: &str) {
+pub fn ineffective(verdicts: Vec<Option<String>>, because: &str) {
     let says = |verdict: &Option<String>| verdict.as_ref().is_some_and(|why| why.contains(because));
     assert!(verdicts.iter().all(says), "{verdicts:?} and not {because}");
 }
 
-fn putting(put: Put) -> Body {
+pub fn putting(put: Put) -> Body {
     Body::Put(Box::new(put))
 }
 
-fn state(token: u8, version: u64, state: State) -> Body {
+pub fn state(token: u8, version: u64, state: State) -> Body {
     Body::State(StateChange { token: TokenId([token; 16]), version, state, reason: "as asked".into() })
 }
 
-fn destroy(token: u8, name: &str, version: u64) -> Body {
+pub fn destroy(token: u8, name: &str, version: u64) -> Body {
     Body::Destroy(Destroy { token: TokenId([token; 16]), name: name.into(), version, reason: "done".into() })
 }
 
@@ -153,15 +166,15 @@ fn rename(token: u8, from: &str, to: &str) -> Body {
     Body::Rename(Rename { token: TokenId([token; 16]), from: from.into(), to: to.into() })
 }
 
-fn roles(device: &SoftDevice, roles: &[Role]) -> Body {
+pub fn roles(device: &SoftDevice, roles: &[Role]) -> Body {
     Body::Roles(Roles { device: device.id, roles: sorted_roles(roles.to_vec()) })
 }
 
-fn retire(device: &SoftDevice) -> Body {
+pub fn retire(device: &SoftDevice) -> Body {
     Body::Retire(Retire { device: device.id, compromised: true, reason: "lost".into() })
 }
 
-fn grant(id: u8, target: Target) -> Body {
+pub fn grant(id: u8, target: Target) -> Body {
     Body::Grant(Grant {
         grant: GrantId([id; 16]),
         target,
