@@ -2,8 +2,12 @@
 //!
 //! SoftHSM reads its configuration once per process from the environment, so a test that loads the module itself runs in a
 //! process of its own: see [`isolated`]. A test that starts the `strongroom` binary passes [`SoftHsm::environment`] on.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "again.rs"]
+mod process;
+
+pub use process::{again, passes};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -142,15 +146,5 @@ pub fn isolated_with<F: FnOnce(&SoftHsm)>(environment: &[(&str, &str)], test: F)
     let Some(hsm) = SoftHsm::new() else { return };
     let mut command = again(std::any::type_name::<F>());
     command.envs(hsm.environment()).env(DIRECTORY, &hsm.dir).envs(environment.iter().copied());
-    let output = command.output().unwrap();
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
-}
-
-/// This test binary again, for one test, named by its path or its closure's type name: `crate::module::test::{{closure}}`.
-pub fn again(closure: &str) -> Command {
-    let test = closure.trim_end_matches("::{{closure}}").split_once("::").unwrap().1;
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
-    command
+    passes(&mut command);
 }

@@ -1,0 +1,2 @@
+//! A virtual YubiKey from the command line.
+fn main() {}

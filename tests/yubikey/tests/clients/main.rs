@@ -1,0 +1,7 @@
+//! The virtual YubiKey, as clients of PC/SC see it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "../../../common/yubikey.rs"]
+mod yubikey;
+
+mod sharing;
