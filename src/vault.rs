@@ -21,7 +21,10 @@
 mod access;
 mod author;
 mod change;
+mod desk;
 mod devices;
+mod grant;
+mod grantee;
 mod import;
 mod init;
 mod log;
@@ -29,16 +32,25 @@ mod open;
 mod put;
 mod repair;
 mod setup;
+mod tokens;
 mod verify;
+mod view;
 
 pub use access::Reader;
+pub(crate) use access::outcome;
+pub(crate) use desk::is_enrolled_as;
+pub use grant::{GrantOn, GrantOptions, Revoked};
+pub use grantee::{Grantee, OPS, Op};
 pub use import::{ImportItem, Imported};
 pub use init::{InitOptions, InitReport};
 pub use log::{LogEntry, LogOrder};
+pub(crate) use open::Ready;
 pub use open::Wanted;
 pub use put::{PutOptions, PutReport};
-pub use setup::Setup;
+pub use setup::{Setup, system_clock};
+pub use tokens::Tokens;
 pub use verify::{Problem, VerifyReport};
+pub use view::{GrantView, Shown, TokenView, VersionView};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;

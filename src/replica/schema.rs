@@ -9,7 +9,7 @@ use std::time::Duration;
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised whenever the tables change; an older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE position (
@@ -43,6 +43,10 @@ CREATE TABLE grants (
   id BLOB PRIMARY KEY, token BLOB, prefix TEXT, grantee TEXT NOT NULL, ops TEXT NOT NULL, until INTEGER,
   alias TEXT, n INTEGER NOT NULL, live INTEGER NOT NULL
 ) STRICT;
+-- What the agent asks before every answer.
+CREATE INDEX grants_on_token ON grants (token);
+CREATE INDEX grants_on_prefix ON grants (prefix);
+CREATE INDEX grants_to ON grants (grantee);
 CREATE TABLE ineffective (n INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 ";
 

@@ -24,12 +24,12 @@ pub struct Wanted {
 }
 
 /// A token that may be opened, with everything that takes.
-struct Ready {
-    name: String,
-    version: u64,
-    context: Context,
-    recipients: Vec<DeviceId>,
-    sealed: Vec<u8>,
+pub(crate) struct Ready {
+    pub(super) name: String,
+    pub(super) version: u64,
+    pub(super) context: Context,
+    pub(super) recipients: Vec<DeviceId>,
+    pub(super) sealed: Vec<u8>,
 }
 
 type Opened = (Option<DeviceId>, Result<Secret>);
@@ -69,7 +69,7 @@ impl Vault {
     }
 
     /// Whether it may be opened, and the bytes to open.
-    fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+    pub(super) fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
         let at = self.replica.position();
         match self.on_one_picture(|vault| vault.look_up(wanted)) {
             // They may have been destroyed since the store was followed: then the ledger says so by now.
@@ -260,7 +260,7 @@ fn restate(error: &Error, token: &Ready) -> Error {
     told
 }
 
-fn open_one(
+pub(super) fn open_one(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     key: &KeyRef,

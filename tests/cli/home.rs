@@ -54,6 +54,7 @@ impl Home {
         }
         // No other device of this machine has a part in it.
         command.env("STRONGROOM_PKCS11_MODULE", softhsm::module().unwrap());
+        command.env("STRONGROOM_AGENT", "");
         command.env("DEVICE", self.device()).stdin(Stdio::null());
         command
     }

@@ -17,7 +17,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    device doctor get import init list log names pins put rename run shell show states stores trust verify
+    device doctor get grants import init list log names pins put rename run shell show states stores trust verify
 }
 
 #[test]
