@@ -3,6 +3,7 @@
 //! One file per group of commands. A command takes its own arguments and a [`Context`], and answers an error or nothing:
 //! what a person or a program gets to see goes through [`Output`], the exit code through [`exit`].
 
+mod agent;
 mod ask;
 mod context;
 mod describe;
@@ -11,6 +12,7 @@ mod doctor;
 mod dotenv;
 mod exit;
 mod get;
+mod grant;
 mod harden;
 mod import;
 mod init;
@@ -27,6 +29,7 @@ mod shell;
 mod show;
 mod state;
 mod statement;
+mod status;
 mod survey;
 mod table;
 mod time;
@@ -65,6 +68,13 @@ enum Command {
     Revoke(state::Revoke),
     Destroy(state::Destroy),
     Rename(state::Rename),
+    Grant(grant::Grant),
+    Ungrant(grant::Ungrant),
+    Grants(grant::Grants),
+    Agent(agent::Agent),
+    Unlock(status::Unlock),
+    Lock(status::Lock),
+    Status(status::Status),
     Import(import::Import),
     Log(log::Log),
     Head(log::Head),
@@ -116,6 +126,13 @@ impl Command {
             Self::Revoke(command) => command.act(context),
             Self::Destroy(command) => command.act(context),
             Self::Rename(command) => command.act(context),
+            Self::Grant(command) => command.act(context),
+            Self::Ungrant(command) => command.act(context),
+            Self::Grants(command) => command.act(context),
+            Self::Agent(command) => command.act(context),
+            Self::Unlock(command) => command.act(context),
+            Self::Lock(command) => command.act(context),
+            Self::Status(command) => command.act(context),
             Self::Import(command) => command.act(context),
             Self::Log(command) => command.act(context),
             Self::Head(command) => command.act(context),

@@ -51,6 +51,40 @@ pub enum Kind {
     Cancelled,
 }
 
+/// All kinds, by their names for programs.
+const KINDS: [(&str, Kind); 18] = [
+    ("usage", Kind::Usage),
+    ("not-found", Kind::NotFound),
+    ("refused", Kind::Refused),
+    ("device", Kind::Device),
+    ("device-gone", Kind::DeviceGone),
+    ("key-missing", Kind::KeyMissing),
+    ("evidence", Kind::Evidence),
+    ("pin-wrong", Kind::PinWrong),
+    ("pin-locked", Kind::PinLocked),
+    ("pin-unavailable", Kind::PinUnavailable),
+    ("tampered", Kind::Tampered),
+    ("rolled-back", Kind::RolledBack),
+    ("untrusted", Kind::Untrusted),
+    ("conflict", Kind::Conflict),
+    ("store", Kind::Store),
+    ("io", Kind::Io),
+    ("unsupported", Kind::Unsupported),
+    ("cancelled", Kind::Cancelled),
+];
+
+impl Kind {
+    /// Its name for programs: `pin-wrong`.
+    pub fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("io", |(name, _)| name)
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    }
+}
+
 /// What was tried, on what, what came back, and what to do now.
 pub struct Error(Box<Parts>);
 
@@ -162,4 +196,18 @@ pub fn printable(text: &str) -> String {
         if steers { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_names_for_programs() {
+        for (name, kind) in KINDS {
+            assert_eq!((kind.name(), Kind::named(name)), (name, Some(kind)));
+            assert_eq!(format!("{kind:?}").to_lowercase(), name.replace('-', ""));
+        }
+        assert_eq!(Kind::named("nosuch"), None);
+    }
 }

@@ -35,6 +35,7 @@
 //!
 //! | floor | modules | what for |
 //! |---|---|---|
+//! | 7 | [`agent`] | a daemon that owns the devices and serves applications |
 //! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair |
 //! | 5 | [`replica`] | what this client has verified; answers every question about names, states and devices |
 //! | 4 | [`store`], [`seal`], [`config`] | where bytes lie; a token to an age file and back; what this machine uses |
@@ -53,6 +54,7 @@
 //!
 //! A URI of a driver that was left out is an error that names the feature.
 
+pub mod agent;
 pub mod config;
 pub mod device;
 pub mod error;

@@ -3,10 +3,12 @@
 use super::output::{Colour, Manner, Output};
 use clap::Args;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use strongroom::agent::{Client, MACHINE_SOCKET, default_socket};
 use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::paths::Paths;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::Setup;
+use strongroom::vault::{Setup, Tokens};
 use strongroom::{Result, Vault};
 
 /// Options that every command takes.
@@ -25,6 +27,18 @@ pub struct Globals {
         hide_env_values = true
     )]
     pub devices: Vec<String>,
+    /// Do not go through an agent.
+    #[arg(long, global = true)]
+    pub no_agent: bool,
+    /// The agent's socket.
+    #[arg(
+        long = "agent-socket",
+        global = true,
+        value_name = "PATH",
+        env = "STRONGROOM_AGENT",
+        hide_env_values = true
+    )]
+    pub agent: Option<PathBuf>,
     /// Print JSON: one object, or one for each line of a listing.
     #[arg(long, global = true)]
     pub json: bool,
@@ -134,6 +148,49 @@ impl Context {
         work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         self.with_vault_by(Vault::open_with_progress, work)
+    }
+
+    /// Lets `work` work on the tokens: of the agent, if one is there to be asked, else of the vault.
+    ///
+    /// # Errors
+    /// The agent's, the vault's and the work's.
+    pub fn with_tokens<T>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Tokens, &mut Output) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match self.agent()? {
+            Some(mut agent) => work(&mut agent, &mut self.out),
+            None => self.with_vault(|vault, out| work(vault, out)),
+        }
+    }
+
+    /// The agent that this command goes through: not when the user named a store or a device, or wants none.
+    ///
+    /// # Errors
+    /// `Refused` when this user may not reach it.
+    fn agent(&self) -> Result<Option<Client>> {
+        let direct =
+            self.globals.no_agent || self.globals.store.is_some() || !self.globals.devices.is_empty();
+        if direct { Ok(None) } else { self.agent_at_all() }
+    }
+
+    /// The agent, where there is one: the named one, this user's, or, for a user with no store of its own, the machine's.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn agent_at_all(&self) -> Result<Option<Client>> {
+        if let Some(path) = &self.globals.agent {
+            // Set to nothing: there is none.
+            return if path.as_os_str().is_empty() { Ok(None) } else { Client::connect(path) };
+        }
+        if let Ok(path) = default_socket()
+            && let Some(own) = Client::connect(&path)?
+        {
+            return Ok(Some(own));
+        }
+        let Resolved { paths, store, .. } = self.resolve()?;
+        let own_store = paths.config.exists() || !store.starts_with("sqlite://") || paths.store.exists();
+        if own_store { Ok(None) } else { Client::connect(Path::new(MACHINE_SOCKET)) }
     }
 
     /// As [`Context::with_vault`], with a way of opening of its own.

@@ -34,14 +34,16 @@ pub struct Get {
 impl Act for Get {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
-        context.with_vault(|vault, out| {
-            let token = vault.get(&wanted.name, wanted.version)?;
+        context.with_tokens(|tokens, out| {
+            let token = tokens.open(&wanted)?;
             match &self.output {
                 Some(path) => Ok(write_file(path, &token)?),
                 None if out.json_wanted() => {
-                    let row = vault.token(&wanted.name, "")?;
-                    let current = vault.current_version(&row)?.map(|row| row.version);
-                    Ok(out.json(&as_json(&wanted.name, wanted.version.or(current), &token))?)
+                    let version = match wanted.version {
+                        None => tokens.current(&wanted.name, &format!("open {}", wanted.name))?,
+                        version => version,
+                    };
+                    Ok(out.json(&as_json(&wanted.name, version, &token))?)
                 }
                 None => Ok(self.print(out, &token)?),
             }

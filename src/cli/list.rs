@@ -1,13 +1,14 @@
 //! `list`: the tokens, their states and labels. Nothing here opens anything.
 
 use super::context::Context;
-use super::describe::{Shown, VersionJson, labels, time_or_nothing};
+use super::describe::{Shown, labels, time_or_nothing};
 use super::output::Output;
 use super::table::Table;
 use super::{Act, names, time};
 use clap::Args;
-use strongroom::replica::{ListFilter, TokenRow, VersionRow};
-use strongroom::{Result, Vault};
+use strongroom::replica::ListFilter;
+use strongroom::vault::{Tokens, VersionView};
+use strongroom::{Result, vault};
 
 /// List tokens
 ///
@@ -46,56 +47,60 @@ impl Act for List {
             expiring: self.expiring.as_deref().map(|at| time::moment("--expiring", at)).transpose()?,
             labels: self.labels.iter().map(|text| names::label(text)).collect::<Result<_>>()?,
         };
-        context.with_vault(|vault, out| Ok(list(vault, out, &filter, &narrow)?))
+        context.with_tokens(|tokens, out| Ok(list(tokens, out, &filter, &narrow)?))
     }
 }
 
-fn list(vault: &Vault, out: &mut Output, filter: &ListFilter, narrow: &Narrow) -> Result<()> {
+fn list(tokens: &mut dyn Tokens, out: &mut Output, filter: &ListFilter, narrow: &Narrow) -> Result<()> {
     let mut table = out.table(&["NAME", "VERSION", "STATE", "EXPIRES", "LABELS"]);
-    let mut found = false;
-    vault.replica().list(filter, |token, row| {
-        let shown = Shown::of(vault, &token, &row);
-        if narrow.admits(shown, &row) {
+    let (mut any, mut found) = (false, false);
+    tokens.list(filter, &mut |view| {
+        any = true;
+        if narrow.admits(&view) {
             found = true;
-            print(vault, out, &mut table, (&token, &row, shown))?;
+            print(out, &mut table, &view)?;
         }
         Ok(true)
     })?;
     out.end(table)?;
     if !found {
-        out.say(match vault.replica().count()? {
-            0 => "there are no tokens yet: `strongroom put NAME` stores one",
-            _ => "no token matches",
+        let all = !any && filter.prefix.as_str().is_empty() && !filter.destroyed;
+        out.say(match all || is_empty(tokens)? {
+            true => "there are no tokens yet: `strongroom put NAME` stores one",
+            false => "no token matches",
         });
     }
     Ok(())
 }
 
-fn print(
-    vault: &Vault,
-    out: &mut Output,
-    table: &mut Table,
-    row: (&TokenRow, &VersionRow, Shown),
-) -> Result<()> {
-    let (token, version, shown) = row;
+fn is_empty(tokens: &mut dyn Tokens) -> Result<bool> {
+    let mut empty = true;
+    tokens.list(&ListFilter::default(), &mut |_| {
+        empty = false;
+        Ok(false)
+    })?;
+    Ok(empty)
+}
+
+fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> {
     if out.json_wanted() {
-        return out.json(&VersionJson::of(vault, token, version));
+        return out.json(view);
     }
     let cells = [
-        token.name.clone(),
-        version.version.to_string(),
-        shown.word().into(),
-        time_or_nothing(version.expiry),
-        labels(version),
+        view.name.clone(),
+        view.version.to_string(),
+        view.state.word().into(),
+        time_or_nothing(view.expires),
+        labels(&view.labels),
     ];
     out.row(table, cells.into())
 }
 
 impl Narrow {
-    fn admits(&self, shown: Shown, row: &VersionRow) -> bool {
-        let open = matches!(shown, Shown::Active | Shown::Expired | Shown::Early);
-        self.state.is_none_or(|state| state == shown)
-            && self.expiring.is_none_or(|until| open && row.expiry.is_some_and(|at| at <= until))
-            && self.labels.iter().all(|label| row.labels.contains(label))
+    fn admits(&self, view: &VersionView) -> bool {
+        let open = matches!(view.state, vault::Shown::Active | vault::Shown::Expired | vault::Shown::Early);
+        self.state.is_none_or(|state| state.is(view.state))
+            && self.expiring.is_none_or(|until| open && view.expires.is_some_and(|at| at <= until))
+            && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
     }
 }

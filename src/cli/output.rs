@@ -247,7 +247,7 @@ fn not_written(error: io::Error) -> Error {
 /// An error for programs.
 #[derive(Serialize)]
 struct ErrorJson<'a> {
-    kind: String,
+    kind: &'static str,
     tried: &'a str,
     on: Option<&'a str>,
     answer: &'a str,
@@ -256,25 +256,13 @@ struct ErrorJson<'a> {
 
 fn error_json(error: &Error) -> String {
     let object = ErrorJson {
-        kind: kind_name(error.kind()),
+        kind: error.kind().name(),
         tried: error.tried(),
         on: error.answered_by(),
         answer: error.answer(),
         advice: error.what_now(),
     };
     serde_json::to_string(&object).map_or_else(|e| e.to_string(), |object| format!("{{\"error\":{object}}}"))
-}
-
-/// `PinWrong` is `pin-wrong` to programs.
-fn kind_name(kind: Kind) -> String {
-    let mut name = String::new();
-    for letter in format!("{kind:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('-');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
 }
 
 /// JSON text with everything outside printable ASCII escaped; outside strings JSON has nothing of that.
@@ -300,11 +288,5 @@ mod tests {
         let text = ascii(&value.to_string());
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-    }
-
-    #[test]
-    fn kinds_have_names_for_programs() {
-        assert_eq!(kind_name(Kind::PinWrong), "pin-wrong");
-        assert_eq!(kind_name(Kind::Io), "io");
     }
 }

@@ -71,13 +71,13 @@ impl Act for Put {
             return Err(as_argument(&name).into());
         }
         let options = self.options()?;
-        context.with_vault(|vault, out| {
+        context.with_tokens(|tokens, out| {
             let tried = format!("put {name}");
             let token = self.token(&tried)?;
             if self.generate.is_none() && !self.trim && ends_like_echo(&token) {
                 out.warn("the token ends with a newline, which is part of it now; --trim leaves it out");
             }
-            let report = vault.put(&name, &token, &options)?;
+            let report = tokens.put(&name, &token, &options)?;
             if out.json_wanted() {
                 let token = report.token.to_string();
                 let all = json!({"name": name.as_str(), "version": report.version, "token": token, "recipients": report.recipients});

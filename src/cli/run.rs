@@ -58,10 +58,10 @@ impl Act for Run {
         let tokens = match wanted.is_empty() {
             true => Vec::new(),
             // The vault is closed, and its devices with it, before the program takes over.
-            false => context.with_vault(|vault, out| {
+            false => context.with_tokens(|store, out| {
                 let mut failed = None;
                 let mut tokens = Vec::with_capacity(wanted.len());
-                for opened in vault.get_all(&wanted) {
+                for opened in store.open_all(&wanted) {
                     match opened {
                         Ok(token) => tokens.push(token),
                         Err(error) => {

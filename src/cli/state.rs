@@ -86,8 +86,8 @@ impl Act for Revoke {
 
 fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyhow::Result<()> {
     let (wanted, reason) = (names::versioned(name)?, names::text("--reason", reason)?);
-    context.with_vault(|vault, out| {
-        vault.set_state(&wanted.name, wanted.version, state, &reason)?;
+    context.with_tokens(|tokens, out| {
+        tokens.set_state(&wanted.name, wanted.version, state, &reason)?;
         if out.json_wanted() {
             let (name, state) = (wanted.name.as_str(), state.to_string());
             return Ok(out.json(&json!({"name": name, "version": wanted.version, "state": state}))?);
@@ -101,13 +101,13 @@ impl Act for Destroy {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
         let tried = format!("destroy {}", self.name);
-        context.with_vault(|vault, out| {
+        context.with_tokens(|tokens, out| {
             // A name that does not exist is told before anybody is asked.
-            vault.token(&wanted.name, &tried)?;
+            tokens.expect(&wanted.name, &tried)?;
             let question =
                 format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
             ask::typed_agreement(self.yes, &tried, &question, &self.name)?;
-            let count = vault.destroy(&wanted.name, wanted.version, &reason)?;
+            let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
             if out.json_wanted() {
                 let name = wanted.name.as_str();
                 return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
@@ -121,8 +121,8 @@ impl Act for Destroy {
 impl Act for Rename {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let (from, to) = (names::name(&self.from)?, names::name(&self.to)?);
-        context.with_vault(|vault, out| {
-            vault.rename(&from, &to)?;
+        context.with_tokens(|tokens, out| {
+            tokens.rename(&from, &to)?;
             if out.json_wanted() {
                 return Ok(out.json(&json!({"from": from.as_str(), "to": to.as_str()}))?);
             }

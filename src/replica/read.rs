@@ -4,8 +4,8 @@ use super::Replica;
 use super::apply::labels_from;
 use super::rows::{DESTROYED, blob, state_from, state_to};
 use crate::error::Result;
-use crate::ledger::body::State;
-use crate::ledger::{DeviceId, Hash, Position, Prefix, TokenId};
+use crate::ledger::body::{State, Target};
+use crate::ledger::{DeviceId, GrantId, Hash, Position, Prefix, TokenId};
 use rusqlite::{Params, Row};
 
 /// A living or destroyed token.
@@ -62,12 +62,41 @@ pub struct VersionRow {
 /// A grant that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantRow {
+    /// Its id.
+    pub id: GrantId,
+    /// On what.
+    pub target: Target,
+    /// The token's name now; none for a prefix.
+    pub name: Option<String>,
     /// To whom.
     pub to: String,
-    /// Operations, comma-separated.
-    pub ops: String,
+    /// Operations, sorted.
+    pub ops: Vec<String>,
+    /// Until when (ms).
+    pub until: Option<u64>,
+    /// The id under which a systemd unit asks for it.
+    pub alias: Option<String>,
     /// The position of the grant.
     pub n: u64,
+}
+
+impl GrantRow {
+    /// The token's name, or the prefix.
+    pub fn path(&self) -> &str {
+        match (&self.name, &self.target) {
+            (Some(name), _) => name,
+            (None, Target::Prefix(prefix)) => prefix,
+            (None, Target::Token(_)) => "",
+        }
+    }
+
+    /// What it is on, as people write it: `prod/db`, `prod/`.
+    pub fn on(&self) -> String {
+        match self.target {
+            Target::Token(_) => self.path().to_owned(),
+            Target::Prefix(_) => format!("{}/", self.path()),
+        }
+    }
 }
 
 /// A version whose sealed bytes should be in the store.
@@ -151,6 +180,14 @@ impl Replica {
         Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
     }
 
+    /// How many living tokens' newest versions are active and expire before this time (ms).
+    pub fn count_expiring(&self, until: u64) -> Result<u64> {
+        let sql = "SELECT count(*) FROM tokens t JOIN versions v ON v.token = t.row AND v.version = t.latest
+                   WHERE t.destroyed = 0 AND t.suspended = 0 AND v.state = 1 AND v.expiry < ?1";
+        let until = i64::try_from(until).unwrap_or(i64::MAX);
+        Ok(self.one(sql, [until], |row| row.get(0))?.unwrap_or(0))
+    }
+
     /// All versions whose sealed bytes should be there, a page at a time; `after` is the [`SealedRow::at`] of the page before.
     pub fn sealed_page(&self, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
@@ -229,12 +266,50 @@ impl Replica {
         self.many(sql, [name], |row| token_from(row, 0))
     }
 
-    /// The grants on a token that stand.
+    /// The grants on one token that stand, not those on a prefix.
     pub fn grants(&self, token: &TokenId) -> Result<Vec<GrantRow>> {
-        let sql = "SELECT grantee, ops, n FROM grants WHERE token = ?1 AND live = 1 ORDER BY n";
-        self.many(sql, [&token.0[..]], |row| {
-            Ok(GrantRow { to: row.get(0)?, ops: row.get(1)?, n: row.get(2)? })
-        })
+        self.many(&format!("{GRANT} AND g.token = ?1 ORDER BY g.n"), [&token.0[..]], grant_from)
+    }
+
+    /// The grants on prefixes that cover this name, also one that no token has.
+    pub fn grants_covering(&self, name: &str) -> Result<Vec<GrantRow>> {
+        let ends = name.match_indices('/').map(|(at, _)| at).chain([0, name.len()]);
+        let mut found = Vec::new();
+        for end in ends {
+            let sql = format!("{GRANT} AND g.prefix = ?1 ORDER BY g.n");
+            found.extend(self.many(&sql, [&name[..end]], grant_from)?);
+        }
+        found.sort_by_key(|grant| grant.n);
+        Ok(found)
+    }
+
+    /// Those on a token and those on prefixes that cover its name.
+    pub fn grants_reaching(&self, token: &TokenRow) -> Result<Vec<GrantRow>> {
+        let mut found = self.grants(&token.id)?;
+        found.extend(self.grants_covering(&token.name)?);
+        found.sort_by_key(|grant| grant.n);
+        Ok(found)
+    }
+
+    /// What this grantee was granted, in these words.
+    pub fn grants_to(&self, grantee: &str) -> Result<Vec<GrantRow>> {
+        self.many(&format!("{GRANT} AND g.grantee = ?1 ORDER BY g.n"), [grantee], grant_from)
+    }
+
+    /// Whether any grant that stands names the digest of a program.
+    pub fn any_granted_by_digest(&self) -> Result<bool> {
+        let sql = "SELECT 1 FROM grants WHERE live = 1 AND grantee >= 'exe:sha256:' AND grantee < 'exe:sha256;' LIMIT 1";
+        Ok(self.one(sql, [], |_| Ok(()))?.is_some())
+    }
+
+    /// All that stand, in the order in which they were given.
+    pub fn all_grants(&self) -> Result<Vec<GrantRow>> {
+        self.many(&format!("{GRANT} ORDER BY g.n"), [], grant_from)
+    }
+
+    /// One that stands.
+    pub fn grant_row(&self, id: &GrantId) -> Result<Option<GrantRow>> {
+        self.one(&format!("{GRANT} AND g.id = ?1"), [&id.0[..]], grant_from)
     }
 
     /// Why statement `n` has no effect; `None` when it has.
@@ -251,6 +326,27 @@ impl Replica {
         let query = || self.db.prepare_cached(sql)?.query_map(params, read)?.collect::<rusqlite::Result<_>>();
         query().map_err(|e| self.failed(e))
     }
+}
+
+/// Grants on a destroyed token stand in the ledger, and mean nothing.
+const GRANT: &str = "SELECT g.id, g.token, g.prefix, t.name, g.grantee, g.ops, g.until, g.alias, g.n FROM grants g
+                     LEFT JOIN tokens t ON t.id = g.token WHERE g.live = 1 AND (g.token IS NULL OR t.destroyed = 0)";
+
+fn grant_from(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
+    let target = match row.get::<_, Option<String>>(2)? {
+        Some(prefix) => Target::Prefix(prefix),
+        None => Target::Token(TokenId(blob(row, 1)?)),
+    };
+    Ok(GrantRow {
+        id: GrantId(blob(row, 0)?),
+        target,
+        name: row.get(3)?,
+        to: row.get(4)?,
+        ops: row.get_ref(5)?.as_str()?.split(',').map(str::to_owned).collect(),
+        until: row.get(6)?,
+        alias: row.get(7)?,
+        n: row.get(8)?,
+    })
 }
 
 fn sealed_from(row: &Row<'_>) -> rusqlite::Result<SealedRow> {

@@ -49,6 +49,10 @@ CREATE TABLE grants (
   id BLOB PRIMARY KEY, token BLOB, prefix TEXT, grantee TEXT NOT NULL, ops TEXT NOT NULL, until INTEGER,
   alias TEXT, n INTEGER NOT NULL, live INTEGER NOT NULL
 ) STRICT;
+-- What the agent asks before every answer.
+CREATE INDEX grants_on_token ON grants (token);
+CREATE INDEX grants_on_prefix ON grants (prefix);
+CREATE INDEX grants_to ON grants (grantee);
 CREATE TABLE ineffective (n INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 ";
 

@@ -61,7 +61,7 @@ impl Vault {
 }
 
 /// A word for the access log.
-pub(super) fn outcome(kind: Kind) -> &'static str {
+pub(crate) fn outcome(kind: Kind) -> &'static str {
     match kind {
         Kind::NotFound => "not found",
         Kind::Refused => "refused",

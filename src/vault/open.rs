@@ -24,7 +24,7 @@ pub struct Wanted {
 }
 
 /// A token that may be opened, with everything that takes.
-pub(super) struct Ready {
+pub(crate) struct Ready {
     pub(super) name: String,
     pub(super) version: u64,
     pub(super) context: Context,
@@ -74,7 +74,7 @@ impl Vault {
     }
 
     /// Whether it may be opened, and the bytes to open.
-    fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+    pub(super) fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
         let at = self.replica.position();
         match self.on_one_picture(|vault| vault.look_up(wanted)) {
             // They may have been destroyed since the store was followed: then the ledger says so by now.
@@ -286,7 +286,7 @@ fn instead(error: &Error, tried: String) -> Error {
     told
 }
 
-fn open_one(
+pub(super) fn open_one(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     key: &KeyRef,

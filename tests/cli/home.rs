@@ -60,6 +60,7 @@ impl Home {
         // No other device of this machine has a part in it.
         command.env("STRONGROOM_PKCS11_MODULE", softhsm::module().unwrap());
         command.env("DEVICE", self.device()).env("BACKUP", self.backup()).stdin(Stdio::null());
+        command.env("STRONGROOM_AGENT", "");
         command
     }
 

@@ -17,8 +17,8 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    device device_add doctor get import init list log names pins put rename reseal retire run shell show states stores
-    trust verify
+    device device_add doctor get grants import init list log names pins put rename reseal retire run shell show states
+    stores trust verify
 }
 
 #[test]

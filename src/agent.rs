@@ -1,0 +1,216 @@
+//! The agent: a daemon that owns the devices, so that applications need neither PIN nor device, and get only what they
+//! were granted.
+//!
+//! HTTP/1.1 on a Unix socket. Who asks is told by the kernel ([`peer`]), what they may by signed grants ([`may`]). Nothing
+//! that blocks runs on the thread that answers: each device has a thread of its own ([`device`]), and so have reading
+//! ([`reader`]), writing and the access log ([`record`]). Each is asked through a bounded queue and with a deadline
+//! ([`owner`]), so that a device that hangs stalls nobody who does not need it.
+//!
+//! ```text
+//!   connection ──▶ reader: may it? what is it?  ──▶ device's thread: open  ──▶ access log ──▶ answer
+//!                  (replica, sealed bytes)           (one for each device)
+//! ```
+//!
+//! This module and those below it are the only ones that use tokio.
+
+mod answer;
+mod cache;
+mod client;
+mod connection;
+mod credential;
+mod device;
+mod handle;
+mod health;
+mod may;
+mod metrics;
+mod notify;
+mod open;
+mod owner;
+mod peer;
+mod query;
+mod reader;
+mod record;
+mod remote;
+mod routes;
+mod run;
+mod serve;
+mod socket;
+mod unit;
+
+pub use cache::CachePolicy;
+pub use client::Client;
+pub use device::{AgentDevice, Connect};
+pub use may::Realm;
+pub use run::{Running, run};
+pub use socket::{MACHINE_SOCKET, Sockets, default_socket};
+
+use crate::error::Result;
+use crate::vault::{Setup, Vault};
+use cache::Cache;
+use device::Station;
+use metrics::Metrics;
+use owner::Owner;
+use peer::Held;
+use reader::{Reader, Seen};
+use record::Recorder;
+use remote::Remote;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many requests may wait for the reader or the writer.
+const QUEUE: usize = 4096;
+
+/// What an agent is started with.
+pub struct Options {
+    /// The store's URL.
+    pub store: String,
+    /// The directory for replicas and pins.
+    pub state: PathBuf,
+    /// The devices, in the order in which they are tried.
+    pub devices: Vec<AgentDevice>,
+    /// Whose agent it is.
+    pub realm: Realm,
+    /// Tokens that may be kept opened for a while.
+    pub cache: Vec<CachePolicy>,
+    /// A device that was unlocked with a typed PIN is locked when nobody used it for so long.
+    pub idle: Option<Duration>,
+    /// A request is answered within this time, one way or another.
+    pub deadline: Duration,
+    /// The most connections.
+    pub connections: usize,
+    /// Milliseconds since 1970.
+    pub clock: fn() -> u64,
+}
+
+impl Options {
+    /// With the usual limits.
+    pub fn new(store: String, state: PathBuf, devices: Vec<AgentDevice>, realm: Realm) -> Self {
+        Self {
+            store,
+            state,
+            devices,
+            realm,
+            cache: Vec::new(),
+            idle: None,
+            deadline: Duration::from_secs(30),
+            connections: 12_000,
+            clock: crate::vault::system_clock,
+        }
+    }
+
+    /// A vault without devices.
+    fn vault(&self) -> Result<Vault> {
+        Vault::open(self.setup())
+    }
+
+    fn setup(&self) -> Setup {
+        let mut setup = Setup::new(self.store.clone(), Vec::new(), self.state.clone());
+        (setup.prompter, setup.clock) = (Box::new(crate::prompt::Silent), self.clock);
+        setup
+    }
+}
+
+/// Everything that the answers are made from.
+struct Agent {
+    reader: Owner<Reader>,
+    writer: Owner<Vault>,
+    recorder: Recorder,
+    stations: Vec<Arc<Station>>,
+    seen: Arc<Seen>,
+    cache: Cache,
+    metrics: Metrics,
+    held: Held,
+    realm: Realm,
+    deadline: Duration,
+    connections: usize,
+    clock: fn() -> u64,
+    /// What went wrong when the store was last followed.
+    trouble: Mutex<Option<String>>,
+    started: Instant,
+}
+
+impl Agent {
+    fn start(options: Options) -> Result<Self> {
+        let seen = Arc::new(Seen::default());
+        let vault = options.vault()?;
+        let recorder = Recorder::start(crate::store::open(&options.store)?)?;
+        let writer = Owner::start("writer", QUEUE, options.vault()?)?;
+        let reopen = reopening(&options);
+        let (realm, accounts) = (options.realm, may::Accounts::default());
+        let mut reader = Reader { vault, reopen, realm, accounts, seen: Arc::clone(&seen) };
+        reader.changed()?;
+        let start = |device| Station::start(device, options.deadline, options.idle).map(Arc::new);
+        let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            reader: Owner::start("reader", QUEUE, reader)?,
+            writer,
+            recorder,
+            stations,
+            seen,
+            cache: Cache::new(options.cache),
+            metrics: Metrics::default(),
+            held: Held::default(),
+            realm,
+            deadline: options.deadline,
+            connections: options.connections,
+            clock: options.clock,
+            trouble: Mutex::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Lends the devices whose ids are known to the vault that writes.
+    fn lend(&self) {
+        for station in &self.stations {
+            if let Some(id) = station.id() {
+                self.lend_one(station, id);
+            }
+        }
+    }
+
+    fn lend_one(&self, station: &Arc<Station>, id: crate::ledger::DeviceId) {
+        let (remote, uri) = (Remote::new(station, self.deadline), station.uri.clone());
+        self.writer.tell(move |vault| vault.lend(uri, id, Box::new(remote)));
+    }
+
+    /// Learns which devices those are that the configuration does not tell the id of.
+    async fn recognise(&self) {
+        for station in self.stations.iter().filter(|station| station.id().is_none()) {
+            let deadline = Instant::now() + self.deadline;
+            let rows = self.reader.ask(deadline, |reader| reader.vault.replica().devices()).await;
+            let Ok(Ok(rows)) = rows else { continue };
+            let known = station.thread.ask(deadline, move |host| host.recognise(&rows)).await;
+            if let Ok(Ok(Some(id))) = known {
+                self.lend_one(station, id);
+            }
+        }
+    }
+
+    /// Follows the store, and lets the devices look at the time.
+    async fn tick(&self) {
+        let followed = self.reader.ask(Instant::now() + self.deadline, Reader::follow).await;
+        let trouble = match followed {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(trouble) => Some(trouble.told("follow the store", "the reader").to_string()),
+        };
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = trouble.as_ref().filter(|_| *known != trouble) {
+            log::warn!("{trouble}");
+        }
+        *known = trouble;
+        self.stations.iter().for_each(|station| station.thread.tell(device::Host::tick));
+        self.cache.sweep(self.seen.epoch.load(std::sync::atomic::Ordering::Acquire));
+    }
+}
+
+/// How the reader gets at a store that was moved away and came back.
+fn reopening(options: &Options) -> Box<dyn FnMut() -> Result<Vault> + Send> {
+    let (store, state, clock) = (options.store.clone(), options.state.clone(), options.clock);
+    Box::new(move || {
+        let mut setup = Setup::new(store.clone(), Vec::new(), state.clone());
+        (setup.prompter, setup.clock) = (Box::new(crate::prompt::Silent), clock);
+        Vault::open(setup)
+    })
+}

@@ -1,0 +1,135 @@
+//! Opened tokens that are kept for a while, where the owner asked for it. Off for every token that was not named.
+//!
+//! What is kept rests on one state of the ledger: any change of it drops everything, and so do `lock` and the end of the
+//! time. The memory is locked by the process that runs the agent.
+
+use super::reader::tried;
+use crate::ledger::{Name, Prefix};
+use crate::secret::Secret;
+use crate::vault::Wanted;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most tokens that are kept at once.
+const MOST: usize = 4096;
+
+/// Which tokens are kept, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// The token of this name, and those below it.
+    pub on: Prefix,
+    /// How long after it was opened.
+    pub time: Duration,
+}
+
+/// Kept tokens.
+pub struct Cache {
+    policies: Vec<CachePolicy>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    epoch: u64,
+    tokens: HashMap<String, (Instant, Secret)>,
+}
+
+impl Cache {
+    /// Keeps what these say.
+    pub fn new(policies: Vec<CachePolicy>) -> Self {
+        Self { policies, kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn time(&self, name: &Name) -> Option<Duration> {
+        let covering = self.policies.iter().filter(|policy| policy.on.covers(name.as_str()));
+        covering.map(|policy| policy.time).min()
+    }
+
+    /// The token, if it was opened in this epoch and not too long ago.
+    pub fn find(&self, epoch: u64, wanted: &Wanted) -> Option<Secret> {
+        self.time(&wanted.name)?;
+        let kept = self.kept();
+        let (until, token) = kept.tokens.get(&tried(wanted)).filter(|_| kept.epoch == epoch)?;
+        (Instant::now() < *until).then(|| token.clone())
+    }
+
+    /// Keeps a token that was opened in this epoch, if it may be kept.
+    pub fn keep(&self, epoch: u64, wanted: &Wanted, token: &Secret) {
+        let Some(time) = self.time(&wanted.name) else { return };
+        let mut kept = self.kept();
+        kept.enter(epoch);
+        if kept.epoch == epoch && kept.tokens.len() < MOST {
+            kept.tokens.insert(tried(wanted), (Instant::now() + time, token.clone()));
+        }
+    }
+
+    /// Drops what is over: everything, if the ledger changed.
+    pub fn sweep(&self, epoch: u64) {
+        let mut kept = self.kept();
+        kept.enter(epoch);
+        let now = Instant::now();
+        kept.tokens.retain(|_, (until, _)| now < *until);
+    }
+
+    /// Drops everything.
+    pub fn clear(&self) {
+        self.kept().tokens.clear();
+    }
+
+    /// How many tokens are kept.
+    pub fn len(&self) -> usize {
+        self.kept().tokens.len()
+    }
+}
+
+impl Kept {
+    fn enter(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.tokens.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str) -> Wanted {
+        Wanted { name: Name::parse(name).unwrap(), version: None }
+    }
+
+    fn cache(time: Duration) -> Cache {
+        Cache::new(vec![CachePolicy { on: Prefix::parse("hot").unwrap(), time }])
+    }
+
+    #[test]
+    fn only_what_was_named_is_kept_and_only_while_nothing_changed() {
+        let cache = cache(Duration::from_secs(100));
+        let token = Secret::new(b"x".to_vec());
+        cache.keep(1, &wanted("hot/a"), &token);
+        cache.keep(1, &wanted("cold"), &token);
+        assert!(cache.find(1, &wanted("hot/a")).is_some() && cache.find(1, &wanted("cold")).is_none());
+        assert!(cache.find(1, &Wanted { version: Some(1), ..wanted("hot/a") }).is_none());
+        assert!(cache.find(2, &wanted("hot/a")).is_none());
+        cache.sweep(2);
+        assert_eq!(cache.len(), 0);
+        // What was opened before the change is not kept after it.
+        cache.keep(1, &wanted("hot/a"), &token);
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn it_is_kept_for_its_time() {
+        let cache = cache(Duration::ZERO);
+        cache.keep(1, &wanted("hot"), &Secret::new(b"x".to_vec()));
+        assert!(cache.find(1, &wanted("hot")).is_none());
+        cache.sweep(1);
+        assert_eq!(cache.len(), 0);
+    }
+}

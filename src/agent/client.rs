@@ -1,0 +1,299 @@
+//! The other side: what the command line asks an agent with. Blocking, one connection, one request after another.
+
+use super::answer::Problem;
+use crate::error::{Error, Kind, Result, printable};
+use crate::ledger::Name;
+use crate::ledger::body::State;
+use crate::replica::ListFilter;
+use crate::secret::{MAX_TOKEN_BYTES, Secret};
+use crate::vault::{PutOptions, PutReport, TokenView, Tokens, VersionView, Wanted};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Longer than the agent takes for any answer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The most bytes of an answer that is no token.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// The most bytes of a line of an answer's head.
+const MAX_LINE: u64 = 8 << 10;
+
+/// A connection to an agent.
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    on: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    tokens: Vec<VersionView>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Put {
+    token: String,
+    version: u64,
+    recipients: Vec<String>,
+}
+
+impl Client {
+    /// Connects to the agent at this path; `None` when none listens there.
+    ///
+    /// # Errors
+    /// `Refused` when this user may not reach it, or it is neither this user's nor root's.
+    pub fn connect(path: &Path) -> Result<Option<Self>> {
+        let on = printable(&path.display().to_string());
+        let stream = match UnixStream::connect(path) {
+            Ok(stream) => stream,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => {
+                let kind =
+                    if e.kind() == std::io::ErrorKind::PermissionDenied { Kind::Refused } else { Kind::Io };
+                let error = Error::new(kind, "reach the agent", e.to_string()).on(on).caused_by(e);
+                return Err(error.advice("join the group `strongroom`, or say --no-agent"));
+            }
+        };
+        let failed = |e: std::io::Error| Error::new(Kind::Io, "reach the agent", e.to_string()).caused_by(e);
+        let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|e| failed(e.into()))?;
+        // Tokens and PINs go to nobody who could not have them anyway.
+        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
+            let answer = format!("user {} listens there, neither root nor you", peer.uid.as_raw());
+            return Err(Error::new(Kind::Untrusted, "reach the agent", answer).on(on));
+        }
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(Some(Self { stream: BufReader::with_capacity(16 << 10, stream), on }))
+    }
+
+    /// Unlocks a device, the only one where none is named, with a PIN or with its pin-source.
+    ///
+    /// # Errors
+    /// `PinWrong` and the like.
+    pub fn unlock(&mut self, device: Option<&str>, pin: Option<&Secret>) -> Result<Value> {
+        let pin = match pin.map(|pin| std::str::from_utf8(pin.expose())).transpose() {
+            Ok(pin) => pin,
+            Err(_) => return Err(Error::new(Kind::Usage, "unlock", "the PIN is not UTF-8")),
+        };
+        // Written by hand: a JSON value would leave copies of the PIN behind.
+        let body = Zeroizing::new(serde_json::to_vec(&Unlock { device, pin }).unwrap_or_default());
+        parse(&self.ask("POST", "/v1/unlock", &[], Some(&body))?)
+    }
+
+    /// Locks all devices, and has cached tokens forgotten.
+    ///
+    /// # Errors
+    /// The agent's.
+    pub fn lock(&mut self) -> Result<Value> {
+        parse(&self.ask("POST", "/v1/lock", &[], Some(b""))?)
+    }
+
+    /// How the agent is.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn health(&mut self) -> Result<Value> {
+        self.request("GET", "/v1/health", &[], None)?;
+        let (_, _, body) = self.answer()?;
+        parse(&body)
+    }
+
+    fn send(&mut self, path: &str, body: &Value) -> Result<Zeroizing<Vec<u8>>> {
+        let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
+        self.ask("POST", path, &[], Some(&body))
+    }
+
+    fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.request(method, path, query, body)?;
+        let (status, media, body) = self.answer()?;
+        match (status, media.as_str()) {
+            (200..=299, _) => Ok(body),
+            (_, "application/problem+json") => {
+                let problem: Problem = parse(&body)?;
+                Err(problem.into_error())
+            }
+            _ => Err(odd(&format!("the status {status}")).on(&self.on)),
+        }
+    }
+
+    fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<()> {
+        let mut head = format!("{method} {path}");
+        for (i, (key, value)) in query.iter().enumerate() {
+            head += if i == 0 { "?" } else { "&" };
+            head += key;
+            head += "=";
+            value.bytes().for_each(|byte| match byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+                true => head.push(char::from(byte)),
+                false => head += &format!("%{byte:02X}"),
+            });
+        }
+        head += " HTTP/1.1\r\nhost: strongroom\r\n";
+        if let Some(body) = body {
+            head += &format!("content-length: {}\r\n", body.len());
+        }
+        head += "\r\n";
+        let stream = self.stream.get_mut();
+        let sent =
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.unwrap_or_default()));
+        match sent {
+            // The agent refused a body before it had all of it: its answer says why.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|e| lost(&e, &self.on)),
+        }
+    }
+
+    /// Status, media type and body (RFC 9112), always with a length: that is how the agent answers.
+    fn answer(&mut self) -> Result<(u16, String, Zeroizing<Vec<u8>>)> {
+        let first = self.line()?;
+        let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = status.ok_or_else(|| odd("no HTTP").on(&self.on))?;
+        let (mut length, mut media) = (None, String::new());
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (key, value) = line.split_once(':').ok_or_else(|| odd("a broken head").on(&self.on))?;
+            match key.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse::<usize>().ok(),
+                "content-type" => value.trim().clone_into(&mut media),
+                _ => {}
+            }
+        }
+        let most = if media == "application/octet-stream" { MAX_TOKEN_BYTES } else { MAX_ANSWER };
+        let length =
+            length.filter(|length| *length <= most).ok_or_else(|| odd("no sound length").on(&self.on))?;
+        let mut body = Zeroizing::new(vec![0; length]);
+        self.stream.read_exact(&mut body).map_err(|e| lost(&e, &self.on))?;
+        Ok((status, media, body))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let read = (&mut self.stream).take(MAX_LINE).read_line(&mut line);
+        read.map_err(|e| lost(&e, &self.on))?;
+        match line.strip_suffix("\r\n") {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(lost(&std::io::ErrorKind::UnexpectedEof.into(), &self.on)),
+        }
+    }
+}
+
+impl Tokens for Client {
+    fn open_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
+        let open = |wanted: &Wanted| {
+            let version = wanted.version.map(|version| ("version", version.to_string()));
+            let bytes = self.ask("GET", &format!("/v1/values/{}", wanted.name), version.as_slice(), None)?;
+            Ok(Secret::from(bytes))
+        };
+        wanted.iter().map(open).collect()
+    }
+
+    fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let query = [
+                ("prefix", filter.prefix.as_str().to_owned()),
+                ("destroyed", filter.destroyed.to_string()),
+                ("after", after),
+            ];
+            let page: Page = parse(&self.ask("GET", "/v1/tokens", &query, None)?)?;
+            for view in page.tokens {
+                if !each(view)? {
+                    return Ok(());
+                }
+            }
+            let Some(next) = page.next else { return Ok(()) };
+            after = next;
+        }
+    }
+
+    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+        let version = version.map(|version| ("version", version.to_string()));
+        let shown = self.ask("GET", &format!("/v1/tokens/{name}"), version.as_slice(), None);
+        parse(&shown.map_err(|error| error.while_trying(tried))?)
+    }
+
+    fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport> {
+        let time = |ms: u64| {
+            let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+            at.map_or_else(|| ms.to_string(), |at| at.to_string())
+        };
+        let mut query = Vec::new();
+        query.extend(options.expiry.map(|at| ("expires", time(at))));
+        query.extend(options.not_before.map(|at| ("not_before", time(at))));
+        query.extend(options.keep.map(|keep| ("keep", keep.to_string())));
+        query.extend(options.description.clone().map(|text| ("description", text)));
+        query.extend(options.staged.then(|| ("staged", "true".to_owned())));
+        let labels = options.labels.iter().flatten();
+        query.extend(labels.map(|(key, value)| ("label", format!("{key}={value}"))));
+        query.extend(options.only.iter().map(|device| ("only", device.clone())));
+        let put = self.ask("PUT", &format!("/v1/values/{name}"), &query, Some(token.expose()))?;
+        let put: Put = parse(&put)?;
+        let token = put.token.parse().map_err(|_| odd("no token id"))?;
+        Ok(PutReport { token, version: put.version, recipients: put.recipients })
+    }
+
+    fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {
+        let body = json!({"state": state.to_string(), "version": version, "reason": reason});
+        self.send(&format!("/v1/states/{name}"), &body).map(drop)
+    }
+
+    fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
+        self.send("/v1/rename", &json!({"from": from.as_str(), "to": to.as_str()})).map(drop)
+    }
+
+    fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {
+        let mut query = vec![("reason", reason.to_owned())];
+        query.extend(version.map(|version| ("version", version.to_string())));
+        let done: Value = parse(&self.ask("DELETE", &format!("/v1/tokens/{name}"), &query, None)?)?;
+        done["destroyed"].as_u64().ok_or_else(|| odd("no count"))
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Unlock<'a> {
+    device: Option<&'a str>,
+    pin: Option<&'a str>,
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|_| odd("JSON of another form"))
+}
+
+fn odd(what: &str) -> Error {
+    Error::new(Kind::Unsupported, "understand the agent", format!("it answered with {what}"))
+        .advice("agent and command are of different versions: restart the agent, or say --no-agent")
+}
+
+fn lost(e: &std::io::Error, on: &str) -> Error {
+    Error::new(Kind::Io, "ask the agent", e.to_string())
+        .on(on)
+        .advice("is it running? `strongroom status` tells")
+}

@@ -1,0 +1,171 @@
+//! `LoadCredential=ID:/run/strongroom/credentials.sock` in an unmodified unit.
+//!
+//! systemd connects from an abstract socket whose name says which unit wants which credential, sends nothing, and reads to
+//! the end. Anybody can bind such a name, so only root is believed, and only root can reach the socket. There is no way to
+//! say no: an empty answer starts the unit with an empty credential. Only an answer that is too long makes the unit fail,
+//! so that is how a credential is denied.
+
+use super::Agent;
+use super::open::Opening;
+use super::peer::Peer;
+use super::reader::Caller;
+use crate::error::{Error, Kind, Result};
+use crate::secret::MAX_TOKEN_BYTES;
+use std::os::linux::net::SocketAddrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The most connections at once: a few units that start together.
+const AT_ONCE: usize = 1024;
+
+/// systemd takes an answer at once.
+const TAKE: Duration = Duration::from_secs(20);
+
+/// What a unit asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The unit.
+    pub unit: String,
+    /// `LoadCredential=`'s ID.
+    pub id: String,
+}
+
+impl Asked {
+    /// From the abstract name of the other end, without its leading NUL: hexadecimal digits, `/unit/`, unit, `/`, ID.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(name).ok()?;
+        let (random, rest) = text.split_once("/unit/")?;
+        let (unit, id) = rest.split_once('/')?;
+        let hex =
+            !random.is_empty() && random.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let plain =
+            |text: &str| !text.is_empty() && !text.contains('/') && !text.chars().any(char::is_control);
+        (hex && plain(unit) && plain(id)).then(|| Self { unit: unit.into(), id: id.into() })
+    }
+}
+
+/// Hands out credentials until told to stop.
+pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            taken = socket.accept(), if connections.len() < AT_ONCE => match taken {
+                Ok((stream, _)) => {
+                    connections.spawn(hand_out(Arc::clone(&agent), stream));
+                }
+                Err(error) => {
+                    log::warn!("a connection for a credential could not be taken: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn hand_out(agent: Arc<Agent>, mut stream: UnixStream) {
+    let answer = agent.credential(&stream).await;
+    let sent = match &answer {
+        Ok(token) => tokio::time::timeout(TAKE, stream.write_all(token.expose())).await,
+        Err(error) => {
+            log::warn!("{error}");
+            tokio::time::timeout(TAKE, refuse(&mut stream)).await
+        }
+    };
+    match sent {
+        Ok(Ok(())) => {
+            let _ = stream.shutdown().await;
+        }
+        // The service manager has gone: there is nobody left to take it for whole.
+        Ok(Err(error)) => log::debug!("a credential was not taken: {error}"),
+        Err(_) => log::warn!("a credential was not taken in time"),
+    }
+}
+
+/// One byte more than a credential may have.
+async fn refuse(stream: &mut UnixStream) -> std::io::Result<()> {
+    let page = [b'!'; 4096];
+    for _ in 0..MAX_TOKEN_BYTES / page.len() {
+        stream.write_all(&page).await?;
+    }
+    stream.write_all(b"!").await
+}
+
+impl Agent {
+    async fn credential(&self, stream: &UnixStream) -> Result<crate::Secret> {
+        let tried = "hand out a credential";
+        let peer = Peer::of(stream, &self.held)?;
+        let caller = Caller { peer: Arc::new(peer), digest: None };
+        if caller.peer.uid != 0 {
+            return Err(self.note_denial(&caller, "", "hand out a credential to anybody but root"));
+        }
+        let address = stream.peer_addr().map_err(|e| Error::new(Kind::Io, tried, e.to_string()))?;
+        let address: std::os::unix::net::SocketAddr = address.into();
+        let asked = address.as_abstract_name().and_then(Asked::parse);
+        let asked =
+            asked.ok_or_else(|| self.note_denial(&caller, "", "hand out a credential to what is no unit"))?;
+        let (opening, name) = self.open_credential(&caller, &asked).await;
+        self.count(&opening);
+        let mut access = self.access(&caller, &name, &opening);
+        access.exe = format!("credential {} of {}", asked.id, asked.unit);
+        self.recorder.record(access).await;
+        if opening.token.is_ok() {
+            self.metrics.credentials.add();
+        }
+        opening.token
+    }
+
+    async fn open_credential(&self, caller: &Caller, asked: &Asked) -> (Opening, String) {
+        let deadline = Instant::now() + self.deadline;
+        let (unit, id) = (asked.unit.clone(), asked.id.clone());
+        let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
+        let looked = looked.unwrap_or_else(|trouble| Err(trouble.told("hand out a credential", "the store")));
+        match looked {
+            Ok((wanted, granted)) => {
+                let program = caller.peer.program();
+                let opening = self.open_granted(&Arc::new(granted), &program, &wanted, deadline).await;
+                (opening, wanted.name.to_string())
+            }
+            Err(error) => {
+                let denied = error.kind() == Kind::Refused;
+                (Opening { version: 0, device: None, denied, token: Err(error) }, String::new())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_unit_and_id() {
+        let asked = Asked::parse(b"16e1aa2bf90a/unit/web@1.service/db-password").unwrap();
+        assert_eq!((asked.unit.as_str(), asked.id.as_str()), ("web@1.service", "db-password"));
+    }
+
+    #[test]
+    fn anything_else_is_no_unit() {
+        for name in [
+            &b""[..],
+            b"/unit/web.service/id",
+            b"XY/unit/web.service/id",
+            b"a/unit/web.service",
+            b"a/unit//id",
+            b"a/unit/web.service/",
+            b"a/unit/web.service/a/b",
+            b"a/unit/web.service/a\0b",
+            b"a/system/web.service/id",
+            b"a/unit/\xff/id",
+        ] {
+            assert_eq!(Asked::parse(name), None, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! How it goes: for monitors, for Prometheus and for a person.
+
+use super::Agent;
+use super::answer::{self, Answer};
+use super::device::Condition;
+use super::metrics::gauge;
+use super::query::Query;
+use crate::error::Result;
+use crate::ledger::verify::Chain;
+use crate::vault::LogOrder;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The reader is in trouble when one look takes longer than this.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Tokens that expire within this time are counted.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many lines of a log are answered where nothing is said, and at most.
+const LINES: u64 = 100;
+const MOST_LINES: u64 = 1000;
+
+impl Agent {
+    /// Why the agent cannot do all of what it is for; empty when it can.
+    fn ailments(&self) -> Vec<String> {
+        let mut ailments = Vec::new();
+        ailments.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
+            ailments.push("the store does not answer".into());
+        }
+        for station in &self.stations {
+            let (condition, why) = station.condition();
+            if !matches!(condition, Condition::Ready | Condition::Unused) {
+                ailments.push(format!("{}: {}: {why}", station.name, condition.word()));
+            }
+        }
+        ailments
+    }
+
+    /// Whether all is well; the owner hears why not.
+    pub fn health(&self, owner: bool) -> Answer {
+        let ailments = self.ailments();
+        let status = if ailments.is_empty() { "ok" } else { "degraded" };
+        let mut health = json!({"status": status});
+        if owner {
+            health["ailments"] = json!(ailments);
+            health["uptime_seconds"] = json!(self.started.elapsed().as_secs());
+            health["devices"] = self.stations.iter().map(|station| self.device_json(station)).collect();
+            health["cached_tokens"] = json!(self.cache.len());
+            health["queues"] = json!({
+                "reader": self.reader.load().waiting(), "writer": self.writer.load().waiting(),
+            });
+            health["counts"] = json!({
+                "opened": self.metrics.opened.value(), "cached": self.metrics.cached.value(),
+                "failed": self.metrics.failed.value(), "denied": self.metrics.denied.value(),
+                "changed": self.metrics.changed.value(), "requests": self.metrics.requests.value(),
+            });
+        }
+        let mut answer = answer::json(&health);
+        if !ailments.is_empty() {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
+    }
+
+    fn device_json(&self, station: &super::device::Station) -> Value {
+        let (condition, why) = station.condition();
+        json!({
+            "device": station.name,
+            "id": station.id().map(|id| id.to_string()),
+            "condition": condition.word(),
+            "why": why,
+            "waiting": station.thread.load().waiting(),
+        })
+    }
+
+    /// Numbers for Prometheus.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub async fn numbers(&self) -> Result<Answer> {
+        let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
+        let (tokens, expiring, n) = self
+            .read("count tokens", move |reader| {
+                let until = reader.vault.latest_time().saturating_add(soon);
+                let replica = reader.vault.replica();
+                Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))
+            })
+            .await?;
+        let mut out = String::with_capacity(8192);
+        self.metrics.write(&mut out);
+        gauge(&mut out, "tokens", "Living tokens", tokens);
+        gauge(&mut out, "tokens_expiring", "Active tokens that expire within 7 days or did", expiring);
+        gauge(&mut out, "ledger_position", "Verified statements", n);
+        gauge(&mut out, "cached_tokens", "Tokens in locked memory", self.cache.len());
+        gauge(&mut out, "queue_reader", "Requests waiting for the reader", self.reader.load().waiting());
+        gauge(&mut out, "queue_writer", "Requests waiting for the writer", self.writer.load().waiting());
+        gauge(&mut out, "healthy", "1 when all is well", u8::from(self.ailments().is_empty()));
+        self.device_numbers(&mut out);
+        Ok(answer::bytes("text/plain; version=0.0.4", out))
+    }
+
+    fn device_numbers(&self, out: &mut String) {
+        use std::fmt::Write;
+        let _ =
+            writeln!(out, "# TYPE strongroom_device_ready gauge\n# TYPE strongroom_device_pin_refused gauge");
+        let _ =
+            writeln!(out, "# TYPE strongroom_device_queue gauge\n# TYPE strongroom_device_seconds histogram");
+        for station in &self.stations {
+            let label = format!("device=\"{}\"", station.name.replace(['"', '\\', '\n'], "_"));
+            let condition = station.condition().0;
+            let ready = u8::from(matches!(condition, Condition::Ready | Condition::Unused));
+            let _ = writeln!(out, "strongroom_device_ready{{{label}}} {ready}");
+            let refused = u8::from(condition == Condition::Refused);
+            let _ = writeln!(out, "strongroom_device_pin_refused{{{label}}} {refused}");
+            let _ = writeln!(out, "strongroom_device_queue{{{label}}} {}", station.thread.load().waiting());
+            station.thread.load().latency.write(out, "strongroom_device_seconds", &label);
+        }
+    }
+
+    /// The ledger, newest first.
+    ///
+    /// # Errors
+    /// `Usage`; `Tampered`.
+    pub async fn log(&self, query: &Query) -> Result<Answer> {
+        let before = query.number("before")?.unwrap_or(u64::MAX);
+        let limit = query.number("limit")?.unwrap_or(LINES).min(MOST_LINES);
+        let entries = self.read("read the ledger", move |reader| {
+            let mut entries = Vec::new();
+            reader.vault.log(LogOrder::NewestFirst, |vault, entry| {
+                if entry.n < before && (entries.len() as u64) < limit {
+                    entries.push(json!({
+                        "n": entry.n,
+                        "hash": entry.hash.to_string(),
+                        "time": entry.statement.time,
+                        "by": vault.device_name(&entry.statement.author),
+                        "kind": entry.statement.body.kind_name(),
+                        "ineffective": entry.ineffective,
+                    }));
+                }
+                Ok((entries.len() as u64) < limit)
+            })?;
+            Ok(entries)
+        });
+        Ok(answer::json(&json!({"entries": entries.await?})))
+    }
+
+    /// Who read what, newest first.
+    ///
+    /// # Errors
+    /// `Usage`; the store's.
+    pub async fn accesses(&self, query: &Query) -> Result<Answer> {
+        let before = query.number("before")?.unwrap_or(0);
+        let limit = query.number("limit")?.unwrap_or(LINES).min(MOST_LINES);
+        let limit = u32::try_from(limit).unwrap_or(1);
+        let lines = self.read("read the access log", move |reader| {
+            let line = |line: crate::store::RecordedAccess| {
+                let access = line.access;
+                json!({
+                    "n": line.n, "time": access.time, "name": access.name, "version": access.version,
+                    "outcome": access.outcome, "uid": access.uid, "pid": access.pid, "exe": access.exe,
+                    "device": access.device,
+                })
+            };
+            Ok(reader.vault.accesses(before, limit)?.into_iter().map(line).collect::<Vec<Value>>())
+        });
+        Ok(answer::json(&json!({"accesses": lines.await?})))
+    }
+}

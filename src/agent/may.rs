@@ -1,0 +1,199 @@
+//! Who may do what: the owner everything, everybody else what was granted, nobody anything else.
+
+use super::peer::Peer;
+use super::unit::Unit;
+use crate::error::{Error, Kind};
+use crate::ledger::Hash;
+use crate::replica::GrantRow;
+use crate::vault::{Grantee, Op};
+use nix::unistd::{Group, User};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long the number of a user or group is remembered.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// Whose agent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Realm {
+    /// One user's: this user may everything.
+    User(u32),
+    /// The machine's: root may everything.
+    Machine,
+}
+
+impl Realm {
+    /// Whether this is the owner, by rule and not by accident.
+    pub fn is_owner(self, peer: &Peer) -> bool {
+        match self {
+            Self::User(uid) => peer.uid == uid,
+            Self::Machine => peer.uid == 0,
+        }
+    }
+
+    /// Whether `unit:NAME` means this unit: the system's units for the machine's agent, the user's own for a user's.
+    fn is_unit(self, unit: &Unit, name: &str) -> bool {
+        match (self, unit) {
+            (Self::Machine, Unit::System(unit)) => unit == name,
+            (Self::User(own), Unit::User { uid, unit }) => *uid == own && unit == name,
+            _ => false,
+        }
+    }
+}
+
+/// What everybody hears who was not granted something, be it there or not.
+pub fn denied(tried: impl Into<String>) -> Error {
+    Error::new(Kind::Refused, tried, "this application was granted no such token")
+        .advice("the agent's owner grants it: `strongroom grant NAME --to …`")
+}
+
+/// Numbers of users and groups, asked for once in a while.
+#[derive(Default)]
+pub struct Accounts {
+    users: HashMap<String, (Instant, Option<u32>)>,
+    groups: HashMap<String, (Instant, Option<u32>)>,
+}
+
+impl Accounts {
+    fn user(&mut self, name: &str) -> Option<u32> {
+        let ask = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+        number(&mut self.users, name, ask)
+    }
+
+    fn group(&mut self, name: &str) -> Option<u32> {
+        let ask = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        number(&mut self.groups, name, ask)
+    }
+}
+
+fn number(
+    known: &mut HashMap<String, (Instant, Option<u32>)>,
+    name: &str,
+    ask: impl FnOnce(&str) -> Option<u32>,
+) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    if let Some((at, number)) = known.get(name)
+        && at.elapsed() < REMEMBERED
+    {
+        return *number;
+    }
+    let number = ask(name);
+    known.insert(name.into(), (Instant::now(), number));
+    number
+}
+
+/// A peer, and what was found out about it on demand.
+pub struct Asker<'a> {
+    /// The process.
+    pub peer: &'a Peer,
+    /// The digest of its program, where some grant asks for one.
+    pub digest: Option<Hash>,
+}
+
+/// Whether one of these grants lets the peer do it now. `now` in milliseconds.
+pub fn is_granted(
+    realm: Realm,
+    asker: &Asker<'_>,
+    op: Op,
+    now: u64,
+    grants: &[GrantRow],
+    accounts: &mut Accounts,
+) -> bool {
+    let op = op.to_string();
+    grants.iter().any(|grant| {
+        // Who may do anything with a token may see that it is there.
+        let allows = op == "list" || grant.ops.contains(&op);
+        let stands = grant.until.is_none_or(|until| now < until);
+        allows && stands && grant.to.parse().is_ok_and(|to| is(realm, asker, &to, accounts))
+    })
+}
+
+/// Whether a grantee is this peer.
+fn is(realm: Realm, asker: &Asker<'_>, grantee: &Grantee, accounts: &mut Accounts) -> bool {
+    let peer = asker.peer;
+    match grantee {
+        Grantee::Unit(name) => peer.unit.as_ref().is_some_and(|unit| realm.is_unit(unit, name)),
+        Grantee::UserUnit { user, unit } => match &peer.unit {
+            Some(Unit::User { uid, unit: own }) => own == unit && accounts.user(user) == Some(*uid),
+            _ => false,
+        },
+        Grantee::User(user) => accounts.user(user) == Some(peer.uid),
+        Grantee::Group(group) => accounts.group(group).is_some_and(|gid| peer.groups.contains(&gid)),
+        Grantee::Exe(path) => peer.exe.as_ref().is_some_and(|exe| exe.here && exe.path == *path),
+        Grantee::ExeDigest(digest) => asker.digest == Some(*digest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::peer::Held;
+    use crate::ledger::GrantId;
+    use crate::ledger::body::Target;
+    use std::os::unix::net::UnixStream;
+
+    fn grant(to: &str, ops: &[&str], until: Option<u64>) -> GrantRow {
+        GrantRow {
+            id: GrantId([1; 16]),
+            target: Target::Prefix("prod".into()),
+            name: None,
+            to: to.into(),
+            ops: ops.iter().map(|op| (*op).to_owned()).collect(),
+            until,
+            alias: None,
+            n: 3,
+        }
+    }
+
+    fn peer() -> Peer {
+        let (one, _other) = UnixStream::pair().unwrap();
+        Peer::of(&one, &Held::default()).unwrap()
+    }
+
+    fn may(realm: Realm, peer: &Peer, op: Op, grant: GrantRow) -> bool {
+        is_granted(realm, &Asker { peer, digest: None }, op, 1000, &[grant], &mut Accounts::default())
+    }
+
+    #[test]
+    fn a_grant_is_for_its_grantee_its_operations_and_its_time() {
+        let peer = Peer { unit: Some(Unit::System("web.service".into())), ..peer() };
+        let web = |ops: &[&str], until| grant("unit:web.service", ops, until);
+        assert!(may(Realm::Machine, &peer, Op::Get, web(&["get"], None)));
+        assert!(may(Realm::Machine, &peer, Op::List, web(&["get"], None)));
+        assert!(may(Realm::Machine, &peer, Op::Get, web(&["get"], Some(1001))));
+        assert!(!may(Realm::Machine, &peer, Op::Get, web(&["get"], Some(1000))));
+        assert!(!may(Realm::Machine, &peer, Op::Put, web(&["get"], None)));
+        assert!(!may(Realm::Machine, &peer, Op::Get, web(&["list"], None)));
+        assert!(!may(Realm::Machine, &peer, Op::Get, grant("unit:db.service", &["get"], None)));
+        assert!(!may(Realm::Machine, &peer, Op::Get, grant("host:web.service", &["get"], None)));
+        // In a user's agent, a unit is one of the user's own.
+        assert!(!may(Realm::User(peer.uid), &peer, Op::Get, web(&["get"], None)));
+    }
+
+    #[test]
+    fn units_of_users_are_not_those_of_the_system() {
+        let unit = Some(Unit::User { uid: 1234, unit: "web.service".into() });
+        let peer = Peer { unit, ..peer() };
+        let get = |realm, to: &str| may(realm, &peer, Op::Get, grant(to, &["get"], None));
+        assert!(!get(Realm::Machine, "unit:web.service"));
+        assert!(get(Realm::Machine, "unit:1234/web.service"));
+        assert!(!get(Realm::Machine, "unit:1235/web.service"));
+        assert!(get(Realm::User(1234), "unit:web.service"));
+        assert!(!get(Realm::User(1235), "unit:web.service"));
+    }
+
+    #[test]
+    fn users_groups_and_programs() {
+        let peer = peer();
+        let get = |peer: &Peer, to: String| may(Realm::Machine, peer, Op::Get, grant(&to, &["get"], None));
+        let exe = peer.exe.clone().unwrap();
+        assert!(get(&peer, format!("user:{}", peer.uid)) && !get(&peer, format!("user:{}", peer.uid + 1)));
+        assert!(get(&peer, format!("group:{}", peer.groups[0])));
+        assert!(!get(&peer, "group:no-such-group".into()) && !get(&peer, "user:no-such-user".into()));
+        assert!(get(&peer, format!("exe:{}", exe.path.display())));
+        let elsewhere = Peer { exe: Some(super::super::peer::Exe { here: false, ..exe.clone() }), ..peer };
+        assert!(!get(&elsewhere, format!("exe:{}", exe.path.display())));
+    }
+}

@@ -1,0 +1,205 @@
+//! A thread that owns something which blocks, and a bounded queue of jobs for it.
+//!
+//! Devices, replicas and stores are synchronous, and a device's C library may hang for ever. Each has a thread of its own;
+//! whoever wants something of it queues a job and waits until a deadline. A full queue is an answer too: `Full`, at
+//! once. Nobody waits for a job whose owner hangs longer than its own deadline, and a job whose asker has gone is not run.
+
+use super::metrics::Histogram;
+use crate::error::{Error, Kind, Result};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
+
+/// A handle on the thread. When the last one goes, the thread drops what it owns and ends.
+pub struct Owner<T> {
+    jobs: mpsc::Sender<Job<T>>,
+    load: Arc<Load>,
+}
+
+/// What is to be seen of the thread from outside.
+#[derive(Default)]
+pub struct Load {
+    waiting: AtomicUsize,
+    busy_since: Mutex<Option<Instant>>,
+    /// How long jobs ran.
+    pub latency: Histogram,
+}
+
+/// Why a job brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The queue is full.
+    Full,
+    /// The deadline passed.
+    Late,
+    /// The thread has ended.
+    Ended,
+}
+
+impl<T> Clone for Owner<T> {
+    fn clone(&self) -> Self {
+        Self { jobs: self.jobs.clone(), load: Arc::clone(&self.load) }
+    }
+}
+
+impl Load {
+    /// How many jobs wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How long the job that runs now has been running.
+    pub fn busy_for(&self) -> Option<Duration> {
+        self.since().map(|since| since.elapsed())
+    }
+
+    fn since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.busy_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run<T>(&self, job: Job<T>, owned: &mut T) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let started = Instant::now();
+        *self.since() = Some(started);
+        job(owned);
+        *self.since() = None;
+        self.latency.observe(started.elapsed());
+    }
+}
+
+impl<T: Send + 'static> Owner<T> {
+    /// Starts the thread. Its queue holds `depth` jobs.
+    ///
+    /// # Errors
+    /// `Io` when the system has no more threads.
+    pub fn start(name: &str, depth: usize, mut owned: T) -> Result<Self> {
+        let (jobs, mut queue) = mpsc::channel::<Job<T>>(depth);
+        let load = Arc::new(Load::default());
+        let seen = Arc::clone(&load);
+        let body = move || {
+            while let Some(job) = queue.blocking_recv() {
+                seen.run(job, &mut owned);
+            }
+        };
+        let started = std::thread::Builder::new().name(name.into()).spawn(body);
+        started.map_err(|e| {
+            Error::new(Kind::Io, format!("start the thread `{name}`"), e.to_string()).caused_by(e)
+        })?;
+        Ok(Self { jobs, load })
+    }
+
+    /// What is to be seen of the thread.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Has a job done, and waits for what comes of it until `deadline`.
+    ///
+    /// # Errors
+    /// The trouble, where nothing came of it.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        deadline: Instant,
+        job: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> Result<R, Trouble> {
+        let (says, hears) = oneshot::channel();
+        self.queue(Box::new(move |owned| {
+            // Whoever asked may have gone, or given up: then the next one's turn comes sooner.
+            if !says.is_closed() {
+                let _ = says.send(job(owned));
+            }
+        }))?;
+        match tokio::time::timeout_at(deadline.into(), hears).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(Trouble::Ended),
+            Err(_) => Err(Trouble::Late),
+        }
+    }
+
+    /// As [`Owner::ask`], for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Owner::ask`].
+    pub fn ask_blocking<R: Send + 'static>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> Result<R, Trouble> {
+        let (says, hears) = std::sync::mpsc::channel();
+        self.queue(Box::new(move |owned| {
+            let _ = says.send(job(owned));
+        }))?;
+        hears.recv_timeout(patience).map_err(|e| match e {
+            std::sync::mpsc::RecvTimeoutError::Timeout => Trouble::Late,
+            std::sync::mpsc::RecvTimeoutError::Disconnected => Trouble::Ended,
+        })
+    }
+
+    /// Has a job done whenever its turn comes.
+    pub fn tell(&self, job: impl FnOnce(&mut T) + Send + 'static) {
+        // A thread that is too busy for it is told again.
+        let _ = self.queue(Box::new(job));
+    }
+
+    fn queue(&self, job: Job<T>) -> Result<(), Trouble> {
+        self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        self.jobs.try_send(job).map_err(|refused| {
+            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
+            match refused {
+                mpsc::error::TrySendError::Full(_) => Trouble::Full,
+                mpsc::error::TrySendError::Closed(_) => Trouble::Ended,
+            }
+        })
+    }
+}
+
+impl Trouble {
+    /// The trouble as an error of whatever the thread owns.
+    pub fn told(self, tried: &str, on: &str) -> Error {
+        let (answer, advice) = match self {
+            Self::Full => ("too many others are waiting for it", "try again in a moment"),
+            Self::Late => {
+                ("it did not answer in time", "try again; `strongroom status` shows what it is doing")
+            }
+            Self::Ended => ("it was stopped", "try again when the agent has started anew"),
+        };
+        Error::new(Kind::Device, tried, answer).on(on).advice(advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn a_job_that_hangs_stops_nobody_for_longer_than_they_wait() {
+        let owner = Owner::start("test", 2, 0_u32).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        owner.tell(move |_| drop(held.recv()));
+        while owner.load().busy_for().is_none() {
+            std::thread::yield_now();
+        }
+        runtime().block_on(async {
+            let soon = || Instant::now() + Duration::from_millis(20);
+            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Late));
+            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Late));
+            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Full));
+            release.send(()).unwrap();
+            // What nobody waits for any more was not done.
+            let later = Instant::now() + Duration::from_secs(20);
+            let mut seen = owner.ask(later, |n| *n).await;
+            while seen == Err(Trouble::Full) {
+                seen = owner.ask(later, |n| *n).await;
+            }
+            assert_eq!(seen, Ok(0));
+            assert_eq!(owner.load().waiting(), 0);
+        });
+    }
+}

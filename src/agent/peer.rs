@@ -1,0 +1,189 @@
+//! Who is at the other end of a socket: the kernel's word, and nothing that the other end says itself.
+//!
+//! SO_PEERCRED names the process that connected, by a number that may be another's by now. So the process is held by a
+//! pidfd (SO_PEERPIDFD, Linux 6.5); what `/proc` says of the number is believed only if the held process was still running
+//! after it was read. An older kernel has no way to get the pidfd of the connection itself: there the number is opened,
+//! and the process must have the user who connected.
+
+use super::unit::Unit;
+use crate::error::{Error, Kind, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// The largest program whose digest is computed.
+const MAX_EXE_BYTES: u64 = 1 << 30;
+
+/// A process at the other end, as it was when it connected.
+#[derive(Debug)]
+pub struct Peer {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective and supplementary groups.
+    pub groups: Vec<u32>,
+    /// Process id.
+    pub pid: u32,
+    /// The unit it runs in.
+    pub unit: Option<Unit>,
+    /// The program it runs, where that can be seen.
+    pub exe: Option<Exe>,
+    held: Arc<OwnedFd>,
+}
+
+/// A program.
+#[derive(Clone, Debug)]
+pub struct Exe {
+    /// Its path, as the process sees it.
+    pub path: PathBuf,
+    /// The same path leads to the same file here. A process can make a mount namespace in which its own program lies at
+    /// any path.
+    pub here: bool,
+}
+
+/// Processes that are held, each once, however many connections it has.
+#[derive(Default)]
+pub struct Held(Mutex<HashMap<u32, Weak<OwnedFd>>>);
+
+impl Peer {
+    /// The process that connected this socket.
+    ///
+    /// # Errors
+    /// `Refused` when it is not there any more; `Io` when the kernel does not tell.
+    pub fn of(socket: &impl AsFd, held: &Held) -> Result<Self> {
+        let unknown = |e: std::io::Error| Error::new(Kind::Io, IDENTIFY, e.to_string()).caused_by(e);
+        let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(|e| unknown(e.into()))?;
+        let (pid, uid, gid) = (credentials.pid, credentials.uid.as_raw(), credentials.gid.as_raw());
+        let number = u32::try_from(pid.as_raw_nonzero().get()).map_err(|_| gone())?;
+        let (process, certain) = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
+            Ok(process) => (process, true),
+            Err(Errno::ENOPROTOOPT | Errno::EINVAL) => (open_process(pid)?, false),
+            Err(Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
+            Err(e) => return Err(unknown(e.into())),
+        };
+        let process = held.share(number, process);
+        let (groups, real) = groups_and_user(number).unwrap_or_default();
+        let unit = read(number, "cgroup").and_then(|text| Unit::from_cgroup(&text));
+        let exe = Exe::of(number);
+        if !is_running(&process) || (!certain && real != Some(uid)) {
+            return Err(gone());
+        }
+        let groups = std::iter::once(gid).chain(groups).collect();
+        Ok(Self { uid, groups, pid: number, unit, exe, held: process })
+    }
+
+    /// Whether the process that connected is still there: somebody who merely inherited the connection is not it.
+    pub fn is_there(&self) -> bool {
+        is_running(&self.held)
+    }
+
+    /// SHA-256 of the program it runs.
+    pub fn exe_digest(&self) -> Option<crate::ledger::Hash> {
+        use std::io::Read;
+        let file = std::fs::File::open(format!("/proc/{}/exe", self.pid)).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut bytes = Vec::new();
+        file.take(MAX_EXE_BYTES).read_to_end(&mut bytes).ok()?;
+        (self.is_there() && bytes.len() as u64 == length).then(|| crate::ledger::sha256(&bytes))
+    }
+
+    /// The program and the unit in one text, for the access log.
+    pub fn program(&self) -> String {
+        let exe = self.exe.as_ref().map(|exe| exe.path.display().to_string()).unwrap_or_default();
+        match &self.unit {
+            Some(unit) => format!("{exe} ({unit})").trim_start().to_owned(),
+            None => exe,
+        }
+    }
+}
+
+const IDENTIFY: &str = "learn who connected";
+
+fn gone() -> Error {
+    Error::new(Kind::Refused, IDENTIFY, "the process that connected is not there any more")
+}
+
+fn open_process(pid: Pid) -> Result<OwnedFd> {
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn is_running(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+}
+
+fn read(pid: u32, what: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/{what}")).ok()
+}
+
+/// Supplementary groups, and the effective user (proc_pid_status(5)).
+fn groups_and_user(pid: u32) -> Option<(Vec<u32>, Option<u32>)> {
+    let status = read(pid, "status")?;
+    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
+    let groups = line("Groups:")?.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let user = line("Uid:").and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok());
+    Some((groups, user))
+}
+
+impl Exe {
+    fn of(pid: u32) -> Option<Self> {
+        let link = format!("/proc/{pid}/exe");
+        let path = std::fs::read_link(&link).ok()?;
+        let here = same_file(&std::fs::metadata(&link).ok()?, &path);
+        Some(Self { path, here })
+    }
+}
+
+fn same_file(file: &Metadata, path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|here| (here.dev(), here.ino()) == (file.dev(), file.ino()))
+}
+
+impl Held {
+    /// The handle that is there for this process already, or this one. A number means the same process as long as that is
+    /// running.
+    fn share(&self, pid: u32, process: OwnedFd) -> Arc<OwnedFd> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held.get(&pid).and_then(Weak::upgrade)
+            && is_running(&known)
+        {
+            return known;
+        }
+        held.retain(|_, known| known.strong_count() > 0);
+        let process = Arc::new(process);
+        held.insert(pid, Arc::downgrade(&process));
+        process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn this_process_is_known_by_its_user_groups_and_program() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&one, &Held::default()).unwrap();
+        assert_eq!((peer.pid, peer.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
+        assert_eq!(peer.groups[0], rustix::process::getegid().as_raw());
+        let exe = peer.exe.as_ref().unwrap();
+        assert!(exe.here && exe.path == std::env::current_exe().unwrap().canonicalize().unwrap());
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(peer.exe_digest(), Some(crate::ledger::sha256(&own)));
+        assert!(peer.is_there());
+    }
+
+    #[test]
+    fn a_process_is_held_once() {
+        let (held, (one, other)) = (Held::default(), UnixStream::pair().unwrap());
+        let (a, b) = (Peer::of(&one, &held).unwrap(), Peer::of(&other, &held).unwrap());
+        assert!(Arc::ptr_eq(&a.held, &b.held));
+    }
+}

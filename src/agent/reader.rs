@@ -1,0 +1,240 @@
+//! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
+//! device does stops it.
+
+use super::may::{Accounts, Asker, Realm, denied, is_granted};
+use super::peer::Peer;
+use crate::device::KeyRef;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{DeviceId, Hash, Name, Prefix};
+use crate::replica::{GrantRow, ListFilter};
+use crate::vault::{Op, Ready, Vault, VersionView, Wanted};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What others see of the reader without asking it.
+#[derive(Default)]
+pub struct Seen {
+    /// Goes up with every change of the ledger: what was concluded before it is worth nothing any more.
+    pub epoch: AtomicU64,
+    /// Some grant names the digest of a program.
+    pub digests: AtomicBool,
+}
+
+/// What the thread owns.
+pub struct Reader {
+    /// Without devices.
+    pub vault: Vault,
+    /// Opens the vault anew when the store was replaced.
+    pub reopen: Box<dyn FnMut() -> Result<Vault> + Send>,
+    /// Whose agent it is.
+    pub realm: Realm,
+    /// Numbers of users and groups.
+    pub accounts: Accounts,
+    /// For everybody.
+    pub seen: Arc<Seen>,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub struct Caller {
+    /// The process.
+    pub peer: Arc<Peer>,
+    /// The digest of its program, where some grant asks for one.
+    pub digest: Option<Hash>,
+}
+
+/// A token that the caller may have, and the devices that open it.
+pub struct Granted {
+    /// The token.
+    pub ready: Ready,
+    /// The epoch in which that was so.
+    pub epoch: u64,
+    /// The opening keys of the devices it is sealed to.
+    pub keys: Vec<(DeviceId, KeyRef)>,
+}
+
+impl Reader {
+    /// Follows the store, and tells everybody when it changed.
+    ///
+    /// # Errors
+    /// The store's; `RolledBack`, `Tampered`.
+    pub fn follow(&mut self) -> Result<()> {
+        let before = self.vault.head().position;
+        let followed = match self.vault.refresh() {
+            // A store that was moved away and came back is another file.
+            Err(error) if matches!(error.kind(), Kind::Store | Kind::Io) => {
+                self.vault = (self.reopen)().map_err(|_| error)?;
+                self.vault.refresh()
+            }
+            other => other,
+        };
+        for notice in self.vault.take_notices() {
+            log::warn!("{notice}");
+        }
+        if followed? != before {
+            self.changed()?;
+        }
+        Ok(())
+    }
+
+    /// What holds from now on.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn changed(&mut self) -> Result<()> {
+        let digests = self.vault.replica().any_granted_by_digest();
+        self.seen.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
+        self.seen.epoch.fetch_add(1, Ordering::AcqRel);
+        digests.map(drop)
+    }
+
+    /// Whether the caller may do this with the token of this name, be there one or not.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn may(&mut self, caller: &Caller, name: &Name, op: Op) -> Result<bool> {
+        if self.realm.is_owner(&caller.peer) {
+            return Ok(true);
+        }
+        // The same questions are put for a token that is not there: neither answer nor effort tells.
+        let grants = match self.vault.replica().find(name.as_str())? {
+            Some(token) => self.vault.replica().grants_reaching(&token)?,
+            None => self.vault.replica().grants_covering(name.as_str())?,
+        };
+        Ok(self.any(caller, op, &grants))
+    }
+
+    /// Tokens that the caller may see, after a name, in the order of their names.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn page(
+        &mut self,
+        caller: &Caller,
+        filter: &ListFilter,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<VersionView>> {
+        let mut page: Vec<VersionView> = Vec::new();
+        if self.realm.is_owner(&caller.peer) {
+            add_page(&self.vault, filter, after, limit, &mut page)?;
+            return Ok(page);
+        }
+        // A stranger's question costs what was granted to it, not what the store holds.
+        for grant in self.vault.replica().all_grants()? {
+            if !self.any(caller, Op::List, std::slice::from_ref(&grant)) {
+                continue;
+            }
+            let on = Prefix::parse(grant.path()).unwrap_or_default();
+            let both = match () {
+                () if filter.prefix.covers(on.as_str()) => on,
+                () if grant.name.is_none() && on.covers(filter.prefix.as_str()) => filter.prefix.clone(),
+                () => continue,
+            };
+            let mut found = Vec::new();
+            let narrowed = ListFilter { prefix: both, destroyed: filter.destroyed };
+            add_page(&self.vault, &narrowed, after, limit, &mut found)?;
+            // A grant on one token says nothing about tokens below its name.
+            found.retain(|view| grant.name.as_ref().is_none_or(|name| *name == view.name));
+            page.append(&mut found);
+        }
+        page.sort_by(|a, b| a.name.cmp(&b.name));
+        page.dedup_by(|a, b| a.name == b.name);
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    fn any(&mut self, caller: &Caller, op: Op, grants: &[GrantRow]) -> bool {
+        let asker = Asker { peer: &caller.peer, digest: caller.digest };
+        is_granted(self.realm, &asker, op, self.vault.latest_time(), grants, &mut self.accounts)
+    }
+
+    /// A token for its opening, if the ledger lets it open; `None` when the caller may not have it.
+    ///
+    /// # Errors
+    /// `Refused`, `NotFound`; the store's.
+    pub fn look_up(&mut self, caller: &Caller, wanted: &Wanted) -> Result<Option<Granted>> {
+        self.follow()?;
+        match self.may(caller, &wanted.name, Op::Get)? {
+            true => self.granted(wanted).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn granted(&mut self, wanted: &Wanted) -> Result<Granted> {
+        let ready = self.vault.ready(wanted)?;
+        let mut keys = Vec::new();
+        for id in ready.recipients() {
+            keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
+        }
+        Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys })
+    }
+
+    /// As [`Reader::look_up`], for a unit of the system that asks by an id.
+    ///
+    /// # Errors
+    /// As [`Reader::look_up`].
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<(Wanted, Granted)> {
+        self.follow()?;
+        let wanted = self.credential_name(unit, id)?;
+        let granted = self.granted(&wanted)?;
+        Ok((wanted, granted))
+    }
+
+    /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name.
+    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Wanted> {
+        let tried = format!("hand out the credential {id} to {unit}");
+        let now = self.vault.latest_time();
+        let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
+        grants.retain(|grant| {
+            grant.ops.iter().any(|op| op == "get") && grant.until.is_none_or(|until| now < until)
+        });
+        let mut names: Vec<&str> = grants
+            .iter()
+            .filter(|grant| grant.alias.as_deref() == Some(id))
+            .filter_map(|g| g.name.as_deref())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let name = match names.as_slice() {
+            [name] => (*name).to_owned(),
+            [] if grants.iter().any(|grant| covers(grant, id)) => id.to_owned(),
+            [] => return Err(denied(tried)),
+            _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
+        };
+        let name = Name::parse(&name).map_err(|_| denied(tried))?;
+        Ok(Wanted { name, version: None })
+    }
+}
+
+/// Without an id of its own, a token is asked for by its name.
+fn covers(grant: &GrantRow, id: &str) -> bool {
+    match &grant.name {
+        Some(name) => name == id && grant.alias.is_none(),
+        None => Prefix::parse(grant.path()).is_ok_and(|prefix| prefix.covers(id)),
+    }
+}
+
+/// What was tried, in the words of the command line.
+pub fn tried(wanted: &Wanted) -> String {
+    match wanted.version {
+        Some(version) => format!("open {}@{version}", wanted.name),
+        None => format!("open {}", wanted.name),
+    }
+}
+
+/// Up to `limit` tokens after a name, in the order of their names.
+fn add_page(
+    vault: &Vault,
+    filter: &ListFilter,
+    after: &str,
+    limit: usize,
+    page: &mut Vec<VersionView>,
+) -> Result<()> {
+    vault.replica().list(filter, |token, row| {
+        if token.name.as_str() > after {
+            page.push(VersionView::of(vault, &token, row));
+        }
+        Ok(page.len() < limit)
+    })
+}

@@ -1,0 +1,162 @@
+//! Running: from the sockets to the last answer.
+
+use super::{Agent, Options, Sockets, credential, notify, serve};
+use crate::error::{Error, Kind, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the store is looked at for what others changed.
+const FOLLOW: Duration = Duration::from_millis(250);
+
+/// What has been begun is finished within this time after SIGTERM.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How an agent that runs inside another program is told to stop.
+#[derive(Clone)]
+pub struct Running(watch::Sender<bool>);
+
+impl Default for Running {
+    fn default() -> Self {
+        Self(watch::channel(false).0)
+    }
+}
+
+impl Running {
+    /// Stops it: what has been begun is finished.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Runs an agent on these sockets until SIGTERM, SIGINT or `running` stops it. SIGHUP has `reload` make the options anew.
+///
+/// # Errors
+/// The store's, before anything is served; `Io`.
+pub fn run(
+    options: Options,
+    sockets: Sockets,
+    running: &Running,
+    reload: &mut dyn FnMut() -> Result<Options>,
+) -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| io("start", e))?;
+    let done = runtime.block_on(run_on(options, sockets, running, reload));
+    // A device that hangs keeps its thread; the end of the process ends both.
+    runtime.shutdown_background();
+    done
+}
+
+fn io(tried: &str, e: std::io::Error) -> Error {
+    Error::new(Kind::Io, tried, e.to_string()).caused_by(e)
+}
+
+fn listener(socket: &std::os::unix::net::UnixListener) -> Result<UnixListener> {
+    let own = socket.try_clone().and_then(|own| own.set_nonblocking(true).map(|()| own));
+    own.and_then(UnixListener::from_std).map_err(|e| io("listen", e))
+}
+
+async fn run_on(
+    options: Options,
+    sockets: Sockets,
+    running: &Running,
+    reload: &mut dyn FnMut() -> Result<Options>,
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listen for signals", e))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listen for signals", e))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(|e| io("listen for signals", e))?;
+    let mut agent = Arc::new(Agent::start(options)?);
+    loop {
+        let (stop, stopped) = watch::channel(false);
+        let serving = begin(&agent, &sockets, &stopped)?;
+        notify::tell("READY=1\nSTATUS=Serving");
+        let mut ended = running.0.subscribe();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => {}
+            _ = hang_up.recv() => {
+                notify::reloading();
+                match reload().and_then(Agent::start) {
+                    // What was unlocked, kept and begun belongs to the configuration there was.
+                    Ok(fresh) => {
+                        finish(&stop, serving).await;
+                        agent = Arc::new(fresh);
+                    }
+                    Err(error) => {
+                        log::error!("the configuration stays as it was: {error}");
+                        finish(&stop, serving).await;
+                    }
+                }
+                continue;
+            }
+        }
+        notify::tell("STOPPING=1");
+        finish(&stop, serving).await;
+        return Ok(());
+    }
+}
+
+type Serving = Vec<tokio::task::JoinHandle<()>>;
+
+fn begin(agent: &Arc<Agent>, sockets: &Sockets, stopped: &watch::Receiver<bool>) -> Result<Serving> {
+    agent.lend();
+    let mut serving = vec![
+        tokio::spawn(serve::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
+        tokio::spawn(follow(Arc::clone(agent), stopped.clone())),
+        tokio::spawn(recognise(Arc::clone(agent), stopped.clone())),
+    ];
+    if let Some(socket) = &sockets.credentials {
+        serving.push(tokio::spawn(credential::serve(Arc::clone(agent), listener(socket)?, stopped.clone())));
+    }
+    Ok(serving)
+}
+
+/// Lets what has been begun finish, for a while.
+async fn finish(stop: &watch::Sender<bool>, serving: Serving) {
+    stop.send_replace(true);
+    let all = async {
+        for task in serving {
+            let _ = task.await;
+        }
+    };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        log::warn!("some requests were not finished in time");
+    }
+}
+
+async fn follow(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(FOLLOW);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let watchdog = notify::watchdog();
+    let mut told = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = stop.changed() => return,
+        }
+        agent.tick().await;
+        // Only a reader that answers is a sign of life.
+        if watchdog.is_some_and(|every| told.elapsed() >= every / 2) {
+            notify::tell("WATCHDOG=1");
+            told = tokio::time::Instant::now();
+        }
+    }
+}
+
+/// Asks devices that are not known yet, until they are.
+async fn recognise(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
+    while agent.stations.iter().any(|station| station.id().is_none()) {
+        tokio::select! {
+            () = agent.recognise() => {}
+            _ = stop.changed() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}

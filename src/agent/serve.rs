@@ -1,0 +1,141 @@
+//! Connections: taken up to a bound, served one request after another, and let go in peace at the end.
+
+use super::Agent;
+use super::answer::Answer;
+use super::connection::{IDLE, Patient};
+use super::handle::refused_connection;
+use super::peer::Peer;
+use super::reader::Caller;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The most bytes of a request's head.
+const MAX_HEAD: usize = 16 << 10;
+/// The most header fields of a request.
+const MAX_FIELDS: usize = 64;
+/// Of four connections, a user who is not the owner may have three.
+const SHARE: (usize, usize) = (3, 4);
+
+/// How many connections each user has.
+#[derive(Default)]
+pub struct Counts(Mutex<HashMap<u32, usize>>);
+
+/// One connection's place among those of its user.
+struct Place {
+    counts: Arc<Counts>,
+    uid: u32,
+}
+
+impl Counts {
+    fn take(self: &Arc<Self>, uid: u32, most: usize) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(uid).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { counts: Arc::clone(self), uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Takes connections until told to stop, then waits for those that have something in hand.
+pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
+    let (mut connections, counts) = (JoinSet::new(), Arc::new(Counts::default()));
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            taken = socket.accept() => match taken {
+                Ok((stream, _)) if connections.len() < agent.connections => {
+                    agent.metrics.connections.add();
+                    let (agent, counts, stop) = (Arc::clone(&agent), Arc::clone(&counts), stop.clone());
+                    connections.spawn(converse(agent, counts, stream, stop));
+                }
+                Ok(_) => agent.metrics.turned_away.add(),
+                // No more file descriptors: some will be closed.
+                Err(error) => {
+                    log::warn!("a connection could not be taken: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn converse(
+    agent: Arc<Agent>,
+    counts: Arc<Counts>,
+    stream: UnixStream,
+    mut stop: watch::Receiver<bool>,
+) {
+    let peer = match Peer::of(&stream, &agent.held) {
+        Ok(peer) => peer,
+        Err(error) => return log::debug!("{error}"),
+    };
+    let most = match agent.realm.is_owner(&peer) {
+        true => agent.connections,
+        false => agent.connections * SHARE.0 / SHARE.1,
+    };
+    let Some(_place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
+    // Before it asks for something, a connection costs next to nothing.
+    tokio::select! {
+        ready = tokio::time::timeout(IDLE, stream.readable()) => if !matches!(ready, Ok(Ok(()))) { return },
+        _ = stop.changed() => return,
+    }
+    let caller = Caller { peer: Arc::new(peer), digest: None };
+    let handling = Arc::new(AtomicBool::new(false));
+    let in_hand = Arc::clone(&handling);
+    let service = service_fn(move |request| {
+        let (agent, caller, in_hand) = (Arc::clone(&agent), caller.clone(), Arc::clone(&in_hand));
+        in_hand.store(true, Ordering::Relaxed);
+        async move {
+            let answer = match caller.peer.is_there() {
+                true => agent.handle(&caller, request).await,
+                false => refused_connection(&super::may::denied("answer")),
+            };
+            in_hand.store(false, Ordering::Relaxed);
+            Ok::<Answer, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .serve_connection(Patient::new(stream, handling), service);
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    log::debug!("a connection ended: {error}");
+                }
+                return;
+            }
+            _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The sockets: handed over by the service manager (sd_listen_fds(3)), or made here.
+
+use crate::error::{Error, Kind, Result, printable};
+use listenfd::ListenFd;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// What the agent listens on.
+pub struct Sockets {
+    /// Where applications ask.
+    pub requests: UnixListener,
+    /// Where systemd fetches credentials.
+    pub credentials: Option<UnixListener>,
+    /// Removed at the end; none for sockets of the service manager's.
+    made: Vec<(PathBuf, File)>,
+}
+
+/// The name by which a socket unit calls the socket for credentials (`FileDescriptorName=`).
+const CREDENTIALS: &str = "credentials";
+
+/// Where the machine's agent listens.
+pub const MACHINE_SOCKET: &str = "/run/strongroom/agent.sock";
+
+/// Where the agent of this user, or of the machine, listens where nothing else is said.
+///
+/// # Errors
+/// `Io` when a user has no runtime directory.
+pub fn default_socket() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(MACHINE_SOCKET.into());
+    }
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let directory = directory.ok_or_else(|| {
+        Error::new(Kind::Io, "find the agent's socket", "XDG_RUNTIME_DIR is not set")
+            .advice("name it with --socket")
+    })?;
+    Ok(directory.join("strongroom/agent.sock"))
+}
+
+impl Sockets {
+    /// Those of the service manager, if it handed any over.
+    ///
+    /// # Errors
+    /// `Usage` when they are not what they should be.
+    pub fn inherited() -> Result<Option<Self>> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let names: Vec<&str> = names.split(':').collect();
+        let mut handed = ListenFd::from_env();
+        let (mut requests, mut credentials) = (None, None);
+        for i in 0..handed.len() {
+            let socket = handed.take_unix_listener(i).map_err(|e| {
+                Error::new(Kind::Usage, "take over the service manager's sockets", e.to_string())
+                    .advice("they are to be of ListenStream= with a path")
+            })?;
+            match names.get(i).is_some_and(|name| *name == CREDENTIALS) {
+                true => credentials = socket,
+                false => requests = requests.or(socket),
+            }
+        }
+        match (requests, credentials) {
+            (Some(requests), credentials) => Ok(Some(Self { requests, credentials, made: Vec::new() })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Error::new(
+                Kind::Usage,
+                "take over the service manager's sockets",
+                "only the one for credentials was handed over",
+            )),
+        }
+    }
+
+    /// Makes them. The directory is made too, for its owner alone, where it is missing.
+    ///
+    /// # Errors
+    /// `Conflict` when another agent listens there; `Io`.
+    pub fn make(requests: &Path, mode: u32, credentials: Option<&Path>) -> Result<Self> {
+        let (socket, lock) = listen(requests, mode)?;
+        let mut made = vec![(requests.to_owned(), lock)];
+        let credentials = match credentials {
+            Some(path) => {
+                let (socket, lock) = listen(path, 0o600)?;
+                made.push((path.to_owned(), lock));
+                Some(socket)
+            }
+            None => None,
+        };
+        Ok(Self { requests: socket, credentials, made })
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for (path, _lock) in &self.made {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket with its mode from the first moment on. The lock beside it tells a socket in use from one that a killed agent
+/// left behind.
+fn listen(path: &Path, mode: u32) -> Result<(UnixListener, File)> {
+    let failed = |e: std::io::Error| {
+        Error::new(Kind::Io, "listen", e.to_string()).on(printable(&path.display().to_string())).caused_by(e)
+    };
+    path.parent().filter(|directory| !directory.exists()).map_or(Ok(()), crate::paths::make_private)?;
+    let lock = File::create(path.with_extension("lock")).map_err(failed)?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let error = Error::new(Kind::Conflict, "listen", "another agent listens there");
+        return Err(error
+            .on(printable(&path.display().to_string()))
+            .advice("stop it first, or name another --socket"));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
+        Ok(_) => return Err(failed(std::io::Error::other("there is something that is no socket"))),
+        Err(_) => {}
+    }
+    // Nobody can connect before the mode is right: the name is given last.
+    let fresh = path.with_extension("new");
+    let _ = std::fs::remove_file(&fresh);
+    let socket = UnixListener::bind(&fresh).map_err(failed)?;
+    std::fs::set_permissions(&fresh, Permissions::from_mode(mode)).map_err(failed)?;
+    std::fs::rename(&fresh, path).map_err(failed)?;
+    Ok((socket, lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_in_use_is_not_taken_away_and_a_dead_one_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/agent.sock");
+        let sockets = Sockets::make(&path, 0o600, Some(&directory.path().join("a/c.sock"))).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Sockets::make(&path, 0o600, None).map(drop).unwrap_err().kind(), Kind::Conflict);
+        drop(sockets);
+        assert!(!path.exists());
+        // As a killed agent leaves it.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Sockets::make(&path, 0o660, None).unwrap());
+        std::fs::write(&path, "a file").unwrap();
+        assert_eq!(Sockets::make(&path, 0o600, None).map(drop).unwrap_err().kind(), Kind::Io);
+    }
+}

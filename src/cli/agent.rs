@@ -1,0 +1,159 @@
+//! `agent`: the daemon, in the foreground.
+
+use super::Act;
+use super::context::{Context, Globals};
+use super::names;
+use super::output::{Manner, Output};
+use clap::Args;
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::set_no_new_privs;
+use std::path::PathBuf;
+use std::time::Duration;
+use strongroom::agent::{self, AgentDevice, CachePolicy, Options, Realm, Running, Sockets};
+use strongroom::config::ConfiguredDevice;
+use strongroom::{Error, Kind, Result};
+
+/// Serve tokens to applications on a Unix socket
+///
+/// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
+/// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// Listen here; by default $XDG_RUNTIME_DIR/strongroom/agent.sock, for root /run/strongroom/agent.sock
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Hand out systemd credentials here; by default, for root, /run/strongroom/credentials.sock
+    #[arg(long, value_name = "PATH")]
+    credentials: Option<PathBuf>,
+    /// Keep an opened token, or those under a name, in locked memory for a while
+    #[arg(long, value_name = "NAME=TIME")]
+    cache: Vec<String>,
+    /// Lock a device whose PIN was typed when nobody used it for so long
+    #[arg(long, value_name = "TIME")]
+    idle: Option<String>,
+    /// Answer every request within this time, one way or another
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    deadline: String,
+    /// The most connections at once
+    #[arg(long, value_name = "N", default_value_t = 12_000)]
+    connections: usize,
+}
+
+impl Act for Agent {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        harden()?;
+        let globals = context.globals.clone();
+        let options = self.options(context)?;
+        if !options.cache.is_empty() {
+            lock_memory()?;
+        }
+        let sockets = self.sockets()?;
+        let (socket, count) = (sockets.requests.local_addr().ok(), options.devices.len());
+        let shown = socket.and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+        context.out.say(&format!("serving on {} with {count} devices", shown.unwrap_or_default()));
+        let mut reload = || self.options(&Context::new(globals.clone(), Output::new(quiet(&globals))));
+        Ok(agent::run(options, sockets, &Running::default(), &mut reload)?)
+    }
+}
+
+impl Agent {
+    fn options(&self, context: &Context) -> Result<Options> {
+        let resolved = context.resolve()?;
+        let device =
+            |device: &ConfiguredDevice| device.parsed().map(|(uri, id)| AgentDevice::configured(uri, id));
+        let devices = resolved.devices.iter().map(device).collect::<Result<_>>()?;
+        let uid = rustix::process::geteuid();
+        let realm = if uid.is_root() { Realm::Machine } else { Realm::User(uid.as_raw()) };
+        let mut options = Options::new(resolved.store, resolved.paths.state, devices, realm);
+        options.cache = self.cache.iter().map(|text| policy(text)).collect::<Result<_>>()?;
+        options.idle = self.idle.as_deref().map(|text| span("--idle", text)).transpose()?;
+        options.deadline = span("--deadline", &self.deadline)?;
+        options.connections = self.connections;
+        Ok(options)
+    }
+
+    fn sockets(&self) -> Result<Sockets> {
+        if let Some(inherited) = Sockets::inherited()? {
+            return Ok(inherited);
+        }
+        let root = rustix::process::geteuid().is_root();
+        let path = self.socket.clone().map_or_else(agent::default_socket, Ok)?;
+        let beside = || path.with_file_name("credentials.sock");
+        let credentials = self.credentials.clone().or_else(|| root.then(beside));
+        // For all who may have been granted something: the directory's group decides who reaches it.
+        Sockets::make(&path, if root { 0o660 } else { 0o600 }, credentials.as_deref())
+    }
+}
+
+/// What a reload says goes to the log.
+fn quiet(globals: &Globals) -> Manner {
+    Manner { quiet: true, ..globals.manner() }
+}
+
+/// NAME=TIME.
+fn policy(text: &str) -> Result<CachePolicy> {
+    let (name, time) = text.rsplit_once('=').ok_or_else(|| {
+        Error::new(Kind::Usage, "use the value of --cache", "it is NAME=TIME, as in prod/db=5m")
+    })?;
+    Ok(CachePolicy { on: names::prefix(name)?, time: span("--cache", time)? })
+}
+
+/// `30s`, `5m`, `2h`.
+fn span(option: &str, text: &str) -> Result<Duration> {
+    let unusable =
+        || Error::new(Kind::Usage, format!("use the value of {option}"), "a time is one of 30s, 5m, 2h");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number.parse().map_err(|_| unusable())?;
+    let seconds = match unit {
+        "s" => Some(number),
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3600),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(unusable)
+}
+
+/// What this process forgoes beyond what every command does: it can gain no privileges, and has room for its connections.
+fn harden() -> Result<()> {
+    let failed = |e: rustix::io::Errno| Error::new(Kind::Io, "forgo new privileges", e.to_string());
+    set_no_new_privs(true).map_err(failed)?;
+    let files = getrlimit(Resource::Nofile);
+    // One that cannot be raised holds fewer connections.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+    if let Err(error) = lock_memory() {
+        log::info!("{error}");
+    }
+    Ok(())
+}
+
+/// Keeps what this process holds out of the swap.
+fn lock_memory() -> Result<()> {
+    let refused = |answer: String| {
+        Error::new(Kind::Io, "lock the memory", answer)
+            .advice("set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`")
+    };
+    // With a limit, some later allocation would fail, in the middle of something.
+    let limit = getrlimit(Resource::Memlock).current;
+    if limit.is_some() && !rustix::process::geteuid().is_root() {
+        return Err(refused("there is a limit on locked memory".into()));
+    }
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(flags).map_err(|e| refused(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(span("--idle", "5m").unwrap(), Duration::from_secs(300));
+        for text in ["", "5", "m", "0s", "-1s", "5 m", "5d", "99999999999999999999h", "18446744073709551615h"]
+        {
+            assert!(span("--idle", text).is_err(), "{text}");
+        }
+        assert_eq!(policy("prod/db=30s").unwrap().on.as_str(), "prod/db");
+        assert!(policy("prod/db").is_err() && policy("a//b=5m").is_err());
+    }
+}

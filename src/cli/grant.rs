@@ -1,0 +1,155 @@
+//! `grant`, `ungrant` and `grants`: which application may do what with which tokens.
+
+use super::context::Context;
+use super::describe::{NOTHING, time_or_nothing};
+use super::output::Output;
+use super::{Act, names, time};
+use clap::Args;
+use strongroom::ledger::{GrantId, name};
+use strongroom::replica::GrantRow;
+use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked};
+use strongroom::{Error, Kind, Result};
+
+/// Let an application have a token, or all tokens under a prefix, from the agent
+///
+/// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
+/// but its owner.
+#[derive(Debug, Args)]
+pub struct Grant {
+    /// NAME, or PREFIX/ for all tokens under it, also those to come; / for everything
+    on: String,
+    /// To whom: unit:web.service, unit:USER/sync.service, user:deploy, group:ops, exe:/usr/bin/x or exe:sha256:DIGEST
+    #[arg(long, value_name = "GRANTEE")]
+    to: String,
+    /// What they may do: get, list, put, state
+    #[arg(long, value_name = "OP,…", value_delimiter = ',', default_value = "get")]
+    ops: Vec<String>,
+    /// Until then: 30d, 12h, 2027-01-31, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// The id under which a systemd unit asks for it: LoadCredential=ID:…
+    #[arg(long = "as", value_name = "ID")]
+    alias: Option<String>,
+}
+
+/// Take a grant back; it takes effect at once, also in agents
+#[derive(Debug, Args)]
+pub struct Ungrant {
+    /// The grant's id; or NAME or PREFIX/ together with --to
+    what: String,
+    /// Whose grants
+    #[arg(long, value_name = "GRANTEE")]
+    to: Option<String>,
+}
+
+/// List the grants that stand
+#[derive(Debug, Args)]
+pub struct Grants {
+    /// NAME: those that reach this token; PREFIX/: those on it and below
+    on: Option<String>,
+}
+
+impl Act for Grant {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let (on, to) = (on(&self.on)?, grantee(&self.to)?);
+        let options = GrantOptions {
+            ops: self.ops.iter().map(|text| op(text)).collect::<Result<_>>()?,
+            until: self.until.as_deref().map(|at| time::future("--until", at)).transpose()?,
+            alias: self.alias.as_deref().map(|id| alias(id, &on, &to)).transpose()?,
+        };
+        context.with_vault(|vault, out| {
+            let granted = vault.grant(&on, &to, &options)?;
+            if out.json_wanted() {
+                return Ok(out.json(&GrantView::from(&granted))?);
+            }
+            out.say(&format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id));
+            Ok(())
+        })
+    }
+}
+
+impl Act for Ungrant {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let which = match (&self.to, self.what.parse::<GrantId>()) {
+            (Some(to), _) => Revoked::Of(on(&self.what)?, grantee(to)?),
+            (None, Ok(id)) => Revoked::Id(id),
+            (None, Err(why)) => {
+                let error = Error::new(Kind::Usage, "use it as a grant's id", why);
+                return Err(error
+                    .advice("give the id that `strongroom grants` shows, or say --to whom")
+                    .into());
+            }
+        };
+        context.with_vault(|vault, out| {
+            for grant in vault.ungrant(&which)? {
+                match out.json_wanted() {
+                    true => out.json(&GrantView::from(&grant))?,
+                    false => out.say(&format!("{}: no longer granted to {}", grant.on(), grant.to)),
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Act for Grants {
+    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+        let on = self.on.as_deref().map(on).transpose()?;
+        context.with_vault(|vault, out| {
+            let grants = vault.grants(on.as_ref())?;
+            if grants.is_empty() {
+                out.say("nothing is granted: only the agent's owner gets tokens from it");
+            }
+            Ok(list(out, &grants)?)
+        })
+    }
+}
+
+fn list(out: &mut Output, grants: &[GrantRow]) -> Result<()> {
+    let mut table = out.table(&["ON", "TO", "OPERATIONS", "UNTIL", "AS", "ID"]);
+    for grant in grants {
+        if out.json_wanted() {
+            out.json(&GrantView::from(grant))?;
+            continue;
+        }
+        let cells = [
+            grant.on(),
+            grant.to.clone(),
+            grant.ops.join(","),
+            time_or_nothing(grant.until),
+            grant.alias.clone().unwrap_or_else(|| NOTHING.into()),
+            grant.id.to_string(),
+        ];
+        out.row(&mut table, cells.into())?;
+    }
+    out.end(table)
+}
+
+/// A trailing `/` makes it a prefix.
+fn on(text: &str) -> Result<GrantOn> {
+    match text.ends_with('/') {
+        true => Ok(GrantOn::Prefix(names::prefix(text)?)),
+        false => Ok(GrantOn::Token(names::name(text)?)),
+    }
+}
+
+fn grantee(text: &str) -> Result<Grantee> {
+    text.parse().map_err(|why: String| unusable("--to", why))
+}
+
+fn op(text: &str) -> Result<Op> {
+    text.parse().map_err(|why: String| unusable("--ops", why))
+}
+
+/// Only a unit asks by an id, and an id means one token.
+fn alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<String> {
+    name::check_short(id).map_err(|why| unusable("--as", why))?;
+    match (on, to) {
+        (GrantOn::Token(_), Grantee::Unit(_)) => Ok(id.into()),
+        _ => Err(unusable("--as", "an id is for one token and one unit of the system".into())),
+    }
+}
+
+fn unusable(option: &str, why: String) -> Error {
+    Error::new(Kind::Usage, format!("use the value of {option}"), why)
+}

@@ -1,0 +1,176 @@
+//! Grants: which application may do what with which tokens. Signed statements like everything else; the agent heeds them.
+
+use super::author::{Draft, Needs};
+use super::{Grantee, Op, Vault, random_id};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::{Body, Grant, Target, Ungrant};
+use crate::ledger::{GrantId, Name, Prefix};
+use crate::replica::GrantRow;
+
+/// What a grant is on, in the user's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantOn {
+    /// One token, through renames.
+    Token(Name),
+    /// Every token under a prefix, also those to come; the empty one is everything.
+    Prefix(Prefix),
+}
+
+/// What is granted, beyond on what and to whom.
+#[derive(Clone, Debug, Default)]
+pub struct GrantOptions {
+    /// What they may do; `get` when left empty.
+    pub ops: Vec<Op>,
+    /// Until when (ms).
+    pub until: Option<u64>,
+    /// The id under which a systemd unit asks for it.
+    pub alias: Option<String>,
+}
+
+/// Which grants to take back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// This one.
+    Id(GrantId),
+    /// All on this for this grantee.
+    Of(GrantOn, Grantee),
+}
+
+impl std::fmt::Display for GrantOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(name) => write!(f, "{name}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}/"),
+        }
+    }
+}
+
+impl GrantOn {
+    fn path(&self) -> &str {
+        match self {
+            Self::Token(name) => name.as_str(),
+            Self::Prefix(prefix) => prefix.as_str(),
+        }
+    }
+}
+
+impl Vault {
+    /// Grants an application the use of a token, or of all tokens under a prefix.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` without the role `write` on it, or when the same grant, or the same id for the same unit,
+    /// stands already.
+    pub fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantRow> {
+        let tried = format!("grant {on} to {to}");
+        let mut ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
+        if ops.is_empty() {
+            ops.push(Op::Get.to_string());
+        }
+        ops.sort();
+        ops.dedup();
+        let id = GrantId(random_id()?);
+        self.submit(&tried, Needs::Write(&[on.path()]), |vault| {
+            let target = vault.grant_target(on, &tried)?;
+            vault.refuse_doubles(&tried, &target, to, &ops, options)?;
+            let (to, ops, until, alias) = (to.to_string(), ops.clone(), options.until, options.alias.clone());
+            let body = Body::Grant(Grant { grant: id, target, to, ops, until, alias });
+            Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
+        })?;
+        let granted = self.replica.grant_row(&id)?;
+        granted.ok_or_else(|| Error::new(Kind::Tampered, tried, "it does not stand in the ledger"))
+    }
+
+    /// Takes grants back, and answers which.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such grant; `Refused` without the role `write` on what it is on.
+    pub fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantRow>> {
+        let tried = match which {
+            Revoked::Id(id) => format!("take back the grant {id}"),
+            Revoked::Of(on, to) => format!("take back what {to} was granted on {on}"),
+        };
+        let none = || {
+            Error::new(Kind::NotFound, &tried, "there is no such grant")
+                .advice("`strongroom grants` lists them with their ids")
+        };
+        // On what it is decides which role is needed.
+        let found = self.granted(which, &tried)?;
+        let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
+        self.submit(&tried, Needs::Write(&[&path]), |vault| {
+            let grants = vault.granted(which, &tried)?;
+            if grants.is_empty() {
+                return Err(none());
+            }
+            let ungrant =
+                |row: &GrantRow| Body::Ungrant(Ungrant { grant: row.id, target: row.target.clone() });
+            let bodies = grants.iter().map(ungrant).collect();
+            Ok((Draft { bodies, ..Draft::default() }, grants))
+        })
+    }
+
+    /// The grants that stand: all, those that reach a token, or those on a prefix and on what lies below it.
+    ///
+    /// # Errors
+    /// `NotFound` for a token that does not exist.
+    pub fn grants(&self, on: Option<&GrantOn>) -> Result<Vec<GrantRow>> {
+        match on {
+            Some(GrantOn::Token(name)) => {
+                let token = self.token(name, &format!("list the grants on {name}"))?;
+                self.replica.grants_reaching(&token)
+            }
+            Some(GrantOn::Prefix(prefix)) => {
+                let mut all = self.replica.all_grants()?;
+                all.retain(|grant| prefix.covers(grant.path()));
+                Ok(all)
+            }
+            None => self.replica.all_grants(),
+        }
+    }
+
+    fn grant_target(&self, on: &GrantOn, tried: &str) -> Result<Target> {
+        Ok(match on {
+            GrantOn::Token(name) => Target::Token(self.token(name, tried)?.id),
+            GrantOn::Prefix(prefix) => Target::Prefix(prefix.as_str().into()),
+        })
+    }
+
+    fn granted(&self, which: &Revoked, tried: &str) -> Result<Vec<GrantRow>> {
+        match which {
+            Revoked::Id(id) => Ok(self.replica.grant_row(id)?.into_iter().collect()),
+            Revoked::Of(on, to) => {
+                let (target, to) = (self.grant_target(on, tried)?, to.to_string());
+                let mut all = self.replica.all_grants()?;
+                all.retain(|grant| grant.target == target && grant.to == to);
+                Ok(all)
+            }
+        }
+    }
+
+    /// A grant that says nothing new, and an id that would mean two tokens to one unit.
+    fn refuse_doubles(
+        &self,
+        tried: &str,
+        target: &Target,
+        to: &Grantee,
+        ops: &[String],
+        options: &GrantOptions,
+    ) -> Result<()> {
+        let to = to.to_string();
+        for grant in self.replica.all_grants()?.into_iter().filter(|grant| grant.to == to) {
+            let refused = |answer: String| {
+                Error::new(Kind::Refused, tried, answer)
+                    .advice(format!("`strongroom ungrant {}` takes the other one back", grant.id))
+            };
+            if grant.target == *target
+                && grant.ops == ops
+                && (grant.until, &grant.alias) == (options.until, &options.alias)
+            {
+                return Err(refused("the same grant stands already".into()));
+            }
+            if options.alias.is_some() && grant.alias == options.alias && grant.target != *target {
+                return Err(refused(format!("{to} gets {} under that id already", grant.path())));
+            }
+        }
+        Ok(())
+    }
+}

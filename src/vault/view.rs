@@ -1,0 +1,274 @@
+//! Tokens, versions and grants as programs see them: what `--json` prints and what the agent answers, in one form.
+
+use super::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::State;
+use crate::ledger::{DeviceId, Name};
+use crate::replica::{GrantRow, TokenRow, VersionRow};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a listing says about a version: its state, and whether its time has come or is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// Opens.
+    Active,
+    /// Closed for now.
+    Suspended,
+    /// Closed for ever.
+    Revoked,
+    /// Stored, not yet in use.
+    Staged,
+    /// Active, and past its time.
+    Expired,
+    /// Active, and before its time.
+    Early,
+    /// Its sealed bytes are gone.
+    Destroyed,
+}
+
+/// A version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Its token's name.
+    pub name: String,
+    /// From 1.
+    pub version: u64,
+    /// Its state now.
+    pub state: Shown,
+    /// Why, in its author's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Not from then on.
+    #[serde(with = "moment")]
+    pub expires: Option<u64>,
+    /// Not before.
+    #[serde(with = "moment")]
+    pub not_before: Option<u64>,
+    /// By key.
+    pub labels: BTreeMap<String, String>,
+    /// In the user's words.
+    pub description: String,
+    /// How many versions stay openable.
+    pub keep: Option<u64>,
+    /// When it was put, as its author claims.
+    #[serde(with = "moment")]
+    pub put: Option<u64>,
+    /// Who put it.
+    pub by: String,
+    /// The devices it is sealed to.
+    pub recipients: Vec<String>,
+    /// Length of the sealed bytes.
+    pub length: u64,
+    /// SHA-256 of the sealed bytes.
+    pub digest: String,
+    /// The position of the put.
+    pub n: u64,
+}
+
+/// A grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Its id.
+    pub id: String,
+    /// The token's name, or a prefix with a `/` at its end.
+    pub on: String,
+    /// To whom.
+    pub to: String,
+    /// What they may do.
+    pub ops: Vec<String>,
+    /// Until when.
+    #[serde(with = "moment")]
+    pub until: Option<u64>,
+    /// The id under which a systemd unit asks for it.
+    #[serde(rename = "as")]
+    pub alias: Option<String>,
+    /// The position of the grant.
+    pub n: u64,
+}
+
+/// A token with its versions and grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub token: String,
+    /// Suspended as a whole.
+    pub suspended: bool,
+    /// Destroyed as a whole.
+    pub destroyed: bool,
+    /// Why the newest of these versions does not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// Oldest first.
+    pub versions: Vec<VersionView>,
+    /// Those that reach it, on prefixes too.
+    pub grants: Vec<GrantView>,
+}
+
+impl Shown {
+    /// Of one version of a token.
+    pub fn of(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Self {
+        match row.state {
+            None => Self::Destroyed,
+            Some(State::Revoked) => Self::Revoked,
+            Some(State::Staged) => Self::Staged,
+            Some(State::Suspended) => Self::Suspended,
+            Some(State::Active) if token.suspended => Self::Suspended,
+            Some(State::Active) if row.expiry.is_some_and(|at| at <= vault.latest_time()) => Self::Expired,
+            Some(State::Active) if row.not_before.is_some_and(|at| at > vault.latest_time()) => Self::Early,
+            Some(State::Active) => Self::Active,
+        }
+    }
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+            Self::Staged => "staged",
+            Self::Expired => "expired",
+            Self::Early => "early",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
+impl VersionView {
+    /// One version of a token.
+    pub fn of(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
+        let state = Shown::of(vault, token, &row);
+        Self {
+            name: token.name.clone(),
+            version: row.version,
+            state,
+            reason: row.reason,
+            expires: row.expiry,
+            not_before: row.not_before,
+            labels: row.labels.into_iter().collect(),
+            description: row.description,
+            keep: row.keep,
+            put: Some(row.time),
+            by: vault.device_name(&row.author),
+            recipients: row.recipients.iter().map(|id| vault.device_name(id)).collect(),
+            length: row.length,
+            digest: row.digest.to_string(),
+            n: row.n,
+        }
+    }
+}
+
+impl From<&GrantRow> for GrantView {
+    fn from(grant: &GrantRow) -> Self {
+        Self {
+            id: grant.id.to_string(),
+            on: grant.on(),
+            to: grant.to.clone(),
+            ops: grant.ops.clone(),
+            until: grant.until,
+            alias: grant.alias.clone(),
+            n: grant.n,
+        }
+    }
+}
+
+impl TokenView {
+    /// A token with these of its versions.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn of(vault: &Vault, token: &TokenRow, versions: Vec<VersionRow>) -> Result<Self> {
+        let closed = versions.last().and_then(|newest| vault.closed_because(token, newest));
+        let grants = vault.replica().grants_reaching(token)?;
+        Ok(Self {
+            name: token.name.clone(),
+            token: token.id.to_string(),
+            suspended: token.suspended,
+            destroyed: token.destroyed,
+            closed: closed.map(|(why, _)| why),
+            versions: versions.into_iter().map(|row| VersionView::of(vault, token, row)).collect(),
+            grants: grants.iter().map(GrantView::from).collect(),
+        })
+    }
+}
+
+impl Vault {
+    /// All about the token of this name, or the last one that had it, with all of its versions or one.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn shown(&self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+        let token = self.living_or_last(name, tried)?;
+        let mut versions = self.replica.versions(&token)?;
+        versions.retain(|row| version.is_none_or(|version| version == row.version));
+        if versions.is_empty() {
+            let answer = format!("it has no such version; the newest is {}", token.latest);
+            return Err(Error::new(Kind::NotFound, tried, answer));
+        }
+        TokenView::of(self, &token, versions)
+    }
+
+    /// The token of this name, or the last one that had it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn living_or_last(&self, name: &Name, tried: &str) -> Result<TokenRow> {
+        match self.token(name, tried) {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.replica.bearers(name.as_str())?.pop().filter(|token| token.destroyed).ok_or(error)
+            }
+            other => other,
+        }
+    }
+
+    /// A device by what people call it; by its id where it has no name here.
+    pub fn device_name(&self, id: &DeviceId) -> String {
+        match self.replica.device_row(id) {
+            Ok(Some(row)) => row.enrolment.name,
+            _ => id.to_string(),
+        }
+    }
+}
+
+/// Milliseconds as RFC 3339 in UTC, to the millisecond.
+mod moment {
+    use jiff::Timestamp;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        ms.map(text).serialize(serializer)
+    }
+
+    fn text(ms: u64) -> String {
+        let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        at.map_or_else(|| "never".into(), |at| at.strftime("%FT%T.%3fZ").to_string())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        if text == "never" {
+            return Ok(Some(u64::MAX));
+        }
+        let at: Timestamp = text.parse().map_err(D::Error::custom)?;
+        u64::try_from(at.as_millisecond()).map(Some).map_err(D::Error::custom)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Holder(#[serde(with = "super")] Option<u64>);
+
+        #[test]
+        fn times_survive_to_the_millisecond() {
+            for ms in [None, Some(0), Some(1_764_226_800_123), Some(u64::MAX)] {
+                let text = serde_json::to_string(&Holder(ms)).unwrap();
+                assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().0, ms, "{text}");
+            }
+            assert!(serde_json::from_str::<Holder>("\"tomorrow\"").is_err());
+        }
+    }
+}

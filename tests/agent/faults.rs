@@ -1,0 +1,160 @@
+//! Devices that hang, go away, come back, and want a PIN.
+
+use crate::served::{Served, own_uid};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use strongroom::agent::Realm;
+
+/// An agent that waits a second for anything.
+fn impatient() -> Served {
+    Served::new(Realm::User(own_uid()), |options| options.deadline = Duration::from_secs(1))
+}
+
+#[test]
+fn a_hung_device_stalls_nobody_who_has_another() {
+    let served = impatient();
+    served.faults[0].hang(true);
+    // The first device is given its share of the time, then the second opens.
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    served.until("the device is found to hang", || served.condition(0) == "hung");
+    let health = served.get("/v1/health");
+    assert_eq!((health.status, &health.json()["status"]), (503, &"degraded".into()));
+    // From then on nobody waits for it.
+    let started = Instant::now();
+    (0..20).for_each(|_| assert_eq!(served.get("/v1/values/prod/db").status, 200));
+    assert!(started.elapsed() < Duration::from_secs(5));
+    served.faults[0].hang(false);
+    served.until("the device answers again", || {
+        served.get("/v1/values/prod/db");
+        served.condition(0) == "ready"
+    });
+}
+
+#[test]
+fn everybody_is_answered_within_the_deadline() {
+    let served = impatient();
+    served.faults.iter().for_each(|faults| faults.hang(true));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let (status, kind, _) = served.get("/v1/values/prod/db").problem();
+                assert_eq!((status, kind.as_str()), (503, "device"));
+            });
+        }
+        // What needs no device is answered meanwhile.
+        assert_eq!(served.get("/v1/tokens").status, 200);
+    });
+    let put = served.ask("PUT", "/v1/values/prod/db", b"three");
+    assert_eq!(put.problem().1, "device");
+}
+
+#[test]
+fn a_device_that_was_away_is_connected_anew() {
+    let served = Served::to_owner();
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+    for faults in &served.faults {
+        faults.gone.store(true, Ordering::SeqCst);
+    }
+    let (status, kind, _) = served.get("/v1/values/prod/db").problem();
+    assert_eq!((status, kind.as_str()), (503, "device-gone"));
+    assert_eq!(served.condition(0), "gone");
+    served.faults[0].gone.store(false, Ordering::SeqCst);
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    assert_eq!(served.condition(0), "ready");
+    assert_eq!(served.faults[0].connected.load(Ordering::SeqCst), 2);
+    // Changes find it again too.
+    assert_eq!(served.ask("PUT", "/v1/values/prod/db", b"three").status, 200);
+}
+
+#[test]
+fn a_pin_is_given_once_and_stays_until_it_is_locked() {
+    let served = Served::to_owner();
+    let both = |act: &dyn Fn(&crate::faulty::Faults)| served.faults.iter().for_each(|faults| act(faults));
+    both(&|faults| *faults.pin.lock().unwrap() = Some("1234"));
+    let locked = || served.get("/v1/values/prod/db").problem();
+    let (status, kind, _) = locked();
+    assert_eq!((status, kind.as_str()), (423, "pin-unavailable"));
+    assert_eq!(served.condition(0), "locked");
+    let unlock = |device: usize, pin: &str| {
+        let name = served.get("/v1/health").json()["devices"][device]["device"].clone();
+        let body = serde_json::json!({"device": name, "pin": pin}).to_string();
+        served.ask("POST", "/v1/unlock", body.as_bytes())
+    };
+    assert_eq!(unlock(0, "1234").json()["condition"], "ready");
+    (0..3).for_each(|_| assert_eq!(served.get("/v1/values/prod/db").status, 200));
+    assert_eq!(served.faults[0].pins.load(Ordering::SeqCst), 1);
+    assert_eq!(served.ask("POST", "/v1/lock", b"").status, 200);
+    assert_eq!(locked().0, 423);
+    // A pin-source would not open what a person locked.
+    assert_eq!(served.faults[0].pins.load(Ordering::SeqCst), 1);
+    assert_eq!(unlock(0, "1234").status, 200);
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+}
+
+#[test]
+fn a_refused_pin_is_never_sent_again_by_itself() {
+    let served = Served::to_owner();
+    served.faults[1].gone.store(true, Ordering::SeqCst);
+    *served.faults[0].pin.lock().unwrap() = Some("1234");
+    let unlock = |pin: &str| {
+        let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
+        let body = serde_json::json!({"device": name, "pin": pin}).to_string();
+        served.ask("POST", "/v1/unlock", body.as_bytes()).status
+    };
+    assert_eq!(unlock("0000"), 423);
+    for _ in 0..5 {
+        assert_eq!(served.get("/v1/values/prod/db").problem().1, "pin-wrong");
+    }
+    assert_eq!(
+        (served.condition(0).as_str(), served.faults[0].pins.load(Ordering::SeqCst)),
+        ("pin-refused", 1)
+    );
+    assert!(
+        served
+            .get("/metrics")
+            .text()
+            .contains("strongroom_device_pin_refused{device=\"pkcs11:token=admin\"} 1")
+    );
+    assert_eq!(unlock("1234"), 200);
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+}
+
+#[test]
+fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
+    let served =
+        Served::new(Realm::User(own_uid()), |options| options.idle = Some(Duration::from_millis(300)));
+    *served.faults[0].pin.lock().unwrap() = Some("1234");
+    let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
+    let body = serde_json::json!({"device": name, "pin": "1234"}).to_string();
+    assert_eq!(served.ask("POST", "/v1/unlock", body.as_bytes()).status, 200);
+    served.until("it locks itself", || served.condition(0) == "locked");
+}
+
+#[test]
+fn a_client_that_dies_in_the_middle_harms_nobody() {
+    use std::io::Write;
+    let served = Served::to_owner();
+    for _ in 0..50 {
+        let mut stream = served.connect();
+        stream.write_all(b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        drop(stream);
+        let mut stream = served.connect();
+        stream
+            .write_all(b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+            .unwrap();
+        drop(stream);
+    }
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    assert_eq!(served.get("/v1/tokens/prod/db").json()["versions"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_store_that_is_away_is_said_so_and_comes_back() {
+    let served = Served::to_owner();
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+    let (path, aside) = (served.world.path(), served.world.path().with_extension("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::write(&path, "no store at all, but a file").unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+}

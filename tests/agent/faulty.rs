@@ -1,0 +1,118 @@
+//! A device that fails on command.
+
+use crate::soft_device::SoftDevice;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use strongroom::device::{Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Provision};
+use strongroom::prompt::{PinRequest, Prompter, TriesLeft};
+use strongroom::{Error, Kind, Result};
+use zeroize::Zeroizing;
+
+/// What is the matter with it, and what was done to it.
+#[derive(Default)]
+pub struct Faults {
+    /// Every call hangs until this is false again.
+    hangs: Mutex<bool>,
+    released: Condvar,
+    /// It was pulled out.
+    pub gone: AtomicBool,
+    /// It wants this PIN.
+    pub pin: Mutex<Option<&'static str>>,
+    /// How often it was connected.
+    pub connected: AtomicUsize,
+    /// How often a PIN was sent to it.
+    pub pins: AtomicUsize,
+    /// How often it opened something.
+    pub opened: AtomicUsize,
+}
+
+impl Faults {
+    pub fn hang(&self, hangs: bool) {
+        *self.hangs.lock().unwrap() = hangs;
+        self.released.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut hangs = self.hangs.lock().unwrap();
+        while *hangs {
+            hangs = self.released.wait(hangs).unwrap();
+        }
+    }
+}
+
+pub struct Faulty {
+    inner: SoftDevice,
+    faults: Arc<Faults>,
+    logged_in: bool,
+}
+
+/// Connects, if it is there.
+pub fn connect(inner: &SoftDevice, faults: &Arc<Faults>) -> Result<Box<dyn Device>> {
+    faults.wait();
+    if faults.gone.load(Ordering::SeqCst) {
+        return Err(Error::new(Kind::DeviceGone, "connect to the device", "it is not there").on(inner.name()));
+    }
+    faults.connected.fetch_add(1, Ordering::SeqCst);
+    Ok(Box::new(Faulty { inner: inner.clone(), faults: Arc::clone(faults), logged_in: false }))
+}
+
+impl Faulty {
+    fn ready(&mut self, prompter: &mut dyn Prompter) -> Result<()> {
+        self.faults.wait();
+        if self.faults.gone.load(Ordering::SeqCst) {
+            return Err(
+                Error::new(Kind::DeviceGone, "use the device", "it was removed").on(self.inner.name())
+            );
+        }
+        let pin = *self.faults.pin.lock().unwrap();
+        if let (Some(right), false) = (pin, self.logged_in) {
+            let request = PinRequest { device: self.inner.name(), source: None, tries: TriesLeft::Unknown };
+            let given = prompter.pin(&request)?;
+            self.faults.pins.fetch_add(1, Ordering::SeqCst);
+            if given.expose() != right.as_bytes() {
+                return Err(Error::new(Kind::PinWrong, "log in", "the PIN is wrong").on(self.inner.name()));
+            }
+            self.logged_in = true;
+        }
+        Ok(())
+    }
+}
+
+impl Device for Faulty {
+    fn identity(&self) -> &DeviceIdentity {
+        self.inner.identity()
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
+        self.ready(prompter)?;
+        self.inner.keys(prompter)
+    }
+
+    fn open_key(
+        &mut self,
+        key: &KeyRef,
+        challenge: Challenge<'_>,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.ready(prompter)?;
+        self.faults.opened.fetch_add(1, Ordering::SeqCst);
+        self.inner.open_key(key, challenge, prompter)
+    }
+
+    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+        self.ready(prompter)?;
+        self.inner.sign(key, digest, prompter)
+    }
+
+    fn lock(&mut self) {
+        self.logged_in = false;
+    }
+
+    fn provisioning(&mut self) -> Option<&mut dyn Provision> {
+        None
+    }
+}

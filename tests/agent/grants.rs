@@ -1,0 +1,149 @@
+//! Who gets what: the owner everything, a stranger what was granted, and not a word about the rest.
+
+use crate::served::{Served, cached, own_uid};
+use crate::world::{name, secret};
+use std::time::Duration;
+use strongroom::agent::Realm;
+use strongroom::ledger::body::State;
+use strongroom::vault::{Op, PutOptions};
+
+fn me() -> String {
+    format!("user:{}", own_uid())
+}
+
+#[test]
+fn the_owner_gets_everything() {
+    let served = Served::to_owner();
+    let answer = served.get("/v1/values/prod/db");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "two"));
+    assert_eq!(served.get("/v1/values/prod/db?version=1").text(), "one");
+    assert_eq!(served.get("/v1/values/none").problem().0, 404);
+    let names = served.get("/v1/tokens").json()["tokens"].as_array().unwrap().len();
+    assert_eq!(names, 3);
+    assert_eq!(served.get("/v1/whoami").json()["owner"], true);
+    assert_eq!(served.get("/v1/health").json()["status"], "ok");
+}
+
+#[test]
+fn a_stranger_gets_nothing_and_learns_nothing() {
+    let served = Served::to_strangers();
+    let there = served.get("/v1/values/prod/db");
+    let not_there = served.get("/v1/values/prod/no");
+    assert_eq!(there.problem(), (403, "refused".into(), "this application was granted no such token".into()));
+    let without_name = |text: String| text.replace("prod/db", "NAME").replace("prod/no", "NAME");
+    assert_eq!(without_name(there.text()), without_name(not_there.text()));
+    let without_date = |head: &str| head.lines().filter(|line| !line.starts_with("date")).collect::<String>();
+    assert_eq!(without_date(&there.head), without_date(&not_there.head));
+    for (method, path, body) in [
+        ("GET", "/v1/tokens/prod/db", ""),
+        ("PUT", "/v1/values/prod/db", "x"),
+        ("POST", "/v1/states/prod/db", r#"{"state":"revoked"}"#),
+        ("DELETE", "/v1/tokens/prod/db", ""),
+        ("POST", "/v1/rename", r#"{"from":"prod/db","to":"x"}"#),
+        ("POST", "/v1/unlock", "{}"),
+        ("POST", "/v1/lock", ""),
+        ("GET", "/v1/log", ""),
+        ("GET", "/v1/accesses", ""),
+    ] {
+        assert_eq!(served.ask(method, path, body.as_bytes()).problem().0, 403, "{method} {path}");
+    }
+    assert_eq!(served.get("/v1/tokens").json()["tokens"].as_array().unwrap().len(), 0);
+    let health = served.get("/v1/health").json();
+    assert!(health["status"] == "ok" && health["devices"].is_null(), "{health}");
+    assert!(!served.get("/metrics").text().contains("prod"));
+}
+
+#[test]
+fn a_grant_opens_its_token_and_no_other_and_ends_at_once() {
+    let served = Served::to_strangers();
+    let id = served.grant("prod/db", &me(), &[Op::Get]);
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    assert_eq!(served.get("/v1/values/prod/key").status, 403);
+    assert_eq!(served.ask("PUT", "/v1/values/prod/db", b"x").status, 403);
+    let listed = served.get("/v1/tokens").json();
+    assert_eq!(
+        (listed["tokens"].as_array().unwrap().len(), &listed["tokens"][0]["name"]),
+        (1, &"prod/db".into())
+    );
+    let shown = served.get("/v1/tokens/prod/db").json();
+    assert!(
+        shown["versions"].as_array().unwrap().len() == 2 && shown["grants"].as_array().unwrap().is_empty()
+    );
+    served.ungrant(&id);
+    assert_eq!(served.get("/v1/values/prod/db").status, 403);
+    let mut vault = served.another();
+    let outcomes: Vec<_> =
+        vault.accesses(0, 10).unwrap().into_iter().map(|line| line.access.outcome).collect();
+    assert!(
+        outcomes.iter().any(|o| o == "opened") && outcomes.iter().filter(|o| *o == "denied").count() >= 2
+    );
+}
+
+#[test]
+fn a_prefix_covers_what_lies_below_it() {
+    let served = Served::to_strangers();
+    served.grant("prod/", &me(), &[Op::Get, Op::Put]);
+    assert_eq!(served.get("/v1/values/prod/key").text(), "key");
+    assert_eq!(served.get("/v1/values/prod/no").status, 404);
+    assert_eq!(served.get("/v1/values/w/own").status, 403);
+    let put = served.ask("PUT", "/v1/values/prod/new?label=a=b&description=x+y", b"fresh");
+    assert_eq!((put.status, &put.json()["version"]), (200, &1.into()));
+    assert_eq!(served.get("/v1/values/prod/new").text(), "fresh");
+    assert_eq!(served.ask("PUT", "/v1/values/w/new", b"fresh").status, 403);
+    assert_eq!(served.ask("POST", "/v1/states/prod/new", br#"{"state":"suspended"}"#).status, 403);
+}
+
+#[test]
+fn what_another_process_closes_is_closed_at_once() {
+    let served = Served::to_owner();
+    let mut vault = served.another();
+    let db = name("prod/db");
+    vault.set_state(&db, None, State::Suspended, "holiday").unwrap();
+    let (status, kind, answer) = served.get("/v1/values/prod/db").problem();
+    assert_eq!((status, kind.as_str(), answer.as_str()), (403, "refused", "the token is suspended"));
+    vault.set_state(&db, None, State::Active, "").unwrap();
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+    vault.set_state(&db, Some(2), State::Revoked, "leaked").unwrap();
+    assert!(served.get("/v1/values/prod/db").problem().2.contains("leaked"));
+    let expired = PutOptions { expiry: Some(1_000), ..PutOptions::default() };
+    vault.put(&name("prod/old"), &secret("old"), &expired).unwrap();
+    assert!(served.get("/v1/values/prod/old").problem().2.contains("expired"));
+}
+
+#[test]
+fn changes_are_made_through_the_agent() {
+    let served = Served::to_owner();
+    assert_eq!(
+        served.ask("POST", "/v1/states/prod/db", br#"{"state":"suspended","reason":"x"}"#).status,
+        200
+    );
+    assert_eq!(served.get("/v1/values/prod/db").status, 403);
+    assert_eq!(served.ask("POST", "/v1/states/prod/db", br#"{"state":"active"}"#).status, 200);
+    assert_eq!(served.ask("POST", "/v1/rename", br#"{"from":"prod/db","to":"prod/pg"}"#).status, 200);
+    assert_eq!(served.get("/v1/values/prod/pg").text(), "two");
+    assert_eq!(served.ask("DELETE", "/v1/tokens/prod/pg?reason=gone", b"").json()["destroyed"], 2);
+    assert_eq!(served.get("/v1/values/prod/pg").status, 404);
+    let log = served.get("/v1/log?limit=2").json();
+    assert_eq!(log["entries"][0]["kind"], "destroy");
+    assert_eq!(served.get("/v1/accesses?limit=1").json()["accesses"][0]["outcome"], "not found");
+}
+
+#[test]
+fn kept_tokens_are_dropped_by_every_change_and_by_lock() {
+    let served = Served::new(Realm::User(own_uid()), |options| {
+        options.cache = vec![cached("prod/db", Duration::from_secs(600))];
+    });
+    let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
+    let get = |path: &str| assert_eq!(served.get(path).status, 200);
+    (0..3).for_each(|_| get("/v1/values/prod/db"));
+    assert_eq!(opened(), 1);
+    (0..3).for_each(|_| get("/v1/values/prod/key"));
+    assert_eq!(opened(), 4);
+    served.grant("prod/key", "user:nobody", &[Op::Get]);
+    get("/v1/values/prod/db");
+    assert_eq!(opened(), 5);
+    served.another().set_state(&name("prod/db"), None, State::Suspended, "").unwrap();
+    assert_eq!(served.get("/v1/values/prod/db").status, 403);
+    assert_eq!(served.ask("POST", "/v1/lock", b"").status, 200);
+    assert_eq!(served.get("/v1/health").json()["cached_tokens"], 0);
+}
