@@ -3,6 +3,7 @@
 
 use super::may::{Accounts, Asker, Realm, denied, is_granted};
 use super::peer::Peer;
+use super::place::Place;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, Hash, Name, Prefix};
@@ -24,8 +25,8 @@ pub struct Seen {
 pub struct Reader {
     /// Without devices.
     pub vault: Vault,
-    /// Opens the vault anew when the store was replaced.
-    pub reopen: Box<dyn FnMut() -> Result<Vault> + Send>,
+    /// Where the store lies.
+    pub place: Place,
     /// Whose agent it is.
     pub realm: Realm,
     /// Numbers of users and groups.
@@ -59,15 +60,9 @@ impl Reader {
     /// # Errors
     /// The store's; `RolledBack`, `Tampered`.
     pub fn follow(&mut self) -> Result<()> {
+        self.place.check()?;
         let before = self.vault.head().position;
-        let followed = match self.vault.refresh() {
-            // A store that was moved away and came back is another file.
-            Err(error) if matches!(error.kind(), Kind::Store | Kind::Io) => {
-                self.vault = (self.reopen)().map_err(|_| error)?;
-                self.vault.refresh()
-            }
-            other => other,
-        };
+        let followed = self.vault.refresh();
         for notice in self.vault.take_notices() {
             log::warn!("{notice}");
         }
