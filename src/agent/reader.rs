@@ -1,7 +1,7 @@
 //! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
 //! device does stops it.
 
-use super::may::{Accounts, Asker, Realm, denied, is_granted};
+use super::may::{Accounts, Asker, Realm, is_granted};
 use super::peer::Peer;
 use super::place::Place;
 use crate::device::KeyRef;
@@ -165,19 +165,22 @@ impl Reader {
         Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys })
     }
 
-    /// As [`Reader::look_up`], for a unit of the system that asks by an id.
+    /// What a unit of the system means by an id, and whether the ledger lets that open; `None` when it means nothing that
+    /// was granted to it.
     ///
     /// # Errors
     /// As [`Reader::look_up`].
-    pub fn credential(&mut self, unit: &str, id: &str) -> Result<(Wanted, Granted)> {
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(Wanted, Result<Granted>)>> {
         self.follow()?;
         let wanted = self.credential_name(unit, id)?;
-        let granted = self.granted(&wanted)?;
-        Ok((wanted, granted))
+        Ok(wanted.map(|wanted| {
+            let granted = self.granted(&wanted);
+            (wanted, granted)
+        }))
     }
 
     /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name.
-    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Wanted> {
+    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<Wanted>> {
         let tried = format!("hand out the credential {id} to {unit}");
         let now = self.vault.latest_time();
         let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
@@ -194,11 +197,10 @@ impl Reader {
         let name = match names.as_slice() {
             [name] => (*name).to_owned(),
             [] if grants.iter().any(|grant| covers(grant, id)) => id.to_owned(),
-            [] => return Err(denied(tried)),
+            [] => return Ok(None),
             _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
         };
-        let name = Name::parse(&name).map_err(|_| denied(tried))?;
-        Ok(Wanted { name, version: None })
+        Ok(Name::parse(&name).ok().map(|name| Wanted { name, version: None }))
     }
 }
 

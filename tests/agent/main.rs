@@ -22,3 +22,4 @@ mod grants;
 mod http;
 mod protocol;
 mod served;
+mod systemd;
