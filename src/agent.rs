@@ -27,6 +27,7 @@ mod notify;
 mod open;
 mod owner;
 mod peer;
+mod place;
 mod query;
 mod reader;
 mod record;
@@ -51,6 +52,7 @@ use device::Station;
 use metrics::Metrics;
 use owner::Owner;
 use peer::Held;
+use place::Place;
 use reader::{Reader, Seen};
 use record::Recorder;
 use remote::Remote;
@@ -118,6 +120,7 @@ struct Agent {
     recorder: Recorder,
     stations: Vec<Arc<Station>>,
     seen: Arc<Seen>,
+    place: Place,
     cache: Cache,
     metrics: Metrics,
     held: Held,
@@ -136,18 +139,19 @@ impl Agent {
         let vault = options.vault()?;
         let recorder = Recorder::start(crate::store::open(&options.store)?)?;
         let writer = Owner::start("writer", QUEUE, options.vault()?)?;
-        let reopen = reopening(&options);
+        let place = Place::of(&options.store);
         let (realm, accounts) = (options.realm, may::Accounts::default());
-        let mut reader = Reader { vault, reopen, realm, accounts, seen: Arc::clone(&seen) };
+        let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: Arc::clone(&seen) };
         reader.changed()?;
         let start = |device| Station::start(device, options.deadline, options.idle).map(Arc::new);
         let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
-        Ok(Self {
+        let agent = Self {
             reader: Owner::start("reader", QUEUE, reader)?,
             writer,
             recorder,
             stations,
             seen,
+            place,
             cache: Cache::new(options.cache),
             metrics: Metrics::default(),
             held: Held::default(),
@@ -157,7 +161,9 @@ impl Agent {
             clock: options.clock,
             trouble: Mutex::default(),
             started: Instant::now(),
-        })
+        };
+        agent.lend();
+        Ok(agent)
     }
 
     /// Lends the devices whose ids are known to the vault that writes.
@@ -203,14 +209,4 @@ impl Agent {
         self.stations.iter().for_each(|station| station.thread.tell(device::Host::tick));
         self.cache.sweep(self.seen.epoch.load(std::sync::atomic::Ordering::Acquire));
     }
-}
-
-/// How the reader gets at a store that was moved away and came back.
-fn reopening(options: &Options) -> Box<dyn FnMut() -> Result<Vault> + Send> {
-    let (store, state, clock) = (options.store.clone(), options.state.clone(), options.clock);
-    Box::new(move || {
-        let mut setup = Setup::new(store.clone(), Vec::new(), state.clone());
-        (setup.prompter, setup.clock) = (Box::new(crate::prompt::Silent), clock);
-        Vault::open(setup)
-    })
 }

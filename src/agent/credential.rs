@@ -111,7 +111,7 @@ impl Agent {
         let asked = address.as_abstract_name().and_then(Asked::parse);
         let asked =
             asked.ok_or_else(|| self.note_denial(&caller, "", "hand out a credential to what is no unit"))?;
-        let (opening, name) = self.open_credential(&caller, &asked).await;
+        let (opening, name) = self.open_credential(&asked).await;
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
@@ -122,21 +122,25 @@ impl Agent {
         opening.token
     }
 
-    async fn open_credential(&self, caller: &Caller, asked: &Asked) -> (Opening, String) {
+    async fn open_credential(&self, asked: &Asked) -> (Opening, String) {
         let deadline = Instant::now() + self.deadline;
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
-        let looked = looked.unwrap_or_else(|trouble| Err(trouble.told("hand out a credential", "the store")));
+        let looked = looked.map_err(|trouble| trouble.told("hand out a credential", "the store")).flatten();
+        let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
         match looked {
-            Ok((wanted, granted)) => {
-                let program = caller.peer.program();
+            Ok(Some((wanted, Ok(granted)))) => {
+                let program = format!("{} as {}", asked.unit, asked.id);
                 let opening = self.open_granted(&Arc::new(granted), &program, &wanted, deadline).await;
                 (opening, wanted.name.to_string())
             }
-            Err(error) => {
-                let denied = error.kind() == Kind::Refused;
-                (Opening { version: 0, device: None, denied, token: Err(error) }, String::new())
+            Ok(Some((wanted, Err(error)))) => (failed(error), wanted.name.to_string()),
+            Ok(None) => {
+                let error =
+                    super::may::denied(format!("hand out the credential {} to {}", asked.id, asked.unit));
+                (Opening { denied: true, ..failed(error) }, String::new())
             }
+            Err(error) => (failed(error), String::new()),
         }
     }
 }

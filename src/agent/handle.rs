@@ -231,6 +231,8 @@ impl Agent {
         tried: &str,
         job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let place = self.place.clone();
+        let job = move |vault: &mut Vault| place.check().and_then(|()| job(vault));
         let done = self.writer.ask(Instant::now() + self.deadline, job).await;
         let value = done.map_err(|trouble| trouble.told(tried, "the writer"))??;
         self.metrics.changed.add();

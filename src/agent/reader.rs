@@ -1,8 +1,9 @@
 //! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
 //! device does stops it.
 
-use super::may::{Accounts, Asker, Realm, denied, is_granted};
+use super::may::{Accounts, Asker, Realm, is_granted};
 use super::peer::Peer;
+use super::place::Place;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, Hash, Name, Prefix};
@@ -24,8 +25,8 @@ pub struct Seen {
 pub struct Reader {
     /// Without devices.
     pub vault: Vault,
-    /// Opens the vault anew when the store was replaced.
-    pub reopen: Box<dyn FnMut() -> Result<Vault> + Send>,
+    /// Where the store lies.
+    pub place: Place,
     /// Whose agent it is.
     pub realm: Realm,
     /// Numbers of users and groups.
@@ -59,15 +60,9 @@ impl Reader {
     /// # Errors
     /// The store's; `RolledBack`, `Tampered`.
     pub fn follow(&mut self) -> Result<()> {
+        self.place.check()?;
         let before = self.vault.head().position;
-        let followed = match self.vault.refresh() {
-            // A store that was moved away and came back is another file.
-            Err(error) if matches!(error.kind(), Kind::Store | Kind::Io) => {
-                self.vault = (self.reopen)().map_err(|_| error)?;
-                self.vault.refresh()
-            }
-            other => other,
-        };
+        let followed = self.vault.refresh();
         for notice in self.vault.take_notices() {
             log::warn!("{notice}");
         }
@@ -170,19 +165,22 @@ impl Reader {
         Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys })
     }
 
-    /// As [`Reader::look_up`], for a unit of the system that asks by an id.
+    /// What a unit of the system means by an id, and whether the ledger lets that open; `None` when it means nothing that
+    /// was granted to it.
     ///
     /// # Errors
     /// As [`Reader::look_up`].
-    pub fn credential(&mut self, unit: &str, id: &str) -> Result<(Wanted, Granted)> {
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(Wanted, Result<Granted>)>> {
         self.follow()?;
         let wanted = self.credential_name(unit, id)?;
-        let granted = self.granted(&wanted)?;
-        Ok((wanted, granted))
+        Ok(wanted.map(|wanted| {
+            let granted = self.granted(&wanted);
+            (wanted, granted)
+        }))
     }
 
     /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name.
-    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Wanted> {
+    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<Wanted>> {
         let tried = format!("hand out the credential {id} to {unit}");
         let now = self.vault.latest_time();
         let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
@@ -199,11 +197,10 @@ impl Reader {
         let name = match names.as_slice() {
             [name] => (*name).to_owned(),
             [] if grants.iter().any(|grant| covers(grant, id)) => id.to_owned(),
-            [] => return Err(denied(tried)),
+            [] => return Ok(None),
             _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
         };
-        let name = Name::parse(&name).map_err(|_| denied(tried))?;
-        Ok(Wanted { name, version: None })
+        Ok(Name::parse(&name).ok().map(|name| Wanted { name, version: None }))
     }
 }
 

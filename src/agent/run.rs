@@ -80,17 +80,13 @@ async fn run_on(
             _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => {}
             _ = hang_up.recv() => {
                 notify::reloading();
-                match reload().and_then(Agent::start) {
-                    // What was unlocked, kept and begun belongs to the configuration there was.
-                    Ok(fresh) => {
-                        finish(&stop, serving).await;
-                        agent = Arc::new(fresh);
-                    }
-                    Err(error) => {
-                        log::error!("the configuration stays as it was: {error}");
-                        finish(&stop, serving).await;
-                    }
-                }
+                agent = renewed(agent, reload, &stop, serving).await;
+                continue;
+            }
+            () = replaced(&agent) => {
+                log::warn!("another file is in the store's place: starting anew on it");
+                agent = renewed(agent, reload, &stop, serving).await;
+                tokio::time::sleep(FOLLOW).await;
                 continue;
             }
         }
@@ -100,10 +96,32 @@ async fn run_on(
     }
 }
 
+/// The agent as it is configured now; as it was, where that cannot be. What was begun is finished first.
+async fn renewed(
+    agent: Arc<Agent>,
+    reload: &mut dyn FnMut() -> Result<Options>,
+    stop: &watch::Sender<bool>,
+    serving: Serving,
+) -> Arc<Agent> {
+    let fresh = reload().and_then(Agent::start);
+    finish(stop, serving).await;
+    // What was unlocked and kept belongs to the configuration there was.
+    fresh.map(Arc::new).unwrap_or_else(|error| {
+        log::error!("everything stays as it was: {error}");
+        agent
+    })
+}
+
+/// Comes back when another file is in the store's place.
+async fn replaced(agent: &Agent) {
+    while !agent.place.is_replaced() {
+        tokio::time::sleep(FOLLOW).await;
+    }
+}
+
 type Serving = Vec<tokio::task::JoinHandle<()>>;
 
 fn begin(agent: &Arc<Agent>, sockets: &Sockets, stopped: &watch::Receiver<bool>) -> Result<Serving> {
-    agent.lend();
     let mut serving = vec![
         tokio::spawn(serve::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
         tokio::spawn(follow(Arc::clone(agent), stopped.clone())),

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,6 +22,8 @@ use tokio::task::JoinSet;
 const MAX_HEAD: usize = 16 << 10;
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 64;
+/// At the end, a connection that was just made may still ask within this time.
+const LAST_CALL: Duration = Duration::from_millis(100);
 /// Of four connections, a user who is not the owner may have three.
 const SHARE: (usize, usize) = (3, 4);
 
@@ -76,7 +79,7 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
                 // No more file descriptors: some will be closed.
                 Err(error) => {
                     log::warn!("a connection could not be taken: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
         }
@@ -101,9 +104,18 @@ async fn converse(
     };
     let Some(_place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
     // Before it asks for something, a connection costs next to nothing.
-    tokio::select! {
-        ready = tokio::time::timeout(IDLE, stream.readable()) => if !matches!(ready, Ok(Ok(()))) { return },
-        _ = stop.changed() => return,
+    let mut last = false;
+    let asks = tokio::select! {
+        biased;
+        ready = tokio::time::timeout(IDLE, stream.readable()) => ready,
+        _ = stop.changed() => {
+            // Its request may be on its way.
+            last = true;
+            tokio::time::timeout(LAST_CALL, stream.readable()).await
+        }
+    };
+    if !matches!(asks, Ok(Ok(()))) {
+        return;
     }
     let caller = Caller { peer: Arc::new(peer), digest: None };
     let handling = Arc::new(AtomicBool::new(false));
@@ -123,6 +135,7 @@ async fn converse(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        .keep_alive(!last)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
         .serve_connection(Patient::new(stream, handling), service);

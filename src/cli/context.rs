@@ -30,14 +30,8 @@ pub struct Globals {
     /// Do not go through an agent.
     #[arg(long, global = true)]
     pub no_agent: bool,
-    /// The agent's socket.
-    #[arg(
-        long = "agent-socket",
-        global = true,
-        value_name = "PATH",
-        env = "STRONGROOM_AGENT",
-        hide_env_values = true
-    )]
+    /// The agent's socket [env: STRONGROOM_AGENT]
+    #[arg(long = "agent-socket", global = true, value_name = "PATH")]
     pub agent: Option<PathBuf>,
     /// Print JSON: one object, or one for each line of a listing.
     #[arg(long, global = true)]
@@ -179,9 +173,11 @@ impl Context {
     /// # Errors
     /// As [`Client::connect`].
     pub fn agent_at_all(&self) -> Result<Option<Client>> {
-        if let Some(path) = &self.globals.agent {
+        // Not by clap: a variable is no argument, and without any the help is shown.
+        let variable = || std::env::var_os("STRONGROOM_AGENT").map(PathBuf::from);
+        if let Some(path) = self.globals.agent.clone().or_else(variable) {
             // Set to nothing: there is none.
-            return if path.as_os_str().is_empty() { Ok(None) } else { Client::connect(path) };
+            return if path.as_os_str().is_empty() { Ok(None) } else { Client::connect(&path) };
         }
         if let Ok(path) = default_socket()
             && let Some(own) = Client::connect(&path)?

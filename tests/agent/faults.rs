@@ -152,9 +152,18 @@ fn a_client_that_dies_in_the_middle_harms_nobody() {
 fn a_store_that_is_away_is_said_so_and_comes_back() {
     let served = Served::to_owner();
     assert_eq!(served.get("/v1/values/prod/db").status, 200);
-    let (path, aside) = (served.world.path(), served.world.path().with_extension("aside"));
-    std::fs::rename(&path, &aside).unwrap();
-    std::fs::write(&path, "no store at all, but a file").unwrap();
-    std::fs::rename(&aside, &path).unwrap();
-    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+    let (path, aside) = (served.world.path(), served.world.dir.path().join("aside"));
+    std::fs::create_dir(&aside).unwrap();
+    let files: Vec<_> = ["", "-wal", "-shm"].map(|end| format!("store.sqlite{end}")).into();
+    let shift = |from: &std::path::Path, to: &std::path::Path| {
+        for file in &files {
+            let _ = std::fs::rename(from.join(file), to.join(file));
+        }
+    };
+    shift(path.parent().unwrap(), &aside);
+    served.until("it is noticed", || served.get("/v1/health").status == 503);
+    assert_eq!(served.get("/v1/values/prod/db").problem().1, "store");
+    shift(&aside, path.parent().unwrap());
+    served.until("it is there again", || served.get("/v1/health").status == 200);
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
 }

@@ -1,0 +1,323 @@
+//! The real program on a simulated HSM: started, asked, reloaded, killed.
+
+use crate::home::Home;
+use crate::http::{Answer, ask};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// `strongroom agent`, killed when it goes out of scope.
+pub struct Daemon {
+    pub child: Child,
+    pub socket: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
+        let socket = home.dir.join("agent.sock");
+        let mut command = home.strongroom(&["agent", "--socket", socket.to_str().unwrap()]);
+        command.args(arguments).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.starts_with("serving on "), "{line}");
+        // Whoever stops listening to a child stops the child.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self { child, socket }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let number = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &number]).status().unwrap().success());
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Ok(mut stream) = UnixStream::connect(&self.socket) {
+                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                return ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+            }
+            assert!(Instant::now() < until, "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn through(home: &Home, daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = home.strongroom(arguments);
+    let output = command.env("STRONGROOM_AGENT", &daemon.socket).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), text.concat())
+}
+
+fn direct(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = home.strongroom(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), text.concat())
+}
+
+#[test]
+fn the_command_says_the_same_through_the_agent() {
+    let Some(home) = Home::with_store() else { return };
+    for (name, token) in [("prod/db", "one"), ("prod/db", "two"), ("prod/key", "k\n"), ("bin", "\0\x01")] {
+        home.put(name, token.as_bytes());
+    }
+    home.ok(&["suspend", "prod/key", "--reason", "holiday"]);
+    home.ok(&[
+        "put",
+        "--quiet",
+        "labelled",
+        "--generate",
+        "--label",
+        "a=b",
+        "--expires",
+        "2199-01-01",
+        "--keep",
+        "3",
+    ]);
+    home.ok(&["grant", "prod/db", "--to", "user:nobody", "--quiet"]);
+    let daemon = Daemon::start(&home, &[]);
+    for arguments in [
+        &["get", "prod/db"][..],
+        &["get", "prod/db@1"],
+        &["get", "prod/db", "--json"],
+        &["get", "bin", "--json"],
+        &["get", "prod/key"],
+        &["get", "prod/no"],
+        &["get", "prod/db@9"],
+        &["list"],
+        &["list", "prod", "--json"],
+        &["list", "--label", "a=b", "--json"],
+        &["list", "--state", "suspended"],
+        &["list", "nothing"],
+        &["show", "prod/db"],
+        &["show", "labelled", "--json"],
+        &["show", "prod/key"],
+        &["show", "prod/no"],
+        &["run", "--env", "A=prod/db", "--", "sh", "-c", "echo $A"],
+        &["run", "--env", "A=prod/key", "--", "true"],
+        &["revoke", "prod/no", "--reason", "x"],
+        &["rename", "prod/db", "prod/key"],
+        &["destroy", "prod/no", "--yes"],
+        &["resume", "prod/db@9"],
+    ] {
+        assert_eq!(through(&home, &daemon, arguments), direct(&home, arguments), "{arguments:?}");
+    }
+    // What changes something is done once each way.
+    let changes = |name: &str| {
+        [
+            vec!["put", name, "--generate", "--json", "--label", "x=y z", "--description", "é & co"],
+            vec!["suspend", name, "--reason", "why?"],
+            vec!["resume", name],
+            vec!["revoke", name, "--reason", "leaked", "--json"],
+            vec!["destroy", name, "--yes"],
+        ]
+        .map(|arguments| arguments.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    for (one, other) in changes("new/a").iter().zip(changes("new/b")) {
+        let one: Vec<&str> = one.iter().map(String::as_str).collect();
+        let other: Vec<&str> = other.iter().map(String::as_str).collect();
+        let (by_agent, by_itself) = (through(&home, &daemon, &one), direct(&home, &other));
+        let plain = |text: &str| {
+            let text = text.replace("new/a", "new/b");
+            text.split('"').filter(|part| part.len() != 32).collect::<Vec<_>>().join("\"")
+        };
+        assert_eq!((by_agent.0, plain(&by_agent.1)), (by_itself.0, plain(&by_itself.1)), "{one:?}");
+    }
+    let log = home.ok(&["log", "--access", "-n", "100"]);
+    assert!(String::from_utf8_lossy(&log.stdout).contains("prod/db@2\topened"));
+}
+
+#[test]
+fn it_ends_in_peace_and_starts_anew_after_being_killed() {
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    let mut daemon = Daemon::start(&home, &[]);
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+    daemon.signal("-TERM");
+    assert!(daemon.ended().success());
+    assert!(!daemon.socket.exists());
+    for _ in 0..3 {
+        let mut daemon = Daemon::start(&home, &[]);
+        assert_eq!(daemon.get("/v1/values/a").text(), "token");
+        daemon.signal("-KILL");
+        assert!(!daemon.ended().success() && daemon.socket.exists());
+    }
+    let daemon = Daemon::start(&home, &[]);
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+    let second = home.strongroom(&["agent", "--socket", daemon.socket.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another agent listens there"));
+    home.ok(&["verify"]);
+}
+
+/// Asks again and again until nobody listens; how often, and what did not go well.
+fn load(socket: PathBuf, ending: &std::sync::atomic::AtomicBool) -> (usize, Vec<String>) {
+    let (mut asked, mut failures) = (0, Vec::new());
+    loop {
+        let ending = || ending.load(std::sync::atomic::Ordering::SeqCst);
+        let Ok(mut stream) = UnixStream::connect(&socket) else { break };
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        use std::io::Write;
+        let sent = stream.write_all(b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        if sent.is_err() && ending() {
+            break;
+        }
+        match crate::http::read(&mut stream) {
+            Some(answer) if answer.status == 200 => asked += 1,
+            Some(answer) => failures.push(answer.text()),
+            // It was not taken any more.
+            None if ending() => break,
+            None => failures.push("closed without an answer".into()),
+        }
+    }
+    (asked, failures)
+}
+
+#[test]
+fn what_was_begun_is_finished_on_reload_and_at_the_end() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    let mut daemon = Daemon::start(&home, &[]);
+    let ending = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| load(daemon.socket.clone(), &ending))).collect();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(200));
+            daemon.signal("-HUP");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(daemon.get("/v1/values/a").status, 200);
+        ending.store(true, Ordering::SeqCst);
+        daemon.signal("-TERM");
+        let asked = clients.into_iter().map(|client| client.join().unwrap());
+        for (asked, failures) in asked {
+            assert!(asked > 0 && failures.is_empty(), "{asked} {failures:?}");
+        }
+    });
+    assert!(daemon.ended().success());
+}
+
+#[test]
+fn a_broken_configuration_is_not_taken_over() {
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    let daemon = Daemon::start(&home, &[]);
+    std::fs::write(home.dir.join("config/strongroom/config.toml"), "nonsense").unwrap();
+    daemon.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+}
+
+#[test]
+fn a_pin_that_is_typed_opens_until_it_is_locked() {
+    use std::io::Write;
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    let config = home.dir.join("config/strongroom/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let without = text.lines().map(|line| {
+        line.split("&pin-source").next().unwrap().to_owned()
+            + if line.contains("&pin-source") { "\"" } else { "" }
+    });
+    std::fs::write(&config, without.collect::<Vec<_>>().join("\n")).unwrap();
+    let daemon = Daemon::start(&home, &[]);
+    let (code, text) = through(&home, &daemon, &["get", "a"]);
+    assert!(code == Some(6) && text.contains("strongroom unlock"), "{text}");
+    let unlock = |pin: &str| {
+        let mut command = home.strongroom(&["unlock"]);
+        let mut child = command
+            .env("STRONGROOM_AGENT", &daemon.socket)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(pin.as_bytes()).unwrap();
+        child.wait().unwrap().code()
+    };
+    assert_eq!(unlock("9999\n"), Some(6));
+    assert_eq!(unlock("1234\n"), Some(0));
+    assert_eq!(through(&home, &daemon, &["get", "a"]), (Some(0), "token".into()));
+    let (code, text) = through(&home, &daemon, &["status"]);
+    assert!(code == Some(0) && text.contains("ready"), "{text}");
+    assert_eq!(through(&home, &daemon, &["lock"]).0, Some(0));
+    assert_eq!(through(&home, &daemon, &["get", "a"]).0, Some(6));
+    drop(daemon);
+    let (code, text) = direct(&home, &["status"]);
+    assert!(code == Some(3) && text.contains("none is running here"), "{text}");
+}
+
+#[test]
+fn another_user_is_known_by_its_number() {
+    let Some(home) = Home::with_store() else { return };
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can be somebody else");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    home.put("a", b"token");
+    home.ok(&["grant", "a", "--to", "user:4243", "--quiet"]);
+    let daemon = Daemon::start(&home, &[]);
+    // In /tmp, so that somebody else gets there.
+    let open = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = open.path().join("agent.sock");
+    std::fs::hard_link(&daemon.socket, &socket).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+    let url = "http://x/v1/values/a";
+    let status = |uid: &str| {
+        let mut command = Command::new("setpriv");
+        command
+            .args([&format!("--reuid={uid}"), "--clear-groups", "curl", "-s", "--unix-socket"])
+            .arg(&socket);
+        let output = command.args(["-w", "%{http_code}", url]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(status("4243"), "token200");
+    assert!(status("4242").ends_with("403"));
+    assert_eq!(status("0"), "token200");
+}
+
+#[test]
+fn the_service_managers_socket_is_used() {
+    let Some(home) = Home::with_store() else { return };
+    if !crate::softhsm::installed("systemd-socket-activate") {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "systemd-socket-activate is missing: apt-get install systemd"
+        );
+        return eprintln!("SKIPPED: systemd-socket-activate is missing: apt-get install systemd");
+    }
+    home.put("a", b"token");
+    let socket = home.dir.join("activated.sock");
+    let mut command = home.command("systemd-socket-activate");
+    command.args(["-l", socket.to_str().unwrap(), "-E", "PATH", "-E", "HOME", "-E", "SOFTHSM2_CONF"]);
+    for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "STRONGROOM_PKCS11_MODULE"] {
+        command.args(["-E", variable]);
+    }
+    command.args([crate::home::STRONGROOM, "agent"]).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    let daemon = Daemon { child, socket };
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+}
