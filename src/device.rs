@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "certificates")]
 pub mod certificates;
+mod measured;
 mod options;
 #[cfg(feature = "piv")]
 pub mod piv;
@@ -22,6 +23,7 @@ pub mod pkcs11;
 pub mod tpm;
 pub mod watchdog;
 
+pub use measured::{Measured, Measurement, PcrState, Prediction};
 pub use options::{CreateOptions, PivOptions, TpmOptions};
 
 /// What a device says of itself. Claims, not proofs.
@@ -41,6 +43,22 @@ pub struct DeviceIdentity {
     pub label: String,
     /// SoftHSM, swtpm, a virtual card.
     pub simulator: bool,
+}
+
+impl DeviceIdentity {
+    /// Of a device that did not answer when it was asked.
+    pub fn unknown(scheme: Scheme) -> Self {
+        let unknown = || "unknown".to_owned();
+        Self {
+            scheme,
+            maker: unknown(),
+            model: unknown(),
+            serial: String::new(),
+            firmware: unknown(),
+            label: scheme.name().into(),
+            simulator: false,
+        }
+    }
 }
 
 /// What a key is for. Never one key for both.
@@ -278,6 +296,11 @@ pub trait Device: Send {
     fn counting(&mut self) -> Option<&mut dyn Counting> {
         None
     }
+
+    /// Keys that are bound to what was measured at boot, for devices that have them.
+    fn measured(&mut self) -> Option<&mut dyn Measured> {
+        None
+    }
 }
 
 /// Which key an operation is for: enough to find it without asking the device for all of them.
@@ -369,9 +392,19 @@ pub trait Parallel {
 
 /// Connects to the device a URI names. Does not log in.
 ///
+/// A TPM comes with a [`watchdog`]: one that hangs is met with in the field, and nobody can unplug it.
+///
 /// # Errors
 /// `Unsupported` for a driver that was compiled out, naming the feature; else the driver's.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
+    match uri.scheme() {
+        Scheme::Tpm => Ok(Box::new(watchdog::Watchdog::connect(uri, watchdog::PATIENCE)?)),
+        _ => connect_here(uri),
+    }
+}
+
+/// On the caller's own thread.
+fn connect_here(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     match uri.scheme() {
         #[cfg(feature = "pkcs11")]
         Scheme::Pkcs11 => pkcs11::connect(uri),

@@ -1,13 +1,38 @@
-//! The `tpm` driver: TPM 2.0.
+//! The TPM driver: TPM 2.0 through tpm2-tss.
+//!
+//! This file and its directory are the only ones that name `tss_esapi`. From the bottom up: `error` puts response codes
+//! into words, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed` and `policy` what has to hold
+//! when they are used, `material` is how a key is written down, `seat` is a connection with what is loaded over it, `shared`
+//! lets all devices of a process share one, with the PIN, `chip` puts them together as a [`Device`], `create` makes
+//! keys, `counter` counts.
+//!
+//! Strongroom's keys lie outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger: so a TPM with
+//! room for three objects serves any number of stores. docs/tpm.md tells the choices.
 
 use super::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::uri::DeviceUri;
 
-/// Connects to the device a `tpm:` URI names. Does not log in.
+mod chip;
+mod counter;
+mod create;
+mod error;
+mod identity;
+mod lockout;
+mod material;
+mod measured;
+mod pcr;
+mod policy;
+mod seat;
+mod shared;
+mod signed;
+mod templates;
+mod transport;
+
+/// Connects to the TPM a `tpm:` URI names: the kernel's resource manager, or another transport by its `tcti`.
 ///
 /// # Errors
-/// `Unsupported`.
+/// `DeviceGone` when there is no TPM, or none for this user; `Usage` for a transport that does not exist.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
-    Err(Error::new(Kind::Unsupported, "connect to the device", "not yet").on(uri.display_name()))
+    Ok(Box::new(chip::Chip::connect(uri)?))
 }

@@ -6,16 +6,16 @@
 //! and the process can report and go on.
 
 use super::{
-    Algorithm, Challenge, Counting, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel,
-    Provision, Purpose, Wrap,
+    Algorithm, Challenge, Counting, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Measured,
+    Measurement, Parallel, Prediction, Provision, Purpose, Wrap,
 };
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
-use crate::uri::DeviceUri;
+use crate::uri::{DeviceUri, Scheme};
 use relay::{Message, Relay};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -38,8 +38,9 @@ pub struct Watchdog {
     /// The thread is in a call. When another call is about to be made, that one has hung.
     busy: Arc<AtomicBool>,
     patience: Duration,
+    scheme: Scheme,
     name: String,
-    identity: DeviceIdentity,
+    identity: OnceLock<DeviceIdentity>,
     has: Abilities,
     _closed: Closed,
 }
@@ -53,6 +54,7 @@ struct Abilities {
     wrap: bool,
     parallel: bool,
     count: bool,
+    measure: bool,
 }
 
 /// Dropping it waits until the thread has closed the device.
@@ -76,11 +78,12 @@ impl Watchdog {
     /// As [`super::connect`]; `Device` when the device does not answer in time.
     pub fn connect(uri: &DeviceUri, patience: Duration) -> Result<Self> {
         let own = uri.clone();
-        Self::around(move || super::connect(&own), uri.display_name(), patience)
+        Self::around(move || super::connect_here(&own), uri.scheme(), uri.display_name(), patience)
     }
 
     fn around(
         make: impl FnOnce() -> Result<Box<dyn Device>> + Send + 'static,
+        scheme: Scheme,
         name: String,
         patience: Duration,
     ) -> Result<Self> {
@@ -99,8 +102,17 @@ impl Watchdog {
             .map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
         match answer.recv_timeout(patience) {
             Ok(facts) => {
-                let (identity, has) = facts?;
-                Ok(Self { jobs, busy, patience, name, identity, has, _closed: closed })
+                let has = facts?;
+                Ok(Self {
+                    jobs,
+                    busy,
+                    patience,
+                    scheme,
+                    name,
+                    identity: OnceLock::new(),
+                    has,
+                    _closed: closed,
+                })
             }
             Err(_) => Err(hung(&name, "connect to the device", patience)),
         }
@@ -152,7 +164,7 @@ impl Watchdog {
 /// The device's thread: makes it, runs its jobs, closes it.
 fn own(
     make: impl FnOnce() -> Result<Box<dyn Device>>,
-    made: &Sender<Result<(DeviceIdentity, Abilities)>>,
+    made: &Sender<Result<Abilities>>,
     jobs: &Receiver<Job>,
     busy: &AtomicBool,
 ) {
@@ -167,16 +179,17 @@ fn own(
         wrap: device.wrapping().is_some(),
         parallel: device.parallel().is_some(),
         count: device.counting().is_some(),
+        measure: device.measured().is_some(),
     };
-    let _ = made.send(Ok((device.identity().clone(), has)));
+    let _ = made.send(Ok(has));
     jobs.iter().for_each(|job| job(&mut *device));
 }
 
 fn hung(name: &str, tried: &str, patience: Duration) -> Error {
     let answer = format!("the device has not answered for {patience:?}");
     Error::new(Kind::Device, tried, answer).on(name).advice(
-        "unplug it and plug it in again, or restart the service behind it (pcscd, the HSM's client), then repeat the \
-         command",
+        "unplug it and plug it in again, or restart the service behind it (pcscd, the HSM's client, the \
+         TPM's resource manager), then repeat the command",
     )
 }
 
@@ -186,7 +199,17 @@ fn without<T>(name: &str, what: &str) -> Result<T> {
 
 impl Device for Watchdog {
     fn identity(&self) -> &DeviceIdentity {
-        &self.identity
+        // Asked for when somebody wants to know: a device may have to be asked in its turn.
+        self.identity.get_or_init(|| {
+            let asked =
+                self.ask("identify the device", self.patience, &mut crate::prompt::Silent, |device, _| {
+                    Ok(device.identity().clone())
+                });
+            asked.unwrap_or_else(|error| {
+                log::warn!("{error}");
+                DeviceIdentity::unknown(self.scheme)
+            })
+        })
     }
 
     fn name(&self) -> &str {
@@ -245,6 +268,21 @@ impl Device for Watchdog {
 
     fn counting(&mut self) -> Option<&mut dyn Counting> {
         if self.has.count { Some(self) } else { None }
+    }
+
+    fn measured(&mut self) -> Option<&mut dyn Measured> {
+        if self.has.measure { Some(self) } else { None }
+    }
+}
+
+impl Measured for Watchdog {
+    fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
+        const WHAT: &str = "read what was measured";
+        let (key, predicted, name) = (key.clone(), predicted.to_vec(), self.name.clone());
+        self.ask(WHAT, self.patience, &mut crate::prompt::Silent, move |device, _| match device.measured() {
+            Some(measured) => measured.measure(&key, &predicted),
+            None => without(&name, WHAT),
+        })
     }
 }
 
@@ -335,6 +373,6 @@ impl Parallel for Watchdog {
         let lane = self.ask(WHAT, self.patience, &mut crate::prompt::Silent, move |device, _| {
             device.parallel().map_or_else(|| without(&name, WHAT), Parallel::another)
         })?;
-        Ok(Box::new(Self::around(move || Ok(lane), self.name.clone(), self.patience)?))
+        Ok(Box::new(Self::around(move || Ok(lane), self.scheme, self.name.clone(), self.patience)?))
     }
 }

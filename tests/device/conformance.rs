@@ -17,6 +17,18 @@ pub trait Bench {
     fn prompter(&self) -> Scripted;
     /// The algorithm of the opening key.
     fn algorithm(&self) -> Algorithm;
+    /// What its keys are made with.
+    fn options(&self) -> CreateOptions {
+        CreateOptions::default()
+    }
+    /// Whether its keys want a PIN.
+    fn asks(&self) -> bool {
+        true
+    }
+    /// Whether keys lie in the device. Else they lie in their enrolments, and the device knows them again.
+    fn keeps_keys(&self) -> bool {
+        true
+    }
 }
 
 /// The whole suite.
@@ -54,10 +66,8 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
     let prompter = &mut bench.prompter();
     let provision = device.provisioning().expect("a device on the bench makes keys");
     assert!(provision.algorithms().unwrap().contains(&bench.algorithm()));
-    let opens =
-        provision.create(Purpose::Open, bench.algorithm(), &CreateOptions::default(), prompter).unwrap();
-    let signs =
-        provision.create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), prompter).unwrap();
+    let opens = provision.create(Purpose::Open, bench.algorithm(), &bench.options(), prompter).unwrap();
+    let signs = provision.create(Purpose::Sign, Algorithm::P256, &bench.options(), prompter).unwrap();
     assert_eq!((opens.purpose, signs.purpose), (Purpose::Open, Purpose::Sign));
     assert_eq!(opens.public.algorithm(), bench.algorithm());
     assert_ne!(opens.public, signs.public);
@@ -65,9 +75,11 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
         key.evidence.check(key).unwrap();
     }
 
-    let again =
-        provision.create(Purpose::Open, bench.algorithm(), &CreateOptions::default(), prompter).unwrap_err();
-    assert_eq!(again.kind(), Kind::Conflict);
+    let again = provision.create(Purpose::Open, bench.algorithm(), &bench.options(), prompter);
+    match bench.keeps_keys() {
+        true => assert_eq!(again.unwrap_err().kind(), Kind::Conflict),
+        false => assert_ne!(again.unwrap().public, opens.public),
+    }
     let rsa = provision
         .create(Purpose::Sign, Algorithm::Rsa(2048), &CreateOptions::default(), prompter)
         .unwrap_err();
@@ -77,9 +89,18 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
 
 fn lists_what_it_created(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let mut device = bench.device();
-    let keys = device.keys(&mut bench.prompter()).unwrap();
-    assert_eq!(keys, [opens.clone(), signs.clone()]);
-    for key in keys {
+    let (keys, both) = (device.keys(&mut bench.prompter()).unwrap(), [opens.clone(), signs.clone()]);
+    match bench.keeps_keys() {
+        true => assert_eq!(keys, both),
+        false => assert_eq!(keys, []),
+    }
+    for key in &both {
+        let mut other = KeyRef::from(key);
+        assert!(device.holds(&other, &mut bench.prompter()).unwrap());
+        other.public = stranger();
+        assert!(!device.holds(&other, &mut bench.prompter()).unwrap());
+    }
+    for key in both {
         let simulator = key.evidence.level == EvidenceLevel::Simulator;
         assert_eq!(simulator, device.identity().simulator);
         key.uri.parse::<strongroom::uri::DeviceUri>().unwrap();
@@ -94,7 +115,7 @@ fn opens_what_was_sealed(bench: &dyn Bench, opens: &KeyInfo) {
 }
 
 /// One challenge with a known answer.
-fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
+pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
     let (key, prompter) = (&KeyRef::from(opens), &mut bench.prompter());
     let mut secret = [0; 16];
     OsRng.fill_bytes(&mut secret);
@@ -146,15 +167,19 @@ fn asks_for_the_pin_once(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
         device.sign(&signs.into(), &[1; 32], &mut prompter).unwrap();
         device.sign(&signs.into(), &[2; 32], &mut prompter).unwrap();
     }
-    assert_eq!(prompter.pins, 1);
+    let once = usize::from(bench.asks());
+    assert_eq!(prompter.pins, once);
 
     // Locked is locked for the whole process, and asks again.
     device.lock();
-    let refused = other.sign(&signs.into(), &[3; 32], &mut Scripted::default()).unwrap_err();
-    assert_eq!(refused.kind(), Kind::PinUnavailable);
+    let silent = other.sign(&signs.into(), &[3; 32], &mut Scripted::default());
+    match bench.asks() {
+        true => assert_eq!(silent.unwrap_err().kind(), Kind::PinUnavailable),
+        false => drop(silent.unwrap()),
+    }
     device.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
     other.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
-    assert_eq!(prompter.pins, 2);
+    assert_eq!(prompter.pins, 2 * once);
     opens_once(&mut *device, bench, opens);
 }
 
@@ -177,13 +202,19 @@ fn refuses_garbage(bench: &dyn Bench, opens: &KeyInfo) {
 
 fn refuses_other_keys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let mut device = bench.device();
-    let stranger = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
-    let stranger = PublicKey::P256(stranger.as_bytes().try_into().unwrap());
-    let other = KeyRef { purpose: Purpose::Sign, public: stranger, material: Vec::new() };
-    let error = device.sign(&other, &[0; 32], &mut bench.prompter()).unwrap_err();
-    assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+    for material in [Vec::new(), signs.material.clone()] {
+        let other = KeyRef { purpose: Purpose::Sign, public: stranger(), material };
+        let error = device.sign(&other, &[0; 32], &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+    }
     device.sign(&signs.into(), &[0; 32], &mut bench.prompter()).unwrap();
     opens_once(&mut *device, bench, opens);
+}
+
+/// Some other key.
+fn stranger() -> PublicKey {
+    let point = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
+    PublicKey::P256(point.as_bytes().try_into().unwrap())
 }
 
 fn works_in_parallel(bench: &dyn Bench, opens: &KeyInfo) {
@@ -224,6 +255,11 @@ impl Bench for Silenced {
 fn destroys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let mut device = bench.device();
     let prompter = &mut bench.prompter();
+    if !bench.keeps_keys() {
+        let error = device.provisioning().unwrap().destroy(opens, prompter).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        return opens_once(&mut *device, bench, opens);
+    }
     for key in [opens, signs] {
         device.provisioning().unwrap().destroy(key, prompter).unwrap();
     }

@@ -1,0 +1,208 @@
+//! A TPM as a [`Device`].
+
+use super::error::{Command, Fault};
+use super::identity::Facts;
+use super::material::Material;
+use super::seat::{Ready, Seat, is_for};
+use super::shared::{Asking, Shared, lock, share};
+use super::templates;
+use super::transport::Transport;
+use crate::device::{
+    Challenge, Counting, Device, DeviceIdentity, KeyInfo, KeyRef, Measured, Provision, Purpose,
+};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use crate::uri::{DeviceUri, Scheme};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    Auth, Digest, EccParameter, EccPoint, HashcheckTicket, Signature, SignatureScheme,
+};
+use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
+use zeroize::Zeroizing;
+
+const OPEN: &str = "open with the key";
+const SIGN: &str = "sign";
+
+/// A TPM, with a share in the connection of this process.
+pub struct Chip {
+    pub(super) uri: DeviceUri,
+    pub(super) name: String,
+    pub(super) shared: Arc<Mutex<Shared>>,
+    /// The file with signed PCR policies, where the URI names one.
+    pub(super) signatures: Option<PathBuf>,
+    /// Asked for when somebody wants to know: opening a token needs it not.
+    identity: OnceLock<DeviceIdentity>,
+}
+
+impl Chip {
+    /// Reaches the TPM.
+    pub fn connect(uri: &DeviceUri) -> Result<Self> {
+        let shared = share(Transport::of(uri)?);
+        let name = uri.display_name();
+        lock(&shared).seat(&name)?;
+        let signatures = uri.attribute("pcr-signature").map(PathBuf::from);
+        Ok(Self { uri: uri.clone(), name, shared, signatures, identity: OnceLock::new() })
+    }
+
+    /// One private operation: key and session are made ready, the policy is satisfied, the PIN is at hand.
+    fn operate<T>(
+        &mut self,
+        tried: &str,
+        (purpose, key): (Purpose, &KeyRef),
+        prompter: &mut dyn Prompter,
+        job: impl Fn(&mut Seat, &Ready) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let named = |e: Error| e.on(self.name.clone()).while_trying(tried);
+        let material = Material::of(key).map_err(named)?;
+        if !is_for(&material.key, purpose) {
+            return Err(named(Error::new(Kind::KeyMissing, tried, "the key is not for that")));
+        }
+        let signatures = self.signatures.as_deref();
+        let mut shared = lock(&self.shared);
+        let pin = match material.policy.pin {
+            true => {
+                let source = self.uri.pin_source();
+                Some(shared.pin(&mut Asking { device: &self.name, source, prompter })?)
+            }
+            false => None,
+        };
+        let done = shared.work(tried, &self.name, |seat| {
+            let ready = make_ready(seat, &material, purpose, pin.as_ref(), signatures)?;
+            job(seat, &ready)
+        })?;
+        shared.proven();
+        Ok(done)
+    }
+}
+
+/// Loads the key and takes its session through the policy.
+fn make_ready(
+    seat: &mut Seat,
+    material: &Material,
+    purpose: Purpose,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+    signatures: Option<&Path>,
+) -> Result<Ready, Fault> {
+    let ready = seat.ready(material)?;
+    if let Some(pin) = pin {
+        let auth = Auth::try_from(pin.to_vec()).of("TPM2_PolicyAuthValue")?;
+        seat.context.tr_set_auth(ready.key.into(), auth).of("TPM2_PolicyAuthValue")?;
+    }
+    match material.policy.satisfy(&mut seat.context, ready.session, purpose, signatures) {
+        Ok(()) => Ok(ready),
+        // The session is half through: another attempt needs a new one.
+        Err(fault) => {
+            seat.end_sessions();
+            Err(fault)
+        }
+    }
+}
+
+/// TPM2_ECDH_ZGen: the x-coordinate.
+fn ecdh(seat: &mut Seat, ready: &Ready, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    const COMMAND: &str = "TPM2_ECDH_ZGen";
+    let half = |bytes: &[u8]| EccParameter::try_from(bytes).of(COMMAND);
+    let point = EccPoint::new(half(&peer[1..33])?, half(&peer[33..])?);
+    let session = Some(AuthSession::PolicySession(ready.session));
+    let shared = seat.context.execute_with_session(session, |context| context.ecdh_z_gen(ready.key, point));
+    let shared = shared.of(COMMAND)?;
+    match templates::coordinate(shared.x()) {
+        Some(x) => Ok(Zeroizing::new(x.to_vec())),
+        None => Err(Error::new(Kind::Device, OPEN, "the TPM's point is not of P-256").into()),
+    }
+}
+
+/// TPM2_Sign: r ‖ s.
+fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], Fault> {
+    const COMMAND: &str = "TPM2_Sign";
+    // "Not hashed by the TPM", which an unrestricted key does not ask for (part 3 §20.2).
+    let ticket = HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
+        tag: TPM2_ST_HASHCHECK,
+        hierarchy: TPM2_RH_NULL,
+        digest: Default::default(),
+    });
+    let (ticket, digest) = (ticket.of(COMMAND)?, Digest::try_from(digest.to_vec()).of(COMMAND)?);
+    let session = Some(AuthSession::PolicySession(ready.session));
+    let signed = seat.context.execute_with_session(session, |context| {
+        context.sign(ready.key, digest, SignatureScheme::Null, ticket)
+    });
+    let halves = match signed.of(COMMAND)? {
+        Signature::EcDsa(signature) => {
+            templates::coordinate(signature.signature_r()).zip(templates::coordinate(signature.signature_s()))
+        }
+        _ => None,
+    };
+    let (r, s) =
+        halves.ok_or_else(|| Error::new(Kind::Device, SIGN, "the TPM's signature is not ECDSA on P-256"))?;
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&r);
+    signature[32..].copy_from_slice(&s);
+    Ok(signature)
+}
+
+impl Device for Chip {
+    fn identity(&self) -> &DeviceIdentity {
+        self.identity.get_or_init(|| {
+            let facts = lock(&self.shared)
+                .work("identify the TPM", &self.name, |seat| Facts::read(&mut seat.context));
+            facts.map_or_else(
+                |error| {
+                    log::warn!("{error}");
+                    DeviceIdentity::unknown(Scheme::Tpm)
+                },
+                |facts| facts.identity(),
+            )
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// None: the keys lie in their enrolments. [`Device::holds`] says which of them are this TPM's.
+    fn keys(&mut self, _prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
+        Ok(Vec::new())
+    }
+
+    fn holds(&mut self, key: &KeyRef, _prompter: &mut dyn Prompter) -> Result<bool> {
+        let Ok(material) = Material::of(key) else { return Ok(false) };
+        lock(&self.shared).work("look for the key", &self.name, |seat| seat.is_home_of(&material))
+    }
+
+    fn open_key(
+        &mut self,
+        key: &KeyRef,
+        challenge: Challenge<'_>,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let Challenge::Ecdh { peer } = challenge else {
+            return Err(
+                Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").on(&self.name)
+            );
+        };
+        self.operate(OPEN, (Purpose::Open, key), prompter, |seat, ready| ecdh(seat, ready, peer))
+    }
+
+    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+        self.operate(SIGN, (Purpose::Sign, key), prompter, |seat, ready| sign(seat, ready, digest))
+    }
+
+    fn lock(&mut self) {
+        lock(&self.shared).forget();
+    }
+
+    fn provisioning(&mut self) -> Option<&mut dyn Provision> {
+        Some(self)
+    }
+
+    fn counting(&mut self) -> Option<&mut dyn Counting> {
+        Some(self)
+    }
+
+    fn measured(&mut self) -> Option<&mut dyn Measured> {
+        Some(self)
+    }
+}

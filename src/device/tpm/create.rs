@@ -1,0 +1,283 @@
+//! Making keys.
+
+use super::chip::Chip;
+use super::error::{Command, Fault};
+use super::identity::Facts;
+use super::material::{Blob, Material};
+use super::pcr::{self, Pcrs};
+use super::policy::Policy;
+use super::seat::{self, Seat};
+use super::shared::{Asking, lock};
+use super::signed::Signer;
+use super::templates;
+use crate::device::{
+    Algorithm, CreateOptions, Evidence, EvidenceLevel, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
+};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use crate::uri::Scheme;
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, SessionHandle};
+use tss_esapi::interface_types::dynamic_handles::Persistent;
+use tss_esapi::interface_types::resource_handles::Provision as Owner;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Auth, EccPoint, Public};
+use zeroize::Zeroizing;
+
+/// What is to be made.
+struct Wanted {
+    purpose: Purpose,
+    policy: Policy,
+    pin: Option<Zeroizing<Vec<u8>>>,
+    parent: u32,
+    persistent: Option<u32>,
+}
+
+impl Provision for Chip {
+    fn create(
+        &mut self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<KeyInfo> {
+        let tried = format!("create the {purpose} key");
+        options.only_for(Scheme::Tpm, self)?;
+        if algorithm != Algorithm::P256 {
+            let answer = format!("Strongroom's keys in a TPM are p256, never {algorithm}");
+            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+        }
+        let wanted = self.wanted(&tried, purpose, options, prompter)?;
+        let mut shared = lock(&self.shared);
+        let (material, facts) = shared.work(&tried, &self.name, |seat| {
+            let facts = Facts::read(&mut seat.context)?;
+            make(seat, &wanted).map(|material| (material, facts))
+        })?;
+        drop(shared);
+        self.key_info(purpose, &material, &facts)
+    }
+
+    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+        Ok(vec![Algorithm::P256])
+    }
+
+    /// Removes the copy at a persistent handle. The key itself lies in its enrolment, and nobody can take it back from there.
+    fn destroy(&mut self, key: &KeyInfo, _prompter: &mut dyn Prompter) -> Result<()> {
+        const TRIED: &str = "destroy the key";
+        let material = Material::of(&KeyRef::from(key)).map_err(|e| e.on(self.name.clone()))?;
+        let Some(handle) = material.persistent else {
+            let answer = "it lies in its enrolment, encrypted to the TPM, and not in the TPM";
+            return Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name).advice(
+                "retire the device with `strongroom device retire`; `tpm2_clear` makes everything that was made in this TPM \
+                 useless, other programs' keys included",
+            ));
+        };
+        lock(&self.shared).work(TRIED, &self.name, |seat| evict(seat, &material, handle))
+    }
+}
+
+impl Chip {
+    fn wanted(
+        &mut self,
+        tried: &str,
+        purpose: Purpose,
+        options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Wanted> {
+        let usage = |answer: &str| Error::new(Kind::Usage, tried, answer).on(&self.name);
+        let options = &options.tpm;
+        let signer = options.pcr_policy_key.as_deref().map(Signer::from_pem).transpose()?;
+        if signer.is_some() && options.pcrs.is_none() {
+            return Err(usage("a PCR policy key signs values of PCRs, and none are named")
+                .advice("name them, for example --pcrs sha256:7"));
+        }
+        let parent = self.uri.attribute("srk").map_or(Some(templates::SRK), handle);
+        let parent = parent
+            .ok_or_else(|| usage("the URI's srk= is no persistent handle (0x81000000 to 0x81ffffff)"))?;
+        let persistent = options.persistent.map(|first| first + u32::from(purpose == Purpose::Sign));
+        if persistent.is_some_and(|handle| !is_persistent(handle)) {
+            return Err(usage("--persistent wants a handle from 0x81000000 to 0x81fffffe"));
+        }
+        let mut shared = lock(&self.shared);
+        let pcrs = match options.pcrs.as_deref().map(pcr::parse_selection).transpose()? {
+            Some((bank, indices)) => Some(shared.work("read the PCRs", &self.name, |seat| {
+                Pcrs::read_from(&mut seat.context, bank, &indices)
+            })?),
+            None => None,
+        };
+        let pin = match options.pin {
+            true => {
+                let source = self.uri.pin_source();
+                Some(shared.new_pin(&mut Asking { device: &self.name, source, prompter })?)
+            }
+            false => None,
+        };
+        Ok(Wanted { purpose, policy: Policy { pcrs, signer, pin: pin.is_some() }, pin, parent, persistent })
+    }
+
+    fn key_info(&self, purpose: Purpose, material: &Material, facts: &Facts) -> Result<KeyInfo> {
+        let level = if facts.simulator() { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
+        let evidence = Evidence { level, claims: templates::claims(&material.key.public) };
+        let point = templates::point(&material.key.public).ok_or_else(|| unlike().on(&self.name))?;
+        let suffix = if purpose == Purpose::Open { "open" } else { "sign" };
+        let mut uri = format!("tpm:object=strongroom-{suffix}");
+        if let Some(handle) = material.persistent {
+            uri += &format!(";handle={handle:#x}");
+        }
+        let info =
+            KeyInfo { uri, purpose, public: PublicKey::P256(point), evidence, material: material.encode()? };
+        info.evidence.check(&info)?;
+        Ok(info)
+    }
+}
+
+/// Makes a key under the storage root key, and the key that its sessions are salted to, where it needs one.
+fn make(seat: &mut Seat, wanted: &Wanted) -> Result<Material, Fault> {
+    // Three slots are few: what is loaded can be loaded again.
+    seat.end_sessions();
+    seat.unload();
+    let parent = seat::primary(&mut seat.context)?;
+    let made = make_under(seat, parent, wanted);
+    let flushed = seat.context.flush_context(parent.into()).of("TPM2_FlushContext");
+    made.and_then(|made| flushed.map(|()| made))
+}
+
+fn make_under(seat: &mut Seat, parent: KeyHandle, wanted: &Wanted) -> Result<Material, Fault> {
+    let parent_name = seat::name_of(&mut seat.context, parent.into())?;
+    keep(seat, parent, parent_name, wanted.parent)?;
+    let session = seat::start_session(&mut seat.context, parent, SessionType::Policy)?;
+    let blobs = make_blobs(seat, parent, session, wanted);
+    let flushed = seat.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
+    let (key, salt) = blobs?;
+    flushed?;
+    let (policy, persistent) = (wanted.policy.clone(), wanted.persistent);
+    let material = Material { key, parent: wanted.parent, parent_name, policy, persistent, salt };
+    if let Some(handle) = persistent {
+        persist(seat, parent, &material.key, handle)?;
+    }
+    Ok(material)
+}
+
+fn make_blobs(
+    seat: &mut Seat,
+    parent: KeyHandle,
+    session: AuthSession,
+    wanted: &Wanted,
+) -> Result<(Blob, Option<Blob>), Fault> {
+    const COMMAND: &str = "TPM2_Create";
+    let policy = wanted.policy.digest(wanted.purpose).of(COMMAND)?;
+    let template = templates::key(wanted.purpose, policy, wanted.policy.pin).of(COMMAND)?;
+    let key = make_one(seat, parent, session, template, wanted.pin.as_ref())?;
+    let salt = match wanted.purpose {
+        Purpose::Open => None,
+        Purpose::Sign => Some(make_one(seat, parent, session, templates::salt().of(COMMAND)?, None)?),
+    };
+    Ok((key, salt))
+}
+
+/// TPM2_Create; what comes back is what was asked for, but for the point.
+fn make_one(
+    seat: &mut Seat,
+    parent: KeyHandle,
+    session: AuthSession,
+    template: Public,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+) -> Result<Blob, Fault> {
+    const COMMAND: &str = "TPM2_Create";
+    let auth = pin.map(|pin| Auth::try_from(pin.to_vec())).transpose().of(COMMAND)?;
+    // The storage root key's authorisation is the empty password; the session is there for integrity and encryption.
+    let sessions = (Some(AuthSession::Password), Some(session), None);
+    let asked = template.clone();
+    let made = seat
+        .context
+        .execute_with_sessions(sessions, |context| context.create(parent, asked, auth, None, None, None));
+    let made = made.of(COMMAND)?;
+    if pointless(&made.out_public) != pointless(&template) || templates::point(&made.out_public).is_none() {
+        return Err(unlike().into());
+    }
+    Ok(Blob { public: made.out_public, private: made.out_private })
+}
+
+/// The public area without the point.
+fn pointless(public: &Public) -> Public {
+    let mut public = public.clone();
+    if let Public::Ecc { unique, .. } = &mut public {
+        *unique = EccPoint::default();
+    }
+    public
+}
+
+/// Sees to it that the storage root key lies at its handle. Whatever else lies there is somebody's, and stays.
+fn keep(seat: &mut Seat, parent: KeyHandle, name: [u8; 34], handle: u32) -> Result<(), Fault> {
+    match seat::persistent(&mut seat.context, handle)? {
+        Some((_, found)) if found == name => Ok(()),
+        Some(_) => {
+            let answer = format!(
+                "at {handle:#x} lies a key that is not the storage root key of the TCG's template for P-256"
+            );
+            Err(Error::new(Kind::Conflict, "use the storage root key", answer)
+                .advice(
+                    "it may be another program's, and is left alone. Name a free handle, for example \
+                     tpm:srk=0x81000002 (`tpm2_getcap handles-persistent` lists those in use)",
+                )
+                .into())
+        }
+        None => make_persistent(seat, parent, handle),
+    }
+}
+
+fn persist(seat: &mut Seat, parent: KeyHandle, key: &Blob, handle: u32) -> Result<(), Fault> {
+    let (private, public) = (key.private.clone(), key.public.clone());
+    let loaded = seat
+        .context
+        .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public));
+    let loaded = loaded.of("TPM2_Load")?;
+    let kept = make_persistent(seat, loaded, handle);
+    seat.context.flush_context(loaded.into()).of("TPM2_FlushContext")?;
+    kept
+}
+
+fn make_persistent(seat: &mut Seat, key: KeyHandle, handle: u32) -> Result<(), Fault> {
+    const COMMAND: &str = "TPM2_EvictControl";
+    let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
+    let kept = seat.context.execute_with_session(Some(AuthSession::Password), |context| {
+        context.evict_control(Owner::Owner, key.into(), handle)
+    });
+    kept.of(COMMAND).map(drop)
+}
+
+/// Removes a persistent copy, if it is this key's.
+fn evict(seat: &mut Seat, material: &Material, handle: u32) -> Result<(), Fault> {
+    const COMMAND: &str = "TPM2_EvictControl";
+    let name = templates::name(&material.key.public).of(COMMAND)?;
+    match seat::persistent(&mut seat.context, handle)? {
+        Some((found, is)) if is == name => {
+            let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
+            let evicted = seat.context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.evict_control(Owner::Owner, found.into(), handle)
+            });
+            evicted.of(COMMAND).map(drop)
+        }
+        _ => {
+            let answer = format!("what lies at {handle:#x} is not this key");
+            Err(Error::new(Kind::KeyMissing, "destroy the key", answer).into())
+        }
+    }
+}
+
+/// `0x81000002`, or in decimal.
+fn handle(text: &str) -> Option<u32> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.ok().filter(|handle| is_persistent(*handle))
+}
+
+fn is_persistent(handle: u32) -> bool {
+    (0x8100_0000..=0x81ff_ffff).contains(&handle)
+}
+
+fn unlike() -> Error {
+    Error::new(Kind::Evidence, "make the key", "the TPM made another key than it was asked for")
+}

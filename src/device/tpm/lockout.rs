@@ -1,0 +1,142 @@
+//! The dictionary attack protection: TPM 2.0 part 1 §19.8.
+
+use super::error::{Command, Fault};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{Prompter, TriesLeft};
+use tss_esapi::Context;
+use tss_esapi::constants::{CapabilityType, PropertyTag};
+use tss_esapi::structures::CapabilityData;
+
+/// What a failing PIN was used for.
+pub const USE_PIN: &str = "use the PIN";
+
+/// Its state. It counts for all keys of the TPM together, whoever's they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lockout {
+    /// Failures that count now.
+    pub failures: u32,
+    /// At so many it locks.
+    pub limit: u32,
+    /// Seconds until one failure is forgiven; 0: never.
+    pub forgives: u32,
+    /// No try is let through now.
+    pub locked: bool,
+}
+
+/// TPM_PT_PERMANENT, bit inLockout (part 2 §8.6).
+const IN_LOCKOUT: u32 = 1 << 9;
+
+impl Lockout {
+    /// Reads it.
+    pub fn read(context: &mut Context) -> Result<Self, Fault> {
+        let asked = context.execute_without_session(|context| {
+            context.get_capability(CapabilityType::TpmProperties, PropertyTag::Permanent.into(), 20)
+        });
+        let (data, _) = asked.of("TPM2_GetCapability")?;
+        let CapabilityData::TpmProperties(properties) = data else { return Err(nonsense().into()) };
+        let value = |tag| properties.find(tag).map_or(0, |property| property.value());
+        Ok(Self {
+            failures: value(PropertyTag::LockoutCounter),
+            limit: value(PropertyTag::MaxAuthFail),
+            forgives: value(PropertyTag::LockoutInterval),
+            locked: value(PropertyTag::Permanent) & IN_LOCKOUT != 0,
+        })
+    }
+
+    /// For a prompt.
+    pub fn tries(&self) -> TriesLeft {
+        match self.limit.saturating_sub(self.failures) {
+            0 => TriesLeft::Unknown,
+            1 => TriesLeft::Last,
+            n => TriesLeft::Count(n),
+        }
+    }
+
+    /// Refuses where none is left; asks before the last one.
+    ///
+    /// # Errors
+    /// `PinLocked`.
+    pub fn allows_a_try(&self, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
+        let fail = |answer: String| Error::new(Kind::PinLocked, USE_PIN, answer).on(device);
+        if self.locked {
+            return Err(fail(format!("the TPM is in lockout after {} wrong tries", self.failures))
+                .advice(self.what_now()));
+        }
+        let last = format!(
+            "One more wrong PIN locks {device}, for every program that uses a PIN with this TPM. Use the last try?"
+        );
+        if self.tries() == TriesLeft::Last && !prompter.confirm(&last)? {
+            return Err(fail("one more wrong PIN would lock the TPM, and the try was not confirmed".into())
+                .advice(format!("run the command on a terminal and confirm, or {}", self.what_now())));
+        }
+        Ok(())
+    }
+
+    /// When it ends.
+    fn what_now(&self) -> String {
+        let clear =
+            "the owner of the lockout authorisation can end it: `tpm2_dictionarylockout --clear-lockout`";
+        match self.forgives {
+            0 => clear.into(),
+            seconds => format!("wait: it forgives one wrong try every {}. Or {clear}", duration(seconds)),
+        }
+    }
+}
+
+/// A refused PIN with what is left, or a lockout with its end.
+pub fn report(fault: Fault, lockout: Option<Lockout>, tried: &str, on: &str) -> Error {
+    let error = fault.report(tried, on);
+    let Some(lockout) = lockout else { return error };
+    match (error.kind(), lockout.locked) {
+        (Kind::PinWrong, false) => {
+            let left = match lockout.limit.saturating_sub(lockout.failures) {
+                1 => "1 try is left".into(),
+                n => format!("{n} tries are left"),
+            };
+            error.advice(format!(
+                "it is not tried again; {left} before the TPM locks. Check the PIN, then repeat the command"
+            ))
+        }
+        _ => error.advice(lockout.what_now()),
+    }
+}
+
+/// `2 hours`, `10 minutes`, `45 seconds`.
+pub fn duration(seconds: u32) -> String {
+    let (n, unit) = match seconds {
+        s if s >= 7200 && s.is_multiple_of(3600) => (s / 3600, "hours"),
+        s if s >= 120 && s.is_multiple_of(60) => (s / 60, "minutes"),
+        s => (s, "seconds"),
+    };
+    format!("{n} {unit}")
+}
+
+fn nonsense() -> Error {
+    Error::new(Kind::Device, "read the TPM's properties", "its answer makes no sense")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::Silent;
+
+    const FRESH: Lockout = Lockout { failures: 0, limit: 3, forgives: 1000, locked: false };
+
+    #[test]
+    fn the_last_try_is_confirmed() {
+        assert_eq!(FRESH.tries(), TriesLeft::Count(3));
+        FRESH.allows_a_try("tpm:", &mut Silent).unwrap();
+        let last = Lockout { failures: 2, ..FRESH };
+        assert_eq!(last.tries(), TriesLeft::Last);
+        assert_eq!(last.allows_a_try("tpm:", &mut Silent).unwrap_err().kind(), Kind::PinLocked);
+    }
+
+    #[test]
+    fn a_lockout_says_when_it_ends() {
+        let locked = Lockout { failures: 3, locked: true, ..FRESH };
+        let error = locked.allows_a_try("tpm:", &mut Silent).unwrap_err();
+        assert!(error.what_now().unwrap().contains("every 1000 seconds"), "{error}");
+        assert_eq!(duration(7200), "2 hours");
+        assert_eq!(duration(600), "10 minutes");
+    }
+}

@@ -1,0 +1,160 @@
+//! What a key is enrolled with: docs/format.md, section 8.
+
+use super::policy::Policy;
+use super::templates;
+use crate::device::{KeyRef, PublicKey};
+use crate::error::{Error, Kind, Result};
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
+use tss_esapi::structures::{Private, Public};
+use tss_esapi::traits::{Marshall, UnMarshall};
+
+/// The version that is written, and the only one there is.
+const VERSION: u64 = 1;
+
+/// A key as the TPM gave it out: useless without that TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// TPMT_PUBLIC.
+    pub public: Public,
+    /// TPM2B_PRIVATE: encrypted by the TPM to its storage root key.
+    pub private: Private,
+}
+
+/// A key's material.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// The key.
+    pub key: Blob,
+    /// Where the storage root key lies.
+    pub parent: u32,
+    /// The storage root key's name.
+    pub parent_name: [u8; 34],
+    /// What has to hold when it is used.
+    pub policy: Policy,
+    /// Where it is also kept in the TPM.
+    pub persistent: Option<u32>,
+    /// The key that sessions for it are salted to, where that is not itself.
+    pub salt: Option<Blob>,
+}
+
+impl Material {
+    /// The material of an enrolled key, which has to be that key's.
+    ///
+    /// # Errors
+    /// `KeyMissing` when it is no TPM's key or another key's; `Unsupported` when it was written by a newer Strongroom.
+    pub fn of(key: &KeyRef) -> Result<Self> {
+        let missing = |answer: &str| Error::new(Kind::KeyMissing, "use the key", answer);
+        if key.material.is_empty() {
+            return Err(missing("it was not made in a TPM"));
+        }
+        let material = Self::decode(&key.material)?;
+        match templates::point(&material.key.public) {
+            Some(point) if PublicKey::P256(point) == key.public => Ok(material),
+            _ => Err(missing("what it is enrolled with belongs to another key")),
+        }
+    }
+
+    /// Canonical CBOR.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut e = Encoder::new(Vec::with_capacity(512));
+        self.write(&mut e).map_err(|what| malformed(&what))?;
+        Ok(e.into_writer())
+    }
+
+    /// Reads [`Material::encode`]'s form, and no other.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut d = Decoder::new(bytes);
+        let material = Self::read(&mut d).map_err(|what| malformed(&what))?;
+        let Some(material) = material else {
+            let answer = "its material was written by a newer Strongroom";
+            return Err(Error::new(Kind::Unsupported, "use the key", answer)
+                .advice("install the newest strongroom here"));
+        };
+        // Also finds bytes that follow.
+        if material.encode()? != bytes { Err(malformed("it is not canonical")) } else { Ok(material) }
+    }
+
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
+        e.array(7).and_then(|e| e.u64(VERSION)).map_err(wrong)?;
+        self.key.write(e)?;
+        e.array(2).and_then(|e| e.u32(self.parent)?.bytes(&self.parent_name)).map_err(wrong)?;
+        self.policy.write(e)?;
+        match self.persistent {
+            Some(handle) => e.u32(handle),
+            None => e.null(),
+        }
+        .map_err(wrong)?;
+        match &self.salt {
+            Some(salt) => {
+                e.array(2).map_err(wrong)?;
+                salt.write(e)
+            }
+            None => e.null().map(drop).map_err(wrong),
+        }
+    }
+
+    /// `None` for another version, whatever it holds.
+    fn read(d: &mut Decoder<'_>) -> Read<Option<Self>> {
+        let length = d.array().map_err(wrong)?;
+        if d.u64().map_err(wrong)? != VERSION {
+            return Ok(None);
+        }
+        expect(length, 7)?;
+        let key = Blob::read(d)?;
+        expect(d.array().map_err(wrong)?, 2)?;
+        let parent = d.u32().map_err(wrong)?;
+        let parent_name = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
+        let policy = Policy::read(d)?;
+        let persistent = maybe(d, |d| d.u32().map_err(wrong))?;
+        let salt = maybe(d, |d| {
+            expect(d.array().map_err(wrong)?, 2)?;
+            Blob::read(d)
+        })?;
+        Ok(Some(Self { key, parent, parent_name, policy, persistent, salt }))
+    }
+}
+
+impl Blob {
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
+        let public = self.public.marshall().map_err(wrong)?;
+        e.bytes(&public).and_then(|e| e.bytes(self.private.value())).map(drop).map_err(wrong)
+    }
+
+    fn read(d: &mut Decoder<'_>) -> Read<Self> {
+        let public = Public::unmarshall(d.bytes().map_err(wrong)?).map_err(wrong)?;
+        let private = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
+        Ok(Self { public, private })
+    }
+}
+
+/// What reading an element gives, or what is wrong with it.
+pub type Read<T> = Result<T, String>;
+
+/// Any library's error as text.
+pub fn wrong(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// An array's length, definite and as it should be.
+pub fn expect(length: Option<u64>, wanted: u64) -> Read<()> {
+    if length == Some(wanted) { Ok(()) } else { Err("an array has another length".into()) }
+}
+
+/// `null`, or what `element` reads.
+pub fn maybe<'b, T>(
+    d: &mut Decoder<'b>,
+    element: impl FnOnce(&mut Decoder<'b>) -> Read<T>,
+) -> Read<Option<T>> {
+    match d.datatype().map_err(wrong)? {
+        Type::Null => d.null().map(|()| None).map_err(wrong),
+        _ => element(d).map(Some),
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(Kind::KeyMissing, "use the key", format!("its material is malformed: {what}"))
+}
+
+#[cfg(test)]
+mod tests;

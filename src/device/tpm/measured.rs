@@ -1,0 +1,93 @@
+//! Measured boot: what a key is bound to and what is measured now, in numbers and in words.
+
+use super::chip::Chip;
+use super::material::Material;
+use super::pcr::{Bank, Pcrs};
+use super::shared::lock;
+use super::{policy, signed};
+use crate::device::{KeyRef, Measured, Measurement, PcrState, Prediction};
+use crate::error::{Error, Kind, Result};
+
+impl Measured for Chip {
+    fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
+        let material = Material::of(key).map_err(|e| e.on(self.name.clone()))?;
+        let Some(enrolled) = &material.policy.pcrs else { return Ok(None) };
+        let mut now = lock(&self.shared).work("read the PCRs", &self.name, |seat| {
+            Pcrs::read_from(&mut seat.context, enrolled.bank(), &enrolled.indices())
+        })?;
+        let of_bank = |prediction: &&Prediction| Bank::named(&prediction.bank) == Some(enrolled.bank());
+        let predicted: Vec<_> = predicted.iter().filter(of_bank).collect();
+        predicted.iter().for_each(|prediction| now.set(prediction.index, &prediction.value));
+        let signature = match &material.policy.signer {
+            Some(_) => {
+                let (path, signed) = signed::has_signature(self.signatures.as_deref(), &now)?;
+                Some((path.display().to_string(), signed))
+            }
+            None => None,
+        };
+        let pcrs = enrolled.values().iter().zip(now.values()).map(|((index, enrolled), (_, now))| PcrState {
+            index: *index,
+            meaning: meaning(*index),
+            enrolled: enrolled.clone(),
+            now: now.clone(),
+            predicted: predicted.iter().any(|prediction| prediction.index == *index),
+        });
+        Ok(Some(Measurement {
+            bank: enrolled.bank().name().into(),
+            pcrs: pcrs.collect(),
+            policy_digest: policy::pcr_digest(&now),
+            signature,
+        }))
+    }
+}
+
+/// A refusal that names the PCRs that changed.
+pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
+    let answer = match changed {
+        [] => format!(
+            "the TPM refused {}, whose values are those of enrolment: repeat the command",
+            enrolled.shown()
+        ),
+        [one] => format!("PCR {one} ({}) is not as it was when the key was made", meaning(*one)),
+        several => format!("PCRs {} are not as they were when the key was made", listed(several)),
+    };
+    Error::new(Kind::Refused, "satisfy the PCR policy", answer).advice(
+        "`strongroom device pcrs` compares. If the change was meant, open with another device and bind this one anew with \
+         `strongroom device repin`",
+    )
+}
+
+/// `0, 2 and 7`.
+pub fn listed(indices: &[u8]) -> String {
+    let shown: Vec<_> = indices.iter().map(u8::to_string).collect();
+    match shown.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => shown.concat(),
+    }
+}
+
+/// What is measured into a PCR: TCG PC Client Platform Firmware Profile §3.3.4, and the UAPI group's registry.
+pub fn meaning(index: u8) -> &'static str {
+    match index {
+        0 => "firmware code",
+        1 => "firmware configuration",
+        2 => "option ROMs",
+        3 => "option ROM configuration",
+        4 => "boot loader",
+        5 => "partition table, boot loader configuration",
+        6 => "host platform",
+        7 => "Secure Boot state and keys",
+        8 => "kernel command line (GRUB)",
+        9 => "kernel and initrd",
+        10 => "IMA",
+        11 => "unified kernel image",
+        12 => "kernel command line and credentials",
+        13 => "system extensions",
+        14 => "shim's machine owner keys",
+        15 => "system identity",
+        16 => "debug",
+        17..=22 => "dynamic launch",
+        23 => "applications",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,244 @@
+//! Platform configuration registers: which of them, their values, and what changed.
+
+use super::error::{Command, Fault};
+use super::material::{Read, expect, wrong};
+use crate::error::{Error, Kind, Result};
+use minicbor::{Decoder, Encoder};
+use sha2::{Digest, Sha256};
+use tss_esapi::Context;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::structures::{PcrSelectionList, PcrSlot};
+
+/// PCRs of one bank with their values: those of enrolment, of now, or those that are predicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pcrs {
+    bank: Bank,
+    /// Sorted by index, no index twice, at least one.
+    values: Vec<(u8, Vec<u8>)>,
+}
+
+/// A PCR bank: one hash for all of its registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bank {
+    /// SHA-1; for old TPMs only.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// TPM 2.0 part 1 §17: a PC client's TPM has this many.
+const COUNT: u8 = 24;
+/// TPM2_PCR_Read answers at most this many values at once.
+const AT_ONCE: usize = 8;
+
+impl Bank {
+    const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// As it is written: `sha256`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bank| bank.name().eq_ignore_ascii_case(name))
+    }
+
+    /// TPM_ALG_ID.
+    fn id(self) -> u16 {
+        match self {
+            Self::Sha1 => 4,
+            Self::Sha256 => 0xb,
+            Self::Sha384 => 0xc,
+            Self::Sha512 => 0xd,
+        }
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn algorithm(self) -> HashingAlgorithm {
+        match self {
+            Self::Sha1 => HashingAlgorithm::Sha1,
+            Self::Sha256 => HashingAlgorithm::Sha256,
+            Self::Sha384 => HashingAlgorithm::Sha384,
+            Self::Sha512 => HashingAlgorithm::Sha512,
+        }
+    }
+}
+
+/// Parses `sha256:0,2,7` (or `sha256:0+2+7`, as systemd writes it).
+///
+/// # Errors
+/// `Usage`, saying what is wrong.
+pub fn parse_selection(text: &str) -> Result<(Bank, Vec<u8>)> {
+    let wrong = |answer: &str| {
+        Error::new(Kind::Usage, "read the PCR selection", answer)
+            .advice("write for example --pcrs sha256:0,2,7")
+    };
+    let (bank, indices) = text.split_once(':').ok_or_else(|| wrong("it names no bank"))?;
+    let bank = Bank::named(bank).ok_or_else(|| wrong("its bank is none of sha1, sha256, sha384, sha512"))?;
+    let index = |text: &str| text.trim().parse().ok().filter(|index| *index < COUNT);
+    let mut indices = indices
+        .split([',', '+'])
+        .map(|text| index(text).ok_or_else(|| wrong("a PCR is a number from 0 to 23")))
+        .collect::<Result<Vec<u8>>>()?;
+    indices.sort_unstable();
+    match indices.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(wrong("a PCR is there twice")),
+        false => Ok((bank, indices)),
+    }
+}
+
+impl Pcrs {
+    /// Reads the values of now.
+    ///
+    /// # Errors
+    /// `Unsupported` where the TPM does not keep the bank.
+    pub fn read_from(context: &mut Context, bank: Bank, indices: &[u8]) -> Result<Self, Fault> {
+        let mut values = Vec::with_capacity(indices.len());
+        for some in indices.chunks(AT_ONCE) {
+            let selection = selection(bank, some)?;
+            let read = context.execute_without_session(|context| context.pcr_read(selection));
+            let (_, _, digests) = read.of("TPM2_PCR_Read")?;
+            if digests.len() != some.len() {
+                let answer =
+                    format!("this TPM does not keep the {} bank, or not these PCRs in it", bank.name());
+                return Err(Error::new(Kind::Unsupported, "read the PCRs", answer)
+                    .advice("`strongroom doctor` lists the banks")
+                    .into());
+            }
+            values.extend(
+                some.iter().zip(digests.value()).map(|(index, value)| (*index, value.value().into())),
+            );
+        }
+        Ok(Self { bank, values })
+    }
+
+    /// The bank.
+    pub fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// Index and value, by index.
+    pub fn values(&self) -> &[(u8, Vec<u8>)] {
+        &self.values
+    }
+
+    /// The indices.
+    pub fn indices(&self) -> Vec<u8> {
+        self.values.iter().map(|(index, _)| *index).collect()
+    }
+
+    /// With this value in place of the PCR's own, if it is one of these.
+    pub fn set(&mut self, index: u8, value: &[u8]) {
+        if let Some((_, own)) = self.values.iter_mut().find(|(own, _)| *own == index) {
+            *own = value.into();
+        }
+    }
+
+    /// For the TPM.
+    pub fn selection(&self) -> Result<PcrSelectionList, Fault> {
+        selection(self.bank, &self.indices())
+    }
+
+    /// `sha256:0,2,7`.
+    pub fn shown(&self) -> String {
+        let indices: Vec<_> = self.values.iter().map(|(index, _)| index.to_string()).collect();
+        format!("{}:{}", self.bank.name(), indices.join(","))
+    }
+
+    /// What TPM2_PolicyPCR compares: SHA-256 over the values, by index.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        self.values.iter().for_each(|(_, value)| hash.update(value));
+        hash.finalize().into()
+    }
+
+    /// TPML_PCR_SELECTION as the TPM hashes it into a policy (part 2 §10.9.7).
+    pub fn marshalled(&self) -> [u8; 10] {
+        let mut bits = [0; 3];
+        self.values.iter().for_each(|(index, _)| bits[usize::from(index / 8)] |= 1 << (index % 8));
+        let [high, low] = self.bank.id().to_be_bytes();
+        [0, 0, 0, 1, high, low, 3, bits[0], bits[1], bits[2]]
+    }
+
+    /// The indices whose values differ.
+    pub fn changed(&self, now: &Self) -> Vec<u8> {
+        let differs = |(then, now): (&(u8, Vec<u8>), &(u8, Vec<u8>))| (then != now).then_some(then.0);
+        self.values.iter().zip(&now.values).filter_map(differs).collect()
+    }
+
+    pub(super) fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
+        e.array(2).and_then(|e| e.u16(self.bank.id())?.array(self.values.len() as u64)).map_err(wrong)?;
+        for (index, value) in &self.values {
+            e.array(2).and_then(|e| e.u8(*index)?.bytes(value)).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(d: &mut Decoder<'_>) -> Read<Self> {
+        expect(d.array().map_err(wrong)?, 2)?;
+        let id = d.u16().map_err(wrong)?;
+        let bank = Bank::ALL.into_iter().find(|bank| bank.id() == id).ok_or("an unknown PCR bank")?;
+        let count = d.array().map_err(wrong)?.ok_or("a list without length")?;
+        let mut values: Vec<(u8, Vec<u8>)> = Vec::new();
+        for _ in 0..count {
+            expect(d.array().map_err(wrong)?, 2)?;
+            let (index, value) = (d.u8().map_err(wrong)?, d.bytes().map_err(wrong)?);
+            let follows = values.last().is_none_or(|(last, _)| *last < index);
+            if !follows || index >= COUNT || value.len() != bank.size() {
+                return Err("a PCR that cannot be".into());
+            }
+            values.push((index, value.into()));
+        }
+        if values.is_empty() { Err("no PCR".into()) } else { Ok(Self { bank, values }) }
+    }
+}
+
+fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, Fault> {
+    let slots = indices.iter().map(|index| PcrSlot::try_from(1u32 << index)).collect::<Result<Vec<_>, _>>();
+    let slots = slots.of("TPM2_PolicyPCR")?;
+    PcrSelectionList::builder().with_selection(bank.algorithm(), &slots).build().of("TPM2_PolicyPCR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_a_bank_and_numbers() {
+        assert_eq!(parse_selection("sha256:7,0, 2").unwrap(), (Bank::Sha256, vec![0, 2, 7]));
+        assert_eq!(parse_selection("SHA384:11+12").unwrap(), (Bank::Sha384, vec![11, 12]));
+        for wrong in ["7", "sha256:", "sha256:24", "sha256:-1", "md5:1", "sha256:1,1", "sha256:1;2"] {
+            assert_eq!(parse_selection(wrong).unwrap_err().kind(), Kind::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_named() {
+        let pcrs = Pcrs { bank: Bank::Sha256, values: vec![(0, vec![0; 32]), (7, vec![1; 32])] };
+        let mut now = pcrs.clone();
+        assert!(pcrs.changed(&now).is_empty());
+        now.set(7, &[2; 32]);
+        now.set(9, &[2; 32]);
+        assert_eq!(pcrs.changed(&now), [7]);
+        assert_eq!(pcrs.marshalled(), [0, 0, 0, 1, 0, 0xb, 3, 0x81, 0, 0]);
+        assert_eq!(pcrs.shown(), "sha256:0,7");
+    }
+}

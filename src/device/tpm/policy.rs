@@ -1,0 +1,150 @@
+//! What has to hold when a key is used: TPM 2.0 part 1 §19.7 (enhanced authorisation).
+//!
+//! A key's authPolicy is computed here, in software, and reached in a session of the TPM by the same steps in the same
+//! order. Whoever uses the key therefore does exactly what was enrolled, and nothing is believed of the session.
+
+use super::error::{Command, Fault};
+use super::material::{Read, expect, maybe, wrong};
+use super::pcr::Pcrs;
+use super::signed::{self, Signer};
+use super::templates;
+use crate::device::Purpose;
+use minicbor::{Decoder, Encoder};
+use sha2::{Digest as _, Sha256};
+use tss_esapi::Context;
+use tss_esapi::constants::CommandCode;
+use tss_esapi::interface_types::session_handles::PolicySession;
+use tss_esapi::structures::{Digest, Public};
+use tss_esapi::traits::{Marshall, UnMarshall};
+
+/// TPM_CC (part 2 §6.5.2), as they go into a policy's digest.
+const POLICY_AUTHORIZE: u32 = 0x16a;
+const POLICY_AUTH_VALUE: u32 = 0x16b;
+const POLICY_COMMAND_CODE: u32 = 0x16c;
+const POLICY_PCR: u32 = 0x17f;
+const ECDH_ZGEN: u32 = 0x154;
+const SIGN: u32 = 0x15d;
+
+/// The conditions of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// What was measured at boot, as it was at enrolment.
+    pub pcrs: Option<Pcrs>,
+    /// Whose signature says which values of these PCRs are good; without one, those of enrolment are.
+    pub signer: Option<Signer>,
+    /// The PIN.
+    pub pin: bool,
+}
+
+impl Policy {
+    /// authPolicy: the digest that a session must have when the key is used.
+    ///
+    /// # Errors
+    /// Where the signer's key cannot be marshalled.
+    pub fn digest(&self, purpose: Purpose) -> tss_esapi::Result<[u8; 32]> {
+        let mut digest = [0; 32];
+        if let Some(pcrs) = &self.pcrs {
+            digest = pcr_digest(pcrs);
+        }
+        if let Some(signer) = &self.signer {
+            digest = step(&[0; 32], POLICY_AUTHORIZE, &[&templates::name(&signer.public)?]);
+            digest = Sha256::new().chain_update(digest).chain_update(&signer.reference).finalize().into();
+        }
+        if self.pin {
+            digest = step(&digest, POLICY_AUTH_VALUE, &[]);
+        }
+        let command = if purpose == Purpose::Open { ECDH_ZGEN } else { SIGN };
+        Ok(step(&digest, POLICY_COMMAND_CODE, &[&command.to_be_bytes()]))
+    }
+
+    /// Takes a fresh session through the same steps.
+    ///
+    /// # Errors
+    /// `Refused` when what was measured is not what the key is bound to, naming the PCRs.
+    pub fn satisfy(
+        &self,
+        context: &mut Context,
+        session: PolicySession,
+        purpose: Purpose,
+        signatures: Option<&std::path::Path>,
+    ) -> Result<(), Fault> {
+        match (&self.pcrs, &self.signer) {
+            (Some(pcrs), Some(signer)) => signed::satisfy(context, session, pcrs, signer, signatures)?,
+            (Some(pcrs), None) => literal(context, session, pcrs)?,
+            (None, _) => {}
+        }
+        if self.pin {
+            let asserted = context.execute_without_session(|context| context.policy_auth_value(session));
+            asserted.of("TPM2_PolicyAuthValue")?;
+        }
+        let command = if purpose == Purpose::Open { CommandCode::EcdhZGen } else { CommandCode::Sign };
+        let asserted =
+            context.execute_without_session(|context| context.policy_command_code(session, command));
+        asserted.of("TPM2_PolicyCommandCode")
+    }
+
+    pub(super) fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
+        e.array(3).map_err(wrong)?;
+        match &self.pcrs {
+            Some(pcrs) => pcrs.write(e)?,
+            None => drop(e.null().map_err(wrong)?),
+        }
+        match &self.signer {
+            Some(signer) => {
+                let public = signer.public.marshall().map_err(wrong)?;
+                e.array(2).and_then(|e| e.bytes(&public)?.bytes(&signer.reference)).map_err(wrong)?;
+            }
+            None => drop(e.null().map_err(wrong)?),
+        }
+        e.bool(self.pin).map(drop).map_err(wrong)
+    }
+
+    pub(super) fn read(d: &mut Decoder<'_>) -> Read<Self> {
+        expect(d.array().map_err(wrong)?, 3)?;
+        let pcrs = maybe(d, Pcrs::read)?;
+        let signer = maybe(d, |d| {
+            expect(d.array().map_err(wrong)?, 2)?;
+            let public = Public::unmarshall(d.bytes().map_err(wrong)?).map_err(wrong)?;
+            Ok(Signer { public, reference: d.bytes().map_err(wrong)?.into() })
+        })?;
+        if signer.is_some() && pcrs.is_none() {
+            return Err("a signer without PCRs".into());
+        }
+        Ok(Self { pcrs, signer, pin: d.bool().map_err(wrong)? })
+    }
+}
+
+/// The digest of PolicyPCR alone: what a signer of PCR policies signs.
+pub fn pcr_digest(pcrs: &Pcrs) -> [u8; 32] {
+    step(&[0; 32], POLICY_PCR, &[&pcrs.marshalled(), &pcrs.digest()])
+}
+
+/// policyDigest' = H(policyDigest ‖ command ‖ parameters).
+fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new().chain_update(digest).chain_update(command.to_be_bytes());
+    parameters.iter().for_each(|parameter| hash.update(parameter));
+    hash.finalize().into()
+}
+
+/// PolicyPCR with the values of enrolment: the TPM compares them with its own at once.
+fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), Fault> {
+    let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
+    let asserted =
+        context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
+    match asserted.of("TPM2_PolicyPCR") {
+        // TPM_RC_VALUE: other values than these.
+        Err(fault) if fault.is(0x84) => Err(changed(context, pcrs)?.into()),
+        other => other,
+    }
+}
+
+/// A refusal that names what changed.
+fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, Fault> {
+    let now = Pcrs::read_from(context, pcrs.bank(), &pcrs.indices())?;
+    Ok(super::measured::refusal(pcrs, &pcrs.changed(&now)))
+}
+
+/// In the library's form.
+pub fn digest(bytes: [u8; 32]) -> Result<Digest, Fault> {
+    Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
+}

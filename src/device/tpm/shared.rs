@@ -1,0 +1,225 @@
+//! What all devices of a process on one TPM share: the connection, and the PIN.
+//!
+//! A bare TPM serves one connection at a time, so a second one from the same process would wait for itself.
+
+use super::error::{Fault, Remedy};
+use super::lockout::{self, Lockout};
+use super::seat::Seat;
+use super::transport::Transport;
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::uri::PinSource;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// One for each TPM that this process uses.
+static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<Shared>>>> = Mutex::new(BTreeMap::new());
+
+/// How long a busy TPM is waited for, all attempts together. Shorter than the watchdog's patience.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two attempts at a busy TPM: the first pause, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// Attempts after which a TPM that loses what is loaded, or its connection, is given up.
+const ATTEMPTS: usize = 4;
+
+/// A TPM, shared.
+pub struct Shared {
+    transport: Transport,
+    seat: Option<Seat>,
+    pin: Pin,
+}
+
+/// The PIN of this process on one TPM.
+#[derive(Default)]
+struct Pin {
+    value: Option<Zeroizing<Vec<u8>>>,
+    /// The TPM has accepted it.
+    proven: bool,
+    /// The TPM has refused one.
+    refused: bool,
+}
+
+/// Who is asked for the PIN, and in what words.
+pub struct Asking<'a> {
+    /// The device in the user's words.
+    pub device: &'a str,
+    /// The URI's pin-source.
+    pub source: Option<&'a PinSource>,
+    /// Who is asked.
+    pub prompter: &'a mut dyn Prompter,
+}
+
+/// The share of this process in a TPM. The last one to be dropped closes the connection and forgets the PIN.
+pub fn share(transport: Transport) -> Arc<Mutex<Shared>> {
+    let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|_, shared| shared.strong_count() > 0);
+    if let Some(shared) = all.get(&transport).and_then(Weak::upgrade) {
+        return shared;
+    }
+    let fresh = Shared { transport: transport.clone(), seat: None, pin: Pin::default() };
+    let shared = Arc::new(Mutex::new(fresh));
+    all.insert(transport, Arc::downgrade(&shared));
+    shared
+}
+
+/// A thread that panicked leaves nothing half-done that the next attempt would not notice.
+pub fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The connection, made when there is none.
+    pub fn seat(&mut self, on: &str) -> Result<&mut Seat> {
+        if self.seat.is_none() {
+            self.seat = Some(Seat::new(self.transport.connect(on)?));
+        }
+        self.seat.as_mut().ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").on(on))
+    }
+
+    /// Works on the TPM; once more where a failure asks for it.
+    ///
+    /// # Errors
+    /// `DeviceGone`, `Device`, and whatever the job's failure means.
+    pub fn work<T>(
+        &mut self,
+        tried: &str,
+        on: &str,
+        mut job: impl FnMut(&mut Seat) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let (began, mut pause, mut attempts) = (Instant::now(), PAUSE.0, 0);
+        loop {
+            let fault = match job(self.seat(on)?) {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            let remedy = fault.code().map_or(Remedy::None, super::error::Code::remedy);
+            self.recover(&fault, remedy);
+            attempts += 1;
+            let again = match remedy {
+                Remedy::None => fault.is(0x128) && attempts < ATTEMPTS,
+                Remedy::Wait => began.elapsed() < PATIENCE,
+                // A PIN whose fate is unknown is not sent a second time.
+                Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_on_its_way(),
+            };
+            if !again {
+                return Err(self.report(fault, tried, on));
+            }
+            log::debug!("{tried} on {on}: {fault:?}; trying again");
+            if remedy == Remedy::Wait {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+
+    /// Leaves nothing in the TPM whose state is unknown.
+    fn recover(&mut self, fault: &Fault, remedy: Remedy) {
+        let Some(seat) = &mut self.seat else { return };
+        if matches!(fault, Fault::Call { .. }) || remedy != Remedy::None {
+            seat.end_sessions();
+        }
+        match remedy {
+            Remedy::None if fault.code().is_none_or(|code| !code.is_forged()) => {}
+            Remedy::Reconnect => self.seat = None,
+            _ => seat.unload(),
+        }
+    }
+
+    /// The error in full: after a failed PIN with the tries that are left, in a lockout with its end.
+    fn report(&mut self, fault: Fault, tried: &str, on: &str) -> Error {
+        let wrong = fault.is(0x8e) && self.pin.value.is_some();
+        let locked = fault.is(0x921);
+        if wrong {
+            self.pin = Pin { refused: true, ..Pin::default() };
+        }
+        if !wrong && !locked {
+            return fault.report(tried, on);
+        }
+        let lockout = self.seat.as_mut().and_then(|seat| Lockout::read(&mut seat.context).ok());
+        lockout::report(fault, lockout, tried, on)
+    }
+
+    /// The PIN: the kept one, or one that is asked for, if the TPM's state allows a try at all.
+    ///
+    /// # Errors
+    /// `PinWrong` when the TPM refused one before; `PinLocked`; `PinUnavailable`.
+    pub fn pin(&mut self, asking: &mut Asking<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(pin) = &self.pin.value {
+            return Ok(pin.clone());
+        }
+        if self.pin.refused {
+            let answer = "the TPM has refused the PIN, and it is not tried again";
+            return Err(Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
+                .on(asking.device)
+                .advice("check the PIN, then start the command anew"));
+        }
+        let device = asking.device;
+        let lockout = self.work(lockout::USE_PIN, device, |seat| Lockout::read(&mut seat.context))?;
+        lockout.allows_a_try(device, asking.prompter)?;
+        let pin = self.ask(asking, lockout.tries())?;
+        self.pin.value = Some(pin.clone());
+        Ok(pin)
+    }
+
+    /// A PIN for new keys. Asked for twice, as a slip would make keys that nobody can use.
+    ///
+    /// # Errors
+    /// `PinUnavailable`; `PinWrong` when the two differ.
+    pub fn new_pin(&mut self, asking: &mut Asking<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(pin) = &self.pin.value {
+            return Ok(pin.clone());
+        }
+        let device = asking.device;
+        let mut again = |what: &str| {
+            let named = format!("{device}, {what}");
+            let mut asking = Asking { device: &named, source: asking.source, prompter: asking.prompter };
+            self.ask(&mut asking, TriesLeft::Unknown)
+        };
+        let (pin, repeated) = (again("for its new keys")?, again("once more")?);
+        if *pin != *repeated {
+            let answer = "the two PINs differ: no key was made";
+            return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).on(device));
+        }
+        self.pin = Pin { value: Some(pin.clone()), proven: true, refused: false };
+        Ok(pin)
+    }
+
+    fn ask(&mut self, asking: &mut Asking<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
+        let request = PinRequest { device: asking.device, source: asking.source, tries };
+        let pin = asking.prompter.pin(&request)?;
+        let fail =
+            |kind, answer: &str| Err(Error::new(kind, lockout::USE_PIN, answer).on(asking.device.to_owned()));
+        // TPM2B_AUTH holds as much as the key's name algorithm; trailing zero bytes do not count (part 1 §19.6.4.3).
+        match pin.len() {
+            0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the TPM"),
+            1..=32 if pin.expose().last() != Some(&0) => Ok(Zeroizing::new(pin.expose().to_vec())),
+            _ => fail(
+                Kind::PinWrong,
+                "a PIN here has 1 to 32 bytes, the last not zero: it was not sent to the TPM",
+            ),
+        }
+    }
+
+    /// The TPM has accepted the PIN.
+    pub fn proven(&mut self) {
+        self.pin.proven = self.pin.value.is_some();
+    }
+
+    /// Forgets the PIN, also that one was refused.
+    pub fn forget(&mut self) {
+        self.pin = Pin::default();
+        if let Some(seat) = &mut self.seat {
+            // tpm2-tss keeps an object's authValue for as long as it is loaded.
+            seat.end_sessions();
+            seat.unload();
+        }
+    }
+}
+
+impl Pin {
+    fn is_on_its_way(&self) -> bool {
+        self.value.is_some() && !self.proven
+    }
+}

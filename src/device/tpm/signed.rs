@@ -1,0 +1,300 @@
+//! Signed PCR policies: TPM2_PolicyAuthorize.
+//!
+//! A key is bound to whoever holds a private key, not to values. That signer says, before an update, which values the
+//! PCRs will have; the signatures lie in a JSON file, in the form that `systemd-measure sign` writes:
+//!
+//! ```json
+//! {"sha256": [{"pcrs": [11], "pkfp": "…", "pol": "digest of PolicyPCR, hex", "sig": "base64"}]}
+//! ```
+//!
+//! The signature is over policyDigest ‖ policyRef, with SHA-256: RSASSA-PKCS1-v1_5, or ECDSA on P-256 in DER.
+
+use super::error::{Command, Fault};
+use super::pcr::{Bank, Pcrs};
+use super::policy;
+use super::templates;
+use crate::error::{Error, Kind, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rsa::pkcs8::SubjectPublicKeyInfoRef;
+use rsa::pkcs8::der::Decode;
+use rsa::traits::PublicKeyParts;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tss_esapi::Context;
+use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::key_bits::RsaKeyBits;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::PolicySession;
+use tss_esapi::structures::{
+    Digest, EccParameter, EccPoint, EccScheme, EccSignature, HashScheme, Nonce, Public, PublicBuilder,
+    PublicEccParametersBuilder, PublicKeyRsa, PublicRsaParametersBuilder, RsaExponent, RsaScheme,
+    RsaSignature, Signature, VerifiedTicket,
+};
+
+/// Where signatures are looked for, in this order, when the URI names no file with `pcr-signature`.
+pub const PLACES: [&str; 5] = [
+    "/etc/strongroom/tpm2-pcr-signature.json",
+    "/run/strongroom/tpm2-pcr-signature.json",
+    "/etc/systemd/tpm2-pcr-signature.json",
+    "/run/systemd/tpm2-pcr-signature.json",
+    "/usr/lib/systemd/tpm2-pcr-signature.json",
+];
+
+/// Larger than any such file.
+const LARGEST: u64 = 1 << 20;
+
+/// Who signs PCR policies for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// TPMT_PUBLIC.
+    pub public: Public,
+    /// policyRef: what the signature is for. Empty, as systemd has it.
+    pub reference: Vec<u8>,
+}
+
+/// One signed policy.
+#[derive(Deserialize)]
+struct Entry {
+    pcrs: Vec<u8>,
+    pol: String,
+    sig: String,
+}
+
+/// By bank.
+type Entries = BTreeMap<String, Vec<Entry>>;
+
+impl Signer {
+    /// From a PEM file with a SubjectPublicKeyInfo: RSA of 2048 to 4096 bits, or EC P-256.
+    ///
+    /// # Errors
+    /// `Usage` for a file that is none; `Unsupported` for other keys.
+    pub fn from_pem(path: &Path) -> Result<Self> {
+        let wrong = |kind, answer: &str| {
+            Error::new(kind, "read the PCR policy key", answer)
+                .on(path.display().to_string())
+                .advice("make one with `openssl ecparam -name prime256v1 -genkey -noout -out pcr-key.pem`, and name what \
+                         `openssl pkey -in pcr-key.pem -pubout` writes")
+        };
+        let text = read_small(path).map_err(|e| wrong(Kind::Io, &e))?;
+        let der = pem(&text).ok_or_else(|| wrong(Kind::Usage, "it is no PEM file with a PUBLIC KEY"))?;
+        let key = SubjectPublicKeyInfoRef::from_der(&der).map_err(|e| wrong(Kind::Usage, &e.to_string()))?;
+        let bits = key.subject_public_key.as_bytes().unwrap_or_default();
+        let public = match key.algorithm.oid.to_string().as_str() {
+            "1.2.840.10045.2.1" => p256::PublicKey::from_sec1_bytes(bits).ok().and_then(|key| ecc(&key)),
+            "1.2.840.113549.1.1.1" => rsa::RsaPublicKey::try_from(key).ok().and_then(|key| rsa(&key)),
+            _ => None,
+        };
+        let public = public.ok_or_else(|| {
+            wrong(Kind::Unsupported, "the key is neither RSA of 2048, 3072 or 4096 bits nor EC P-256")
+        })?;
+        Ok(Self { public, reference: Vec::new() })
+    }
+
+    /// aHash: what is signed (part 3 §23.16).
+    fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
+        Sha256::new().chain_update(approved).chain_update(&self.reference).finalize().into()
+    }
+
+    fn signature(&self, bytes: &[u8]) -> Option<Signature> {
+        match self.public {
+            Public::Rsa { .. } => {
+                let bytes = PublicKeyRsa::try_from(bytes.to_vec()).ok()?;
+                RsaSignature::create(HashingAlgorithm::Sha256, bytes).ok().map(Signature::RsaSsa)
+            }
+            _ => {
+                let signature = p256::ecdsa::Signature::from_der(bytes).ok()?;
+                let half = |bytes: &[u8]| EccParameter::try_from(bytes.to_vec()).ok();
+                let (r, s) = (half(&signature.r().to_bytes())?, half(&signature.s().to_bytes())?);
+                EccSignature::create(HashingAlgorithm::Sha256, r, s).ok().map(Signature::EcDsa)
+            }
+        }
+    }
+}
+
+/// PolicyPCR with the values of now, made good by a signature over them: PolicyAuthorize.
+pub fn satisfy(
+    context: &mut Context,
+    session: PolicySession,
+    enrolled: &Pcrs,
+    signer: &Signer,
+    file: Option<&Path>,
+) -> Result<(), Fault> {
+    let now = Pcrs::read_from(context, enrolled.bank(), &enrolled.indices())?;
+    let approved = policy::pcr_digest(&now);
+    let (path, signatures) = signatures(file, &now, &approved)?;
+    if signatures.is_empty() {
+        return Err(unsigned(&path, &now, &enrolled.changed(&now)).into());
+    }
+    let ticket = verified(context, signer, &approved, &signatures)?.ok_or_else(|| {
+        let answer = "no signature over the values of now is by the key that was enrolled";
+        Error::new(Kind::Refused, "satisfy the PCR policy", answer).on(path.display().to_string())
+    })?;
+    let (expected, selection) = (policy::digest(now.digest())?, now.selection()?);
+    let asserted =
+        context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
+    asserted.of("TPM2_PolicyPCR")?;
+    let (approved, reference) = (policy::digest(approved)?, Nonce::try_from(signer.reference.clone()));
+    let (reference, name) = (reference.of("TPM2_PolicyAuthorize")?, name(signer)?);
+    let asserted = context.execute_without_session(|context| {
+        context.policy_authorize(session, approved, reference, &name, ticket)
+    });
+    asserted.of("TPM2_PolicyAuthorize")
+}
+
+/// Whether there is a signature over these values, without asking the TPM; and where it was looked for.
+///
+/// # Errors
+/// `Io` and `Usage` for a file that cannot be read.
+pub fn has_signature(file: Option<&Path>, pcrs: &Pcrs) -> Result<(PathBuf, bool)> {
+    let (path, found) = signatures(file, pcrs, &policy::pcr_digest(pcrs))?;
+    Ok((path, !found.is_empty()))
+}
+
+/// The signatures over one policy, from the file that is named or the first that is there.
+fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(PathBuf, Vec<Vec<u8>>)> {
+    let places = || PLACES.iter().map(Path::new).find(|path| path.exists());
+    let Some(path) = file.or_else(places) else {
+        let answer = "the key is bound to signed PCR values, and no file with signatures is there";
+        return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).advice(format!(
+            "have the values signed (docs/tpm.md says how), and put the signatures into {} or name them with \
+             pcr-signature= in the device's URI",
+            PLACES[0]
+        )));
+    };
+    let wrong = |kind, answer: String| {
+        Error::new(kind, "read the PCR signatures", answer).on(path.display().to_string())
+    };
+    let text = read_small(path).map_err(|e| wrong(Kind::Io, e))?;
+    let entries: Entries = serde_json::from_str(&text).map_err(|e| wrong(Kind::Usage, e.to_string()))?;
+    let wanted = hex::encode(approved);
+    let fits = |entry: &&Entry| {
+        let mut listed = entry.pcrs.clone();
+        listed.sort_unstable();
+        listed == pcrs.indices() && entry.pol.eq_ignore_ascii_case(&wanted)
+    };
+    let own = entries.iter().filter(|(bank, _)| Bank::named(bank) == Some(pcrs.bank()));
+    let found = own.flat_map(|(_, entries)| entries.iter().filter(fits));
+    let found = found.filter_map(|entry| BASE64_STANDARD.decode(&entry.sig).ok()).collect();
+    Ok((path.into(), found))
+}
+
+/// The TPM's word that the signer signed; `None` when none of the signatures is the signer's.
+fn verified(
+    context: &mut Context,
+    signer: &Signer,
+    approved: &[u8; 32],
+    signatures: &[Vec<u8>],
+) -> Result<Option<VerifiedTicket>, Fault> {
+    let public = signer.public.clone();
+    let key =
+        context.execute_without_session(|context| context.load_external_public(public, Hierarchy::Owner));
+    let key = key.of("TPM2_LoadExternal")?;
+    let ticket = first_verified(context, key, signer, approved, signatures);
+    context.flush_context(key.into()).of("TPM2_FlushContext")?;
+    ticket
+}
+
+fn first_verified(
+    context: &mut Context,
+    key: KeyHandle,
+    signer: &Signer,
+    approved: &[u8; 32],
+    signatures: &[Vec<u8>],
+) -> Result<Option<VerifiedTicket>, Fault> {
+    for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
+        let hash = policy::digest(signer.hash(approved))?;
+        let verified =
+            context.execute_without_session(|context| context.verify_signature(key, hash, signature));
+        match verified.of("TPM2_VerifySignature") {
+            Ok(ticket) => return Ok(Some(ticket)),
+            // TPM_RC_SIGNATURE, or a size that cannot be right: another key's.
+            Err(fault) if fault.is(0x9b) || fault.is(0x95) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(None)
+}
+
+fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
+    let answer = match changed {
+        [] => format!("no signature there is over the values that {} have now", now.shown()),
+        _ => format!(
+            "PCR {} changed since enrolment, and no signature there is over the values of now",
+            super::measured::listed(changed)
+        ),
+    };
+    Error::new(Kind::Refused, "satisfy the PCR policy", answer).on(path.display().to_string()).advice(
+        "have the signer sign the values of now: `strongroom device pcrs --policy-digest` prints what is to be signed",
+    )
+}
+
+fn name(signer: &Signer) -> Result<tss_esapi::structures::Name, Fault> {
+    let name = templates::name(&signer.public).of("TPM2_PolicyAuthorize")?;
+    tss_esapi::structures::Name::try_from(name.to_vec()).of("TPM2_PolicyAuthorize")
+}
+
+fn ecc(key: &p256::PublicKey) -> Option<Public> {
+    use p256::elliptic_curve::sec1::ToEncodedPoint;
+    let point = key.to_encoded_point(false);
+    let half = |bytes: &[u8]| EccParameter::try_from(bytes.to_vec()).ok();
+    let scheme = EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256));
+    let parameters = PublicEccParametersBuilder::new_unrestricted_signing_key(scheme, EccCurve::NistP256);
+    verifier(PublicAlgorithm::Ecc)?
+        .with_ecc_parameters(parameters.build().ok()?)
+        .with_ecc_unique_identifier(EccPoint::new(half(point.x()?)?, half(point.y()?)?))
+        .build()
+        .ok()
+}
+
+fn rsa(key: &rsa::RsaPublicKey) -> Option<Public> {
+    let bits = match key.size() {
+        256 => RsaKeyBits::Rsa2048,
+        384 => RsaKeyBits::Rsa3072,
+        512 => RsaKeyBits::Rsa4096,
+        _ => return None,
+    };
+    let exponent = RsaExponent::create(
+        u32::try_from(key.e().to_bytes_be().iter().fold(0u64, |e, b| e << 8 | u64::from(*b))).ok()?,
+    );
+    let scheme = RsaScheme::RsaSsa(HashScheme::new(HashingAlgorithm::Sha256));
+    let parameters = PublicRsaParametersBuilder::new_unrestricted_signing_key(scheme, bits, exponent.ok()?);
+    verifier(PublicAlgorithm::Rsa)?
+        .with_rsa_parameters(parameters.build().ok()?)
+        .with_rsa_unique_identifier(PublicKeyRsa::try_from(key.n().to_bytes_be()).ok()?)
+        .build()
+        .ok()
+}
+
+fn verifier(algorithm: PublicAlgorithm) -> Option<PublicBuilder> {
+    let attributes =
+        ObjectAttributesBuilder::new().with_sign_encrypt(true).with_user_with_auth(true).build().ok()?;
+    Some(
+        PublicBuilder::new()
+            .with_public_algorithm(algorithm)
+            .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+            .with_object_attributes(attributes)
+            .with_auth_policy(Digest::default()),
+    )
+}
+
+fn read_small(path: &Path) -> std::result::Result<String, String> {
+    let said = |e: std::io::Error| e.to_string();
+    match std::fs::metadata(path).map_err(said)?.len() {
+        0..=LARGEST => std::fs::read_to_string(path).map_err(said),
+        _ => Err("it is too large".into()),
+    }
+}
+
+/// The bytes between `-----BEGIN PUBLIC KEY-----` and its end.
+fn pem(text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once("-----BEGIN PUBLIC KEY-----")?;
+    let (body, _) = rest.split_once("-----END PUBLIC KEY-----")?;
+    let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    BASE64_STANDARD.decode(body).ok()
+}

@@ -1,0 +1,190 @@
+//! The conformance suite on swtpm, and what its other tests share.
+
+use crate::conformance::{Bench, conforms, opens_once};
+use crate::prompter::Scripted;
+use crate::swtpm::Swtpm;
+use strongroom::device::{
+    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, Purpose, TpmOptions, connect,
+};
+use strongroom::error::{Kind, Result};
+use strongroom::prompt::Prompter;
+
+/// The PIN of every test.
+pub const PIN: &str = "correct horse";
+
+/// A swtpm with keys of one kind.
+pub struct OnSwtpm<'a> {
+    pub tpm: &'a Swtpm,
+    pub options: TpmOptions,
+}
+
+impl Bench for OnSwtpm<'_> {
+    fn device(&self) -> Box<dyn Device> {
+        connect(&self.tpm.uri().parse().unwrap()).unwrap()
+    }
+
+    fn prompter(&self) -> Scripted {
+        Scripted::pin(PIN)
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::P256
+    }
+
+    fn options(&self) -> CreateOptions {
+        CreateOptions { tpm: self.options.clone(), ..CreateOptions::default() }
+    }
+
+    fn asks(&self) -> bool {
+        self.options.pin
+    }
+
+    fn keeps_keys(&self) -> bool {
+        false
+    }
+}
+
+impl OnSwtpm<'_> {
+    /// An opening and a signing key.
+    pub fn keys(&self) -> (KeyInfo, KeyInfo) {
+        let mut device = self.device();
+        let mut prompter = self.prompter();
+        let provision = device.provisioning().unwrap();
+        let mut make =
+            |purpose| provision.create(purpose, Algorithm::P256, &self.options(), &mut prompter).unwrap();
+        (make(Purpose::Open), make(Purpose::Sign))
+    }
+
+    /// Opens with a key, and checks what comes of it.
+    pub fn opens(&self, device: &mut dyn Device, key: &KeyInfo) {
+        opens_once(device, self, key);
+    }
+}
+
+/// Opens with a key, whatever comes of it.
+pub fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
+    let peer: [u8; 65] = match &key.public {
+        // Any point of the curve will do: the key's own.
+        strongroom::device::PublicKey::P256(point) => *point,
+        other => panic!("{other:?}"),
+    };
+    device.open_key(&KeyRef::from(key), Challenge::Ecdh { peer: &peer }, prompter).map(drop)
+}
+
+/// Runs a test with a swtpm, whose keys have these options.
+pub fn with_swtpm(options: TpmOptions, test: impl FnOnce(&OnSwtpm<'_>)) {
+    if let Some(tpm) = &Swtpm::new() {
+        test(&OnSwtpm { tpm, options });
+    }
+}
+
+#[test]
+fn swtpm_conforms() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        conforms(bench);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn swtpm_with_a_pin_conforms() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        conforms(bench);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn swtpm_with_measured_keys_conforms() {
+    with_swtpm(TpmOptions { pcrs: Some("sha256:0,7,16".into()), ..TpmOptions::default() }, |bench| {
+        conforms(bench);
+    });
+}
+
+#[test]
+fn a_simulator_is_called_one() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        let device = bench.device();
+        assert!(device.identity().simulator);
+        assert_eq!(device.identity().maker, "IBM");
+        for key in [opens, signs] {
+            assert_eq!(key.evidence.level, EvidenceLevel::Simulator);
+            let claims =
+                ["fixedTPM", "fixedParent", "sensitiveDataOrigin"].map(|name| (name.to_owned(), true));
+            assert_eq!(key.evidence.claims, claims);
+        }
+    });
+}
+
+#[test]
+fn a_key_does_only_what_it_is_for() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        let mut device = bench.device();
+        let mut as_signing = KeyRef::from(&opens);
+        as_signing.purpose = Purpose::Sign;
+        let error = device.sign(&as_signing, &[0; 32], &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing);
+        let error = open(&mut *device, &signs, &mut bench.prompter());
+        assert_eq!(error.unwrap_err().kind(), Kind::KeyMissing);
+    });
+}
+
+#[test]
+fn a_copy_may_stay_in_the_tpm() {
+    with_swtpm(TpmOptions { persistent: Some(0x8101_0040), ..TpmOptions::default() }, |bench| {
+        let (opens, signs) = bench.keys();
+        let listed = || bench.tpm.tool("tpm2_getcap", &["handles-persistent"]);
+        for handle in ["0x81000001", "0x81010040", "0x81010041"] {
+            assert!(listed().contains(handle), "{}", listed());
+        }
+        let mut device = bench.device();
+        bench.opens(&mut *device, &opens);
+        for key in [opens, signs] {
+            device.provisioning().unwrap().destroy(&key, &mut bench.prompter()).unwrap();
+        }
+        drop(device);
+        assert!(!listed().contains("0x8101004"), "{}", listed());
+        assert!(listed().contains("0x81000001"), "the storage root key is everybody's");
+    });
+}
+
+#[test]
+fn what_is_not_the_storage_root_key_stays_where_it_is() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        bench.tpm.tool("tpm2_createprimary", &["-C", "o", "-G", "rsa2048", "-c", "other.ctx"]);
+        bench.tpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", "other.ctx", "0x81000001"]);
+        bench.tpm.tool("tpm2_flushcontext", &["-t"]);
+        let before = bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]);
+        let create = |uri: &str| {
+            let mut device = connect(&uri.parse().unwrap()).unwrap();
+            let provision = device.provisioning().unwrap();
+            provision.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut bench.prompter())
+        };
+        let error = create(&bench.tpm.uri()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        assert_eq!(bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]), before);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+
+        let elsewhere = bench.tpm.uri().replace("tpm:?", "tpm:srk=0x81000002?");
+        let key = create(&elsewhere).unwrap();
+        bench.opens(&mut *bench.device(), &key);
+    });
+}
+
+#[test]
+fn an_owner_with_a_password_is_said_to_have_one() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        bench.tpm.tool("tpm2_changeauth", &["-c", "owner", "secret"]);
+        let mut device = bench.device();
+        let provision = device.provisioning().unwrap();
+        let error = provision.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut bench.prompter());
+        let error = error.unwrap_err();
+        assert!(
+            error.answer().contains("TPM_RC_BAD_AUTH (0x9a2, session 1) from TPM2_CreatePrimary"),
+            "{error}"
+        );
+        assert!(error.what_now().unwrap().contains("owner authorisation"));
+    });
+}
