@@ -11,6 +11,7 @@ mod order;
 mod pen;
 mod repairs;
 mod replicas;
+mod reseals;
 mod roles;
 #[path = "../common/soft_device.rs"]
 mod soft_device;
