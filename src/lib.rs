@@ -36,7 +36,7 @@
 //! | floor | modules | what for |
 //! |---|---|---|
 //! | 7 | [`agent`] | a daemon that owns the devices and serves applications |
-//! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair |
+//! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair, and devices that come and go |
 //! | 5 | [`replica`] | what this client has verified; answers every question about names, states and devices |
 //! | 4 | [`store`], [`seal`], [`config`] | where bytes lie; a token to an age file and back; what this machine uses |
 //! | 3 | [`ledger`] | statements, batches, the chain, and what a statement may do; pure |
