@@ -96,29 +96,28 @@ impl Vault {
         anchor: AnchorRow,
         stands: u64,
     ) -> Result<()> {
-        if stands < anchor.start {
-            let answer = format!("its counter stands at {stands}, and stood at {} before", anchor.start);
-            return Err(Error::new(Kind::RolledBack, tried, answer)
-                .on(row.enrolment.name.clone())
-                .advice(ADVICE));
+        let fits = |anchor: &AnchorRow, due| (anchor.start..=due).contains(&stands);
+        if fits(&anchor, self.replica.due(&anchor)) {
+            return Ok(());
         }
-        if stands > self.replica.due(&anchor) {
-            // Another process may have made a change, and counted it, since the store was followed.
-            self.follow(&mut |_, _| {})?;
-        }
-        let due = match self.replica.device_row(&row.id)?.and_then(|row| row.anchor) {
-            Some(now) if now.index == anchor.index => self.replica.due(&now),
+        // Another process may have made a change, and counted it, since the store was followed.
+        self.follow(&mut |_, _| {})?;
+        let now = match self.replica.device_row(&row.id)?.and_then(|row| row.anchor) {
+            Some(now) if now.index == anchor.index => now,
             // It was untied in the meantime.
             _ => return Ok(()),
         };
-        if stands <= due {
-            return Ok(());
-        }
-        let answer = format!(
-            "the store was set back: {} counted {} that it does not hold",
-            row.enrolment.name,
-            super::counted(stands - due, "change", "changes")
-        );
+        let (name, due) = (&row.enrolment.name, self.replica.due(&now));
+        let answer = match stands {
+            _ if fits(&now, due) => return Ok(()),
+            _ if stands < now.start => {
+                format!("the counter of {name} stands at {stands}, and stood at {} before", now.start)
+            }
+            _ => {
+                let changes = super::counted(stands - due, "change", "changes");
+                format!("the store was set back: {name} counted {changes} that it does not hold")
+            }
+        };
         Err(Error::new(Kind::RolledBack, tried, answer).on(self.location().to_owned()).advice(ADVICE))
     }
 

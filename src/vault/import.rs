@@ -2,9 +2,9 @@
 
 use super::Vault;
 use super::author::{Draft, Needs};
-use super::put::{PutOptions, as_recipients};
+use super::put::{PutOptions, as_recipients, on_all_cores};
 use crate::device::PublicKey;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ledger::body::{Body, Put};
 use crate::ledger::{MAX_BATCH, MAX_BATCH_BYTES, Name, sha256};
 use crate::replica::DeviceRow;
@@ -134,21 +134,6 @@ impl Vault {
                 .map_err(|e| e.while_trying(format!("import {}", item.name)))?;
             Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body.clone() }, sealed))
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let chunk = pairs.len().div_ceil(cores).max(1);
-        std::thread::scope(|scope| {
-            let seal = &seal;
-            let workers =
-                pairs.chunks(chunk).map(|chunk| scope.spawn(move || chunk.iter().map(seal).collect()));
-            let workers: Vec<_> = workers.collect();
-            let mut puts = Vec::with_capacity(pairs.len());
-            for worker in workers {
-                let sealed: Result<Vec<_>> = worker
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::new(Kind::Io, "seal the tokens", "a thread died")));
-                puts.extend(sealed?);
-            }
-            Ok(puts)
-        })
+        on_all_cores(pairs, seal)
     }
 }

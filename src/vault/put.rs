@@ -163,6 +163,30 @@ impl Vault {
     }
 }
 
+/// The same work on each of many, as fast as this machine can.
+pub(super) fn on_all_cores<J: Sync, T: Send>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let portion = jobs.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = jobs
+            .chunks(portion)
+            .map(|portion| scope.spawn(move || portion.iter().map(work).collect::<Result<Vec<_>>>()))
+            .collect();
+        let mut done = Vec::with_capacity(jobs.len());
+        for worker in workers {
+            let portion = worker.join();
+            done.extend(
+                portion.unwrap_or_else(|_| Err(Error::new(Kind::Io, "seal the tokens", "a thread died")))?,
+            );
+        }
+        Ok(done)
+    })
+}
+
 /// Devices as the recipients of a sealed token.
 pub(super) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
     let enrolments = devices.iter().map(|device| &device.enrolment);

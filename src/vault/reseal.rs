@@ -10,10 +10,13 @@
 use super::Vault;
 use super::author::{Draft, Needs};
 use super::open::Ready;
+use super::put::{as_recipients, on_all_cores};
+use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Reseal, State};
 use crate::ledger::{DeviceId, Prefix, sha256};
 use crate::replica::{DeviceRow, SealedRow, VersionRow};
+use crate::seal::{self, Context};
 use crate::secret::Secret;
 
 /// How many versions are looked at at once, and stated under one signature at most.
@@ -165,11 +168,12 @@ impl Vault {
         report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
         let opened = self.open_to_reseal(rows, report)?;
         let resealed = self.submit("reseal", Needs::Admin, |vault| {
-            let (targets, mut draft) = (vault.targets(without)?, Draft::default());
-            for (row, token) in &opened {
-                let Some(body) = vault.compose_reseal(row, token, &targets, &mut draft)? else { continue };
-                draft.bodies.push(Body::Reseal(body));
-                draft.destroyed.push(row.version.digest);
+            let jobs = vault.still_to_do(&opened, &vault.targets(without)?)?;
+            let mut draft = Draft::default();
+            for (job, sealed) in jobs.iter().zip(vault.seal_each(&jobs)?) {
+                draft.bodies.push(Body::Reseal(job.statement(&sealed)));
+                draft.destroyed.push(job.row.version.digest);
+                draft.sealed.push((sha256(&sealed), sealed));
             }
             let count = draft.bodies.len() as u64;
             Ok((draft, count))
@@ -212,27 +216,55 @@ impl Vault {
         Ok(tokens)
     }
 
-    /// `None` where somebody did it already, or closed the version.
-    fn compose_reseal(
-        &mut self,
-        row: &SealedRow,
-        token: &Secret,
-        targets: &Targets,
-        draft: &mut Draft,
-    ) -> Result<Option<Reseal>> {
-        let now = self.replica.sealed_row(row.at)?;
-        let Some(now) = now.filter(|now| now.version.digest == row.version.digest) else { return Ok(None) };
-        let devices = targets.of(&now.version);
-        let open = now.version.state.is_some_and(|state| state != State::Revoked);
-        if !open || devices.is_empty() || targets.is_met(&now.version) {
-            return Ok(None);
+    /// Without those that somebody else resealed, or closed.
+    fn still_to_do<'a>(&self, opened: &'a [(SealedRow, Secret)], targets: &Targets) -> Result<Vec<Job<'a>>> {
+        let mut jobs = Vec::new();
+        for (row, token) in opened {
+            let now = self.replica.sealed_row(row.at)?;
+            let Some(now) = now.filter(|now| now.version.digest == row.version.digest) else { continue };
+            let devices = targets.of(&now.version);
+            let open = now.version.state.is_some_and(|state| state != State::Revoked);
+            if open && !devices.is_empty() && !targets.is_met(&now.version) {
+                jobs.push(Job { row, token, devices });
+            }
         }
-        let sealed = self.seal_to(token, &self.context(row.token, row.version.version), &devices)?;
-        let (digest, length) = (sha256(&sealed), sealed.len() as u64);
-        draft.sealed.push((digest, sealed));
-        let (token, version) = (row.token, row.version.version);
-        let recipients = devices.iter().map(|device| device.id).collect();
-        Ok(Some(Reseal { token, version, digest, length, recipients }))
+        Ok(jobs)
+    }
+
+    fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<u8>>> {
+        let symmetric = |device: &DeviceRow| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. });
+        if jobs.iter().flat_map(|job| &job.devices).any(symmetric) {
+            // Such a key is reached through its device alone, one after the other.
+            let mut seal = |job: &Job<'_>| {
+                let context = self.context(job.row.token, job.row.version.version);
+                self.seal_to(job.token, &context, &job.devices)
+            };
+            return jobs.iter().map(&mut seal).collect();
+        }
+        let store = self.pin.store.0;
+        on_all_cores(jobs, |job| {
+            let context = Context { store, token: job.row.token.0, version: job.row.version.version };
+            seal::seal(job.token, &context, &as_recipients(&job.devices), &mut seal::without_device)
+        })
+    }
+}
+
+/// A token on its way to other devices.
+struct Job<'a> {
+    row: &'a SealedRow,
+    token: &'a Secret,
+    devices: Vec<DeviceRow>,
+}
+
+impl Job<'_> {
+    fn statement(&self, sealed: &[u8]) -> Reseal {
+        Reseal {
+            token: self.row.token,
+            version: self.row.version.version,
+            digest: sha256(sealed),
+            length: sealed.len() as u64,
+            recipients: self.devices.iter().map(|device| device.id).collect(),
+        }
     }
 }
 

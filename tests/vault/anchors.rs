@@ -2,7 +2,9 @@
 
 use crate::machines::{Place, enrol, name, opened, put, verifies};
 use crate::soft_device::SoftDevice;
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::vault::{InitOptions, Vault};
@@ -137,6 +139,60 @@ fn a_crash_between_the_change_and_the_count() {
     assert_eq!(stands(&tpm), 43);
     drop(vault);
     assert_eq!(opened(&mut place.at("first", &[&device]), "a"), Ok("next".into()));
+}
+
+/// What a child of the test below is to do: the directories of the store and of the counters.
+const CHILD: &str = "STRONGROOM_TEST_ANCHOR_CHILD";
+
+/// No test of its own: it makes changes that are counted until it is killed.
+#[test]
+fn child() {
+    let Ok(directories) = std::env::var(CHILD) else { return };
+    let (dir, tpm) = directories.split_once('|').unwrap();
+    let device = SoftDevice::named("one").counting_in(tpm);
+    let setup = strongroom::vault::Setup {
+        connected: vec![(device.uri(), Box::new(device) as _)],
+        prompter: Box::new(strongroom::prompt::Silent),
+        ..strongroom::vault::Setup::new(
+            format!("sqlite://{dir}/store.sqlite"),
+            Vec::new(),
+            PathBuf::from(dir).join("first"),
+        )
+    };
+    let mut vault = Vault::open(setup).unwrap();
+    for i in 0.. {
+        vault.set_state(&name("a"), None, State::Suspended, "").unwrap();
+        vault.set_state(&name("a"), None, State::Active, "").unwrap();
+        eprintln!("ack {i}");
+    }
+}
+
+/// Whenever the machine dies, the counter is right or one behind, and the store goes on.
+#[test]
+fn killed_between_any_two_steps() {
+    let (place, mut vault, device, tpm) = anchored();
+    put(&mut vault, "a", "token");
+    drop(vault);
+    for round in 0..8u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "anchors::child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{}|{}", place.dir.path().display(), tpm.path().display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.starts_with("ack ")));
+        std::thread::sleep(std::time::Duration::from_micros(311 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut vault = place.at("first", &[&device]);
+        let anchor = vault.replica().devices().unwrap()[0].anchor.unwrap();
+        let due = vault.replica().due(&anchor);
+        assert!(stands(&tpm) == due || stands(&tpm) + 1 == due, "{} and {due}", stands(&tpm));
+        vault.set_state(&name("a"), None, State::Active, "").unwrap();
+        assert_eq!((opened(&mut vault, "a"), stands(&tpm)), (Ok("token".into()), due));
+    }
 }
 
 /// What another machine changed is counted by the machine with the device when it next writes.

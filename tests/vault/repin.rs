@@ -49,22 +49,45 @@ fn before_the_update_nothing_is_lost() {
     verifies(&mut vault);
 }
 
-/// Killed after the new keys were enrolled: the old ones are still the device's, and another run goes on.
+/// What was not brought over at once can be later: the device still has the keys of before.
 #[test]
-fn broken_off_before_the_reseal() {
+fn the_old_keys_serve_for_the_rest() {
     let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
     let (place, mut vault) = Place::of(&spare);
     enrol(&mut vault, &server, &["open"]);
     put_only(&mut vault, "narrow", "for the server", &["server"]);
+    let updated = SoftDevice::outside("server", 1);
+    let mut vault = place.at("first", &[&spare, &updated]);
+    let (_, resealed) = vault.repin("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
+    assert_eq!((resealed.resealed, resealed.left.len()), (0, 1));
+    assert_eq!(vault.count_stale(&Prefix::default()).unwrap(), 1);
+    // The update is taken back for a moment.
     let mut vault = place.at("first", &[&spare, &server]);
-    let batches = vault.head().position.n;
-    vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
-    // The store as it was after retirement and enrolment, which are one batch.
-    drop(vault);
-    let _ = batches;
-    let mut vault = place.at("first", &[&spare, &server]);
-    assert_eq!(vault.count_stale(&Prefix::default()).unwrap(), 0);
     assert_eq!(opened(&mut vault, "narrow"), Ok("for the server".into()));
+    assert_eq!(vault.reseal(&Prefix::default(), &mut |_, _| {}).unwrap().resealed, 1);
+    assert_eq!(opened(&mut place.meet(&vault, "server", &[&updated]), "narrow"), Ok("for the server".into()));
+    verifies(&mut vault);
+}
+
+/// The counter that the store is anchored to goes on counting under the new id.
+#[test]
+fn an_anchor_moves_along() {
+    let tpm = tempfile::tempdir().unwrap();
+    let spare = SoftDevice::named("spare");
+    let server = SoftDevice::outside("server", 0).counting_in(tpm.path());
+    let (place, mut vault) = Place::of(&spare);
+    enrol(&mut vault, &server, &["open"]);
+    put(&mut vault, "a", "token");
+    let counter = vault.anchor("server", false).unwrap();
+    let updated = SoftDevice::outside("server", 1).counting_in(tpm.path());
+    let mut vault = place.at("first", &[&spare, &updated]);
+    vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    let row = vault.active_device("server", "look").unwrap();
+    assert_eq!(u64::from(row.anchor.unwrap().index), counter.index);
+    assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
+    put(&mut vault, "a", "next");
+    let stands = std::fs::read_to_string(tpm.path().join(counter.index.to_string())).unwrap();
+    assert_eq!(stands.parse::<u64>().unwrap(), vault.replica().due(&row.anchor.unwrap()));
 }
 
 #[test]
