@@ -1,14 +1,13 @@
 //! `device retire`: a device that leaves, and the tokens that it could open.
 
 use crate::cli::context::Context;
-use crate::cli::describe::Shown;
 use crate::cli::output::Output;
 use crate::cli::{Act, init, names, reseal, time};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::DeviceId;
 use strongroom::replica::SealedRow;
-use strongroom::vault::{RetireOptions, RetireReport};
+use strongroom::vault::{RetireOptions, RetireReport, Shown};
 use strongroom::{Result, Vault};
 
 /// Retire a device: nothing is sealed to it any more
