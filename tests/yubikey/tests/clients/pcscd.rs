@@ -61,12 +61,12 @@ fn inside() {
     let cards = tempfile::tempdir().unwrap();
     let service = Service::start(cards.path()).unwrap();
     let mut plugged = Vec::new();
-    for (serial, firmware, port) in [(10_001, [5, 7, 1], PORT), (10_002, [5, 4, 3], PORT + 1)] {
+    for (serial, firmware, port) in [(10_001, [5, 4, 3], PORT), (10_002, [5, 7, 1], PORT + 1)] {
         let card = service.add(&Options { serial, firmware, ..Options::default() }).unwrap();
         std::fs::write(cards.path().join("root.pem"), card.authority().pem()).unwrap();
         plugged.push(plug(&card, port));
     }
-    let desk = Desk { dir: cards.path().into(), environment: Vec::new(), new: 10_001, old: 10_002 };
+    let desk = Desk { dir: cards.path().into(), environment: Vec::new(), old: 10_001, new: 10_002 };
     wait(|| Command::new("ykman").args(["list", "--serials"]).output().unwrap().stdout.len() > 10);
     third_party::administration(&desk, &cards.path().join("root.pem"));
     third_party::key_operations(&desk);

@@ -11,10 +11,10 @@ use std::process::Command;
 pub struct Desk {
     pub dir: PathBuf,
     pub environment: Vec<(String, std::ffi::OsString)>,
+    /// Serial of a card with firmware 5.4.3, in the first reader.
+    pub old: u32,
     /// Serial of a card with firmware 5.7.1.
     pub new: u32,
-    /// Serial of a card with firmware 5.4.3.
-    pub old: u32,
 }
 
 /// Whether the programs are there. Where `CI` is set they have to be.
@@ -67,7 +67,7 @@ impl Desk {
         self.run("ykman", &[&["--device", &serial], arguments].concat())
     }
 
-    /// On the only card with `new`'s firmware: yubico-piv-tool chooses by reader.
+    /// On the first card, the old one: this program chooses by reader, and before its version 2.3 knows only 3DES.
     fn piv_tool(&self, arguments: &[&str]) -> String {
         self.run("yubico-piv-tool", &[&["--reader=00 00"], arguments].concat())
     }
@@ -119,19 +119,21 @@ pub fn administration(desk: &Desk, root: &Path) {
 
 /// yubico-piv-tool makes keys, and signs and decrypts with them.
 pub fn key_operations(desk: &Desk) {
-    assert!(desk.piv_tool(&["--action=status"]).contains(&desk.new.to_string()));
+    assert!(desk.piv_tool(&["--action=status"]).contains(&desk.old.to_string()));
     let key = format!("--key={MANAGEMENT_KEY}");
     let pin = format!("--pin={PIN}");
+    desk.run("openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "ca.key"]);
     for (slot, algorithm, sum) in
         [("9a", "ECCP256", "SHA256"), ("9d", "ECCP384", "SHA384"), ("9e", "RSA2048", "SHA256")]
     {
         let (slot_option, algorithm_option) = (format!("--slot={slot}"), format!("--algorithm={algorithm}"));
         let public = format!("{slot}.pem");
         desk.piv_tool(&[&key, "--action=generate", &slot_option, &algorithm_option, "--output", &public]);
-        let (subject, certificate) = ("--subject=/CN=strongroom/", format!("{slot}.crt"));
-        let files = ["--input", &public, "--output", &certificate];
-        let sign = ["--action=verify-pin", "--action=selfsign-certificate", &pin, &slot_option, subject];
-        desk.piv_tool(&[&sign[..], &files].concat());
+        // A certificate of whoever, about the card's key: this program tests keys only by certificates.
+        let certificate = format!("{slot}.crt");
+        let about =
+            ["-force_pubkey", &public, "-subj", "/CN=strongroom", "-signkey", "ca.key", "-out", &certificate];
+        desk.run("openssl", &[&["x509", "-new"], &about[..]].concat());
         desk.piv_tool(&[&key, "--action=import-certificate", &slot_option, "--input", &certificate]);
         let hash = format!("--hash={sum}");
         let test = ["--action=verify-pin", "--action=test-signature", &pin, &slot_option, &hash];
@@ -146,7 +148,7 @@ pub fn key_operations(desk: &Desk) {
 /// ykcs11 shows the card as a PKCS#11 token, whose signatures openssl verifies. After [`key_operations`].
 pub fn as_a_token(desk: &Desk) {
     let slots = desk.pkcs11_tool(&["--list-slots"]);
-    assert!(slots.contains(&format!("YubiKey PIV #{}", desk.new)), "{slots}");
+    assert!(slots.contains(&format!("YubiKey PIV #{}", desk.old)), "{slots}");
     std::fs::write(desk.dir.join("digest"), [7; 32]).unwrap();
     let files = ["--input-file", "digest", "--output-file", "signature", "--signature-format", "openssl"];
     let sign = ["--login", "--pin", PIN, "--sign", "--mechanism", "ECDSA", "--id", "01"];
@@ -162,10 +164,10 @@ fn accept_the_card_with_the_drop_in_library() {
         return;
     }
     let options = |serial, firmware| Options { serial, firmware, ..Options::default() };
-    let yubikey = VirtualYubiKey::start(options(10_001, [5, 7, 1]));
-    let _old = yubikey.add(&options(10_002, [5, 4, 3]));
+    let yubikey = VirtualYubiKey::start(options(10_001, [5, 4, 3]));
+    yubikey.add(&options(10_002, [5, 7, 1]));
     let environment = yubikey.environment().map(|(name, value)| (name.to_owned(), value)).into();
-    let desk = Desk { dir: yubikey.dir.clone(), environment, new: 10_001, old: 10_002 };
+    let desk = Desk { dir: yubikey.dir.clone(), environment, old: 10_001, new: 10_002 };
     administration(&desk, &yubikey.roots().join("root.pem"));
     key_operations(&desk);
     as_a_token(&desk);
