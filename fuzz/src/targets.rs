@@ -5,18 +5,20 @@ use strongroom::ledger::{SignedBatch, Statement};
 use strongroom::replica::Pin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
 use strongroom::uri::DeviceUri;
+use virtual_yubikey::card::{Card, Memory, Profile, Surroundings, simulator_root};
 
 /// A target by its name, which is also that of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
     ("uri", uri),
     ("handover", handover),
     ("config", config),
+    ("card", card),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -73,5 +75,37 @@ pub fn config(bytes: &[u8]) {
         config.devices.iter().for_each(|device| drop(device.parsed()));
         let written = toml::to_string(&config).expect("it can be written");
         assert_eq!(toml::from_str::<Config>(&written).expect("it can be read"), config);
+    }
+}
+
+/// The tests' YubiKey answers whatever it is sent, in APDUs that each follow their length (one byte): with a status word, and
+/// without giving tries back that a right PIN or PUK did not earn.
+pub fn card(bytes: &[u8]) {
+    static MEMORY: std::sync::OnceLock<Memory> = std::sync::OnceLock::new();
+    let profile = Profile { serial: 1, firmware: [5, 7, 1] };
+    let memory = MEMORY.get_or_init(|| Card::new(profile, &simulator_root(), 1).memory().clone());
+    let mut card = Card::restore(profile, memory.clone(), 1);
+    let mut rest = bytes;
+    while let [length, after @ ..] = rest {
+        let (apdu, next) = after.split_at(after.len().min(usize::from(*length)));
+        let before = card.memory().pin.left;
+        let answer = card.transmit(apdu, &mut NobodyThere);
+        assert!((2..=65_538).contains(&answer.len()));
+        let pin = &card.memory().pin;
+        assert!(pin.left <= pin.total && (pin.left <= before || answer.ends_with(&[0x90, 0])));
+        rest = next;
+    }
+}
+
+/// Nobody touches the card, and no time passes.
+struct NobodyThere;
+
+impl Surroundings for NobodyThere {
+    fn touched(&mut self) -> bool {
+        false
+    }
+
+    fn now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
     }
 }

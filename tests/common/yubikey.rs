@@ -8,7 +8,7 @@
 #[path = "again.rs"]
 mod process;
 
-use process::{again, passes};
+pub use process::{again, passes};
 use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

@@ -4,9 +4,11 @@
 //! libpcsclite in `pcsclite/`; [`hand`] is the finger that touches the card. README.md says what is simulated, and what not.
 
 pub mod apdu;
+pub mod body;
 pub mod card;
 pub mod hand;
 pub mod key;
 pub mod service;
 pub mod tlv;
+pub mod vpcd;
 pub mod wire;

@@ -11,7 +11,8 @@ mod server;
 pub use log::{Exchange, Lost};
 pub use reader::Removal;
 
-use crate::card::{Authority, Card, Memory, Profile, simulator_root};
+use crate::body::Body;
+use crate::card::{Authority, Card, Profile, simulator_root};
 use crate::hand::{Hand, Touch};
 use log::Log;
 use reader::Reader;
@@ -87,9 +88,7 @@ struct State {
 struct Place {
     name: String,
     reader: Reader,
-    card: Arc<Mutex<Card>>,
-    hand: Arc<Hand>,
-    file: PathBuf,
+    body: Arc<Body>,
     removal: Removal,
     log: Log,
     idle_since: Option<Instant>,
@@ -100,8 +99,7 @@ struct Place {
 pub struct YubiKey {
     service: Service,
     index: usize,
-    card: Arc<Mutex<Card>>,
-    hand: Arc<Hand>,
+    body: Arc<Body>,
     authority: Arc<Authority>,
 }
 
@@ -136,11 +134,8 @@ impl Service {
         let profile = Profile { serial: options.serial, firmware: options.firmware };
         let seed = options.seed.unwrap_or_else(rand::random);
         let file = self.shared.directory.join(format!("{}.json", options.serial));
-        let card = Arc::new(Mutex::new(match Memory::load(&file)? {
-            Some(memory) => Card::restore(profile, memory, seed),
-            None => Card::new(profile, &authority, seed),
-        }));
-        let hand = Arc::new(Hand::new(options.touch, options.patience));
+        let hand = Hand::new(options.touch, options.patience);
+        let body = Arc::new(Body::new(profile, &authority, seed, hand, file)?);
         let mut state = self.lock();
         let index = state.places.len();
         let mut reader = Reader::default();
@@ -151,15 +146,13 @@ impl Service {
         state.places.push(Place {
             name: format!("Yubico YubiKey OTP+FIDO+CCID {index:02} 00"),
             reader,
-            card: card.clone(),
-            hand: hand.clone(),
-            file,
+            body: body.clone(),
             removal: options.removal,
             log: Log::default(),
             idle_since: None,
         });
         self.shared.changed.notify_all();
-        Ok(YubiKey { service: self.clone(), index, card, hand, authority: Arc::new(authority) })
+        Ok(YubiKey { service: self.clone(), index, body, authority: Arc::new(authority) })
     }
 
     /// Ends every connection and takes no new one, as when pcscd is stopped. Cards lose their power.
@@ -170,14 +163,14 @@ impl Service {
         for (_, connection) in state.connections.drain(..) {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
-        let mut cards = Vec::new();
+        let mut bodies = Vec::new();
         for place in &mut state.places {
             place.reader.forget_connections();
-            cards.push(place.card.clone());
+            bodies.push(place.body.clone());
         }
         drop(state);
         self.shared.changed.notify_all();
-        cards.iter().for_each(|card| lock(card).power_cycle());
+        bodies.iter().for_each(|body| body.card().power_cycle());
     }
 
     /// Takes connections again.
@@ -203,8 +196,8 @@ impl Service {
 impl YubiKey {
     /// Puts it in.
     pub fn insert(&self) {
-        lock(&self.card).power_cycle();
-        self.hand.set_gone(false);
+        self.body.card().power_cycle();
+        self.body.hand.set_gone(false);
         self.service.lock().places[self.index].reader.insert();
         self.service.shared.changed.notify_all();
     }
@@ -224,22 +217,27 @@ impl YubiKey {
     /// Takes its power and gives it back, behind everybody's back: what was selected and verified is forgotten, and no handle
     /// hears of it.
     pub fn power_cycle(&self) {
-        lock(&self.card).power_cycle();
+        self.body.card().power_cycle();
     }
 
     /// What becomes of touches from now on, and of one that is being waited for.
     pub fn touch(&self, touch: Touch) {
-        self.hand.decide(touch);
+        self.body.hand.decide(touch);
     }
 
     /// The hand that touches it.
     pub fn hand(&self) -> &Hand {
-        &self.hand
+        &self.body.hand
     }
 
     /// The card itself.
     pub fn card(&self) -> MutexGuard<'_, Card> {
-        lock(&self.card)
+        self.body.card()
+    }
+
+    /// The card, its hand and its file, for another kind of reader.
+    pub fn body(&self) -> &Arc<Body> {
+        &self.body
     }
 
     /// The commands it got, and what it answered, since the start or [`YubiKey::forget_apdus`].
@@ -270,7 +268,7 @@ impl YubiKey {
 
 impl Place {
     fn take_out(&mut self, removal: Removal) {
-        self.hand.set_gone(true);
+        self.body.hand.set_gone(true);
         self.reader.remove(removal);
     }
 }

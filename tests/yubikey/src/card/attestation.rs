@@ -51,6 +51,11 @@ impl Authority {
         pem(&self.certificate())
     }
 
+    /// Its public key's uncompressed point.
+    pub fn point(&self) -> Vec<u8> {
+        self.key.point()
+    }
+
     /// The certificate of a card's attestation key.
     pub(super) fn certify(&self, key: &Key, rng: &mut StdRng) -> Vec<u8> {
         let subject = Subject { name: INTERMEDIATE, key, serial: serial(rng) };

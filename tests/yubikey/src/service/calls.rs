@@ -1,7 +1,7 @@
 //! The calls of PC/SC part 5, on behalf of one context.
 
 use super::reader::{self, Outcome, Reader, state};
-use super::{Exchange, GRACE, Lost, Place, Service, State, lock};
+use super::{Exchange, GRACE, Lost, Place, Service, State};
 use crate::wire::{ANY_READER, Reply, Request, code};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,16 +47,16 @@ impl Context {
         if state.run != self.run {
             return;
         }
-        let mut cards = Vec::new();
+        let mut bodies = Vec::new();
         for place in &mut state.places {
             if place.reader.drop_context(self.number) {
-                cards.push(place.card.clone());
+                bodies.push(place.body.clone());
             }
             place.note_idleness();
         }
         state.connections.retain(|(number, _)| *number != self.number);
         drop(state);
-        cards.iter().for_each(|card| lock(card).power_cycle());
+        bodies.iter().for_each(|body| body.card().power_cycle());
         self.service.shared.changed.notify_all();
     }
 
@@ -142,16 +142,9 @@ impl Context {
             place.take_out(place.removal);
             return Err(code::NOT_TRANSACTED);
         }
-        let (card, hand, file) = (place.card.clone(), place.hand.clone(), place.file.clone());
-        let insertion = place.reader.insertion;
+        let (body, insertion) = (place.body.clone(), place.reader.insertion);
         drop(state);
-
-        let mut card = lock(&card);
-        let answer = card.transmit(&command, &mut &*hand);
-        if let Some(memory) = card.take_changes() {
-            memory.store(&file).map_err(|_| code::INTERNAL_ERROR)?;
-        }
-        drop(card);
+        let answer = body.transmit(&command).map_err(|_| code::INTERNAL_ERROR)?;
 
         let mut state = self.service.lock();
         let place = &mut state.places[index];
@@ -222,10 +215,10 @@ impl Context {
     }
 
     fn reset_if(&self, resets: bool, state: MutexGuard<'_, State>, index: usize) {
-        let card = state.places[index].card.clone();
+        let body = state.places[index].body.clone();
         drop(state);
         if resets {
-            lock(&card).power_cycle();
+            body.card().power_cycle();
         }
     }
 }

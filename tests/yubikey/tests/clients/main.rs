@@ -4,4 +4,6 @@
 #[path = "../../../common/yubikey.rs"]
 mod yubikey;
 
+mod pcscd;
 mod sharing;
+mod third_party;
