@@ -23,7 +23,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
 
 mod files;
 
-pub use files::{from_pem, roots_from};
+pub use files::{first_certificate, from_pem, roots_from};
 pub use x509_cert::der::oid::ObjectIdentifier as Oid;
 
 /// `tcg-kp-EKCertificate` (TCG EK Credential Profile §3.2): the key is the endorsement key of a TPM.
