@@ -1,6 +1,8 @@
 //! What every fuzz target does with its bytes. `tests/ledger` runs the same over the corpus, on stable Rust.
 
+use std::time::SystemTime;
 use strongroom::config::Config;
+use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
 use strongroom::ledger::{SignedBatch, Statement};
 use strongroom::replica::Pin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
@@ -10,13 +12,14 @@ use strongroom::uri::DeviceUri;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
     ("uri", uri),
     ("handover", handover),
     ("config", config),
+    ("certificate", certificate),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -73,5 +76,21 @@ pub fn config(bytes: &[u8]) {
         config.devices.iter().for_each(|device| drop(device.parsed()));
         let written = toml::to_string(&config).expect("it can be written");
         assert_eq!(toml::from_str::<Config>(&written).expect("it can be read"), config);
+    }
+}
+
+/// A certificate that is read speaks safely, is the first of itself, and vouches for nothing by being a root of its own.
+pub fn certificate(bytes: &[u8]) {
+    let in_pem = from_pem(bytes).unwrap_or_default();
+    for der in in_pem.iter().map(Vec::as_slice).chain([bytes]) {
+        let Ok(certificate) = Certificate::parse(der) else { continue };
+        assert_eq!(first_certificate(der), Some(der));
+        if let Ok(SubjectKey::Rsa(key) | SubjectKey::Ec { point: key, .. }) = certificate.key() {
+            assert!(der.windows(key.len()).any(|part| part == key));
+        }
+        let roots = [der.to_vec()];
+        if let Err(error) = verify_chain(der, &roots, &roots, None, SystemTime::UNIX_EPOCH) {
+            assert!(!error.to_string().chars().any(char::is_control), "{error}");
+        }
     }
 }
