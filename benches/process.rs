@@ -1,26 +1,23 @@
-//! Whole processes, side by side: what a user waits for. Each pair runs in turn, A B A B …, so that a machine that changes
-//! its speed changes both.
+//! Whole processes, side by side: what a user waits for.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "common/pairs.rs"]
+mod pairs;
 #[path = "../tests/common/softhsm.rs"]
 mod softhsm;
 
+use pairs::{pair, quiet, timed};
 use softhsm::{LABEL, PIN, SoftHsm};
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-const PAIRS: usize = 60;
 const IMPORTED: usize = 100_000;
 
 fn main() {
     let Some(hsm) = SoftHsm::new() else { return };
     let p256 = Store::new(&hsm, "p256");
     let rsa = Store::new(&hsm, "rsa2048");
-    println!(
-        "{:<52} {:>10} {:>10} {:>7}",
-        "whole process, median of pairs, ms", "strongroom", "peer", "ratio"
-    );
+    pairs::head();
     let [ec_key, rsa_key] = ["p256-open", "rsa2048-open"].map(|label| key_id(&hsm, label));
     pair("get, P-256, beside pkcs11-tool --derive", || p256.get("token/0"), || derive(&hsm, &ec_key));
     pair("get, RSA-2048, beside pkcs11-tool --decrypt", || rsa.get("token/0"), || decrypt(&hsm, &rsa_key));
@@ -142,24 +139,6 @@ fn decrypt(hsm: &SoftHsm, id: &str) -> Command {
     command
 }
 
-/// Runs both in turn and prints their medians and the median of the ratios. Above 1 the peer is slower.
-fn pair(what: &str, ours: impl Fn() -> Command, peers: impl Fn() -> Command) -> (Duration, Duration) {
-    let (mut ours_took, mut peers_took, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..PAIRS + 3 {
-        let (a, b) = (timed(&mut ours()), timed(&mut peers()));
-        if round >= 3 {
-            ratios.push(b.as_secs_f64() / a.as_secs_f64());
-            ours_took.push(a);
-            peers_took.push(b);
-        }
-    }
-    ratios.sort_by(f64::total_cmp);
-    let (a, b) = (median(ours_took), median(peers_took));
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!("{what:<52} {:>10.2} {:>10.2} {:>7.2}", ms(a), ms(b), ratios[ratios.len() / 2]);
-    (a, b)
-}
-
 fn import(hsm: &SoftHsm) {
     let mut lines = String::new();
     for i in 0..IMPORTED {
@@ -171,20 +150,4 @@ fn import(hsm: &SoftHsm) {
     let mut command = store.strongroom();
     let took = timed(command.arg("import").arg(file));
     println!("{:<52} {:>10.0}", format!("import of {IMPORTED} tokens, ms"), took.as_secs_f64() * 1e3);
-}
-
-fn timed(command: &mut Command) -> Duration {
-    let started = Instant::now();
-    quiet(command);
-    started.elapsed()
-}
-
-fn quiet(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

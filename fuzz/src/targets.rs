@@ -1,6 +1,8 @@
 //! What every fuzz target does with its bytes. `tests/ledger` runs the same over the corpus, on stable Rust.
 
+use std::time::SystemTime;
 use strongroom::config::Config;
+use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
 use strongroom::ledger::{SignedBatch, Statement};
 use strongroom::replica::Pin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
@@ -11,7 +13,7 @@ use virtual_yubikey::card::{Card, Memory, Profile, Surroundings, simulator_root}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
@@ -19,6 +21,7 @@ pub const TARGETS: [Target; 7] = [
     ("handover", handover),
     ("config", config),
     ("card", card),
+    ("certificate", certificate),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -107,5 +110,21 @@ impl Surroundings for NobodyThere {
 
     fn now(&self) -> std::time::Duration {
         std::time::Duration::ZERO
+    }
+}
+
+/// A certificate that is read speaks safely, is the first of itself, and vouches for nothing by being a root of its own.
+pub fn certificate(bytes: &[u8]) {
+    let in_pem = from_pem(bytes).unwrap_or_default();
+    for der in in_pem.iter().map(Vec::as_slice).chain([bytes]) {
+        let Ok(certificate) = Certificate::parse(der) else { continue };
+        assert_eq!(first_certificate(der), Some(der));
+        if let Ok(SubjectKey::Rsa(key) | SubjectKey::Ec { point: key, .. }) = certificate.key() {
+            assert!(der.windows(key.len()).any(|part| part == key));
+        }
+        let roots = [der.to_vec()];
+        if let Err(error) = verify_chain(der, &roots, &roots, None, SystemTime::UNIX_EPOCH) {
+            assert!(!error.to_string().chars().any(char::is_control), "{error}");
+        }
     }
 }

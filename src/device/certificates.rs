@@ -9,6 +9,8 @@
 //!   Profile §3.2). webpki knows the extension and passes over such names, which nobody asks about.
 //! - The key purpose has to be in the leaf. A certificate above it either does not speak of purposes or has to allow this one, as
 //!   everywhere but on the Web; webpki's own `required` demands it of all of them.
+//! - Some makers' older intermediate certificates are signed with SHA-1 or have critical policies, which webpki refuses. They may be
+//!   given as roots, which says that the operator trusts them as they are.
 //! - Serial numbers may be long or negative. They are read as they are.
 //! - A YubiKey 4 carries an attestation certificate that is not marked as a CA's, which RFC 5280 §6.1.4(k) refuses, and so does
 //!   this: the attesting keys of these devices may come from a generator with a known weakness (ROCA).
@@ -23,7 +25,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
 
 mod files;
 
-pub use files::{from_pem, roots_from};
+pub use files::{first_certificate, from_pem, roots_from};
 pub use x509_cert::der::oid::ObjectIdentifier as Oid;
 
 /// `tcg-kp-EKCertificate` (TCG EK Credential Profile §3.2): the key is the endorsement key of a TPM.
@@ -176,6 +178,12 @@ fn broken(error: webpki::Error) -> Error {
         E::EndEntityUsedAsCa => "the one that issued it is not a CA's".into(),
         E::CaUsedAsEndEntity => "it is a CA's, not a device's".into(),
         E::PathLenConstraintViolated => "a CA in its chain may not have so many CAs below it".into(),
+        E::UnsupportedCriticalExtension => {
+            "it, or one above it, has a critical extension that is not known here; one above it may be trusted as a root".into()
+        }
+        E::UnsupportedSignatureAlgorithmContext(_) => {
+            "a signature in its chain is of a kind that is not good enough; one above it may be trusted as a root".into()
+        }
         E::RequiredEkuNotFoundContext(_) => "it, or one above it, is for other purposes".into(),
         other => format!("its chain does not hold: {other:?}"),
     };

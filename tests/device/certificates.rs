@@ -124,7 +124,12 @@ fn the_purpose_is_in_the_leaf_and_allowed_above() {
 fn an_unknown_critical_extension_is_refused() {
     let unknown = (vec![0x2a, 0x03, 0x04], true, vec![0x05, 0x00]);
     let (root, below, leaf) = chain(vec![ca(true, None)], [endorsement_key(), vec![unknown]].concat());
-    assert!(refusal(verify(&leaf, &[&below], &[&root])).contains("UnsupportedCriticalExtension"));
+    assert!(refusal(verify(&leaf, &[&below], &[&root])).contains("a critical extension that is not known"));
+    // In one above it, which may be trusted in spite of it.
+    let policies = (vec![0x55, 0x1d, 0x20], true, vec![0x30, 0x05, 0x30, 0x03, 0x06, 0x01, 0x2a]);
+    let (root, below, leaf) = chain(vec![ca(true, None), policies], endorsement_key());
+    assert!(refusal(verify(&leaf, &[&below], &[&root])).contains("may be trusted as a root"));
+    verify(&leaf, &[], &[&below]).unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use x509_cert::der::{Reader, SliceReader};
 
 /// Longer than any file of certificates that somebody would put here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -22,6 +23,12 @@ pub fn from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>> {
             Certificate::parse(&der).map(|_| der)
         })
         .collect()
+}
+
+/// The first of some certificates in DER that lie one after the other, or before padding; `None` where there is none.
+pub fn first_certificate(bytes: &[u8]) -> Option<&[u8]> {
+    let first = SliceReader::new(bytes).and_then(|mut reader| reader.tlv_bytes()).ok()?;
+    Certificate::parse(first).is_ok().then_some(first)
 }
 
 /// The CA certificates in a directory, in DER: every file in it, in PEM (of one or several) or DER. Directories and hidden

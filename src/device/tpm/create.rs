@@ -2,6 +2,7 @@
 
 use super::chip::Chip;
 use super::error::{Command, Fault};
+use super::evidence;
 use super::identity::Facts;
 use super::material::{Blob, Material};
 use super::pcr::{self, Pcrs};
@@ -10,6 +11,7 @@ use super::seat::{self, Seat};
 use super::shared::{Asking, lock};
 use super::signed::Signer;
 use super::templates;
+use crate::device::certificates::roots_from;
 use crate::device::{
     Algorithm, CreateOptions, Evidence, EvidenceLevel, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
 };
@@ -21,7 +23,7 @@ use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, SessionHandle};
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::resource_handles::Provision as Owner;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Auth, EccPoint, Public};
+use tss_esapi::structures::{Auth, Public};
 use zeroize::Zeroizing;
 
 /// What is to be made.
@@ -31,6 +33,8 @@ struct Wanted {
     pin: Option<Zeroizing<Vec<u8>>>,
     parent: u32,
     persistent: Option<u32>,
+    /// Whom the maker's certificates are traced to.
+    roots: Option<Vec<Vec<u8>>>,
 }
 
 impl Provision for Chip {
@@ -49,12 +53,20 @@ impl Provision for Chip {
         }
         let wanted = self.wanted(&tried, purpose, options, prompter)?;
         let mut shared = lock(&self.shared);
-        let (material, facts) = shared.work(&tried, &self.name, |seat| {
-            let facts = Facts::read(&mut seat.context)?;
-            make(seat, &wanted).map(|material| (material, facts))
+        let (material, evidence) = shared.work(&tried, &self.name, |seat| {
+            let simulator = Facts::read(&mut seat.context)?.simulator();
+            let otherwise = if simulator { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
+            let material = make(seat, &wanted)?;
+            let proof =
+                evidence::of(seat, &material, wanted.pin.as_ref(), wanted.roots.as_deref(), otherwise);
+            if let (Err(_), Some(handle)) = (&proof, material.persistent) {
+                // Nothing of a key that is refused stays behind.
+                let _ = evict(seat, &material, handle);
+            }
+            proof.map(|evidence| (material, evidence))
         })?;
         drop(shared);
-        self.key_info(purpose, &material, &facts)
+        self.key_info(purpose, &material, evidence)
     }
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
@@ -85,6 +97,7 @@ impl Chip {
         prompter: &mut dyn Prompter,
     ) -> Result<Wanted> {
         let usage = |answer: &str| Error::new(Kind::Usage, tried, answer).on(&self.name);
+        let roots = options.roots.as_deref().map(roots_from).transpose()?;
         let options = &options.tpm;
         let signer = options.pcr_policy_key.as_deref().map(Signer::from_pem).transpose()?;
         if signer.is_some() && options.pcrs.is_none() {
@@ -112,12 +125,17 @@ impl Chip {
             }
             false => None,
         };
-        Ok(Wanted { purpose, policy: Policy { pcrs, signer, pin: pin.is_some() }, pin, parent, persistent })
+        Ok(Wanted {
+            purpose,
+            policy: Policy { pcrs, signer, pin: pin.is_some() },
+            pin,
+            parent,
+            persistent,
+            roots,
+        })
     }
 
-    fn key_info(&self, purpose: Purpose, material: &Material, facts: &Facts) -> Result<KeyInfo> {
-        let level = if facts.simulator() { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
-        let evidence = Evidence { level, claims: templates::claims(&material.key.public) };
+    fn key_info(&self, purpose: Purpose, material: &Material, evidence: Evidence) -> Result<KeyInfo> {
         let point = templates::point(&material.key.public).ok_or_else(|| unlike().on(&self.name))?;
         let suffix = if purpose == Purpose::Open { "open" } else { "sign" };
         let mut uri = format!("tpm:object=strongroom-{suffix}");
@@ -192,19 +210,12 @@ fn make_one(
         .context
         .execute_with_sessions(sessions, |context| context.create(parent, asked, auth, None, None, None));
     let made = made.of(COMMAND)?;
-    if pointless(&made.out_public) != pointless(&template) || templates::point(&made.out_public).is_none() {
+    if templates::pointless(&made.out_public) != templates::pointless(&template)
+        || templates::point(&made.out_public).is_none()
+    {
         return Err(unlike().into());
     }
     Ok(Blob { public: made.out_public, private: made.out_private })
-}
-
-/// The public area without the point.
-fn pointless(public: &Public) -> Public {
-    let mut public = public.clone();
-    if let Public::Ecc { unique, .. } = &mut public {
-        *unique = EccPoint::default();
-    }
-    public
 }
 
 /// Sees to it that the storage root key lies at its handle. Whatever else lies there is somebody's, and stays.

@@ -46,6 +46,24 @@ fn storage(unique: EccPoint) -> Result<Public> {
     ecc(attributes, parameters.build()?, unique, None)
 }
 
+/// A key that signs what its TPM says of other keys, and nothing else.
+pub fn attesting() -> Result<Public> {
+    let scheme = EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256));
+    let attributes = kept()
+        .with_user_with_auth(true)
+        .with_no_da(true)
+        .with_restricted(true)
+        .with_sign_encrypt(true)
+        .build()?;
+    let parameters = PublicEccParametersBuilder::new()
+        .with_ecc_scheme(scheme)
+        .with_curve(EccCurve::NistP256)
+        .with_is_signing_key(true)
+        .with_restricted(true)
+        .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null);
+    ecc(attributes, parameters.build()?, EccPoint::default(), None)
+}
+
 /// A key that opens (ECDH) or signs (ECDSA), by this policy alone.
 pub fn key(purpose: Purpose, policy: [u8; 32], pin: bool) -> Result<Public> {
     let opens = purpose == Purpose::Open;
@@ -109,6 +127,15 @@ pub fn coordinate(value: &EccParameter) -> Option<[u8; 32]> {
     let value = value.value();
     padded.get_mut(32usize.checked_sub(value.len())?..)?.copy_from_slice(value);
     Some(padded)
+}
+
+/// The public area without the point.
+pub fn pointless(public: &Public) -> Public {
+    let mut public = public.clone();
+    if let Public::Ecc { unique, .. } = &mut public {
+        *unique = EccPoint::default();
+    }
+    public
 }
 
 /// What the evidence rests on: TPMA_OBJECT, part 2 §8.3.

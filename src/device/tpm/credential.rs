@@ -1,0 +1,128 @@
+//! TPM2_MakeCredential in software: TPM 2.0 part 1 §24 (credential protection).
+//!
+//! A value is encrypted to an endorsement key, bound to the name of another key: only a TPM that holds both gives it back. The
+//! TPM has a command for it too, which must not be used here: asked of the very TPM that is to prove itself, it would
+//! hand the value to whoever stands in its place.
+//!
+//! The building blocks are ring's, RustCrypto's `rsa`, `aes` and `cfb-mode`; what is put together here are the standard's two key
+//! derivation functions, each for one block of output. Tested against TPM2_ActivateCredential, which undoes it.
+
+use super::ek;
+use crate::device::certificates::SubjectKey;
+use cfb_mode::cipher::{AsyncStreamCipher, KeyIvInit};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{agreement, digest, hmac};
+use rsa::pkcs1::DecodeRsaPublicKey;
+use zeroize::Zeroizing;
+
+/// Of the value that has to come back. Any length up to the digest's would do.
+const ANSWER_BYTES: usize = 32;
+
+/// What the TPM gets to undo, and what has to come back.
+pub struct Challenge {
+    /// TPMS_ID_OBJECT, marshalled.
+    pub blob: Vec<u8>,
+    /// TPM2B_ENCRYPTED_SECRET, without its size.
+    pub secret: Vec<u8>,
+    /// The value.
+    pub answer: Zeroizing<[u8; ANSWER_BYTES]>,
+}
+
+/// What goes with the endorsement key: its name algorithm and the key size of its symmetric cipher.
+struct Suite {
+    digest: &'static digest::Algorithm,
+    hmac: hmac::Algorithm,
+    aes_bits: u32,
+}
+
+/// With the keys of name algorithm SHA-256.
+static SHA256: Suite = Suite { digest: &digest::SHA256, hmac: hmac::HMAC_SHA256, aes_bits: 128 };
+/// With the P-384 key.
+static SHA384: Suite = Suite { digest: &digest::SHA384, hmac: hmac::HMAC_SHA384, aes_bits: 256 };
+
+/// A challenge that only the TPM with this endorsement key can answer, and only if the object with this name is in it.
+///
+/// `None` for a key that no profile knows or that is none, and when the system has no random numbers.
+pub fn challenge(endorsement: SubjectKey<'_>, name: &[u8]) -> Option<Challenge> {
+    let mut answer = Zeroizing::new([0; ANSWER_BYTES]);
+    SystemRandom::new().fill(answer.as_mut()).ok()?;
+    let (suite, seed, secret) =
+        match endorsement {
+            SubjectKey::Rsa(der) => rsa_seed(der).map(|(seed, secret)| (&SHA256, seed, secret))?,
+            SubjectKey::Ec { curve: ek::P256, point } => ec_seed(&SHA256, &agreement::ECDH_P256, point)
+                .map(|(seed, secret)| (&SHA256, seed, secret))?,
+            SubjectKey::Ec { curve: ek::P384, point } => ec_seed(&SHA384, &agreement::ECDH_P384, point)
+                .map(|(seed, secret)| (&SHA384, seed, secret))?,
+            SubjectKey::Ec { .. } => return None,
+        };
+    let identity = encrypted(suite, &seed, name, &sized(&answer[..])?)?;
+    // outerHMAC over the encrypted identity and the name (§24.5).
+    let key = suite.kdfa(&seed, "INTEGRITY", &[], suite.digest.output_len() as u32 * 8);
+    let outer = hmac::sign(&hmac::Key::new(suite.hmac, &key), &[&identity, name].concat());
+    let blob = [sized(outer.as_ref())?, identity].concat();
+    Some(Challenge { blob, secret, answer })
+}
+
+/// The seed, and the seed encrypted to an RSA key: RSAES-OAEP with the key's name algorithm and this label (annex B.10.4).
+fn rsa_seed(der: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Vec<u8>)> {
+    let key = rsa::RsaPublicKey::from_pkcs1_der(der).ok()?;
+    let mut seed = Zeroizing::new(vec![0; SHA256.digest.output_len()]);
+    SystemRandom::new().fill(&mut seed).ok()?;
+    let padding = rsa::Oaep::new_with_label::<sha2::Sha256, _>("IDENTITY\0");
+    let secret = key.encrypt(&mut rand_core::OsRng, padding, &seed).ok()?;
+    Some((seed, secret))
+}
+
+/// The seed that an ephemeral key agrees upon with an EC key, and the ephemeral point (annex C.6.4).
+fn ec_seed(
+    suite: &Suite,
+    curve: &'static agreement::Algorithm,
+    point: &[u8],
+) -> Option<(Zeroizing<Vec<u8>>, Vec<u8>)> {
+    let ephemeral = agreement::EphemeralPrivateKey::generate(curve, &SystemRandom::new()).ok()?;
+    let own = ephemeral.compute_public_key().ok()?;
+    // Uncompressed points, as ring checks for its own and for the peer's.
+    let (x, y) = own.as_ref().get(1..)?.split_at(own.as_ref().len() / 2);
+    let peer_x = point.get(1..1 + x.len())?;
+    let peer = agreement::UnparsedPublicKey::new(curve, point);
+    let seed = agreement::agree_ephemeral(ephemeral, &peer, |z| suite.kdfe(z, "IDENTITY", x, peer_x)).ok()?;
+    Some((seed, [sized(x)?, sized(y)?].concat()))
+}
+
+/// encIdentity: AES-CFB with a key that hangs on the seed and the name, and an initialisation vector of zeroes (§24.4).
+fn encrypted(suite: &Suite, seed: &[u8], name: &[u8], identity: &[u8]) -> Option<Vec<u8>> {
+    let key = suite.kdfa(seed, "STORAGE", name, suite.aes_bits);
+    let (zeroes, mut identity) = ([0; 16], identity.to_vec());
+    match suite.aes_bits {
+        128 => {
+            cfb_mode::Encryptor::<aes::Aes128>::new_from_slices(&key, &zeroes).ok()?.encrypt(&mut identity)
+        }
+        _ => cfb_mode::Encryptor::<aes::Aes256>::new_from_slices(&key, &zeroes).ok()?.encrypt(&mut identity),
+    }
+    Some(identity)
+}
+
+impl Suite {
+    /// KDFa (part 1 §11.4.10.2; NIST SP 800-108 in counter mode), of at most one block.
+    fn kdfa(&self, key: &[u8], label: &str, context: &[u8], bits: u32) -> Zeroizing<Vec<u8>> {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(self.hmac, key));
+        for part in [&1u32.to_be_bytes(), label.as_bytes(), &[0], context, &bits.to_be_bytes()] {
+            mac.update(part);
+        }
+        Zeroizing::new(mac.sign().as_ref().iter().copied().take(bits as usize / 8).collect())
+    }
+
+    /// KDFe (part 1 §11.4.10.3; NIST SP 800-56A), of exactly one block.
+    fn kdfe(&self, z: &[u8], label: &str, own_x: &[u8], peer_x: &[u8]) -> Zeroizing<Vec<u8>> {
+        let mut hash = digest::Context::new(self.digest);
+        for part in [&1u32.to_be_bytes(), z, label.as_bytes(), &[0], own_x, peer_x] {
+            hash.update(part);
+        }
+        Zeroizing::new(hash.finish().as_ref().to_vec())
+    }
+}
+
+/// A TPM2B: its size in two bytes, then the bytes.
+fn sized(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some([&u16::try_from(bytes.len()).ok()?.to_be_bytes(), bytes].concat())
+}

@@ -1,0 +1,343 @@
+//! Evidence that a key is in a TPM that its maker vouches for, in four steps, each resting on the one before:
+//!
+//! 1. A certificate in the TPM is about an endorsement key (EK), and a chain of signatures leads from it to a root that the
+//!    operator trusts. The maker says: this key is in a TPM of mine.
+//! 2. The TPM makes an attestation key (AK), and gives a value back that was encrypted, in software, to the key *in the certificate* and
+//!    bound to the AK's name. The TPM says: the AK, with the attributes that its name covers, is in the same TPM.
+//! 3. The AK, which signs nothing but what its TPM itself has composed, signs the name of Strongroom's key together with a number
+//!    that was drawn for this (TPM2_Certify). The TPM says: this key is in me, now.
+//! 4. The name covers the key's public area: fixedTPM, fixedParent, sensitiveDataOrigin, its policy and its point.
+//!
+//! What is asked of the TPM and what it answers may pass anybody's hands: nothing is believed but these signatures and the value that
+//! came back. Nothing of it is kept: the second step convinces only who chose the value, so a record would prove nothing to others.
+
+use super::credential;
+use super::ek::{self, Kind as EkKind, Shelf};
+use super::error::{Command, Fault};
+use super::material::Material;
+use super::seat::{self, Seat};
+use super::templates;
+use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
+use crate::device::{Evidence, EvidenceLevel};
+use crate::error::{Error, Kind};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use std::time::SystemTime;
+use tss_esapi::Context;
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, SessionHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    Attest, AttestInfo, Auth, Data, Digest, EncryptedSecret, IdObject, Nonce, Public, Signature,
+    SignatureScheme, SymmetricDefinition,
+};
+use tss_esapi::traits::Marshall;
+use zeroize::Zeroizing;
+
+#[cfg(test)]
+mod tests;
+
+const TRIED: &str = "attest the key";
+
+/// What is checked besides the key's own attributes.
+const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
+
+/// The evidence for a key that was just made: `attested` when the TPM has a certificate and there are roots to hold it against, else
+/// `otherwise`. The seat's keys and sessions are given back first, for the sake of a TPM with three slots.
+///
+/// # Errors
+/// `Evidence`, naming what failed: there is no way from a failed proof down to a weaker level.
+pub fn of(
+    seat: &mut Seat,
+    material: &Material,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+    roots: Option<&[Vec<u8>]>,
+    otherwise: EvidenceLevel,
+) -> Result<Evidence, Fault> {
+    let mut claims = templates::claims(&material.key.public);
+    let endorsement = match roots {
+        Some(roots) => endorsement(&mut seat.context, roots)?,
+        None => None,
+    };
+    let Some(endorsement) = endorsement else { return Ok(Evidence { level: otherwise, claims }) };
+    seat.end_sessions();
+    seat.unload();
+    let context = &mut seat.context;
+    let (attesting, public) = make_attesting_key(context)?;
+    holding(context, attesting.into(), |context| {
+        let name = templates::name(&public).of("TPM2_CreatePrimary")?;
+        activate(context, &endorsement, attesting, &name)?;
+        certify(context, material, pin, attesting, &public)
+    })?;
+    claims.extend(PROVEN.map(|proven| (proven.to_owned(), true)));
+    Ok(Evidence { level: EvidenceLevel::Attested, claims })
+}
+
+/// An endorsement key by a certificate that is believed.
+struct Endorsement {
+    kind: EkKind,
+    certificate: Certificate,
+}
+
+/// The first certificate in the TPM whose chain ends at one of the roots; `None` when the TPM has no certificate.
+fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Option<Endorsement>, Fault> {
+    let shelf = Shelf::look(context)?;
+    let (mut chain, mut objection) = (None, None);
+    for kind in EkKind::ALL {
+        let Some(der) = shelf.certificate(context, kind)? else { continue };
+        let between = match &chain {
+            Some(between) => between,
+            None => chain.insert(shelf.chain(context)?),
+        };
+        match believed(&der, between, roots) {
+            Ok(certificate) => return Ok(Some(Endorsement { kind, certificate })),
+            Err(error) => objection = objection.or_else(|| Some(distrusted(kind, &error))),
+        }
+    }
+    match objection {
+        Some(objection) => Err(objection.into()),
+        None => {
+            log::warn!("the TPM has no endorsement key certificate: nobody vouches for its keys");
+            Ok(None)
+        }
+    }
+}
+
+fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error::Result<Certificate> {
+    verify_chain(der, between, roots, Some(&EK_CERTIFICATE), SystemTime::now())?;
+    Certificate::parse(der)
+}
+
+/// Restricted: it signs what its TPM composed, and no digest from outside that could look like it (part 1 §25.1.2).
+fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), Fault> {
+    const COMMAND: &str = "TPM2_CreatePrimary";
+    let template = templates::attesting().of(COMMAND)?;
+    let asked = template.clone();
+    let made = context.execute_with_session(Some(AuthSession::Password), |context| {
+        context.create_primary(Hierarchy::Endorsement, asked, None, None, None, None)
+    });
+    let made = match made.of(COMMAND) {
+        // TPM_RC_BAD_AUTH
+        Err(fault) if fault.is(0xa2) => return Err(guarded().into()),
+        made => made?,
+    };
+    if templates::pointless(&made.out_public) == templates::pointless(&template)
+        && templates::point(&made.out_public).is_some()
+    {
+        return Ok((made.key_handle, made.out_public));
+    }
+    let _ = context.flush_context(made.key_handle.into());
+    Err(failed("the TPM made another attestation key than it was asked for").into())
+}
+
+/// Step 2: TPM2_ActivateCredential undoes what was encrypted to the key in the certificate.
+fn activate(
+    context: &mut Context,
+    endorsement: &Endorsement,
+    attesting: KeyHandle,
+    name: &[u8; 34],
+) -> Result<(), Fault> {
+    let (key, public) = ek::make(context, endorsement.kind)?;
+    holding(context, key.into(), |context| {
+        let certified = endorsement.certificate.key()?;
+        if !ek::is_about(&public, certified) {
+            return Err(another_key(endorsement).into());
+        }
+        let challenge = credential::challenge(certified, name)
+            .ok_or_else(|| failed("nothing can be encrypted to the key in the EK certificate"))?;
+        let answer = if endorsement.kind.is_used_by_policy() {
+            let session = start_session(context, SessionType::Policy, None)?;
+            holding(context, SessionHandle::from(session).into(), |context| {
+                authorise(context, session)?;
+                answer(context, attesting, key, session, &challenge)
+            })
+        } else {
+            answer(context, attesting, key, AuthSession::Password, &challenge)
+        }?;
+        if answer.value() == challenge.answer.as_slice() { Ok(()) } else { Err(not_in_the_tpm().into()) }
+    })
+}
+
+/// PolicySecret(endorsement), by which the keys of the low range are used. The hierarchy's authorisation is empty.
+fn authorise(context: &mut Context, session: AuthSession) -> Result<(), Fault> {
+    let policy = seat::policy(session)?;
+    let asserted = context.execute_with_session(Some(AuthSession::Password), |context| {
+        let (nonce, digest) = (Nonce::default(), Digest::default());
+        context.policy_secret(policy, AuthHandle::Endorsement, nonce.clone(), digest, nonce, None)
+    });
+    asserted.of("TPM2_PolicySecret").map(drop)
+}
+
+fn answer(
+    context: &mut Context,
+    attesting: KeyHandle,
+    endorsement: KeyHandle,
+    by: AuthSession,
+    challenge: &credential::Challenge,
+) -> Result<Digest, Fault> {
+    const COMMAND: &str = "TPM2_ActivateCredential";
+    let blob = IdObject::try_from(challenge.blob.clone()).of(COMMAND)?;
+    let secret = EncryptedSecret::try_from(challenge.secret.clone()).of(COMMAND)?;
+    let sessions = (Some(AuthSession::Password), Some(by), None);
+    let answer = context.execute_with_sessions(sessions, |context| {
+        context.activate_credential(attesting, endorsement, blob, secret)
+    });
+    match answer.of(COMMAND) {
+        // TPM_RC_INTEGRITY, TPM_RC_VALUE, TPM_RC_SIZE: it was not for this endorsement key, or not for this attestation key.
+        Err(fault) if [0x9f, 0x84, 0x95].into_iter().any(|code| fault.is(code)) => {
+            Err(not_in_the_tpm().into())
+        }
+        other => other,
+    }
+}
+
+/// Step 3: TPM2_Certify, and what is signed is looked at.
+fn certify(
+    context: &mut Context,
+    material: &Material,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+    attesting: KeyHandle,
+    attesting_public: &Public,
+) -> Result<(), Fault> {
+    const COMMAND: &str = "TPM2_Certify";
+    let mut number = [0; 32];
+    SystemRandom::new().fill(&mut number).map_err(|_| failed("the system has no random numbers"))?;
+    let fresh = Data::try_from(number.to_vec()).of(COMMAND)?;
+    let (attest, signature) = with_key(context, material, pin, |context, key, by| {
+        let sessions = (Some(by), Some(AuthSession::Password), None);
+        let certified = context.execute_with_sessions(sessions, |context| {
+            context.certify(key.into(), attesting, fresh, SignatureScheme::Null)
+        });
+        certified.of(COMMAND)
+    })?;
+    let name = templates::name(&material.key.public).of(COMMAND)?;
+    check(&attest, &signature, attesting_public, &name, &number).map_err(|what| failed(what).into())
+}
+
+/// The key, loaded, and the session that speaks for it. A PIN goes into a session's HMAC, never over the wire.
+fn with_key<T>(
+    context: &mut Context,
+    material: &Material,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+    job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let parent = seat::primary(context)?;
+    let (key, session) = holding(context, parent.into(), |context| {
+        let (private, public) = (material.key.private.clone(), material.key.public.clone());
+        let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
+            context.load(parent, private, public)
+        });
+        let key = loaded.of("TPM2_Load")?;
+        let Some(pin) = pin else { return Ok((key, None)) };
+        let ready = Auth::try_from(pin.to_vec())
+            .and_then(|auth| context.tr_set_auth(key.into(), auth))
+            .of("TPM2_Certify")
+            .and_then(|()| start_session(context, SessionType::Hmac, Some(parent)));
+        match ready {
+            Ok(session) => Ok((key, Some(session))),
+            Err(fault) => {
+                let _ = context.flush_context(key.into());
+                Err(fault)
+            }
+        }
+    })?;
+    holding(context, key.into(), |context| match session {
+        Some(session) => {
+            let handle = SessionHandle::from(session).into();
+            holding(context, handle, |context| job(context, key, session))
+        }
+        None => job(context, key, AuthSession::Password),
+    })
+}
+
+/// Whether TPMS_ATTEST (part 2 §10.12.8) says what is wanted, and the attestation key has signed it.
+fn check(
+    attest: &Attest,
+    signature: &Signature,
+    attesting: &Public,
+    name: &[u8; 34],
+    fresh: &[u8; 32],
+) -> Result<(), &'static str> {
+    let AttestInfo::Certify { info } = attest.attested() else {
+        return Err("TPM2_Certify answered with a statement about something else than a key");
+    };
+    if attest.extra_data().value() != fresh {
+        return Err("TPM2_Certify answered with an old statement, or one made for somebody else");
+    }
+    if info.name().value() != name {
+        return Err("TPM2_Certify answered with a statement about another key");
+    }
+    let unsigned = "what TPM2_Certify answered is not signed by the attestation key";
+    let point = templates::point(attesting).ok_or(unsigned)?;
+    let Signature::EcDsa(halves) = signature else { return Err(unsigned) };
+    let halves = [halves.signature_r(), halves.signature_s()].map(templates::coordinate);
+    let [Some(r), Some(s)] = halves else { return Err(unsigned) };
+    // Marshalling has one form: what is not the TPM's, byte for byte, does not verify.
+    let message = attest.marshall().map_err(|_| unsigned)?;
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+    key.verify(&message, &[r, s].concat()).map_err(|_| unsigned)
+}
+
+fn start_session(
+    context: &mut Context,
+    kind: SessionType,
+    salt: Option<KeyHandle>,
+) -> Result<AuthSession, Fault> {
+    let started = context.execute_without_session(|context| {
+        let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
+        context.start_auth_session(salt, None, None, kind, symmetric, hash)
+    });
+    let session = started.of("TPM2_StartAuthSession")?;
+    session.ok_or_else(|| Error::new(Kind::Device, "open a session", "the TPM gave none").into())
+}
+
+/// Gives a handle back after the job, whatever comes of it.
+fn holding<T>(
+    context: &mut Context,
+    handle: ObjectHandle,
+    job: impl FnOnce(&mut Context) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let done = job(context);
+    let flushed = context.flush_context(handle).of("TPM2_FlushContext");
+    done.and_then(|done| flushed.map(|()| done))
+}
+
+fn failed(answer: impl Into<String>) -> Error {
+    Error::new(Kind::Evidence, TRIED, answer)
+        .advice("find out what stands between this program and the TPM before you trust this machine")
+}
+
+fn distrusted(kind: EkKind, error: &Error) -> Error {
+    let answer = format!(
+        "its {kind} EK certificate (NV index {:#010x}) is not to be trusted: {}",
+        kind.index(),
+        error.answer()
+    );
+    Error::new(Kind::Evidence, TRIED, answer).advice(
+        "put the CA certificates of the TPM's maker into the directory of --ek-roots, those in between as well; \
+         without --ek-roots the key is recorded as `reported`",
+    )
+}
+
+fn another_key(endorsement: &Endorsement) -> Error {
+    let kind = endorsement.kind;
+    failed(format!(
+        "the {kind} endorsement key of this TPM is not the one in its EK certificate (NV index {:#010x}), which is \
+         another TPM's, or was made by a template of its maker's own",
+        kind.index()
+    ))
+}
+
+fn guarded() -> Error {
+    let answer =
+        "the TPM's endorsement hierarchy has an authorisation value, and attesting keys needs it empty";
+    Error::new(Kind::Device, TRIED, answer).advice(
+        "empty it for the enrolment (`tpm2_changeauth -c endorsement -p VALUE`), or enrol without --ek-roots",
+    )
+}
+
+fn not_in_the_tpm() -> Error {
+    failed("the attestation key is not in the TPM that the EK certificate is about (TPM2_ActivateCredential)")
+}
