@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::DeviceId;
+use crate::prompt::Settings;
 use crate::uri::DeviceUri;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -14,9 +15,16 @@ pub struct Config {
     /// The store's URL, where it is not the default one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// How people are asked and told.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub prompt: Settings,
     /// Devices, in the order in which they are tried.
     #[serde(rename = "device", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<ConfiguredDevice>,
+}
+
+fn is_usual(settings: &Settings) -> bool {
+    *settings == Settings::default()
 }
 
 /// A device of this machine.

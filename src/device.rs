@@ -163,7 +163,7 @@ impl Evidence {
             let advice = "let Strongroom create the key in the device; a key that was imported or can leave is refused";
             Error::new(Kind::Evidence, "trust the key", answer).on(&key.uri).advice(advice)
         };
-        let required = required_claims(&key.uri);
+        let required = required_claims(&key.uri, &self.claims);
         if required.is_empty() && self.level < EvidenceLevel::Attested {
             return Err(refused(format!("its evidence is no better than `{}`", self.level)));
         }
@@ -178,8 +178,11 @@ impl Evidence {
     }
 }
 
+/// What a user who takes a key of a YubiKey on trust signs to have done.
+pub const ALLOW_UNATTESTED: &str = "allow-unattested";
+
 /// The attributes that a driver's keys must have (PKCS#11 v2.40 §4.9, TPM 2.0 part 2 §8.3).
-fn required_claims(uri: &str) -> &'static [(&'static str, bool)] {
+fn required_claims(uri: &str, claims: &[(String, bool)]) -> &'static [(&'static str, bool)] {
     match uri.split_once(':') {
         Some(("pkcs11", _)) => &[
             ("CKA_LOCAL", true),
@@ -189,6 +192,10 @@ fn required_claims(uri: &str) -> &'static [(&'static str, bool)] {
             ("CKA_NEVER_EXTRACTABLE", true),
         ],
         Some(("tpm", _)) => &[("fixedTPM", true), ("fixedParent", true), ("sensitiveDataOrigin", true)],
+        Some(("piv", _)) if claims.iter().any(|(claim, is)| claim == ALLOW_UNATTESTED && *is) => {
+            &[(ALLOW_UNATTESTED, true)]
+        }
+        Some(("piv", _)) => &[("generated", true), ("attestation", true)],
         _ => &[],
     }
 }
@@ -249,6 +256,18 @@ pub trait Device: Send {
     /// # Errors
     /// `KeyMissing` when more than one object answers to a key's name; `Evidence` is judged by the caller.
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>>;
+
+    /// As [`Device::keys`], for keys that are to be enrolled: their evidence may rest on what the options name.
+    ///
+    /// # Errors
+    /// As [`Device::keys`]; `Evidence` where a driver can say more of what is wrong than [`Evidence::check`].
+    fn keys_judged_by(
+        &mut self,
+        _options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Vec<KeyInfo>> {
+        self.keys(prompter)
+    }
 
     /// Whether an enrolled key is one of this device's. Devices that keep keys outside themselves look at the material.
     ///
@@ -390,6 +409,18 @@ pub trait Parallel {
     fn another(&mut self) -> Result<Box<dyn Device>>;
 }
 
+/// As [`connect`], where a person may be there: a device that one can plug in is asked for, and waited for.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
+    match uri.scheme() {
+        #[cfg(feature = "piv")]
+        Scheme::Piv if prompter.is_attended() => piv::connect_attended(uri, prompter),
+        _ => connect(uri),
+    }
+}
+
 /// Connects to the device a URI names. Does not log in.
 ///
 /// A TPM comes with a [`watchdog`]: one that hangs is met with in the field, and nobody can unplug it.
@@ -513,9 +544,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_a_yubikey_is_attested_or_taken_on_trust() {
+        let of = |claims: &[(&str, bool)]| {
+            let mut key = key(claims, EvidenceLevel::Reported);
+            key.uri = "piv:serial=1;slot=9d".into();
+            key.evidence.check(&key).map_err(|error| error.answer().to_owned())
+        };
+        of(&[("generated", true), ("attestation", true)]).unwrap();
+        of(&[("generated", false), ("attestation", false), (ALLOW_UNATTESTED, true)]).unwrap();
+        let imported = [("generated", false), ("attestation", false)];
+        assert_eq!(of(&imported).unwrap_err(), "generated is false, and must be true");
+        let refused = [("generated", true), ("attestation", false), (ALLOW_UNATTESTED, false)];
+        assert_eq!(of(&refused).unwrap_err(), "attestation is false, and must be true");
+    }
+
+    #[test]
     fn a_device_without_known_attributes_needs_a_chain() {
         let mut key = key(&[], EvidenceLevel::Reported);
-        key.uri = "piv:serial=1".into();
+        key.uri = "other:serial=1".into();
         assert_eq!(key.evidence.check(&key).unwrap_err().kind(), Kind::Evidence);
         key.evidence.level = EvidenceLevel::Attested;
         key.evidence.check(&key).unwrap();

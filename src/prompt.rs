@@ -1,13 +1,18 @@
 //! Talking to the person who owns a device. The drivers ask; who answers (a terminal, a PIN file, nobody) is decided above.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::uri::PinSource;
+use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 
+mod command;
+mod pinentry;
 mod source;
 mod terminal;
 
+pub use command::Notifying;
+pub use pinentry::Pinentry;
 pub use source::Silent;
 pub use terminal::Terminal;
 
@@ -43,14 +48,83 @@ pub trait Prompter {
     fn touch(&mut self, why: &str) -> Result<()>;
     /// A yes or no question; `Ok(false)` where nobody can be asked.
     fn confirm(&mut self, question: &str) -> Result<bool>;
+    /// A secret other than a PIN, with nothing that counts wrong ones: a management key.
+    ///
+    /// # Errors
+    /// `PinUnavailable` where nobody can be asked.
+    fn secret(&mut self, question: &str) -> Result<Secret> {
+        Err(Error::new(
+            Kind::PinUnavailable,
+            "ask a question",
+            format!("there is nobody to answer `{question}`"),
+        )
+        .advice("run the command on a terminal"))
+    }
+    /// Whether a person hears what is said here, and can be waited for.
+    fn is_attended(&self) -> bool {
+        false
+    }
 }
 
-/// The prompter that fits this process: the terminal, if a person sits at one, else [`Silent`].
-pub fn for_process() -> Box<dyn Prompter + Send> {
+/// A prompter that says what a touch is for: the drivers know their devices, not what is done with them.
+pub struct For<'a> {
+    /// Who is asked.
+    pub inner: &'a mut dyn Prompter,
+    /// `open prod/db`.
+    pub purpose: &'a str,
+}
+
+impl Prompter for For<'_> {
+    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
+        self.inner.pin(request)
+    }
+
+    fn touch(&mut self, why: &str) -> Result<()> {
+        self.inner.touch(&format!("{why} to {}", self.purpose))
+    }
+
+    fn confirm(&mut self, question: &str) -> Result<bool> {
+        self.inner.confirm(question)
+    }
+
+    fn secret(&mut self, question: &str) -> Result<Secret> {
+        self.inner.secret(question)
+    }
+
+    fn is_attended(&self) -> bool {
+        self.inner.is_attended()
+    }
+}
+
+/// How people are asked and told: `[prompt]` in config.toml.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// A command that is run with what there is to do as its last argument: `["notify-send", "Strongroom"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A pinentry that asks where there is no terminal: `pinentry-gnome3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinentry: Option<String>,
+}
+
+/// The prompter that fits this process: the terminal, if a person sits at one, else a pinentry, else [`Silent`]; with a
+/// notification where one is configured.
+pub fn for_process_with(settings: &Settings) -> Box<dyn Prompter + Send> {
     // Under cron or in a pipeline of a detached shell there may be a /dev/tty and nobody in front of it.
     let attended = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
-    match Terminal::open() {
-        Some(terminal) if attended => Box::new(terminal),
+    let inner: Box<dyn Prompter + Send> = match (Terminal::open(), &settings.pinentry) {
+        (Some(terminal), _) if attended => Box::new(terminal),
+        (_, Some(program)) => Box::new(Pinentry { program: program.clone() }),
         _ => Box::new(Silent),
+    };
+    match settings.command.is_empty() {
+        true => inner,
+        false => Box::new(Notifying { inner, command: settings.command.clone() }),
     }
+}
+
+/// As [`for_process_with`], with nothing configured.
+pub fn for_process() -> Box<dyn Prompter + Send> {
+    for_process_with(&Settings::default())
 }

@@ -24,6 +24,11 @@ const PKCS11_PATH: &[&str] = &["token", "manufacturer", "model", "serial", "slot
 /// Attributes after the `?`, in canonical order.
 const PKCS11_QUERY: &[&str] = &["module-path", "module-name", "pin-source"];
 
+/// What names a YubiKey and its slots: the serial, the opening key's slot, the signing key's.
+const PIV_PATH: &[&str] = &["serial", "slot", "sign-slot"];
+/// Attributes after the `?` that every kind of device has.
+const PIV_QUERY: &[&str] = &["pin-source"];
+
 /// Which driver a URI is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
@@ -176,14 +181,11 @@ impl DeviceUri {
             }
             seen.push(name);
         }
-        if self.scheme != Scheme::Pkcs11 {
-            return Ok(());
-        }
-        let known =
-            self.path.iter().map(|a| (a, PKCS11_PATH)).chain(self.query.iter().map(|a| (a, PKCS11_QUERY)));
+        let Some((path, query)) = known(self.scheme) else { return Ok(()) };
+        let known = self.path.iter().map(|a| (a, path)).chain(self.query.iter().map(|a| (a, query)));
         for (attribute, allowed) in known {
             if !allowed.contains(&attribute.name.as_str()) {
-                return Err(unknown(&attribute.name));
+                return Err(unknown(self.scheme, &attribute.name));
             }
         }
         Ok(())
@@ -203,7 +205,8 @@ impl DeviceUri {
                 _ => {}
             }
         }
-        for (list, order) in [(&mut self.path, PKCS11_PATH), (&mut self.query, PKCS11_QUERY)] {
+        let (path, query) = known(self.scheme).unwrap_or((PKCS11_PATH, PKCS11_QUERY));
+        for (list, order) in [(&mut self.path, path), (&mut self.query, query)] {
             let rank = |a: &Attribute| order.iter().position(|n| *n == a.name).unwrap_or(order.len());
             list.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
         }
@@ -330,8 +333,8 @@ fn attribute(scheme: Scheme, position: usize, text: &str) -> Result<Attribute> {
                           has no place in it")
         .advice("write pin-source=file:/path, env:NAME or credential:NAME instead, and change a PIN that was shown"));
     }
-    if scheme == Scheme::Pkcs11 && !PKCS11_PATH.contains(&name) && !PKCS11_QUERY.contains(&name) {
-        return Err(unknown(name));
+    if known(scheme).is_some_and(|(path, query)| !path.contains(&name) && !query.contains(&name)) {
+        return Err(unknown(scheme, name));
     }
     let value = percent::decode(value)
         .ok_or_else(|| wrong(format!("the attribute `{name}` has a `%` without two hexadecimal digits")))?;
@@ -361,11 +364,21 @@ fn wrong(answer: impl Into<String>) -> Error {
     Error::new(Kind::Usage, "read the device URI", answer)
 }
 
-fn unknown(name: &str) -> Error {
-    let known = PKCS11_PATH.join(", ");
-    let query = PKCS11_QUERY.join(", ");
+/// The attributes of a scheme before and after the `?`; `None` where the driver takes what it finds.
+fn known(scheme: Scheme) -> Option<(&'static [&'static str], &'static [&'static str])> {
+    match scheme {
+        Scheme::Pkcs11 => Some((PKCS11_PATH, PKCS11_QUERY)),
+        Scheme::Piv => Some((PIV_PATH, PIV_QUERY)),
+        Scheme::Tpm => None,
+    }
+}
+
+fn unknown(scheme: Scheme, name: &str) -> Error {
+    let (path, query) = known(scheme).unwrap_or_default();
+    let (path, query) = (path.join(", "), query.join(", "));
+    let standard = if scheme == Scheme::Pkcs11 { " (RFC 7512 §2.3)" } else { "" };
     wrong(format!("the attribute `{name}` is unknown in its place"))
-        .advice(format!("before the `?` stand {known}; after it {query} (RFC 7512 §2.3)"))
+        .advice(format!("before the `?` stand {path}; after it {query}{standard}"))
 }
 
 fn no_scheme(answer: &str) -> Error {

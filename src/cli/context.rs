@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use strongroom::agent::{Client, MACHINE_SOCKET, default_socket};
 use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::paths::Paths;
+use strongroom::prompt;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, Tokens};
 use strongroom::{Result, Vault};
@@ -128,9 +129,10 @@ impl Context {
     /// # Errors
     /// As [`Context::resolve`]; `Usage` for a URI that does not parse.
     pub fn setup(&self) -> Result<Setup> {
-        let Resolved { paths, store, devices, .. } = self.resolve()?;
+        let Resolved { paths, store, devices, config, .. } = self.resolve()?;
         let devices = devices.iter().map(ConfiguredDevice::parsed).collect::<Result<_>>()?;
-        Ok(Setup::new(store, devices, paths.state))
+        let prompter = prompt::for_process_with(&config.prompt);
+        Ok(Setup { prompter, ..Setup::new(store, devices, paths.state) })
     }
 
     /// Opens the vault, lets `work` work on it, and tells what the vault notices on the way, however it ends.

@@ -1,6 +1,7 @@
 //! `doctor`: what is there, what is missing, and the command that fixes it. Works without a store and logs in nowhere.
 
 mod machine;
+mod piv;
 mod setting;
 
 use super::Act;

@@ -68,7 +68,7 @@ impl Act for Init {
 /// The only device that is there, if the user agrees.
 pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = survey::tokens(survey::modules());
-    let ready: Vec<_> = tokens.into_iter().filter(|token| token.ready).collect();
+    let ready: Vec<_> = tokens.into_iter().chain(survey::yubikeys()).filter(|token| token.ready).collect();
     let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).advice(advice);
     match ready.as_slice() {
         [] => match errors.into_iter().next() {

@@ -53,6 +53,35 @@ fn token(facts: strongroom::device::pkcs11::TokenFacts, module: &std::path::Path
     Token { identity: facts.identity, ready, locked, uri }
 }
 
+/// The YubiKeys that are plugged in, and new enough.
+#[cfg(feature = "piv")]
+pub fn yubikeys() -> Vec<Token> {
+    let readers = strongroom::device::piv::survey().unwrap_or_default();
+    readers.into_iter().filter_map(|reader| yubikey(reader.yubikey.ok()?)).collect()
+}
+
+/// This build has no YubiKey driver.
+#[cfg(not(feature = "piv"))]
+pub fn yubikeys() -> Vec<Token> {
+    Vec::new()
+}
+
+#[cfg(feature = "piv")]
+fn yubikey(facts: strongroom::device::piv::YubiKeyFacts) -> Option<Token> {
+    let piv = facts.piv?;
+    let identity = DeviceIdentity {
+        scheme: strongroom::uri::Scheme::Piv,
+        maker: "Yubico".into(),
+        model: "YubiKey".into(),
+        serial: facts.serial.to_string(),
+        firmware: facts.firmware,
+        label: format!("YubiKey {}", facts.serial),
+        simulator: false,
+    };
+    let locked = piv.pin.tries == 0;
+    Some(Token { identity, ready: !locked, locked, uri: format!("piv:serial={}", facts.serial) })
+}
+
 /// The tokens of all modules that could be started, and the errors of the others.
 pub fn tokens(modules: Vec<Module>) -> (Vec<Token>, Vec<Error>) {
     let (mut tokens, mut errors) = (Vec::new(), Vec::new());

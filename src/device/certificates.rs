@@ -122,8 +122,12 @@ impl Certificate {
 
     /// The subject's distinguished name (RFC 4514). May steer a terminal: show it [`crate::error::printable`].
     pub fn subject(&self) -> String {
-        let subject = self.0.tbs_certificate().subject().to_string();
-        if subject.is_empty() { "an unnamed subject".into() } else { format!("`{subject}`") }
+        named(self.0.tbs_certificate().subject().to_string())
+    }
+
+    /// The distinguished name of who issued it, as [`Certificate::subject`].
+    pub fn issuer(&self) -> String {
+        named(self.0.tbs_certificate().issuer().to_string())
     }
 
     /// The key it is about.
@@ -162,6 +166,10 @@ impl Certificate {
         let stated = self.0.tbs_certificate().get_extension::<ExtendedKeyUsage>();
         matches!(stated, Ok(Some((_, stated))) if stated.0.contains(purpose))
     }
+}
+
+fn named(name: String) -> String {
+    if name.is_empty() { "an unnamed subject".into() } else { format!("`{name}`") }
 }
 
 fn refused(answer: impl Into<String>) -> Error {

@@ -130,9 +130,9 @@ impl Watchdog {
             return Err(hung(&self.name, tried, self.patience));
         }
         let (says, hears) = channel();
-        let busy = Arc::clone(&self.busy);
+        let (busy, attended) = (Arc::clone(&self.busy), prompter.is_attended());
         let run: Job = Box::new(move |device| {
-            let outcome = job(device, &mut Relay(&says));
+            let outcome = job(device, &mut Relay { says: &says, attended });
             busy.store(false, Ordering::Release);
             let _ = says.send(Message::Done(outcome));
         });
@@ -218,6 +218,17 @@ impl Device for Watchdog {
 
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         self.ask("list the keys", self.patience, prompter, |device, prompter| device.keys(prompter))
+    }
+
+    fn keys_judged_by(
+        &mut self,
+        options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Vec<KeyInfo>> {
+        let options = options.clone();
+        self.ask("list the keys", self.patience, prompter, move |device, prompter| {
+            device.keys_judged_by(&options, prompter)
+        })
     }
 
     fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {

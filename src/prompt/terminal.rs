@@ -51,10 +51,20 @@ impl Prompter for Terminal {
         BufReader::new(&self.tty).read_line(&mut answer).map_err(|e| failed(&e))?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
+
+    fn secret(&mut self, question: &str) -> Result<Secret> {
+        self.say(&format!("{question}: "))?;
+        let typed = rpassword::read_password().map_err(|e| failed(&e))?;
+        Ok(Secret::new(typed.into_bytes()))
+    }
+
+    fn is_attended(&self) -> bool {
+        true
+    }
 }
 
 /// `PIN of pkcs11:token=demo (3 tries left): `
-fn question(request: &PinRequest<'_>) -> String {
+pub(super) fn question(request: &PinRequest<'_>) -> String {
     let tries = match request.tries {
         TriesLeft::Unknown => String::new(),
         TriesLeft::Low => " (a wrong PIN was entered before)".into(),

@@ -7,6 +7,7 @@ use crate::ledger::body::Body;
 use crate::ledger::judge::{Picture, judge};
 use crate::ledger::verify::Chain;
 use crate::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, Subject};
+use crate::prompt::For;
 use crate::replica::DeviceRow;
 use crate::store::Append;
 use std::collections::{HashMap, HashSet};
@@ -77,6 +78,7 @@ impl Vault {
     /// The first device here whose roles suffice.
     pub(super) fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
+        let mut away = Vec::new();
         for row in here {
             let Some(state) = self.replica.device(&row.id)? else { continue };
             let may = match needs {
@@ -90,6 +92,12 @@ impl Vault {
                     Ok(_) => return Ok(row),
                     Err(error) => failures.push(error),
                 }
+                away.push(row);
+            }
+        }
+        for row in away {
+            if self.devices.wait_for(&row.id, tried)? {
+                return Ok(row);
             }
         }
         Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(tried, needs)))
@@ -113,7 +121,7 @@ impl Vault {
     fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
         let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
         let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
-        let signed = self.sign(author, batch)?;
+        let signed = self.sign(tried, author, batch)?;
         let end = match prepared.append_to(&mut *self.store, &signed, admin_head, seen) {
             Err(error) if error.kind() == Kind::Conflict => {
                 self.release_squatted(prepared, admin_head, seen)?;
@@ -183,13 +191,13 @@ impl Vault {
     }
 
     /// Has the author's device sign, and checks what it gave with the key that was enrolled.
-    pub(super) fn sign(&mut self, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
+    pub(super) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
         let (key, digest) = (signing_key(author), batch.digest());
         let crate::device::PublicKey::P256(public) = key.public else {
             return Err(Error::new(Kind::Unsupported, "sign", "the enrolled signing key is not P-256"));
         };
         let (device, prompter) = self.devices.get(&author.id)?;
-        let signature = device.sign(&key, &digest, prompter)?;
+        let signature = device.sign(&key, &digest, &mut For { inner: prompter, purpose: tried })?;
         let name = device.name().to_owned();
         let signed = batch.sign_with(signature).ok().filter(|signed| signed.is_signed_by(&public));
         signed.ok_or_else(|| {

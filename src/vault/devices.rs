@@ -4,9 +4,9 @@ use crate::device::{self, Device, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::Slot;
-use crate::prompt::Prompter;
+use crate::prompt::{For, Prompter};
 use crate::replica::{DeviceRow, Replica};
-use crate::uri::DeviceUri;
+use crate::uri::{DeviceUri, Scheme};
 
 /// Devices and who is asked for their PINs.
 pub(super) struct Devices {
@@ -90,6 +90,22 @@ impl Devices {
         let prompter: &mut dyn Prompter = &mut *self.prompter;
         let device: &mut dyn Device = entry.connect()?;
         Ok((device, prompter))
+    }
+
+    /// Has a person plug in a device that can be plugged in; false where it cannot, or nobody is there.
+    ///
+    /// # Errors
+    /// `DeviceGone` when nobody did in time.
+    pub(super) fn wait_for(&mut self, id: &DeviceId, purpose: &str) -> Result<bool> {
+        let attended = self.prompter.is_attended();
+        let pluggable =
+            |entry: &&mut Entry| entry.is(id) && entry.device.is_none() && entry.uri.scheme() == Scheme::Piv;
+        let Some(entry) = self.entries.iter_mut().find(pluggable).filter(|_| attended) else {
+            return Ok(false);
+        };
+        let mut prompter = For { inner: &mut *self.prompter, purpose };
+        entry.device = Some(device::connect_attended(&entry.uri, &mut prompter)?);
+        Ok(true)
     }
 }
 

@@ -66,11 +66,12 @@ impl Vault {
         self.follow(&mut |_, _| {})?;
         // Whatever can fail without leaving a trace comes before the keys.
         self.author(TRIED, Needs::Admin)?;
-        let mut device = connected.map_or_else(|| device::connect(&uri), Ok)?;
+        let prompter = &mut *self.devices.prompter;
+        let mut device = connected.map_or_else(|| device::connect_attended(&uri, prompter), Ok)?;
         let name = device_name(&*device, options.device_name.as_deref())?;
         self.expect_free(&name, &*device)?;
         let prompter = &mut *self.devices.prompter;
-        let found = device.keys(prompter)?;
+        let found = device.keys_judged_by(&options.create, prompter)?;
         expect_new(&found, &self.replica.devices()?, &*device)?;
         let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, prompter)?;

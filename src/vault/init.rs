@@ -54,13 +54,13 @@ impl Vault {
         let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
         let (uri, connected) = only_one(devices, connected)?;
         expect_none(&url)?;
-        let mut device = connected.map_or_else(|| device::connect(&uri), Ok)?;
+        let mut device = connected.map_or_else(|| device::connect_attended(&uri, &mut *prompter), Ok)?;
         let name = device_name(&*device, options.device_name.as_deref())?;
         if options.anti_rollback {
             super::anchor::counting(&mut *device)?;
         }
         // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
-        let found = device.keys(&mut *prompter)?;
+        let found = device.keys_judged_by(&options.create, &mut *prompter)?;
         let mut store = open_or_create(&url)?;
         let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, &mut *prompter)?;

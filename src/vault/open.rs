@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
-use crate::prompt::{PinRequest, Prompter};
+use crate::prompt::{For, PinRequest, Prompter};
 use crate::replica::{DeviceRow, SealedRow, TokenRow, VersionRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
@@ -224,22 +224,14 @@ impl Vault {
     fn open_with(&mut self, ready: &[&Ready], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
         let mut results: Vec<Option<Opened>> = ready.iter().map(|_| None).collect();
         for row in here {
-            // Each device gets what no device before it opened: a failing one must not keep the next from being tried.
-            let todo: Vec<usize> = (0..ready.len())
-                .filter(|i| {
-                    ready[*i].recipients.contains(&row.id) && !matches!(results[*i], Some((_, Ok(_))))
-                })
-                .collect();
-            let tokens: Vec<&Ready> = todo.iter().map(|i| ready[*i]).collect();
-            let opened = match self.devices.get(&row.id) {
-                Ok((device, prompter)) => open_on(device, prompter, row, &tokens),
-                Err(error) => tokens.iter().map(|token| Err(restate(&error, token))).collect(),
-            };
-            for (i, result) in todo.into_iter().zip(opened) {
-                // The first device's failure is the one to tell, unless another opens.
-                if result.is_ok() || results[i].is_none() {
-                    results[i] = Some((Some(row.id), result));
-                }
+            self.open_the_rest(ready, row, &mut results);
+        }
+        // Only where no other device opens it is a person asked to plug one in.
+        for row in here {
+            let Some(first) = unopened(ready, row, &results).first().map(|i| ready[*i]) else { continue };
+            match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
+                Ok(false) => {}
+                Ok(true) | Err(_) => self.open_the_rest(ready, row, &mut results),
             }
         }
         let nobody = |token: &Ready| match failures.first() {
@@ -253,6 +245,22 @@ impl Vault {
             .collect()
     }
 
+    /// Has a device open what no device before it opened: a failing one must not keep the next from being tried.
+    fn open_the_rest(&mut self, ready: &[&Ready], row: &DeviceRow, results: &mut [Option<Opened>]) {
+        let todo = unopened(ready, row, results);
+        let tokens: Vec<&Ready> = todo.iter().map(|i| ready[*i]).collect();
+        let opened = match self.devices.get(&row.id) {
+            Ok((device, prompter)) => open_on(device, prompter, row, &tokens),
+            Err(error) => tokens.iter().map(|token| Err(restate(&error, token))).collect(),
+        };
+        for (i, result) in todo.into_iter().zip(opened) {
+            // The first device's failure is the one to tell, unless another opens.
+            if result.is_ok() || results[i].is_none() {
+                results[i] = Some((Some(row.id), result));
+            }
+        }
+    }
+
     fn no_device_for(&self, token: &Ready) -> Error {
         let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
         let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
@@ -264,6 +272,12 @@ impl Vault {
         Error::new(Kind::NotFound, format!("open {}@{}", token.name, token.version), answer)
             .advice("name a device with --device, or in the configuration")
     }
+}
+
+/// Which tokens a device may open, and none has yet.
+fn unopened(ready: &[&Ready], row: &DeviceRow, results: &[Option<Opened>]) -> Vec<usize> {
+    let open = |i: &usize| matches!(results[*i], Some((_, Ok(_))));
+    (0..ready.len()).filter(|i| ready[*i].recipients.contains(&row.id) && !open(i)).collect()
 }
 
 fn unanswered(name: impl std::fmt::Display) -> Error {
@@ -292,7 +306,9 @@ pub(super) fn open_one(
     key: &KeyRef,
     token: &Ready,
 ) -> Result<Secret> {
-    let mut ask = |challenge: crate::device::Challenge<'_>| device.open_key(key, challenge, prompter);
+    let purpose = format!("open {}", token.name);
+    let mut prompter = For { inner: prompter, purpose: &purpose };
+    let mut ask = |challenge: crate::device::Challenge<'_>| device.open_key(key, challenge, &mut prompter);
     seal::open(&token.sealed, &token.context, &key.public, &mut ask).map_err(|error| restate(&error, token))
 }
 

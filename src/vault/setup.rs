@@ -39,7 +39,8 @@ impl Setup {
         let config = Config::load(&paths.config)?;
         let devices = config.devices.iter().map(ConfiguredDevice::parsed).collect::<Result<_>>()?;
         let store = config.store.unwrap_or_else(|| format!("sqlite://{}", paths.store.display()));
-        Ok(Self::new(store, devices, paths.state))
+        let prompter = prompt::for_process_with(&config.prompt);
+        Ok(Self { prompter, ..Self::new(store, devices, paths.state) })
     }
 
     /// With the system's clock, this process as the reader, and a terminal, where there is one, to ask.

@@ -6,6 +6,9 @@
 mod authority;
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[cfg(feature = "piv")]
+#[path = "../common/yubikey.rs"]
+mod yubikey;
 
 mod calls;
 mod certificates;
@@ -13,6 +16,8 @@ mod conformance;
 mod keys;
 mod modules;
 mod pins;
+#[cfg(feature = "piv")]
+mod piv;
 mod prompter;
 mod shim;
 mod simulators;

@@ -14,6 +14,12 @@ pub struct Scripted {
     pub confirmations: usize,
     pub touches: usize,
     pub tries: Option<TriesLeft>,
+    /// What it was told to touch, and why.
+    pub told: Vec<String>,
+    /// What it types when it is asked for another secret than the PIN.
+    pub secret: Option<&'static str>,
+    /// Whether a person is there.
+    pub attended: bool,
 }
 
 impl Scripted {
@@ -31,13 +37,23 @@ impl Prompter for Scripted {
         Ok(Secret::new(pin.into()))
     }
 
-    fn touch(&mut self, _why: &str) -> Result<()> {
+    fn touch(&mut self, why: &str) -> Result<()> {
         self.touches += 1;
+        self.told.push(why.into());
         Ok(())
     }
 
     fn confirm(&mut self, _question: &str) -> Result<bool> {
         self.confirmations += 1;
         Ok(self.confirm)
+    }
+
+    fn secret(&mut self, question: &str) -> Result<Secret> {
+        let unknown = || Error::new(Kind::PinUnavailable, "answer", format!("the script has no {question}"));
+        self.secret.map(|typed| Secret::new(typed.into())).ok_or_else(unknown)
+    }
+
+    fn is_attended(&self) -> bool {
+        self.attended
     }
 }

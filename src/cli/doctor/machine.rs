@@ -19,15 +19,17 @@ pub fn findings() -> Vec<Finding> {
     findings.extend(pkcs11(&packages));
     findings.push(tpm());
     findings.push(smart_cards(&packages));
+    findings.extend(super::piv::findings());
     findings
 }
 
 fn program() -> Finding {
-    let drivers: Vec<&str> = [(Scheme::Pkcs11, cfg!(feature = "pkcs11"))]
-        .iter()
-        .filter(|(_, built)| *built)
-        .map(|(scheme, _)| scheme.name())
-        .collect();
+    let drivers: Vec<&str> =
+        [(Scheme::Pkcs11, cfg!(feature = "pkcs11")), (Scheme::Piv, cfg!(feature = "piv"))]
+            .iter()
+            .filter(|(_, built)| *built)
+            .map(|(scheme, _)| scheme.name())
+            .collect();
     let what = format!("strongroom {}, drivers: {}", env!("CARGO_PKG_VERSION"), drivers.join(", "));
     Finding::new("program", Status::Ok, what)
 }
@@ -110,9 +112,13 @@ fn tpm() -> Finding {
 }
 
 fn smart_cards(packages: &Packages) -> Finding {
-    match Path::new(PCSCD).exists() {
-        true => Finding::new("smart cards", Status::Ok, format!("pcscd listens on {PCSCD}")),
-        false => Finding::new(
+    match (Path::new(PCSCD).exists(), access(PCSCD, Access::READ_OK | Access::WRITE_OK)) {
+        (true, Ok(())) => Finding::new("smart cards", Status::Ok, format!("pcscd listens on {PCSCD}")),
+        (true, Err(_)) => {
+            Finding::new("smart cards", Status::Missing, format!("{PCSCD} is there, and not for this user"))
+                .fix(format!("sudo chmod 666 {PCSCD}, as pcscd.socket makes it"))
+        }
+        (false, _) => Finding::new(
             "smart cards",
             Status::Missing,
             "pcscd does not run: no YubiKey or smart card is seen",

@@ -19,6 +19,7 @@ pub enum Question {
     Pin { device: String, source: Option<PinSource>, tries: TriesLeft, reply: Sender<Result<Secret>> },
     Touch { why: String, reply: Sender<Result<()>> },
     Confirm { question: String, reply: Sender<Result<bool>> },
+    Secret { question: String, reply: Sender<Result<Secret>> },
 }
 
 impl Question {
@@ -31,18 +32,22 @@ impl Question {
             }
             Self::Touch { why, reply } => drop(reply.send(prompter.touch(&why))),
             Self::Confirm { question, reply } => drop(reply.send(prompter.confirm(&question))),
+            Self::Secret { question, reply } => drop(reply.send(prompter.secret(&question))),
         }
     }
 }
 
 /// The driver's prompter.
-pub struct Relay<'a, T>(pub &'a Sender<Message<T>>);
+pub struct Relay<'a, T> {
+    pub says: &'a Sender<Message<T>>,
+    pub attended: bool,
+}
 
 impl<T> Relay<'_, T> {
     fn ask<A>(&self, question: impl FnOnce(Sender<Result<A>>) -> Question) -> Result<A> {
         let (reply, answer) = channel();
         let gone = || Error::new(Kind::Cancelled, "ask the person", "the operation was given up meanwhile");
-        self.0.send(Message::Question(question(reply))).map_err(|_| gone())?;
+        self.says.send(Message::Question(question(reply))).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
@@ -59,5 +64,13 @@ impl<T> Prompter for Relay<'_, T> {
 
     fn confirm(&mut self, question: &str) -> Result<bool> {
         self.ask(|reply| Question::Confirm { question: question.to_owned(), reply })
+    }
+
+    fn secret(&mut self, question: &str) -> Result<Secret> {
+        self.ask(|reply| Question::Secret { question: question.to_owned(), reply })
+    }
+
+    fn is_attended(&self) -> bool {
+        self.attended
     }
 }

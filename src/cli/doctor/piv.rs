@@ -1,0 +1,96 @@
+//! YubiKeys: which are plugged in, and in what state.
+
+use super::Finding;
+
+/// What pcscd sees; nothing where it does not answer, which is another finding.
+#[cfg(feature = "piv")]
+pub fn findings() -> Vec<Finding> {
+    match strongroom::device::piv::survey() {
+        Ok(readers) => readers.iter().flat_map(present::reader).collect(),
+        Err(error) => {
+            log::debug!("{error}");
+            Vec::new()
+        }
+    }
+}
+
+/// This build has no YubiKey driver.
+#[cfg(not(feature = "piv"))]
+pub fn findings() -> Vec<Finding> {
+    Vec::new()
+}
+
+#[cfg(feature = "piv")]
+mod present {
+    use super::super::{Finding, Status};
+    use strongroom::device::piv::{PivFacts, ReaderFacts, YubiKeyFacts};
+    use strongroom::error::printable;
+
+    const AREA: &str = "yubikey";
+
+    pub fn reader(facts: &ReaderFacts) -> Vec<Finding> {
+        let yubikey = match &facts.yubikey {
+            Ok(yubikey) => yubikey,
+            Err(why) => {
+                let what = format!("{}: {}", printable(&facts.reader), printable(why));
+                return vec![Finding::new("reader", Status::Note, what)];
+            }
+        };
+        let uri = format!("piv:serial={}", yubikey.serial);
+        match &yubikey.piv {
+            None => {
+                let what =
+                    format!("{uri} (firmware {}): too old for Strongroom, which needs 5.3", yubikey.firmware);
+                vec![Finding::new(AREA, Status::Note, what)]
+            }
+            Some(piv) => std::iter::once(summary(&uri, yubikey, piv)).chain(warnings(&uri, piv)).collect(),
+        }
+    }
+
+    fn summary(uri: &str, yubikey: &YubiKeyFacts, piv: &PivFacts) -> Finding {
+        let free = |slots: &[String]| match slots {
+            [] => "none".into(),
+            [one] => one.clone(),
+            [first, .., last] => format!("{first} … {last} ({})", slots.len()),
+        };
+        let what = format!(
+            "{uri} (firmware {}): PIN {} tries, PUK {}; free for opening: {}, for signing: {}",
+            yubikey.firmware,
+            piv.pin.tries,
+            piv.puk.tries,
+            free(&piv.free_for_opening),
+            free(&piv.free_for_signing)
+        );
+        Finding::new(AREA, Status::Ok, what)
+    }
+
+    fn warnings(uri: &str, piv: &PivFacts) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut note = |holds: bool, what: &str, fix: &str| {
+            if holds {
+                found.push(Finding::new(AREA, Status::Note, format!("{uri}: {what}")).fix(fix));
+            }
+        };
+        let lost = piv.pin.tries == 0 && piv.puk.tries == 0;
+        note(lost, "PIN and PUK are blocked: its keys are lost", "ykman piv reset");
+        note(piv.pin.tries == 0 && !lost, "its PIN is blocked", "ykman piv access unblock-pin");
+        note(
+            piv.pin.tries == 1,
+            "one more wrong PIN blocks it",
+            "enter the right PIN, or: ykman piv access unblock-pin",
+        );
+        note(
+            piv.puk.tries == 0 && !lost,
+            "its PUK is blocked: a blocked PIN would cost its keys",
+            "take care of the PIN",
+        );
+        note(piv.pin.factory, "its PIN is the factory's", "ykman piv access change-pin");
+        note(piv.puk.factory, "its PUK is the factory's", "ykman piv access change-puk");
+        note(
+            piv.factory_management_key,
+            "its management key is the factory's: whoever has it can replace its keys",
+            "ykman piv access change-management-key --generate --protect",
+        );
+        found
+    }
+}

@@ -1,0 +1,234 @@
+//! A YubiKey's PIV application as a [`Device`].
+
+use super::attempts;
+use super::card::Card;
+use super::error::Fault;
+use super::evidence;
+use super::find;
+use super::login::{self, Login, lock};
+use super::seat::Seat;
+use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name};
+use crate::device::{
+    Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
+};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use crate::uri::{DeviceUri, Scheme};
+use std::cell::{OnceCell, RefCell};
+use std::sync::{Arc, Mutex};
+use yubikey::{Serial, Version, YubiKey};
+use zeroize::Zeroizing;
+
+/// A connected YubiKey, and a share in the login of this process.
+pub struct Applet {
+    /// With the serial, also where it came without.
+    pub(super) uri: DeviceUri,
+    pub(super) name: String,
+    pub(super) serial: Serial,
+    pub(super) version: Version,
+    pub(super) slots: Slots,
+    pub(super) login: Arc<Mutex<Login>>,
+    /// In a cell for `identity`, which has to ask the card.
+    pub(super) card: RefCell<Option<Card>>,
+    identity: OnceCell<DeviceIdentity>,
+}
+
+impl Applet {
+    /// Finds the YubiKey and selects its PIV application.
+    pub fn connect(uri: &DeviceUri) -> Result<Self> {
+        let slots = Slots::of(uri)?;
+        match find::find(uri)? {
+            Some(yubikey) => Self::new(uri, slots, yubikey),
+            None => Err(find::absent(uri)),
+        }
+    }
+
+    /// As [`Applet::connect`], and waits for the YubiKey where a person is there to plug it in.
+    pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Self> {
+        let slots = Slots::of(uri)?;
+        let yubikey = match find::find(uri)? {
+            Some(yubikey) => yubikey,
+            None => attempts::await_insertion(uri, prompter)?,
+        };
+        Self::new(uri, slots, yubikey)
+    }
+
+    fn new(uri: &DeviceUri, slots: Slots, yubikey: YubiKey) -> Result<Self> {
+        let (serial, version) = (yubikey.serial(), yubikey.version());
+        let uri = uri.with("serial", &serial.to_string())?;
+        Ok(Self {
+            name: uri.display_name(),
+            uri,
+            serial,
+            version,
+            slots,
+            login: login::join(serial),
+            card: RefCell::new(Some(Card::new(yubikey))),
+            identity: OnceCell::new(),
+        })
+    }
+
+    /// Whether it is a simulator, as its attestation key's certificate says. One that does not say is none.
+    pub(super) fn is_simulator(&self) -> bool {
+        let mut card = self.card.borrow_mut();
+        let issuer =
+            card.as_mut().and_then(|card| card.certificate(yubikey::piv::SlotId::Attestation).ok().flatten());
+        issuer.is_some_and(|object| evidence::is_of_a_simulator(&object))
+    }
+
+    /// The keys there are, with their evidence.
+    fn list(&mut self, judge: &evidence::Judge, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
+        let version = self.version;
+        self.operate("list the keys", prompter, |seat| {
+            let mut keys = Vec::new();
+            for purpose in [Purpose::Open, Purpose::Sign] {
+                keys.extend(seat.found(purpose, version, judge)?);
+            }
+            Ok(keys)
+        })
+    }
+}
+
+impl Seat<'_> {
+    /// The key for a purpose, if there is one and it is ours.
+    fn found(
+        &mut self,
+        purpose: Purpose,
+        version: Version,
+        judge: &evidence::Judge,
+    ) -> Result<Option<KeyInfo>, Fault> {
+        let chosen = self.slots.of_purpose(purpose);
+        let Some(facts) = self.card.slot(chosen.slot)? else { return Ok(None) };
+        match facts.point {
+            None if chosen.named => Err(self.of_another_algorithm(purpose, chosen, &facts).into()),
+            None => Ok(None),
+            Some(point) => {
+                let mark = evidence::mark(self.card, chosen.slot, &point)?;
+                if !chosen.named && mark.is_none() {
+                    return Ok(None);
+                }
+                self.key_info(purpose, version, &facts, mark, judge).map(Some)
+            }
+        }
+    }
+
+    /// What everybody may know of the key in a slot. Without `attestation`, the card is asked for one.
+    pub fn key_info(
+        &mut self,
+        purpose: Purpose,
+        version: Version,
+        facts: &SlotFacts,
+        attestation: Option<Vec<u8>>,
+        judge: &evidence::Judge,
+    ) -> Result<KeyInfo, Fault> {
+        let chosen = self.slots.of_purpose(purpose);
+        let Some(point) = facts.point else {
+            return Err(self.of_another_algorithm(purpose, chosen, facts).into());
+        };
+        let device =
+            evidence::Subject { serial: self.serial, version, slot: chosen.slot, facts, attestation };
+        let (evidence, material) = judge.evidence(self.card, &device)?;
+        let uri = DeviceUri::parse("piv:")?.with("serial", &self.serial.to_string())?;
+        let uri = uri.with("slot", &name(chosen.slot))?.to_string();
+        Ok(KeyInfo { uri, purpose, public: PublicKey::P256(point), evidence, material })
+    }
+
+    fn of_another_algorithm(&self, purpose: Purpose, chosen: Chosen, facts: &SlotFacts) -> Error {
+        let held = a_key_of(facts.algorithm);
+        let answer =
+            format!("slot {} holds {held}, and Strongroom uses p256 in a YubiKey", name(chosen.slot));
+        Error::new(Kind::Unsupported, "use the key", answer)
+            .on(self.name)
+            .advice(format!("name another slot with {}= in the device's URI", attribute(purpose)))
+    }
+}
+
+impl Drop for Applet {
+    fn drop(&mut self) {
+        if let Some(card) = self.card.get_mut().take() {
+            card.close();
+        }
+        lock(&self.login).leave();
+    }
+}
+
+impl Device for Applet {
+    fn identity(&self) -> &DeviceIdentity {
+        self.identity.get_or_init(|| DeviceIdentity {
+            scheme: Scheme::Piv,
+            maker: "Yubico".into(),
+            model: format!("YubiKey {}", self.version.major),
+            serial: self.serial.to_string(),
+            firmware: self.version.to_string(),
+            label: format!("YubiKey {}", self.serial),
+            simulator: self.is_simulator(),
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
+        self.list(&evidence::Judge::lenient()?, prompter)
+    }
+
+    fn keys_judged_by(
+        &mut self,
+        options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Vec<KeyInfo>> {
+        match options.piv.overwrite {
+            // What is there is about to be replaced.
+            Some(_) => Ok(Vec::new()),
+            None => self.list(&evidence::Judge::new(options)?, prompter),
+        }
+    }
+
+    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+        let PublicKey::P256(point) = key.public else { return Ok(false) };
+        self.operate("look for the key", prompter, |seat| {
+            let facts = seat.card.slot(seat.slots.of_purpose(key.purpose).slot)?;
+            Ok(facts.is_some_and(|facts| facts.point == Some(point)))
+        })
+    }
+
+    fn open_key(
+        &mut self,
+        key: &KeyRef,
+        challenge: Challenge<'_>,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        const TRIED: &str = "open with the key";
+        let Challenge::Ecdh { peer } = challenge else {
+            let answer = "in a YubiKey, Strongroom opens by ECDH on P-256 alone";
+            return Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name));
+        };
+        self.operate(TRIED, prompter, |seat| {
+            seat.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
+        })
+    }
+
+    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+        const TRIED: &str = "sign";
+        let asn1 = self.operate(TRIED, prompter, |seat| {
+            seat.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
+        })?;
+        let signature = p256::ecdsa::Signature::from_der(&asn1);
+        signature.map(|signature| signature.to_bytes().into()).map_err(|_| {
+            Error::new(Kind::Device, TRIED, "its answer is no signature (RFC 3279 §2.2.3)").on(&self.name)
+        })
+    }
+
+    fn lock(&mut self) {
+        let mut login = lock(&self.login);
+        login.forget();
+        if let Some(card) = self.card.get_mut().take() {
+            card.close();
+        }
+    }
+
+    fn provisioning(&mut self) -> Option<&mut dyn Provision> {
+        Some(self)
+    }
+}

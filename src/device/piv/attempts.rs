@@ -1,0 +1,104 @@
+//! Attempts: connecting, operating, and operating once more when the connection was lost.
+//!
+//! A card that another program has reset, a pcscd that was restarted, a YubiKey that was pulled and put back: each is cured by
+//! connecting anew, which is done a few times per operation. All operations of the driver may be repeated: what is changed in
+//! the card is changed by one command.
+
+use super::applet::Applet;
+use super::card::Card;
+use super::error::Fault;
+use super::find;
+use super::login::lock;
+use super::seat::Seat;
+use crate::error::{Error, Result};
+use crate::prompt::Prompter;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often an operation is begun: each process that ends its use of the card resets it for the others.
+const ATTEMPTS: u32 = 12;
+
+/// How long a person may take to plug the YubiKey in.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks whether it is there. A card is seen some 300 ms after it was plugged in.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Applet {
+    /// Runs an operation, once more if the connection was lost. Other operations of this process on the same YubiKey wait.
+    pub fn operate<T>(
+        &mut self,
+        tried: &str,
+        prompter: &mut dyn Prompter,
+        run: impl Fn(&mut Seat<'_>) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let login = Arc::clone(&self.login);
+        let mut login = lock(&login);
+        for left in (0..ATTEMPTS).rev() {
+            let mut card = match self.card.get_mut().take() {
+                Some(card) => card,
+                None => self.reconnect(tried, prompter)?,
+            };
+            let done = run(&mut Seat {
+                card: &mut card,
+                login: &mut login,
+                prompter,
+                uri: &self.uri,
+                name: &self.name,
+                serial: self.serial,
+                slots: self.slots,
+            });
+            match done {
+                Err(fault) if fault.is_of_the_connection() && left > 0 => {
+                    log::debug!("{}: {tried}: connecting anew", self.name);
+                    card.abandon();
+                }
+                Err(fault) if fault.is_of_the_connection() => {
+                    card.abandon();
+                    return Err(fault.told(tried, &self.name));
+                }
+                done => {
+                    *self.card.get_mut() = Some(card);
+                    return done.map_err(|fault| fault.told(tried, &self.name));
+                }
+            }
+        }
+        Err(Fault::Forgotten.told(tried, &self.name))
+    }
+
+    /// The same YubiKey, found again.
+    fn reconnect(&self, tried: &str, prompter: &mut dyn Prompter) -> Result<Card> {
+        let retold = |error: Error| error.while_trying(tried);
+        match find::find(&self.uri).map_err(retold)? {
+            Some(yubikey) => Ok(Card::new(yubikey)),
+            None => wait(self, prompter).map_err(retold),
+        }
+    }
+}
+
+/// Waits for a person to plug the YubiKey in.
+fn wait(applet: &Applet, prompter: &mut dyn Prompter) -> Result<Card> {
+    await_insertion(&applet.uri, prompter).map(Card::new)
+}
+
+/// Waits until the YubiKey is plugged in, if a person is there to do it.
+///
+/// # Errors
+/// `DeviceGone` when nobody is there, or nobody does it in time.
+pub fn await_insertion(uri: &crate::uri::DeviceUri, prompter: &mut dyn Prompter) -> Result<yubikey::YubiKey> {
+    let absent = find::absent(uri);
+    if !prompter.is_attended() {
+        return Err(absent);
+    }
+    let which =
+        uri.serial().map_or_else(|| "a YubiKey".to_owned(), |serial| format!("your YubiKey {serial}"));
+    prompter.touch(&format!("plug in {which}"))?;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        std::thread::sleep(PAUSE);
+        if let Some(yubikey) = find::find(uri)? {
+            return Ok(yubikey);
+        }
+    }
+    Err(absent)
+}

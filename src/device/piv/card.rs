@@ -1,0 +1,191 @@
+//! A connection to one YubiKey.
+//!
+//! The crate keeps every PIN that passes it in a plain vector, so none does: VERIFY goes over a line of its own. PC/SC lines to
+//! one card share the card's state, so what was verified on one counts on the other.
+
+use super::error::{Fault, of, of_pcsc};
+use super::slots::{SlotFacts, certificate_object, metadata};
+use crate::secret::Secret;
+use std::ffi::CString;
+use yubikey::piv::{self, AlgorithmId, ManagementSlotId, SlotId};
+use yubikey::{PinPolicy, TouchPolicy, YubiKey};
+use zeroize::Zeroizing;
+
+/// Where the card keeps the PIN, for GET METADATA.
+const PIN: SlotId = SlotId::Management(ManagementSlotId::Pin);
+
+/// DELETE KEY: MOVE KEY to nowhere, from firmware 5.7 on.
+const DELETE: [u8; 3] = [0x00, 0xf6, 0xff];
+
+/// The crate's line and our own.
+pub struct Card {
+    yubikey: YubiKey,
+    own: Option<pcsc::Card>,
+    /// The login in which the PIN was verified here.
+    verified: Option<u64>,
+}
+
+/// The card's answer to a PIN.
+pub enum Verdict {
+    /// It is right.
+    Right,
+    /// It is not; so many tries are left.
+    Wrong { tries: u8 },
+}
+
+impl Card {
+    /// Takes over a YubiKey that was opened.
+    pub fn new(yubikey: YubiKey) -> Self {
+        Self { yubikey, own: None, verified: None }
+    }
+
+    /// Lets go. A card on which we verified the PIN is reset, so that nobody else can use that; another is left as it is.
+    pub fn close(self) {
+        super::find::leave(self.yubikey);
+        let disposition = match self.verified {
+            Some(_) => pcsc::Disposition::ResetCard,
+            None => pcsc::Disposition::LeaveCard,
+        };
+        if let Some(own) = self.own {
+            let _ = own.disconnect(disposition);
+        }
+    }
+
+    /// Lets go of a card that somebody else has reset, or that is not there any more.
+    pub fn abandon(mut self) {
+        self.verified = None;
+        self.close();
+    }
+
+    /// The crate's half.
+    pub fn yubikey(&mut self) -> &mut YubiKey {
+        &mut self.yubikey
+    }
+
+    /// What is in a slot; `None` when it is empty.
+    pub fn slot(&mut self, slot: SlotId) -> Result<Option<SlotFacts>, Fault> {
+        SlotFacts::read(&mut self.yubikey, slot)
+    }
+
+    /// Tries that are left before the PIN is blocked.
+    pub fn tries(&mut self) -> Result<u8, Fault> {
+        let retries = metadata(&mut self.yubikey, PIN)?.and_then(|metadata| metadata.retries);
+        let retries = retries.ok_or(yubikey::Error::InvalidObject).map_err(of("GET METADATA"))?;
+        Ok(retries.remaining_count)
+    }
+
+    /// Whether the PIN was verified here in this login. The card may have forgotten it since.
+    pub fn verified_in(&self, epoch: u64) -> bool {
+        self.verified == Some(epoch)
+    }
+
+    /// Whether the card itself still knows that the PIN was verified. Costs no try.
+    pub fn remembers(&mut self) -> Result<bool, Fault> {
+        match self.command("VERIFY", &[0x00, 0x20, 0x00, 0x80])? {
+            0x9000 => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Sends the PIN, once.
+    pub fn verify(&mut self, pin: &Secret, epoch: u64) -> Result<Verdict, Fault> {
+        const CALL: &str = "VERIFY";
+        // SP 800-73-4 part 2 §3.2.1: padded with FF to 8 bytes.
+        let mut command = Zeroizing::new([0xff; 13]);
+        command[..5].copy_from_slice(&[0x00, 0x20, 0x00, 0x80, 8]);
+        let room = &mut command[5..];
+        match room.get_mut(..pin.len()) {
+            Some(room) => room.copy_from_slice(pin.expose()),
+            None => return Err(of(CALL)(yubikey::Error::SizeError)),
+        }
+        self.verified = None;
+        match self.command(CALL, &*command)? {
+            0x9000 => {
+                self.verified = Some(epoch);
+                Ok(Verdict::Right)
+            }
+            0x6983 => Ok(Verdict::Wrong { tries: 0 }),
+            sw @ 0x63c0..=0x63cf => Ok(Verdict::Wrong { tries: (sw & 0xf) as u8 }),
+            // No application is selected any more, or another one: it has not looked at the PIN.
+            0x6d00 | 0x6e00 => Err(Fault::Forgotten),
+            sw => Err(Fault::Status { call: CALL, sw }),
+        }
+    }
+
+    /// ECDH: the x-coordinate.
+    pub fn agree(&mut self, slot: SlotId, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        piv::decrypt_data(&mut self.yubikey, peer, AlgorithmId::EccP256, slot)
+            .map_err(of("GENERAL AUTHENTICATE"))
+    }
+
+    /// ECDSA over a digest: ASN.1.
+    pub fn sign(&mut self, slot: SlotId, digest: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        piv::sign_data(&mut self.yubikey, digest, AlgorithmId::EccP256, slot)
+            .map_err(of("GENERAL AUTHENTICATE"))
+    }
+
+    /// Makes a P-256 key. Needs the management key.
+    pub fn generate(&mut self, slot: SlotId, pin: PinPolicy, touch: TouchPolicy) -> Result<(), Fault> {
+        piv::generate(&mut self.yubikey, slot, AlgorithmId::EccP256, pin, touch)
+            .map(drop)
+            .map_err(of("GENERATE ASYMMETRIC KEY PAIR"))
+    }
+
+    /// Removes a key, from firmware 5.7 on. Needs the management key.
+    pub fn delete(&mut self, slot: SlotId) -> Result<(), Fault> {
+        const CALL: &str = "MOVE KEY";
+        let [class, instruction, nowhere] = DELETE;
+        match self.command(CALL, &[class, instruction, nowhere, u8::from(slot)])? {
+            0x9000 => Ok(()),
+            sw => Err(Fault::Status { call: CALL, sw }),
+        }
+    }
+
+    /// The card's certificate for a key that was made in it; `None` for one that was imported.
+    pub fn attest(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, Fault> {
+        match piv::attest(&mut self.yubikey, slot) {
+            Ok(der) => Ok(Some(der.to_vec())),
+            Err(yubikey::Error::PcscError { inner }) => {
+                Err(of("ATTEST")(yubikey::Error::PcscError { inner }))
+            }
+            Err(error) => {
+                log::debug!("no attestation for the slot {}: {error}", super::slots::name(slot));
+                Ok(None)
+            }
+        }
+    }
+
+    /// A slot's certificate object, as it is; `None` when there is none.
+    pub fn certificate(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, Fault> {
+        match self.yubikey.fetch_object(certificate_object(slot)) {
+            Ok(object) => Ok(Some(object.to_vec()).filter(|object| !object.is_empty())),
+            Err(yubikey::Error::NotFound) => Ok(None),
+            Err(error) => Err(of("GET DATA")(error)),
+        }
+    }
+
+    /// Writes a slot's certificate object, or removes it. Needs the management key.
+    pub fn write_certificate(&mut self, slot: SlotId, object: &mut [u8]) -> Result<(), Fault> {
+        self.yubikey.save_object(certificate_object(slot), object).map_err(of("PUT DATA"))
+    }
+
+    /// Sends a command over our own line: the status word.
+    fn command(&mut self, call: &'static str, command: &[u8]) -> Result<u16, Fault> {
+        let mut answer = [0; 258];
+        let own = match &mut self.own {
+            Some(own) => own,
+            None => self.own.insert(line(self.yubikey.name()).map_err(of_pcsc("SCardConnect"))?),
+        };
+        let answer = own.transmit(command, &mut answer).map_err(of_pcsc(call))?;
+        match answer {
+            [.., high, low] => Ok(u16::from_be_bytes([*high, *low])),
+            _ => Err(of(call)(yubikey::Error::SizeError)),
+        }
+    }
+}
+
+fn line(reader: &str) -> Result<pcsc::Card, pcsc::Error> {
+    let context = pcsc::Context::establish(pcsc::Scope::System)?;
+    let reader = CString::new(reader).map_err(|_| pcsc::Error::UnknownReader)?;
+    context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::T1)
+}

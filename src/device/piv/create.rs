@@ -1,0 +1,179 @@
+//! Making and removing keys.
+
+use super::applet::Applet;
+use super::error::Fault;
+use super::evidence::{Judge, object_of};
+use super::seat::Seat;
+use super::slots::{SlotFacts, a_key_of, attribute, name};
+use super::survey::free_slots;
+use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use crate::uri::Scheme;
+use yubikey::piv::SlotId;
+use yubikey::{PinPolicy, TouchPolicy, Version};
+
+/// The first firmware that can remove a key.
+const REMOVES: Version = Version { major: 5, minor: 7, patch: 0 };
+
+impl Provision for Applet {
+    fn create(
+        &mut self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<KeyInfo> {
+        let tried = format!("create the {purpose} key");
+        options.only_for(Scheme::Piv, self)?;
+        if algorithm != Algorithm::P256 {
+            let answer = format!("Strongroom uses p256 in a YubiKey, not {algorithm}");
+            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+        }
+        let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;
+        let (judge, version) = (Judge::new(options)?, self.version);
+        self.operate(&tried, prompter, |seat| {
+            seat.make_room(purpose, options)?.make(purpose, policies, &tried)
+        })?;
+        let made = self.operate(&tried, prompter, |seat| seat.complete(purpose, version, &judge));
+        if made.as_ref().is_err_and(|error| error.kind() == Kind::Evidence) && version >= REMOVES {
+            let slot = self.slots.of_purpose(purpose).slot;
+            let removed = self.operate(&tried, prompter, |seat| {
+                seat.authenticate()?;
+                seat.card.delete(slot)
+            });
+            removed
+                .unwrap_or_else(|error| log::warn!("the refused key stays in slot {}: {error}", name(slot)));
+        }
+        made
+    }
+
+    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+        Ok(vec![Algorithm::P256])
+    }
+
+    fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
+        let (version, slot) = (self.version, self.slots.of_purpose(key.purpose).slot);
+        self.operate("destroy the key", prompter, |seat| {
+            let Some(facts) = seat.card.slot(slot)? else { return Ok(()) };
+            seat.expect(&KeyRef::from(key), &facts)?;
+            seat.authenticate()?;
+            match version >= REMOVES {
+                true => seat.card.delete(slot)?,
+                // What older firmware cannot remove is overwritten: the old key is gone all the same.
+                false => seat.card.generate(slot, PinPolicy::Always, TouchPolicy::Always)?,
+            }
+            seat.card.write_certificate(slot, &mut [])
+        })
+    }
+}
+
+/// How a new key is guarded.
+#[derive(Clone, Copy)]
+struct Policies {
+    pin: PinPolicy,
+    touch: TouchPolicy,
+}
+
+impl Policies {
+    /// As chosen; else the PIN once for opening and for each signature, and a touch that counts for 15 seconds.
+    fn of(purpose: Purpose, options: &CreateOptions) -> Result<Self> {
+        let unknown = |option: &str, given: &str, known: &str| {
+            let answer = format!("`{}` is no {option} policy", crate::error::printable(given));
+            Error::new(Kind::Usage, "choose how the key is guarded", answer)
+                .advice(format!("choose one of {known}"))
+        };
+        let pin = match (options.piv.pin_policy.as_deref(), purpose) {
+            (None, Purpose::Open) | (Some("once"), _) => PinPolicy::Once,
+            (None, Purpose::Sign) | (Some("always"), _) => PinPolicy::Always,
+            (Some("never"), _) => PinPolicy::Never,
+            (Some(other), _) => return Err(unknown("PIN", other, "never, once, always")),
+        };
+        let touch = match options.piv.touch_policy.as_deref() {
+            None | Some("cached") => TouchPolicy::Cached,
+            Some("always") => TouchPolicy::Always,
+            Some("never") => TouchPolicy::Never,
+            Some(other) => return Err(unknown("touch", other, "never, always, cached")),
+        };
+        Ok(Self { pin, touch })
+    }
+}
+
+impl Seat<'_> {
+    /// Makes sure that nothing of value is in the slot, or that the user means it.
+    fn make_room(&mut self, purpose: Purpose, options: &CreateOptions) -> Result<&mut Self, Fault> {
+        let slot = self.slots.of_purpose(purpose).slot;
+        let held = match self.card.slot(slot)? {
+            Some(facts) => a_key_of(facts.algorithm).to_owned(),
+            None if self.card.certificate(slot)?.is_some() => "a certificate".into(),
+            None => return Ok(self),
+        };
+        match options.piv.overwrite.as_deref() {
+            Some(typed) if typed == self.serial.to_string() => {
+                log::warn!("{}: overwriting {held} in slot {}", self.name, name(slot));
+                Ok(self)
+            }
+            Some(_) => {
+                let answer = format!("the serial that was typed is not that of YubiKey {}", self.serial);
+                Err(Error::new(Kind::Usage, format!("overwrite slot {}", name(slot)), answer)
+                    .on(self.name)
+                    .into())
+            }
+            None => Err(self.in_use(purpose, slot, &held)?.into()),
+        }
+    }
+
+    fn in_use(&mut self, purpose: Purpose, slot: SlotId, held: &str) -> Result<Error, Fault> {
+        let other = match purpose {
+            Purpose::Open => self.slots.signing.slot,
+            Purpose::Sign => self.slots.opening.slot,
+        };
+        let free = free_slots(self.card, purpose)?;
+        let free: Vec<_> = free.into_iter().filter(|free| *free != other).map(name).collect();
+        let option = attribute(purpose);
+        let advice = match free.first() {
+            Some(first) => format!(
+                "free are {}: add {option}={first} to the device's URI; or use the key that is there with {option}={}",
+                free.join(", "),
+                name(slot)
+            ),
+            None => format!(
+                "no slot is free: say --force {} to overwrite it, which destroys what is in it",
+                self.serial
+            ),
+        };
+        let answer = format!("slot {} is in use: it holds {held}", name(slot));
+        Ok(Error::new(Kind::Conflict, format!("create the {purpose} key"), answer)
+            .on(self.name)
+            .advice(advice))
+    }
+
+    /// Makes the key. Not repeated: whether a lost command was carried out is not known.
+    fn make(&mut self, purpose: Purpose, policies: Policies, tried: &str) -> Result<(), Fault> {
+        let slot = self.slots.of_purpose(purpose).slot;
+        self.authenticate()?;
+        match self.card.generate(slot, policies.pin, policies.touch) {
+            Err(fault) if fault.is_of_the_connection() => {
+                let advice =
+                    format!("look into slot {} with `ykman piv info`, then repeat the command", name(slot));
+                Err(fault.told(tried, self.name).advice(advice).into())
+            }
+            done => done,
+        }
+    }
+
+    /// Judges the key that was made, and leaves its attestation in the slot, by which it is known as Strongroom's.
+    fn complete(&mut self, purpose: Purpose, version: Version, judge: &Judge) -> Result<KeyInfo, Fault> {
+        let slot = self.slots.of_purpose(purpose).slot;
+        let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
+        let facts: SlotFacts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
+        let attestation = self.card.attest(slot)?;
+        let key = self.key_info(purpose, version, &facts, attestation.clone(), judge)?;
+        key.evidence.check(&key)?;
+        self.authenticate()?;
+        // Also in place of a certificate for a key that was overwritten.
+        let mut object = attestation.as_deref().map(object_of).unwrap_or_default();
+        self.card.write_certificate(slot, &mut object)?;
+        Ok(key)
+    }
+}

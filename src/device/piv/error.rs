@@ -1,0 +1,131 @@
+//! What a failure means and what to do about it.
+//!
+//! PC/SC says exactly why it failed. The crate keeps few of the card's status words apart, so most refusals of the card come as
+//! the call that was refused and little more.
+
+use crate::error::{Error, Kind};
+use pcsc::Error as Pcsc;
+
+/// Why a call on the card failed.
+pub enum Fault {
+    /// The crate's answer to one of its calls.
+    Crate { call: &'static str, error: yubikey::Error },
+    /// The card's answer (ISO 7816-4 §5.1.3) to a command of our own.
+    Status { call: &'static str, sw: u16 },
+    /// The card no longer knows that the PIN was verified: somebody reset it, or selected another application.
+    Forgotten,
+    /// Told already.
+    Told(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// Names the call in a crate's error.
+pub fn of(call: &'static str) -> impl Fn(yubikey::Error) -> Fault {
+    move |error| Fault::Crate { call, error }
+}
+
+/// Names the call in an error of PC/SC.
+pub fn of_pcsc(call: &'static str) -> impl Fn(Pcsc) -> Fault {
+    move |error| Fault::Crate { call, error: error.into() }
+}
+
+impl Fault {
+    /// PC/SC's error, if it is one.
+    pub fn pcsc(&self) -> Option<Pcsc> {
+        match self {
+            Self::Crate { error: yubikey::Error::PcscError { inner }, .. } => *inner,
+            _ => None,
+        }
+    }
+
+    /// Whether a connection of its own may do better: after another program's reset, a removal, or a restart of pcscd.
+    pub fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Forgotten) || self.pcsc().is_some_and(|error| error != Pcsc::SharingViolation)
+    }
+
+    /// In words.
+    pub fn told(self, tried: &str, name: &str) -> Error {
+        if let Some(error) = self.pcsc() {
+            return of_reader(error, tried).on(name).caused_by(error);
+        }
+        let device = |answer: String| Error::new(Kind::Device, tried, answer).on(name);
+        match self {
+            Self::Told(error) => error,
+            Self::Forgotten => {
+                device("the YubiKey keeps losing its state: another program may be resetting it".into())
+                    .advice("end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)")
+            }
+            Self::Status { call, sw } => device(format!("{} from {call}", status(sw))),
+            Self::Crate { call, error } => device(format!("{} from {call}", refusal(error))).caused_by(error),
+        }
+    }
+}
+
+/// A failure of PC/SC.
+pub fn of_reader(error: Pcsc, tried: &str) -> Error {
+    let told = |kind, answer: &str| Error::new(kind, tried, format!("{answer} ({error:?})"));
+    match error {
+        Pcsc::NoService | Pcsc::ServiceStopped => {
+            told(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
+                .advice("sudo systemctl enable --now pcscd.socket")
+        }
+        Pcsc::SecurityViolation => told(Kind::DeviceGone, "pcscd does not let this user at smart cards")
+            .advice("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
+        Pcsc::SharingViolation => told(Kind::Device, "another program has the YubiKey for itself")
+            .advice("end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command"),
+        error if is_absence(error) => {
+            told(Kind::DeviceGone, "it was removed").advice("plug it in and repeat the command")
+        }
+        _ => told(Kind::Device, "the card reader failed").advice(
+            "unplug the YubiKey and plug it in again; if that is no help: sudo systemctl restart pcscd",
+        ),
+    }
+}
+
+/// Whether PC/SC says that the card or its reader is not there.
+pub fn is_absence(error: Pcsc) -> bool {
+    matches!(
+        error,
+        Pcsc::NoSmartcard
+            | Pcsc::RemovedCard
+            | Pcsc::NotTransacted
+            | Pcsc::UnknownReader
+            | Pcsc::ReaderUnavailable
+            | Pcsc::NoReadersAvailable
+            | Pcsc::UnpoweredCard
+    )
+}
+
+/// ISO 7816-4 table 6 and SP 800-73-4 part 2 §3.
+fn status(sw: u16) -> String {
+    let words = match sw {
+        0x6700 => "wrong length",
+        0x6982 => "security status not satisfied",
+        0x6983 => "blocked",
+        0x6985 => "conditions of use not satisfied",
+        0x6a80 => "wrong data",
+        0x6a82 => "not found",
+        0x6a84 => "no room left",
+        0x6a86 => "wrong parameters",
+        0x6a88 => "key not found",
+        0x6d00 => "unknown command",
+        _ => return format!("status {sw:04X}"),
+    };
+    format!("status {sw:04X} ({words})")
+}
+
+fn refusal(error: yubikey::Error) -> String {
+    match error {
+        yubikey::Error::AuthenticationError => status(0x6982),
+        yubikey::Error::AlgorithmError => status(0x6a80),
+        yubikey::Error::NotFound => "not found".into(),
+        yubikey::Error::NotSupported => "not supported by this firmware".into(),
+        yubikey::Error::GenericError => "refused".into(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Finding the YubiKey that a URI means.
+
+use super::error::{is_absence, of_reader};
+use crate::error::{Error, Kind, Result, printable};
+use crate::uri::DeviceUri;
+use yubikey::reader::Context;
+use yubikey::{Serial, Version, YubiKey};
+
+/// What a failing search was trying.
+pub const CONNECT: &str = "connect to the device";
+
+/// The oldest firmware that tells what is in a slot (GET METADATA).
+pub const OLDEST: Version = Version { major: 5, minor: 3, patch: 0 };
+
+/// The serial a URI names.
+///
+/// # Errors
+/// `Usage` when it is no number of a YubiKey.
+pub fn serial_of(uri: &DeviceUri) -> Result<Option<Serial>> {
+    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    match uri.serial().map(|text| number(text).map(Serial)) {
+        None => Ok(None),
+        Some(Some(serial)) => Ok(Some(serial)),
+        Some(None) => {
+            Err(Error::new(Kind::Usage, CONNECT, "the attribute `serial` is not a YubiKey's number")
+                .on(uri.display_name())
+                .advice("write the number that is printed on the YubiKey: piv:serial=12345678"))
+        }
+    }
+}
+
+/// Opens it. `None` when it is not there, or none at all.
+///
+/// # Errors
+/// `DeviceGone` when pcscd does not answer; `Device` when another program has it for itself; `Usage` when several are there and none
+/// is named; `Unsupported` for an old firmware.
+pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
+    let wanted = serial_of(uri)?;
+    let mut taken = false;
+    let mut found: Option<YubiKey> = None;
+    for (reader, opened) in readers()? {
+        match (opened, &found) {
+            (Err(error), _) => {
+                log::debug!("{}: {error}", printable(&reader));
+                taken |= error == pcsc::Error::SharingViolation.into();
+            }
+            (Ok(yubikey), _) if wanted.is_some_and(|serial| serial != yubikey.serial()) => leave(yubikey),
+            (Ok(yubikey), Some(other)) if wanted.is_none() => {
+                let error = several(uri, other.serial(), yubikey.serial());
+                found.into_iter().chain([yubikey]).for_each(leave);
+                return Err(error);
+            }
+            (Ok(yubikey), _) => found = Some(yubikey),
+        }
+    }
+    match found {
+        // What another program has for itself does not say who it is: it may be the one that was meant.
+        None if taken => Err(of_reader(pcsc::Error::SharingViolation, CONNECT).on(uri.display_name())),
+        found => found.map(|yubikey| new_enough(uri, yubikey)).transpose(),
+    }
+}
+
+/// The error for a YubiKey that is not there, saying what is.
+pub fn absent(uri: &DeviceUri) -> Error {
+    let here: Vec<_> = readers().unwrap_or_default();
+    let serials: Vec<String> = here
+        .into_iter()
+        .filter_map(|(_, opened)| opened.ok())
+        .map(|yubikey| {
+            let serial = yubikey.serial().to_string();
+            leave(yubikey);
+            serial
+        })
+        .collect();
+    let answer = match (uri.serial(), serials.is_empty()) {
+        (Some(serial), false) => {
+            format!("YubiKey {serial} is not plugged in; here is {}", serials.join(" and "))
+        }
+        (Some(serial), true) => format!("YubiKey {serial} is not plugged in, nor any other"),
+        (None, _) => "no YubiKey is plugged in".into(),
+    };
+    Error::new(Kind::DeviceGone, CONNECT, answer).on(uri.display_name()).advice(
+        "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen",
+    )
+}
+
+/// A reader's name, and the YubiKey in it or why there is none.
+pub type Reader = (String, yubikey::Result<YubiKey>);
+
+/// Every reader.
+///
+/// # Errors
+/// `DeviceGone` when pcscd does not answer.
+pub fn readers() -> Result<Vec<Reader>> {
+    let list = || {
+        let mut context = Context::open()?;
+        let readers: Vec<Reader> =
+            context.iter()?.map(|reader| (reader.name().into_owned(), open(&reader))).collect();
+        Ok::<_, yubikey::Error>(readers)
+    };
+    match list() {
+        Ok(readers) => Ok(readers),
+        Err(yubikey::Error::PcscError { inner: Some(error) }) if is_absence(error) => Ok(Vec::new()),
+        Err(yubikey::Error::PcscError { inner: Some(error) }) => Err(of_reader(error, CONNECT)),
+        Err(error) => Err(Error::new(Kind::DeviceGone, CONNECT, error.to_string()).caused_by(error)),
+    }
+}
+
+/// Opens what is in a reader, again when another process has just reset it.
+fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
+    const RESETS: usize = 8;
+    let reset = yubikey::Error::from(pcsc::Error::ResetCard);
+    let opened = std::iter::repeat_with(|| reader.open()).take(RESETS);
+    opened
+        .skip_while(|opened| opened.as_ref().is_err_and(|error| *error == reset))
+        .next()
+        .unwrap_or(Err(reset))
+}
+
+/// Lets go of a YubiKey without disturbing others who use it.
+pub fn leave(yubikey: YubiKey) {
+    let _ = yubikey.disconnect(pcsc::Disposition::LeaveCard);
+}
+
+fn several(uri: &DeviceUri, one: Serial, other: Serial) -> Error {
+    Error::new(Kind::Usage, CONNECT, "several YubiKeys are plugged in, and the URI names none")
+        .on(uri.display_name())
+        .advice(format!("say which: piv:serial={one}  or  piv:serial={other}"))
+}
+
+fn new_enough(uri: &DeviceUri, yubikey: YubiKey) -> Result<YubiKey> {
+    let version = yubikey.version();
+    if version >= OLDEST {
+        return Ok(yubikey);
+    }
+    leave(yubikey);
+    Err(Error::new(
+        Kind::Unsupported,
+        CONNECT,
+        format!("its firmware {version} does not tell what is in its slots; {OLDEST} and later do"),
+    )
+    .on(uri.display_name())
+    .advice("a YubiKey's firmware cannot be renewed: use a YubiKey 5 with a later one"))
+}

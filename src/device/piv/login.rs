@@ -1,0 +1,161 @@
+//! The PIN: when it is asked for, when it is kept, and when it never is again.
+//!
+//! All devices of this process on one YubiKey share a [`Login`]. The PIN is asked for once and kept as long as one of them is there, since
+//! the card forgets it whenever another program resets it, and wants it anew for each signature under the policy
+//! `always`. A PIN that the card refused is forgotten, and no other is sent until somebody calls `lock`.
+
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::secret::Secret;
+use crate::uri::PinSource;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use yubikey::Serial;
+
+/// What a failing login was trying.
+pub const LOG_IN: &str = "log in";
+
+/// Lengths of a PIN that a YubiKey takes.
+const LENGTHS: std::ops::RangeInclusive<usize> = 6..=8;
+
+/// Those of this process, by serial number.
+static LOGINS: Mutex<BTreeMap<Serial, Arc<Mutex<Login>>>> = Mutex::new(BTreeMap::new());
+
+/// What this process knows of one YubiKey's PIN.
+#[derive(Default)]
+pub struct Login {
+    /// A PIN that the card has accepted.
+    pin: Option<Arc<Secret>>,
+    /// Counts how often it was forgotten: what was verified before does not count.
+    epoch: u64,
+    /// The card refused a PIN.
+    refused: bool,
+    /// How many devices share it.
+    devices: usize,
+}
+
+/// Takes a lock. A thread that panicked has left nothing half-done here.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The login of a YubiKey, joined by one more device.
+pub fn join(serial: Serial) -> Arc<Mutex<Login>> {
+    let login = Arc::clone(lock(&LOGINS).entry(serial).or_default());
+    lock(&login).devices += 1;
+    login
+}
+
+impl Login {
+    /// One device less; with the last one the PIN is forgotten.
+    pub fn leave(&mut self) {
+        self.devices -= 1;
+        if self.devices == 0 {
+            self.pin = None;
+            self.epoch += 1;
+        }
+    }
+
+    /// Which login it is: a verification counts in the one it was made in.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether there is a PIN that need not be asked for.
+    pub fn has_pin(&self) -> bool {
+        self.pin.is_some()
+    }
+
+    /// The card accepted the PIN.
+    pub fn accept(&mut self, pin: Arc<Secret>) {
+        self.pin = Some(pin);
+    }
+
+    /// The card refused it.
+    pub fn refuse(&mut self) {
+        self.pin = None;
+        self.refused = true;
+        self.epoch += 1;
+    }
+
+    /// Forgets everything, also that a PIN was refused: the person starts over.
+    pub fn forget(&mut self) {
+        self.pin = None;
+        self.refused = false;
+        self.epoch += 1;
+    }
+
+    /// The kept PIN, or one from the prompter, if the card allows a try at all.
+    ///
+    /// # Errors
+    /// `PinWrong` when the card refused one before, or when this one cannot be right; `PinLocked` when no try is left or the last one
+    /// was not confirmed; `PinUnavailable` when there is no PIN to be had.
+    pub fn credential(
+        &mut self,
+        tries: u8,
+        device: &str,
+        source: Option<&PinSource>,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Arc<Secret>> {
+        if self.refused {
+            let answer = "the YubiKey has refused the PIN, and it is not tried again";
+            return Err(Error::new(Kind::PinWrong, LOG_IN, answer)
+                .on(device)
+                .advice("check the PIN, then start the command anew"));
+        }
+        allow(tries, device, prompter)?;
+        match &self.pin {
+            Some(pin) => Ok(Arc::clone(pin)),
+            None => {
+                let pin =
+                    prompter.pin(&PinRequest { device, source, tries: TriesLeft::Count(tries.into()) })?;
+                check(&pin, device)?;
+                Ok(Arc::new(pin))
+            }
+        }
+    }
+}
+
+/// Whether the card's state and the person allow a try.
+fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
+    let last = format!("One more wrong PIN blocks {device}. Use the last try?");
+    match tries {
+        0 => Err(blocked(device)),
+        1 if !prompter.confirm(&last)? => {
+            let answer = "one more wrong PIN would block it, and the try was not confirmed";
+            Err(Error::new(Kind::PinLocked, LOG_IN, answer)
+                .on(device)
+                .advice("run the command on a terminal and confirm, or set a new PIN with the PUK: `ykman piv access unblock-pin`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The PIN counter is at its end.
+pub fn blocked(device: &str) -> Error {
+    Error::new(Kind::PinLocked, LOG_IN, "the PIN is blocked")
+        .on(device)
+        .advice("set a new PIN with the PUK: `ykman piv access unblock-pin`; its keys stay")
+}
+
+/// The card refused the PIN.
+pub fn wrong(tries: u8, device: &str) -> Error {
+    let answer = match tries {
+        1 => "the PIN is wrong; 1 try is left".into(),
+        tries => format!("the PIN is wrong; {tries} tries are left"),
+    };
+    Error::new(Kind::PinWrong, LOG_IN, answer).on(device).advice("check the PIN, then start the command anew")
+}
+
+/// A PIN that cannot be right is not sent: the card would count it.
+fn check(pin: &Secret, device: &str) -> Result<()> {
+    let fail = |kind, answer: &str| Err(Error::new(kind, LOG_IN, answer).on(device));
+    match pin.len() {
+        0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the YubiKey"),
+        length if LENGTHS.contains(&length) => Ok(()),
+        _ => fail(
+            Kind::PinWrong,
+            "a YubiKey's PIN has 6 to 8 characters, this one has not: it was not sent to the YubiKey",
+        ),
+    }
+}

@@ -1,0 +1,74 @@
+//! The management key, which whoever makes or removes keys must show (SP 800-73-4 part 1 §3.3.4: card management key).
+
+use super::error::{Fault, of};
+use super::seat::Seat;
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use yubikey::piv::{self, ManagementSlotId, SlotAlgorithmId, SlotId};
+use yubikey::{MgmAlgorithmId, MgmKey, MgmType, TouchPolicy};
+use zeroize::Zeroizing;
+
+/// What every YubiKey has from the factory, whatever its algorithm.
+const FACTORY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+
+const TRIED: &str = "use the management key";
+
+impl Seat<'_> {
+    /// Shows the management key: the factory's, the one that the PIN guards, or one that is asked for.
+    pub fn authenticate(&mut self) -> Result<(), Fault> {
+        let slot = SlotId::Management(ManagementSlotId::Management);
+        let metadata = piv::metadata(self.card.yubikey(), slot).map_err(of("GET METADATA"))?;
+        let SlotAlgorithmId::Management(algorithm) = metadata.algorithm else {
+            return Err(of("GET METADATA")(yubikey::Error::InvalidObject));
+        };
+        let key = self.management_key(algorithm, metadata.default == Some(true))?;
+        if metadata
+            .policy
+            .is_some_and(|(_, touch)| !matches!(touch, TouchPolicy::Never | TouchPolicy::Default))
+        {
+            self.ask_for_touch()?;
+        }
+        match self.card.yubikey().authenticate(&key) {
+            Err(yubikey::Error::AuthenticationError) => Err(refused(self.name).into()),
+            done => done.map_err(of("GENERAL AUTHENTICATE")),
+        }
+    }
+
+    fn management_key(&mut self, algorithm: MgmAlgorithmId, factory: bool) -> Result<MgmKey, Fault> {
+        if factory {
+            log::warn!(
+                "{}: its management key is the factory's: whoever has the YubiKey can replace its keys. Change it: \
+                 ykman piv access change-management-key --generate --protect",
+                self.name
+            );
+            return MgmKey::from_bytes(FACTORY, Some(algorithm)).map_err(of("GENERAL AUTHENTICATE"));
+        }
+        let config = self.card.yubikey().config().map_err(of("GET DATA"))?;
+        if config.mgm_type == MgmType::Protected {
+            self.verify()?;
+            return MgmKey::get_protected(self.card.yubikey()).map_err(of("GET DATA"));
+        }
+        let typed = self.prompter.secret(&format!("Management key of {}, in hexadecimal", self.name))?;
+        Ok(parse(&typed, algorithm).map_err(|answer| Error::new(Kind::Usage, TRIED, answer).on(self.name))?)
+    }
+}
+
+/// A typed management key.
+fn parse(typed: &Secret, algorithm: MgmAlgorithmId) -> Result<MgmKey, String> {
+    let length = match algorithm {
+        MgmAlgorithmId::Aes128 => 16,
+        MgmAlgorithmId::ThreeDes | MgmAlgorithmId::Aes192 => 24,
+        MgmAlgorithmId::Aes256 => 32,
+    };
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    let hex = typed.expose().trim_ascii();
+    hex::decode_to_slice(hex, &mut bytes)
+        .map_err(|_| format!("a management key of this YubiKey is {} hexadecimal digits", 2 * length))?;
+    MgmKey::from_bytes(&*bytes, Some(algorithm)).map_err(|_| "it is no management key".into())
+}
+
+fn refused(name: &str) -> Error {
+    Error::new(Kind::PinWrong, TRIED, "the YubiKey refused it")
+        .on(name)
+        .advice("check it, then start the command anew; wrong ones are not counted")
+}

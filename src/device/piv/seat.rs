@@ -1,0 +1,143 @@
+//! What one operation has: the card, the login it holds meanwhile, and who is asked.
+
+use super::card::{Card, Verdict};
+use super::error::Fault;
+use super::login::{self, Login};
+use super::slots::{SlotFacts, Slots, a_key_of, attribute, name};
+use crate::device::{KeyRef, PublicKey, Purpose};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Prompter;
+use crate::uri::DeviceUri;
+use std::time::Instant;
+use yubikey::piv::{AlgorithmId, SlotId};
+use yubikey::{PinPolicy, Serial};
+
+/// Held by one operation at a time, in this process.
+pub struct Seat<'a> {
+    pub card: &'a mut Card,
+    pub login: &'a mut Login,
+    pub prompter: &'a mut dyn Prompter,
+    pub uri: &'a DeviceUri,
+    pub name: &'a str,
+    pub serial: Serial,
+    pub slots: Slots,
+}
+
+impl Seat<'_> {
+    /// Does what needs the private half of an enrolled key: finds it, verifies the PIN and asks for a touch as its policies say.
+    pub fn with_key<T>(
+        &mut self,
+        key: &KeyRef,
+        purpose: Purpose,
+        run: impl FnOnce(&mut Card, SlotId) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if key.purpose != purpose {
+            let answer = format!("this is not what its {} key is for", key.purpose);
+            return Err(Error::new(Kind::Usage, "use the key", answer).on(self.name).into());
+        }
+        let slot = self.slots.of_purpose(key.purpose).slot;
+        let facts = self.card.slot(slot)?.ok_or_else(|| self.empty(key.purpose))?;
+        self.expect(key, &facts)?;
+        self.ready(facts.pin)?;
+        if facts.wants_touch() {
+            self.ask_for_touch()?;
+        }
+        let began = Instant::now();
+        match run(self.card, slot) {
+            Err(Fault::Crate { call, error: yubikey::Error::AuthenticationError }) => {
+                Err(self.why_refused(&facts, call, began)?)
+            }
+            Err(fault @ Fault::Crate { error: yubikey::Error::GenericError, .. }) => {
+                // Another application may have been selected meanwhile: then this fails as well, and says so.
+                self.card.slot(slot)?;
+                Err(fault)
+            }
+            done => done,
+        }
+    }
+
+    /// Tells the person to touch it.
+    pub fn ask_for_touch(&mut self) -> Result<()> {
+        self.prompter.touch(&format!("touch your YubiKey {}", self.serial))
+    }
+
+    /// Has the PIN verified, where the key's policy wants it.
+    pub fn ready(&mut self, policy: PinPolicy) -> Result<(), Fault> {
+        match policy {
+            PinPolicy::Never => Ok(()),
+            PinPolicy::Always => self.verify(),
+            // A PIN that was forgotten in this process is asked for, whatever the card still knows.
+            _ if self.login.has_pin() && self.card.verified_in(self.login.epoch()) => Ok(()),
+            _ => self.verify(),
+        }
+    }
+
+    /// Sends the PIN that is kept, or asks for it.
+    pub fn verify(&mut self) -> Result<(), Fault> {
+        let tries = self.card.tries()?;
+        let pin = self.login.credential(tries, self.name, self.uri.pin_source(), self.prompter)?;
+        match self.card.verify(&pin, self.login.epoch())? {
+            Verdict::Right => {
+                self.login.accept(pin);
+                Ok(())
+            }
+            Verdict::Wrong { tries } => {
+                self.login.refuse();
+                Err(match tries {
+                    0 => login::blocked(self.name),
+                    tries => login::wrong(tries, self.name),
+                }
+                .into())
+            }
+        }
+    }
+
+    /// The card says "security status not satisfied" for a missing PIN and for a missing touch alike: it is asked which it was.
+    fn why_refused(&mut self, facts: &SlotFacts, call: &'static str, began: Instant) -> Result<Fault, Fault> {
+        if facts.pin != PinPolicy::Never && !self.card.remembers()? {
+            return Ok(Fault::Forgotten);
+        }
+        if !facts.wants_touch() {
+            return Ok(Fault::Crate { call, error: yubikey::Error::AuthenticationError });
+        }
+        let answer = format!("it was not touched (waited {} s)", began.elapsed().as_secs());
+        let advice = "repeat the command, and touch the YubiKey's contact while it blinks";
+        Ok(Error::new(Kind::Cancelled, "use the key", answer).on(self.name).advice(advice).into())
+    }
+
+    /// Refuses a key that is not the enrolled one.
+    pub fn expect(&self, key: &KeyRef, facts: &SlotFacts) -> Result<()> {
+        let enrolled = match &key.public {
+            PublicKey::P256(point) => point,
+            other => {
+                let answer = format!("the enrolled key is {}, and a YubiKey's is p256", other.algorithm());
+                return Err(Error::new(Kind::KeyMissing, "find the key", answer).on(self.name));
+            }
+        };
+        if facts.point.as_ref() == Some(enrolled) {
+            return Ok(());
+        }
+        let slot = name(self.slots.of_purpose(key.purpose).slot);
+        let answer = match facts.algorithm {
+            AlgorithmId::EccP256 => {
+                format!("the key in slot {slot} is not the {} key that was enrolled", key.purpose)
+            }
+            other => {
+                format!("slot {slot} holds {}, and the enrolled one is p256", a_key_of(other))
+            }
+        };
+        Err(Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(format!(
+            "plug in the enrolled YubiKey, or name the key's slot with {}= in the device's URI; a key that was overwritten is lost",
+            attribute(key.purpose)
+        )))
+    }
+
+    fn empty(&self, purpose: Purpose) -> Error {
+        let slot = name(self.slots.of_purpose(purpose).slot);
+        let answer = format!("slot {slot}, where the {purpose} key should be, is empty");
+        Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(format!(
+            "name the key's slot with {}= in the device's URI; after a reset of the PIV application its keys are lost",
+            attribute(purpose)
+        ))
+    }
+}

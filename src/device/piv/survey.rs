@@ -1,0 +1,106 @@
+//! What is plugged in, without logging in to any of it.
+
+use super::card::Card;
+use super::error::Fault;
+use super::find::{self, OLDEST};
+use super::slots::{fit_for, name};
+use crate::device::Purpose;
+use crate::error::Result;
+use yubikey::YubiKey;
+use yubikey::piv::{self, ManagementSlotId, SlotId};
+
+/// A reader, and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReaderFacts {
+    /// The reader's name.
+    pub reader: String,
+    /// The YubiKey in it; else why none is seen.
+    pub yubikey: Result<YubiKeyFacts, String>,
+}
+
+/// What a YubiKey says of itself to everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YubiKeyFacts {
+    /// Serial number.
+    pub serial: u32,
+    /// Firmware, `5.7.1`.
+    pub firmware: String,
+    /// What it tells of its PIN application; `None` where its firmware is too old for Strongroom.
+    pub piv: Option<PivFacts>,
+}
+
+/// The state of the PIV application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PivFacts {
+    /// The PIN: tries left, and whether it is the factory's.
+    pub pin: ReferenceFacts,
+    /// The PUK.
+    pub puk: ReferenceFacts,
+    /// The management key is the factory's.
+    pub factory_management_key: bool,
+    /// Slots for opening keys with nothing in them: `9d`, `82` …
+    pub free_for_opening: Vec<String>,
+    /// Slots for signing keys with nothing in them.
+    pub free_for_signing: Vec<String>,
+}
+
+/// The state of PIN or PUK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceFacts {
+    /// Tries left.
+    pub tries: u8,
+    /// It is the factory's.
+    pub factory: bool,
+}
+
+/// Every reader that pcscd knows.
+///
+/// # Errors
+/// `DeviceGone` when pcscd does not answer.
+pub fn survey() -> Result<Vec<ReaderFacts>> {
+    let readers = find::readers()?;
+    Ok(readers.into_iter().map(|(reader, opened)| ReaderFacts { reader, yubikey: facts(opened) }).collect())
+}
+
+fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyFacts, String> {
+    let yubikey = opened.map_err(|error| match error {
+        yubikey::Error::PcscError { inner: Some(error) } => error.to_string(),
+        other => format!("no YubiKey with PIV: {other}"),
+    })?;
+    let (serial, version) = (yubikey.serial().0, yubikey.version());
+    let mut card = Card::new(yubikey);
+    let piv = if version >= OLDEST { of_piv(&mut card).map(Some) } else { Ok(None) };
+    card.close();
+    let piv = piv.map_err(|fault| fault.told("ask the YubiKey", &serial.to_string()).answer().to_owned())?;
+    Ok(YubiKeyFacts { serial, firmware: version.to_string(), piv })
+}
+
+fn of_piv(card: &mut Card) -> Result<PivFacts, Fault> {
+    let mut reference = |which| {
+        let metadata = piv::metadata(card.yubikey(), SlotId::Management(which))
+            .map_err(super::error::of("GET METADATA"))?;
+        let tries = metadata.retries.map_or(0, |retries| retries.remaining_count);
+        Ok::<_, Fault>(ReferenceFacts { tries, factory: metadata.default == Some(true) })
+    };
+    let (pin, puk) = (reference(ManagementSlotId::Pin)?, reference(ManagementSlotId::Puk)?);
+    let management = reference(ManagementSlotId::Management)?;
+    let mut free = |purpose| Ok::<_, Fault>(free_slots(card, purpose)?.into_iter().map(name).collect());
+    Ok(PivFacts {
+        pin,
+        puk,
+        factory_management_key: management.factory,
+        free_for_opening: free(Purpose::Open)?,
+        free_for_signing: free(Purpose::Sign)?,
+    })
+}
+
+/// The slots for a purpose with neither key nor certificate in them.
+pub fn free_slots(card: &mut Card, purpose: Purpose) -> Result<Vec<SlotId>, Fault> {
+    let mut free = Vec::new();
+    for slot in fit_for(purpose) {
+        if card.slot(slot)?.is_none() && card.certificate(slot)?.is_none() {
+            free.push(slot);
+        }
+    }
+    Ok(free)
+}

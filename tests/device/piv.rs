@@ -1,0 +1,98 @@
+//! The `piv` driver on the virtual YubiKey.
+
+use crate::conformance::{Bench, conforms};
+use crate::prompter::Scripted;
+use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
+use p256::elliptic_curve::sec1::ToEncodedPoint;
+use strongroom::device::watchdog::{self, Watchdog};
+use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, Purpose, connect};
+use strongroom::error::Result;
+use strongroom::prompt::Prompter;
+
+mod evidence;
+mod faults;
+mod life;
+mod management;
+mod people;
+mod pins;
+mod slots;
+
+/// A virtual YubiKey on the conformance suite's bench, perhaps behind a watchdog.
+struct OnYubiKey<'a> {
+    yubikey: &'a VirtualYubiKey,
+    watched: bool,
+}
+
+impl Bench for OnYubiKey<'_> {
+    fn device(&self) -> Box<dyn Device> {
+        let uri = self.yubikey.uri().parse().unwrap();
+        match self.watched {
+            true => Box::new(Watchdog::connect(&uri, watchdog::PATIENCE).unwrap()),
+            false => connect(&uri).unwrap(),
+        }
+    }
+
+    fn prompter(&self) -> Scripted {
+        Scripted::pin(PIN)
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::P256
+    }
+}
+
+#[test]
+fn conformance() {
+    isolated(Options::default(), |yubikey| conforms(&OnYubiKey { yubikey, watched: false }));
+}
+
+#[test]
+fn conformance_behind_a_watchdog() {
+    isolated(Options::default(), |yubikey| conforms(&OnYubiKey { yubikey, watched: true }));
+}
+
+/// An older YubiKey: a 3DES management key, and no way to remove keys.
+fn older() -> Options {
+    Options { firmware: [5, 4, 3], ..Options::default() }
+}
+
+/// The YubiKey, or another on the same service, by a URI with more attributes.
+fn device_at(uri: &str) -> Box<dyn Device> {
+    connect(&uri.parse().unwrap()).unwrap()
+}
+
+fn device(yubikey: &VirtualYubiKey) -> Box<dyn Device> {
+    device_at(&yubikey.uri())
+}
+
+/// Why a URI does not connect.
+fn not_connected(uri: &str) -> strongroom::Error {
+    connect(&uri.parse().unwrap()).err().expect("it is not to be reached")
+}
+
+fn create_as(device: &mut dyn Device, purpose: Purpose, options: &CreateOptions) -> Result<KeyInfo> {
+    device.provisioning().unwrap().create(purpose, Algorithm::P256, options, &mut Scripted::pin(PIN))
+}
+
+fn create(device: &mut dyn Device, purpose: Purpose) -> KeyInfo {
+    create_as(device, purpose, &CreateOptions::default()).unwrap()
+}
+
+/// Options with these policies.
+fn guarded_by(pin: &str, touch: &str) -> CreateOptions {
+    let mut options = CreateOptions::default();
+    options.piv.pin_policy = Some(pin.into());
+    options.piv.touch_policy = Some(touch.into());
+    options
+}
+
+/// Opens something with a key; fails unless the answer is right.
+fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
+    let ours = p256::ecdh::EphemeralSecret::random(&mut rand_core::OsRng);
+    let peer = ours.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
+    let shared = device.open_key(&key.into(), Challenge::Ecdh { peer: &peer }, prompter)?;
+    let strongroom::device::PublicKey::P256(point) = &key.public else { panic!("{key:?}") };
+    let theirs = p256::PublicKey::from_sec1_bytes(point).unwrap();
+    assert_eq!(shared[..], ours.diffie_hellman(&theirs).raw_secret_bytes()[..]);
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Slots: found, free, in use, named, and of other algorithms.
+
+use super::{create, create_as, device, device_at, guarded_by, not_connected, older, open};
+use crate::prompter::Scripted;
+use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
+use strongroom::device::{Algorithm, CreateOptions, Purpose};
+use strongroom::error::Kind;
+use yubikey::piv::{self, AlgorithmId, SlotId};
+use yubikey::{MgmKey, PinPolicy, TouchPolicy, YubiKey};
+
+/// Another program puts a key into a slot.
+pub fn occupy(slot: SlotId, algorithm: AlgorithmId) {
+    let mut card = YubiKey::open().unwrap();
+    card.authenticate(&MgmKey::get_default(&card).unwrap()).unwrap();
+    piv::generate(&mut card, slot, algorithm, PinPolicy::Once, TouchPolicy::Never).unwrap();
+}
+
+/// What the card holds in a slot.
+fn public(yubikey: &VirtualYubiKey, slot: u8) -> Option<Vec<u8>> {
+    yubikey.card().memory().slot(slot).map(|slot| slot.key().unwrap().public())
+}
+
+#[test]
+fn keys_lie_where_the_uri_says() {
+    isolated(Options::default(), |yubikey| {
+        let mut usual = device(yubikey);
+        let [opens, signs] = [Purpose::Open, Purpose::Sign].map(|purpose| create(&mut *usual, purpose));
+        assert_eq!(
+            (&*opens.uri, &*signs.uri),
+            ("piv:serial=12345678;slot=9d", "piv:serial=12345678;slot=9c")
+        );
+
+        let uri = format!("{};slot=82;sign-slot=95", yubikey.uri());
+        let mut retired = device_at(&uri);
+        assert_eq!(retired.keys(&mut Scripted::default()).unwrap(), []);
+        let [other, other_signs] =
+            [Purpose::Open, Purpose::Sign].map(|purpose| create(&mut *retired, purpose));
+        assert_eq!(
+            (&*other.uri, &*other_signs.uri),
+            ("piv:serial=12345678;slot=82", "piv:serial=12345678;slot=95")
+        );
+        open(&mut *retired, &other, &mut Scripted::pin(PIN)).unwrap();
+        assert_eq!(retired.keys(&mut Scripted::default()).unwrap(), [other, other_signs]);
+        assert_eq!(usual.keys(&mut Scripted::default()).unwrap(), [opens, signs]);
+    });
+}
+
+#[test]
+fn a_slot_in_use_is_not_overwritten() {
+    isolated(Options::default(), |yubikey| {
+        for (slot, algorithm) in
+            [(SlotId::KeyManagement, AlgorithmId::EccP256), (SlotId::Signature, AlgorithmId::EccP384)]
+        {
+            occupy(slot, algorithm);
+        }
+        occupy("82".parse().unwrap(), AlgorithmId::EccP256);
+        let before = [0x9c, 0x9d, 0x82].map(|slot| public(yubikey, slot));
+        let mut device = device(yubikey);
+        // They are not ours, and nobody said that they should be.
+        assert_eq!(device.keys(&mut Scripted::default()).unwrap(), []);
+
+        let error = create_as(&mut *device, Purpose::Open, &CreateOptions::default()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.answer()),
+            (Kind::Conflict, "slot 9d is in use: it holds a p256 key")
+        );
+        let advice = error.what_now().unwrap();
+        assert!(advice.starts_with("free are 83, 84, 85") && advice.contains("slot=83"), "{advice}");
+        let error = create_as(&mut *device, Purpose::Sign, &CreateOptions::default()).unwrap_err();
+        assert_eq!(error.answer(), "slot 9c is in use: it holds a p384 key");
+        assert!(error.what_now().unwrap().contains("sign-slot=83"));
+
+        let mut mistyped = CreateOptions::default();
+        mistyped.piv.overwrite = Some("1234567".into());
+        let error = create_as(&mut *device, Purpose::Open, &mistyped).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert_eq!([0x9c, 0x9d, 0x82].map(|slot| public(yubikey, slot)), before);
+
+        let mut typed = CreateOptions::default();
+        typed.piv.overwrite = Some("12345678".into());
+        let key = create_as(&mut *device, Purpose::Open, &typed).unwrap();
+        assert_ne!(public(yubikey, 0x9d), before[1]);
+        open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap();
+    });
+}
+
+#[test]
+fn a_key_that_is_there_is_used_when_its_slot_is_named() {
+    isolated(Options::default(), |yubikey| {
+        occupy(SlotId::KeyManagement, AlgorithmId::EccP256);
+        let mut device = device_at(&format!("{};slot=9d", yubikey.uri()));
+        let keys = device.keys(&mut Scripted::default()).unwrap();
+        assert_eq!(keys.len(), 1);
+        keys[0].evidence.check(&keys[0]).unwrap();
+        open(&mut *device, &keys[0], &mut Scripted::pin(PIN)).unwrap();
+    });
+}
+
+#[test]
+fn other_algorithms_are_refused_with_words() {
+    isolated(Options::default(), |yubikey| {
+        for (slot, algorithm, name) in
+            [("83", AlgorithmId::Rsa2048, "an rsa2048 key"), ("84", AlgorithmId::EccP384, "a p384 key")]
+        {
+            occupy(slot.parse().unwrap(), algorithm);
+            let mut device = device_at(&format!("{};slot={slot}", yubikey.uri()));
+            let error = device.keys(&mut Scripted::default()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+            assert!(error.answer().contains(&format!("slot {slot} holds {name}")), "{error}");
+        }
+        let mut device = device(yubikey);
+        let provision = device.provisioning().unwrap();
+        for algorithm in [Algorithm::Rsa(2048), Algorithm::Aes256] {
+            let error = provision
+                .create(Purpose::Open, algorithm, &CreateOptions::default(), &mut Scripted::default())
+                .unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+        }
+    });
+}
+
+#[test]
+fn an_empty_or_exchanged_slot_is_told() {
+    isolated(Options::default(), |yubikey| {
+        let mut device = device(yubikey);
+        let key = create(&mut *device, Purpose::Open);
+        let mut elsewhere = device_at(&format!("{};slot=90", yubikey.uri()));
+        let error = open(&mut *elsewhere, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing);
+        assert_eq!(error.answer(), "slot 90, where the opening key should be, is empty");
+
+        occupy(SlotId::KeyManagement, AlgorithmId::EccP256);
+        let error = open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.answer()),
+            (Kind::KeyMissing, "the key in slot 9d is not the opening key that was enrolled")
+        );
+        occupy(SlotId::KeyManagement, AlgorithmId::EccP384);
+        let error = open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(error.answer(), "slot 9d holds a p384 key, and the enrolled one is p256");
+    });
+}
+
+#[test]
+fn policies_are_chosen_and_shown() {
+    isolated(Options::default(), |yubikey| {
+        let mut device = device(yubikey);
+        let key = create_as(&mut *device, Purpose::Open, &guarded_by("always", "always")).unwrap();
+        let slot = yubikey.card().memory().slot(0x9d).unwrap().clone();
+        assert_eq!((slot.pin_policy, slot.touch_policy), (3, 2));
+        for claim in ["generated", "attestation", "pin-always", "touch-always"] {
+            assert!(key.evidence.claims.contains(&(claim.into(), true)), "{claim}: {:?}", key.evidence);
+        }
+        for options in [guarded_by("sometimes", "never"), guarded_by("once", "gently")] {
+            let error = create_as(&mut *device, Purpose::Sign, &options).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+        }
+    });
+}
+
+#[test]
+fn what_an_older_yubikey_cannot_remove_it_overwrites() {
+    isolated(older(), |yubikey| {
+        let mut device = device(yubikey);
+        let key = create(&mut *device, Purpose::Open);
+        open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap();
+        let before = public(yubikey, 0x9d);
+        device.provisioning().unwrap().destroy(&key, &mut Scripted::pin(PIN)).unwrap();
+        assert_ne!(public(yubikey, 0x9d), before);
+        assert_eq!(device.keys(&mut Scripted::default()).unwrap(), []);
+        let error = open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing);
+        // The slot stays taken, and a new key takes a yes.
+        assert_eq!(
+            create_as(&mut *device, Purpose::Open, &CreateOptions::default()).unwrap_err().kind(),
+            Kind::Conflict
+        );
+        let mut typed = CreateOptions::default();
+        typed.piv.overwrite = Some("12345678".into());
+        create_as(&mut *device, Purpose::Open, &typed).unwrap();
+    });
+}
+
+#[test]
+fn an_old_firmware_is_refused() {
+    isolated(Options { firmware: [5, 2, 7], ..Options::default() }, |yubikey| {
+        let error = not_connected(&yubikey.uri());
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.answer().contains("5.2.7"), "{error}");
+    });
+}
