@@ -10,13 +10,14 @@ use strongroom::uri::DeviceUri;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
     ("uri", uri),
     ("handover", handover),
     ("config", config),
+    ("request", request),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -73,5 +74,12 @@ pub fn config(bytes: &[u8]) {
         config.devices.iter().for_each(|device| drop(device.parsed()));
         let written = toml::to_string(&config).expect("it can be written");
         assert_eq!(toml::from_str::<Config>(&written).expect("it can be read"), config);
+    }
+}
+
+/// What a client of the agent says of itself and of what it wants: read, or refused without a word of it repeated raw.
+pub fn request(bytes: &[u8]) {
+    for said in strongroom::agent::understood(bytes) {
+        assert!(!said.chars().any(char::is_control), "{said:?}");
     }
 }

@@ -241,7 +241,11 @@ impl Agent {
     }
 }
 
-fn put_options(query: &Query) -> Result<PutOptions> {
+/// What the query of a put says.
+///
+/// # Errors
+/// `Usage`.
+pub fn put_options(query: &Query) -> Result<PutOptions> {
     let label = |text: &str| {
         let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
         pair.ok_or_else(|| Error::new(Kind::Usage, "put", "a label is KEY=VALUE"))

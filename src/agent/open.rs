@@ -33,13 +33,25 @@ impl Agent {
         let deadline = Instant::now() + self.deadline;
         let opening = self.try_open(caller, wanted, deadline).await;
         self.count(&opening);
-        self.recorder.record(self.access(caller, wanted.name.as_str(), &opening)).await;
+        let access = self.access(caller, wanted.name.as_str(), &opening);
+        log::info!(
+            "outcome=\"{}\" token={}@{} uid={} pid={} program=\"{}\"",
+            access.outcome,
+            access.name,
+            access.version,
+            access.uid,
+            access.pid,
+            access.exe
+        );
+        self.recorder.record(access).await;
         opening.token
     }
 
     /// Counts what came of an opening.
     pub fn count(&self, opening: &Opening) {
         match (&opening.token, opening.denied) {
+            // A kept token was counted where it was found.
+            (Ok(_), _) if opening.device.is_none() => {}
             (Ok(_), _) => self.metrics.opened.add(),
             (Err(_), true) => self.metrics.denied.add(),
             (Err(_), false) => self.metrics.failed.add(),
@@ -75,6 +87,11 @@ impl Agent {
     }
 
     async fn try_open(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Opening {
+        let epoch = self.seen.epoch.load(Ordering::Acquire);
+        if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
+            self.metrics.cached.add();
+            return Opening { version, device: None, denied: false, token: Ok(token) };
+        }
         let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
         let granted = match self.look_up(caller, wanted, deadline).await {
             Ok(Some(granted)) => Arc::new(granted),
@@ -83,12 +100,9 @@ impl Agent {
         };
         if let Some(token) = self.cache.find(granted.epoch, wanted) {
             self.metrics.cached.add();
-            return Opening {
-                version: granted.ready.version(),
-                device: None,
-                denied: false,
-                token: Ok(token),
-            };
+            let version = granted.ready.version();
+            self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
+            return Opening { version, device: None, denied: false, token: Ok(token) };
         }
         let mut opening = self.open_granted(&granted, &caller.peer.program(), wanted, deadline).await;
         if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
@@ -139,13 +153,8 @@ impl Agent {
             // One that hangs leaves time for the next.
             let left = u32::try_from(here.len() - i).unwrap_or(u32::MAX);
             let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-            let (token, key, what) = (Arc::clone(granted), (*key).clone(), what.clone());
             let asked = match station.check(&tried(wanted)) {
-                Ok(()) => {
-                    let job = move |host: &mut super::device::Host| host.open(&token.ready, &key, &what);
-                    let done = station.thread.ask(deadline, job).await;
-                    done.unwrap_or_else(|trouble| Err(trouble.told(&tried(wanted), &station.name)))
-                }
+                Ok(()) => station.open(granted, key, &what, deadline).await,
                 Err(error) => Err(error),
             };
             // The first device's failure is the one to tell, unless another opens.
