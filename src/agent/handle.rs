@@ -86,7 +86,7 @@ impl Agent {
     }
 
     /// The digest of the caller's program, if some grant asks for one.
-    async fn with_digest(&self, caller: &Caller) -> Caller {
+    pub async fn with_digest(&self, caller: &Caller) -> Caller {
         if !self.seen.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
             return caller.clone();
         }

@@ -123,9 +123,23 @@ impl Agent {
     }
 
     async fn look_up(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Result<Option<Granted>> {
-        let (caller, asked) = (caller.clone(), wanted.clone());
-        let looked = self.reader.ask(deadline, move |reader| reader.look_up(&caller, &asked)).await;
-        looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))?
+        let mut caller = caller.clone();
+        loop {
+            let (who, asked) = (caller.clone(), wanted.clone());
+            let looked = self.reader.ask(deadline, move |reader| reader.look_up(&who, &asked)).await;
+            let looked = looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
+            match self.better_known(&caller).await {
+                Some(better) if looked.is_none() => caller = better,
+                _ => return Ok(looked),
+            }
+        }
+    }
+
+    /// The caller with the digest of its program, where that was just found to matter.
+    async fn better_known(&self, caller: &Caller) -> Option<Caller> {
+        let unknown = caller.digest.is_none() && self.seen.digests.load(Ordering::Acquire);
+        let better = if unknown { Some(self.with_digest(caller).await) } else { None };
+        better.filter(|better| better.digest.is_some())
     }
 
     /// Opens a token on the first device that can.
@@ -193,14 +207,19 @@ impl Agent {
         op: Op,
         tried: &str,
     ) -> Result<()> {
-        let (who, asked) = (caller.clone(), name.clone());
-        let may = self.reader.ask(Instant::now() + self.deadline, move |reader| {
-            reader.follow()?;
-            reader.may(&who, &asked, op)
-        });
-        match may.await.map_err(|trouble| trouble.told(tried, "the store"))?? {
-            true => Ok(()),
-            false => Err(self.note_denial(caller, name.as_str(), tried)),
+        let mut caller = caller.clone();
+        loop {
+            let (who, asked) = (caller.clone(), name.clone());
+            let may = self.reader.ask(Instant::now() + self.deadline, move |reader| {
+                reader.follow()?;
+                reader.may(&who, &asked, op)
+            });
+            let may = may.await.map_err(|trouble| trouble.told(tried, "the store"))??;
+            match self.better_known(&caller).await {
+                _ if may => return Ok(()),
+                Some(better) => caller = better,
+                None => return Err(self.note_denial(&caller, name.as_str(), tried)),
+            }
         }
     }
 }
