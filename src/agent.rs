@@ -210,3 +210,28 @@ impl Agent {
         self.cache.sweep(self.seen.epoch.load(std::sync::atomic::Ordering::Acquire));
     }
 }
+
+/// Everything that the agent's own parsers make of some bytes, in words: those for a request's path and query, for a
+/// credential's name, for a control group and for a grantee. For whoever feeds them anything.
+#[doc(hidden)]
+pub fn understood(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let (method, target) = text.split_once(' ').unwrap_or(("GET", &text));
+    let (path, parameters) = target.split_once('?').unwrap_or((target, ""));
+    let mut said = Vec::new();
+    if let routes::Found::Route(action, name) = routes::find(method, path) {
+        let known: Vec<&str> = routes::ROUTES.iter().flat_map(|route| route.query).map(|p| p.name).collect();
+        said.push(query::name_in_path(name).map_or_else(|e| e.to_string(), |name| name.to_string()));
+        match query::Query::parse(parameters, &known) {
+            Ok(query) => {
+                said.push(format!("{action:?} {:?} {:?}", query.number("version"), query.time("expires")));
+                said.push(format!("{:?}", handle::put_options(&query).err()));
+            }
+            Err(error) => said.push(error.to_string()),
+        }
+    }
+    said.extend(credential::Asked::parse(bytes).map(|asked| format!("{} {}", asked.unit, asked.id)));
+    said.extend(unit::Unit::from_cgroup(&text).map(|unit| format!("{:?}", unit.to_string())));
+    said.extend(text.parse::<crate::vault::Grantee>().map(|grantee| grantee.to_string()).ok());
+    said
+}

@@ -13,7 +13,7 @@ use virtual_yubikey::card::{Card, Memory, Profile, Surroundings, simulator_root}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
@@ -22,6 +22,7 @@ pub const TARGETS: [Target; 8] = [
     ("config", config),
     ("card", card),
     ("certificate", certificate),
+    ("request", request),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -126,5 +127,12 @@ pub fn certificate(bytes: &[u8]) {
         if let Err(error) = verify_chain(der, &roots, &roots, None, SystemTime::UNIX_EPOCH) {
             assert!(!error.to_string().chars().any(char::is_control), "{error}");
         }
+    }
+}
+
+/// What a client of the agent says of itself and of what it wants: read, or refused without a word of it repeated raw.
+pub fn request(bytes: &[u8]) {
+    for said in strongroom::agent::understood(bytes) {
+        assert!(!said.chars().any(char::is_control), "{said:?}");
     }
 }

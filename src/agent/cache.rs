@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// The most tokens that are kept at once.
 const MOST: usize = 4096;
 
+/// A connection that was found to be granted a kept token gets it again without another question for so long: as long as it
+/// takes at most until a change by another process is noticed.
+const STANDS: Duration = Duration::from_millis(500);
+
 /// Which tokens are kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
@@ -33,6 +37,8 @@ pub struct Cache {
 struct Kept {
     epoch: u64,
     tokens: HashMap<String, (Instant, Secret)>,
+    /// By connection: what it was granted a moment ago.
+    granted: HashMap<(u64, String), (Instant, u64)>,
 }
 
 impl Cache {
@@ -58,6 +64,27 @@ impl Cache {
         (Instant::now() < *until).then(|| token.clone())
     }
 
+    /// The token and its version, if this connection was granted it in this epoch, a moment ago.
+    pub fn find_granted(&self, epoch: u64, serial: u64, wanted: &Wanted) -> Option<(Secret, u64)> {
+        self.time(&wanted.name)?;
+        let (kept, key) = (self.kept(), tried(wanted));
+        let (until, token) = kept.tokens.get(&key).filter(|_| kept.epoch == epoch)?;
+        let (stands, version) = kept.granted.get(&(serial, key))?;
+        let now = Instant::now();
+        (now < *until && now < *stands).then(|| (token.clone(), *version))
+    }
+
+    /// Remembers for a moment that this connection was granted this version.
+    pub fn grant(&self, epoch: u64, serial: u64, wanted: &Wanted, version: u64) {
+        if self.time(&wanted.name).is_some() {
+            let mut kept = self.kept();
+            kept.enter(epoch);
+            if kept.epoch == epoch && kept.granted.len() < MOST {
+                kept.granted.insert((serial, tried(wanted)), (Instant::now() + STANDS, version));
+            }
+        }
+    }
+
     /// Keeps a token that was opened in this epoch, if it may be kept.
     pub fn keep(&self, epoch: u64, wanted: &Wanted, token: &Secret) {
         let Some(time) = self.time(&wanted.name) else { return };
@@ -74,11 +101,14 @@ impl Cache {
         kept.enter(epoch);
         let now = Instant::now();
         kept.tokens.retain(|_, (until, _)| now < *until);
+        kept.granted.retain(|_, (until, _)| now < *until);
     }
 
     /// Drops everything.
     pub fn clear(&self) {
-        self.kept().tokens.clear();
+        let mut kept = self.kept();
+        kept.tokens.clear();
+        kept.granted.clear();
     }
 
     /// How many tokens are kept.
@@ -92,6 +122,7 @@ impl Kept {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.tokens.clear();
+            self.granted.clear();
         }
     }
 }
@@ -122,6 +153,18 @@ mod tests {
         // What was opened before the change is not kept after it.
         cache.keep(1, &wanted("hot/a"), &token);
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn a_grant_is_remembered_for_its_connection_and_its_epoch() {
+        let cache = cache(Duration::from_secs(100));
+        cache.keep(1, &wanted("hot"), &Secret::new(b"x".to_vec()));
+        cache.grant(1, 7, &wanted("hot"), 3);
+        assert_eq!(cache.find_granted(1, 7, &wanted("hot")).map(|(_, version)| version), Some(3));
+        assert!(cache.find_granted(1, 8, &wanted("hot")).is_none());
+        assert!(cache.find_granted(2, 7, &wanted("hot")).is_none());
+        cache.sweep(2);
+        assert!(cache.find_granted(1, 7, &wanted("hot")).is_none());
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Agent {
     }
 
     /// The digest of the caller's program, if some grant asks for one.
-    async fn with_digest(&self, caller: &Caller) -> Caller {
+    pub async fn with_digest(&self, caller: &Caller) -> Caller {
         if !self.seen.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
             return caller.clone();
         }
@@ -241,7 +241,11 @@ impl Agent {
     }
 }
 
-fn put_options(query: &Query) -> Result<PutOptions> {
+/// What the query of a put says.
+///
+/// # Errors
+/// `Usage`.
+pub fn put_options(query: &Query) -> Result<PutOptions> {
     let label = |text: &str| {
         let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
         pair.ok_or_else(|| Error::new(Kind::Usage, "put", "a label is KEY=VALUE"))

@@ -33,13 +33,25 @@ impl Agent {
         let deadline = Instant::now() + self.deadline;
         let opening = self.try_open(caller, wanted, deadline).await;
         self.count(&opening);
-        self.recorder.record(self.access(caller, wanted.name.as_str(), &opening)).await;
+        let access = self.access(caller, wanted.name.as_str(), &opening);
+        log::info!(
+            "outcome=\"{}\" token={}@{} uid={} pid={} program=\"{}\"",
+            access.outcome,
+            access.name,
+            access.version,
+            access.uid,
+            access.pid,
+            access.exe
+        );
+        self.recorder.record(access).await;
         opening.token
     }
 
     /// Counts what came of an opening.
     pub fn count(&self, opening: &Opening) {
         match (&opening.token, opening.denied) {
+            // A kept token was counted where it was found.
+            (Ok(_), _) if opening.device.is_none() => {}
             (Ok(_), _) => self.metrics.opened.add(),
             (Err(_), true) => self.metrics.denied.add(),
             (Err(_), false) => self.metrics.failed.add(),
@@ -75,6 +87,11 @@ impl Agent {
     }
 
     async fn try_open(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Opening {
+        let epoch = self.seen.epoch.load(Ordering::Acquire);
+        if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
+            self.metrics.cached.add();
+            return Opening { version, device: None, denied: false, token: Ok(token) };
+        }
         let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
         let granted = match self.look_up(caller, wanted, deadline).await {
             Ok(Some(granted)) => Arc::new(granted),
@@ -83,12 +100,9 @@ impl Agent {
         };
         if let Some(token) = self.cache.find(granted.epoch, wanted) {
             self.metrics.cached.add();
-            return Opening {
-                version: granted.ready.version(),
-                device: None,
-                denied: false,
-                token: Ok(token),
-            };
+            let version = granted.ready.version();
+            self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
+            return Opening { version, device: None, denied: false, token: Ok(token) };
         }
         let mut opening = self.open_granted(&granted, &caller.peer.program(), wanted, deadline).await;
         if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
@@ -109,9 +123,23 @@ impl Agent {
     }
 
     async fn look_up(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Result<Option<Granted>> {
-        let (caller, asked) = (caller.clone(), wanted.clone());
-        let looked = self.reader.ask(deadline, move |reader| reader.look_up(&caller, &asked)).await;
-        looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))?
+        let mut caller = caller.clone();
+        loop {
+            let (who, asked) = (caller.clone(), wanted.clone());
+            let looked = self.reader.ask(deadline, move |reader| reader.look_up(&who, &asked)).await;
+            let looked = looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
+            match self.better_known(&caller).await {
+                Some(better) if looked.is_none() => caller = better,
+                _ => return Ok(looked),
+            }
+        }
+    }
+
+    /// The caller with the digest of its program, where that was just found to matter.
+    async fn better_known(&self, caller: &Caller) -> Option<Caller> {
+        let unknown = caller.digest.is_none() && self.seen.digests.load(Ordering::Acquire);
+        let better = if unknown { Some(self.with_digest(caller).await) } else { None };
+        better.filter(|better| better.digest.is_some())
     }
 
     /// Opens a token on the first device that can.
@@ -139,13 +167,8 @@ impl Agent {
             // One that hangs leaves time for the next.
             let left = u32::try_from(here.len() - i).unwrap_or(u32::MAX);
             let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-            let (token, key, what) = (Arc::clone(granted), (*key).clone(), what.clone());
             let asked = match station.check(&tried(wanted)) {
-                Ok(()) => {
-                    let job = move |host: &mut super::device::Host| host.open(&token.ready, &key, &what);
-                    let done = station.thread.ask(deadline, job).await;
-                    done.unwrap_or_else(|trouble| Err(trouble.told(&tried(wanted), &station.name)))
-                }
+                Ok(()) => station.open(granted, key, &what, deadline).await,
                 Err(error) => Err(error),
             };
             // The first device's failure is the one to tell, unless another opens.
@@ -184,14 +207,19 @@ impl Agent {
         op: Op,
         tried: &str,
     ) -> Result<()> {
-        let (who, asked) = (caller.clone(), name.clone());
-        let may = self.reader.ask(Instant::now() + self.deadline, move |reader| {
-            reader.follow()?;
-            reader.may(&who, &asked, op)
-        });
-        match may.await.map_err(|trouble| trouble.told(tried, "the store"))?? {
-            true => Ok(()),
-            false => Err(self.note_denial(caller, name.as_str(), tried)),
+        let mut caller = caller.clone();
+        loop {
+            let (who, asked) = (caller.clone(), name.clone());
+            let may = self.reader.ask(Instant::now() + self.deadline, move |reader| {
+                reader.follow()?;
+                reader.may(&who, &asked, op)
+            });
+            let may = may.await.map_err(|trouble| trouble.told(tried, "the store"))??;
+            match self.better_known(&caller).await {
+                _ if may => return Ok(()),
+                Some(better) => caller = better,
+                None => return Err(self.note_denial(&caller, name.as_str(), tried)),
+            }
         }
     }
 }

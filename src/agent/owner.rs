@@ -51,6 +51,11 @@ impl Load {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// How many jobs wait or run.
+    pub fn to_do(&self) -> usize {
+        self.waiting() + usize::from(self.since().is_some())
+    }
+
     /// How long the job that runs now has been running.
     pub fn busy_for(&self) -> Option<Duration> {
         self.since().map(|since| since.elapsed())
@@ -182,7 +187,9 @@ mod tests {
     fn a_job_that_hangs_stops_nobody_for_longer_than_they_wait() {
         let owner = Owner::start("test", 2, 0_u32).unwrap();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        owner.tell(move |_| drop(held.recv()));
+        owner.tell(move |_| {
+            let _ = held.recv();
+        });
         while owner.load().busy_for().is_none() {
             std::thread::yield_now();
         }

@@ -16,6 +16,7 @@ use std::fs::Metadata;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The largest program whose digest is computed.
@@ -24,6 +25,8 @@ const MAX_EXE_BYTES: u64 = 1 << 30;
 /// A process at the other end, as it was when it connected.
 #[derive(Debug)]
 pub struct Peer {
+    /// Counts connections: no two peers have the same.
+    pub serial: u64,
     /// Effective user.
     pub uid: u32,
     /// Effective and supplementary groups.
@@ -34,7 +37,8 @@ pub struct Peer {
     pub unit: Option<Unit>,
     /// The program it runs, where that can be seen.
     pub exe: Option<Exe>,
-    held: Arc<OwnedFd>,
+    /// Keeps the number from being reused.
+    pub(super) held: Arc<OwnedFd>,
 }
 
 /// A program.
@@ -75,7 +79,9 @@ impl Peer {
             return Err(gone());
         }
         let groups = std::iter::once(gid).chain(groups).collect();
-        Ok(Self { uid, groups, pid: number, unit, exe, held: process })
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        let serial = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { serial, uid, groups, pid: number, unit, exe, held: process })
     }
 
     /// Whether the process that connected is still there: somebody who merely inherited the connection is not it.

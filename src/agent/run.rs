@@ -32,7 +32,8 @@ impl Running {
     }
 }
 
-/// Runs an agent on these sockets until SIGTERM, SIGINT or `running` stops it. SIGHUP has `reload` make the options anew.
+/// Runs an agent on these sockets until SIGTERM, SIGINT or `running` stops it. `ready` is called once it serves and heeds
+/// signals. SIGHUP has `reload` make the options anew.
 ///
 /// # Errors
 /// The store's, before anything is served; `Io`.
@@ -40,11 +41,12 @@ pub fn run(
     options: Options,
     sockets: Sockets,
     running: &Running,
+    ready: &mut dyn FnMut(),
     reload: &mut dyn FnMut() -> Result<Options>,
 ) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| io("start", e))?;
-    let done = runtime.block_on(run_on(options, sockets, running, reload));
+    let done = runtime.block_on(run_on(options, sockets, running, ready, reload));
     // A device that hangs keeps its thread; the end of the process ends both.
     runtime.shutdown_background();
     done
@@ -63,16 +65,20 @@ async fn run_on(
     options: Options,
     sockets: Sockets,
     running: &Running,
+    ready: &mut dyn FnMut(),
     reload: &mut dyn FnMut() -> Result<Options>,
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listen for signals", e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listen for signals", e))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(|e| io("listen for signals", e))?;
-    let mut agent = Arc::new(Agent::start(options)?);
+    let (mut agent, mut told) = (Arc::new(Agent::start(options)?), false);
     loop {
         let (stop, stopped) = watch::channel(false);
         let serving = begin(&agent, &sockets, &stopped)?;
         notify::tell("READY=1\nSTATUS=Serving");
+        if !std::mem::replace(&mut told, true) {
+            ready();
+        }
         let mut ended = running.0.subscribe();
         tokio::select! {
             _ = terminate.recv() => {}

@@ -51,9 +51,10 @@ impl Act for Agent {
         let sockets = self.sockets()?;
         let (socket, count) = (sockets.requests.local_addr().ok(), options.devices.len());
         let shown = socket.and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
-        context.out.say(&format!("serving on {} with {count} devices", shown.unwrap_or_default()));
+        let said = format!("serving on {} with {count} devices", shown.unwrap_or_default());
         let mut reload = || self.options(&Context::new(globals.clone(), Output::new(quiet(&globals))));
-        Ok(agent::run(options, sockets, &Running::default(), &mut reload)?)
+        let mut ready = || context.out.say(&said);
+        Ok(agent::run(options, sockets, &Running::default(), &mut ready, &mut reload)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `STRONGROOM_LOG`: what the library notes while it works, on stderr. Never a secret, at no level.
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 use std::io::Write;
 use strongroom::error::printable;
 use strongroom::{Error, Kind};
@@ -29,11 +29,24 @@ pub fn start() -> Result<(), Error> {
             &mut builder
         }
     };
-    builder.format(|out, record| {
+    // Standard error is the journal's, which takes a line's priority from its beginning (sd-daemon(3)).
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    builder.format(move |out, record| {
         let message = printable(&record.args().to_string());
-        writeln!(out, "{} {}: {message}", record.level().as_str().to_ascii_lowercase(), record.target())
+        let level = record.level().as_str().to_ascii_lowercase();
+        let priority = if journal { priority(record.level()) } else { "" };
+        writeln!(out, "{priority}{level} {}: {message}", record.target())
     });
     builder.try_init().map_err(|e| Error::new(Kind::Io, "start logging", e.to_string()))
+}
+
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    }
 }
 
 fn unknown() -> Error {

@@ -321,3 +321,45 @@ fn the_service_managers_socket_is_used() {
     let daemon = Daemon { child, socket };
     assert_eq!(daemon.get("/v1/values/a").text(), "token");
 }
+
+/// Puts tokens until the agent is gone; those that it said were there.
+fn put_many(socket: PathBuf, round: usize) -> Vec<String> {
+    use std::io::Write;
+    let Ok(mut stream) = UnixStream::connect(&socket) else { return Vec::new() };
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut there = Vec::new();
+    for i in 0.. {
+        let name = format!("many/{round}-{i}");
+        let request = format!("PUT /v1/values/{name} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx");
+        if stream.write_all(request.as_bytes()).is_err() {
+            break;
+        }
+        match crate::http::read(&mut stream) {
+            Some(answer) => assert_eq!(answer.status, 200, "{answer:?}"),
+            None => break,
+        }
+        there.push(name);
+    }
+    there
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+    let Some(home) = Home::with_store() else { return };
+    let mut there = Vec::new();
+    for round in 0..4_usize {
+        let daemon = Daemon::start(&home, &[]);
+        let socket = daemon.socket.clone();
+        let client = std::thread::spawn(move || put_many(socket, round));
+        std::thread::sleep(Duration::from_millis(300 + 70 * round as u64));
+        daemon.signal("-KILL");
+        there.extend(client.join().unwrap());
+    }
+    assert!(!there.is_empty());
+    let listed = home.ok(&["list", "many"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for name in &there {
+        assert!(listed.contains(&format!("{name}\t1\tactive")), "{name} is lost");
+    }
+    home.ok(&["verify"]);
+}

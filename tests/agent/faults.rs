@@ -167,3 +167,15 @@ fn a_store_that_is_away_is_said_so_and_comes_back() {
     served.until("it is there again", || served.get("/v1/health").status == 200);
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");
 }
+
+#[test]
+fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
+    let served = Served::new(Realm::User(own_uid()), |options| options.deadline = Duration::from_secs(3));
+    let db = served.world.db();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    assert_eq!(served.ask("PUT", "/v1/values/prod/db", b"three").status, 503);
+    db.execute_batch("ROLLBACK").unwrap();
+    served.until("changes are made again", || served.ask("PUT", "/v1/values/prod/other", b"x").status == 200);
+    assert_eq!(served.get("/v1/values/prod/other").text(), "x");
+}

@@ -147,3 +147,51 @@ fn kept_tokens_are_dropped_by_every_change_and_by_lock() {
     assert_eq!(served.ask("POST", "/v1/lock", b"").status, 200);
     assert_eq!(served.get("/v1/health").json()["cached_tokens"], 0);
 }
+
+#[test]
+fn programs_are_told_by_path_and_by_digest() {
+    let served = Served::to_strangers();
+    let exe = std::env::current_exe().unwrap().canonicalize().unwrap();
+    let digest = strongroom::ledger::sha256(&std::fs::read(&exe).unwrap());
+    let other = strongroom::ledger::sha256(b"another program");
+    for (grantee, opens) in [
+        ("exe:/usr/bin/curl".to_owned(), false),
+        (format!("exe:sha256:{other}"), false),
+        (format!("exe:{}", exe.display()), true),
+        (format!("exe:sha256:{digest}"), true),
+    ] {
+        let id = served.grant("prod/db", &grantee, &[Op::Get]);
+        assert_eq!(served.get("/v1/values/prod/db").status == 200, opens, "{grantee}");
+        served.ungrant(&id);
+        assert_eq!(served.get("/v1/values/prod/db").status, 403);
+    }
+    served.grant("prod/db", "group:0", &[Op::Get]);
+    assert_eq!(served.get("/v1/values/prod/db").status == 200, rustix::process::getegid().is_root());
+}
+
+#[test]
+fn a_grant_follows_its_token_and_dies_with_it() {
+    let served = Served::to_strangers();
+    served.grant("prod/db", &me(), &[Op::Get]);
+    served.another().rename(&name("prod/db"), &name("prod/pg")).unwrap();
+    assert_eq!(served.get("/v1/values/prod/pg").text(), "two");
+    assert_eq!(served.get("/v1/values/prod/db").status, 403);
+    served.another().destroy(&name("prod/pg"), None, "gone").unwrap();
+    served.another().put(&name("prod/pg"), &secret("a new token"), &PutOptions::default()).unwrap();
+    // A new token of the same name inherits nothing.
+    assert_eq!(served.get("/v1/values/prod/pg").status, 403);
+    assert_eq!(served.get("/v1/tokens").json()["tokens"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_grant_ends_when_its_time_is_over() {
+    use crate::world::NOW;
+    use strongroom::vault::{GrantOn, GrantOptions};
+    let served = Served::to_strangers();
+    for (until, status) in [(NOW, 403), (NOW + 1, 200)] {
+        let options = GrantOptions { until: Some(until), ..GrantOptions::default() };
+        let on = GrantOn::Token(name("prod/db"));
+        served.another().grant(&on, &me().parse().unwrap(), &options).unwrap();
+        assert_eq!(served.get("/v1/values/prod/db").status, status);
+    }
+}

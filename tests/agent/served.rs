@@ -62,8 +62,9 @@ impl Served {
             Sockets::make(&socket, 0o600, Some(&world.dir.path().join("credentials.sock"))).unwrap();
         let running = Running::default();
         let stop = running.clone();
-        let thread =
-            std::thread::spawn(move || run(options, sockets, &stop, &mut || panic!("nobody hung up")));
+        let thread = std::thread::spawn(move || {
+            run(options, sockets, &stop, &mut || {}, &mut || panic!("nobody hung up"))
+        });
         Self { world, socket, faults, running, thread: Some(thread) }
     }
 

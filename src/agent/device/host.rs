@@ -1,0 +1,268 @@
+//! What a device's thread owns, and what it does on it.
+
+use super::{Condition, Connect, QUEUE, State, lock};
+use crate::agent::owner::Owner;
+use crate::device::{Device, KeyRef};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::DeviceId;
+use crate::prompt::{PinRequest, Prompter, Silent};
+use crate::replica::DeviceRow;
+use crate::secret::Secret;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How many answers in a row may be failures before the device is connected anew.
+const FAILURES: u32 = 2;
+
+/// What the device's thread owns.
+pub struct Host {
+    /// Its further sessions were asked for.
+    spread: bool,
+    connect: Connect,
+    device: Option<Box<dyn Device>>,
+    prompter: Caller,
+    /// Locked by a person: not even a pin-source opens it.
+    closed: bool,
+    refused: Option<(Kind, String)>,
+    failures: u32,
+    used: Instant,
+    idle: Option<Duration>,
+    name: String,
+    state: Arc<State>,
+}
+
+impl Host {
+    /// Not connected yet.
+    pub(super) fn new(connect: Connect, name: String, idle: Option<Duration>, state: Arc<State>) -> Self {
+        Self {
+            spread: false,
+            connect,
+            device: None,
+            prompter: Caller { pin: None, what: String::new() },
+            closed: false,
+            refused: None,
+            failures: 0,
+            used: Instant::now(),
+            idle,
+            name,
+            state,
+        }
+    }
+
+    /// Runs an operation for somebody (`what` says for whom) on the connected device; once more when it turns out to have
+    /// been away.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn run<T>(
+        &mut self,
+        what: &str,
+        mut operation: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T>,
+    ) -> Result<T> {
+        self.check_open()?;
+        self.prompter.what = what.into();
+        let was_connected = self.device.is_some();
+        let mut done = self.attempt(&mut operation);
+        if was_connected && done.as_ref().is_err_and(|error| is_gone(error.kind())) && self.refused.is_none()
+        {
+            done = self.attempt(&mut operation);
+        }
+        self.used = Instant::now();
+        done
+    }
+
+    fn attempt<T>(
+        &mut self,
+        operation: &mut impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T>,
+    ) -> Result<T> {
+        let done = match &mut self.device {
+            Some(device) => operation(&mut **device, &mut self.prompter),
+            None => match (self.connect)() {
+                Ok(device) => operation(&mut **self.device.insert(device), &mut self.prompter),
+                Err(error) => Err(error),
+            },
+        };
+        self.note(done.as_ref().err());
+        done
+    }
+
+    fn check_open(&self) -> Result<()> {
+        let advice = "run `strongroom unlock`";
+        if self.closed {
+            let error = Error::new(Kind::PinUnavailable, "use the device", "it was locked");
+            return Err(error.on(&self.name).advice(advice));
+        }
+        match &self.refused {
+            Some((kind, answer)) => {
+                let answer = format!("{answer}; the PIN is not sent again");
+                Err(Error::new(*kind, "use the device", answer).on(&self.name).advice(advice))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What an outcome says of the device.
+    fn note(&mut self, error: Option<&Error>) {
+        let Some(error) = error else {
+            self.failures = 0;
+            return self.show(Condition::Ready, "");
+        };
+        match error.kind() {
+            Kind::PinWrong | Kind::PinLocked => {
+                self.prompter.pin = None;
+                self.refused = Some((error.kind(), error.answer().into()));
+                self.show(Condition::Refused, error.answer());
+            }
+            Kind::PinUnavailable => self.show(Condition::Locked, error.answer()),
+            kind if is_gone(kind) => {
+                self.disconnect();
+                self.show(Condition::Gone, error.answer());
+            }
+            Kind::Device => {
+                self.failures += 1;
+                if self.failures >= FAILURES {
+                    self.failures = 0;
+                    self.disconnect();
+                }
+                self.show(Condition::Failing, error.answer());
+            }
+            // An answer about the token, not about the device.
+            _ => {}
+        }
+    }
+
+    fn show(&self, condition: Condition, why: &str) {
+        *lock(&self.state.seen) = (condition, why.into());
+    }
+
+    /// Opens the file key of a sealed token.
+    ///
+    /// # Errors
+    /// The device's; `Tampered`.
+    pub fn open(&mut self, token: &crate::vault::Ready, key: &KeyRef, what: &str) -> Result<Secret> {
+        let opened = self.run(what, |device, prompter| token.open_on(device, prompter, key));
+        if opened.is_ok() && !self.spread {
+            self.spread(key);
+        }
+        opened
+    }
+
+    /// As many further sessions as the device gains by; fewer where it has no more.
+    fn spread(&mut self, key: &KeyRef) {
+        self.spread = true;
+        let Some(parallel) = self.device.as_mut().and_then(|device| device.parallel()) else { return };
+        let more = parallel.lanes(key).saturating_sub(1);
+        let sessions: Vec<_> = (0..more).map_while(|_| parallel.another().ok()).collect();
+        let lanes =
+            sessions.into_iter().map_while(|session| Owner::start("lane", QUEUE, self.lane(session)).ok());
+        *lock(&self.state.lanes) = lanes.collect();
+    }
+
+    /// The owner of one further session. It is never connected anew, and has nobody to ask for a PIN.
+    fn lane(&self, session: Box<dyn Device>) -> Self {
+        let name = self.name.clone();
+        let ended = move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").on(&name));
+        let seen = Mutex::new((Condition::Ready, String::new()));
+        let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
+        let lane = Self::new(Box::new(ended), self.name.clone(), None, state);
+        Self { spread: true, device: Some(session), ..lane }
+    }
+
+    /// Whatever rested on the connection is let go with it.
+    fn disconnect(&mut self) {
+        self.state.drop_lanes();
+        (self.device, self.spread) = (None, false);
+    }
+
+    /// Which of the enrolled devices it is, so that tokens sealed to it find it.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn recognise(&mut self, rows: &[DeviceRow]) -> Result<Option<DeviceId>> {
+        let id = self.run("learn which device it is", |device, prompter| {
+            for row in rows {
+                if crate::vault::is_enrolled_as(device, row, prompter)? {
+                    return Ok(Some(row.id));
+                }
+            }
+            Ok(None)
+        })?;
+        *lock(&self.state.id) = id;
+        Ok(id)
+    }
+
+    /// Unlocks it with a PIN, or with its pin-source, and logs in.
+    ///
+    /// # Errors
+    /// `PinWrong` when the device refuses; the device's.
+    pub fn unlock(&mut self, pin: Option<Secret>) -> Result<()> {
+        if let Some(device) = self.device.as_mut().filter(|_| self.refused.is_some() || pin.is_some()) {
+            device.lock();
+        }
+        (self.closed, self.refused, self.prompter.pin) = (false, None, pin);
+        let done = self.run("unlock", |device, prompter| device.keys(prompter).map(drop));
+        if done.is_err() {
+            self.prompter.pin = None;
+        }
+        done
+    }
+
+    /// Forgets the PIN and logs out, until somebody unlocks it.
+    pub fn lock(&mut self) {
+        self.forget();
+        (self.closed, self.refused) = (true, None);
+        self.show(Condition::Locked, "it was locked");
+    }
+
+    fn forget(&mut self) {
+        self.prompter.pin = None;
+        self.state.drop_lanes();
+        self.spread = false;
+        if let Some(device) = &mut self.device {
+            device.lock();
+        }
+    }
+
+    /// A PIN that was typed is forgotten when nobody used the device for long enough.
+    pub fn tick(&mut self) {
+        let over = self.idle.is_some_and(|idle| self.used.elapsed() >= idle);
+        if over && self.prompter.pin.is_some() {
+            self.forget();
+            self.show(Condition::Locked, "nobody used it for a while");
+        }
+    }
+}
+
+pub(super) fn is_gone(kind: Kind) -> bool {
+    matches!(kind, Kind::DeviceGone | Kind::KeyMissing)
+}
+
+/// Answers a driver for whoever called: with the PIN that was typed at `unlock`, or from the URI's pin-source.
+struct Caller {
+    pin: Option<Secret>,
+    /// Who wants what.
+    what: String,
+}
+
+impl Prompter for Caller {
+    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
+        if let Some(pin) = &self.pin {
+            return Ok(pin.clone());
+        }
+        match request.source {
+            Some(_) => Silent.pin(request),
+            None => Err(Error::new(Kind::PinUnavailable, "get the PIN", "the device is locked")
+                .on(request.device)
+                .advice("run `strongroom unlock`")),
+        }
+    }
+
+    fn touch(&mut self, why: &str) -> Result<()> {
+        log::warn!("{why} (for {})", self.what);
+        Ok(())
+    }
+
+    fn confirm(&mut self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+}
