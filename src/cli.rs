@@ -23,6 +23,7 @@ mod logging;
 mod names;
 mod output;
 mod put;
+mod quiet;
 mod reseal;
 mod run;
 mod shell;
@@ -95,6 +96,7 @@ trait Act {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    quiet::tpm2_tss();
     let hardened = harden::process();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match Cli::try_parse_from(&arguments) {

@@ -31,6 +31,7 @@ mod import;
 mod init;
 mod keys;
 mod log;
+mod measured;
 mod open;
 mod put;
 mod repair;
@@ -43,9 +44,9 @@ mod verify;
 mod view;
 
 pub use access::Reader;
-pub use enrol::{EnrolOptions, EnrolReport};
 pub(crate) use access::outcome;
 pub(crate) use desk::is_enrolled_as;
+pub use enrol::{EnrolOptions, EnrolReport};
 pub use grant::{GrantOn, GrantOptions, Revoked};
 pub use grantee::{Grantee, OPS, Op};
 pub use import::{ImportItem, Imported};

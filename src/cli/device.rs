@@ -2,6 +2,7 @@
 
 mod add;
 mod change;
+mod measured;
 mod retire;
 
 use super::Act;
@@ -36,6 +37,8 @@ enum DeviceCommand {
     Retire(retire::Retire),
     Anchor(change::Anchor),
     Repin(Box<change::Repin>),
+    Pcrs(measured::Pcrs),
+    Check(measured::Check),
 }
 
 impl Act for Device {
@@ -50,6 +53,8 @@ impl Act for Device {
             DeviceCommand::Retire(command) => command.act(context),
             DeviceCommand::Anchor(command) => command.act(context),
             DeviceCommand::Repin(command) => command.act(context),
+            DeviceCommand::Pcrs(command) => command.act(context),
+            DeviceCommand::Check(command) => command.act(context),
         }
     }
 }

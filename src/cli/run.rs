@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::exit::ExitWith;
-use super::{Act, dotenv, harden, names};
+use super::{Act, dotenv, harden, names, quiet};
 use clap::Args;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use std::ffi::OsString;
@@ -77,6 +77,7 @@ impl Act for Run {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
         without_pins(context, &mut command)?;
+        quiet::forget(&mut command);
         let mut files = Vec::new();
         for (variable, value) in &variables {
             match value {

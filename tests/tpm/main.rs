@@ -15,8 +15,10 @@ mod swtpm;
 
 mod bench;
 mod counters;
+mod crowd;
 mod evidence;
 mod measured;
 mod pins;
+mod relay;
 mod trouble;
 mod wire;

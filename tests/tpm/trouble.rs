@@ -1,1 +1,217 @@
-//! What goes wrong with a TPM.
+//! What goes wrong with a TPM, and that nothing is left behind in its few slots.
+
+use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
+use crate::conformance::Bench;
+use crate::prompter::Scripted;
+use crate::relay::{ECDH_ZGEN, Relay, code};
+use crate::swtpm::Swtpm;
+use std::time::{Duration, Instant};
+use strongroom::device::watchdog::Watchdog;
+use strongroom::device::{Challenge, Device, KeyRef, TpmOptions, connect};
+use strongroom::error::Kind;
+
+/// A response without a body.
+fn refusal(code: u32) -> Vec<u8> {
+    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_tpm_that_was_killed_and_is_back_serves_on() {
+    let Some(mut tpm) = Swtpm::new() else { return };
+    let (opens, signs) = OnSwtpm { tpm: &tpm, options: TpmOptions::default() }.keys();
+    let mut device = connect(&tpm.uri().parse().unwrap()).unwrap();
+    let prompter = &mut Scripted::default();
+    open(&mut *device, &opens, prompter).unwrap();
+    for _ in 0..2 {
+        tpm.kill();
+        tpm.start();
+        open(&mut *device, &opens, prompter).unwrap();
+        device.sign(&KeyRef::from(&signs), &[0; 32], prompter).unwrap();
+    }
+    tpm.kill();
+    let error = open(&mut *device, &opens, prompter).unwrap_err();
+    assert_eq!(error.kind(), Kind::DeviceGone, "{error}");
+    tpm.start();
+    open(&mut *device, &opens, prompter).unwrap();
+    drop(device);
+    assert_eq!(tpm.loaded(), (0, 0));
+}
+
+#[test]
+fn a_pin_whose_fate_is_unknown_is_not_sent_again() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        let (opens, _) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        let sent = std::sync::Arc::new(std::sync::Mutex::new(0));
+        let count = std::sync::Arc::clone(&sent);
+        // The TPM gets the command; its answer is lost in a reset.
+        relay.act(move |command, forward| {
+            let response = forward(command);
+            match code(command) {
+                ECDH_ZGEN => {
+                    *count.lock().unwrap() += 1;
+                    refusal(0x910)
+                }
+                _ => response,
+            }
+        });
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        open(&mut *device, &opens, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!(*sent.lock().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_reset_in_mid_use_is_recovered_from() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        bench.opens(&mut *device, &opens);
+        device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
+
+        bench.tpm.reset();
+        let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+        assert!(error.answer().contains("TPM_RC_INITIALIZE (0x100)"), "{error}");
+        // TPM2_Startup(TPM_SU_CLEAR), as the firmware does it.
+        relay.send(&hex::decode("80010000000c000001440000").unwrap());
+        bench.opens(&mut *device, &opens);
+        device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn a_tpm_that_hangs_is_given_up() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, _) = bench.keys();
+        let patience = Duration::from_millis(300);
+        let mut device = Watchdog::connect(&bench.tpm.uri().parse().unwrap(), patience).unwrap();
+        open(&mut device, &opens, &mut bench.prompter()).unwrap();
+        bench.tpm.hang(true);
+        let began = Instant::now();
+        let error = open(&mut device, &opens, &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.answer(), "the device has not answered for 300ms");
+        drop(device);
+        assert!(began.elapsed() < Duration::from_secs(20));
+        bench.tpm.hang(false);
+    });
+}
+
+#[test]
+fn a_cleared_tpm_says_that_its_keys_are_gone() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        bench.tpm.tool("tpm2_clear", &["-c", "platform"]);
+        let mut device = bench.device();
+        let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+        assert!(error.answer().contains("cleared, and its keys are gone"), "{error}");
+        assert!(error.what_now().unwrap().contains("strongroom device add"));
+        assert!(!device.holds(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
+        drop(device);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn a_storage_root_key_that_was_evicted_is_made_again() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        bench.tpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", "0x81000001"]);
+        let mut device = bench.device();
+        bench.opens(&mut *device, &opens);
+        device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
+        bench.opens(&mut *device, &opens);
+        drop(device);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn a_busy_tpm_is_waited_for() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, _) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        // TPM_RC_RETRY and TPM_RC_TESTING, more often than tpm2-tss puts up with by itself.
+        let mut left = 24;
+        relay.act(move |command, forward| {
+            left -= 1;
+            match left {
+                0.. => refusal(if left % 2 == 0 { 0x922 } else { 0x90a }),
+                _ => forward(command),
+            }
+        });
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        bench.opens(&mut *device, &opens);
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn full_slots_are_told_and_nobody_elses_is_flushed() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, _) = bench.keys();
+        for name in ["one.ctx", "two.ctx", "three.ctx"] {
+            bench.tpm.tool("tpm2_createprimary", &["-C", "o", "-c", name]);
+        }
+        assert_eq!(bench.tpm.loaded(), (3, 0));
+        let mut device = bench.device();
+        let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+        assert!(error.answer().contains("TPM_RC_OBJECT_MEMORY (0x902)"), "{error}");
+        assert!(error.what_now().unwrap().contains("tpm2_flushcontext"), "{error}");
+        drop(device);
+        assert_eq!(bench.tpm.loaded(), (3, 0));
+    });
+}
+
+/// Every kind of failure, many times over one connection; in the end every slot is free.
+#[test]
+fn no_failure_leaves_anything_behind() {
+    with_swtpm(TpmOptions { pcrs: Some("sha256:16".into()), ..TpmOptions::default() }, |bench| {
+        let (opens, signs) = bench.keys();
+        let free = OnSwtpm { tpm: bench.tpm, options: TpmOptions::default() };
+        let (plain, _) = free.keys();
+        bench.tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "11".repeat(32))]);
+        let relay = Relay::before(bench.tpm);
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let prompter = &mut bench.prompter();
+        let mut corrupt = plain.clone();
+        let middle = corrupt.material.len() / 2;
+        corrupt.material[middle] ^= 1;
+        for _ in 0..6 {
+            // A PCR that changed, for both keys; a point off the curve; a private half that was altered.
+            assert_eq!(open(&mut *device, &opens, prompter).unwrap_err().kind(), Kind::Refused);
+            let error = device.sign(&KeyRef::from(&signs), &[0; 32], prompter).unwrap_err();
+            assert_eq!(error.kind(), Kind::Refused);
+            let garbage = Challenge::Ecdh { peer: &[0; 65] };
+            let error = device.open_key(&KeyRef::from(&plain), garbage, prompter).unwrap_err();
+            assert_eq!(error.kind(), Kind::Device, "{error}");
+            let error = open(&mut *device, &corrupt, prompter).unwrap_err();
+            assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+            assert!(relay.loaded().0 <= 2 && relay.loaded().1 <= 2, "{:?}", relay.loaded());
+            free.opens(&mut *device, &plain);
+        }
+        // An answer to each command in turn that makes no sense.
+        for nth in 0..8 {
+            let mut seen = 0;
+            relay.act(move |command, forward| {
+                seen += 1;
+                let mut response = forward(command);
+                if seen == nth + 1 {
+                    let last = response.len() - 1;
+                    response[last] ^= 0x55;
+                }
+                response
+            });
+            device.lock();
+            let _ = open(&mut *device, &plain, prompter);
+            relay.pass();
+            free.opens(&mut *device, &plain);
+        }
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
+}

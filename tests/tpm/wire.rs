@@ -1,1 +1,175 @@
-//! What goes over the wire.
+//! Whoever sits on the wire between CPU and TPM: what they see, and what becomes of it when they meddle.
+
+use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
+use crate::conformance::Bench;
+use crate::relay::{ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains};
+use crate::swtpm::Swtpm;
+use age_core::secrecy::ExposeSecret;
+use p256::elliptic_curve::sec1::ToEncodedPoint;
+use rand_core::OsRng;
+use std::sync::{Arc, Mutex};
+use strongroom::device::{
+    Algorithm, Challenge, Device, KeyInfo, KeyRef, PublicKey, Purpose, TpmOptions, connect,
+};
+use strongroom::error::Kind;
+use strongroom::seal::{self, Context, Recipient, Sealed};
+use strongroom::secret::Secret;
+
+fn through(relay: &Relay) -> Box<dyn Device> {
+    connect(&relay.uri().parse().unwrap()).unwrap()
+}
+
+fn point(key: &KeyInfo) -> [u8; 65] {
+    match key.public {
+        PublicKey::P256(point) => point,
+        _ => panic!("{key:?}"),
+    }
+}
+
+#[test]
+fn the_wire_shows_neither_pin_nor_secret() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        let relay = Relay::before(bench.tpm);
+        let mut device = through(&relay);
+        let mut prompter = bench.prompter();
+        let mut make = |purpose| {
+            let create = device.provisioning().unwrap();
+            create.create(purpose, Algorithm::P256, &bench.options(), &mut prompter).unwrap()
+        };
+        let (opens, signs) = (make(Purpose::Open), make(Purpose::Sign));
+        device.sign(&KeyRef::from(&signs), &[1; 32], &mut prompter).unwrap();
+
+        // A token sealed and opened as the vault does it, with every secret on the way written down.
+        let (token, context) = (
+            Secret::new(b"the token itself".to_vec()),
+            Context { store: [1; 32], token: [2; 16], version: 3 },
+        );
+        let recipient = Recipient { public: &opens.public, name: "tpm" };
+        let sealed =
+            seal::seal(&token, &context, &[recipient], &mut |request| seal::without_device(request)).unwrap();
+        let mut secrets = Vec::new();
+        let mut ask = |challenge: Challenge<'_>| {
+            let secret = device.open_key(&KeyRef::from(&opens), challenge, &mut prompter)?;
+            secrets.push(secret.to_vec());
+            Ok(secret)
+        };
+        let parsed = Sealed::parse(&sealed).unwrap();
+        let file_key = parsed.file_key(&opens.public, &mut ask).unwrap();
+        secrets.push(file_key.expose_secret().to_vec());
+        assert_eq!(parsed.finish(file_key, &context).unwrap(), token);
+        secrets.push(PIN.into());
+        secrets.push(token.expose().into());
+
+        let seen = relay.seen();
+        assert!(contains(&seen, &point(&opens)[1..33]), "the recorder hears what is in the clear");
+        assert_eq!(secrets.len(), 4);
+        for secret in &secrets {
+            assert!(!contains(&seen, secret), "{} bytes of secret are on the wire", secret.len());
+        }
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn another_storage_root_key_is_refused() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        let Some(other) = Swtpm::new() else { return };
+        let interposer = OnSwtpm { tpm: &other, options: TpmOptions::default() };
+        // It has a storage root key of its own at the same handle, or none at all.
+        for _ in 0..2 {
+            let mut device = interposer.device();
+            let error = open(&mut *device, &opens, &mut interposer.prompter()).unwrap_err();
+            assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+            assert!(error.answer().contains("not this TPM's"), "{error}");
+            let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut interposer.prompter()).unwrap_err();
+            assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+            assert!(!device.holds(&KeyRef::from(&opens), &mut interposer.prompter()).unwrap());
+            drop(device);
+            assert_eq!(other.loaded(), (0, 0));
+            interposer.keys();
+        }
+    });
+}
+
+/// tpm2-tss believes what TPM2_ReadPublic answers: an interposer tells the pinned name, and a public key of its own.
+#[test]
+fn the_right_name_on_a_wrong_key_gains_nothing() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, signs) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        let own = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
+        let replaced = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&replaced);
+        relay.act(move |command, forward| {
+            let mut response = forward(command);
+            if code(command) == READ_PUBLIC && response[6..10] == [0; 4] {
+                // The point is the end of the public area: two coordinates with their sizes.
+                let end = 12 + usize::from(u16::from_be_bytes([response[10], response[11]]));
+                response[end - 32..end].copy_from_slice(own.y().unwrap());
+                response[end - 66..end - 34].copy_from_slice(own.x().unwrap());
+                *count.lock().unwrap() += 1;
+            }
+            response
+        });
+        // Were the salt encrypted to that key, the TPM would not understand the session.
+        let mut device = through(&relay);
+        bench.opens(&mut *device, &opens);
+        device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
+        assert!(*replaced.lock().unwrap() > 0);
+    });
+}
+
+#[test]
+fn another_key_in_place_of_the_enrolled_one_is_refused() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, _) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        relay.act(|command, forward| {
+            let mut response = forward(command);
+            if code(command) == LOAD {
+                // The name that the TPM computed.
+                let last = response.len() - 10;
+                response[last] ^= 1;
+            }
+            response
+        });
+        let mut device = through(&relay);
+        let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Device, "{error}");
+        assert!(error.what_now().unwrap().contains("something between this program and the TPM"), "{error}");
+        relay.pass();
+        bench.opens(&mut *device, &opens);
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn a_changed_answer_is_refused() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let (opens, _) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        for (changed, at) in [(ECDH_ZGEN, 20), (START_AUTH_SESSION, 20)] {
+            relay.act(move |command, forward| {
+                let mut response = forward(command);
+                if code(command) == changed {
+                    response[at] ^= 1;
+                }
+                response
+            });
+            let mut device = through(&relay);
+            let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                if changed == ECDH_ZGEN { Kind::Device } else { error.kind() },
+                "{error}"
+            );
+            relay.pass();
+            bench.opens(&mut *device, &opens);
+            drop(device);
+            assert_eq!(relay.loaded(), (0, 0), "{changed:#x}");
+        }
+    });
+}

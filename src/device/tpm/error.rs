@@ -20,6 +20,8 @@ const TCTI: u32 = 10;
 pub enum Remedy {
     /// The same command again, a little later.
     Wait,
+    /// The same, but not for long: somebody else has every slot.
+    Queue,
     /// Loaded keys and sessions are gone: load them again.
     Reload,
     /// The connection is of no more use: make another.
@@ -66,8 +68,7 @@ impl Code {
     pub fn remedy(self) -> Remedy {
         match self.tpm() {
             Some(0x908 | 0x909 | 0x90a | 0x920 | 0x922) => Remedy::Wait,
-            // Somebody else has every slot.
-            Some(0x902..=0x906) => Remedy::Wait,
+            Some(0x902..=0x906) => Remedy::Queue,
             // TPM_RC_REFERENCE_…, TPM_RC_HANDLE, TPM_RC_VALUE of a handle that a reset took away.
             Some(0x910..=0x91e | 0x8b) => Remedy::Reload,
             Some(_) => Remedy::None,

@@ -13,19 +13,19 @@
 //! a signing key, which decrypts nothing, to a storage key beside it. TPM 2.0 part 1 §19.6.8 asks for "a loaded decryption
 //! key", no more. The storage root key's name is pinned all the same: it tells another TPM from this one.
 
-use super::error::{Command, Fault};
+use super::error::{Code, Command, Fault, Remedy};
 use super::material::{Blob, Material};
 use super::templates;
 use crate::device::Purpose;
 use crate::error::{Error, Kind};
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
-use tss_esapi::constants::SessionType;
+use tss_esapi::constants::{CapabilityType, SessionType};
 use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::SymmetricDefinition;
+use tss_esapi::structures::{CapabilityData, SymmetricDefinition};
 
 /// Keys that stay loaded, and sessions that stay open: one for opening, one for signing.
 const KEPT: usize = 2;
@@ -38,7 +38,14 @@ pub struct Seat {
     keys: Vec<Loaded>,
     /// By the name of the key that they are salted to.
     sessions: Vec<(Name, AuthSession)>,
+    /// The keys that were ever to be loaded over this connection.
+    tried: Vec<Name>,
+    /// What could not be flushed when it should have been.
+    left: Vec<ObjectHandle>,
 }
+
+/// HR_TRANSIENT, part 2 §7.2.
+const FIRST_TRANSIENT: u32 = 0x8000_0000;
 
 type Name = [u8; 34];
 
@@ -68,11 +75,19 @@ pub struct Ready {
 impl Seat {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
-        Self { context, parent: None, keys: Vec::new(), sessions: Vec::new() }
+        Self {
+            context,
+            parent: None,
+            keys: Vec::new(),
+            sessions: Vec::new(),
+            tried: Vec::new(),
+            left: Vec::new(),
+        }
     }
 
     /// Loads an enrolled key, and opens a session that is salted for it, as far as they are not there already.
     pub fn ready(&mut self, material: &Material) -> Result<Ready, Fault> {
+        self.sweep();
         let salt = material.salt.as_ref().unwrap_or(&material.key);
         let session = match self.session(&name(salt)?) {
             Some(session) => session,
@@ -116,6 +131,9 @@ impl Seat {
         while self.keys.len() >= KEPT {
             let oldest = self.keys.remove(0);
             self.flush(oldest.handle.into());
+        }
+        if !self.tried.contains(&wanted) {
+            self.tried.push(wanted);
         }
         let parent = self.parent(material)?;
         let (private, public) = (blob.private.clone(), blob.public.clone());
@@ -182,9 +200,38 @@ impl Seat {
         self.give_up_transient_parent();
     }
 
+    /// Gives back what is loaded without tpm2-tss knowing: where it does not believe the answer to TPM2_Load, it forgets the
+    /// handle, and the key stays. Known by its name; whatever else is loaded is somebody else's.
+    pub fn flush_strays(&mut self) {
+        let asked = self.context.execute_without_session(|context| {
+            context.get_capability(CapabilityType::Handles, FIRST_TRANSIENT, 254)
+        });
+        let Ok((CapabilityData::Handles(handles), _)) = asked else { return };
+        for handle in handles.iter() {
+            let found = self.context.execute_without_session(|context| context.tr_from_tpm_public(*handle));
+            let Ok(mut found) = found else { continue };
+            match name_of(&mut self.context, found) {
+                Ok(name) if self.tried.contains(&name) => self.flush(found),
+                // What is dropped with the context would be flushed.
+                _ => drop(self.context.tr_close(&mut found)),
+            }
+        }
+    }
+
     fn flush(&mut self, handle: ObjectHandle) {
-        // What cannot be flushed is gone already: after a reset, or with its connection.
-        let _ = self.context.flush_context(handle);
+        // A TPM that is busy keeps it for now; what cannot be flushed otherwise is gone already, with a reset or its connection.
+        if let Err(error) = self.context.flush_context(handle)
+            && Code::of(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
+        {
+            self.left.push(handle);
+        }
+    }
+
+    /// Gives back what a busy TPM kept.
+    fn sweep(&mut self) {
+        for handle in std::mem::take(&mut self.left) {
+            self.flush(handle);
+        }
     }
 }
 

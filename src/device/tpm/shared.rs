@@ -19,6 +19,8 @@ static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<Shared>>>> = Mutex::new(BTre
 
 /// How long a busy TPM is waited for, all attempts together. Shorter than the watchdog's patience.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a slot is waited for that somebody else has.
+const QUEUE: Duration = Duration::from_secs(3);
 /// Between two attempts at a busy TPM: the first pause, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// Attempts after which a TPM that loses what is loaded, or its connection, is given up.
@@ -100,6 +102,7 @@ impl Shared {
             let again = match remedy {
                 Remedy::None => fault.is(0x128) && attempts < ATTEMPTS,
                 Remedy::Wait => began.elapsed() < PATIENCE,
+                Remedy::Queue => began.elapsed() < QUEUE,
                 // A PIN whose fate is unknown is not sent a second time.
                 Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_on_its_way(),
             };
@@ -107,7 +110,7 @@ impl Shared {
                 return Err(self.report(fault, tried, on));
             }
             log::debug!("{tried} on {on}: {fault:?}; trying again");
-            if remedy == Remedy::Wait {
+            if matches!(remedy, Remedy::Wait | Remedy::Queue) {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE.1);
             }
@@ -122,8 +125,14 @@ impl Shared {
         }
         match remedy {
             Remedy::None if fault.code().is_none_or(|code| !code.is_forged()) => {}
-            Remedy::Reconnect => self.seat = None,
-            _ => seat.unload(),
+            // A context that outlives a reset has handles that mean other things now.
+            Remedy::Reload | Remedy::Reconnect => self.seat = None,
+            Remedy::None => {
+                seat.unload();
+                seat.flush_strays();
+            }
+            Remedy::Queue => seat.unload(),
+            Remedy::Wait => {}
         }
     }
 

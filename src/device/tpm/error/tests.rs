@@ -49,8 +49,8 @@ fn what_is_worth_another_try_gets_one() {
     for (code, remedy) in [
         (0x922, Remedy::Wait),
         (0x908, Remedy::Wait),
-        (0x903, Remedy::Wait),
-        (0xc_0903, Remedy::Wait),
+        (0x903, Remedy::Queue),
+        (0xc_0903, Remedy::Queue),
         (0x910, Remedy::Reload),
         (0x918, Remedy::Reload),
         (0x18b, Remedy::Reload),
