@@ -20,7 +20,7 @@ const NAMESPACES: [&str; 8] =
 /// In the namespaces: an empty /run for pcscd's socket, and a loopback that acknowledges at once. (vpcd sends each message in two
 /// pieces, and waits for the first to be acknowledged before it sends the second.)
 const PREPARE: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && \
-    { ip route replace local 127.0.0.0/8 dev lo table local quickack 1 || :; } && exec \"$0\" \"$@\"";
+    { ip route replace local 127.0.0.1 dev lo table local src 127.0.0.1 quickack 1 || :; } && exec \"$0\" \"$@\"";
 
 #[test]
 fn other_peoples_programs_accept_the_card_behind_pcscd() {
