@@ -75,7 +75,7 @@ impl Context {
         let mut state = self.service.lock();
         let index = state.places.iter().position(|place| place.reader.attached && place.name == name);
         let index = index.ok_or(code::UNKNOWN_READER)?;
-        while state.run == self.run && state.places[index].reader.is_locked_for(None) {
+        while state.run == self.run && state.places[index].reader.makes_wait() {
             state = self.service.wait(state);
         }
         state.last_number += 1;
@@ -205,7 +205,7 @@ impl Context {
     /// The place of a handle, once nobody else is in a transaction there.
     fn own(&self, handle: u32) -> Outcome<(MutexGuard<'_, State>, usize)> {
         let (mut state, index) = self.find(handle)?;
-        while state.places[index].reader.is_locked_for(Some(handle)) {
+        while state.places[index].reader.is_locked_for(handle) {
             state = self.service.wait(state);
             if !state.places[index].reader.has(handle) {
                 return Err(code::INVALID_VALUE);

@@ -105,8 +105,13 @@ impl Reader {
     }
 
     /// Whether somebody else's transaction makes this handle wait.
-    pub fn is_locked_for(&self, handle: Option<u32>) -> bool {
-        self.lock.is_some_and(|(owner, _)| Some(owner) != handle)
+    pub fn is_locked_for(&self, handle: u32) -> bool {
+        self.lock.is_some_and(|(owner, _)| owner != handle)
+    }
+
+    /// Whether somebody who connects has to wait. Who is alone with the card makes nobody wait: the others are refused.
+    pub fn makes_wait(&self) -> bool {
+        self.lock.is_some() && !self.exclusive
     }
 
     /// `SCardConnect`, when nobody's transaction is in the way.
@@ -299,14 +304,12 @@ mod tests {
         assert_eq!(reader.end(1, LEAVE), Err(code::NOT_TRANSACTED));
         reader.begin(1).unwrap();
         reader.begin(1).unwrap();
-        assert!(
-            reader.is_locked_for(Some(2)) && reader.is_locked_for(None) && !reader.is_locked_for(Some(1))
-        );
+        assert!(reader.is_locked_for(2) && reader.makes_wait() && !reader.is_locked_for(1));
         assert_eq!(reader.end(2, LEAVE), Err(code::SHARING_VIOLATION));
         assert_eq!(reader.end(1, LEAVE), Ok(false));
-        assert!(reader.is_locked_for(Some(2)));
+        assert!(reader.is_locked_for(2));
         assert!(!reader.disconnect(1, LEAVE));
-        assert!(!reader.is_locked_for(Some(2)));
+        assert!(!reader.is_locked_for(2));
     }
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
         reader.begin(2).unwrap();
         assert!(reader.drop_context(2));
         assert_eq!(reader.check_event(3), Err(code::RESET_CARD));
-        assert!(!reader.is_locked_for(Some(3)));
+        assert!(!reader.is_locked_for(3));
     }
 
     #[test]
@@ -327,7 +330,7 @@ mod tests {
         assert_eq!(reader.connect(2, 2, SHARED), Err(code::SHARING_VIOLATION));
         assert_eq!(reader.reconnect(1, SHARED, LEAVE), Ok(false));
         reader.connect(2, 2, SHARED).unwrap();
-        assert!(!reader.is_locked_for(Some(2)));
+        assert!(!reader.is_locked_for(2));
     }
 
     #[test]

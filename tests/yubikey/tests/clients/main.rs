@@ -4,6 +4,7 @@
 #[path = "../../../common/yubikey.rs"]
 mod yubikey;
 
+mod library;
 mod pcscd;
 mod sharing;
 mod third_party;

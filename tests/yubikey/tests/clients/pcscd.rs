@@ -2,10 +2,13 @@
 
 use crate::third_party::{self, Desk};
 use crate::yubikey::{Options, Service, again, passes};
+use crate::{library, sharing};
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use virtual_yubikey::vpcd::{self, Plugged};
+use yubikey::{Serial, YubiKey};
 
 /// Set inside the namespaces.
 const INSIDE: &str = "STRONGROOM_TEST_NAMESPACE";
@@ -17,7 +20,7 @@ const NAMESPACES: [&str; 8] =
 /// In the namespaces: an empty /run for pcscd's socket, and a loopback that acknowledges at once. (vpcd sends each message in two
 /// pieces, and waits for the first to be acknowledged before it sends the second.)
 const PREPARE: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && \
-    { ip route replace local 127.0.0.0/8 dev lo table local quickack 1 || :; } && exec \"$0\" \"$@\"";
+    { ip route replace local 127.0.0.1 dev lo table local src 127.0.0.1 quickack 1 || :; } && exec \"$0\" \"$@\"";
 
 #[test]
 fn other_peoples_programs_accept_the_card_behind_pcscd() {
@@ -60,15 +63,23 @@ fn inside() {
     let _pcscd = Pcscd::start(directory.path());
     let cards = tempfile::tempdir().unwrap();
     let service = Service::start(cards.path()).unwrap();
-    let mut plugged = Vec::new();
-    for (serial, firmware, port) in [(10_001, [5, 4, 3], PORT), (10_002, [5, 7, 1], PORT + 1)] {
-        let card = service.add(&Options { serial, firmware, ..Options::default() }).unwrap();
-        std::fs::write(cards.path().join("root.pem"), card.authority().pem()).unwrap();
-        plugged.push(plug(&card, port));
-    }
+    let old = service.add(&Options { serial: 10_001, firmware: [5, 4, 3], ..Options::default() }).unwrap();
+    let new = service.add(&Options { serial: 10_002, firmware: [5, 7, 1], ..Options::default() }).unwrap();
+    let root = cards.path().join("root.pem");
+    std::fs::write(&root, old.authority().pem()).unwrap();
+
+    let place = Cell::new(Some(plug(&old, PORT)));
+    sharing::resets();
+    sharing::transactions();
+    sharing::exclusive();
+    sharing::removal(|| place.set(None), || place.set(Some(plug(&old, PORT))));
+
+    let _second = plug(&new, PORT + 1);
+    wait(|| YubiKey::open_by_serial(Serial(10_002)).is_ok());
+    library::calls(10_001, (5, 4, 3));
+    library::calls(10_002, (5, 7, 1));
     let desk = Desk { dir: cards.path().into(), environment: Vec::new(), old: 10_001, new: 10_002 };
-    wait(|| Command::new("ykman").args(["list", "--serials"]).output().unwrap().stdout.len() > 10);
-    third_party::administration(&desk, &cards.path().join("root.pem"));
+    third_party::administration(&desk, &root);
     third_party::key_operations(&desk);
     third_party::as_a_token(&desk);
 }
