@@ -40,7 +40,7 @@ mod unit;
 
 pub use cache::CachePolicy;
 pub use client::Client;
-pub use device::{AgentDevice, Connect};
+pub use device::{AgentDevice, Asking, Connect};
 pub use may::Realm;
 pub use run::{Running, run};
 pub use socket::{MACHINE_SOCKET, Sockets, default_socket};
@@ -75,8 +75,8 @@ pub struct Options {
     pub realm: Realm,
     /// Tokens that may be kept opened for a while.
     pub cache: Vec<CachePolicy>,
-    /// A device that was unlocked with a typed PIN is locked when nobody used it for so long.
-    pub idle: Option<Duration>,
+    /// How PINs are come by, and for how long.
+    pub asking: Asking,
     /// A request is answered within this time, one way or another.
     pub deadline: Duration,
     /// The most connections.
@@ -94,7 +94,7 @@ impl Options {
             devices,
             realm,
             cache: Vec::new(),
-            idle: None,
+            asking: Asking::default(),
             deadline: Duration::from_secs(30),
             connections: 12_000,
             clock: crate::vault::system_clock,
@@ -143,7 +143,7 @@ impl Agent {
         let (realm, accounts) = (options.realm, may::Accounts::default());
         let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: Arc::clone(&seen) };
         reader.changed()?;
-        let start = |device| Station::start(device, options.deadline, options.idle).map(Arc::new);
+        let start = |device| Station::start(device, options.deadline, options.asking.clone()).map(Arc::new);
         let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
         let agent = Self {
             reader: Owner::start("reader", QUEUE, reader)?,

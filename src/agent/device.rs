@@ -10,9 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::secret::Secret;
 use crate::uri::DeviceUri;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+mod caller;
 mod host;
 
 pub use host::Host;
@@ -39,6 +41,15 @@ impl AgentDevice {
         let own = uri.clone();
         Self { uri, id, connect: Box::new(move || crate::device::connect(&own)) }
     }
+}
+
+/// How PINs are come by, and for how long.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    /// A program that is run with a question and prints the PIN.
+    pub program: Option<PathBuf>,
+    /// A typed PIN is forgotten when nobody used the device for so long.
+    pub idle: Option<Duration>,
 }
 
 /// What a device is like at the moment.
@@ -104,11 +115,11 @@ impl Station {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(device: AgentDevice, patience: Duration, idle: Option<Duration>) -> Result<Self> {
+    pub fn start(device: AgentDevice, patience: Duration, asking: Asking) -> Result<Self> {
         let seen = Mutex::new((Condition::Unused, String::new()));
         let state = Arc::new(State { id: Mutex::new(device.id), seen, lanes: Mutex::default() });
         let (name, uri) = (device.uri.display_name(), device.uri);
-        let host = Host::new(device.connect, name.clone(), idle, Arc::clone(&state));
+        let host = Host::new(device.connect, name.clone(), asking, Arc::clone(&state));
         Ok(Self { uri, name, thread: Owner::start("device", QUEUE, host)?, state, patience })
     }
 

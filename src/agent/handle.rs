@@ -74,10 +74,6 @@ impl Agent {
             }
         };
         let caller = self.with_digest(caller).await;
-        if !caller.peer.is_there() {
-            let gone = Error::new(Kind::Refused, "answer", "the process that connected has ended");
-            return answer::and_close(answer::problem(&gone));
-        }
         let done = match self.check_owner(&caller, action, head.uri.path()) {
             Ok(()) => self.act(&caller, action, name, head.uri.query().unwrap_or(""), body).await,
             Err(error) => Err(error),

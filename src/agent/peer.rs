@@ -7,17 +7,20 @@
 
 use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Hash;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The largest program whose digest is computed.
 const MAX_EXE_BYTES: u64 = 1 << 30;
@@ -37,6 +40,8 @@ pub struct Peer {
     pub unit: Option<Unit>,
     /// The program it runs, where that can be seen.
     pub exe: Option<Exe>,
+    /// The program's digest, once somebody asked for it.
+    pub(super) digest: OnceLock<Hash>,
     /// Keeps the number from being reused.
     pub(super) held: Arc<OwnedFd>,
 }
@@ -49,6 +54,8 @@ pub struct Exe {
     /// The same path leads to the same file here. A process can make a mount namespace in which its own program lies at
     /// any path.
     pub here: bool,
+    /// Device and inode.
+    pub(super) file: (u64, u64),
 }
 
 /// Processes that are held, each once, however many connections it has.
@@ -81,7 +88,7 @@ impl Peer {
         let groups = std::iter::once(gid).chain(groups).collect();
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let serial = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { serial, uid, groups, pid: number, unit, exe, held: process })
+        Ok(Self { serial, uid, groups, pid: number, unit, exe, digest: OnceLock::new(), held: process })
     }
 
     /// Whether the process that connected is still there: somebody who merely inherited the connection is not it.
@@ -89,14 +96,19 @@ impl Peer {
         is_running(&self.held)
     }
 
-    /// SHA-256 of the program it runs.
-    pub fn exe_digest(&self) -> Option<crate::ledger::Hash> {
-        use std::io::Read;
-        let file = std::fs::File::open(format!("/proc/{}/exe", self.pid)).ok()?;
-        let length = file.metadata().ok()?.len();
-        let mut bytes = Vec::new();
-        file.take(MAX_EXE_BYTES).read_to_end(&mut bytes).ok()?;
-        (self.is_there() && bytes.len() as u64 == length).then(|| crate::ledger::sha256(&bytes))
+    /// SHA-256 of the program it ran when it connected, computed once.
+    pub fn exe_digest(&self) -> Option<Hash> {
+        if let Some(digest) = self.digest.get() {
+            return Some(*digest);
+        }
+        let mut file = File::open(format!("/proc/{}/exe", self.pid)).ok()?.take(MAX_EXE_BYTES);
+        // It may have become another program since.
+        let same =
+            self.exe.as_ref().is_some_and(|exe| file.get_ref().metadata().is_ok_and(|file| exe.is(&file)));
+        let mut digest = Sha256::new();
+        std::io::copy(&mut file, &mut digest).ok()?;
+        let whole = file.limit() > 0 && same && self.is_there();
+        whole.then(|| *self.digest.get_or_init(|| Hash(digest.finalize().into())))
     }
 
     /// The program and the unit in one text, for the access log.
@@ -142,13 +154,15 @@ impl Exe {
     fn of(pid: u32) -> Option<Self> {
         let link = format!("/proc/{pid}/exe");
         let path = std::fs::read_link(&link).ok()?;
-        let here = same_file(&std::fs::metadata(&link).ok()?, &path);
-        Some(Self { path, here })
+        let file = std::fs::metadata(&link).ok()?;
+        let found = Self { here: false, file: (file.dev(), file.ino()), path };
+        let here = std::fs::metadata(&found.path).is_ok_and(|here| found.is(&here));
+        Some(Self { here, ..found })
     }
-}
 
-fn same_file(file: &Metadata, path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|here| (here.dev(), here.ino()) == (file.dev(), file.ino()))
+    fn is(&self, file: &Metadata) -> bool {
+        self.file == (file.dev(), file.ino())
+    }
 }
 
 impl Held {

@@ -103,20 +103,7 @@ async fn converse(
         false => agent.connections * SHARE.0 / SHARE.1,
     };
     let Some(_place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
-    // Before it asks for something, a connection costs next to nothing.
-    let mut last = false;
-    let asks = tokio::select! {
-        biased;
-        ready = tokio::time::timeout(IDLE, stream.readable()) => ready,
-        _ = stop.changed() => {
-            // Its request may be on its way.
-            last = true;
-            tokio::time::timeout(LAST_CALL, stream.readable()).await
-        }
-    };
-    if !matches!(asks, Ok(Ok(()))) {
-        return;
-    }
+    let Some(last) = asked(&stream, &mut stop).await else { return };
     let caller = Caller { peer: Arc::new(peer), digest: None };
     let handling = Arc::new(AtomicBool::new(false));
     let in_hand = Arc::clone(&handling);
@@ -140,15 +127,30 @@ async fn converse(
         .max_headers(MAX_FIELDS)
         .serve_connection(Patient::new(stream, handling), service);
     let mut connection = std::pin::pin!(connection);
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    log::debug!("a connection ended: {error}");
-                }
-                return;
-            }
-            _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = stop.changed() => tokio::time::timeout(LAST_CALL, connection.as_mut()).await.ok(),
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        log::debug!("a connection ended: {error}");
     }
+}
+
+/// Waits until something is asked for: before that, a connection costs next to nothing. Answers whether it is the last request,
+/// as the agent stops; `None` when nothing came.
+async fn asked(stream: &UnixStream, stop: &mut watch::Receiver<bool>) -> Option<bool> {
+    let (asks, last) = tokio::select! {
+        biased;
+        ready = tokio::time::timeout(IDLE, stream.readable()) => (ready, false),
+        // A request may be on its way.
+        _ = stop.changed() => (tokio::time::timeout(LAST_CALL, stream.readable()).await, true),
+    };
+    matches!(asks, Ok(Ok(()))).then_some(last)
 }

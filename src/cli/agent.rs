@@ -32,6 +32,9 @@ pub struct Agent {
     /// Lock a device whose PIN was typed when nobody used it for so long
     #[arg(long, value_name = "TIME")]
     idle: Option<String>,
+    /// Ask for PINs by running this program: the question is its argument, the PIN the line that it prints
+    #[arg(long, value_name = "PROGRAM")]
+    prompt: Option<PathBuf>,
     /// Answer every request within this time, one way or another
     #[arg(long, value_name = "TIME", default_value = "30s")]
     deadline: String,
@@ -68,7 +71,8 @@ impl Agent {
         let realm = if uid.is_root() { Realm::Machine } else { Realm::User(uid.as_raw()) };
         let mut options = Options::new(resolved.store, resolved.paths.state, devices, realm);
         options.cache = self.cache.iter().map(|text| policy(text)).collect::<Result<_>>()?;
-        options.idle = self.idle.as_deref().map(|text| span("--idle", text)).transpose()?;
+        options.asking.idle = self.idle.as_deref().map(|text| span("--idle", text)).transpose()?;
+        options.asking.program = self.prompt.clone();
         options.deadline = span("--deadline", &self.deadline)?;
         options.connections = self.connections;
         Ok(options)

@@ -122,7 +122,7 @@ fn a_refused_pin_is_never_sent_again_by_itself() {
 #[test]
 fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
     let served =
-        Served::new(Realm::User(own_uid()), |options| options.idle = Some(Duration::from_millis(300)));
+        Served::new(Realm::User(own_uid()), |options| options.asking.idle = Some(Duration::from_millis(300)));
     *served.faults[0].pin.lock().unwrap() = Some("1234");
     let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
     let body = serde_json::json!({"device": name, "pin": "1234"}).to_string();

@@ -1,11 +1,12 @@
 //! What a device's thread owns, and what it does on it.
 
-use super::{Condition, Connect, QUEUE, State, lock};
+use super::caller::Caller;
+use super::{Asking, Condition, Connect, QUEUE, State, lock};
 use crate::agent::owner::Owner;
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
-use crate::prompt::{PinRequest, Prompter, Silent};
+use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::secret::Secret;
 use std::sync::{Arc, Mutex};
@@ -33,17 +34,17 @@ pub struct Host {
 
 impl Host {
     /// Not connected yet.
-    pub(super) fn new(connect: Connect, name: String, idle: Option<Duration>, state: Arc<State>) -> Self {
+    pub(super) fn new(connect: Connect, name: String, asking: Asking, state: Arc<State>) -> Self {
         Self {
             spread: false,
             connect,
             device: None,
-            prompter: Caller { pin: None, what: String::new() },
+            prompter: Caller::new(asking.program),
             closed: false,
             refused: None,
             failures: 0,
             used: Instant::now(),
-            idle,
+            idle: asking.idle,
             name,
             state,
         }
@@ -164,7 +165,7 @@ impl Host {
         let ended = move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").on(&name));
         let seen = Mutex::new((Condition::Ready, String::new()));
         let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
-        let lane = Self::new(Box::new(ended), self.name.clone(), None, state);
+        let lane = Self::new(Box::new(ended), self.name.clone(), Asking::default(), state);
         Self { spread: true, device: Some(session), ..lane }
     }
 
@@ -235,34 +236,4 @@ impl Host {
 
 pub(super) fn is_gone(kind: Kind) -> bool {
     matches!(kind, Kind::DeviceGone | Kind::KeyMissing)
-}
-
-/// Answers a driver for whoever called: with the PIN that was typed at `unlock`, or from the URI's pin-source.
-struct Caller {
-    pin: Option<Secret>,
-    /// Who wants what.
-    what: String,
-}
-
-impl Prompter for Caller {
-    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
-        if let Some(pin) = &self.pin {
-            return Ok(pin.clone());
-        }
-        match request.source {
-            Some(_) => Silent.pin(request),
-            None => Err(Error::new(Kind::PinUnavailable, "get the PIN", "the device is locked")
-                .on(request.device)
-                .advice("run `strongroom unlock`")),
-        }
-    }
-
-    fn touch(&mut self, why: &str) -> Result<()> {
-        log::warn!("{why} (for {})", self.what);
-        Ok(())
-    }
-
-    fn confirm(&mut self, _: &str) -> Result<bool> {
-        Ok(false)
-    }
 }

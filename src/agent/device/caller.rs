@@ -1,0 +1,147 @@
+//! Who answers a device that asks: the PIN that was typed at `unlock`, the URI's pin-source, or a program of the owner's.
+
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, Silent};
+use crate::secret::Secret;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A person may think it over for so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whoever said no is not asked again for so long.
+const PEACE: Duration = Duration::from_secs(30);
+
+/// Answers a driver for whoever called.
+pub struct Caller {
+    /// As typed; forgotten by `lock`.
+    pub pin: Option<Secret>,
+    /// Who wants what.
+    pub what: String,
+    program: Option<PathBuf>,
+    declined: Option<Instant>,
+}
+
+impl Caller {
+    /// With a program that asks for PINs, if there is one.
+    pub fn new(program: Option<PathBuf>) -> Self {
+        Self { pin: None, what: String::new(), program, declined: None }
+    }
+
+    /// Runs the program with the question as its argument; the PIN is the line that it prints.
+    fn ask(&mut self, program: PathBuf, device: &str) -> Result<Secret> {
+        let failed = |answer: String| {
+            Error::new(Kind::PinUnavailable, "ask for the PIN", answer).on(program.display().to_string())
+        };
+        if self.declined.is_some_and(|at| at.elapsed() < PEACE) {
+            return Err(failed("it was declined a moment ago".into()).advice("run `strongroom unlock`"));
+        }
+        let question = format!("PIN of {device} ({})", self.what);
+        let mut command = Command::new(&program);
+        let asking = command.arg(question).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut asking = asking.map_err(|e| failed(e.to_string()))?;
+        let answered = read_line(&mut asking);
+        // One that printed nothing, or failed, said no.
+        match (answered, wait(&mut asking)) {
+            (Ok(pin), true) if !pin.is_empty() => {
+                self.pin = Some(pin.clone());
+                Ok(pin)
+            }
+            _ => {
+                self.declined = Some(Instant::now());
+                Err(failed("it gave none".into()))
+            }
+        }
+    }
+}
+
+/// What it prints, without the line's end. A thread of its own reads, so that one that never ends can be ended.
+fn read_line(asking: &mut Child) -> Result<Secret> {
+    let failed = || Error::new(Kind::PinUnavailable, "ask for the PIN", "it gave none");
+    let output = asking.stdout.take().ok_or_else(failed)?;
+    let (says, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || says.send(Secret::read_from(output, "ask for the PIN")));
+    let said = hears.recv_timeout(PATIENCE).map_err(|_| failed())??;
+    let line = said.expose().strip_suffix(b"\n").unwrap_or(said.expose());
+    if line.contains(&b'\n') { Err(failed()) } else { Ok(Secret::new(line.to_vec())) }
+}
+
+/// Whether it ended well. It has closed its output, or had its time.
+fn wait(asking: &mut Child) -> bool {
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        if let Ok(Some(status)) = asking.try_wait() {
+            return status.success();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = asking.kill();
+    let _ = asking.wait();
+    false
+}
+
+impl Prompter for Caller {
+    fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
+        match (&self.pin, request.source, self.program.clone()) {
+            (Some(pin), ..) => Ok(pin.clone()),
+            (None, Some(_), _) => Silent.pin(request),
+            (None, None, Some(program)) => self.ask(program, request.device),
+            (None, None, None) => {
+                Err(Error::new(Kind::PinUnavailable, "get the PIN", "the device is locked")
+                    .on(request.device)
+                    .advice("run `strongroom unlock`"))
+            }
+        }
+    }
+
+    fn touch(&mut self, why: &str) -> Result<()> {
+        log::warn!("{why} (for {})", self.what);
+        Ok(())
+    }
+
+    fn confirm(&mut self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::TriesLeft;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn asked(script: &str) -> (Caller, Result<Secret>) {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("ask");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        let mut caller = Caller::new(Some(program));
+        caller.what = "web.service asks for prod/db".into();
+        let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
+        let mut pin = caller.pin(&request);
+        // Another test's child may hold the script open for a moment (ETXTBSY).
+        while pin.as_ref().is_err_and(|error| error.answer().contains("busy")) {
+            pin = caller.pin(&request);
+        }
+        (caller, pin)
+    }
+
+    #[test]
+    fn a_program_is_asked_with_who_wants_what() {
+        let (caller, pin) =
+            asked(r#"test "$1" = "PIN of pkcs11:token=demo (web.service asks for prod/db)" && echo 1234"#);
+        assert_eq!(pin.unwrap().expose(), b"1234");
+        assert!(caller.pin.is_some());
+    }
+
+    #[test]
+    fn whoever_declines_is_left_in_peace() {
+        for script in ["exit 1", "true", "echo 1234; exit 1", "printf '1\\n2\\n'"] {
+            let (mut caller, pin) = asked(script);
+            assert_eq!(pin.unwrap_err().kind(), Kind::PinUnavailable, "{script}");
+            let request = PinRequest { device: "x", source: None, tries: TriesLeft::Unknown };
+            assert!(caller.pin(&request).unwrap_err().answer().contains("a moment ago"), "{script}");
+        }
+    }
+}
