@@ -98,7 +98,6 @@ impl Manager {
         let manager = quiet(
             Command::new("tpm2-abrmd")
                 .args([&format!("--tcti={}", tpm.tcti()), "--session", "--allow-root"])
-                .args(["--dbus-name=com.intel.tss2.Tabrmd", "--max-transients=64", "--max-sessions=16"])
                 .env("DBUS_SESSION_BUS_ADDRESS", &address),
         );
         let manager = Self { bus, manager, address };

@@ -26,6 +26,7 @@ pub fn code(command: &[u8]) -> u32 {
     u32::from_be_bytes(command[6..10].try_into().unwrap())
 }
 
+pub const CREATE_PRIMARY: u32 = 0x131;
 pub const READ_PUBLIC: u32 = 0x173;
 pub const LOAD: u32 = 0x157;
 pub const ECDH_ZGEN: u32 = 0x154;

@@ -7,7 +7,7 @@ use crate::relay::{ECDH_ZGEN, Relay, code};
 use crate::swtpm::Swtpm;
 use std::time::{Duration, Instant};
 use strongroom::device::watchdog::Watchdog;
-use strongroom::device::{Challenge, Device, KeyRef, TpmOptions, connect};
+use strongroom::device::{Challenge, KeyRef, TpmOptions, connect};
 use strongroom::error::Kind;
 
 /// A response without a body.
@@ -189,6 +189,7 @@ fn no_failure_leaves_anything_behind() {
             let garbage = Challenge::Ecdh { peer: &[0; 65] };
             let error = device.open_key(&KeyRef::from(&plain), garbage, prompter).unwrap_err();
             assert_eq!(error.kind(), Kind::Device, "{error}");
+            device.lock();
             let error = open(&mut *device, &corrupt, prompter).unwrap_err();
             assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
             assert!(relay.loaded().0 <= 2 && relay.loaded().1 <= 2, "{:?}", relay.loaded());

@@ -2,7 +2,7 @@
 
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
 use crate::conformance::Bench;
-use crate::relay::{ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains};
+use crate::relay::{CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains};
 use crate::swtpm::Swtpm;
 use age_core::secrecy::ExposeSecret;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
@@ -93,32 +93,51 @@ fn another_storage_root_key_is_refused() {
     });
 }
 
-/// tpm2-tss believes what TPM2_ReadPublic answers: an interposer tells the pinned name, and a public key of its own.
+/// Nobody signs the answer to TPM2_ReadPublic: an interposer tells the pinned name, and a public key of its own.
 #[test]
-fn the_right_name_on_a_wrong_key_gains_nothing() {
+fn the_right_name_on_a_wrong_key_is_refused() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, signs) = bench.keys();
         let relay = Relay::before(bench.tpm);
-        let own = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
-        let replaced = Arc::new(Mutex::new(0));
-        let count = Arc::clone(&replaced);
-        relay.act(move |command, forward| {
-            let mut response = forward(command);
-            if code(command) == READ_PUBLIC && response[6..10] == [0; 4] {
-                // The point is the end of the public area: two coordinates with their sizes.
-                let end = 12 + usize::from(u16::from_be_bytes([response[10], response[11]]));
-                response[end - 32..end].copy_from_slice(own.y().unwrap());
-                response[end - 66..end - 34].copy_from_slice(own.x().unwrap());
-                *count.lock().unwrap() += 1;
-            }
-            response
-        });
-        // Were the salt encrypted to that key, the TPM would not understand the session.
+        let salted = Arc::new(Mutex::new(0));
+        relay.act(interposer(Arc::clone(&salted), &[(READ_PUBLIC, 10)]));
+        // The storage root key is made anew then, and its name computed from what the salt would be encrypted to.
         let mut device = through(&relay);
         bench.opens(&mut *device, &opens);
         device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
-        assert!(*replaced.lock().unwrap() > 0);
+        assert_eq!(*salted.lock().unwrap(), 1);
+        drop(device);
+
+        // Where that is answered with another key too, nothing is salted to it. A handle and a size go before it there.
+        relay.act(interposer(Arc::clone(&salted), &[(READ_PUBLIC, 10), (CREATE_PRIMARY, 18)]));
+        let mut device = through(&relay);
+        open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
+        assert_eq!(*salted.lock().unwrap(), 1, "a session was salted to the interposer's key");
+        relay.pass();
+        bench.opens(&mut *device, &opens);
+        drop(device);
     });
+}
+
+/// Puts a point of its own into the public areas that these commands answer, at this place. Counts the sessions.
+fn interposer(
+    salted: Arc<Mutex<usize>>,
+    replaces: &[(u32, usize)],
+) -> impl FnMut(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> + Send + 'static {
+    let own = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
+    let replaces = replaces.to_vec();
+    move |command, forward| {
+        let mut response = forward(command);
+        let place = replaces.iter().find(|(replaced, _)| *replaced == code(command));
+        if let (Some((_, at)), [0, 0, 0, 0]) = (place, &response[6..10]) {
+            // The point is the end of the public area: two coordinates with their sizes.
+            let end = at + 2 + usize::from(u16::from_be_bytes([response[*at], response[at + 1]]));
+            response[end - 32..end].copy_from_slice(own.y().unwrap());
+            response[end - 66..end - 34].copy_from_slice(own.x().unwrap());
+        }
+        *salted.lock().unwrap() += usize::from(code(command) == START_AUTH_SESSION);
+        response
+    }
 }
 
 #[test]
@@ -161,11 +180,7 @@ fn a_changed_answer_is_refused() {
             });
             let mut device = through(&relay);
             let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
-            assert_eq!(
-                error.kind(),
-                if changed == ECDH_ZGEN { Kind::Device } else { error.kind() },
-                "{error}"
-            );
+            assert_eq!(error.kind(), Kind::Device, "{error}");
             relay.pass();
             bench.opens(&mut *device, &opens);
             drop(device);

@@ -95,7 +95,7 @@ fn make_ready(
         Ok(()) => Ok(ready),
         // The session is half through: another attempt needs a new one.
         Err(fault) => {
-            seat.end_sessions();
+            seat.end_session();
             Err(fault)
         }
     }

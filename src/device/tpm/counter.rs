@@ -68,8 +68,8 @@ impl Chip {
         job: impl Fn(&mut Seat, AuthSession) -> Result<T, Fault>,
     ) -> Result<T> {
         lock(&self.shared).work(tried, &self.name, |seat| {
-            let session = match seat.salting_key() {
-                // What an enrolment pins: nobody between here and the TPM can speak for it.
+            let session = match seat.pinned_parent() {
+                // Nobody between here and the TPM can speak for it.
                 Some(key) => seat::start_session(&mut seat.context, key, SessionType::Hmac)?,
                 None => salted_to_srk(seat)?,
             };

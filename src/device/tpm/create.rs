@@ -23,7 +23,7 @@ use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, SessionHandle};
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::resource_handles::Provision as Owner;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Auth, Public};
+use tss_esapi::structures::Auth;
 use zeroize::Zeroizing;
 
 /// What is to be made.
@@ -149,10 +149,10 @@ impl Chip {
     }
 }
 
-/// Makes a key under the storage root key, and the key that its sessions are salted to, where it needs one.
+/// Makes a key under the storage root key.
 fn make(seat: &mut Seat, wanted: &Wanted) -> Result<Material, Fault> {
     // Three slots are few: what is loaded can be loaded again.
-    seat.end_sessions();
+    seat.end_session();
     seat.unload();
     let parent = seat::primary(&mut seat.context)?;
     let made = make_under(seat, parent, wanted);
@@ -164,45 +164,29 @@ fn make_under(seat: &mut Seat, parent: KeyHandle, wanted: &Wanted) -> Result<Mat
     let parent_name = seat::name_of(&mut seat.context, parent.into())?;
     keep(seat, parent, parent_name, wanted.parent)?;
     let session = seat::start_session(&mut seat.context, parent, SessionType::Policy)?;
-    let blobs = make_blobs(seat, parent, session, wanted);
+    let key = make_blob(seat, parent, session, wanted);
     let flushed = seat.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
-    let (key, salt) = blobs?;
+    let key = key?;
     flushed?;
     let (policy, persistent) = (wanted.policy.clone(), wanted.persistent);
-    let material = Material { key, parent: wanted.parent, parent_name, policy, persistent, salt };
+    let material = Material { key, parent: wanted.parent, parent_name, policy, persistent };
     if let Some(handle) = persistent {
         persist(seat, parent, &material.key, handle)?;
     }
     Ok(material)
 }
 
-fn make_blobs(
+/// TPM2_Create; what comes back is what was asked for, but for the point.
+fn make_blob(
     seat: &mut Seat,
     parent: KeyHandle,
     session: AuthSession,
     wanted: &Wanted,
-) -> Result<(Blob, Option<Blob>), Fault> {
+) -> Result<Blob, Fault> {
     const COMMAND: &str = "TPM2_Create";
     let policy = wanted.policy.digest(wanted.purpose).of(COMMAND)?;
     let template = templates::key(wanted.purpose, policy, wanted.policy.pin).of(COMMAND)?;
-    let key = make_one(seat, parent, session, template, wanted.pin.as_ref())?;
-    let salt = match wanted.purpose {
-        Purpose::Open => None,
-        Purpose::Sign => Some(make_one(seat, parent, session, templates::salt().of(COMMAND)?, None)?),
-    };
-    Ok((key, salt))
-}
-
-/// TPM2_Create; what comes back is what was asked for, but for the point.
-fn make_one(
-    seat: &mut Seat,
-    parent: KeyHandle,
-    session: AuthSession,
-    template: Public,
-    pin: Option<&Zeroizing<Vec<u8>>>,
-) -> Result<Blob, Fault> {
-    const COMMAND: &str = "TPM2_Create";
-    let auth = pin.map(|pin| Auth::try_from(pin.to_vec())).transpose().of(COMMAND)?;
+    let auth = wanted.pin.as_ref().map(|pin| Auth::try_from(pin.to_vec())).transpose().of(COMMAND)?;
     // The storage root key's authorisation is the empty password; the session is there for integrity and encryption.
     let sessions = (Some(AuthSession::Password), Some(session), None);
     let asked = template.clone();

@@ -13,6 +13,7 @@ pub struct Code(pub u32);
 /// Layers that pass the TPM's own codes on: the TPM, and a resource manager's two.
 const TPM_LAYERS: [u32; 3] = [0, 11, 12];
 const ESYS: u32 = 7;
+const SYS: u32 = 8;
 const TCTI: u32 = 10;
 
 /// What a failed command asks for.
@@ -26,6 +27,9 @@ pub enum Remedy {
     Reload,
     /// The connection is of no more use: make another.
     Reconnect,
+    /// It will fail again, and tpm2-tss takes no more commands on this connection (TSS2_ESYS_RC_BAD_SEQUENCE): another has to give
+    /// back what is loaded.
+    Renew,
     /// Nothing: it will fail again.
     None,
 }
@@ -73,13 +77,14 @@ impl Code {
             Some(0x910..=0x91e | 0x8b) => Remedy::Reload,
             Some(_) => Remedy::None,
             None if self.layer() == TCTI || self.0 == 0x7_0007 => Remedy::Reconnect,
-            None => Remedy::None,
+            None => Remedy::Renew,
         }
     }
 
     /// Whether the TPM, or whoever stands before it, did not sign its answer with the session's key.
     pub fn is_forged(self) -> bool {
-        self.layer() == ESYS && matches!(self.0 & 0xffff, 0x1b | 0x11)
+        // TSS2_BASE_RC_RSP_AUTH_FAILED, TSS2_BASE_RC_MALFORMED_RESPONSE.
+        [ESYS, SYS].contains(&self.layer()) && matches!(self.0 & 0xffff, 0x1b | 0x11)
     }
 
     fn name(self) -> String {

@@ -62,7 +62,7 @@ pub fn of(
         None => None,
     };
     let Some(endorsement) = endorsement else { return Ok(Evidence { level: otherwise, claims }) };
-    seat.end_sessions();
+    seat.end_session();
     seat.unload();
     let context = &mut seat.context;
     let (attesting, public) = make_attesting_key(context)?;

@@ -34,8 +34,6 @@ pub struct Material {
     pub policy: Policy,
     /// Where it is also kept in the TPM.
     pub persistent: Option<u32>,
-    /// The key that sessions for it are salted to, where that is not itself.
-    pub salt: Option<Blob>,
 }
 
 impl Material {
@@ -76,7 +74,7 @@ impl Material {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
-        e.array(7).and_then(|e| e.u64(VERSION)).map_err(wrong)?;
+        e.array(6).and_then(|e| e.u64(VERSION)).map_err(wrong)?;
         self.key.write(e)?;
         e.array(2).and_then(|e| e.u32(self.parent)?.bytes(&self.parent_name)).map_err(wrong)?;
         self.policy.write(e)?;
@@ -84,14 +82,8 @@ impl Material {
             Some(handle) => e.u32(handle),
             None => e.null(),
         }
-        .map_err(wrong)?;
-        match &self.salt {
-            Some(salt) => {
-                e.array(2).map_err(wrong)?;
-                salt.write(e)
-            }
-            None => e.null().map(drop).map_err(wrong),
-        }
+        .map(drop)
+        .map_err(wrong)
     }
 
     /// `None` for another version, whatever it holds.
@@ -100,18 +92,14 @@ impl Material {
         if d.u64().map_err(wrong)? != VERSION {
             return Ok(None);
         }
-        expect(length, 7)?;
+        expect(length, 6)?;
         let key = Blob::read(d)?;
         expect(d.array().map_err(wrong)?, 2)?;
         let parent = d.u32().map_err(wrong)?;
         let parent_name = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
         let policy = Policy::read(d)?;
         let persistent = maybe(d, |d| d.u32().map_err(wrong))?;
-        let salt = maybe(d, |d| {
-            expect(d.array().map_err(wrong)?, 2)?;
-            Blob::read(d)
-        })?;
-        Ok(Some(Self { key, parent, parent_name, policy, persistent, salt }))
+        Ok(Some(Self { key, parent, parent_name, policy, persistent }))
     }
 }
 

@@ -1,17 +1,19 @@
-//! A connection to a TPM with what is loaded over it: the storage root key, keys, sessions.
+//! A connection to a TPM with what is loaded over it: the storage root key, keys, a session.
 //!
-//! A TPM without a resource manager has three slots for objects and three for sessions, so a seat holds two of each at
-//! most, and gives back what it no longer needs on every path; dropping the context gives back the rest.
+//! A TPM without a resource manager has three slots for objects and three for sessions, so a seat holds two keys and one
+//! session at most, and gives back what it no longer needs on every path; dropping the context gives back the rest.
 //!
-//! # Why sessions are salted to the keys themselves
+//! # What the session is salted to
 //!
-//! A session is safe from whoever sits between program and TPM if its salt is encrypted to a key of that very TPM. The storage
-//! root key would do, but the only way to it is TPM2_ReadPublic, whose answer nobody signs: tpm2-tss (up to 4.1) takes the
-//! public area *and* the name from it, and does not compare them, so an answer with the pinned name and another public key
-//! is believed. TPM2_Load is another matter: there tpm2-tss keeps the public area that *we* gave, and compares the name that the TPM
-//! answers with it. What we give is from the enrolment, which is signed. So the salt is encrypted to the opening key, or, for
-//! a signing key, which decrypts nothing, to a storage key beside it. TPM 2.0 part 1 §19.6.8 asks for "a loaded decryption
-//! key", no more. The storage root key's name is pinned all the same: it tells another TPM from this one.
+//! Whoever sits between program and TPM sees nothing if the session's salt is encrypted to a key of that very TPM: its storage root
+//! key. The way to it is TPM2_ReadPublic, whose answer nobody signs, and tpm2-tss keeps what it is told there. So the name
+//! that counts here is not the one in that answer but the one that tpm2-tss computes from the public area it would salt to
+//! (Esys_TR_GetName); it has to be the name that the key was enrolled with. An answer with the right name and another public key
+//! is therefore refused.
+//!
+//! TPM2_Load goes without the session: it is authorised by the empty password, which is no secret, and carries what the ledger
+//! shows to everybody. Its answer is compared by tpm2-tss with the public area that we gave, and the command that uses
+//! the key binds its name.
 
 use super::error::{Code, Command, Fault, Remedy};
 use super::material::{Blob, Material};
@@ -21,13 +23,15 @@ use crate::error::{Error, Kind};
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::{CapabilityType, SessionType};
-use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle};
+use tss_esapi::handles::{
+    KeyHandle, ObjectHandle, PersistentTpmHandle, PolicySessionTpmHandle, SessionHandle, TpmHandle,
+};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{CapabilityData, SymmetricDefinition};
 
-/// Keys that stay loaded, and sessions that stay open: one for opening, one for signing.
+/// Keys that stay loaded: one that opens and one that signs.
 const KEPT: usize = 2;
 
 /// A connection and what is loaded over it.
@@ -35,9 +39,8 @@ pub struct Seat {
     /// The connection.
     pub context: Context,
     parent: Option<Parent>,
-    keys: Vec<Loaded>,
-    /// By the name of the key that they are salted to.
-    sessions: Vec<(Name, AuthSession)>,
+    keys: Vec<(Name, KeyHandle)>,
+    session: Option<Session>,
     /// The keys that were ever to be loaded over this connection.
     tried: Vec<Name>,
     /// What could not be flushed when it should have been.
@@ -57,11 +60,10 @@ struct Parent {
     transient: bool,
 }
 
-/// A key in one of the TPM's slots.
-struct Loaded {
-    name: Name,
-    handle: KeyHandle,
-    decrypts: bool,
+/// A session, and the name of the storage root key that it is salted to.
+struct Session {
+    salt: Name,
+    session: AuthSession,
 }
 
 /// A key that is ready for a command.
@@ -72,78 +74,65 @@ pub struct Ready {
     pub session: PolicySession,
 }
 
+/// What a connection leaves in the TPM when tpm2-tss gives it up.
+pub struct Leftovers {
+    keys: Vec<Name>,
+    session: Option<u32>,
+}
+
 impl Seat {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
-        Self {
-            context,
-            parent: None,
-            keys: Vec::new(),
-            sessions: Vec::new(),
-            tried: Vec::new(),
-            left: Vec::new(),
-        }
+        Self { context, parent: None, keys: Vec::new(), session: None, tried: Vec::new(), left: Vec::new() }
     }
 
-    /// Loads an enrolled key, and opens a session that is salted for it, as far as they are not there already.
+    /// Loads an enrolled key, and opens a session for it, as far as they are not there already.
     pub fn ready(&mut self, material: &Material) -> Result<Ready, Fault> {
-        self.sweep();
-        let salt = material.salt.as_ref().unwrap_or(&material.key);
-        let session = match self.session(&name(salt)?) {
-            Some(session) => session,
-            None => self.start(material, salt)?,
-        };
-        let key = self.load(material, &material.key)?;
+        for handle in std::mem::take(&mut self.left) {
+            self.flush(handle);
+        }
+        let session = self.session(material);
+        let key = session.and_then(|session| Ok((session, self.load(material)?)));
+        self.give_up_transient_parent();
+        let (session, key) = key?;
         Ok(Ready { key, session: policy(session)? })
     }
 
-    /// A key that sessions can be salted to, if one is loaded.
-    pub fn salting_key(&self) -> Option<KeyHandle> {
-        self.keys.iter().find(|key| key.decrypts).map(|key| key.handle)
+    /// The storage root key that was compared with an enrolment, if there was one.
+    pub fn pinned_parent(&self) -> Option<KeyHandle> {
+        self.parent.as_ref().map(|parent| parent.handle)
     }
 
-    fn session(&self, salt: &Name) -> Option<AuthSession> {
-        self.sessions.iter().find(|(name, _)| name == salt).map(|(_, session)| *session)
-    }
-
-    fn start(&mut self, material: &Material, salt: &Blob) -> Result<AuthSession, Fault> {
-        while self.sessions.len() >= KEPT {
-            let (_, oldest) = self.sessions.remove(0);
-            self.flush(SessionHandle::from(oldest).into());
+    fn session(&mut self, material: &Material) -> Result<AuthSession, Fault> {
+        match &self.session {
+            Some(session) if session.salt == material.parent_name => return Ok(session.session),
+            _ => self.end_session(),
         }
-        let handle = self.load(material, salt)?;
-        let session = start_session(&mut self.context, handle, SessionType::Policy);
-        if material.salt.is_some() {
-            // It has served: a slot is worth more than another load.
-            self.keys.retain(|kept| kept.handle != handle);
-            self.flush(handle.into());
-        }
-        let session = session?;
-        self.sessions.push((name(salt)?, session));
+        let parent = self.parent(material)?;
+        let session = start_session(&mut self.context, parent, SessionType::Policy)?;
+        self.session = Some(Session { salt: material.parent_name, session });
         Ok(session)
     }
 
-    fn load(&mut self, material: &Material, blob: &Blob) -> Result<KeyHandle, Fault> {
-        let wanted = name(blob)?;
-        if let Some(key) = self.keys.iter().find(|key| key.name == wanted) {
-            return Ok(key.handle);
+    fn load(&mut self, material: &Material) -> Result<KeyHandle, Fault> {
+        let wanted = templates::name(&material.key.public).of("TPM2_Load")?;
+        if let Some((_, handle)) = self.keys.iter().find(|(name, _)| *name == wanted) {
+            return Ok(*handle);
         }
         while self.keys.len() >= KEPT {
-            let oldest = self.keys.remove(0);
-            self.flush(oldest.handle.into());
+            let (_, oldest) = self.keys.remove(0);
+            self.flush(oldest.into());
         }
         if !self.tried.contains(&wanted) {
             self.tried.push(wanted);
         }
         let parent = self.parent(material)?;
-        let (private, public) = (blob.private.clone(), blob.public.clone());
+        let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = self.context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
         });
-        self.give_up_transient_parent();
         let handle = loaded.of("TPM2_Load")?;
-        let decrypts = blob.public.object_attributes().decrypt();
-        self.keys.push(Loaded { name: wanted, handle, decrypts });
+        self.keys.push((wanted, handle));
         Ok(handle)
     }
 
@@ -152,6 +141,7 @@ impl Seat {
         if let Some(parent) = self.parent.as_ref().filter(|parent| parent.name == material.parent_name) {
             return Ok(parent.handle);
         }
+        self.give_up_transient_parent();
         let found = persistent(&mut self.context, material.parent)?;
         let (handle, transient) = match found {
             Some((handle, name)) if name == material.parent_name => (handle, false),
@@ -185,36 +175,54 @@ impl Seat {
         }
     }
 
-    /// Gives every session back: after a failure nobody knows how far its policy is.
-    pub fn end_sessions(&mut self) {
-        for (_, session) in std::mem::take(&mut self.sessions) {
+    /// Gives the session back: after a failure nobody knows how far its policy is.
+    pub fn end_session(&mut self) {
+        if let Some(Session { session, .. }) = self.session.take() {
             self.flush(SessionHandle::from(session).into());
         }
     }
 
     /// Gives every key back.
     pub fn unload(&mut self) {
-        for key in std::mem::take(&mut self.keys) {
-            self.flush(key.handle.into());
+        for (_, key) in std::mem::take(&mut self.keys) {
+            self.flush(key.into());
         }
         self.give_up_transient_parent();
     }
 
-    /// Gives back what is loaded without tpm2-tss knowing: where it does not believe the answer to TPM2_Load, it forgets the
-    /// handle, and the key stays. Known by its name; whatever else is loaded is somebody else's.
-    pub fn flush_strays(&mut self) {
+    /// What has to be given back over another connection, because tpm2-tss takes no more commands on this one.
+    pub fn leftovers(&mut self) -> Leftovers {
+        // The name of a session is its handle (part 1 §16).
+        let session = self.session.take().map(|session| SessionHandle::from(session.session).into());
+        let session = session.and_then(|session| self.context.tr_get_name(session).ok());
+        let session = session.and_then(|name| Some(u32::from_be_bytes(name.value().try_into().ok()?)));
+        Leftovers { keys: std::mem::take(&mut self.tried), session }
+    }
+
+    /// Gives back what another connection left. Keys are known by their names: whatever else is loaded is somebody else's.
+    /// Another process that has the same key loaded in a bare TPM loads it again.
+    pub fn give_back(&mut self, leftovers: &Leftovers) {
+        if let Some(handle) = leftovers.session.and_then(|session| PolicySessionTpmHandle::new(session).ok())
+        {
+            self.flush_handle(TpmHandle::PolicySession(handle), |_| true);
+        }
         let asked = self.context.execute_without_session(|context| {
             context.get_capability(CapabilityType::Handles, FIRST_TRANSIENT, 254)
         });
         let Ok((CapabilityData::Handles(handles), _)) = asked else { return };
         for handle in handles.iter() {
-            let found = self.context.execute_without_session(|context| context.tr_from_tpm_public(*handle));
-            let Ok(mut found) = found else { continue };
-            match name_of(&mut self.context, found) {
-                Ok(name) if self.tried.contains(&name) => self.flush(found),
-                // What is dropped with the context would be flushed.
-                _ => drop(self.context.tr_close(&mut found)),
-            }
+            self.flush_handle(*handle, |name| leftovers.keys.contains(&name));
+        }
+    }
+
+    /// Flushes what lies at a handle, if its name says so.
+    fn flush_handle(&mut self, handle: TpmHandle, is_ours: impl FnOnce(Name) -> bool) {
+        let found = self.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
+        let Ok(mut found) = found else { return };
+        match name_of(&mut self.context, found) {
+            Ok(name) if is_ours(name) => self.flush(found),
+            // What is dropped with the context would be flushed.
+            _ => drop(self.context.tr_close(&mut found)),
         }
     }
 
@@ -224,13 +232,6 @@ impl Seat {
             && Code::of(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
         {
             self.left.push(handle);
-        }
-    }
-
-    /// Gives back what a busy TPM kept.
-    fn sweep(&mut self) {
-        for handle in std::mem::take(&mut self.left) {
-            self.flush(handle);
         }
     }
 }
@@ -265,7 +266,7 @@ pub fn primary(context: &mut Context) -> Result<KeyHandle, Fault> {
     Ok(made.of("TPM2_CreatePrimary")?.key_handle)
 }
 
-/// What lies at a persistent handle, and its name by the TPM's word alone; `None` when nothing does.
+/// What lies at a persistent handle, and the name of the public area that the TPM told; `None` when nothing does.
 pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, Fault> {
     let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).of("TPM2_ReadPublic")?);
     let found = context.execute_without_session(|context| context.tr_from_tpm_public(handle));
@@ -295,10 +296,6 @@ pub fn is_for(blob: &Blob, purpose: Purpose) -> bool {
         Purpose::Open => attributes.decrypt() && !attributes.sign_encrypt(),
         Purpose::Sign => attributes.sign_encrypt() && !attributes.decrypt(),
     }
-}
-
-fn name(blob: &Blob) -> Result<Name, Fault> {
-    templates::name(&blob.public).of("TPM2_Load")
 }
 
 fn none() -> Fault {

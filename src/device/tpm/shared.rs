@@ -9,6 +9,7 @@ use super::transport::Transport;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::uri::PinSource;
+use rand_core::{OsRng, RngCore};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<Shared>>>> = Mutex::new(BTre
 
 /// How long a busy TPM is waited for, all attempts together. Shorter than the watchdog's patience.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a slot is waited for that somebody else has.
-const QUEUE: Duration = Duration::from_secs(3);
+/// How long a slot is waited for that somebody else has: sixteen processes at a bare TPM take turns at three of them.
+const QUEUE: Duration = Duration::from_secs(10);
 /// Between two attempts at a busy TPM: the first pause, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
 /// Attempts after which a TPM that loses what is loaded, or its connection, is given up.
 const ATTEMPTS: usize = 4;
 
@@ -97,10 +98,10 @@ impl Shared {
                 Err(fault) => fault,
             };
             let remedy = fault.code().map_or(Remedy::None, super::error::Code::remedy);
-            self.recover(&fault, remedy);
+            self.recover(&fault, remedy, on);
             attempts += 1;
             let again = match remedy {
-                Remedy::None => fault.is(0x128) && attempts < ATTEMPTS,
+                Remedy::None | Remedy::Renew => fault.is(0x128) && attempts < ATTEMPTS,
                 Remedy::Wait => began.elapsed() < PATIENCE,
                 Remedy::Queue => began.elapsed() < QUEUE,
                 // A PIN whose fate is unknown is not sent a second time.
@@ -111,29 +112,35 @@ impl Shared {
             }
             log::debug!("{tried} on {on}: {fault:?}; trying again");
             if matches!(remedy, Remedy::Wait | Remedy::Queue) {
-                std::thread::sleep(pause);
+                std::thread::sleep(unevenly(pause));
                 pause = (pause * 2).min(PAUSE.1);
             }
         }
     }
 
     /// Leaves nothing in the TPM whose state is unknown.
-    fn recover(&mut self, fault: &Fault, remedy: Remedy) {
-        let Some(seat) = &mut self.seat else { return };
-        if matches!(fault, Fault::Call { .. }) || remedy != Remedy::None {
-            seat.end_sessions();
-        }
+    fn recover(&mut self, fault: &Fault, remedy: Remedy, on: &str) {
+        let Some(mut seat) = self.seat.take() else { return };
         match remedy {
-            Remedy::None if fault.code().is_none_or(|code| !code.is_forged()) => {}
             // A context that outlives a reset has handles that mean other things now.
-            Remedy::Reload | Remedy::Reconnect => self.seat = None,
-            Remedy::None => {
-                seat.unload();
-                seat.flush_strays();
+            Remedy::Reload | Remedy::Reconnect => return,
+            Remedy::Renew => {
+                let left = seat.leftovers();
+                drop(seat);
+                if let Ok(context) = self.transport.connect(on) {
+                    let mut fresh = Seat::new(context);
+                    fresh.give_back(&left);
+                    self.seat = Some(fresh);
+                }
+                return;
             }
             Remedy::Queue => seat.unload(),
-            Remedy::Wait => {}
+            Remedy::Wait | Remedy::None => {}
         }
+        if matches!(fault, Fault::Call { .. }) {
+            seat.end_session();
+        }
+        self.seat = Some(seat);
     }
 
     /// The error in full: after a failed PIN with the tries that are left, in a lockout with its end.
@@ -221,10 +228,16 @@ impl Shared {
         self.pin = Pin::default();
         if let Some(seat) = &mut self.seat {
             // tpm2-tss keeps an object's authValue for as long as it is loaded.
-            seat.end_sessions();
+            seat.end_session();
             seat.unload();
         }
     }
+}
+
+/// Half of it to all of it: who waits for the same thing should not come back at the same time.
+fn unevenly(pause: Duration) -> Duration {
+    let share = f64::from(OsRng.next_u32()) / f64::from(u32::MAX);
+    pause.mul_f64(0.5 + share / 2.0)
 }
 
 impl Pin {

@@ -28,22 +28,13 @@ fn kept() -> ObjectAttributesBuilder {
 /// The unique field is 2 × 32 zero bytes: another one is another key.
 pub fn srk() -> Result<Public> {
     let zeroes = EccParameter::try_from(vec![0; 32])?;
-    storage(EccPoint::new(zeroes.clone(), zeroes))
-}
-
-/// A storage key that sessions are salted to.
-pub fn salt() -> Result<Public> {
-    storage(EccPoint::default())
-}
-
-fn storage(unique: EccPoint) -> Result<Public> {
     let attributes =
         kept().with_user_with_auth(true).with_no_da(true).with_restricted(true).with_decrypt(true).build()?;
     let parameters = PublicEccParametersBuilder::new_restricted_decryption_key(
         SymmetricDefinitionObject::AES_128_CFB,
         EccCurve::NistP256,
     );
-    ecc(attributes, parameters.build()?, unique, None)
+    ecc(attributes, parameters.build()?, EccPoint::new(zeroes.clone(), zeroes), None)
 }
 
 /// A key that signs what its TPM says of other keys, and nothing else.

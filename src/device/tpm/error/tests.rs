@@ -58,7 +58,8 @@ fn what_is_worth_another_try_gets_one() {
         (0x7_0007, Remedy::Reconnect),
         (0x98e, Remedy::None),
         (0x921, Remedy::None),
-        (0x7_001b, Remedy::None),
+        (0x7_001b, Remedy::Renew),
+        (0x8_0011, Remedy::Renew),
         (0x1c4, Remedy::None),
     ] {
         assert_eq!(Code(code).remedy(), remedy, "{code:#x}");
