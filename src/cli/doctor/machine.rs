@@ -25,7 +25,11 @@ pub fn findings() -> Vec<Finding> {
 
 fn program() -> Finding {
     let drivers: Vec<&str> =
-        [(Scheme::Pkcs11, cfg!(feature = "pkcs11")), (Scheme::Piv, cfg!(feature = "piv"))]
+        [
+            (Scheme::Pkcs11, cfg!(feature = "pkcs11")),
+            (Scheme::Tpm, cfg!(feature = "tpm")),
+            (Scheme::Piv, cfg!(feature = "piv")),
+        ]
             .iter()
             .filter(|(_, built)| *built)
             .map(|(scheme, _)| scheme.name())
