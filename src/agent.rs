@@ -57,6 +57,7 @@ use reader::{Reader, Seen};
 use record::Recorder;
 use remote::Remote;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,8 @@ struct Agent {
     recorder: Recorder,
     stations: Vec<Arc<Station>>,
     seen: Arc<Seen>,
+    /// The epoch in which the counters at hand were last compared with the store.
+    counted: AtomicU64,
     place: Place,
     cache: Cache,
     metrics: Metrics,
@@ -151,6 +154,7 @@ impl Agent {
             recorder,
             stations,
             seen,
+            counted: AtomicU64::new(0),
             place,
             cache: Cache::new(options.cache),
             metrics: Metrics::default(),

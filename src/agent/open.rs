@@ -156,6 +156,10 @@ impl Agent {
             denied: false,
             token: Err(self.nobody_opens(&tried(wanted))),
         };
+        if let Err(error) = self.check_counters(granted, wanted, deadline).await {
+            opening.token = Err(error);
+            return opening;
+        }
         let what = format!("{program} asks for {}", wanted.name);
         let mut first = true;
         let here = self.stations.iter().filter_map(|station| {
@@ -180,6 +184,18 @@ impl Agent {
             }
         }
         opening
+    }
+
+    /// An error for a store that was set back, where a device here has a counter that tells. Asked when the store changed.
+    async fn check_counters(&self, granted: &Granted, wanted: &Wanted, deadline: Instant) -> Result<()> {
+        if !granted.anchored || self.counted.load(Ordering::Acquire) == granted.epoch {
+            return Ok(());
+        }
+        let what = tried(wanted);
+        let checked = self.writer.ask(deadline, move |vault| vault.check_counters(&what)).await;
+        checked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
+        self.counted.store(granted.epoch, Ordering::Release);
+        Ok(())
     }
 
     fn nobody_opens(&self, tried: &str) -> Error {

@@ -52,6 +52,8 @@ pub struct Granted {
     pub epoch: u64,
     /// The opening keys of the devices it is sealed to.
     pub keys: Vec<(DeviceId, KeyRef)>,
+    /// Whether the store is anchored to any device.
+    pub anchored: bool,
 }
 
 impl Reader {
@@ -162,7 +164,8 @@ impl Reader {
         for id in ready.recipients() {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
-        Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys })
+        let anchored = self.vault.replica().is_anchored()?;
+        Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys, anchored })
     }
 
     /// What a unit of the system means by an id, and whether the ledger lets that open; `None` when it means nothing that

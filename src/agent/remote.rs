@@ -2,7 +2,7 @@
 
 use super::device::{Host, Station};
 use super::owner::Owner;
-use crate::device::{Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Wrap};
+use crate::device::{Challenge, Counting, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Wrap};
 use crate::error::{Error, Result};
 use crate::prompt::Prompter;
 use crate::uri::DeviceUri;
@@ -68,6 +68,42 @@ impl Device for Remote {
 
     fn wrapping(&mut self) -> Option<&mut dyn Wrap> {
         Some(self)
+    }
+
+    fn counting(&mut self) -> Option<&mut dyn Counting> {
+        Some(self)
+    }
+}
+
+impl Remote {
+    fn count<T: Send + 'static>(
+        &self,
+        tried: &'static str,
+        mut operation: impl FnMut(&mut dyn Counting) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let name = self.station.name.clone();
+        self.ask(tried, move |device, _| match device.counting() {
+            Some(counting) => operation(counting),
+            None => Err(Error::new(crate::Kind::Unsupported, tried, "the device has no counters").on(&name)),
+        })
+    }
+}
+
+impl Counting for Remote {
+    fn make_counter(&mut self) -> Result<(u32, u64)> {
+        self.count("make a counter", |counting| counting.make_counter())
+    }
+
+    fn read_counter(&mut self, index: u32) -> Result<u64> {
+        self.count("read the counter", move |counting| counting.read_counter(index))
+    }
+
+    fn raise_counter(&mut self, index: u32) -> Result<u64> {
+        self.count("raise the counter", move |counting| counting.raise_counter(index))
+    }
+
+    fn remove_counter(&mut self, index: u32) -> Result<()> {
+        self.count("remove the counter", move |counting| counting.remove_counter(index))
     }
 }
 

@@ -8,6 +8,7 @@ use super::Vault;
 use super::author::{Draft, Needs};
 use crate::device::{Counting, Device};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::DeviceId;
 use crate::ledger::body::{Anchor, Body, Counter};
 use crate::ledger::verify::Chain;
 use crate::replica::{AnchorRow, DeviceRow};
@@ -34,11 +35,15 @@ impl Vault {
         let counting = counting(device)?;
         let known =
             row.anchor.and_then(|anchor| Some((anchor.index, counting.read_counter(anchor.index).ok()?)));
+        let made = known.is_none();
         let (index, start) = known.map_or_else(|| counting.make_counter(), Ok)?;
         let counter = Counter { index: index.into(), start };
         self.waived = accept_older;
         let anchored = self.state_anchor(&tried, &row, Some(counter));
         self.waived = false;
+        if anchored.is_err() && made {
+            self.remove_counter(&row.id, index);
+        }
         anchored.map(|()| counter)
     }
 
@@ -55,8 +60,13 @@ impl Vault {
             return Err(Error::new(Kind::NotFound, tried, "the store is not anchored to it"));
         };
         self.state_anchor(&tried, &row, None)?;
-        let Ok((device, _)) = self.devices.get(&row.id) else { return Ok(false) };
-        Ok(device.counting().is_some_and(|counting| counting.remove_counter(anchor.index).is_ok()))
+        Ok(self.remove_counter(&row.id, anchor.index))
+    }
+
+    /// Removes a counter that counts nothing any more, where its device is at hand. Answers whether that was so.
+    pub(super) fn remove_counter(&mut self, device: &DeviceId, index: u32) -> bool {
+        let Ok((device, _)) = self.devices.get(device) else { return false };
+        device.counting().is_some_and(|counting| counting.remove_counter(index).is_ok())
     }
 
     fn state_anchor(&mut self, tried: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
@@ -72,21 +82,34 @@ impl Vault {
         if self.waived || self.anchored == Some(self.replica.position()) {
             return Ok(());
         }
+        let mut asked_all = true;
         for (row, anchor) in self.anchors_here()? {
-            let stands = match self.devices.get(&row.id) {
-                Ok((device, _)) => counting(device)?.read_counter(anchor.index)?,
+            match self.read_anchor(&row, &anchor)? {
+                Ok(stands) => self.expect_not_set_back(tried, &row, anchor, stands)?,
                 Err(error) => {
-                    let name = &row.enrolment.name;
-                    let what = error.answer();
-                    self.notices
-                        .push(format!("whether the store was set back was not checked: {name}: {what}"));
-                    continue;
+                    asked_all = false;
+                    let (name, why) = (&row.enrolment.name, error.answer());
+                    let notice = format!("whether the store was set back was not checked: {name}: {why}");
+                    if !self.notices.contains(&notice) {
+                        self.notices.push(notice);
+                    }
                 }
-            };
-            self.expect_not_set_back(tried, &row, anchor, stands)?;
+            }
         }
-        self.anchored = Some(self.replica.position());
+        self.anchored = asked_all.then(|| self.replica.position());
         Ok(())
+    }
+
+    /// Where a counter stands; the inner error when its device cannot be reached, which must not keep others from serving.
+    fn read_anchor(&mut self, row: &DeviceRow, anchor: &AnchorRow) -> Result<Result<u64>> {
+        let device = match self.devices.get(&row.id) {
+            Ok((device, _)) => device,
+            Err(error) => return Ok(Err(error)),
+        };
+        match counting(device)?.read_counter(anchor.index) {
+            Err(error) if error.kind() == Kind::DeviceGone => Ok(Err(error)),
+            read => read.map(Ok),
+        }
     }
 
     fn expect_not_set_back(

@@ -30,6 +30,15 @@ impl Vault {
         self.prepare(wanted)
     }
 
+    /// Refuses a store that the counters at hand know to be set back.
+    ///
+    /// # Errors
+    /// `RolledBack`; the store's and the devices'.
+    pub(crate) fn check_counters(&mut self, tried: &str) -> Result<()> {
+        self.follow(&mut |_, _| {})?;
+        self.check_anchors(tried)
+    }
+
     /// Uses a device that somebody else owns.
     pub(crate) fn lend(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
         self.devices.adopt(uri, id, device);

@@ -74,6 +74,9 @@ impl Vault {
             report.batches += rest.batches;
             report.left = rest.left;
         }
+        if let Some(anchor) = device.anchor {
+            self.remove_counter(&device.id, anchor.index);
+        }
         Ok(RetireReport { device: device.id, name: device.enrolment.name, reseal: report })
     }
 

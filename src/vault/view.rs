@@ -57,7 +57,7 @@ pub struct VersionView {
     pub put: Option<u64>,
     /// Who put it.
     pub by: String,
-    /// The devices it is sealed to.
+    /// The devices it is sealed to, by name.
     pub recipients: Vec<String>,
     /// Length of the sealed bytes.
     pub length: u64,
@@ -140,6 +140,8 @@ impl Shown {
 impl VersionView {
     /// One version of a token.
     pub fn of(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
+        let mut recipients: Vec<_> = row.recipients.iter().map(|id| vault.device_name(id)).collect();
+        recipients.sort();
         let state = Shown::of(vault, token, &row);
         Self {
             name: token.name.clone(),
@@ -153,7 +155,7 @@ impl VersionView {
             keep: row.keep,
             put: Some(row.time),
             by: vault.device_name(&row.author),
-            recipients: row.recipients.iter().map(|id| vault.device_name(id)).collect(),
+            recipients,
             length: row.length,
             digest: row.digest.to_string(),
             n: row.n,

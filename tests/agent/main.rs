@@ -15,6 +15,7 @@ mod softhsm;
 #[allow(dead_code)]
 mod world;
 
+mod anchors;
 mod credentials;
 mod daemon;
 mod faults;

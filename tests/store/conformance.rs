@@ -25,6 +25,7 @@ macro_rules! conformance {
             an_empty_batch_is_refused
             sealed_bytes_are_found_by_their_digest
             destroyed_bytes_are_gone
+            bytes_take_the_place_of_others_whole_or_not_at_all
             a_tail_is_set_aside
             heads_that_were_set_aside_are_free
             nothing_is_set_aside_twice
@@ -220,6 +221,21 @@ pub fn destroyed_bytes_are_gone<B: Bench>() {
     assert_eq!(bench.open().sealed(&sha256(b"one")).unwrap(), None);
     assert_eq!(bench.open().sealed(&sha256(b"two")).unwrap(), Some(b"two".to_vec()));
     assert_eq!(whole_ledger(&mut *store).len(), 2);
+}
+
+/// What a reseal rests on: the new bytes come and the old ones go together, and a loser changes neither.
+pub fn bytes_take_the_place_of_others_whole_or_not_at_all<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    first_of([1]).sealing(b"old").append(&mut *store).unwrap();
+    let (old, new, late) = (sha256(b"old"), sha256(b"new"), sha256(b"late"));
+    let head = statement(1, Hash::ZERO).hash();
+    let crossing = advancing([(1, Hash::ZERO)]).sealing(b"late").destroying(b"old");
+    assert_eq!(crossing.append(&mut *store).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(store.sealed(&old).unwrap(), Some(b"old".to_vec()));
+    advancing([(1, head)]).sealing(b"new").destroying(b"old").append(&mut *store).unwrap();
+    let found = [old, new, late].map(|digest| store.sealed(&digest).unwrap());
+    assert_eq!(found, [None, Some(b"new".to_vec()), None]);
 }
 
 pub fn a_tail_is_set_aside<B: Bench>() {

@@ -251,6 +251,35 @@ fn a_counter_that_is_gone_or_another() {
     assert_eq!(vault.unanchor("one").unwrap_err().kind(), Kind::NotFound);
 }
 
+/// A device that is not plugged in is said to be so, and the others serve.
+#[test]
+fn a_counter_that_cannot_be_reached() {
+    let (place, mut vault, device, _tpm) = anchored();
+    let two = SoftDevice::named("two");
+    enrol(&mut vault, &two, &["open", "write"]);
+    put(&mut vault, "a", "token");
+    let first = vault.replica().devices().unwrap()[0].id;
+    let gone = SoftDevice::named("one").uri().with("module-path", "/nonexistent.so").unwrap();
+    let setup =
+        strongroom::vault::Setup { devices: vec![(gone, Some(first))], ..place.setup("first", &[&two]) };
+    let mut vault = Vault::open(setup).unwrap();
+    assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
+    put(&mut vault, "a", "next");
+    let notices = vault.take_notices();
+    assert!(notices.iter().any(|notice| notice.contains("was not checked: one")), "{notices:?}");
+    assert_eq!(opened(&mut place.at("first", &[&device]), "a"), Ok("next".into()));
+}
+
+/// What counts nothing any more does not stay in the device.
+#[test]
+fn a_retired_device_keeps_no_counter() {
+    let (_place, mut vault, _device, tpm) = anchored();
+    enrol(&mut vault, &SoftDevice::named("two"), &["open", "write", "admin"]);
+    vault.retire("one", &Default::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(std::fs::read_dir(tpm.path()).unwrap().count(), 0);
+    put(&mut vault, "a", "token");
+}
+
 #[test]
 fn only_devices_with_counters_can_be_anchored_to() {
     let one = SoftDevice::named("one");
