@@ -123,8 +123,9 @@ impl Shared {
         let Some(mut seat) = self.seat.take() else { return };
         match remedy {
             // A context that outlives a reset has handles that mean other things now.
-            Remedy::Reload | Remedy::Reconnect => return,
-            Remedy::Renew => {
+            Remedy::Reload => return,
+            // Nor does a connection that broke take what would give them back.
+            Remedy::Reconnect | Remedy::Renew => {
                 let left = seat.leftovers();
                 drop(seat);
                 if let Ok(context) = self.transport.connect(on) {
