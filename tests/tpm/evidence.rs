@@ -3,11 +3,23 @@
 use crate::authority::{Authority, Wish, ca, pem};
 use crate::endorsed::{self, CHAIN, P256, RSA};
 use crate::prompter::Scripted;
-use crate::swtpm::Swtpm;
+use crate::swtpm::{Swtpm, installed};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use strongroom::device::{self, Algorithm, CreateOptions, EvidenceLevel, KeyInfo, Purpose};
 use strongroom::error::{Error, Kind, Result};
+
+/// One to whose memory certificates can be written.
+fn new_tpm() -> Option<Swtpm> {
+    for (program, package) in [("swtpm_setup", "swtpm-tools"), ("tpm2_nvdefine", "tpm2-tools")] {
+        if !installed(program) {
+            assert!(std::env::var_os("CI").is_none(), "{program} is missing: apt-get install {package}");
+            eprintln!("SKIPPED: {program} is missing: apt-get install {package}");
+            return None;
+        }
+    }
+    Swtpm::new()
+}
 
 /// A directory with these authorities' certificates.
 fn roots(tpm: &Swtpm, authorities: &[&Authority]) -> PathBuf {
@@ -56,7 +68,7 @@ fn refused(tpm: &Swtpm, options: &CreateOptions) -> Error {
 
 #[test]
 fn a_key_is_attested_through_the_makers_certificates() {
-    let Some(tpm) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     let between = root.below("factory", vec![ca(true, Some(0))]);
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &between));
@@ -81,7 +93,7 @@ fn a_key_is_attested_through_the_makers_certificates() {
 
 #[test]
 fn an_rsa_endorsement_key_serves_too() {
-    let Some(tpm) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     let mut certificate = endorsed::certificate(&tpm, RSA.1, &root);
     // Some makers fill the index up.
@@ -92,7 +104,7 @@ fn an_rsa_endorsement_key_serves_too() {
 
 #[test]
 fn without_certificate_or_roots_a_simulator_is_a_simulator() {
-    let Some(tpm) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     let level = |options: &CreateOptions| create(&tpm, Purpose::Open, options).unwrap().evidence.level;
     assert_eq!(level(&with(&roots(&tpm, &[&root]))), EvidenceLevel::Simulator);
@@ -105,8 +117,8 @@ fn without_certificate_or_roots_a_simulator_is_a_simulator() {
 
 #[test]
 fn a_certificate_of_another_tpm_is_refused() {
-    let Some(tpm) = Swtpm::new() else { return };
-    let Some(other) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
+    let Some(other) = new_tpm() else { return };
     let root = Authority::root("maker");
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&other, P256.1, &root));
     let options = with(&roots(&tpm, &[&root]));
@@ -135,7 +147,7 @@ fn a_certificate_of_another_tpm_is_refused() {
 
 #[test]
 fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
-    let Some(tpm) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &root));
     let options = with(&roots(&tpm, &[&root]));
@@ -150,7 +162,7 @@ fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
 
 #[test]
 fn a_certificate_that_is_none_is_refused() {
-    let Some(tpm) = Swtpm::new() else { return };
+    let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     endorsed::write(&tpm, P256.0, b"no certificate at all");
     let options = with(&roots(&tpm, &[&root]));
@@ -163,7 +175,7 @@ fn a_certificate_that_is_none_is_refused() {
 
 #[test]
 fn swtpms_own_authority_is_believed_by_who_names_it() {
-    let Some(mut tpm) = Swtpm::new() else { return };
+    let Some(mut tpm) = new_tpm() else { return };
     tpm.kill();
     let authority = tpm.dir.join("authority");
     set_up(&tpm.dir.join("state"), &authority);

@@ -148,7 +148,7 @@ fn activate(
         let challenge = credential::challenge(certified, name)
             .ok_or_else(|| failed("nothing can be encrypted to the key in the EK certificate"))?;
         let answer = if endorsement.kind.is_used_by_policy() {
-            let session = start_session(context, SessionType::Policy, None)?;
+            let session = start_policy(context)?;
             holding(context, SessionHandle::from(session).into(), |context| {
                 authorise(context, session)?;
                 answer(context, attesting, key, session, &challenge)
@@ -234,7 +234,7 @@ fn with_key<T>(
         let ready = Auth::try_from(pin.to_vec())
             .and_then(|auth| context.tr_set_auth(key.into(), auth))
             .of("TPM2_Certify")
-            .and_then(|()| start_session(context, SessionType::Hmac, Some(parent)));
+            .and_then(|()| seat::start_session(context, parent, SessionType::Hmac));
         match ready {
             Ok(session) => Ok((key, Some(session))),
             Err(fault) => {
@@ -280,14 +280,11 @@ fn check(
     key.verify(&message, &[r, s].concat()).map_err(|_| unsigned)
 }
 
-fn start_session(
-    context: &mut Context,
-    kind: SessionType,
-    salt: Option<KeyHandle>,
-) -> Result<AuthSession, Fault> {
+/// For PolicySecret alone: no secret passes through it.
+fn start_policy(context: &mut Context) -> Result<AuthSession, Fault> {
     let started = context.execute_without_session(|context| {
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
-        context.start_auth_session(salt, None, None, kind, symmetric, hash)
+        context.start_auth_session(None, None, None, SessionType::Policy, symmetric, hash)
     });
     let session = started.of("TPM2_StartAuthSession")?;
     session.ok_or_else(|| Error::new(Kind::Device, "open a session", "the TPM gave none").into())

@@ -142,7 +142,7 @@ fn a_value_for_another_endorsement_key_does_not_come_back() {
     );
     // A TPM whose words were altered on their way, so that its endorsement key looks like the other one.
     let (key, _) = ek::make(&mut context, EkKind::P256).unwrap();
-    let session = start_session(&mut context, SessionType::Policy, None).unwrap();
+    let session = start_policy(&mut context).unwrap();
     authorise(&mut context, session).unwrap();
     let challenge = credential::challenge(theirs.certificate.key().unwrap(), &name).unwrap();
     let outcome = answer(&mut context, attesting, key, session, &challenge).map(drop);
