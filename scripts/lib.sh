@@ -173,3 +173,22 @@ comes_up() {
     done
     return 1
 }
+
+# start_yubikey DIR [ARGUMENT…]: a virtual YubiKey (tests/yubikey) whose state lies in DIR; arguments as for its program `vyk`.
+# Programs of this script that speak PC/SC see it from then on, and no other. What is written to file descriptor yubikey
+# plays the world: `echo remove >&"$yubikey"`. When that is closed, it ends.
+start_yubikey() {
+    local built tries
+    mkdir -p "$1/lib"
+    cargo build --quiet --locked -p strongroom-virtual-yubikey -p strongroom-virtual-pcsclite
+    built=$(target_directory)/debug
+    ln -sf "$built/libvirtual_pcsclite.so" "$1/lib/libpcsclite.so.1"
+    # shellcheck disable=SC2034 # For whoever sourced this file.
+    exec {yubikey}> >(exec "$built/vyk" "$@" >/dev/null)
+    for ((tries = 0; tries < 100; tries++)); do
+        if [ -S "$1/socket" ] && [ -e "$1/root.pem" ]; then break; fi
+        sleep 0.05
+    done
+    [ -e "$1/root.pem" ] || stop 'the virtual YubiKey does not start'
+    export LD_LIBRARY_PATH="$1/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" STRONGROOM_TEST_PCSC="$1/socket"
+}

@@ -3,7 +3,7 @@
 //! A process under test is pointed at it by [`VirtualYubiKey::environment`]: a drop-in libpcsclite and where its service
 //! listens. A test that uses the driver itself runs in a process of its own: see [`isolated`]. tests/yubikey/README.md says what
 //! is simulated.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "again.rs"]
 mod process;
@@ -131,6 +131,7 @@ pub fn isolated<F: FnOnce(&VirtualYubiKey)>(options: Options, test: F) {
 /// As [`isolated`], with more variables in the process's environment.
 pub fn isolated_with<F: FnOnce(&VirtualYubiKey)>(options: Options, more: &[(&str, &str)], test: F) {
     if let Some(dir) = std::env::var_os(DIRECTORY) {
+        end_if_hung();
         return test(&VirtualYubiKey::at(Path::new(&dir), &options));
     }
     let dir = directory();
@@ -138,6 +139,15 @@ pub fn isolated_with<F: FnOnce(&VirtualYubiKey)>(options: Options, more: &[(&str
     command.envs(environment(&dir)).env(DIRECTORY, &dir).envs(more.iter().copied());
     passes(&mut command);
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A test that waits for ever fails, and says so. No test here takes a hundredth of this.
+fn end_if_hung() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(300));
+        eprintln!("the test hangs");
+        std::process::abort();
+    });
 }
 
 /// A new directory with the drop-in library in it. Its path is short: a socket's has to be.

@@ -24,3 +24,5 @@ mod simulators;
 mod start;
 mod storage;
 mod watchdog;
+#[cfg(feature = "piv")]
+mod ykcs11;

@@ -69,6 +69,21 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
     }
 }
 
+/// The key with this public point, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
+/// Key Management". `None` when there is not exactly one, or the module does not tell points.
+pub fn locate_by_point(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, Fault> {
+    let PublicKey::P256(point) = enrolled else { return Ok(None) };
+    let wrapped = [&[0x04, 0x41], &point[..]].concat();
+    let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::EcPoint(wrapped)];
+    let [public] = session.find_objects(&template)?[..] else { return Ok(None) };
+    let Some(Attribute::Id(id)) = session.get_attributes(public, &[AttributeType::Id])?.pop() else {
+        return Ok(None);
+    };
+    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(id)];
+    let [private] = session.find_objects(&template)?[..] else { return Ok(None) };
+    Ok(Some(Located { private, public: Some(public) }))
+}
+
 /// Reads the public half. RSA keys need their padding proved; `oaep` does that.
 pub fn public_key(
     session: &Session,

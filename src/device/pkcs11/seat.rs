@@ -98,17 +98,27 @@ impl Seat {
         self.keys.iter().all(|(key, _)| {
             let label = objects::label(uri, key.purpose);
             objects::search(&self.session, uri, &label).is_ok_and(|(private, _)| !private.is_empty())
+                || objects::locate_by_point(&self.session, &key.public).is_ok_and(|key| key.is_some())
         })
     }
 }
 
 impl Operation<'_> {
-    /// The handle of an enrolled key: cached, or found by its label and compared with what was enrolled.
+    /// The handle of an enrolled key: cached, or found by its label and compared with what was enrolled, or found by its point.
     pub fn handle(&self, seat: &mut Seat, key: &KeyRef) -> Result<ObjectHandle, Fault> {
         if let Some((_, handle)) = seat.keys.iter().find(|(known, _)| known == key) {
             return Ok(*handle);
         }
-        let located = objects::locate(&seat.session, self.uri, &objects::label(self.uri, key.purpose))?;
+        let label = objects::label(self.uri, key.purpose);
+        let located = match objects::locate(&seat.session, self.uri, &label) {
+            Err(Fault::Missing { label }) => {
+                let located = objects::locate_by_point(&seat.session, &key.public)?;
+                let private = located.ok_or(Fault::Missing { label })?.private;
+                seat.keys.push((key.clone(), private));
+                return Ok(private);
+            }
+            located => located?,
+        };
         if objects::is_another(&seat.session, &located, &key.public)? {
             return Err(self.another(key.purpose).into());
         }

@@ -85,6 +85,16 @@ impl Device for Token {
         })
     }
 
+    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+        let named = self.keys(prompter)?;
+        if named.iter().any(|own| own.purpose == key.purpose && own.public == key.public) {
+            return Ok(true);
+        }
+        self.operate("look for the key", prompter, |_, seat| {
+            Ok(objects::locate_by_point(&seat.session, &key.public)?.is_some())
+        })
+    }
+
     fn open_key(
         &mut self,
         key: &KeyRef,

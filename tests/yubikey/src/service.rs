@@ -138,8 +138,7 @@ impl Service {
         let body = Arc::new(Body::new(profile, &authority, seed, hand, file)?);
         let mut state = self.lock();
         let index = state.places.len();
-        let mut reader = Reader::default();
-        reader.attached = options.removal == Removal::Withdrawn;
+        let mut reader = Reader::new(options.removal);
         if options.inserted {
             reader.insert();
         }
@@ -276,4 +275,39 @@ impl Place {
 /// A test that panicked while it held a lock has failed already; the others' cards go on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SELECT: &[u8] = b"\x00\xa4\x04\x00\x05\xa0\x00\x00\x03\x08";
+    const WRONG: &[u8] = b"\x00\x20\x00\x80\x08000000\xff\xff";
+
+    fn serial(serial: u32) -> Options {
+        Options { serial, ..Options::default() }
+    }
+
+    #[test]
+    fn cards_are_taken_up_where_they_were_left() {
+        let directory = tempfile::tempdir().unwrap();
+        for left in [2, 1] {
+            let service = Service::start(directory.path()).unwrap();
+            let (card, other) = (service.add(&serial(1)).unwrap(), service.add(&serial(2)).unwrap());
+            card.body().transmit(SELECT).unwrap();
+            assert_eq!(card.body().transmit(WRONG).unwrap(), [0x63, 0xc0 | left]);
+            assert_eq!((card.card().memory().pin.left, other.card().memory().pin.left), (left, 3));
+        }
+        assert!(!directory.path().join("socket").exists(), "it went with its service");
+    }
+
+    #[test]
+    fn a_card_whose_memory_cannot_be_written_does_not_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = Service::start(directory.path()).unwrap();
+        let card = service.add(&serial(1)).unwrap();
+        std::fs::create_dir(directory.path().join("1.json")).unwrap();
+        assert!(card.body().transmit(SELECT).is_err());
+        assert!(service.add(&serial(1)).is_err());
+    }
 }

@@ -72,6 +72,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// One without a card: not there either, if cards take it along.
+    pub fn new(removal: Removal) -> Self {
+        Self { attached: removal == Removal::Withdrawn, ..Self::default() }
+    }
+
     pub fn insert(&mut self) {
         if !self.present {
             (self.attached, self.present) = (true, true);

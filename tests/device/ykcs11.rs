@@ -1,0 +1,123 @@
+//! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
+
+use crate::prompter::Scripted;
+use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use strongroom::device::{
+    Algorithm, Challenge, CreateOptions, Device, KeyRef, PivOptions, PublicKey, Purpose, connect,
+};
+use strongroom::error::Kind;
+
+/// ykcs11 on this machine. Where `CI` is set it has to be there.
+fn module() -> Option<PathBuf> {
+    let candidates = [
+        "/usr/lib/x86_64-linux-gnu/libykcs11.so.2",
+        "/usr/lib/aarch64-linux-gnu/libykcs11.so.2",
+        "/usr/lib64/libykcs11.so.2",
+        "/usr/local/lib/libykcs11.so.2",
+    ];
+    let found = candidates.iter().map(PathBuf::from).find(|path| path.exists());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "ykcs11 is missing: apt-get install ykcs11");
+        eprintln!("SKIPPED: ykcs11 is missing: apt-get install ykcs11");
+    }
+    found
+}
+
+/// The YubiKey as a PKCS#11 token, its PIN in a file.
+fn token(yubikey: &VirtualYubiKey, module: &Path) -> String {
+    let pin = yubikey.dir.join("token-pin");
+    std::fs::write(&pin, PIN).unwrap();
+    let serial = yubikey.card().profile().serial;
+    format!("pkcs11:serial={serial}?module-path={}&pin-source=file:{}", module.display(), pin.display())
+}
+
+/// Keys that want the PIN once: PKCS#11 has no word for "again" that this module and the driver share.
+fn once() -> CreateOptions {
+    let piv = PivOptions { pin_policy: Some("once".into()), ..PivOptions::default() };
+    CreateOptions { piv, ..CreateOptions::default() }
+}
+
+#[test]
+fn both_drivers_answer_alike() {
+    let Some(module) = module() else { return };
+    isolated(Options::default(), |yubikey| {
+        let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
+        let mut prompter = Scripted::pin(PIN);
+        let [opening, signing] = [Purpose::Open, Purpose::Sign].map(|purpose| {
+            let made = piv.provisioning().unwrap().create(purpose, Algorithm::P256, &once(), &mut prompter);
+            KeyRef::from(&made.unwrap())
+        });
+        let peer = p256::SecretKey::random(&mut rand_core::OsRng).public_key();
+        let peer = point(&peer);
+        let shared = piv.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap();
+        drop(piv);
+
+        let mut pkcs11 = connect(&token(yubikey, &module).parse().unwrap()).unwrap();
+        assert_eq!(pkcs11.identity().serial, "12345678");
+        assert!(
+            pkcs11.holds(&opening, &mut prompter).unwrap() && pkcs11.holds(&signing, &mut prompter).unwrap()
+        );
+        assert_eq!(
+            pkcs11.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap(),
+            shared
+        );
+        assert!(pkcs11.keys(&mut prompter).unwrap().is_empty(), "its labels are not Strongroom's");
+        signs(&mut *pkcs11, &signing);
+
+        let mut stranger = opening;
+        stranger.public = PublicKey::P256(peer);
+        assert!(!pkcs11.holds(&stranger, &mut prompter).unwrap());
+        let refused = pkcs11.open_key(&stranger, Challenge::Ecdh { peer: &peer }, &mut prompter);
+        assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);
+    });
+}
+
+fn point(key: &p256::PublicKey) -> [u8; 65] {
+    use p256::elliptic_curve::sec1::ToEncodedPoint;
+    key.to_encoded_point(false).as_bytes().try_into().unwrap()
+}
+
+fn signs(device: &mut dyn Device, key: &KeyRef) {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier;
+    let signature = device.sign(key, &[7; 32], &mut Scripted::pin(PIN)).unwrap();
+    let PublicKey::P256(point) = key.public else { panic!() };
+    let verifier = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
+    verifier.verify_prehash(&[7; 32], &p256::ecdsa::Signature::from_slice(&signature).unwrap()).unwrap();
+}
+
+#[test]
+fn a_token_sealed_by_one_driver_opens_with_the_other() {
+    let Some(module) = module() else { return };
+    let yubikey = VirtualYubiKey::start(Options::default());
+    let (piv, pkcs11) = (yubikey.uri_with_pin(PIN), token(&yubikey, &module));
+    let init = ["init", "--quiet", "--device", &piv, "--pin-policy", "once"];
+    run(&yubikey, &piv, &init, b"");
+    // From here on only the device that a command names.
+    std::fs::remove_dir_all(yubikey.dir.join("config")).unwrap();
+    run(&yubikey, &piv, &["put", "--quiet", "by/piv"], b"sealed by the one");
+    run(&yubikey, &pkcs11, &["put", "--quiet", "by/pkcs11"], b"sealed by the other");
+    for device in [&piv, &pkcs11] {
+        assert_eq!(run(&yubikey, device, &["get", "by/piv"], b""), b"sealed by the one");
+        assert_eq!(run(&yubikey, device, &["get", "by/pkcs11"], b""), b"sealed by the other");
+    }
+    run(&yubikey, &pkcs11, &["verify", "--quiet"], b"");
+}
+
+/// `strongroom` with one device; its standard output.
+fn run(yubikey: &VirtualYubiKey, device: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(arguments).env_clear().envs(yubikey.environment()).env("HOME", &yubikey.dir);
+    command.env("STRONGROOM_DEVICE", device).env("STRONGROOM_AGENT", "");
+    for (variable, directory) in [("CONFIG", "config"), ("STATE", "state"), ("DATA", "data")] {
+        command.env(format!("XDG_{variable}_HOME"), yubikey.dir.join(directory));
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
