@@ -24,12 +24,15 @@ pub fn findings() -> Vec<Finding> {
 }
 
 fn program() -> Finding {
-    let drivers: Vec<&str> =
-        [(Scheme::Pkcs11, cfg!(feature = "pkcs11")), (Scheme::Piv, cfg!(feature = "piv"))]
-            .iter()
-            .filter(|(_, built)| *built)
-            .map(|(scheme, _)| scheme.name())
-            .collect();
+    let drivers: Vec<&str> = [
+        (Scheme::Pkcs11, cfg!(feature = "pkcs11")),
+        (Scheme::Tpm, cfg!(feature = "tpm")),
+        (Scheme::Piv, cfg!(feature = "piv")),
+    ]
+    .iter()
+    .filter(|(_, built)| *built)
+    .map(|(scheme, _)| scheme.name())
+    .collect();
     let what = format!("strongroom {}, drivers: {}", env!("CARGO_PKG_VERSION"), drivers.join(", "));
     Finding::new("program", Status::Ok, what)
 }
