@@ -3,6 +3,9 @@
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[cfg(feature = "piv")]
+#[path = "../common/yubikey.rs"]
+mod yubikey;
 
 mod home;
 mod process;
@@ -11,3 +14,5 @@ mod run;
 mod secrets;
 mod terminal;
 mod transcript;
+#[cfg(feature = "piv")]
+mod yubikeys;

@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 
 /// Nothing else on a disk or in a log looks like these.
 const TOKEN: &str = "tok-Qm7vXw2ZpL9fKd4s";
-const PIN: &str = "8305917264";
+pub const PIN: &str = "8305917264";
 
 /// How a secret might stand somewhere.
 fn spellings(secret: &str) -> Vec<Vec<u8>> {
@@ -23,7 +23,7 @@ fn spellings(secret: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-fn assert_clean(what: &str, bytes: &[u8], secret: &str) {
+pub fn assert_clean(what: &str, bytes: &[u8], secret: &str) {
     for spelling in spellings(secret) {
         let found = bytes.windows(spelling.len()).any(|window| window == spelling);
         assert!(!found, "{what} holds {}", String::from_utf8_lossy(&spelling));
@@ -31,7 +31,7 @@ fn assert_clean(what: &str, bytes: &[u8], secret: &str) {
 }
 
 /// Every file below a directory, but those with the PIN.
-fn each_file(directory: &Path, look: &mut dyn FnMut(&Path, &[u8])) {
+pub fn each_file(directory: &Path, look: &mut dyn FnMut(&Path, &[u8])) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::process::{ChildStdout, Stdio};
 
 /// Runs a command line on a terminal of 60 columns. Each time the screen shows the first of a pair, the second is typed.
-fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String {
+pub fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String {
     let line = format!("stty cols 60; {line}; echo \"[$?]\"");
     let mut script = home.command("script");
     script

@@ -16,6 +16,7 @@ mod management;
 mod people;
 mod pins;
 mod slots;
+mod survey;
 
 /// A virtual YubiKey on the conformance suite's bench, perhaps behind a watchdog.
 struct OnYubiKey<'a> {

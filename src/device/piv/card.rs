@@ -11,9 +11,6 @@ use yubikey::piv::{self, AlgorithmId, ManagementSlotId, SlotId};
 use yubikey::{PinPolicy, TouchPolicy, YubiKey};
 use zeroize::Zeroizing;
 
-/// Where the card keeps the PIN, for GET METADATA.
-const PIN: SlotId = SlotId::Management(ManagementSlotId::Pin);
-
 /// DELETE KEY: MOVE KEY to nowhere, from firmware 5.7 on.
 const DELETE: [u8; 3] = [0x00, 0xf6, 0xff];
 
@@ -69,7 +66,17 @@ impl Card {
 
     /// Tries that are left before the PIN is blocked.
     pub fn tries(&mut self) -> Result<u8, Fault> {
-        let retries = metadata(&mut self.yubikey, PIN)?.and_then(|metadata| metadata.retries);
+        self.tries_of(ManagementSlotId::Pin)
+    }
+
+    /// Tries that are left before the PUK is blocked.
+    pub fn puk_tries(&mut self) -> Result<u8, Fault> {
+        self.tries_of(ManagementSlotId::Puk)
+    }
+
+    fn tries_of(&mut self, reference: ManagementSlotId) -> Result<u8, Fault> {
+        let metadata = metadata(&mut self.yubikey, SlotId::Management(reference))?;
+        let retries = metadata.and_then(|metadata| metadata.retries);
         let retries = retries.ok_or(yubikey::Error::InvalidObject).map_err(of("GET METADATA"))?;
         Ok(retries.remaining_count)
     }

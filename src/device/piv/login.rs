@@ -85,11 +85,11 @@ impl Login {
         self.epoch += 1;
     }
 
-    /// The kept PIN, or one from the prompter, if the card allows a try at all.
+    /// The kept PIN, or one from the prompter. There are tries left.
     ///
     /// # Errors
-    /// `PinWrong` when the card refused one before, or when this one cannot be right; `PinLocked` when no try is left or the last one
-    /// was not confirmed; `PinUnavailable` when there is no PIN to be had.
+    /// `PinWrong` when the card refused one before, or when this one cannot be right; `PinLocked` when the last try was not
+    /// confirmed; `PinUnavailable` when there is no PIN to be had.
     pub fn credential(
         &mut self,
         tries: u8,
@@ -120,7 +120,6 @@ impl Login {
 fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
     let last = format!("One more wrong PIN blocks {device}. Use the last try?");
     match tries {
-        0 => Err(blocked(device)),
         1 if !prompter.confirm(&last)? => {
             let answer = "one more wrong PIN would block it, and the try was not confirmed";
             Err(Error::new(Kind::PinLocked, LOG_IN, answer)
@@ -131,11 +130,20 @@ fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
     }
 }
 
-/// The PIN counter is at its end.
-pub fn blocked(device: &str) -> Error {
-    Error::new(Kind::PinLocked, LOG_IN, "the PIN is blocked")
-        .on(device)
-        .advice("set a new PIN with the PUK: `ykman piv access unblock-pin`; its keys stay")
+/// The PIN counter is at its end, and perhaps the PUK's too.
+pub fn blocked(device: &str, puk: u8) -> Error {
+    let (answer, advice) = match puk {
+        0 => (
+            "the PIN is blocked, and so is the PUK",
+            "its keys are lost: open with another device, retire this one with `strongroom device retire`, and begin \
+             anew with `ykman piv reset`",
+        ),
+        _ => (
+            "the PIN is blocked",
+            "set a new PIN with the PUK: `ykman piv access unblock-pin`; its keys stay",
+        ),
+    };
+    Error::new(Kind::PinLocked, LOG_IN, answer).on(device).advice(advice)
 }
 
 /// The card refused the PIN.

@@ -8,9 +8,12 @@ use crate::device::{KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::DeviceUri;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use yubikey::piv::{AlgorithmId, SlotId};
 use yubikey::{PinPolicy, Serial};
+
+/// A card that was busy for so long was waiting for a touch: it gives up after 15 seconds.
+const TOUCH: Duration = Duration::from_secs(10);
 
 /// Held by one operation at a time, in this process.
 pub struct Seat<'a> {
@@ -75,6 +78,9 @@ impl Seat<'_> {
     /// Sends the PIN that is kept, or asks for it.
     pub fn verify(&mut self) -> Result<(), Fault> {
         let tries = self.card.tries()?;
+        if tries == 0 {
+            return Err(self.blocked()?.into());
+        }
         let pin = self.login.credential(tries, self.name, self.uri.pin_source(), self.prompter)?;
         match self.card.verify(&pin, self.login.epoch())? {
             Verdict::Right => {
@@ -84,7 +90,7 @@ impl Seat<'_> {
             Verdict::Wrong { tries } => {
                 self.login.refuse();
                 Err(match tries {
-                    0 => login::blocked(self.name),
+                    0 => self.blocked()?,
                     tries => login::wrong(tries, self.name),
                 }
                 .into())
@@ -92,9 +98,14 @@ impl Seat<'_> {
         }
     }
 
+    fn blocked(&mut self) -> Result<Error, Fault> {
+        Ok(login::blocked(self.name, self.card.puk_tries()?))
+    }
+
     /// The card says "security status not satisfied" for a missing PIN and for a missing touch alike: it is asked which it was.
     fn why_refused(&mut self, facts: &SlotFacts, call: &'static str, began: Instant) -> Result<Fault, Fault> {
-        if facts.pin != PinPolicy::Never && !self.card.remembers()? {
+        let waited = facts.wants_touch() && began.elapsed() >= TOUCH;
+        if facts.pin != PinPolicy::Never && !waited && !self.card.remembers()? {
             return Ok(Fault::Forgotten);
         }
         if !facts.wants_touch() {
