@@ -43,9 +43,9 @@ mod verify;
 mod view;
 
 pub use access::Reader;
-pub use enrol::{EnrolOptions, EnrolReport};
 pub(crate) use access::outcome;
 pub(crate) use desk::is_enrolled_as;
+pub use enrol::{EnrolOptions, EnrolReport};
 pub use grant::{GrantOn, GrantOptions, Revoked};
 pub use grantee::{Grantee, OPS, Op};
 pub use import::{ImportItem, Imported};

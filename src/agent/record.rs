@@ -1,5 +1,6 @@
 //! The thread that writes the access log. What was read is written down before it is handed out, many reads at a time.
 
+use super::owner::Alive;
 use crate::error::Result;
 use crate::store::{Access, Store};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -23,9 +24,13 @@ impl Recorder {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(store: Box<dyn Store>) -> Result<Self> {
+    pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
         let (says, hears) = sync_channel(4 * AT_ONCE);
-        let body = move || keep(store, &hears);
+        let alive = alive.clone();
+        let body = move || {
+            keep(store, &hears);
+            drop(alive);
+        };
         let started = std::thread::Builder::new().name("access-log".into()).spawn(body);
         started.map_err(|e| {
             crate::Error::new(crate::Kind::Io, "start the access log's thread", e.to_string())
