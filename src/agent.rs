@@ -43,14 +43,14 @@ pub use client::Client;
 pub use device::{AgentDevice, Asking, Connect};
 pub use may::Realm;
 pub use run::{Running, run};
-pub use socket::{MACHINE_SOCKET, Sockets, default_socket};
+pub use socket::{MACHINE_SOCKET, Sockets, default_socket, group_of_applications};
 
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
 use cache::Cache;
 use device::Station;
 use metrics::Metrics;
-use owner::Owner;
+use owner::{Alive, Owner};
 use peer::Held;
 use place::Place;
 use reader::{Reader, Seen};
@@ -137,19 +137,20 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(options: Options) -> Result<Self> {
+    fn start(options: Options, alive: &Alive) -> Result<Self> {
         let seen = Arc::new(Seen::default());
         let vault = options.vault()?;
-        let recorder = Recorder::start(crate::store::open(&options.store)?)?;
-        let writer = Owner::start("writer", QUEUE, options.vault()?)?;
+        let recorder = Recorder::start(crate::store::open(&options.store)?, alive)?;
+        let writer = Owner::start("writer", QUEUE, alive, options.vault()?)?;
         let place = Place::of(&options.store);
         let (realm, accounts) = (options.realm, may::Accounts::default());
         let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: Arc::clone(&seen) };
         reader.changed()?;
-        let start = |device| Station::start(device, options.deadline, options.asking.clone()).map(Arc::new);
+        let start =
+            |device| Station::start(device, options.deadline, options.asking.clone(), alive).map(Arc::new);
         let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
         let agent = Self {
-            reader: Owner::start("reader", QUEUE, reader)?,
+            reader: Owner::start("reader", QUEUE, alive, reader)?,
             writer,
             recorder,
             stations,

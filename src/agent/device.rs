@@ -3,7 +3,7 @@
 //!
 //! A PIN that the device refused is never sent again before a person says so (`unlock`), wherever it came from.
 
-use super::owner::Owner;
+use super::owner::{Alive, Owner};
 use super::reader::Granted;
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
@@ -115,12 +115,12 @@ impl Station {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(device: AgentDevice, patience: Duration, asking: Asking) -> Result<Self> {
+    pub fn start(device: AgentDevice, patience: Duration, asking: Asking, alive: &Alive) -> Result<Self> {
         let seen = Mutex::new((Condition::Unused, String::new()));
         let state = Arc::new(State { id: Mutex::new(device.id), seen, lanes: Mutex::default() });
         let (name, uri) = (device.uri.display_name(), device.uri);
-        let host = Host::new(device.connect, name.clone(), asking, Arc::clone(&state));
-        Ok(Self { uri, name, thread: Owner::start("device", QUEUE, host)?, state, patience })
+        let host = Host::new(device.connect, name.clone(), asking, Arc::clone(&state), alive);
+        Ok(Self { uri, name, thread: Owner::start("device", QUEUE, alive, host)?, state, patience })
     }
 
     /// Has a token opened, on whichever session has least to do.

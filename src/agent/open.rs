@@ -43,7 +43,10 @@ impl Agent {
             access.pid,
             access.exe
         );
-        self.recorder.record(access).await;
+        match opening.token.is_ok() && opening.device.is_none() {
+            true => self.recorder.record_soon(access).await,
+            false => self.recorder.record(access).await,
+        }
         opening.token
     }
 

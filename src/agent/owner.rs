@@ -13,6 +13,22 @@ use tokio::sync::{mpsc, oneshot};
 
 type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
+/// Shared by the threads of an agent: whoever waits for their end looks how many still have a share in it. A process that
+/// ends while a device is being closed may crash in the device's library.
+#[derive(Clone, Default)]
+pub struct Alive(Arc<()>);
+
+impl Alive {
+    /// Waits until every thread has ended, or `patience` is over.
+    pub async fn ended(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while Arc::strong_count(&self.0) > 1 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 /// A handle on the thread. When the last one goes, the thread drops what it owns and ends.
 pub struct Owner<T> {
     jobs: mpsc::Sender<Job<T>>,
@@ -76,18 +92,20 @@ impl Load {
 }
 
 impl<T: Send + 'static> Owner<T> {
-    /// Starts the thread. Its queue holds `depth` jobs.
+    /// Starts the thread. Its queue holds `depth` jobs. It has a share in `alive` until it has dropped what it owns.
     ///
     /// # Errors
     /// `Io` when the system has no more threads.
-    pub fn start(name: &str, depth: usize, mut owned: T) -> Result<Self> {
+    pub fn start(name: &str, depth: usize, alive: &Alive, mut owned: T) -> Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job<T>>(depth);
         let load = Arc::new(Load::default());
-        let seen = Arc::clone(&load);
+        let (seen, alive) = (Arc::clone(&load), alive.clone());
         let body = move || {
             while let Some(job) = queue.blocking_recv() {
                 seen.run(job, &mut owned);
             }
+            drop(owned);
+            drop(alive);
         };
         let started = std::thread::Builder::new().name(name.into()).spawn(body);
         started.map_err(|e| {
@@ -185,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_job_that_hangs_stops_nobody_for_longer_than_they_wait() {
-        let owner = Owner::start("test", 2, 0_u32).unwrap();
+        let owner = Owner::start("test", 2, &Alive::default(), 0_u32).unwrap();
         let (release, held) = std::sync::mpsc::channel::<()>();
         owner.tell(move |_| {
             let _ = held.recv();

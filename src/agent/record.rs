@@ -1,9 +1,10 @@
 //! The thread that writes the access log. What was read is written down before it is handed out, many reads at a time.
 
+use super::owner::Alive;
 use crate::error::Result;
 use crate::store::{Access, Store};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The most lines of one transaction.
@@ -23,9 +24,13 @@ impl Recorder {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(store: Box<dyn Store>) -> Result<Self> {
+    pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
         let (says, hears) = sync_channel(4 * AT_ONCE);
-        let body = move || keep(store, &hears);
+        let alive = alive.clone();
+        let body = move || {
+            keep(store, &hears);
+            drop(alive);
+        };
         let started = std::thread::Builder::new().name("access-log".into()).spawn(body);
         started.map_err(|e| {
             crate::Error::new(crate::Kind::Io, "start the access log's thread", e.to_string())
@@ -40,6 +45,23 @@ impl Recorder {
         self.queue((access, Some(done)));
         if tokio::time::timeout(PATIENCE, written).await.is_err() {
             log::warn!("a read was handed out before it was in the access log: the store is slow");
+        }
+    }
+
+    /// Writes a read down in its turn, waiting for no more than room for it: for tokens that are handed out from memory.
+    pub async fn record_soon(&self, access: Access) {
+        let mut line = (access, None);
+        let until = Instant::now() + PATIENCE;
+        while let Err(TrySendError::Full(back)) = self.0.try_send(line) {
+            if Instant::now() > until {
+                return log::warn!(
+                    "not in the access log, which is too slow: {} {}",
+                    back.0.outcome,
+                    back.0.name
+                );
+            }
+            line = back;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Running: from the sockets to the last answer.
 
+use super::owner::Alive;
 use super::{Agent, Options, Sockets, credential, notify, serve};
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
@@ -14,6 +15,9 @@ const FOLLOW: Duration = Duration::from_millis(250);
 
 /// What has been begun is finished within this time after SIGTERM.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// Devices are closed, and the access log is written, within this time.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// How an agent that runs inside another program is told to stop.
 #[derive(Clone)]
@@ -71,7 +75,8 @@ async fn run_on(
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listen for signals", e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listen for signals", e))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(|e| io("listen for signals", e))?;
-    let (mut agent, mut told) = (Arc::new(Agent::start(options)?), false);
+    let alive = Alive::default();
+    let (mut agent, mut told) = (Arc::new(Agent::start(options, &alive)?), false);
     loop {
         let (stop, stopped) = watch::channel(false);
         let serving = begin(&agent, &sockets, &stopped)?;
@@ -86,18 +91,22 @@ async fn run_on(
             _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => {}
             _ = hang_up.recv() => {
                 notify::reloading();
-                agent = renewed(agent, reload, &stop, serving).await;
+                agent = renewed(agent, &mut || reload().and_then(|options| Agent::start(options, &alive)), &stop, serving).await;
                 continue;
             }
             () = replaced(&agent) => {
                 log::warn!("another file is in the store's place: starting anew on it");
-                agent = renewed(agent, reload, &stop, serving).await;
+                agent = renewed(agent, &mut || reload().and_then(|options| Agent::start(options, &alive)), &stop, serving).await;
                 tokio::time::sleep(FOLLOW).await;
                 continue;
             }
         }
         notify::tell("STOPPING=1");
         finish(&stop, serving).await;
+        drop(agent);
+        if !alive.ended(CLOSING).await {
+            log::warn!("a device was not closed in time");
+        }
         return Ok(());
     }
 }
@@ -105,11 +114,11 @@ async fn run_on(
 /// The agent as it is configured now; as it was, where that cannot be. What was begun is finished first.
 async fn renewed(
     agent: Arc<Agent>,
-    reload: &mut dyn FnMut() -> Result<Options>,
+    fresh: &mut dyn FnMut() -> Result<Agent>,
     stop: &watch::Sender<bool>,
     serving: Serving,
 ) -> Arc<Agent> {
-    let fresh = reload().and_then(Agent::start);
+    let fresh = fresh();
     finish(stop, serving).await;
     // What was unlocked and kept belongs to the configuration there was.
     fresh.map(Arc::new).unwrap_or_else(|error| {

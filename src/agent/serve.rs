@@ -104,6 +104,18 @@ async fn converse(
     };
     let Some(_place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
     let Some(last) = asked(&stream, &mut stop).await else { return };
+    // Apart, so that a connection that asks for nothing does not hold the room for it.
+    Box::pin(speak(agent, peer, stream, last, stop)).await;
+}
+
+/// HTTP, until either side has had enough.
+async fn speak(
+    agent: Arc<Agent>,
+    peer: Peer,
+    stream: UnixStream,
+    last: bool,
+    mut stop: watch::Receiver<bool>,
+) {
     let caller = Caller { peer: Arc::new(peer), digest: None };
     let handling = Arc::new(AtomicBool::new(false));
     let in_hand = Arc::clone(&handling);

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result, printable};
 use listenfd::ListenFd;
+use nix::unistd::Group;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -20,6 +21,9 @@ pub struct Sockets {
 
 /// The name by which a socket unit calls the socket for credentials (`FileDescriptorName=`).
 const CREDENTIALS: &str = "credentials";
+
+/// Members of this group may reach the machine's agent. What they get, grants decide.
+const GROUP: &str = "strongroom";
 
 /// Where the machine's agent listens.
 pub const MACHINE_SOCKET: &str = "/run/strongroom/agent.sock";
@@ -71,12 +75,18 @@ impl Sockets {
         }
     }
 
-    /// Makes them. The directory is made too, for its owner alone, where it is missing.
+    /// Makes them. The directory is made too, where it is missing: for its owner alone, and for the group that may reach the
+    /// agent, if there is one.
     ///
     /// # Errors
     /// `Conflict` when another agent listens there; `Io`.
-    pub fn make(requests: &Path, mode: u32, credentials: Option<&Path>) -> Result<Self> {
-        let (socket, lock) = listen(requests, mode)?;
+    pub fn make(requests: &Path, group: Option<u32>, credentials: Option<&Path>) -> Result<Self> {
+        if let Some(directory) = requests.parent().filter(|directory| !directory.exists()) {
+            crate::paths::make_private(directory)?;
+            group.map_or(Ok(()), |group| give(directory, group, 0o750))?;
+        }
+        let (socket, lock) = listen(requests, 0o600)?;
+        group.map_or(Ok(()), |group| give(requests, group, 0o660))?;
         let mut made = vec![(requests.to_owned(), lock)];
         let credentials = match credentials {
             Some(path) => {
@@ -96,6 +106,22 @@ impl Drop for Sockets {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// The number of the group whose members may reach the machine's agent, where there is one.
+pub fn group_of_applications() -> Option<u32> {
+    Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+/// Lets a group in.
+fn give(path: &Path, group: u32, mode: u32) -> Result<()> {
+    let given = rustix::fs::chown(path, None, Some(rustix::fs::Gid::from_raw(group)));
+    let given = given.map_err(std::io::Error::from);
+    given.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode))).map_err(|e| {
+        Error::new(Kind::Io, format!("let the group {GROUP} in"), e.to_string())
+            .on(printable(&path.display().to_string()))
+            .caused_by(e)
+    })
 }
 
 /// A socket with its mode from the first moment on. The lock beside it tells a socket in use from one that a killed agent
@@ -134,16 +160,22 @@ mod tests {
     fn a_socket_in_use_is_not_taken_away_and_a_dead_one_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/agent.sock");
-        let sockets = Sockets::make(&path, 0o600, Some(&directory.path().join("a/c.sock"))).unwrap();
+        let sockets = Sockets::make(&path, None, Some(&directory.path().join("a/c.sock"))).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Sockets::make(&path, 0o600, None).map(drop).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(Sockets::make(&path, None, None).map(drop).unwrap_err().kind(), Kind::Conflict);
         drop(sockets);
         assert!(!path.exists());
+        let own = rustix::process::getegid().as_raw();
+        let shared = directory.path().join("b/agent.sock");
+        let sockets = Sockets::make(&shared, Some(own), None).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&shared), mode(shared.parent().unwrap())), (0o660, 0o750));
+        drop(sockets);
         // As a killed agent leaves it.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        drop(Sockets::make(&path, 0o660, None).unwrap());
+        drop(Sockets::make(&path, None, None).unwrap());
         std::fs::write(&path, "a file").unwrap();
-        assert_eq!(Sockets::make(&path, 0o600, None).map(drop).unwrap_err().kind(), Kind::Io);
+        assert_eq!(Sockets::make(&path, None, None).map(drop).unwrap_err().kind(), Kind::Io);
     }
 }

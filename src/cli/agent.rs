@@ -86,8 +86,8 @@ impl Agent {
         let path = self.socket.clone().map_or_else(agent::default_socket, Ok)?;
         let beside = || path.with_file_name("credentials.sock");
         let credentials = self.credentials.clone().or_else(|| root.then(beside));
-        // For all who may have been granted something: the directory's group decides who reaches it.
-        Sockets::make(&path, if root { 0o660 } else { 0o600 }, credentials.as_deref())
+        let group = if root { agent::group_of_applications() } else { None };
+        Sockets::make(&path, group, credentials.as_deref())
     }
 }
 

@@ -363,3 +363,25 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     }
     home.ok(&["verify"]);
 }
+
+#[test]
+fn ten_thousand_idle_connections_are_held() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const MANY: usize = 10_000;
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    let limit = getrlimit(Resource::Nofile).maximum;
+    if limit.is_some_and(|most| most < MANY as u64 + 1_000) {
+        return eprintln!("SKIPPED: no process may have {MANY} files here");
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
+    let daemon = Daemon::start(&home, &[]);
+    let mut held: Vec<UnixStream> = (0..MANY).map(|_| UnixStream::connect(&daemon.socket).unwrap()).collect();
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+    let metrics = daemon.get("/metrics").text();
+    assert!(metrics.contains("strongroom_turned_away_total 0\n"), "{metrics}");
+    for stream in held.iter_mut().step_by(1_000) {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        assert_eq!(ask(stream, b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\n\r\n").text(), "token");
+    }
+}

@@ -58,8 +58,7 @@ impl Served {
         options.deadline = Duration::from_secs(10);
         change(&mut options);
         let socket = world.dir.path().join("agent.sock");
-        let sockets =
-            Sockets::make(&socket, 0o600, Some(&world.dir.path().join("credentials.sock"))).unwrap();
+        let sockets = Sockets::make(&socket, None, Some(&world.dir.path().join("credentials.sock"))).unwrap();
         let running = Running::default();
         let stop = running.clone();
         let thread = std::thread::spawn(move || {

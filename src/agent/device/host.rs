@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::{Asking, Condition, Connect, QUEUE, State, lock};
-use crate::agent::owner::Owner;
+use crate::agent::owner::{Alive, Owner};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
@@ -30,11 +30,19 @@ pub struct Host {
     idle: Option<Duration>,
     name: String,
     state: Arc<State>,
+    /// For the threads of its further sessions.
+    alive: Alive,
 }
 
 impl Host {
     /// Not connected yet.
-    pub(super) fn new(connect: Connect, name: String, asking: Asking, state: Arc<State>) -> Self {
+    pub(super) fn new(
+        connect: Connect,
+        name: String,
+        asking: Asking,
+        state: Arc<State>,
+        alive: &Alive,
+    ) -> Self {
         Self {
             spread: false,
             connect,
@@ -47,6 +55,7 @@ impl Host {
             idle: asking.idle,
             name,
             state,
+            alive: alive.clone(),
         }
     }
 
@@ -154,8 +163,9 @@ impl Host {
         let Some(parallel) = self.device.as_mut().and_then(|device| device.parallel()) else { return };
         let more = parallel.lanes(key).saturating_sub(1);
         let sessions: Vec<_> = (0..more).map_while(|_| parallel.another().ok()).collect();
-        let lanes =
-            sessions.into_iter().map_while(|session| Owner::start("lane", QUEUE, self.lane(session)).ok());
+        let lanes = sessions
+            .into_iter()
+            .map_while(|session| Owner::start("lane", QUEUE, &self.alive, self.lane(session)).ok());
         *lock(&self.state.lanes) = lanes.collect();
     }
 
@@ -165,7 +175,7 @@ impl Host {
         let ended = move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").on(&name));
         let seen = Mutex::new((Condition::Ready, String::new()));
         let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
-        let lane = Self::new(Box::new(ended), self.name.clone(), Asking::default(), state);
+        let lane = Self::new(Box::new(ended), self.name.clone(), Asking::default(), state, &self.alive);
         Self { spread: true, device: Some(session), ..lane }
     }
 
