@@ -3,10 +3,15 @@
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[cfg(feature = "tpm")]
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
 
+#[cfg(feature = "tpm")]
+mod beside_a_tpm;
 mod home;
 mod process;
 mod redact;
