@@ -1,5 +1,5 @@
 //! The `strongroom` command, from outside.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
