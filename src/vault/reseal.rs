@@ -142,15 +142,16 @@ impl Vault {
         let targets = self.targets(without)?;
         let stale = |row: &SealedRow| wanted(row) && !targets.is_met(&row.version);
         let total = self.count_openable(prefix, stale)?;
-        let (mut report, mut after) = (ResealReport::default(), (0, 0));
-        while report.resealed + (report.left.len() as u64) < total {
+        let (mut report, mut done, mut after) = (ResealReport::default(), 0, (0, 0));
+        while done < total {
             let mut page = self.replica.openable_page(prefix, after, PAGE)?;
             let Some(last) = page.last() else { break };
             after = last.at;
             page.retain(stale);
             for rows in portions(page) {
+                done += rows.len() as u64;
                 self.reseal_rows(rows, without, &mut report)?;
-                progress(report.resealed + report.left.len() as u64, total);
+                progress(done.min(total), total);
             }
         }
         Ok(report)
@@ -178,7 +179,7 @@ impl Vault {
             let count = draft.bodies.len() as u64;
             Ok((draft, count))
         })?;
-        report.resealed += opened.len() as u64;
+        report.resealed += resealed;
         report.batches += u64::from(resealed > 0);
         Ok(())
     }
@@ -198,7 +199,9 @@ impl Vault {
                     ready.push(Ready { name, version: row.version.version, context, recipients, sealed });
                     found.push(row);
                 }
-                Err(error) => report.left.push(unresealed(&row, error)),
+                Err(error) if self.is_as_before(&row)? => report.left.push(unresealed(&row, error)),
+                // Another process resealed or destroyed it since the store was followed.
+                Err(_) => {}
             }
         }
         self.check_anchors("reseal")?;
@@ -214,6 +217,12 @@ impl Vault {
         }
         self.record(&accesses);
         Ok(tokens)
+    }
+
+    fn is_as_before(&mut self, row: &SealedRow) -> Result<bool> {
+        self.follow(&mut |_, _| {})?;
+        let now = self.replica.sealed_row(row.at)?.map(|now| now.version);
+        Ok(now.is_some_and(|now| now.digest == row.version.digest && now.state.is_some()))
     }
 
     /// Without those that somebody else resealed, or closed.

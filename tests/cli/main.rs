@@ -1,12 +1,17 @@
 //! The `strongroom` command, from outside.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[cfg(feature = "tpm")]
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
 
+#[cfg(feature = "tpm")]
+mod beside_a_tpm;
 mod home;
 mod process;
 mod redact;

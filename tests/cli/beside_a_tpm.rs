@@ -1,0 +1,82 @@
+//! A TPM beside the HSM: tokens that either opens, a counter that tells of old copies, keys that an update takes away.
+
+use crate::home::Home;
+use crate::swtpm::Swtpm;
+use std::path::Path;
+use std::process::Command;
+
+/// A store on the HSM, with one token and the TPM as its second device.
+fn with_server(options: &[&str]) -> Option<(Home, Swtpm)> {
+    let (home, tpm) = (Home::with_store()?, Swtpm::new()?);
+    home.put("prod/db", b"token");
+    let uri = tpm.uri();
+    let add = ["device", "add", &uri, "--name", "server", "--reseal", "--quiet"];
+    home.ok(&[&add[..], options].concat());
+    Some((home, tpm))
+}
+
+fn fails(home: &Home, arguments: &[&str], code: i32) -> String {
+    let output = home.strongroom(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+fn get(home: &Home, device: &str) -> Vec<u8> {
+    home.ok(&["get", "prod/db", "--device", device]).stdout
+}
+
+fn copy(from: &Path, to: &Path) {
+    crate::swtpm::run(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+#[test]
+fn a_token_opens_with_the_tpm_as_with_the_hsm() {
+    let Some((home, tpm)) = with_server(&["--role", "open", "--role", "write:prod"]) else { return };
+    assert_eq!(get(&home, &tpm.uri()), b"token");
+    assert_eq!(get(&home, &home.device()), b"token");
+    // Without the HSM: the TPM signs what it may.
+    fails(&home, &["destroy", "--yes", "prod/db", "--device", &tpm.uri()], 4);
+    home.ok(&["put", "prod/db", "--generate", "--quiet", "--device", &tpm.uri()]);
+    assert_eq!(get(&home, &home.device()), get(&home, &tpm.uri()));
+    home.ok(&["device", "retire", "server", "--quiet"]);
+    fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 3);
+    home.ok(&["verify", "--quiet"]);
+}
+
+#[test]
+fn an_old_copy_of_everything_is_refused() {
+    let Some((home, tpm)) = with_server(&[]) else { return };
+    home.ok(&["device", "anchor", "server", "--quiet"]);
+    let copied = home.dir.join("copied");
+    std::fs::create_dir(&copied).unwrap();
+    for directory in ["data", "state"] {
+        copy(&home.dir.join(directory), &copied);
+    }
+    home.ok(&["revoke", "prod/db", "--reason", "leaked", "--quiet"]);
+    for directory in ["data", "state"] {
+        std::fs::remove_dir_all(home.dir.join(directory)).unwrap();
+        copy(&copied.join(directory), &home.dir);
+    }
+    // The HSM alone has nothing to compare with.
+    assert_eq!(get(&home, &home.device()), b"token");
+    let said = fails(&home, &["get", "prod/db"], 7);
+    assert!(said.contains("the store was set back: server counted 1 change that it does not hold"), "{said}");
+    fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 7);
+    fails(&home, &["put", "prod/db", "--generate"], 7);
+    home.ok(&["device", "anchor", "server", "--accept-older", "--quiet"]);
+    assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"token");
+    home.ok(&["device", "anchor", "server", "--remove", "--quiet"]);
+    assert_eq!(tpm.tool("tpm2_getcap", &["handles-nv-index"]).matches("0x").count(), 0);
+}
+
+#[test]
+fn an_update_takes_the_keys_away_and_repin_brings_them_back() {
+    let Some((home, tpm)) = with_server(&["--pcrs", "sha256:16"]) else { return };
+    tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
+    fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 4);
+    assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"token");
+    home.ok(&["device", "repin", "server", "--pcrs", "sha256:16", "--quiet"]);
+    assert_eq!(get(&home, &tpm.uri()), b"token");
+    home.ok(&["verify", "--quiet"]);
+}
