@@ -6,6 +6,8 @@ mod softhsm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 
 mod home;
 mod process;
