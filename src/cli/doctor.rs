@@ -3,6 +3,7 @@
 mod machine;
 mod piv;
 mod setting;
+mod tpm;
 
 use super::Act;
 use super::context::Context;
@@ -80,6 +81,7 @@ impl Status {
 impl Act for Doctor {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let mut findings = machine::findings();
+        findings.extend(tpm::findings(context));
         findings.extend(setting::findings(context));
         tell(&mut context.out, &findings)?;
         match findings.iter().filter(|finding| finding.status == Status::Broken).count() {

@@ -68,7 +68,8 @@ impl Act for Init {
 /// The only device that is there, if the user agrees.
 pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = survey::tokens(survey::modules());
-    let ready: Vec<_> = tokens.into_iter().chain(survey::yubikeys()).filter(|token| token.ready).collect();
+    let others = survey::yubikeys().into_iter().chain(survey::tpms());
+    let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
     let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).advice(advice);
     match ready.as_slice() {
         [] => match errors.into_iter().next() {
@@ -79,8 +80,13 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
             )),
         },
         [only] if yes || Terminal::open().is_some() => {
-            let what =
-                format!("{} {}, serial {}", only.identity.maker, only.identity.model, only.identity.serial);
+            let identity = &only.identity;
+            let serial = if identity.serial.is_empty() {
+                String::new()
+            } else {
+                format!(", serial {}", identity.serial)
+            };
+            let what = format!("{} {}{serial}", identity.maker, identity.model);
             ask::agreement(yes, tried, &format!("Found {}: {what}. Use it?", only.uri))?;
             DeviceUri::parse(&only.uri)
         }

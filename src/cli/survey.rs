@@ -82,6 +82,28 @@ fn yubikey(facts: strongroom::device::piv::YubiKeyFacts) -> Option<Token> {
     Some(Token { identity, ready: !locked, locked, uri: format!("piv:serial={}", facts.serial) })
 }
 
+/// The TPM behind the kernel's resource manager, if this user may use it.
+#[cfg(feature = "tpm")]
+pub fn tpms() -> Vec<Token> {
+    let ours = |uri: &str| {
+        let uri = strongroom::uri::DeviceUri::parse(uri).ok()?;
+        let health = strongroom::device::tpm::examine(&uri).ok()?;
+        Some(Token { identity: health.identity, ready: true, locked: health.locked, uri: uri.to_string() })
+    };
+    std::path::Path::new("/dev/tpmrm0")
+        .exists()
+        .then(|| ours("tpm:?tcti=device:/dev/tpmrm0"))
+        .flatten()
+        .into_iter()
+        .collect()
+}
+
+/// This build has no TPM driver.
+#[cfg(not(feature = "tpm"))]
+pub fn tpms() -> Vec<Token> {
+    Vec::new()
+}
+
 /// The tokens of all modules that could be started, and the errors of the others.
 pub fn tokens(modules: Vec<Module>) -> (Vec<Token>, Vec<Error>) {
     let (mut tokens, mut errors) = (Vec::new(), Vec::new());

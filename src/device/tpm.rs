@@ -20,6 +20,7 @@ mod credential;
 mod ek;
 mod error;
 mod evidence;
+mod health;
 mod identity;
 mod lockout;
 mod material;
@@ -31,6 +32,8 @@ mod shared;
 mod signed;
 mod templates;
 mod transport;
+
+pub use health::{Health, examine};
 
 /// Connects to the TPM a `tpm:` URI names: the kernel's resource manager, or another transport by its `tcti`.
 ///

@@ -20,10 +20,13 @@ impl Vault {
         const TRIED: &str = "compare what was measured";
         let named = name.map(|name| self.active_device(name, TRIED)).transpose()?;
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
-        let rows: Vec<_> = here
+        let mut rows: Vec<_> = here
             .into_iter()
             .filter(|row| named.as_ref().map_or(row.retired.is_none(), |named| named.id == row.id))
             .collect();
+        // Two URIs may lead to one device.
+        let mut seen = std::collections::HashSet::new();
+        rows.retain(|row| seen.insert(row.id));
         if rows.is_empty() {
             return Err(match failures.pop() {
                 Some(error) => error,

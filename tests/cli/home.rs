@@ -1,6 +1,7 @@
 //! A user's home with a SoftHSM: what a command runs in.
 
 use crate::softhsm::{self, LABEL, PIN, SoftHsm};
+use crate::swtpm::Swtpm;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ pub const STRONGROOM: &str = env!("CARGO_BIN_EXE_strongroom");
 pub struct Home {
     pub hsm: SoftHsm,
     pub dir: PathBuf,
+    /// A simulated TPM, for those who start one.
+    pub tpm: Option<Swtpm>,
 }
 
 impl Home {
@@ -23,7 +26,7 @@ impl Home {
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("pin"), PIN).unwrap();
         std::fs::set_permissions(dir.join("pin"), PermissionsExt::from_mode(0o600)).unwrap();
-        Some(Self { hsm, dir })
+        Some(Self { hsm, dir, tpm: None })
     }
 
     /// With a store whose device is the SoftHSM's token.
@@ -56,6 +59,9 @@ impl Home {
         command.current_dir(&self.dir).env("HOME", &self.dir).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         for (variable, directory) in [("CONFIG", "config"), ("STATE", "state"), ("DATA", "data")] {
             command.env(format!("XDG_{variable}_HOME"), self.dir.join(directory));
+        }
+        if let Some(tpm) = &self.tpm {
+            command.env("TPM", tpm.uri()).env("TPM2TOOLS_TCTI", tpm.tcti());
         }
         // No other device of this machine has a part in it.
         command.env("STRONGROOM_PKCS11_MODULE", softhsm::module().unwrap());

@@ -9,6 +9,8 @@ mod swtpm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;

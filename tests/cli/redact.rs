@@ -19,9 +19,15 @@ pub fn redact(text: &str, home: &Home) -> String {
         text = text.replace(is, becomes);
     }
     let text = words(&text);
-    [("slot-id=", "[SLOT]"), ("\"pid\":", "[PID]"), ("\"uid\":", "[UID]"), ("\"length\":", "[LENGTH]")]
-        .iter()
-        .fold(text, |text, (key, becomes)| number_after(&text, key, becomes))
+    [
+        ("slot-id=", "[SLOT]"),
+        ("port=", "[PORT]"),
+        ("\"pid\":", "[PID]"),
+        ("\"uid\":", "[UID]"),
+        ("\"length\":", "[LENGTH]"),
+    ]
+    .iter()
+    .fold(text, |text, (key, becomes)| number_after(&text, key, becomes))
 }
 
 /// Hexadecimal ids, times and recipients.

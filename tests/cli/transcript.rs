@@ -6,6 +6,7 @@
 
 use crate::home::Home;
 use crate::redact::redact;
+use crate::swtpm::Swtpm;
 use snapbox::{Assert, Data};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ macro_rules! transcripts {
 
 transcripts! {
     device device_add doctor get grants import init list log names pins put rename reseal retire run shell show states
-    stores trust verify
+    stores tpm trust verify
 }
 
 #[test]
@@ -35,7 +36,11 @@ fn directory() -> PathBuf {
 }
 
 fn play(name: &str) {
-    let Some(home) = Home::new() else { return };
+    let Some(mut home) = Home::new() else { return };
+    if name == "tpm" {
+        let Some(tpm) = Swtpm::new() else { return };
+        home.tpm = Some(tpm);
+    }
     let path = directory().join(format!("{name}.md"));
     let written = std::fs::read_to_string(&path).unwrap();
     let played = replay(&written, &home);

@@ -6,9 +6,6 @@ use rustix::fs::{Access, access};
 use std::path::Path;
 use strongroom::uri::Scheme;
 
-/// The resource manager: the only way to a TPM that several programs can share.
-const TPM: &str = "/dev/tpmrm0";
-
 /// Where pcscd listens.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
 
@@ -17,7 +14,6 @@ pub fn findings() -> Vec<Finding> {
     let packages = Packages::of_this_system();
     let mut findings = vec![program(), system()];
     findings.extend(pkcs11(&packages));
-    findings.push(tpm());
     findings.push(smart_cards(&packages));
     findings.extend(super::piv::findings());
     findings
@@ -100,18 +96,6 @@ fn one(module: &Path, token: &Token) -> Finding {
     };
     let what = format!("{}: a token that is not initialised ({who})", module.display());
     Finding::new("pkcs11", Status::Note, what).fix(fix)
-}
-
-fn tpm() -> Finding {
-    if !Path::new(TPM).exists() {
-        let what = format!("there is no {TPM}: no TPM 2.0, or it is switched off in the firmware");
-        return Finding::new("tpm", Status::Missing, what);
-    }
-    match access(TPM, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => Finding::new("tpm", Status::Ok, TPM),
-        Err(_) => Finding::new("tpm", Status::Missing, format!("{TPM} is there, and not for this user"))
-            .fix("sudo usermod -aG tss \"$USER\", then log in anew"),
-    }
 }
 
 fn smart_cards(packages: &Packages) -> Finding {

@@ -72,6 +72,11 @@ impl Bank {
         }
     }
 
+    /// The bank of a hash.
+    pub fn of(algorithm: HashingAlgorithm) -> Option<Self> {
+        Self::ALL.into_iter().find(|bank| bank.algorithm() == algorithm)
+    }
+
     fn algorithm(self) -> HashingAlgorithm {
         match self {
             Self::Sha1 => HashingAlgorithm::Sha1,

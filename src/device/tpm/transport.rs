@@ -53,6 +53,14 @@ impl Transport {
         self.name.strip_prefix("device:").map(Path::new)
     }
 
+    /// Whether a resource manager stands between this program and the TPM's few slots.
+    pub fn is_managed(&self) -> bool {
+        match self.device() {
+            Some(device) => device.to_string_lossy().contains("tpmrm"),
+            None => self.name.starts_with("tabrmd"),
+        }
+    }
+
     /// Connects, after some attempts if need be.
     ///
     /// # Errors

@@ -1,0 +1,87 @@
+//! What `doctor` tells of a TPM.
+
+use super::error::{Command, Fault};
+use super::identity::Facts;
+use super::lockout::Lockout;
+use super::pcr::Bank;
+use super::shared::{lock, share};
+use super::transport::Transport;
+use crate::device::DeviceIdentity;
+use crate::error::Result;
+use crate::uri::DeviceUri;
+use tss_esapi::Context;
+use tss_esapi::constants::CapabilityType;
+use tss_esapi::structures::CapabilityData;
+use tss_esapi::tss2_esys::TPM2_HANDLE;
+
+/// A TPM's state. Reading it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Maker, model, firmware.
+    pub identity: DeviceIdentity,
+    /// The revision of the specification: `1.38`.
+    pub revision: String,
+    /// It says that it runs in its FIPS 140-2 mode.
+    pub fips: bool,
+    /// No PIN is let through now.
+    pub locked: bool,
+    /// Wrong PINs that count now, and at how many it locks.
+    pub tries: (u32, u32),
+    /// The PCR banks that it keeps: `sha256`.
+    pub banks: Vec<&'static str>,
+    /// The endorsement keys that it has certificates for.
+    pub certificates: Vec<&'static str>,
+    /// A resource manager stands before it, so that several programs can use it at once.
+    pub managed: bool,
+}
+
+/// TCG EK credential profile §2.2.1.4: where the certificates lie.
+const CERTIFICATES: [(u32, &str); 3] =
+    [(0x01c0_0002, "RSA-2048"), (0x01c0_000a, "EC P-256"), (0x01c0_0016, "EC P-384")];
+/// The first index there.
+const FIRST: u32 = 0x01c0_0000;
+
+/// Asks the TPM that a URI names.
+///
+/// # Errors
+/// `DeviceGone` when there is none, or none for this user; the TPM's.
+pub fn examine(uri: &DeviceUri) -> Result<Health> {
+    let (transport, name) = (Transport::of(uri)?, uri.display_name());
+    let managed = transport.is_managed();
+    let shared = share(transport);
+    lock(&shared).work("examine the TPM", &name, |seat| {
+        let context = &mut seat.context;
+        let (facts, lockout) = (Facts::read(context)?, Lockout::read(context)?);
+        Ok(Health {
+            identity: facts.identity(),
+            revision: format!("{}.{:02}", facts.revision / 100, facts.revision % 100),
+            fips: facts.fips,
+            locked: lockout.locked,
+            tries: (lockout.failures, lockout.limit),
+            banks: banks(context)?,
+            certificates: certificates(context)?,
+            managed,
+        })
+    })
+}
+
+fn ask(context: &mut Context, what: CapabilityType, first: u32) -> Result<CapabilityData, Fault> {
+    let asked = context.execute_without_session(|context| context.get_capability(what, first, 254));
+    Ok(asked.of("TPM2_GetCapability")?.0)
+}
+
+fn banks(context: &mut Context) -> Result<Vec<&'static str>, Fault> {
+    let CapabilityData::AssignedPcr(assigned) = ask(context, CapabilityType::AssignedPcr, 0)? else {
+        return Ok(Vec::new());
+    };
+    let kept = assigned.get_selections().iter().filter(|selection| !selection.is_empty());
+    Ok(kept.filter_map(|selection| Bank::of(selection.hashing_algorithm())).map(Bank::name).collect())
+}
+
+fn certificates(context: &mut Context) -> Result<Vec<&'static str>, Fault> {
+    let CapabilityData::Handles(handles) = ask(context, CapabilityType::Handles, FIRST)? else {
+        return Ok(Vec::new());
+    };
+    let there = |index: u32| handles.iter().any(|handle| TPM2_HANDLE::from(*handle) == index);
+    Ok(CERTIFICATES.iter().filter(|(index, _)| there(*index)).map(|(_, what)| *what).collect())
+}
