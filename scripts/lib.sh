@@ -180,7 +180,8 @@ comes_up() {
 start_yubikey() {
     local built tries
     mkdir -p "$1/lib"
-    cargo build --quiet --locked -p strongroom-virtual-yubikey -p strongroom-virtual-pcsclite
+    # The whole workspace: what Strongroom itself was built with serves here as well.
+    cargo build --quiet --locked --workspace
     built=$(target_directory)/debug
     ln -sf "$built/libvirtual_pcsclite.so" "$1/lib/libpcsclite.so.1"
     # shellcheck disable=SC2034 # For whoever sourced this file.
