@@ -67,8 +67,8 @@ fn a_store_lives_on_a_yubikey() {
     let Some(desk) = Desk::new() else { return };
     let said = desk.ok(&["init", "--device", &desk.yubikey.uri_with_pin(PIN)]);
     for line in [
-        "p256, created: piv:serial=12345678;slot=9d",
-        "p256, created: piv:serial=12345678;slot=9c",
+        "p256, created: piv:serial=12345678;slot=9d (pin-once, touch-cached)",
+        "p256, created: piv:serial=12345678;slot=9c (pin-always, touch-cached)",
         "simulator",
     ] {
         assert!(said.contains(line), "{said}");
