@@ -183,10 +183,17 @@ fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Optio
     Ok(())
 }
 
-/// A key, for people.
+/// A key, for people, with how it is guarded where its device tells.
 pub fn key(key: &KeyInfo, created: bool) -> String {
     let how = if created { "created" } else { "found" };
-    format!("{}, {how}: {}", key.public.algorithm(), key.uri)
+    let claims = key
+        .evidence
+        .claims
+        .iter()
+        .filter(|(claim, is)| *is && (claim.starts_with("pin-") || claim.starts_with("touch-")));
+    let guards: Vec<_> = claims.map(|(claim, _)| claim.as_str()).collect();
+    let guards = if guards.is_empty() { String::new() } else { format!(" ({})", guards.join(", ")) };
+    format!("{}, {how}: {}{guards}", key.public.algorithm(), key.uri)
 }
 
 /// A key, for programs.

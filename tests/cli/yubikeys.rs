@@ -3,7 +3,7 @@
 use crate::home::Home;
 use crate::secrets::{PIN as RARE_PIN, assert_clean, each_file};
 use crate::terminal::at_terminal;
-use crate::yubikey::{Options, PIN, Touch, VirtualYubiKey};
+use crate::yubikey::{Lost, Options, PIN, Touch, VirtualYubiKey};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
@@ -67,8 +67,8 @@ fn a_store_lives_on_a_yubikey() {
     let Some(desk) = Desk::new() else { return };
     let said = desk.ok(&["init", "--device", &desk.yubikey.uri_with_pin(PIN)]);
     for line in [
-        "p256, created: piv:serial=12345678;slot=9d",
-        "p256, created: piv:serial=12345678;slot=9c",
+        "p256, created: piv:serial=12345678;slot=9d (pin-once, touch-cached)",
+        "p256, created: piv:serial=12345678;sign-slot=9c (pin-always, touch-cached)",
         "simulator",
     ] {
         assert!(said.contains(line), "{said}");
@@ -91,6 +91,26 @@ fn a_store_lives_on_a_yubikey() {
     assert!(desk.ok(&["list"]).contains("prod/db"));
     desk.yubikey.insert();
     assert_eq!(desk.ok(&["get", "prod/db"]), "s3cret");
+}
+
+#[test]
+fn a_put_that_is_cut_off_leaves_nothing_half_written() {
+    let Some(desk) = Desk::with_store() else { return };
+    for cut in 0.. {
+        desk.yubikey.remove_after(cut, Lost::Answer);
+        let (code, said) = desk.refused(&["put", "a", "--generate"]);
+        desk.yubikey.insert();
+        if code == 0 {
+            assert!(cut >= 5, "{cut}");
+            break;
+        }
+        assert_eq!(code, 5, "{cut}: {said}");
+        assert!(desk.ok(&["list"]).is_empty());
+        desk.ok(&["verify"]);
+    }
+    desk.yubikey.remove_after(usize::MAX, Lost::Answer);
+    assert!(!desk.ok(&["get", "a"]).is_empty());
+    desk.ok(&["verify"]);
 }
 
 #[test]

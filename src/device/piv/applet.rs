@@ -129,7 +129,7 @@ impl Seat<'_> {
             evidence::Subject { serial: self.serial, version, slot: chosen.slot, facts, attestation };
         let (evidence, material) = judge.evidence(self.card, &device)?;
         let uri = DeviceUri::parse("piv:")?.with("serial", &self.serial.to_string())?;
-        let uri = uri.with("slot", &name(chosen.slot))?.to_string();
+        let uri = uri.with(attribute(purpose), &name(chosen.slot))?.to_string();
         Ok(KeyInfo { uri, purpose, public: PublicKey::P256(point), evidence, material })
     }
 

@@ -27,7 +27,7 @@ fn keys_lie_where_the_uri_says() {
         let [opens, signs] = [Purpose::Open, Purpose::Sign].map(|purpose| create(&mut *usual, purpose));
         assert_eq!(
             (&*opens.uri, &*signs.uri),
-            ("piv:serial=12345678;slot=9d", "piv:serial=12345678;slot=9c")
+            ("piv:serial=12345678;slot=9d", "piv:serial=12345678;sign-slot=9c")
         );
 
         let uri = format!("{};slot=82;sign-slot=95", yubikey.uri());
@@ -37,7 +37,7 @@ fn keys_lie_where_the_uri_says() {
             [Purpose::Open, Purpose::Sign].map(|purpose| create(&mut *retired, purpose));
         assert_eq!(
             (&*other.uri, &*other_signs.uri),
-            ("piv:serial=12345678;slot=82", "piv:serial=12345678;slot=95")
+            ("piv:serial=12345678;slot=82", "piv:serial=12345678;sign-slot=95")
         );
         open(&mut *retired, &other, &mut Scripted::pin(PIN)).unwrap();
         assert_eq!(retired.keys(&mut Scripted::default()).unwrap(), [other, other_signs]);
