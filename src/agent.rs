@@ -133,6 +133,8 @@ struct Agent {
     clock: fn() -> u64,
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<String>>,
+    /// Numbers of tokens, and when they were counted.
+    numbers: Mutex<Option<(Instant, (u64, u64, u64))>>,
     started: Instant,
 }
 
@@ -165,6 +167,7 @@ impl Agent {
             connections: options.connections,
             clock: options.clock,
             trouble: Mutex::default(),
+            numbers: Mutex::default(),
             started: Instant::now(),
         };
         agent.lend();

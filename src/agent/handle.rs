@@ -128,7 +128,7 @@ impl Agent {
             Action::Unlock => self.unlock(body).await,
             Action::Lock => Ok(self.lock().await),
             Action::Health => Ok(self.health(self.realm.is_owner(&caller.peer))),
-            Action::Metrics => self.numbers().await,
+            Action::Metrics => self.metrics().await,
             Action::OpenApi => Ok(answer::json(&openapi())),
         }
     }
@@ -136,12 +136,12 @@ impl Agent {
     async fn list(&self, caller: &Caller, query: &Query) -> Result<Answer> {
         let prefix = query.one("prefix")?.unwrap_or("").to_owned();
         let prefix = Prefix::parse(&prefix).map_err(|why| Error::new(Kind::Usage, "list", why))?;
-        let filter = ListFilter { prefix, destroyed: query.flag("destroyed")? };
-        let (after, limit) = (query.one("after")?.unwrap_or("").to_owned(), query.number("limit")?);
+        let after = query.one("after")?.unwrap_or("").to_owned();
+        let filter = ListFilter { prefix, destroyed: query.flag("destroyed")?, after };
+        let limit = query.number("limit")?;
         let limit = usize::try_from(limit.unwrap_or(PAGE).clamp(1, PAGE)).unwrap_or(1);
         let caller = caller.clone();
-        let page =
-            self.read("list tokens", move |reader| reader.page(&caller, &filter, &after, limit)).await?;
+        let page = self.read("list tokens", move |reader| reader.page(&caller, &filter, limit)).await?;
         let next = (page.len() == limit).then(|| page.last().map(|last| last.name.clone())).flatten();
         Ok(answer::json(&json!({"tokens": page, "next": next})))
     }

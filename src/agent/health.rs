@@ -11,10 +11,13 @@ use crate::vault::LogOrder;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The reader is in trouble when one look takes longer than this.
 const SLOW: Duration = Duration::from_secs(5);
+
+/// Counting looks at every token: anybody may ask for it, and nobody make it happen more often than that.
+const COUNTS_STAND: Duration = Duration::from_secs(10);
 
 /// Tokens that expire within this time are counted.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -81,15 +84,8 @@ impl Agent {
     ///
     /// # Errors
     /// The replica's.
-    pub async fn numbers(&self) -> Result<Answer> {
-        let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
-        let (tokens, expiring, n) = self
-            .read("count tokens", move |reader| {
-                let until = reader.vault.latest_time().saturating_add(soon);
-                let replica = reader.vault.replica();
-                Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))
-            })
-            .await?;
+    pub async fn metrics(&self) -> Result<Answer> {
+        let (tokens, expiring, n) = self.tokens_counted().await?;
         let mut out = String::with_capacity(8192);
         self.metrics.write(&mut out);
         gauge(&mut out, "tokens", "Living tokens", tokens);
@@ -101,6 +97,23 @@ impl Agent {
         gauge(&mut out, "healthy", "1 when all is well", u8::from(self.ailments().is_empty()));
         self.device_numbers(&mut out);
         Ok(answer::bytes("text/plain; version=0.0.4", out))
+    }
+
+    /// Living tokens, those that expire soon, and the ledger's length. Counted once in a while, however many ask.
+    async fn tokens_counted(&self) -> Result<(u64, u64, u64)> {
+        let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, numbers)) = known.filter(|(at, _)| at.elapsed() < COUNTS_STAND) {
+            return Ok(numbers);
+        }
+        let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
+        let counted = self.read("count tokens", move |reader| {
+            let until = reader.vault.latest_time().saturating_add(soon);
+            let replica = reader.vault.replica();
+            Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))
+        });
+        let numbers = counted.await?;
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), numbers));
+        Ok(numbers)
     }
 
     fn device_numbers(&self, out: &mut String) {

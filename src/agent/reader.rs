@@ -101,20 +101,14 @@ impl Reader {
         Ok(self.any(caller, op, &grants))
     }
 
-    /// Tokens that the caller may see, after a name, in the order of their names.
+    /// Tokens that the caller may see, in the order of their names.
     ///
     /// # Errors
     /// The replica's.
-    pub fn page(
-        &mut self,
-        caller: &Caller,
-        filter: &ListFilter,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<VersionView>> {
+    pub fn page(&mut self, caller: &Caller, filter: &ListFilter, limit: usize) -> Result<Vec<VersionView>> {
         let mut page: Vec<VersionView> = Vec::new();
         if self.realm.is_owner(&caller.peer) {
-            add_page(&self.vault, filter, after, limit, &mut page)?;
+            add_page(&self.vault, filter, limit, &mut page)?;
             return Ok(page);
         }
         // A stranger's question costs what was granted to it, not what the store holds.
@@ -129,8 +123,8 @@ impl Reader {
                 () => continue,
             };
             let mut found = Vec::new();
-            let narrowed = ListFilter { prefix: both, destroyed: filter.destroyed };
-            add_page(&self.vault, &narrowed, after, limit, &mut found)?;
+            let narrowed = ListFilter { prefix: both, ..filter.clone() };
+            add_page(&self.vault, &narrowed, limit, &mut found)?;
             // A grant on one token says nothing about tokens below its name.
             found.retain(|view| grant.name.as_ref().is_none_or(|name| *name == view.name));
             page.append(&mut found);
@@ -223,18 +217,10 @@ pub fn tried(wanted: &Wanted) -> String {
     }
 }
 
-/// Up to `limit` tokens after a name, in the order of their names.
-fn add_page(
-    vault: &Vault,
-    filter: &ListFilter,
-    after: &str,
-    limit: usize,
-    page: &mut Vec<VersionView>,
-) -> Result<()> {
+/// Up to `limit` tokens, in the order of their names.
+fn add_page(vault: &Vault, filter: &ListFilter, limit: usize, page: &mut Vec<VersionView>) -> Result<()> {
     vault.replica().list(filter, |token, row| {
-        if token.name.as_str() > after {
-            page.push(VersionView::of(vault, &token, row));
-        }
+        page.push(VersionView::of(vault, &token, row));
         Ok(page.len() < limit)
     })
 }

@@ -41,6 +41,7 @@ impl Act for List {
         let filter = ListFilter {
             prefix: self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default(),
             destroyed: self.state == Some(Shown::Destroyed),
+            after: String::new(),
         };
         let narrow = Narrow {
             state: self.state,

@@ -117,8 +117,10 @@ pub struct SealedRow {
 pub struct ListFilter {
     /// Whole segments of the name; empty for all.
     pub prefix: crate::ledger::Prefix,
-    /// Also tokens that were destroyed as a whole.
+    /// Tokens that were destroyed as a whole, instead of living ones.
     pub destroyed: bool,
+    /// Only names after this one in order; empty for all.
+    pub after: String,
 }
 
 const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
@@ -157,14 +159,16 @@ impl Replica {
     ) -> Result<()> {
         let living = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM names n
                       JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = t.latest
-                      JOIN recipients r ON r.row = v.recipients WHERE ?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0') ORDER BY n.name";
+                      JOIN recipients r ON r.row = v.recipients WHERE n.name > ?2
+                      AND (?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0')) ORDER BY n.name";
         let destroyed = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM tokens t
                       JOIN versions v ON v.token = t.row AND v.version = t.latest
-                      JOIN recipients r ON r.row = v.recipients WHERE t.destroyed = 1
+                      JOIN recipients r ON r.row = v.recipients WHERE t.destroyed = 1 AND t.name > ?2
                       AND (?1 = '' OR t.name = ?1 OR (t.name >= ?1 || '/' AND t.name < ?1 || '0')) ORDER BY t.name";
         let sql = if filter.destroyed { destroyed } else { living }.replace("{V}", VERSION);
         let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.failed(e))?;
-        let mut rows = statement.query([filter.prefix.as_str()]).map_err(|e| self.failed(e))?;
+        let mut rows =
+            statement.query([filter.prefix.as_str(), filter.after.as_str()]).map_err(|e| self.failed(e))?;
         while let Some(row) = rows.next().map_err(|e| self.failed(e))? {
             let both = token_from(row, 0).and_then(|token| Ok((token, version_from(row, 6)?)));
             let (token, version) = both.map_err(|e| self.failed(e))?;

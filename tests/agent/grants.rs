@@ -195,3 +195,18 @@ fn a_grant_ends_when_its_time_is_over() {
         assert_eq!(served.get("/v1/values/prod/db").status, status);
     }
 }
+
+#[test]
+fn a_listing_comes_in_pages() {
+    let served = Served::to_owner();
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = served.get(&format!("/v1/tokens?limit=1&after={after}")).json();
+        seen.extend(
+            page["tokens"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else { break };
+        next.clone_into(&mut after);
+    }
+    assert_eq!(seen, ["prod/db", "prod/key", "w/own"]);
+}
