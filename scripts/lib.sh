@@ -138,27 +138,6 @@ start_swtpm() {
     tpm_uri="tpm:?tcti=swtpm:host=127.0.0.1,port=$port"
 }
 
-# start_yubikey DIR SERIAL: the tests' virtual YubiKey (tests/yubikey), whose memory lies in DIR. Points this shell's programs at
-# it instead of at pcscd. Sets yubikey_pid.
-start_yubikey() {
-    local target tries
-    target=$(cd "$root" && target_directory)/debug
-    mkdir -p "$1"
-    ln -sf "$target/libvirtual_pcsclite.so" "$1/libpcsclite.so.1"
-    # It lives as long as its standard input, which nobody writes to.
-    mkfifo "$1/world"
-    "$target/vyk" "$1" --serial "$2" <"$1/world" >"$1/log" 2>&1 &
-    # shellcheck disable=SC2034 # For whoever sourced this file.
-    yubikey_pid=$!
-    exec 9>"$1/world"
-    for ((tries = 0; tries < 250; tries++)); do
-        grep -q ready "$1/log" && break
-        sleep 0.02
-    done
-    grep -q ready "$1/log" || stop "the virtual YubiKey does not start: $(cat "$1/log")"
-    export LD_LIBRARY_PATH=$1${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} STRONGROOM_TEST_PCSC=$1/socket
-}
-
 # comes_up PID PORT: waits until something listens there, and the process has not ended over finding the port taken.
 comes_up() {
     local tries
