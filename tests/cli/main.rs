@@ -3,11 +3,11 @@
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
-#[path = "../common/swtpm.rs"]
-mod swtpm;
 
 mod home;
 mod process;
