@@ -134,9 +134,12 @@ struct Agent {
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<String>>,
     /// Numbers of tokens, and when they were counted.
-    numbers: Mutex<Option<(Instant, (u64, u64, u64))>>,
+    numbers: Mutex<Option<(Instant, Numbers)>>,
     started: Instant,
 }
+
+/// Living tokens, those that expire soon, and the ledger's length.
+type Numbers = (u64, u64, u64);
 
 impl Agent {
     fn start(options: Options, alive: &Alive) -> Result<Self> {

@@ -1,6 +1,6 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
-use super::Agent;
+use super::{Agent, Numbers};
 use super::answer::{self, Answer};
 use super::device::Condition;
 use super::metrics::gauge;
@@ -100,7 +100,7 @@ impl Agent {
     }
 
     /// Living tokens, those that expire soon, and the ledger's length. Counted once in a while, however many ask.
-    async fn tokens_counted(&self) -> Result<(u64, u64, u64)> {
+    async fn tokens_counted(&self) -> Result<Numbers> {
         let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, numbers)) = known.filter(|(at, _)| at.elapsed() < COUNTS_STAND) {
             return Ok(numbers);

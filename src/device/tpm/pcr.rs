@@ -185,8 +185,8 @@ impl Pcrs {
 
     /// The indices whose values differ.
     pub fn changed(&self, now: &Self) -> Vec<u8> {
-        let differs = |(then, now): (&(u8, Vec<u8>), &(u8, Vec<u8>))| (then != now).then_some(then.0);
-        self.values.iter().zip(&now.values).filter_map(differs).collect()
+        let pairs = self.values.iter().zip(&now.values);
+        pairs.filter(|(then, now)| then != now).map(|(then, _)| then.0).collect()
     }
 
     pub(super) fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
