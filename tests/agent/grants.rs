@@ -210,3 +210,38 @@ fn a_listing_comes_in_pages() {
     }
     assert_eq!(seen, ["prod/db", "prod/key", "w/own"]);
 }
+
+/// What a program in Python gets that connects, and after `then` asks for a token.
+fn asked_by_python(served: &Served, then: &str) -> Option<String> {
+    let script = format!(
+        "import os,socket,sys,time\n\
+         s=socket.socket(socket.AF_UNIX)\n\
+         s.connect(sys.argv[1])\n\
+         time.sleep(0.3)\n\
+         {then}\n\
+         s.sendall(b'GET /v1/values/prod/db HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n')\n\
+         while True:\n\
+         \u{20}d=s.recv(4096)\n\
+         \u{20}if not d: break\n\
+         \u{20}sys.stdout.buffer.write(d)\n\
+         sys.stdout.flush()\n"
+    );
+    let output = std::process::Command::new("python3").args(["-c", &script]).arg(&served.socket).output();
+    let Ok(output) = output else {
+        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
+        eprintln!("SKIPPED: python3 is missing");
+        return None;
+    };
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_connection_is_worth_nothing_without_the_process_that_made_it() {
+    let served = Served::to_strangers();
+    served.grant("prod/db", &me(), &[Op::Get]);
+    let Some(itself) = asked_by_python(&served, "") else { return };
+    assert!(itself.ends_with("\r\n\r\ntwo"), "{itself}");
+    // The parent has ended when its child asks on the connection that it inherited.
+    let Some(heir) = asked_by_python(&served, "if os.fork(): os._exit(0)\ntime.sleep(0.5)") else { return };
+    assert!(heir.starts_with("HTTP/1.1 403") && !heir.contains("two"), "{heir}");
+}

@@ -3,6 +3,7 @@
 # /tmp, /run and /var/tmp, the units of UNITS, and HOME where it was. Every unit needs DefaultDependencies=no: without a
 # private /tmp, systemd-tmpfiles would empty the machine's. Killing unshare ends all of it.
 set -eu
+# shellcheck disable=SC2016 # The inner shell's own.
 exec unshare --pid --mount --fork --mount-proc --cgroup --kill-child bash -c '
   set -e
   mount --make-rshared /            # systemd moves the mounts of credentials: they have to propagate
