@@ -39,7 +39,7 @@ pub struct Anchor {
 /// Make new keys in a device whose keys are bound to what was measured at boot
 ///
 /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
-/// another device. Another admin device has to be at hand.
+/// another device. Another admin device has to be at hand. Say again what the keys should be like (--pcrs, --pin, …).
 #[derive(Debug, Args)]
 pub struct Repin {
     /// Its name or id
