@@ -110,11 +110,8 @@ pub fn readers() -> Result<Vec<Reader>> {
 fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     const RESETS: usize = 8;
     let reset = yubikey::Error::from(pcsc::Error::ResetCard);
-    let opened = std::iter::repeat_with(|| reader.open()).take(RESETS);
-    opened
-        .skip_while(|opened| opened.as_ref().is_err_and(|error| *error == reset))
-        .next()
-        .unwrap_or(Err(reset))
+    let mut opened = std::iter::repeat_with(|| reader.open()).take(RESETS);
+    opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
 }
 
 /// Lets go of a YubiKey without disturbing others who use it.
