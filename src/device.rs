@@ -413,6 +413,7 @@ pub trait Parallel {
 ///
 /// # Errors
 /// As [`connect`].
+#[cfg_attr(not(feature = "piv"), allow(unused_variables))]
 pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
     match uri.scheme() {
         #[cfg(feature = "piv")]

@@ -1,10 +1,10 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
-use super::{Agent, Numbers};
 use super::answer::{self, Answer};
 use super::device::Condition;
 use super::metrics::gauge;
 use super::query::Query;
+use super::{Agent, Numbers};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
 use crate::vault::LogOrder;

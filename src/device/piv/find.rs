@@ -111,8 +111,7 @@ fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     const RESETS: usize = 8;
     let reset = yubikey::Error::from(pcsc::Error::ResetCard);
     let mut opened = std::iter::repeat_with(|| reader.open()).take(RESETS);
-    let answered = |opened: &yubikey::Result<YubiKey>| opened.as_ref().err() != Some(&reset);
-    opened.find(answered).unwrap_or(Err(reset))
+    opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
 }
 
 /// Lets go of a YubiKey without disturbing others who use it.
