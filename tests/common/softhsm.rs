@@ -4,6 +4,8 @@
 //! process of its own: see [`isolated`]. A test that starts the `strongroom` binary passes [`SoftHsm::environment`] on.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+// Each helper stands alone, whichever others a test binary takes.
+#[allow(clippy::duplicate_mod)]
 #[path = "again.rs"]
 mod process;
 

@@ -5,6 +5,8 @@
 //! is simulated.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+// Each helper stands alone, whichever others a test binary takes.
+#[allow(clippy::duplicate_mod)]
 #[path = "again.rs"]
 mod process;
 

@@ -61,7 +61,7 @@ fn times_count_in_the_whole_chain() {
     let roots = [root.certificate.clone()];
     let of = |valid, at| {
         let leaf = below.issue(Wish { valid, extensions: endorsement_key(), ..Wish::default() });
-        verify_chain(&leaf, &[below.certificate.clone()], &roots, Some(&EK_CERTIFICATE), at)
+        verify_chain(&leaf, std::slice::from_ref(&below.certificate), &roots, Some(&EK_CERTIFICATE), at)
     };
     let now = SystemTime::now();
     assert!(refusal(of(["100101000000Z", "200101000000Z"], now)).contains("no longer valid"));
@@ -141,7 +141,13 @@ fn garbage_is_refused() {
         assert_eq!(Certificate::parse(garbage).unwrap_err().kind(), Kind::Evidence);
         refusal(verify(garbage, &[&below], &[&root]));
         let roots = [garbage.to_vec()];
-        refusal(verify_chain(&leaf, &[below.certificate.clone()], &roots, None, SystemTime::now()));
+        refusal(verify_chain(
+            &leaf,
+            std::slice::from_ref(&below.certificate),
+            &roots,
+            None,
+            SystemTime::now(),
+        ));
     }
 }
 

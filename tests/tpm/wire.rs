@@ -2,7 +2,9 @@
 
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
 use crate::conformance::Bench;
-use crate::relay::{CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains};
+use crate::relay::{
+    Act, CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains,
+};
 use crate::swtpm::Swtpm;
 use age_core::secrecy::ExposeSecret;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
@@ -120,10 +122,7 @@ fn the_right_name_on_a_wrong_key_is_refused() {
 }
 
 /// Puts a point of its own into the public areas that these commands answer, at this place. Counts the sessions.
-fn interposer(
-    salted: Arc<Mutex<usize>>,
-    replaces: &[(u32, usize)],
-) -> Box<relay::Act> {
+fn interposer(salted: Arc<Mutex<usize>>, replaces: &[(u32, usize)]) -> Box<Act> {
     let own = p256::SecretKey::random(&mut OsRng).public_key().to_encoded_point(false);
     let replaces = replaces.to_vec();
     Box::new(move |command, forward| {

@@ -87,7 +87,7 @@ fn a_chain_to_a_stranger_is_refused_unless_the_user_trusts_it() {
         let key = create_as(&mut *device, Purpose::Open, &trusting(yubikey)).unwrap();
         assert_eq!(key.evidence.level, EvidenceLevel::Attested);
         key.evidence.check(&key).unwrap();
-        assert_eq!(judged(&mut *device, &trusting(yubikey)).unwrap(), [key.clone()]);
+        assert_eq!(judged(&mut *device, &trusting(yubikey)).unwrap(), std::slice::from_ref(&key));
         // Without the root it is no evidence, and is still the key that it is.
         assert_eq!(judged(&mut *device, &CreateOptions::default()).unwrap_err().kind(), Kind::Evidence);
         let listed = device.keys(&mut Scripted::default()).unwrap();
