@@ -28,6 +28,10 @@ const PKCS11_QUERY: &[&str] = &["module-path", "module-name", "pin-source"];
 const PIV_PATH: &[&str] = &["serial", "slot", "sign-slot"];
 /// Attributes after the `?` that every kind of device has.
 const PIV_QUERY: &[&str] = &["pin-source"];
+/// Attributes that name a TPM's storage root key, or a key of ours in it, in canonical order.
+const TPM_PATH: &[&str] = &["object", "handle", "srk"];
+/// Attributes after the `?` for a TPM.
+const TPM_QUERY: &[&str] = &["tcti", "pin-source", "pcr-signature"];
 
 /// Which driver a URI is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,7 +100,7 @@ impl DeviceUri {
     /// is percent-encoded, so it is safe on a terminal.
     pub fn display_name(&self) -> String {
         let mut shown = self.clone();
-        shown.query.retain(|a| a.name != "module-path" && a.name != "pin-source");
+        shown.query.retain(|a| !["module-path", "pin-source", "pcr-signature"].contains(&a.name.as_str()));
         shown.to_string()
     }
 
@@ -181,7 +185,7 @@ impl DeviceUri {
             }
             seen.push(name);
         }
-        let Some((path, query)) = known(self.scheme) else { return Ok(()) };
+        let (path, query) = known(self.scheme);
         let known = self.path.iter().map(|a| (a, path)).chain(self.query.iter().map(|a| (a, query)));
         for (attribute, allowed) in known {
             if !allowed.contains(&attribute.name.as_str()) {
@@ -205,7 +209,7 @@ impl DeviceUri {
                 _ => {}
             }
         }
-        let (path, query) = known(self.scheme).unwrap_or((PKCS11_PATH, PKCS11_QUERY));
+        let (path, query) = known(self.scheme);
         for (list, order) in [(&mut self.path, path), (&mut self.query, query)] {
             let rank = |a: &Attribute| order.iter().position(|n| *n == a.name).unwrap_or(order.len());
             list.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
@@ -333,7 +337,8 @@ fn attribute(scheme: Scheme, position: usize, text: &str) -> Result<Attribute> {
                           has no place in it")
         .advice("write pin-source=file:/path, env:NAME or credential:NAME instead, and change a PIN that was shown"));
     }
-    if known(scheme).is_some_and(|(path, query)| !path.contains(&name) && !query.contains(&name)) {
+    let (path, query) = known(scheme);
+    if !path.contains(&name) && !query.contains(&name) {
         return Err(unknown(scheme, name));
     }
     let value = percent::decode(value)
@@ -357,24 +362,24 @@ fn slot_number(text: &str) -> Result<u64> {
 }
 
 fn is_query(scheme: Scheme, name: &str) -> bool {
-    PKCS11_QUERY.contains(&name) || (scheme == Scheme::Tpm && name == "tcti")
+    PKCS11_QUERY.contains(&name) || (scheme == Scheme::Tpm && TPM_QUERY.contains(&name))
 }
 
 fn wrong(answer: impl Into<String>) -> Error {
     Error::new(Kind::Usage, "read the device URI", answer)
 }
 
-/// The attributes of a scheme before and after the `?`; `None` where the driver takes what it finds.
-fn known(scheme: Scheme) -> Option<(&'static [&'static str], &'static [&'static str])> {
+/// The attributes of a scheme before and after the `?`.
+fn known(scheme: Scheme) -> (&'static [&'static str], &'static [&'static str]) {
     match scheme {
-        Scheme::Pkcs11 => Some((PKCS11_PATH, PKCS11_QUERY)),
-        Scheme::Piv => Some((PIV_PATH, PIV_QUERY)),
-        Scheme::Tpm => None,
+        Scheme::Pkcs11 => (PKCS11_PATH, PKCS11_QUERY),
+        Scheme::Piv => (PIV_PATH, PIV_QUERY),
+        Scheme::Tpm => (TPM_PATH, TPM_QUERY),
     }
 }
 
 fn unknown(scheme: Scheme, name: &str) -> Error {
-    let (path, query) = known(scheme).unwrap_or_default();
+    let (path, query) = known(scheme);
     let (path, query) = (path.join(", "), query.join(", "));
     let standard = if scheme == Scheme::Pkcs11 { " (RFC 7512 §2.3)" } else { "" };
     wrong(format!("the attribute `{name}` is unknown in its place"))

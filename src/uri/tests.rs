@@ -51,6 +51,11 @@ fn object_has_a_default() {
 fn other_drivers_keep_their_attributes() {
     let tpm = parsed("tpm:?tcti=swtpm:host=127.0.0.1,port=2321");
     assert_eq!(tpm.attribute("tcti"), Some("swtpm:host=127.0.0.1,port=2321"));
+    let tpm = parsed("tpm:srk=0x81000002?tcti=device:/dev/tpmrm1&pcr-signature=/run/signatures.json");
+    assert_eq!(tpm.display_name(), "tpm:srk=0x81000002?tcti=device:/dev/tpmrm1");
+    for wrong in ["tpm:token=a", "tpm:tcti=device", "tpm:?module-path=/m"] {
+        assert!(refusal(wrong).contains("is unknown"), "{wrong}");
+    }
     let piv = parsed("piv:serial=12345678;slot=9d");
     assert_eq!(
         (piv.scheme(), piv.serial(), piv.attribute("slot")),

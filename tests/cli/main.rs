@@ -3,14 +3,11 @@
 
 #[path = "../common/softhsm.rs"]
 mod softhsm;
-#[cfg(feature = "tpm")]
 #[path = "../common/swtpm.rs"]
 mod swtpm;
 #[cfg(feature = "piv")]
 #[path = "../common/yubikey.rs"]
 mod yubikey;
-#[path = "../common/swtpm.rs"]
-mod swtpm;
 
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;

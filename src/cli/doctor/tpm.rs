@@ -23,6 +23,9 @@ pub fn findings(context: &Context) -> Vec<Finding> {
     if Path::new(TPM).exists() && findings.is_empty() && !uris.iter().any(own) {
         uris.extend(DeviceUri::parse(&format!("tpm:?tcti=device:{TPM}")));
     }
+    // Several devices may lie in one TPM.
+    let mut seen = std::collections::HashSet::new();
+    uris.retain(|uri| seen.insert(uri.attribute("tcti").map(str::to_owned)));
     findings.extend(uris.iter().flat_map(health));
     findings
 }

@@ -138,7 +138,7 @@ impl Chip {
     fn key_info(&self, purpose: Purpose, material: &Material, evidence: Evidence) -> Result<KeyInfo> {
         let point = templates::point(&material.key.public).ok_or_else(|| unlike().on(&self.name))?;
         let suffix = if purpose == Purpose::Open { "open" } else { "sign" };
-        let mut uri = format!("tpm:object=strongroom-{suffix}");
+        let mut uri = format!("tpm:object={}-{suffix}", self.uri.object());
         if let Some(handle) = material.persistent {
             uri += &format!(";handle={handle:#x}");
         }

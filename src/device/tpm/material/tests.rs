@@ -55,6 +55,19 @@ fn what_is_written_is_read() {
     }
 }
 
+/// What was written once is read for ever.
+#[test]
+fn the_form_stays() {
+    const WRITTEN: &str = include_str!("../../../../tests/vectors/material/tpm.hex");
+    let mut lines = WRITTEN.lines();
+    for material in [plain(), full()] {
+        assert_eq!(lines.next(), Some(hex::encode(material.encode().unwrap()).as_str()));
+    }
+    for line in WRITTEN.lines() {
+        Material::decode(&hex::decode(line).unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn another_form_is_refused() {
     let bytes = full().encode().unwrap();
