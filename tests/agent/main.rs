@@ -11,6 +11,8 @@ mod pen;
 mod soft_device;
 #[path = "../common/softhsm.rs"]
 mod softhsm;
+#[path = "../common/swtpm.rs"]
+mod swtpm;
 #[path = "../attacks/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -55,13 +55,12 @@ fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
         Ok(device) => {
             let identity = device.identity();
             let simulator = if identity.simulator { ", a simulator: protects nothing" } else { "" };
-            let what = format!(
-                "{}: {} {}, serial {}{simulator}",
-                device.name(),
-                identity.maker,
-                identity.model,
-                identity.serial
-            );
+            // A TPM has none.
+            let serial = match identity.serial.as_str() {
+                "" => String::new(),
+                serial => format!(", serial {serial}"),
+            };
+            let what = format!("{}: {} {}{serial}{simulator}", device.name(), identity.maker, identity.model);
             Finding::new("device", Status::Ok, what)
         }
     };
