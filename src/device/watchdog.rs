@@ -28,8 +28,9 @@ use challenge::OwnedChallenge;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Making an RSA key on a smart card may take a minute.
 const PATIENCE_FOR_MAKING: Duration = Duration::from_secs(180);
-/// For closing: what a device does not finish then, the end of the process does.
-const PATIENCE_FOR_CLOSING: Duration = Duration::from_secs(2);
+/// For closing: what a device does not finish then, the end of the process does, except that nobody gives back what is loaded in
+/// a bare TPM, at which many others may be waiting for their turn.
+const PATIENCE_FOR_CLOSING: Duration = Duration::from_secs(10);
 
 /// A device on a thread of its own.
 pub struct Watchdog {
