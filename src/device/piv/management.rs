@@ -4,6 +4,7 @@ use super::error::{Fault, of};
 use super::seat::Seat;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
+use std::sync::Once;
 use yubikey::piv::{self, ManagementSlotId, SlotAlgorithmId, SlotId};
 use yubikey::{MgmAlgorithmId, MgmKey, MgmType, TouchPolicy};
 use zeroize::Zeroizing;
@@ -36,11 +37,15 @@ impl Seat<'_> {
 
     fn management_key(&mut self, algorithm: MgmAlgorithmId, factory: bool) -> Result<MgmKey, Fault> {
         if factory {
-            log::warn!(
-                "{}: its management key is the factory's: whoever has the YubiKey can replace its keys. Change it: \
-                 ykman piv access change-management-key --generate --protect",
-                self.name
-            );
+            // Making two keys and their certificates shows it four times.
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                log::warn!(
+                    "{}: its management key is the factory's: whoever has the YubiKey can replace its keys. Change it: \
+                     ykman piv access change-management-key --generate --protect",
+                    self.name
+                );
+            });
             return MgmKey::from_bytes(FACTORY, Some(algorithm)).map_err(of("GENERAL AUTHENTICATE"));
         }
         let config = self.card.yubikey().config().map_err(of("GET DATA"))?;
