@@ -66,10 +66,14 @@ impl<'a> Machine<'a> {
             }
         }
         let (dir, out) = (self.home.hsm.dir.display(), self.out.join("agent.log"));
+        // The checkout may lie under /tmp, which is another in there.
+        let program = self.home.hsm.dir.join("strongroom");
+        fs::copy(STRONGROOM, &program).unwrap();
         write!(
             service,
-            "ExecStart=\nExecStart={STRONGROOM} agent\nPrivateTmp=no\nReadWritePaths={dir}\nProtectHome=no\n\
+            "ExecStart=\nExecStart={} agent\nPrivateTmp=no\nReadWritePaths={dir}\nProtectHome=no\n\
              StandardError=append:{}\n",
+            program.display(),
             out.display()
         )
         .unwrap();
