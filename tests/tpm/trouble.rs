@@ -86,15 +86,15 @@ fn a_reset_in_mid_use_is_recovered_from() {
 fn a_tpm_that_hangs_is_given_up() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, _) = bench.keys();
-        let patience = Duration::from_millis(300);
+        let patience = Duration::from_secs(5);
         let mut device = Watchdog::connect(&bench.tpm.uri().parse().unwrap(), patience).unwrap();
         open(&mut device, &opens, &mut bench.prompter()).unwrap();
         bench.tpm.hang(true);
         let began = Instant::now();
         let error = open(&mut device, &opens, &mut bench.prompter()).unwrap_err();
-        assert_eq!(error.answer(), "the device has not answered for 300ms");
+        assert_eq!(error.answer(), "the device has not answered for 5s");
         drop(device);
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(120));
         bench.tpm.hang(false);
     });
 }
