@@ -29,7 +29,11 @@ impl Vault {
         let old = self.active_device(name, &tried)?;
         // Whatever can fail without leaving a trace comes before the keys.
         self.author(&tried, Needs::AdminBut(old.id))?;
-        if !accept_loss {
+        if options.create.piv.overwrite.is_some() {
+            // The new keys destroy the old ones: nothing can be brought over by them afterwards.
+            self.reseal_sole(&old, progress)?;
+            self.expect_others_open(&old, accept_loss, "--accept-loss renews it", &tried)?;
+        } else if !accept_loss {
             self.expect_openable(&old, &tried)?;
         }
         let (device, prompter) = self.devices.get(&old.id)?;
