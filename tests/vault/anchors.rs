@@ -320,3 +320,18 @@ fn a_narrow_writer_does_not_pad_the_count() {
     assert!(error.answer().contains("1 change"), "{error}");
     assert_eq!(stands(&tpm), counted);
 }
+
+/// A device whose id is not known and that cannot be reached may be the one that counts.
+#[test]
+fn an_unknown_device_that_cannot_be_reached_is_told() {
+    let (place, mut vault, _device, _tpm) = anchored();
+    let two = SoftDevice::named("two");
+    enrol(&mut vault, &two, &["open", "write"]);
+    put(&mut vault, "a", "token");
+    let gone = SoftDevice::named("one").uri().with("module-path", "/nonexistent.so").unwrap();
+    let setup = strongroom::vault::Setup { devices: vec![(gone, None)], ..place.setup("first", &[&two]) };
+    let mut vault = Vault::open(setup).unwrap();
+    assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
+    let notices = vault.take_notices();
+    assert!(notices.iter().any(|notice| notice.contains("was not checked")), "{notices:?}");
+}
