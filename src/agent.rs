@@ -196,7 +196,8 @@ impl Agent {
         for station in self.stations.iter().filter(|station| station.id().is_none()) {
             let deadline = Instant::now() + self.deadline;
             let rows = self.reader.ask(deadline, |reader| reader.vault.replica().devices()).await;
-            let Ok(Ok(rows)) = rows else { continue };
+            let Ok(Ok(mut rows)) = rows else { continue };
+            rows.retain(|row| row.retired.is_none());
             let known = station.thread.ask(deadline, move |host| host.recognise(&rows)).await;
             if let Ok(Ok(Some(id))) = known {
                 self.lend_one(station, id);

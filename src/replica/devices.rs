@@ -74,18 +74,26 @@ impl Replica {
         Ok(openers)
     }
 
-    /// The device that took the place of a retired one: the statement right after its retirement enrolled it, under the
-    /// same name.
+    /// The device that took the place of a retired one: the statement right after its retirement, in the same batch,
+    /// enrolled it under the same name. A compromised device has none.
     pub fn successor(&self, retired: &DeviceRow) -> Result<Option<DeviceRow>> {
-        let Some(gone) = retired.gone else { return Ok(None) };
-        let sql = format!("{DEVICE} WHERE n = ?1 AND name = ?2");
+        let (Some(gone), Some((false, _))) = (retired.gone, &retired.retired) else { return Ok(None) };
+        let sql = format!("{DEVICE} WHERE n = ?1 AND name = ?2 AND {SAME_BATCH}");
         self.one(&sql, (gone + 1, &retired.enrolment.name), device_from)
     }
 
     /// The retired device whose place this one took.
     pub fn predecessor(&self, device: &DeviceRow) -> Result<Option<DeviceRow>> {
-        let sql = format!("{DEVICE} WHERE gone = ?1 AND name = ?2");
-        self.one(&sql, (device.n.saturating_sub(1), &device.enrolment.name), device_from)
+        let sql = format!("{DEVICE} WHERE gone + 1 = ?1 AND name = ?2 AND retired = 1 AND {SAME_BATCH}");
+        self.one(&sql, (device.n, &device.enrolment.name), device_from)
+    }
+
+    /// The device that stands in this one's place now: mostly itself.
+    pub fn heir(&self, mut device: DeviceRow) -> Result<DeviceRow> {
+        while let Some(next) = self.successor(&device)? {
+            device = next;
+        }
+        Ok(device)
     }
 
     /// The active device of this name or id.
@@ -112,6 +120,9 @@ impl Replica {
 
 const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement, gone, anchor, anchor_start,
                       anchor_after FROM devices";
+
+/// Nothing ended between ?1 and the position before.
+const SAME_BATCH: &str = "NOT EXISTS (SELECT 1 FROM boundaries b WHERE b.n = ?1 - 1)";
 
 fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     let statement = row.get_ref(5)?.as_blob()?;

@@ -270,7 +270,8 @@ impl Replica {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
                     self.newest = self.newest.max(statement.time.min(now));
-                    guarding |= statement.body.is_guarding();
+                    // A writer's would let him count up to what was lost.
+                    guarding |= statement.body.is_guarding() && author.is_admin();
                     if statement.body.is_admin() {
                         // It may be about the author: roles are judged as of the next statement's position.
                         author = self.device(&checked.batch.author)?.unwrap_or(author);

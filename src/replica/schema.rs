@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
-/// Raised whenever the tables change; an older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 2;
+/// Raised whenever the tables, or what is counted in them, change; an older replica is rebuilt, never migrated.
+const SCHEMA: i32 = 3;
 
 const TABLES: &str = "
 CREATE TABLE position (

@@ -33,15 +33,19 @@ impl Vault {
         self.author(&tried, Needs::Admin)?;
         let (device, _) = self.devices.get(&row.id)?;
         let counting = counting(device)?;
-        let known =
-            row.anchor.and_then(|anchor| Some((anchor.index, counting.read_counter(anchor.index).ok()?)));
+        let known = match row.anchor.map(|anchor| (anchor.index, counting.read_counter(anchor.index))) {
+            // It is gone for good. Any other failure may pass.
+            Some((_, Err(error))) if error.kind() == Kind::KeyMissing => None,
+            Some((index, read)) => Some((index, read?)),
+            None => None,
+        };
         let made = known.is_none();
         let (index, start) = known.map_or_else(|| counting.make_counter(), Ok)?;
         let counter = Counter { index: index.into(), start };
         self.waived = accept_older;
         let anchored = self.state_anchor(&tried, &row, Some(counter));
         self.waived = false;
-        if anchored.is_err() && made {
+        if anchored.is_err() && made && !self.may_be_stated(&row, index) {
             self.remove_counter(&row.id, index);
         }
         anchored.map(|()| counter)
@@ -69,6 +73,15 @@ impl Vault {
         device.counting().is_some_and(|counting| counting.remove_counter(index).is_ok())
     }
 
+    /// Whether the ledger ties the store to this counter: the error may have come after the change was stored.
+    fn may_be_stated(&mut self, row: &DeviceRow, index: u32) -> bool {
+        let stated = self.follow(&mut |_, _| {}).and_then(|_| {
+            let row = self.replica.device_row(&row.id)?.map(|row| self.replica.heir(row));
+            Ok(row.transpose()?.and_then(|row| row.anchor))
+        });
+        stated.map_or(true, |anchor| anchor.is_some_and(|anchor| anchor.index == index))
+    }
+
     fn state_anchor(&mut self, tried: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
         self.submit(tried, Needs::Admin, |_| {
             let body = Body::Anchor(Anchor { device: row.id, counter });
@@ -82,22 +95,30 @@ impl Vault {
         if self.waived || self.anchored == Some(self.replica.position()) {
             return Ok(());
         }
-        let mut asked_all = true;
-        for (row, anchor) in self.anchors_here()? {
+        let (anchors, failures) = self.anchors_here()?;
+        let mut asked_all = failures.is_empty();
+        for error in failures {
+            // It may be the one that counts.
+            self.note_unchecked(error.answered_by().unwrap_or("a device"), error.answer());
+        }
+        for (row, anchor) in anchors {
             match self.read_anchor(&row, &anchor)? {
                 Ok(stands) => self.expect_not_set_back(tried, &row, anchor, stands)?,
                 Err(error) => {
                     asked_all = false;
-                    let (name, why) = (&row.enrolment.name, error.answer());
-                    let notice = format!("whether the store was set back was not checked: {name}: {why}");
-                    if !self.notices.contains(&notice) {
-                        self.notices.push(notice);
-                    }
+                    self.note_unchecked(&row.enrolment.name, error.answer());
                 }
             }
         }
         self.anchored = asked_all.then(|| self.replica.position());
         Ok(())
+    }
+
+    fn note_unchecked(&mut self, device: &str, why: &str) {
+        let notice = format!("whether the store was set back was not checked: {device}: {why}");
+        if !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
     }
 
     /// Where a counter stands; the inner error when its device cannot be reached, which must not keep others from serving.
@@ -155,7 +176,7 @@ impl Vault {
     }
 
     fn try_to_raise(&mut self) -> Result<()> {
-        let anchors = self.anchors_here()?;
+        let (anchors, _) = self.anchors_here()?;
         if anchors.is_empty() {
             return Ok(());
         }
@@ -176,12 +197,19 @@ impl Vault {
         Ok(())
     }
 
-    fn anchors_here(&mut self) -> Result<Vec<(DeviceRow, AnchorRow)>> {
+    /// The anchors whose devices are here, and why devices that may have others could not be reached.
+    fn anchors_here(&mut self) -> Result<(Vec<(DeviceRow, AnchorRow)>, Vec<Error>)> {
         if !self.replica.is_anchored()? {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
-        let (here, _) = self.devices.enrolled(&self.replica)?;
-        Ok(here.into_iter().filter_map(|row| row.anchor.map(|anchor| (row, anchor))).collect())
+        let (here, mut failures) = self.devices.enrolled(&self.replica)?;
+        let away = |row: &DeviceRow| row.anchor.is_some() && !here.iter().any(|other| other.id == row.id);
+        if !self.replica.devices()?.iter().any(away) {
+            failures.clear();
+        }
+        // What is here and not enrolled counts nothing.
+        failures.retain(|error| error.kind() != Kind::Refused);
+        Ok((here.into_iter().filter_map(|row| row.anchor.map(|anchor| (row, anchor))).collect(), failures))
     }
 
     /// Until it is dropped, no other process raises a counter for this store.

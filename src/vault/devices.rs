@@ -127,7 +127,10 @@ impl Entry {
     fn identify(&mut self, replica: &Replica, prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
         // The configured id may be one of a store that was here before.
         let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
-        if known.is_none() {
+        if let Some(known) = known {
+            // It may have been enrolled anew from another machine, or before this one could note so.
+            self.id = Some(replica.heir(known)?.id);
+        } else {
             // A device that was enrolled anew has the keys of before as well.
             let mut rows = replica.devices()?;
             rows.sort_by_key(|row| (row.retired.is_some(), std::cmp::Reverse(row.n)));

@@ -6,7 +6,7 @@ use super::keys::{Wanted, enrolment, find_or_create, model, prove};
 use super::reseal::{ResealProgress, ResealReport};
 use super::{Vault, random_id};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire};
+use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire, Role};
 use crate::ledger::{DeviceId, Prefix};
 use crate::replica::DeviceRow;
 
@@ -29,7 +29,11 @@ impl Vault {
         let old = self.active_device(name, &tried)?;
         // Whatever can fail without leaving a trace comes before the keys.
         self.author(&tried, Needs::AdminBut(old.id))?;
-        if !accept_loss {
+        if options.create.piv.overwrite.is_some() {
+            // The new keys destroy the old ones: nothing can be brought over by them afterwards.
+            self.reseal_sole(&old, progress)?;
+            self.expect_others_open(&old, accept_loss, "--accept-loss renews it", &tried)?;
+        } else if !accept_loss {
             self.expect_openable(&old, &tried)?;
         }
         let (device, prompter) = self.devices.get(&old.id)?;
@@ -38,13 +42,13 @@ impl Vault {
         prove(device, &keys, prompter)?;
         let (model, serial) = (model(device), device.identity().serial.clone());
         let id = DeviceId(random_id()?);
-        let enrol = enrolment(id, &old.enrolment.name, (&model, &serial), &keys, old.roles.clone());
-        self.take_the_place(&old, &enrol, &tried)?;
+        let enrol = enrolment(id, &old.enrolment.name, (&model, &serial), &keys, Vec::new());
+        let roles = self.take_the_place(&old, &enrol, &tried)?;
         self.devices.renew(old.id, id);
         let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
         let resealed = self.reseal_those(&Prefix::default(), None, &was, progress)?;
         let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
-        let (device_name, roles) = (old.enrolment.name, old.roles);
+        let device_name = old.enrolment.name;
         let report = EnrolReport { device: id, device_name, model, keys, created, evidence, roles };
         Ok((report, resealed))
     }
@@ -65,18 +69,21 @@ impl Vault {
         })
     }
 
-    fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<()> {
+    /// Answers with the roles: those that the old one has when it goes.
+    fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<Vec<Role>> {
         self.submit(tried, Needs::AdminBut(old.id), |vault| {
+            let old = vault.still_active(&old.id, tried)?;
+            let enrol = Enrol { roles: old.roles.clone(), ..enrol.clone() };
             let retire =
                 Retire { device: old.id, compromised: false, reason: "its keys were renewed".into() };
             let mut bodies = vec![Body::Retire(retire), Body::Enrol(Box::new(enrol.clone()))];
-            if let Some(anchor) = vault.replica.device_row(&old.id)?.and_then(|row| row.anchor) {
+            if let Some(anchor) = old.anchor {
                 let (device, _) = vault.devices.get(&old.id)?;
                 let start = super::anchor::counting(device)?.read_counter(anchor.index)?;
                 let counter = Some(Counter { index: anchor.index.into(), start });
                 bodies.push(Body::Anchor(Anchor { device: enrol.device, counter }));
             }
-            Ok((Draft { bodies, ..Draft::default() }, ()))
+            Ok((Draft { bodies, ..Draft::default() }, old.roles))
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::ledger::{DeviceId, Prefix, sha256};
 use crate::replica::{DeviceRow, SealedRow, VersionRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
+use std::collections::HashMap;
 
 /// How many versions are looked at at once, and stated under one signature at most.
 const PAGE: u32 = 500;
@@ -53,7 +54,8 @@ pub struct Unresealed {
 /// Who should open what.
 pub(super) struct Targets {
     openers: Vec<DeviceRow>,
-    devices: Vec<DeviceRow>,
+    /// By each device that ever was, the one that stands in its place now.
+    heirs: HashMap<DeviceId, DeviceId>,
     without: Option<DeviceId>,
 }
 
@@ -62,7 +64,7 @@ impl Targets {
     pub(super) fn of(&self, version: &VersionRow) -> Vec<DeviceRow> {
         let stays = |device: &&DeviceRow| match version.narrow {
             false => true,
-            true => version.recipients.iter().any(|id| self.heir(id) == Some(device.id)),
+            true => version.recipients.iter().any(|id| self.heirs.get(id) == Some(&device.id)),
         };
         let here = |device: &&DeviceRow| Some(device.id) != self.without;
         self.openers.iter().filter(stays).filter(here).cloned().collect()
@@ -70,16 +72,6 @@ impl Targets {
 
     fn is_met(&self, version: &VersionRow) -> bool {
         self.of(version).iter().map(|device| device.id).eq(version.recipients.iter().copied())
-    }
-
-    /// The device that stands in this one's place now: mostly itself.
-    fn heir(&self, id: &DeviceId) -> Option<DeviceId> {
-        let mut row = self.devices.iter().find(|device| device.id == *id)?;
-        while let Some(gone) = row.gone {
-            let follows = |next: &&DeviceRow| next.n == gone + 1 && next.enrolment.name == row.enrolment.name;
-            row = self.devices.iter().find(follows)?;
-        }
-        Some(row.id)
     }
 }
 
@@ -128,7 +120,9 @@ impl Vault {
     }
 
     pub(super) fn targets(&self, without: Option<DeviceId>) -> Result<Targets> {
-        Ok(Targets { openers: self.replica.openers()?, devices: self.replica.devices()?, without })
+        let devices = self.replica.devices()?.into_iter();
+        let heirs = devices.map(|device| Ok((device.id, self.replica.heir(device)?.id)));
+        Ok(Targets { openers: self.replica.openers()?, heirs: heirs.collect::<Result<_>>()?, without })
     }
 
     /// Reseals those versions under `prefix` that are wanted, to all that should open them but one device.

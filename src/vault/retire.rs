@@ -61,9 +61,11 @@ impl Vault {
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
         };
-        self.expect_others_open(&device, options.force, &tried)?;
         self.submit(&tried, Needs::Admin, |vault| {
-            let device = vault.active_device(name, &tried)?.id;
+            // By its id: another may have taken its name, and it may be what a put of now was sealed to alone.
+            let device = vault.still_active(&device.id, &tried)?;
+            vault.expect_others_open(&device, options.force, "--force retires it", &tried)?;
+            let device = device.id;
             let (compromised, reason) = (options.compromised, options.reason.clone());
             let body = Body::Retire(Retire { device, compromised, reason });
             Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
@@ -143,7 +145,26 @@ impl Vault {
         Ok(sole)
     }
 
-    fn expect_others_open(&self, device: &DeviceRow, force: bool, tried: &str) -> Result<()> {
+    /// The row of now of a device that was active before.
+    ///
+    /// # Errors
+    /// `Conflict` when it is active no more.
+    pub(super) fn still_active(&self, id: &DeviceId, tried: &str) -> Result<DeviceRow> {
+        let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
+        row.ok_or_else(|| {
+            let answer = "it was retired or renewed in the meantime";
+            Error::new(Kind::Conflict, tried, answer).on(self.location().to_owned())
+        })
+    }
+
+    /// Refuses to lose what this device alone opens, unless forced to: `forcing` says how that is done.
+    pub(super) fn expect_others_open(
+        &self,
+        device: &DeviceRow,
+        force: bool,
+        forcing: &str,
+        tried: &str,
+    ) -> Result<()> {
         let sole = self.sole_to(device, NAMED + 1)?;
         if sole.is_empty() || force {
             return Ok(());
@@ -155,10 +176,10 @@ impl Vault {
             names.push("…".into());
         }
         let answer = format!("no other device opens {}", names.join(", "));
-        Err(Error::new(Kind::Refused, tried, answer).on(self.location().to_owned()).advice(
+        Err(Error::new(Kind::Refused, tried, answer).on(self.location().to_owned()).advice(format!(
             "enrol another device that opens (`strongroom device add URI`) and run it where this device is at hand; \
-             --force retires it all the same, and these tokens are lost",
-        ))
+             {forcing} all the same, and these tokens are lost"
+        )))
     }
 }
 

@@ -47,3 +47,32 @@ fn a_counter_outlives_a_crash() {
     tpm.start();
     assert_eq!(device.counting().unwrap().read_counter(index).unwrap(), start + 1);
 }
+
+/// What the ledger says is a counter may be anything else in the TPM: nothing of it is read, raised or removed.
+#[test]
+fn another_index_is_no_counter() {
+    let Some(tpm) = crate::swtpm::Swtpm::new() else { return };
+    let mut device = strongroom::device::connect(&tpm.uri().parse().unwrap()).unwrap();
+    let index = 0x0180_5300;
+    let define = |attributes: &str, size: &str| {
+        tpm.tool("tpm2_nvdefine", &["-C", "o", "-a", attributes, "-s", size, &format!("{index:#x}")]);
+    };
+    let undefine = || tpm.tool("tpm2_nvundefine", &["-C", "o", &format!("{index:#x}")]);
+    for (attributes, size) in
+        [("ownerread|ownerwrite|no_da", "8"), ("ownerread|ownerwrite|no_da|nt=1|authread", "8")]
+    {
+        define(attributes, size);
+        let counting = device.counting().unwrap();
+        for error in [
+            counting.read_counter(index).unwrap_err(),
+            counting.raise_counter(index).unwrap_err(),
+            counting.remove_counter(index).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::KeyMissing);
+            assert!(error.answer().contains("another index stands there"), "{error}");
+        }
+        undefine();
+    }
+    // Outside of the range that counters are made in.
+    assert_eq!(device.counting().unwrap().read_counter(0x01c0_0002).unwrap_err().kind(), Kind::KeyMissing);
+}

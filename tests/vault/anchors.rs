@@ -293,3 +293,45 @@ fn only_devices_with_counters_can_be_anchored_to() {
     assert_eq!(Vault::init(setup, &options).err().unwrap().kind(), Kind::Unsupported);
     assert!(!place.dir.path().join("other.sqlite").exists());
 }
+
+/// Who may write a little cannot count up to what was lost: only what admins signed is counted.
+#[test]
+fn a_narrow_writer_does_not_pad_the_count() {
+    let (place, mut vault, device, tpm) = anchored();
+    let writer = SoftDevice::named("writer");
+    enrol(&mut vault, &writer, &["open", "write:w"]);
+    put(&mut vault, "a", "token");
+    put(&mut vault, "w", "token");
+    drop(vault);
+    let before = snapshot(&place);
+    let mut vault = place.at("first", &[&device]);
+    vault.set_state(&name("a"), None, State::Revoked, "leaked").unwrap();
+    let counted = stands(&tpm);
+    drop(vault);
+    restore(&place, &before);
+    let vault = place.at("first", &[]);
+    let mut insider = place.meet(&vault, "insider", &[&writer]);
+    for _ in 0..3 {
+        insider.set_state(&name("w"), None, State::Suspended, "").unwrap();
+        insider.set_state(&name("w"), None, State::Active, "").unwrap();
+    }
+    let error = place.at("first", &[&device]).get(&name("a"), None).unwrap_err();
+    assert_eq!(error.kind(), Kind::RolledBack);
+    assert!(error.answer().contains("1 change"), "{error}");
+    assert_eq!(stands(&tpm), counted);
+}
+
+/// A device whose id is not known and that cannot be reached may be the one that counts.
+#[test]
+fn an_unknown_device_that_cannot_be_reached_is_told() {
+    let (place, mut vault, _device, _tpm) = anchored();
+    let two = SoftDevice::named("two");
+    enrol(&mut vault, &two, &["open", "write"]);
+    put(&mut vault, "a", "token");
+    let gone = SoftDevice::named("one").uri().with("module-path", "/nonexistent.so").unwrap();
+    let setup = strongroom::vault::Setup { devices: vec![(gone, None)], ..place.setup("first", &[&two]) };
+    let mut vault = Vault::open(setup).unwrap();
+    assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
+    let notices = vault.take_notices();
+    assert!(notices.iter().any(|notice| notice.contains("was not checked")), "{notices:?}");
+}

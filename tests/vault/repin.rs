@@ -1,6 +1,6 @@
 //! New keys in a device whose old ones are bound to a state that is over.
 
-use crate::machines::{Place, enrol, opened, put, put_only, sealed_to, verifies};
+use crate::machines::{Place, enrol, name, opened, put, put_only, sealed_to, verifies};
 use crate::soft_device::SoftDevice;
 use strongroom::Kind;
 use strongroom::ledger::Prefix;
@@ -97,4 +97,64 @@ fn another_admin_has_to_sign() {
     let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.answer().contains("no other device here has the role `admin`"), "{error}");
+}
+
+/// A machine whose configuration still has the id of before finds the device all the same.
+#[test]
+fn the_configured_id_may_be_the_one_of_before() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
+    let (place, mut vault) = Place::of(&spare);
+    let old = enrol(&mut vault, &server, &["open", "write"]);
+    put(&mut vault, "a", "token");
+    let mut vault = place.at("first", &[&spare, &server]);
+    let (report, _) = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    let away = SoftDevice::named("server").uri().with("module-path", "/nonexistent.so").unwrap();
+    let setup = strongroom::vault::Setup { devices: vec![(away, Some(old))], ..place.setup("first", &[]) };
+    let error = strongroom::vault::Vault::open(setup).unwrap().get(&name("a"), None).unwrap_err();
+    // It gets as far as reaching for it.
+    assert!(error.to_string().contains("nonexistent"), "{error}");
+    assert_ne!(report.device, old);
+}
+
+/// Where the new keys destroy the old ones, nothing may hang on the old ones.
+#[test]
+fn keys_that_are_overwritten_are_not_needed_any_more() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::outside("server", 0));
+    let (place, mut vault) = Place::of(&spare);
+    enrol(&mut vault, &server, &["open"]);
+    put_only(&mut vault, "narrow", "for the server", &["server"]);
+    let mut vault = place.at("first", &[&spare, &server]);
+    let before = vault.head();
+    let mut options = EnrolOptions::default();
+    options.create.piv.overwrite = Some("1234".into());
+    let error = vault.repin("server", &options, false, &mut |_, _| {}).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.answer().contains("no other device opens narrow@1"), "{error}");
+    assert!(error.what_now().unwrap().contains("--accept-loss"), "{error}");
+    assert_eq!(vault.head(), before);
+    assert_eq!(opened(&mut vault, "narrow"), Ok("for the server".into()));
+}
+
+/// A device that happens to be enrolled next, under the name that became free, inherits nothing.
+#[test]
+fn only_who_came_in_the_same_batch_is_a_successor() {
+    let (spare, server) = (SoftDevice::named("spare"), SoftDevice::named("server"));
+    let (place, mut vault) = Place::of(&spare);
+    enrol(&mut vault, &server, &["open"]);
+    put_only(&mut vault, "narrow", "for the server", &["server"]);
+    let mut vault = place.at("first", &[&spare, &server]);
+    let options = strongroom::vault::RetireOptions { force: true, ..Default::default() };
+    vault.retire("server", &options, &mut |_, _| {}).unwrap();
+    let another = SoftDevice::named("another");
+    let roles = vec!["open".parse().unwrap()];
+    let options = EnrolOptions { roles, device_name: Some("server".into()), ..EnrolOptions::default() };
+    vault.enrol(another.uri(), Some(Box::new(another.clone())), &options).unwrap();
+    let devices = vault.replica().devices().unwrap();
+    let gone = devices.iter().find(|row| row.retired.is_some()).unwrap();
+    let next = devices.iter().find(|row| Some(row.n) == gone.gone.map(|n| n + 1)).unwrap();
+    assert_eq!(next.enrolment.name, "server");
+    assert_eq!(vault.replica().successor(gone).unwrap(), None);
+    assert_eq!(vault.replica().predecessor(next).unwrap(), None);
+    let report = vault.reseal(&Prefix::default(), &mut |_, _| {}).unwrap();
+    assert_eq!((report.resealed, report.left.len()), (0, 1));
 }

@@ -21,9 +21,9 @@ pub struct Roles {
 
 /// Tie the store to a counter in a device, to notice when all of it is set back
 ///
-/// The counter goes up with each change that somebody may want to undo: of devices, states, grants and destruction. On the
-/// machine with the device, a store that lacks such a change is refused, even if replica and pin were set back with it.
-/// Reading does not raise it.
+/// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
+/// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
+/// set back with it. Reading does not raise it.
 #[derive(Debug, Args)]
 pub struct Anchor {
     /// The device's name or id: a TPM

@@ -25,7 +25,7 @@ impl Counting for Chip {
     fn make_counter(&mut self) -> Result<(u32, u64)> {
         self.count("make a counter", |seat, session| {
             let index = define(seat, session)?;
-            let handle = find(seat, index)?;
+            let handle = find(seat, index, session)?;
             // A counter that was never raised has no value (TPM_RC_NV_UNINITIALIZED).
             match increment(seat, handle, session).and_then(|()| read(seat, handle, session)) {
                 Ok(value) => Ok((index, value)),
@@ -39,14 +39,14 @@ impl Counting for Chip {
 
     fn read_counter(&mut self, index: u32) -> Result<u64> {
         self.count("read the counter", |seat, session| {
-            let handle = find(seat, index)?;
+            let handle = find(seat, index, session)?;
             read(seat, handle, session)
         })
     }
 
     fn raise_counter(&mut self, index: u32) -> Result<u64> {
         self.count("raise the counter", |seat, session| {
-            let handle = find(seat, index)?;
+            let handle = find(seat, index, session)?;
             increment(seat, handle, session)?;
             read(seat, handle, session)
         })
@@ -54,7 +54,7 @@ impl Counting for Chip {
 
     fn remove_counter(&mut self, index: u32) -> Result<()> {
         self.count("remove the counter", |seat, session| {
-            let handle = find(seat, index)?;
+            let handle = find(seat, index, session)?;
             undefine(seat, handle, session)
         })
     }
@@ -89,12 +89,13 @@ fn salted_to_srk(seat: &mut Seat) -> Result<AuthSession, Fault> {
 }
 
 /// Written by increments only, read and removed by the owner, no dictionary attack protection.
-fn attributes() -> tss_esapi::Result<NvIndexAttributes> {
+fn attributes(written: bool) -> tss_esapi::Result<NvIndexAttributes> {
     NvIndexAttributesBuilder::new()
         .with_owner_write(true)
         .with_owner_read(true)
         .with_no_da(true)
         .with_nv_index_type(NvIndexType::Counter)
+        .with_written(written)
         .build()
 }
 
@@ -118,7 +119,7 @@ fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
         let public = NvPublicBuilder::new()
             .with_nv_index(NvIndexTpmHandle::new(index).of(COMMAND)?)
             .with_index_name_algorithm(HashingAlgorithm::Sha256)
-            .with_index_attributes(attributes().of(COMMAND)?)
+            .with_index_attributes(attributes(false).of(COMMAND)?)
             .with_data_area_size(SIZE.into())
             .build()
             .of(COMMAND)?;
@@ -138,15 +139,28 @@ fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
         .into())
 }
 
-/// The index, if it is a counter as [`define`] makes them.
-fn find(seat: &mut Seat, index: u32) -> Result<NvIndexHandle, Fault> {
+/// The index, if it is a counter as [`define`] makes them. The ledger's word is not enough: any index that stands there would
+/// be read, raised and removed.
+fn find(seat: &mut Seat, index: u32, session: AuthSession) -> Result<NvIndexHandle, Fault> {
     const COMMAND: &str = "TPM2_NV_ReadPublic";
+    if !(FIRST..=LAST).contains(&index) {
+        return Err(another(index).into());
+    }
     let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index).of(COMMAND)?);
     let found = seat.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
-    match found.of(COMMAND) {
-        Ok(found) => Ok(found.into()),
-        Err(fault) if fault.is(0x8b) => Err(missing(index).into()),
-        Err(fault) => Err(fault),
+    let handle = match found.of(COMMAND) {
+        Ok(found) => NvIndexHandle::from(found),
+        Err(fault) if fault.is(0x8b) => return Err(missing(index).into()),
+        Err(fault) => return Err(fault),
+    };
+    let public = by_owner(seat, session, (false, true), |context| context.nv_read_public(handle));
+    let (public, _) = public.of(COMMAND)?;
+    // Its first increment sets TPMA_NV_WRITTEN (part 2 §13.4).
+    let ours = [attributes(false).of(COMMAND)?, attributes(true).of(COMMAND)?];
+    if ours.contains(&public.attributes()) && public.data_size() == usize::from(SIZE) {
+        Ok(handle)
+    } else {
+        Err(another(index).into())
     }
 }
 
@@ -175,5 +189,10 @@ fn undefine(seat: &mut Seat, handle: NvIndexHandle, session: AuthSession) -> Res
 
 fn missing(index: u32) -> Error {
     let answer = format!("there is no counter {index:#x}: somebody removed it, or this is another TPM");
+    Error::new(Kind::KeyMissing, "find the counter", answer)
+}
+
+fn another(index: u32) -> Error {
+    let answer = format!("there is no counter {index:#x}: another index stands there, or none of ours could");
     Error::new(Kind::KeyMissing, "find the counter", answer)
 }
