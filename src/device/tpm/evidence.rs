@@ -20,6 +20,7 @@ use super::templates;
 use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
 use crate::device::{Evidence, EvidenceLevel};
 use crate::error::{Error, Kind};
+use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use std::time::SystemTime;
@@ -213,7 +214,8 @@ fn certify(
         certified.of(COMMAND)
     })?;
     let name = templates::name(&material.key.public).of(COMMAND)?;
-    check(&attest, &signature, attesting_public, &name, &number).map_err(|what| failed(what).into())
+    let names = (&material.parent_name, &name);
+    check(&attest, &signature, attesting_public, names, &number).map_err(|what| failed(what).into())
 }
 
 /// The key, loaded, and the session that speaks for it. A PIN goes into a session's HMAC, never over the wire.
@@ -225,6 +227,9 @@ fn with_key<T>(
 ) -> Result<T, Fault> {
     let parent = seat::primary(context)?;
     let (key, session) = holding(context, parent.into(), |context| {
+        if seat::name_of(context, parent.into())? != material.parent_name {
+            return Err(failed("the storage root key is not the one the key was made under").into());
+        }
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
@@ -257,7 +262,7 @@ fn check(
     attest: &Attest,
     signature: &Signature,
     attesting: &Public,
-    name: &[u8; 34],
+    (parent, name): (&[u8; 34], &[u8; 34]),
     fresh: &[u8; 32],
 ) -> Result<(), &'static str> {
     let AttestInfo::Certify { info } = attest.attested() else {
@@ -269,6 +274,9 @@ fn check(
     if info.name().value() != name {
         return Err("TPM2_Certify answered with a statement about another key");
     }
+    if info.qualified_name().value() != qualified(parent, name) {
+        return Err("TPM2_Certify says that the key lies under another storage root key");
+    }
     let unsigned = "what TPM2_Certify answered is not signed by the attestation key";
     let point = templates::point(attesting).ok_or(unsigned)?;
     let Signature::EcDsa(halves) = signature else { return Err(unsigned) };
@@ -278,6 +286,15 @@ fn check(
     let message = attest.marshall().map_err(|_| unsigned)?;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
     key.verify(&message, &[r, s].concat()).map_err(|_| unsigned)
+}
+
+/// The Qualified Name of a key under a primary key of the owner's hierarchy (part 1 §16): each step hashes the one above and a name.
+fn qualified(parent: &[u8; 34], name: &[u8; 34]) -> Vec<u8> {
+    // TPM_RH_OWNER; TPM_ALG_SHA256
+    [parent, name].into_iter().fold(0x4000_0001_u32.to_be_bytes().to_vec(), |above, name| {
+        let hash = digest(&SHA256, &[above.as_slice(), name].concat());
+        [&[0, 0x0b], hash.as_ref()].concat()
+    })
 }
 
 /// For PolicySecret alone: no secret passes through it.
