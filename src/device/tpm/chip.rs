@@ -69,12 +69,18 @@ impl Chip {
             }
             false => None,
         };
+        let mut sent = false;
         let done = shared.work(tried, &self.name, |seat| {
             let ready = make_ready(seat, &material, purpose, pin.as_ref(), signatures)?;
+            sent = pin.is_some();
             job(seat, &ready)
-        })?;
-        shared.proven();
-        Ok(done)
+        });
+        match done {
+            Ok(_) if sent => shared.proven(),
+            Err(error) if sent => return Err(shared.unsure(error, &self.name)),
+            _ => {}
+        }
+        done
     }
 }
 
