@@ -45,7 +45,7 @@ const TRIED: &str = "attest the key";
 /// What is checked besides the key's own attributes.
 const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
 
-/// The evidence for a key that was just made: `attested` when the TPM has a certificate and there are roots to hold it against, else
+/// The evidence for a key that was just made: `attested` where there are roots to hold the TPM's certificate against, else
 /// `otherwise`. The seat's keys and sessions are given back first, for the sake of a TPM with three slots.
 ///
 /// # Errors
@@ -58,11 +58,8 @@ pub fn of(
     otherwise: EvidenceLevel,
 ) -> Result<Evidence, Fault> {
     let mut claims = templates::claims(&material.key.public);
-    let endorsement = match roots {
-        Some(roots) => endorsement(&mut seat.context, roots)?,
-        None => None,
-    };
-    let Some(endorsement) = endorsement else { return Ok(Evidence { level: otherwise, claims }) };
+    let Some(roots) = roots else { return Ok(Evidence { level: otherwise, claims }) };
+    let endorsement = endorsement(&mut seat.context, roots)?;
     seat.end_session();
     seat.unload();
     let context = &mut seat.context;
@@ -82,8 +79,8 @@ struct Endorsement {
     certificate: Certificate,
 }
 
-/// The first certificate in the TPM whose chain ends at one of the roots; `None` when the TPM has no certificate.
-fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Option<Endorsement>, Fault> {
+/// The first certificate in the TPM whose chain ends at one of the roots. A certificate that somebody hides must not lower the level.
+fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Endorsement, Fault> {
     let shelf = Shelf::look(context)?;
     let (mut chain, mut objection) = (None, None);
     for kind in EkKind::ALL {
@@ -93,17 +90,11 @@ fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Option<Endors
             None => chain.insert(shelf.chain(context)?),
         };
         match believed(&der, between, roots) {
-            Ok(certificate) => return Ok(Some(Endorsement { kind, certificate })),
+            Ok(certificate) => return Ok(Endorsement { kind, certificate }),
             Err(error) => objection = objection.or_else(|| Some(distrusted(kind, &error))),
         }
     }
-    match objection {
-        Some(objection) => Err(objection.into()),
-        None => {
-            log::warn!("the TPM has no endorsement key certificate: nobody vouches for its keys");
-            Ok(None)
-        }
-    }
+    Err(objection.unwrap_or_else(uncertified).into())
 }
 
 fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error::Result<Certificate> {
@@ -333,6 +324,11 @@ fn distrusted(kind: EkKind, error: &Error) -> Error {
         "put the CA certificates of the TPM's maker into the directory of --ek-roots, those in between as well; \
          without --ek-roots the key is recorded as `reported`",
     )
+}
+
+fn uncertified() -> Error {
+    Error::new(Kind::Evidence, TRIED, "the TPM shows no endorsement key certificate")
+        .advice("without --ek-roots the key is recorded as `reported`")
 }
 
 fn another_key(endorsement: &Endorsement) -> Error {
