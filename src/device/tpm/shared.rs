@@ -130,7 +130,10 @@ impl Shared {
                 drop(seat);
                 if let Ok(context) = self.transport.connect(on) {
                     let mut fresh = Seat::new(context);
-                    fresh.give_back(&left);
+                    // A resource manager gives back what a connection leaves, and may have handed the session's number on.
+                    if !self.transport.is_managed() {
+                        fresh.give_back(&left);
+                    }
                     self.seat = Some(fresh);
                 }
                 return;
