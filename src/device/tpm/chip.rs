@@ -1,6 +1,6 @@
 //! A TPM as a [`Device`].
 
-use super::error::{Command, Fault};
+use super::error::{Code, Command, Fault};
 use super::identity::Facts;
 use super::material::Material;
 use super::seat::{Ready, Seat, is_for};
@@ -72,15 +72,17 @@ impl Chip {
             }
             false => None,
         };
-        let mut sent = false;
+        let mut lost = false;
         let done = shared.work(tried, &self.name, |seat| {
             let ready = make_ready(seat, &material, purpose, pin.as_ref(), signatures)?;
-            sent = pin.is_some();
-            job(seat, &ready)
+            let done = job(seat, &ready);
+            // A code of the TPM's own is an answer.
+            lost = matches!(&done, Err(fault @ Fault::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
+            done
         });
         match done {
-            Ok(_) if sent => shared.proven(),
-            Err(error) if sent => return Err(shared.unsure(error, &self.name)),
+            Ok(_) if pin.is_some() => shared.proven(),
+            Err(error) if pin.is_some() && lost => return Err(shared.unsure(error, &self.name)),
             _ => {}
         }
         done
