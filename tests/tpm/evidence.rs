@@ -103,11 +103,13 @@ fn an_rsa_endorsement_key_serves_too() {
 }
 
 #[test]
-fn without_certificate_or_roots_a_simulator_is_a_simulator() {
+fn without_roots_a_simulator_is_a_simulator_and_with_them_it_needs_a_certificate() {
     let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     let level = |options: &CreateOptions| create(&tpm, Purpose::Open, options).unwrap().evidence.level;
-    assert_eq!(level(&with(&roots(&tpm, &[&root]))), EvidenceLevel::Simulator);
+    let error = create(&tpm, Purpose::Open, &with(&roots(&tpm, &[&root]))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Evidence, "{error}");
+    assert_eq!(error.answer(), "the TPM shows no endorsement key certificate");
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &root));
     assert_eq!(level(&CreateOptions::default()), EvidenceLevel::Simulator);
     let nowhere = create(&tpm, Purpose::Open, &with(Path::new("/nonexistent/roots"))).unwrap_err();

@@ -1,6 +1,6 @@
 //! A TPM as a [`Device`].
 
-use super::error::{Command, Fault};
+use super::error::{Code, Command, Fault};
 use super::identity::Facts;
 use super::material::Material;
 use super::seat::{Ready, Seat, is_for};
@@ -35,6 +35,8 @@ pub struct Chip {
     pub(super) signatures: Option<PathBuf>,
     /// Asked for when somebody wants to know: opening a token needs it not.
     identity: OnceLock<DeviceIdentity>,
+    /// What is said while the TPM does not answer.
+    unidentified: DeviceIdentity,
 }
 
 impl Chip {
@@ -44,7 +46,8 @@ impl Chip {
         let name = uri.display_name();
         lock(&shared).seat(&name)?;
         let signatures = uri.attribute("pcr-signature").map(PathBuf::from);
-        Ok(Self { uri: uri.clone(), name, shared, signatures, identity: OnceLock::new() })
+        let (identity, unidentified) = (OnceLock::new(), DeviceIdentity::unknown(Scheme::Tpm));
+        Ok(Self { uri: uri.clone(), name, shared, signatures, identity, unidentified })
     }
 
     /// One private operation: key and session are made ready, the policy is satisfied, the PIN is at hand.
@@ -69,12 +72,20 @@ impl Chip {
             }
             false => None,
         };
+        let mut lost = false;
         let done = shared.work(tried, &self.name, |seat| {
             let ready = make_ready(seat, &material, purpose, pin.as_ref(), signatures)?;
-            job(seat, &ready)
-        })?;
-        shared.proven();
-        Ok(done)
+            let done = job(seat, &ready);
+            // A code of the TPM's own is an answer.
+            lost = matches!(&done, Err(fault @ Fault::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
+            done
+        });
+        match done {
+            Ok(_) if pin.is_some() => shared.proven(),
+            Err(error) if pin.is_some() && lost => return Err(shared.unsure(error, &self.name)),
+            _ => {}
+        }
+        done
     }
 }
 
@@ -145,17 +156,19 @@ fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], F
 
 impl Device for Chip {
     fn identity(&self) -> &DeviceIdentity {
-        self.identity.get_or_init(|| {
-            let facts = lock(&self.shared)
-                .work("identify the TPM", &self.name, |seat| Facts::read(&mut seat.context));
-            facts.map_or_else(
-                |error| {
-                    log::warn!("{error}");
-                    DeviceIdentity::unknown(Scheme::Tpm)
-                },
-                |facts| facts.identity(),
-            )
-        })
+        if let Some(identity) = self.identity.get() {
+            return identity;
+        }
+        let facts =
+            lock(&self.shared).work("identify the TPM", &self.name, |seat| Facts::read(&mut seat.context));
+        match facts {
+            Ok(facts) => self.identity.get_or_init(|| facts.identity()),
+            // Not kept: the next one who asks may get an answer.
+            Err(error) => {
+                log::warn!("{error}");
+                &self.unidentified
+            }
+        }
     }
 
     fn name(&self) -> &str {

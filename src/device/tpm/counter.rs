@@ -6,6 +6,7 @@ use super::seat::{self, Seat};
 use super::shared::lock;
 use crate::device::Counting;
 use crate::error::{Error, Kind, Result};
+use std::cell::Cell;
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributes, NvIndexAttributesBuilder, SessionAttributesBuilder};
 use tss_esapi::constants::{NvIndexType, SessionType};
@@ -45,9 +46,15 @@ impl Counting for Chip {
     }
 
     fn raise_counter(&mut self, index: u32) -> Result<u64> {
+        let before = Cell::new(None);
         self.count("raise the counter", |seat, session| {
             let handle = find(seat, index, session)?;
-            increment(seat, handle, session)?;
+            let stands = read(seat, handle, session)?;
+            // Another attempt, after an answer that was lost, finds out whether the first one has raised it.
+            if before.get().is_none_or(|before| before == stands) {
+                before.set(Some(stands));
+                increment(seat, handle, session)?;
+            }
             read(seat, handle, session)
         })
     }

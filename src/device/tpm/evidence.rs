@@ -20,6 +20,7 @@ use super::templates;
 use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
 use crate::device::{Evidence, EvidenceLevel};
 use crate::error::{Error, Kind};
+use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use std::time::SystemTime;
@@ -44,7 +45,7 @@ const TRIED: &str = "attest the key";
 /// What is checked besides the key's own attributes.
 const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
 
-/// The evidence for a key that was just made: `attested` when the TPM has a certificate and there are roots to hold it against, else
+/// The evidence for a key that was just made: `attested` where there are roots to hold the TPM's certificate against, else
 /// `otherwise`. The seat's keys and sessions are given back first, for the sake of a TPM with three slots.
 ///
 /// # Errors
@@ -57,11 +58,8 @@ pub fn of(
     otherwise: EvidenceLevel,
 ) -> Result<Evidence, Fault> {
     let mut claims = templates::claims(&material.key.public);
-    let endorsement = match roots {
-        Some(roots) => endorsement(&mut seat.context, roots)?,
-        None => None,
-    };
-    let Some(endorsement) = endorsement else { return Ok(Evidence { level: otherwise, claims }) };
+    let Some(roots) = roots else { return Ok(Evidence { level: otherwise, claims }) };
+    let endorsement = endorsement(&mut seat.context, roots)?;
     seat.end_session();
     seat.unload();
     let context = &mut seat.context;
@@ -81,8 +79,8 @@ struct Endorsement {
     certificate: Certificate,
 }
 
-/// The first certificate in the TPM whose chain ends at one of the roots; `None` when the TPM has no certificate.
-fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Option<Endorsement>, Fault> {
+/// The first certificate in the TPM whose chain ends at one of the roots. A certificate that somebody hides must not lower the level.
+fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Endorsement, Fault> {
     let shelf = Shelf::look(context)?;
     let (mut chain, mut objection) = (None, None);
     for kind in EkKind::ALL {
@@ -92,17 +90,11 @@ fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Option<Endors
             None => chain.insert(shelf.chain(context)?),
         };
         match believed(&der, between, roots) {
-            Ok(certificate) => return Ok(Some(Endorsement { kind, certificate })),
+            Ok(certificate) => return Ok(Endorsement { kind, certificate }),
             Err(error) => objection = objection.or_else(|| Some(distrusted(kind, &error))),
         }
     }
-    match objection {
-        Some(objection) => Err(objection.into()),
-        None => {
-            log::warn!("the TPM has no endorsement key certificate: nobody vouches for its keys");
-            Ok(None)
-        }
-    }
+    Err(objection.unwrap_or_else(uncertified).into())
 }
 
 fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error::Result<Certificate> {
@@ -213,7 +205,8 @@ fn certify(
         certified.of(COMMAND)
     })?;
     let name = templates::name(&material.key.public).of(COMMAND)?;
-    check(&attest, &signature, attesting_public, &name, &number).map_err(|what| failed(what).into())
+    let names = (&material.parent_name, &name);
+    check(&attest, &signature, attesting_public, names, &number).map_err(|what| failed(what).into())
 }
 
 /// The key, loaded, and the session that speaks for it. A PIN goes into a session's HMAC, never over the wire.
@@ -225,6 +218,9 @@ fn with_key<T>(
 ) -> Result<T, Fault> {
     let parent = seat::primary(context)?;
     let (key, session) = holding(context, parent.into(), |context| {
+        if seat::name_of(context, parent.into())? != material.parent_name {
+            return Err(failed("the storage root key is not the one the key was made under").into());
+        }
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
@@ -257,7 +253,7 @@ fn check(
     attest: &Attest,
     signature: &Signature,
     attesting: &Public,
-    name: &[u8; 34],
+    (parent, name): (&[u8; 34], &[u8; 34]),
     fresh: &[u8; 32],
 ) -> Result<(), &'static str> {
     let AttestInfo::Certify { info } = attest.attested() else {
@@ -269,6 +265,9 @@ fn check(
     if info.name().value() != name {
         return Err("TPM2_Certify answered with a statement about another key");
     }
+    if info.qualified_name().value() != qualified(parent, name) {
+        return Err("TPM2_Certify says that the key lies under another storage root key");
+    }
     let unsigned = "what TPM2_Certify answered is not signed by the attestation key";
     let point = templates::point(attesting).ok_or(unsigned)?;
     let Signature::EcDsa(halves) = signature else { return Err(unsigned) };
@@ -278,6 +277,15 @@ fn check(
     let message = attest.marshall().map_err(|_| unsigned)?;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
     key.verify(&message, &[r, s].concat()).map_err(|_| unsigned)
+}
+
+/// The Qualified Name of a key under a primary key of the owner's hierarchy (part 1 §16): each step hashes the one above and a name.
+fn qualified(parent: &[u8; 34], name: &[u8; 34]) -> Vec<u8> {
+    // TPM_RH_OWNER; TPM_ALG_SHA256
+    [parent, name].into_iter().fold(0x4000_0001_u32.to_be_bytes().to_vec(), |above, name| {
+        let hash = digest(&SHA256, &[above.as_slice(), name].concat());
+        [&[0, 0x0b], hash.as_ref()].concat()
+    })
 }
 
 /// For PolicySecret alone: no secret passes through it.
@@ -316,6 +324,11 @@ fn distrusted(kind: EkKind, error: &Error) -> Error {
         "put the CA certificates of the TPM's maker into the directory of --ek-roots, those in between as well; \
          without --ek-roots the key is recorded as `reported`",
     )
+}
+
+fn uncertified() -> Error {
+    Error::new(Kind::Evidence, TRIED, "the TPM shows no endorsement key certificate")
+        .advice("without --ek-roots the key is recorded as `reported`")
 }
 
 fn another_key(endorsement: &Endorsement) -> Error {

@@ -40,7 +40,7 @@ struct Pin {
     value: Option<Zeroizing<Vec<u8>>>,
     /// The TPM has accepted it.
     proven: bool,
-    /// The TPM has refused one.
+    /// The TPM has refused one, or its answer was lost.
     refused: bool,
 }
 
@@ -130,7 +130,10 @@ impl Shared {
                 drop(seat);
                 if let Ok(context) = self.transport.connect(on) {
                     let mut fresh = Seat::new(context);
-                    fresh.give_back(&left);
+                    // A resource manager gives back what a connection leaves, and may have handed the session's number on.
+                    if !self.transport.is_managed() {
+                        fresh.give_back(&left);
+                    }
                     self.seat = Some(fresh);
                 }
                 return;
@@ -167,7 +170,7 @@ impl Shared {
             return Ok(pin.clone());
         }
         if self.pin.refused {
-            let answer = "the TPM has refused the PIN, and it is not tried again";
+            let answer = "the TPM has refused the PIN, or its answer was lost: it is not tried again";
             return Err(Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
                 .on(asking.device)
                 .advice("check the PIN, then start the command anew"));
@@ -222,6 +225,21 @@ impl Shared {
     /// The TPM has accepted the PIN.
     pub fn proven(&mut self) {
         self.pin.proven = self.pin.value.is_some();
+    }
+
+    /// What an error means after the PIN was sent: where nobody knows what became of an unproven one, it is forgotten, and none
+    /// is sent again.
+    pub fn unsure(&mut self, error: Error, on: &str) -> Error {
+        if !self.pin.is_on_its_way() || !matches!(error.kind(), Kind::Device | Kind::DeviceGone) {
+            return error;
+        }
+        self.forget();
+        self.pin.refused = true;
+        let answer = format!("the answer to the PIN was lost ({}); it is not sent again", error.answer());
+        Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
+            .on(on)
+            .advice("see to the device, check the PIN, then start the command anew")
+            .caused_by(error)
     }
 
     /// Forgets the PIN, also that one was refused.

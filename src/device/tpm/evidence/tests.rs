@@ -14,6 +14,7 @@ use authority::{Authority, EK_PURPOSE, Wish, purpose};
 use swtpm::Swtpm;
 
 const NAME: [u8; 34] = [7; 34];
+const PARENT: [u8; 34] = [6; 34];
 const FRESH: [u8; 32] = [9; 32];
 
 /// An attestation key in software, which therefore can lie.
@@ -49,9 +50,13 @@ fn half(bytes: &[u8]) -> EccParameter {
 
 /// TPMS_ATTEST of a key (0x8017) with this name.
 fn statement(kind: u16, name: &[u8], fresh: &[u8]) -> Vec<u8> {
+    statement_under(&PARENT, kind, name, fresh)
+}
+
+fn statement_under(parent: &[u8; 34], kind: u16, name: &[u8], fresh: &[u8]) -> Vec<u8> {
     let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes(), bytes].concat();
     let attested = if kind == 0x8017 {
-        [sized(name), sized(name)].concat()
+        [sized(name), sized(&qualified(parent, name.try_into().unwrap()))].concat()
     } else {
         // TPMS_TIME_ATTEST_INFO: time, clock, counts, safe, firmware.
         vec![0; 8 + 17 + 8]
@@ -67,12 +72,14 @@ fn only_a_fresh_statement_about_this_key_by_this_signer_counts() {
     let verdict = |bytes: &[u8], by: &Liar| {
         let attest = Attest::unmarshall(bytes).unwrap();
         assert_eq!(attest.marshall().unwrap(), bytes);
-        check(&attest, &by.sign(bytes), &signer.public, &NAME, &FRESH)
+        check(&attest, &by.sign(bytes), &signer.public, (&PARENT, &NAME), &FRESH)
     };
     let good = statement(0x8017, &NAME, &FRESH);
     verdict(&good, &signer).unwrap();
     assert!(verdict(&good, &other).unwrap_err().contains("not signed by the attestation key"));
     assert!(verdict(&statement(0x8017, &[8; 34], &FRESH), &signer).unwrap_err().contains("another key"));
+    let elsewhere = statement_under(&[5; 34], 0x8017, &NAME, &FRESH);
+    assert!(verdict(&elsewhere, &signer).unwrap_err().contains("under another storage root key"));
     assert!(verdict(&statement(0x8017, &NAME, &[0; 32]), &signer).unwrap_err().contains("an old statement"));
     assert!(verdict(&statement(0x8017, &NAME, &[]), &signer).unwrap_err().contains("an old statement"));
     // TPM_ST_ATTEST_TIME
@@ -83,7 +90,7 @@ fn only_a_fresh_statement_about_this_key_by_this_signer_counts() {
         let mut altered = good.clone();
         altered[at] ^= 1;
         if let Ok(attest) = Attest::unmarshall(&altered) {
-            check(&attest, &signature, &signer.public, &NAME, &FRESH).unwrap_err();
+            check(&attest, &signature, &signer.public, (&PARENT, &NAME), &FRESH).unwrap_err();
         }
     }
     // What a key signs that is not restricted does not begin with TPM_GENERATED_VALUE.
