@@ -31,6 +31,8 @@ pub struct Applet {
     /// In a cell for `identity`, which has to ask the card.
     pub(super) card: RefCell<Option<Card>>,
     identity: OnceCell<DeviceIdentity>,
+    /// What is said while the card does not answer whether it is a simulator.
+    unsure: OnceCell<DeviceIdentity>,
 }
 
 impl Applet {
@@ -65,15 +67,28 @@ impl Applet {
             login: login::join(serial),
             card: RefCell::new(Some(Card::new(yubikey))),
             identity: OnceCell::new(),
+            unsure: OnceCell::new(),
         })
     }
 
-    /// Whether it is a simulator, as its attestation key's certificate says. One that does not say is none.
-    pub(super) fn is_simulator(&self) -> bool {
+    /// Whether it is a simulator, as its attestation key's certificate says. One that has none is none; `None` when the card does not
+    /// answer.
+    fn is_simulator(&self) -> Option<bool> {
         let mut card = self.card.borrow_mut();
-        let issuer =
-            card.as_mut().and_then(|card| card.certificate(yubikey::piv::SlotId::Attestation).ok().flatten());
-        issuer.is_some_and(|object| evidence::is_of_a_simulator(&object))
+        let issuer = card.as_mut()?.certificate(yubikey::piv::SlotId::Attestation).ok()?;
+        Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
+    }
+
+    fn described(&self, simulator: bool) -> DeviceIdentity {
+        DeviceIdentity {
+            scheme: Scheme::Piv,
+            maker: "Yubico".into(),
+            model: format!("YubiKey {}", self.version.major),
+            serial: self.serial.to_string(),
+            firmware: self.version.to_string(),
+            label: format!("YubiKey {}", self.serial),
+            simulator,
+        }
     }
 
     /// The keys there are, with their evidence.
@@ -154,15 +169,13 @@ impl Drop for Applet {
 
 impl Device for Applet {
     fn identity(&self) -> &DeviceIdentity {
-        self.identity.get_or_init(|| DeviceIdentity {
-            scheme: Scheme::Piv,
-            maker: "Yubico".into(),
-            model: format!("YubiKey {}", self.version.major),
-            serial: self.serial.to_string(),
-            firmware: self.version.to_string(),
-            label: format!("YubiKey {}", self.serial),
-            simulator: self.is_simulator(),
-        })
+        if let Some(known) = self.identity.get() {
+            return known;
+        }
+        match self.is_simulator() {
+            Some(simulator) => self.identity.get_or_init(|| self.described(simulator)),
+            None => self.unsure.get_or_init(|| self.described(false)),
+        }
     }
 
     fn name(&self) -> &str {

@@ -79,6 +79,19 @@ fn a_simulator_is_a_simulator_whatever_the_options() {
 }
 
 #[test]
+fn a_simulator_that_did_not_answer_is_asked_again() {
+    isolated(Options::default(), |yubikey| {
+        let mut device = device(yubikey);
+        yubikey.remove();
+        device.identity();
+        yubikey.insert();
+        // Connects anew.
+        device.keys(&mut Scripted::default()).unwrap();
+        assert!(device.identity().simulator);
+    });
+}
+
+#[test]
 fn a_chain_to_a_stranger_is_refused_unless_the_user_trusts_it() {
     isolated(stranger(), |yubikey| {
         let mut device = device(yubikey);
