@@ -2,7 +2,7 @@
 
 use super::attempts;
 use super::card::Card;
-use super::error::Fault;
+use super::error::{Fault, sensible};
 use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
@@ -75,7 +75,8 @@ impl Applet {
     /// answer.
     fn is_simulator(&self) -> Option<bool> {
         let mut card = self.card.borrow_mut();
-        let issuer = card.as_mut()?.certificate(yubikey::piv::SlotId::Attestation).ok()?;
+        let card = card.as_mut()?;
+        let issuer = sensible(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
         Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
     }
 

@@ -6,7 +6,7 @@
 
 use super::applet::Applet;
 use super::card::Card;
-use super::error::Fault;
+use super::error::{Fault, sensible};
 use super::find;
 use super::login::lock;
 use super::seat::Seat;
@@ -39,16 +39,20 @@ impl Applet {
                 Some(card) => card,
                 None => self.reconnect(tried, prompter)?,
             };
-            let done = run(&mut Seat {
+            let mut seat = Seat {
                 card: &mut card,
                 login: &mut login,
-                prompter,
+                prompter: &mut *prompter,
                 uri: &self.uri,
                 name: &self.name,
                 serial: self.serial,
                 slots: self.slots,
-            });
-            match done {
+            };
+            match sensible(|| run(&mut seat)).unwrap_or(Err(Fault::Senseless)) {
+                Err(Fault::Senseless) => {
+                    card.close();
+                    return Err(Fault::Senseless.told(tried, &self.name));
+                }
                 Err(fault) if fault.is_of_the_connection() && left > 0 => {
                     log::debug!("{}: {tried}: connecting anew", self.name);
                     card.abandon();
