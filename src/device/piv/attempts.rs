@@ -35,10 +35,8 @@ impl Applet {
         let login = Arc::clone(&self.login);
         let mut login = lock(&login);
         for left in (0..ATTEMPTS).rev() {
-            let mut card = match self.card.get_mut().take() {
-                Some(card) => card,
-                None => self.reconnect(tried, prompter)?,
-            };
+            let kept = self.card.get_mut().take();
+            let mut card = kept.map_or_else(|| self.reconnect(tried, prompter), Ok)?;
             let mut seat = Seat {
                 card: &mut card,
                 login: &mut login,
@@ -53,13 +51,12 @@ impl Applet {
                     card.close();
                     return Err(Fault::Senseless.told(tried, &self.name));
                 }
-                Err(fault) if fault.is_of_the_connection() && left > 0 => {
-                    log::debug!("{}: {tried}: connecting anew", self.name);
-                    card.abandon();
-                }
                 Err(fault) if fault.is_of_the_connection() => {
                     card.abandon();
-                    return Err(fault.told(tried, &self.name));
+                    if left == 0 {
+                        return Err(fault.told(tried, &self.name));
+                    }
+                    log::debug!("{}: {tried}: connecting anew", self.name);
                 }
                 done => {
                     *self.card.get_mut() = Some(card);
