@@ -2,7 +2,7 @@
 
 use super::attempts;
 use super::card::Card;
-use super::error::Fault;
+use super::error::{Fault, sensible};
 use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
@@ -31,6 +31,8 @@ pub struct Applet {
     /// In a cell for `identity`, which has to ask the card.
     pub(super) card: RefCell<Option<Card>>,
     identity: OnceCell<DeviceIdentity>,
+    /// What is said while the card does not answer whether it is a simulator.
+    unsure: OnceCell<DeviceIdentity>,
 }
 
 impl Applet {
@@ -65,15 +67,29 @@ impl Applet {
             login: login::join(serial),
             card: RefCell::new(Some(Card::new(yubikey))),
             identity: OnceCell::new(),
+            unsure: OnceCell::new(),
         })
     }
 
-    /// Whether it is a simulator, as its attestation key's certificate says. One that does not say is none.
-    pub(super) fn is_simulator(&self) -> bool {
+    /// Whether it is a simulator, as its attestation key's certificate says. One that has none is none; `None` when the card does not
+    /// answer.
+    fn is_simulator(&self) -> Option<bool> {
         let mut card = self.card.borrow_mut();
-        let issuer =
-            card.as_mut().and_then(|card| card.certificate(yubikey::piv::SlotId::Attestation).ok().flatten());
-        issuer.is_some_and(|object| evidence::is_of_a_simulator(&object))
+        let card = card.as_mut()?;
+        let issuer = sensible(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
+        Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
+    }
+
+    fn described(&self, simulator: bool) -> DeviceIdentity {
+        DeviceIdentity {
+            scheme: Scheme::Piv,
+            maker: "Yubico".into(),
+            model: format!("YubiKey {}", self.version.major),
+            serial: self.serial.to_string(),
+            firmware: self.version.to_string(),
+            label: format!("YubiKey {}", self.serial),
+            simulator,
+        }
     }
 
     /// The keys there are, with their evidence.
@@ -154,15 +170,13 @@ impl Drop for Applet {
 
 impl Device for Applet {
     fn identity(&self) -> &DeviceIdentity {
-        self.identity.get_or_init(|| DeviceIdentity {
-            scheme: Scheme::Piv,
-            maker: "Yubico".into(),
-            model: format!("YubiKey {}", self.version.major),
-            serial: self.serial.to_string(),
-            firmware: self.version.to_string(),
-            label: format!("YubiKey {}", self.serial),
-            simulator: self.is_simulator(),
-        })
+        if let Some(known) = self.identity.get() {
+            return known;
+        }
+        match self.is_simulator() {
+            Some(simulator) => self.identity.get_or_init(|| self.described(simulator)),
+            None => self.unsure.get_or_init(|| self.described(false)),
+        }
     }
 
     fn name(&self) -> &str {

@@ -6,7 +6,7 @@
 
 use super::applet::Applet;
 use super::card::Card;
-use super::error::Fault;
+use super::error::{Fault, sensible};
 use super::find;
 use super::login::lock;
 use super::seat::Seat;
@@ -35,27 +35,28 @@ impl Applet {
         let login = Arc::clone(&self.login);
         let mut login = lock(&login);
         for left in (0..ATTEMPTS).rev() {
-            let mut card = match self.card.get_mut().take() {
-                Some(card) => card,
-                None => self.reconnect(tried, prompter)?,
-            };
-            let done = run(&mut Seat {
+            let kept = self.card.get_mut().take();
+            let mut card = kept.map_or_else(|| self.reconnect(tried, prompter), Ok)?;
+            let mut seat = Seat {
                 card: &mut card,
                 login: &mut login,
-                prompter,
+                prompter: &mut *prompter,
                 uri: &self.uri,
                 name: &self.name,
                 serial: self.serial,
                 slots: self.slots,
-            });
-            match done {
-                Err(fault) if fault.is_of_the_connection() && left > 0 => {
-                    log::debug!("{}: {tried}: connecting anew", self.name);
-                    card.abandon();
+            };
+            match sensible(|| run(&mut seat)).unwrap_or(Err(Fault::Senseless)) {
+                Err(Fault::Senseless) => {
+                    card.close();
+                    return Err(Fault::Senseless.told(tried, &self.name));
                 }
                 Err(fault) if fault.is_of_the_connection() => {
                     card.abandon();
-                    return Err(fault.told(tried, &self.name));
+                    if left == 0 {
+                        return Err(fault.told(tried, &self.name));
+                    }
+                    log::debug!("{}: {tried}: connecting anew", self.name);
                 }
                 done => {
                     *self.card.get_mut() = Some(card);

@@ -131,11 +131,13 @@ impl Card {
             .map_err(of("GENERAL AUTHENTICATE"))
     }
 
-    /// Makes a P-256 key. Needs the management key.
-    pub fn generate(&mut self, slot: SlotId, pin: PinPolicy, touch: TouchPolicy) -> Result<(), Fault> {
-        piv::generate(&mut self.yubikey, slot, AlgorithmId::EccP256, pin, touch)
-            .map(drop)
-            .map_err(of("GENERATE ASYMMETRIC KEY PAIR"))
+    /// Makes a P-256 key: SEC1 uncompressed. Needs the management key.
+    pub fn generate(&mut self, slot: SlotId, pin: PinPolicy, touch: TouchPolicy) -> Result<[u8; 65], Fault> {
+        const CALL: &str = "GENERATE ASYMMETRIC KEY PAIR";
+        let made =
+            piv::generate(&mut self.yubikey, slot, AlgorithmId::EccP256, pin, touch).map_err(of(CALL))?;
+        let point = made.subject_public_key.raw_bytes().try_into();
+        point.map_err(|_| of(CALL)(yubikey::Error::InvalidObject))
     }
 
     /// Removes a key, from firmware 5.7 on. Needs the management key.

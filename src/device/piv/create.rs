@@ -32,10 +32,13 @@ impl Provision for Applet {
         }
         let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
-        self.operate(&tried, prompter, |seat| {
+        let point = self.operate(&tried, prompter, |seat| {
             seat.make_room(purpose, options)?.make(purpose, policies, &tried)
         })?;
-        let made = self.operate(&tried, prompter, |seat| seat.complete(purpose, version, &judge));
+        let made = self.operate(&tried, prompter, |seat| {
+            let facts = seat.made(purpose, policies, &point)?;
+            seat.complete(purpose, version, &facts, &judge)
+        });
         if made.as_ref().is_err_and(|error| error.kind() == Kind::Evidence) && version >= REMOVES {
             let slot = self.slots.of_purpose(purpose).slot;
             let removed = self.operate(&tried, prompter, |seat| {
@@ -61,7 +64,7 @@ impl Provision for Applet {
             match version >= REMOVES {
                 true => seat.card.delete(slot)?,
                 // What older firmware cannot remove is overwritten: the old key is gone all the same.
-                false => seat.card.generate(slot, PinPolicy::Always, TouchPolicy::Always)?,
+                false => seat.card.generate(slot, PinPolicy::Always, TouchPolicy::Always).map(drop)?,
             }
             seat.card.write_certificate(slot, &mut [])
         })
@@ -96,6 +99,11 @@ impl Policies {
             Some(other) => return Err(unknown("touch", other, "never, always, cached")),
         };
         Ok(Self { pin, touch })
+    }
+
+    /// Whether a key that was made is guarded by these.
+    fn fit(self, facts: &SlotFacts) -> bool {
+        facts.generated && facts.pin == self.pin && facts.touch == self.touch
     }
 }
 
@@ -149,7 +157,7 @@ impl Seat<'_> {
     }
 
     /// Makes the key. Not repeated: whether a lost command was carried out is not known.
-    fn make(&mut self, purpose: Purpose, policies: Policies, tried: &str) -> Result<(), Fault> {
+    fn make(&mut self, purpose: Purpose, policies: Policies, tried: &str) -> Result<[u8; 65], Fault> {
         let slot = self.slots.of_purpose(purpose).slot;
         self.authenticate()?;
         match self.card.generate(slot, policies.pin, policies.touch) {
@@ -162,18 +170,58 @@ impl Seat<'_> {
         }
     }
 
-    /// Judges the key that was made, and leaves its attestation in the slot, by which it is known as Strongroom's.
-    fn complete(&mut self, purpose: Purpose, version: Version, judge: &Judge) -> Result<KeyInfo, Fault> {
-        let slot = self.slots.of_purpose(purpose).slot;
+    /// The key in the slot, which has to be the one that was made, guarded as was asked for.
+    fn made(&mut self, purpose: Purpose, policies: Policies, point: &[u8; 65]) -> Result<SlotFacts, Fault> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
-        let facts: SlotFacts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
+        let slot = self.slots.of_purpose(purpose).slot;
+        let facts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
+        match policies.fit(&facts) && facts.point.as_ref() == Some(point) {
+            true => Ok(facts),
+            false => {
+                let answer = "the YubiKey made another key than it was asked for";
+                Err(Error::new(Kind::Evidence, "trust the key", answer).on(self.name).into())
+            }
+        }
+    }
+
+    /// Judges the key that was made, and leaves its attestation in the slot, by which it is known as Strongroom's.
+    fn complete(
+        &mut self,
+        purpose: Purpose,
+        version: Version,
+        facts: &SlotFacts,
+        judge: &Judge,
+    ) -> Result<KeyInfo, Fault> {
+        let slot = self.slots.of_purpose(purpose).slot;
         let attestation = self.card.attest(slot)?;
-        let key = self.key_info(purpose, version, &facts, attestation.clone(), judge)?;
+        let key = self.key_info(purpose, version, facts, attestation.clone(), judge)?;
         key.evidence.check(&key)?;
         self.authenticate()?;
         // Also in place of a certificate for a key that was overwritten.
         let mut object = attestation.as_deref().map(object_of).unwrap_or_default();
         self.card.write_certificate(slot, &mut object)?;
         Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yubikey::piv::AlgorithmId;
+
+    #[test]
+    fn a_key_that_is_guarded_otherwise_does_not_fit() {
+        let asked = Policies { pin: PinPolicy::Always, touch: TouchPolicy::Cached };
+        let right = SlotFacts {
+            algorithm: AlgorithmId::EccP256,
+            point: Some([4; 65]),
+            pin: PinPolicy::Always,
+            touch: TouchPolicy::Cached,
+            generated: true,
+        };
+        assert!(asked.fit(&right));
+        assert!(!asked.fit(&SlotFacts { pin: PinPolicy::Never, ..right.clone() }));
+        assert!(!asked.fit(&SlotFacts { touch: TouchPolicy::Never, ..right.clone() }));
+        assert!(!asked.fit(&SlotFacts { generated: false, ..right }));
     }
 }

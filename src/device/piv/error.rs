@@ -14,6 +14,8 @@ pub enum Fault {
     Status { call: &'static str, sw: u16 },
     /// The card no longer knows that the PIN was verified: somebody reset it, or selected another application.
     Forgotten,
+    /// The crate panicked over the card's answer, as it does over some that are too short.
+    Senseless,
     /// Told already.
     Told(Error),
 }
@@ -22,6 +24,12 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Told(error)
     }
+}
+
+/// Runs what reads a card's answers: the crate indexes some of them without looking how long they are, and panics. `None` when it did;
+/// the panic's own words are on stderr then. The card is to be let go of.
+pub fn sensible<T>(run: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok()
 }
 
 /// Names the call in a crate's error.
@@ -60,6 +68,8 @@ impl Fault {
                 device("the YubiKey keeps losing its state: another program may be resetting it".into())
                     .advice("end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)")
             }
+            Self::Senseless => device("its answer makes no sense".into())
+                .advice("if it is a YubiKey, unplug it, plug it in again, and repeat the command"),
             Self::Status { call, sw } => device(format!("{} from {call}", status(sw))),
             Self::Crate { call, error } => device(format!("{} from {call}", refusal(error))).caused_by(error),
         }
@@ -127,5 +137,19 @@ fn refusal(error: yubikey::Error) -> String {
         yubikey::Error::NotSupported => "not supported by this firmware".into(),
         yubikey::Error::GenericError => "refused".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_short_is_an_error() {
+        let answer: &[u8] = std::hint::black_box(&[]);
+        assert_eq!(sensible(|| answer[0]), None);
+        assert_eq!(sensible(|| answer.len()), Some(0));
+        let error = Fault::Senseless.told("sign", "piv:serial=1");
+        assert_eq!((error.kind(), error.answer()), (Kind::Device, "its answer makes no sense"));
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the YubiKey that a URI means.
 
-use super::error::{is_absence, of_reader};
+use super::error::{is_absence, of_reader, sensible};
 use crate::error::{Error, Kind, Result, printable};
 use crate::uri::DeviceUri;
 use yubikey::reader::Context;
@@ -106,11 +106,13 @@ pub fn readers() -> Result<Vec<Reader>> {
     }
 }
 
-/// Opens what is in a reader, again when another process has just reset it.
+/// Opens what is in a reader, again when another process has just reset it. `ParseError` when its answers make no sense.
 fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     const RESETS: usize = 8;
     let reset = yubikey::Error::from(pcsc::Error::ResetCard);
-    let mut opened = std::iter::repeat_with(|| reader.open()).take(RESETS);
+    let senseless = || Err(yubikey::Error::ParseError);
+    let open = || sensible(|| reader.open()).unwrap_or_else(senseless);
+    let mut opened = std::iter::repeat_with(open).take(RESETS);
     opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
 }
 

@@ -30,6 +30,8 @@ pub struct Login {
     epoch: u64,
     /// The card refused a PIN.
     refused: bool,
+    /// The tries that were left when a PIN was sent, until the card's verdict on it arrived.
+    pub sent: Option<u8>,
     /// How many devices share it.
     devices: usize,
 }
@@ -82,6 +84,7 @@ impl Login {
     pub fn forget(&mut self) {
         self.pin = None;
         self.refused = false;
+        self.sent = None;
         self.epoch += 1;
     }
 

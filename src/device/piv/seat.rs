@@ -81,8 +81,16 @@ impl Seat<'_> {
         if tries == 0 {
             return Err(self.blocked()?.into());
         }
+        // A PIN whose verdict was lost on the way, and which cost a try: it is refused all the same.
+        if self.login.sent.take().is_some_and(|before| tries < before) {
+            self.login.refuse();
+            return Err(login::wrong(tries, self.name).into());
+        }
         let pin = self.login.credential(tries, self.name, self.uri.pin_source(), self.prompter)?;
-        match self.card.verify(&pin, self.login.epoch())? {
+        self.login.sent = Some(tries);
+        let verdict = self.card.verify(&pin, self.login.epoch())?;
+        self.login.sent = None;
+        match verdict {
             Verdict::Right => {
                 self.login.accept(pin);
                 Ok(())

@@ -1,7 +1,7 @@
 //! What is plugged in, without logging in to any of it.
 
 use super::card::Card;
-use super::error::Fault;
+use super::error::{Fault, sensible};
 use super::find::{self, OLDEST};
 use super::slots::{fit_for, name};
 use crate::device::Purpose;
@@ -69,7 +69,8 @@ fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyFacts, String> {
     })?;
     let (serial, version) = (yubikey.serial().0, yubikey.version());
     let mut card = Card::new(yubikey);
-    let piv = if version >= OLDEST { of_piv(&mut card).map(Some) } else { Ok(None) };
+    let mut asked = || sensible(|| of_piv(&mut card)).unwrap_or(Err(Fault::Senseless)).map(Some);
+    let piv = if version >= OLDEST { asked() } else { Ok(None) };
     card.close();
     let piv = piv.map_err(|fault| fault.told("ask the YubiKey", &serial.to_string()).answer().to_owned())?;
     Ok(YubiKeyFacts { serial, firmware: version.to_string(), piv })

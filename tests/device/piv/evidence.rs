@@ -69,6 +69,25 @@ fn a_simulator_is_a_simulator_whatever_the_options() {
             let key = &judged(&mut *device, &options).unwrap()[0];
             assert_eq!(key.evidence.level, EvidenceLevel::Simulator);
         }
+        // Nor when the card's own attestation key is called a root.
+        let roots = yubikey.dir.join("itself");
+        std::fs::create_dir(&roots).unwrap();
+        std::fs::write(roots.join("f9.pem"), authority::pem(&issuer_certificate(&key))).unwrap();
+        let options = CreateOptions { roots: Some(roots), ..CreateOptions::default() };
+        assert_eq!(judged(&mut *device, &options).unwrap()[0].evidence.level, EvidenceLevel::Simulator);
+    });
+}
+
+#[test]
+fn a_simulator_that_did_not_answer_is_asked_again() {
+    isolated(Options::default(), |yubikey| {
+        let mut device = device(yubikey);
+        yubikey.remove();
+        device.identity();
+        yubikey.insert();
+        // Connects anew.
+        device.keys(&mut Scripted::default()).unwrap();
+        assert!(device.identity().simulator);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::{create, create_as, device, device_at, guarded_by, open};
 use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
+use crate::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{CreateOptions, Purpose};
 use strongroom::error::Kind;
 use strongroom::prompt::{Silent, TriesLeft};
@@ -170,5 +170,32 @@ fn the_pin_is_forgotten_with_the_last_device() {
             open(&mut *device(yubikey), &key, &mut prompter).unwrap();
             assert_eq!(prompter.pins, round);
         }
+    });
+}
+
+#[test]
+fn a_wrong_pin_whose_verdict_was_lost_costs_one_try() {
+    isolated(Options::default(), |yubikey| {
+        let mut device = device(yubikey);
+        let key = create(&mut *device, Purpose::Open);
+        let mut taken = 0;
+        for cut in 0.. {
+            device.lock();
+            open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap();
+            device.lock();
+            yubikey.remove_after(cut, Lost::Answer);
+            let mut wrong = Scripted::pin("654321");
+            let error = open(&mut *device, &key, &mut wrong).unwrap_err();
+            if error.kind() != Kind::DeviceGone {
+                break;
+            }
+            taken += usize::from(yubikey.tries().0 == 2);
+            yubikey.insert();
+            let error = open(&mut *device, &key, &mut wrong).unwrap_err();
+            assert_eq!((error.kind(), yubikey.tries().0), (Kind::PinWrong, 2), "{cut}: {error}");
+            assert_eq!(open(&mut *device, &key, &mut wrong).unwrap_err().kind(), Kind::PinWrong);
+            assert_eq!(yubikey.tries().0, 2, "{cut}");
+        }
+        assert!(taken >= 1, "no verdict was lost");
     });
 }
