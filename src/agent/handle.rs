@@ -165,6 +165,10 @@ impl Agent {
     async fn put(&self, caller: &Caller, name: Name, query: &Query, body: Incoming) -> Result<Answer> {
         self.check(caller, &name, Op::Put, &format!("put {name}")).await?;
         let options = put_options(query)?;
+        if options.keep.is_some() || !options.only.is_empty() {
+            // It takes older versions, or devices, away from others.
+            self.check(caller, &name, Op::State, &format!("put {name}, and choose what else opens")).await?;
+        }
         let token = Secret::from(read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
         let put = self.write("put", move |vault| vault.put(&name, &token, &options)).await?;
         Ok(answer::json(&json!({
