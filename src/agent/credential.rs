@@ -115,7 +115,7 @@ impl Agent {
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
-        self.recorder.record(access).await;
+        self.recorder.record(access, opening.denied).await;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
         }

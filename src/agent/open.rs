@@ -45,7 +45,7 @@ impl Agent {
         );
         match opening.token.is_ok() && opening.device.is_none() {
             true => self.recorder.record_soon(access).await,
-            false => self.recorder.record(access).await,
+            false => self.recorder.record(access, opening.denied).await,
         }
         opening.token
     }
@@ -85,7 +85,7 @@ impl Agent {
         self.metrics.denied.add();
         let error = denied(tried);
         let opening = Opening { version: 0, device: None, denied: true, token: Err(denied(tried)) };
-        self.recorder.note(self.access(caller, name, &opening));
+        self.recorder.note_denial(self.access(caller, name, &opening));
         error
     }
 
