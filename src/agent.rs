@@ -60,9 +60,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How many requests may wait for the reader or the writer.
 const QUEUE: usize = 4096;
+
+/// How many callers' programs are read for their digest at once.
+const PROGRAMS: usize = 2;
 
 /// What an agent is started with.
 pub struct Options {
@@ -127,6 +131,8 @@ struct Agent {
     cache: Cache,
     metrics: Metrics,
     held: Held,
+    /// Turns at reading a caller's program.
+    reading_programs: Arc<Semaphore>,
     realm: Realm,
     deadline: Duration,
     connections: usize,
@@ -165,6 +171,7 @@ impl Agent {
             cache: Cache::new(options.cache),
             metrics: Metrics::default(),
             held: Held::default(),
+            reading_programs: Arc::new(Semaphore::new(PROGRAMS)),
             realm,
             deadline: options.deadline,
             connections: options.connections,

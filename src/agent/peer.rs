@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The largest program whose digest is computed.
-const MAX_EXE_BYTES: u64 = 1 << 30;
+const MAX_EXE_BYTES: u64 = 256 << 20;
 
 /// A process at the other end, as it was when it connected.
 #[derive(Debug)]
@@ -101,13 +101,16 @@ impl Peer {
         if let Some(digest) = self.digest.get() {
             return Some(*digest);
         }
-        let mut file = File::open(format!("/proc/{}/exe", self.pid)).ok()?.take(MAX_EXE_BYTES);
+        let file = File::open(format!("/proc/{}/exe", self.pid)).ok()?;
+        let metadata = file.metadata().ok()?;
         // It may have become another program since.
-        let same =
-            self.exe.as_ref().is_some_and(|exe| file.get_ref().metadata().is_ok_and(|file| exe.is(&file)));
-        let mut digest = Sha256::new();
+        let same = self.exe.as_ref().is_some_and(|exe| exe.is(&metadata));
+        if !same || metadata.len() >= MAX_EXE_BYTES {
+            return None;
+        }
+        let (mut file, mut digest) = (file.take(MAX_EXE_BYTES), Sha256::new());
         std::io::copy(&mut file, &mut digest).ok()?;
-        let whole = file.limit() > 0 && same && self.is_there();
+        let whole = file.limit() > 0 && self.is_there();
         whole.then(|| *self.digest.get_or_init(|| Hash(digest.finalize().into())))
     }
 
