@@ -287,7 +287,6 @@ fn who(caller: &Caller, owner: bool) -> Answer {
         "pid": peer.pid,
         "unit": peer.unit.as_ref().map(ToString::to_string),
         "exe": peer.exe.as_ref().map(|exe| exe.path.display().to_string()),
-        "exe_here": peer.exe.as_ref().is_some_and(|exe| exe.here),
         "exe_sha256": caller.digest.map(|digest| digest.to_string()),
     }))
 }

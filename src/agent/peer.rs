@@ -11,6 +11,7 @@ use crate::ledger::Hash;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -51,9 +52,6 @@ pub struct Peer {
 pub struct Exe {
     /// Its path, as the process sees it.
     pub path: PathBuf,
-    /// The same path leads to the same file here. A process can make a mount namespace in which its own program lies at
-    /// any path.
-    pub here: bool,
     /// Device and inode.
     pub(super) file: (u64, u64),
 }
@@ -157,10 +155,15 @@ impl Exe {
     fn of(pid: u32) -> Option<Self> {
         let link = format!("/proc/{pid}/exe");
         let path = std::fs::read_link(&link).ok()?;
-        let file = std::fs::metadata(&link).ok()?;
-        let found = Self { here: false, file: (file.dev(), file.ino()), path };
-        let here = std::fs::metadata(&found.path).is_ok_and(|here| found.is(&here));
-        Some(Self { here, ..found })
+        // The kernel's knowledge will do: the file system may be the caller's own (FUSE), and take its time.
+        let file = statx(CWD, &link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+        Some(Self { path, file: (makedev(file.stx_dev_major, file.stx_dev_minor), file.stx_ino) })
+    }
+
+    /// Whether it is the program at this path, which some grant names, for the agent too: a process can make a mount
+    /// namespace in which its own program lies at any path.
+    pub fn is_at(&self, granted: &Path) -> bool {
+        self.path == granted && std::fs::metadata(granted).is_ok_and(|file| self.is(&file))
     }
 
     fn is(&self, file: &Metadata) -> bool {
@@ -197,7 +200,10 @@ mod tests {
         assert_eq!((peer.pid, peer.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         assert_eq!(peer.groups[0], rustix::process::getegid().as_raw());
         let exe = peer.exe.as_ref().unwrap();
-        assert!(exe.here && exe.path == std::env::current_exe().unwrap().canonicalize().unwrap());
+        let path = std::env::current_exe().unwrap().canonicalize().unwrap();
+        assert!(exe.is_at(&path) && !exe.is_at(Path::new("/proc/self/exe")));
+        // Another file at the same path, as another mount namespace shows it.
+        assert!(!Exe { file: (0, 1), ..exe.clone() }.is_at(&path));
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(peer.exe_digest(), Some(crate::ledger::sha256(&own)));
         assert!(peer.is_there());
