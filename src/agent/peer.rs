@@ -66,15 +66,18 @@ impl Peer {
     /// # Errors
     /// `Refused` when it is not there any more; `Io` when the kernel does not tell.
     pub fn of(socket: &impl AsFd, held: &Held) -> Result<Self> {
-        let unknown = |e: std::io::Error| Error::new(Kind::Io, IDENTIFY, e.to_string()).caused_by(e);
-        let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(|e| unknown(e.into()))?;
-        let (pid, uid, gid) = (credentials.pid, credentials.uid.as_raw(), credentials.gid.as_raw());
-        let number = u32::try_from(pid.as_raw_nonzero().get()).map_err(|_| gone())?;
+        let unknown = |e: Errno| Error::new(Kind::Io, IDENTIFY, e.desc()).caused_by(std::io::Error::from(e));
+        let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials).map_err(unknown)?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        // Zero stands for a process that has no number here: one outside of this namespace.
+        let pid = Some(credentials.pid()).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(gone)?;
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
         let (process, certain) = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
             Ok(process) => (process, true),
-            Err(Errno::ENOPROTOOPT | Errno::EINVAL) => (open_process(pid)?, false),
-            Err(Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
-            Err(e) => return Err(unknown(e.into())),
+            // Kernels that know the option say EINVAL, too, of a process that has ended.
+            Err(Errno::ENOPROTOOPT | Errno::EINVAL) if !tells_pidfds() => (open_process(pid)?, false),
+            Err(Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
+            Err(e) => return Err(unknown(e)),
         };
         let process = held.share(number, process);
         let (groups, real) = groups_and_user(number).unwrap_or_default();
@@ -126,6 +129,16 @@ const IDENTIFY: &str = "learn who connected";
 
 fn gone() -> Error {
     Error::new(Kind::Refused, IDENTIFY, "the process that connected is not there any more")
+}
+
+/// Whether this kernel gives the pidfd of a connection: found out once, with a process that is there.
+fn tells_pidfds() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    // Not to be found out now: nobody is believed less strictly for that.
+    let Ok((one, _other)) = std::os::unix::net::UnixStream::pair() else { return true };
+    *TELLS.get_or_init(|| {
+        !matches!(getsockopt(&one, sockopt::PeerPidfd), Err(Errno::ENOPROTOOPT | Errno::EINVAL))
+    })
 }
 
 fn open_process(pid: Pid) -> Result<OwnedFd> {
