@@ -2,8 +2,8 @@
 //!
 //! SO_PEERCRED names the process that connected, by a number that may be another's by now. So the process is held by a
 //! pidfd (SO_PEERPIDFD, Linux 6.5); what `/proc` says of the number is believed only if the held process was still running
-//! after it was read. An older kernel has no way to get the pidfd of the connection itself: there the number is opened,
-//! and the process must have the user who connected.
+//! after it was read, and if its user and group are those who connected. An older kernel has no way to get the pidfd of the
+//! connection itself: there the number is opened.
 
 use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
@@ -72,18 +72,19 @@ impl Peer {
         // Zero stands for a process that has no number here: one outside of this namespace.
         let pid = Some(credentials.pid()).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(gone)?;
         let number = pid.as_raw_nonzero().get().unsigned_abs();
-        let (process, certain) = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
-            Ok(process) => (process, true),
+        let process = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
+            Ok(process) => process,
             // Kernels that know the option say EINVAL, too, of a process that has ended.
-            Err(Errno::ENOPROTOOPT | Errno::EINVAL) if !tells_pidfds() => (open_process(pid)?, false),
+            Err(Errno::ENOPROTOOPT | Errno::EINVAL) if !tells_pidfds() => open_process(pid)?,
             Err(Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
             Err(e) => return Err(unknown(e)),
         };
         let process = held.share(number, process);
-        let (groups, real) = groups_and_user(number).unwrap_or_default();
+        let (groups, user, group) = groups_and_ids(number).ok_or_else(gone)?;
         let unit = read(number, "cgroup").and_then(|text| Unit::from_cgroup(&text));
         let exe = Exe::of(number);
-        if !is_running(&process) || (!certain && real != Some(uid)) {
+        // Where they differ, it is another process, or another program by now: one that is set-user-id.
+        if !is_running(&process) || (user, group) != (uid, gid) {
             return Err(gone());
         }
         let groups = std::iter::once(gid).chain(groups).collect();
@@ -155,13 +156,13 @@ fn read(pid: u32, what: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/{pid}/{what}")).ok()
 }
 
-/// Supplementary groups, and the effective user (proc_pid_status(5)).
-fn groups_and_user(pid: u32) -> Option<(Vec<u32>, Option<u32>)> {
+/// Supplementary groups, and the effective user and group (proc_pid_status(5)).
+fn groups_and_ids(pid: u32) -> Option<(Vec<u32>, u32, u32)> {
     let status = read(pid, "status")?;
     let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
     let groups = line("Groups:")?.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    let user = line("Uid:").and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok());
-    Some((groups, user))
+    let effective = |key: &str| line(key)?.split_whitespace().nth(1)?.parse().ok();
+    Some((groups, effective("Uid:")?, effective("Gid:")?))
 }
 
 impl Exe {
