@@ -179,20 +179,30 @@ impl Agent {
     }
 
     async fn put(&self, caller: &Caller, name: Name, query: &Query, body: Incoming) -> Result<Answer> {
-        self.check(caller, &name, Op::Put, &format!("put {name}")).await?;
         let options = put_options(query)?;
-        if options.keep.is_some() || !options.only.is_empty() {
-            // It takes older versions, or devices, away from others.
-            self.check(caller, &name, Op::State, &format!("put {name}, and choose what else opens")).await?;
-        }
+        self.check_put(caller, &name, &options).await?;
         let token = Secret::from(read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
+        // A body may take its time: what was granted may not be any more.
+        self.check_put(caller, &name, &options).await?;
         let put = self.write("put", move |vault| vault.put(&name, &token, &options)).await?;
         Ok(answer::json(&json!({
             "token": put.token.to_string(), "version": put.version, "recipients": put.recipients,
         })))
     }
 
+    async fn check_put(&self, caller: &Caller, name: &Name, options: &PutOptions) -> Result<()> {
+        self.check(caller, name, Op::Put, &format!("put {name}")).await?;
+        if options.keep.is_some() || !options.only.is_empty() {
+            // It takes older versions, or devices, away from others.
+            self.check(caller, name, Op::State, &format!("put {name}, and choose what else opens")).await?;
+        }
+        Ok(())
+    }
+
     async fn state(&self, caller: &Caller, name: Name, body: Incoming) -> Result<Answer> {
+        let tried = format!("change the state of {name}");
+        // Before the body is held in memory, and again after it took its time.
+        self.check(caller, &name, Op::State, &tried).await?;
         let body: StateBody = parse(&read_body(body, MAX_JSON_BYTES, "change a state").await?)?;
         let state = match body.state.as_str() {
             "active" => State::Active,
@@ -206,7 +216,7 @@ impl Agent {
                 ));
             }
         };
-        self.check(caller, &name, Op::State, &format!("change the state of {name}")).await?;
+        self.check(caller, &name, Op::State, &tried).await?;
         let (shown, version) = (name.to_string(), body.version);
         self.write("change a state", move |vault| vault.set_state(&name, version, state, &body.reason))
             .await?;
