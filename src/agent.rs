@@ -140,7 +140,7 @@ struct Agent {
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<String>>,
     /// Numbers of tokens, and when they were counted.
-    numbers: Mutex<Option<(Instant, Numbers)>>,
+    numbers: tokio::sync::Mutex<Option<(Instant, Numbers)>>,
     started: Instant,
 }
 
@@ -177,7 +177,7 @@ impl Agent {
             connections: options.connections,
             clock: options.clock,
             trouble: Mutex::default(),
-            numbers: Mutex::default(),
+            numbers: tokio::sync::Mutex::default(),
             started: Instant::now(),
         };
         agent.lend();
