@@ -107,7 +107,7 @@ impl Agent {
             self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
             return Opening { version, device: None, denied: false, token: Ok(token) };
         }
-        let mut opening = self.open_granted(&granted, &caller.peer.program(), wanted, deadline).await;
+        let mut opening = self.open_granted(&granted, &caller.peer.introduction(), wanted, deadline).await;
         if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
             // The ledger changed while the device was busy: what was granted and open may not be any more.
             match self.look_up(caller, wanted, deadline).await {

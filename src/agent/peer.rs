@@ -118,12 +118,41 @@ impl Peer {
 
     /// The program and the unit in one text, for the access log.
     pub fn program(&self) -> String {
-        let exe = self.exe.as_ref().map(|exe| exe.path.display().to_string()).unwrap_or_default();
+        let exe = self.exe.as_ref().map(|exe| plain(&exe.path.to_string_lossy())).unwrap_or_default();
         match &self.unit {
-            Some(unit) => format!("{exe} ({unit})").trim_start().to_owned(),
+            Some(unit) => {
+                // A long path must not push the unit out.
+                let unit = plain(&unit.to_string());
+                let room = SHOWN.saturating_sub(unit.chars().count() + 3);
+                let exe: String = exe.chars().take(room).collect();
+                format!("{exe} ({unit})").trim_start().to_owned()
+            }
             None => exe,
         }
     }
+
+    /// Who it is, for a person who is asked for a PIN: what it cannot choose itself comes first.
+    pub fn introduction(&self) -> String {
+        let exe = self.exe.as_ref().map(|exe| plain(&exe.path.to_string_lossy())).unwrap_or_default();
+        match &self.unit {
+            Some(unit) => format!("{}, uid {}, {exe}", plain(&unit.to_string()), self.uid),
+            None => format!("uid {}, {exe}", self.uid),
+        }
+    }
+}
+
+/// The most characters that are shown of a program's path, or of a unit.
+const SHOWN: usize = 512;
+
+/// Text that a process can choose, without what could make it look like other text.
+fn plain(text: &str) -> String {
+    let safe = |c: char| match c {
+        '"' | '(' | ')' | '\\' => '_',
+        // Also invisible ones, and those that turn the direction of writing.
+        c if c == ' ' || c.is_alphanumeric() || c.is_ascii_graphic() => c,
+        _ => '_',
+    };
+    text.chars().take(SHOWN).map(safe).collect()
 }
 
 const IDENTIFY: &str = "learn who connected";
@@ -221,6 +250,16 @@ mod tests {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(peer.exe_digest(), Some(crate::ledger::sha256(&own)));
         assert!(peer.is_there());
+    }
+
+    #[test]
+    fn what_a_process_can_choose_looks_like_nothing_else() {
+        assert_eq!(plain("/opt/a (web.service)\"\n\\\u{202e}x é"), "/opt/a _web.service_____x é");
+        assert_eq!(plain(&"é".repeat(2000)).chars().count(), SHOWN);
+        let (one, _other) = UnixStream::pair().unwrap();
+        let unit = Some(Unit::System("web.service".into()));
+        let peer = Peer { unit, uid: 7, ..Peer::of(&one, &Held::default()).unwrap() };
+        assert!(peer.introduction().starts_with("web.service, uid 7, /"));
     }
 
     #[test]
