@@ -60,9 +60,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How many requests may wait for the reader or the writer.
 const QUEUE: usize = 4096;
+
+/// How many callers' programs are read for their digest at once.
+const PROGRAMS: usize = 2;
 
 /// What an agent is started with.
 pub struct Options {
@@ -127,6 +131,8 @@ struct Agent {
     cache: Cache,
     metrics: Metrics,
     held: Held,
+    /// Turns at reading a caller's program.
+    reading_programs: Arc<Semaphore>,
     realm: Realm,
     deadline: Duration,
     connections: usize,
@@ -134,7 +140,7 @@ struct Agent {
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<String>>,
     /// Numbers of tokens, and when they were counted.
-    numbers: Mutex<Option<(Instant, Numbers)>>,
+    numbers: tokio::sync::Mutex<Option<(Instant, Numbers)>>,
     started: Instant,
 }
 
@@ -165,12 +171,13 @@ impl Agent {
             cache: Cache::new(options.cache),
             metrics: Metrics::default(),
             held: Held::default(),
+            reading_programs: Arc::new(Semaphore::new(PROGRAMS)),
             realm,
             deadline: options.deadline,
             connections: options.connections,
             clock: options.clock,
             trouble: Mutex::default(),
-            numbers: Mutex::default(),
+            numbers: tokio::sync::Mutex::default(),
             started: Instant::now(),
         };
         agent.lend();

@@ -8,11 +8,12 @@
 use super::Agent;
 use super::open::Opening;
 use super::peer::Peer;
-use super::reader::Caller;
+use super::reader::{Caller, Granted};
 use crate::error::{Error, Kind, Result};
 use crate::secret::MAX_TOKEN_BYTES;
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -115,7 +116,7 @@ impl Agent {
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
-        self.recorder.record(access).await;
+        self.recorder.record(access, opening.denied).await;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
         }
@@ -131,18 +132,43 @@ impl Agent {
         match looked {
             Ok(Some((wanted, Ok(granted)))) => {
                 let program = format!("{} as {}", asked.unit, asked.id);
-                let opening = self.open_granted(&Arc::new(granted), &program, &wanted, deadline).await;
+                let granted = Arc::new(granted);
+                let mut opening = self.open_granted(&granted, &program, &wanted, deadline).await;
+                if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
+                    // The ledger changed while the device was busy.
+                    match self.still_credential(asked, &granted, deadline).await {
+                        Ok(true) => {}
+                        Ok(false) => (opening.denied, opening.token) = (true, Err(refused(asked))),
+                        Err(error) => opening.token = Err(error),
+                    }
+                }
                 (opening, wanted.name.to_string())
             }
             Ok(Some((wanted, Err(error)))) => (failed(error), wanted.name.to_string()),
-            Ok(None) => {
-                let error =
-                    super::may::denied(format!("hand out the credential {} to {}", asked.id, asked.unit));
-                (Opening { denied: true, ..failed(error) }, String::new())
-            }
+            Ok(None) => (Opening { denied: true, ..failed(refused(asked)) }, String::new()),
             Err(error) => (failed(error), String::new()),
         }
     }
+}
+
+impl Agent {
+    /// Whether anything is still granted to the unit under this id; an error if it is not what was opened.
+    async fn still_credential(&self, asked: &Asked, granted: &Granted, deadline: Instant) -> Result<bool> {
+        let tried = format!("hand out the credential {} to {}", asked.id, asked.unit);
+        let (unit, id) = (asked.unit.clone(), asked.id.clone());
+        let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
+        match looked.map_err(|trouble| trouble.told(&tried, "the store"))?? {
+            Some((_, now)) => match now?.ready.identity() == granted.ready.identity() {
+                true => Ok(true),
+                false => Err(Error::new(Kind::Conflict, tried, "another token or version took its place")),
+            },
+            None => Ok(false),
+        }
+    }
+}
+
+fn refused(asked: &Asked) -> Error {
+    super::may::denied(format!("hand out the credential {} to {}", asked.id, asked.unit))
 }
 
 #[cfg(test)]

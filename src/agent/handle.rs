@@ -73,21 +73,31 @@ impl Agent {
                 return answer::problem(&error.advice("GET /openapi.json tells what there is"));
             }
         };
-        let caller = self.with_digest(caller).await;
-        let done = match self.check_owner(&caller, action, head.uri.path()) {
-            Ok(()) => self.act(&caller, action, name, head.uri.query().unwrap_or(""), body).await,
+        let done = match self.check_owner(caller, action, head.uri.path()) {
+            Ok(()) => self.act(caller, action, name, head.uri.query().unwrap_or(""), body).await,
             Err(error) => Err(error),
         };
         done.unwrap_or_else(|error| answer::problem(&error))
     }
 
-    /// The digest of the caller's program, if some grant asks for one.
-    pub async fn with_digest(&self, caller: &Caller) -> Caller {
+    /// The caller with the digest of its program, if some grant asks for one and it can be had in time. Programs are
+    /// large, and the caller's choice: only a few are read at once.
+    pub async fn with_digest(&self, caller: &Caller, deadline: Instant) -> Caller {
         if !self.seen.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
             return caller.clone();
         }
         let peer = std::sync::Arc::clone(&caller.peer);
-        let digest = tokio::task::spawn_blocking(move || peer.exe_digest()).await.ok().flatten();
+        let reading = std::sync::Arc::clone(&self.reading_programs);
+        let digest = async {
+            let turn = reading.acquire_owned().await.ok()?;
+            let read = tokio::task::spawn_blocking(move || {
+                let digest = peer.exe_digest();
+                drop(turn);
+                digest
+            });
+            read.await.ok()?
+        };
+        let digest = tokio::time::timeout_at(deadline.into(), digest).await.ok().flatten();
         Caller { digest, ..caller.clone() }
     }
 
@@ -116,7 +126,10 @@ impl Agent {
                 let wanted = Wanted { name: name_in_path(name)?, version: query.number("version")? };
                 self.open(caller, &wanted).await.map(answer::token)
             }
-            Action::List => self.list(caller, &query).await,
+            Action::List => {
+                let caller = self.with_digest(caller, Instant::now() + self.deadline).await;
+                self.list(&caller, &query).await
+            }
             Action::Show => self.show(caller, name_in_path(name)?, query.number("version")?).await,
             Action::Put => self.put(caller, name_in_path(name)?, &query, body).await,
             Action::State => self.state(caller, name_in_path(name)?, body).await,
@@ -124,7 +137,10 @@ impl Agent {
             Action::Destroy => self.destroy(name_in_path(name)?, &query).await,
             Action::Log => self.log(&query).await,
             Action::Accesses => self.accesses(&query).await,
-            Action::WhoAmI => Ok(who(caller, self.realm.is_owner(&caller.peer))),
+            Action::WhoAmI => {
+                let caller = self.with_digest(caller, Instant::now() + self.deadline).await;
+                Ok(who(&caller, self.realm.is_owner(&caller.peer)))
+            }
             Action::Unlock => self.unlock(body).await,
             Action::Lock => Ok(self.lock().await),
             Action::Health => Ok(self.health(self.realm.is_owner(&caller.peer))),
@@ -163,16 +179,30 @@ impl Agent {
     }
 
     async fn put(&self, caller: &Caller, name: Name, query: &Query, body: Incoming) -> Result<Answer> {
-        self.check(caller, &name, Op::Put, &format!("put {name}")).await?;
         let options = put_options(query)?;
+        self.check_put(caller, &name, &options).await?;
         let token = Secret::from(read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
+        // A body may take its time: what was granted may not be any more.
+        self.check_put(caller, &name, &options).await?;
         let put = self.write("put", move |vault| vault.put(&name, &token, &options)).await?;
         Ok(answer::json(&json!({
             "token": put.token.to_string(), "version": put.version, "recipients": put.recipients,
         })))
     }
 
+    async fn check_put(&self, caller: &Caller, name: &Name, options: &PutOptions) -> Result<()> {
+        self.check(caller, name, Op::Put, &format!("put {name}")).await?;
+        if options.keep.is_some() || !options.only.is_empty() {
+            // It takes older versions, or devices, away from others.
+            self.check(caller, name, Op::State, &format!("put {name}, and choose what else opens")).await?;
+        }
+        Ok(())
+    }
+
     async fn state(&self, caller: &Caller, name: Name, body: Incoming) -> Result<Answer> {
+        let tried = format!("change the state of {name}");
+        // Before the body is held in memory, and again after it took its time.
+        self.check(caller, &name, Op::State, &tried).await?;
         let body: StateBody = parse(&read_body(body, MAX_JSON_BYTES, "change a state").await?)?;
         let state = match body.state.as_str() {
             "active" => State::Active,
@@ -186,7 +216,7 @@ impl Agent {
                 ));
             }
         };
-        self.check(caller, &name, Op::State, &format!("change the state of {name}")).await?;
+        self.check(caller, &name, Op::State, &tried).await?;
         let (shown, version) = (name.to_string(), body.version);
         self.write("change a state", move |vault| vault.set_state(&name, version, state, &body.reason))
             .await?;
@@ -267,7 +297,6 @@ fn who(caller: &Caller, owner: bool) -> Answer {
         "pid": peer.pid,
         "unit": peer.unit.as_ref().map(ToString::to_string),
         "exe": peer.exe.as_ref().map(|exe| exe.path.display().to_string()),
-        "exe_here": peer.exe.as_ref().is_some_and(|exe| exe.here),
         "exe_sha256": caller.digest.map(|digest| digest.to_string()),
     }))
 }

@@ -3,6 +3,7 @@
 use super::answer::{self, Answer};
 use super::device::Condition;
 use super::metrics::gauge;
+use super::owner::Trouble;
 use super::query::Query;
 use super::{Agent, Numbers};
 use crate::error::Result;
@@ -101,7 +102,9 @@ impl Agent {
 
     /// Living tokens, those that expire soon, and the ledger's length. Counted once in a while, however many ask.
     async fn tokens_counted(&self) -> Result<Numbers> {
-        let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held while they are counted: whoever asks meanwhile gets the same numbers.
+        let known = tokio::time::timeout(self.deadline, self.numbers.lock()).await;
+        let mut known = known.map_err(|_| Trouble::Late.told("count tokens", "the store"))?;
         if let Some((_, numbers)) = known.filter(|(at, _)| at.elapsed() < COUNTS_STAND) {
             return Ok(numbers);
         }
@@ -112,7 +115,7 @@ impl Agent {
             Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))
         });
         let numbers = counted.await?;
-        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), numbers));
+        *known = Some((Instant::now(), numbers));
         Ok(numbers)
     }
 

@@ -121,7 +121,7 @@ fn is(realm: Realm, asker: &Asker<'_>, grantee: &Grantee, accounts: &mut Account
         },
         Grantee::User(user) => accounts.user(user) == Some(peer.uid),
         Grantee::Group(group) => accounts.group(group).is_some_and(|gid| peer.groups.contains(&gid)),
-        Grantee::Exe(path) => peer.exe.as_ref().is_some_and(|exe| exe.here && exe.path == *path),
+        Grantee::Exe(path) => peer.exe.as_ref().is_some_and(|exe| exe.is_at(path)),
         Grantee::ExeDigest(digest) => asker.digest == Some(*digest),
     }
 }
@@ -193,7 +193,6 @@ mod tests {
         assert!(get(&peer, format!("group:{}", peer.groups[0])));
         assert!(!get(&peer, "group:no-such-group".into()) && !get(&peer, "user:no-such-user".into()));
         assert!(get(&peer, format!("exe:{}", exe.path.display())));
-        let elsewhere = Peer { exe: Some(super::super::peer::Exe { here: false, ..exe.clone() }), ..peer };
-        assert!(!get(&elsewhere, format!("exe:{}", exe.path.display())));
+        assert!(!get(&peer, "exe:/usr/bin/env".into()));
     }
 }

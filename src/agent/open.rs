@@ -45,7 +45,7 @@ impl Agent {
         );
         match opening.token.is_ok() && opening.device.is_none() {
             true => self.recorder.record_soon(access).await,
-            false => self.recorder.record(access).await,
+            false => self.recorder.record(access, opening.denied).await,
         }
         opening.token
     }
@@ -85,7 +85,7 @@ impl Agent {
         self.metrics.denied.add();
         let error = denied(tried);
         let opening = Opening { version: 0, device: None, denied: true, token: Err(denied(tried)) };
-        self.recorder.note(self.access(caller, name, &opening));
+        self.recorder.note_denial(self.access(caller, name, &opening));
         error
     }
 
@@ -107,7 +107,7 @@ impl Agent {
             self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
             return Opening { version, device: None, denied: false, token: Ok(token) };
         }
-        let mut opening = self.open_granted(&granted, &caller.peer.program(), wanted, deadline).await;
+        let mut opening = self.open_granted(&granted, &caller.peer.introduction(), wanted, deadline).await;
         if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
             // The ledger changed while the device was busy: what was granted and open may not be any more.
             match self.look_up(caller, wanted, deadline).await {
@@ -131,17 +131,18 @@ impl Agent {
             let (who, asked) = (caller.clone(), wanted.clone());
             let looked = self.reader.ask(deadline, move |reader| reader.look_up(&who, &asked)).await;
             let looked = looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
-            match self.better_known(&caller).await {
-                Some(better) if looked.is_none() => caller = better,
-                _ => return Ok(looked),
+            if looked.is_some() {
+                return Ok(looked);
             }
+            let Some(better) = self.better_known(&caller, deadline).await else { return Ok(None) };
+            caller = better;
         }
     }
 
     /// The caller with the digest of its program, where that was just found to matter.
-    async fn better_known(&self, caller: &Caller) -> Option<Caller> {
+    async fn better_known(&self, caller: &Caller, deadline: Instant) -> Option<Caller> {
         let unknown = caller.digest.is_none() && self.seen.digests.load(Ordering::Acquire);
-        let better = if unknown { Some(self.with_digest(caller).await) } else { None };
+        let better = if unknown { Some(self.with_digest(caller, deadline).await) } else { None };
         better.filter(|better| better.digest.is_some())
     }
 
@@ -226,16 +227,17 @@ impl Agent {
         op: Op,
         tried: &str,
     ) -> Result<()> {
-        let mut caller = caller.clone();
+        let (mut caller, deadline) = (caller.clone(), Instant::now() + self.deadline);
         loop {
             let (who, asked) = (caller.clone(), name.clone());
-            let may = self.reader.ask(Instant::now() + self.deadline, move |reader| {
+            let may = self.reader.ask(deadline, move |reader| {
                 reader.follow()?;
                 reader.may(&who, &asked, op)
             });
-            let may = may.await.map_err(|trouble| trouble.told(tried, "the store"))??;
-            match self.better_known(&caller).await {
-                _ if may => return Ok(()),
+            if may.await.map_err(|trouble| trouble.told(tried, "the store"))?? {
+                return Ok(());
+            }
+            match self.better_known(&caller, deadline).await {
                 Some(better) => caller = better,
                 None => return Err(self.note_denial(&caller, name.as_str(), tried)),
             }

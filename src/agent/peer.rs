@@ -2,8 +2,8 @@
 //!
 //! SO_PEERCRED names the process that connected, by a number that may be another's by now. So the process is held by a
 //! pidfd (SO_PEERPIDFD, Linux 6.5); what `/proc` says of the number is believed only if the held process was still running
-//! after it was read. An older kernel has no way to get the pidfd of the connection itself: there the number is opened,
-//! and the process must have the user who connected.
+//! after it was read, and if its user and group are those who connected. An older kernel has no way to get the pidfd of the
+//! connection itself: there the number is opened.
 
 use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
@@ -11,6 +11,7 @@ use crate::ledger::Hash;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -18,12 +19,12 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The largest program whose digest is computed.
-const MAX_EXE_BYTES: u64 = 1 << 30;
+const MAX_EXE_BYTES: u64 = 256 << 20;
 
 /// A process at the other end, as it was when it connected.
 #[derive(Debug)]
@@ -51,9 +52,6 @@ pub struct Peer {
 pub struct Exe {
     /// Its path, as the process sees it.
     pub path: PathBuf,
-    /// The same path leads to the same file here. A process can make a mount namespace in which its own program lies at
-    /// any path.
-    pub here: bool,
     /// Device and inode.
     pub(super) file: (u64, u64),
 }
@@ -68,21 +66,25 @@ impl Peer {
     /// # Errors
     /// `Refused` when it is not there any more; `Io` when the kernel does not tell.
     pub fn of(socket: &impl AsFd, held: &Held) -> Result<Self> {
-        let unknown = |e: std::io::Error| Error::new(Kind::Io, IDENTIFY, e.to_string()).caused_by(e);
-        let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(|e| unknown(e.into()))?;
-        let (pid, uid, gid) = (credentials.pid, credentials.uid.as_raw(), credentials.gid.as_raw());
-        let number = u32::try_from(pid.as_raw_nonzero().get()).map_err(|_| gone())?;
-        let (process, certain) = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
-            Ok(process) => (process, true),
-            Err(Errno::ENOPROTOOPT | Errno::EINVAL) => (open_process(pid)?, false),
-            Err(Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
-            Err(e) => return Err(unknown(e.into())),
+        let unknown = |e: Errno| Error::new(Kind::Io, IDENTIFY, e.desc()).caused_by(std::io::Error::from(e));
+        let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials).map_err(unknown)?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        // Zero stands for a process that has no number here: one outside of this namespace.
+        let pid = Some(credentials.pid()).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(gone)?;
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let process = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
+            Ok(process) => process,
+            // Kernels that know the option say EINVAL, too, of a process that has ended.
+            Err(Errno::ENOPROTOOPT | Errno::EINVAL) if !tells_pidfds() => open_process(pid)?,
+            Err(Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
+            Err(e) => return Err(unknown(e)),
         };
         let process = held.share(number, process);
-        let (groups, real) = groups_and_user(number).unwrap_or_default();
+        let (groups, user, group) = groups_and_ids(number).ok_or_else(gone)?;
         let unit = read(number, "cgroup").and_then(|text| Unit::from_cgroup(&text));
         let exe = Exe::of(number);
-        if !is_running(&process) || (!certain && real != Some(uid)) {
+        // Where they differ, it is another process, or another program by now: one that is set-user-id.
+        if !is_running(&process) || (user, group) != (uid, gid) {
             return Err(gone());
         }
         let groups = std::iter::once(gid).chain(groups).collect();
@@ -101,30 +103,72 @@ impl Peer {
         if let Some(digest) = self.digest.get() {
             return Some(*digest);
         }
-        let mut file = File::open(format!("/proc/{}/exe", self.pid)).ok()?.take(MAX_EXE_BYTES);
+        let file = File::open(format!("/proc/{}/exe", self.pid)).ok()?;
+        let metadata = file.metadata().ok()?;
         // It may have become another program since.
-        let same =
-            self.exe.as_ref().is_some_and(|exe| file.get_ref().metadata().is_ok_and(|file| exe.is(&file)));
-        let mut digest = Sha256::new();
+        let same = self.exe.as_ref().is_some_and(|exe| exe.is(&metadata));
+        if !same || metadata.len() >= MAX_EXE_BYTES {
+            return None;
+        }
+        let (mut file, mut digest) = (file.take(MAX_EXE_BYTES), Sha256::new());
         std::io::copy(&mut file, &mut digest).ok()?;
-        let whole = file.limit() > 0 && same && self.is_there();
+        let whole = file.limit() > 0 && self.is_there();
         whole.then(|| *self.digest.get_or_init(|| Hash(digest.finalize().into())))
     }
 
     /// The program and the unit in one text, for the access log.
     pub fn program(&self) -> String {
-        let exe = self.exe.as_ref().map(|exe| exe.path.display().to_string()).unwrap_or_default();
+        let exe = self.exe.as_ref().map(|exe| plain(&exe.path.to_string_lossy())).unwrap_or_default();
         match &self.unit {
-            Some(unit) => format!("{exe} ({unit})").trim_start().to_owned(),
+            Some(unit) => {
+                // A long path must not push the unit out.
+                let unit = plain(&unit.to_string());
+                let room = SHOWN.saturating_sub(unit.chars().count() + 3);
+                let exe: String = exe.chars().take(room).collect();
+                format!("{exe} ({unit})").trim_start().to_owned()
+            }
             None => exe,
         }
     }
+
+    /// Who it is, for a person who is asked for a PIN: what it cannot choose itself comes first.
+    pub fn introduction(&self) -> String {
+        let exe = self.exe.as_ref().map(|exe| plain(&exe.path.to_string_lossy())).unwrap_or_default();
+        match &self.unit {
+            Some(unit) => format!("{}, uid {}, {exe}", plain(&unit.to_string()), self.uid),
+            None => format!("uid {}, {exe}", self.uid),
+        }
+    }
+}
+
+/// The most characters that are shown of a program's path, or of a unit.
+const SHOWN: usize = 512;
+
+/// Text that a process can choose, without what could make it look like other text.
+fn plain(text: &str) -> String {
+    let safe = |c: char| match c {
+        '"' | '(' | ')' | '\\' => '_',
+        // Also invisible ones, and those that turn the direction of writing.
+        c if c == ' ' || c.is_alphanumeric() || c.is_ascii_graphic() => c,
+        _ => '_',
+    };
+    text.chars().take(SHOWN).map(safe).collect()
 }
 
 const IDENTIFY: &str = "learn who connected";
 
 fn gone() -> Error {
     Error::new(Kind::Refused, IDENTIFY, "the process that connected is not there any more")
+}
+
+/// Whether this kernel gives the pidfd of a connection: found out once, with a process that is there.
+fn tells_pidfds() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    // Not to be found out now: nobody is believed less strictly for that.
+    let Ok((one, _other)) = std::os::unix::net::UnixStream::pair() else { return true };
+    *TELLS.get_or_init(|| {
+        !matches!(getsockopt(&one, sockopt::PeerPidfd), Err(Errno::ENOPROTOOPT | Errno::EINVAL))
+    })
 }
 
 fn open_process(pid: Pid) -> Result<OwnedFd> {
@@ -141,23 +185,28 @@ fn read(pid: u32, what: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/{pid}/{what}")).ok()
 }
 
-/// Supplementary groups, and the effective user (proc_pid_status(5)).
-fn groups_and_user(pid: u32) -> Option<(Vec<u32>, Option<u32>)> {
+/// Supplementary groups, and the effective user and group (proc_pid_status(5)).
+fn groups_and_ids(pid: u32) -> Option<(Vec<u32>, u32, u32)> {
     let status = read(pid, "status")?;
     let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
     let groups = line("Groups:")?.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    let user = line("Uid:").and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok());
-    Some((groups, user))
+    let effective = |key: &str| line(key)?.split_whitespace().nth(1)?.parse().ok();
+    Some((groups, effective("Uid:")?, effective("Gid:")?))
 }
 
 impl Exe {
     fn of(pid: u32) -> Option<Self> {
         let link = format!("/proc/{pid}/exe");
         let path = std::fs::read_link(&link).ok()?;
-        let file = std::fs::metadata(&link).ok()?;
-        let found = Self { here: false, file: (file.dev(), file.ino()), path };
-        let here = std::fs::metadata(&found.path).is_ok_and(|here| found.is(&here));
-        Some(Self { here, ..found })
+        // The kernel's knowledge will do: the file system may be the caller's own (FUSE), and take its time.
+        let file = statx(CWD, &link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+        Some(Self { path, file: (makedev(file.stx_dev_major, file.stx_dev_minor), file.stx_ino) })
+    }
+
+    /// Whether it is the program at this path, which some grant names, for the agent too: a process can make a mount
+    /// namespace in which its own program lies at any path.
+    pub fn is_at(&self, granted: &Path) -> bool {
+        self.path == granted && std::fs::metadata(granted).is_ok_and(|file| self.is(&file))
     }
 
     fn is(&self, file: &Metadata) -> bool {
@@ -194,10 +243,23 @@ mod tests {
         assert_eq!((peer.pid, peer.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         assert_eq!(peer.groups[0], rustix::process::getegid().as_raw());
         let exe = peer.exe.as_ref().unwrap();
-        assert!(exe.here && exe.path == std::env::current_exe().unwrap().canonicalize().unwrap());
+        let path = std::env::current_exe().unwrap().canonicalize().unwrap();
+        assert!(exe.is_at(&path) && !exe.is_at(Path::new("/proc/self/exe")));
+        // Another file at the same path, as another mount namespace shows it.
+        assert!(!Exe { file: (0, 1), ..exe.clone() }.is_at(&path));
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(peer.exe_digest(), Some(crate::ledger::sha256(&own)));
         assert!(peer.is_there());
+    }
+
+    #[test]
+    fn what_a_process_can_choose_looks_like_nothing_else() {
+        assert_eq!(plain("/opt/a (web.service)\"\n\\\u{202e}x é"), "/opt/a _web.service_____x é");
+        assert_eq!(plain(&"é".repeat(2000)).chars().count(), SHOWN);
+        let (one, _other) = UnixStream::pair().unwrap();
+        let unit = Some(Unit::System("web.service".into()));
+        let peer = Peer { unit, uid: 7, ..Peer::of(&one, &Held::default()).unwrap() };
+        assert!(peer.introduction().starts_with("web.service, uid 7, /"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The thread that writes the access log. What was read is written down before it is handed out, many reads at a time.
 
 use super::owner::Alive;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
 
 /// The most lines of one transaction.
 const AT_ONCE: usize = 512;
@@ -13,11 +13,25 @@ const AT_ONCE: usize = 512;
 /// A read does not wait longer than this for being written down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The most characters of a name, and of a program, that are written down: whoever asks chooses them.
+const MAX_NAME: usize = 255;
+const MAX_EXE: usize = 512;
+
 type Line = (Access, Option<oneshot::Sender<()>>);
 
 /// A handle on the thread.
 #[derive(Clone)]
-pub struct Recorder(SyncSender<Line>);
+pub struct Recorder {
+    openings: mpsc::Sender<Line>,
+    /// Apart, and after the openings: anybody can have any number of things denied.
+    denials: mpsc::Sender<Line>,
+}
+
+/// What the thread writes down.
+struct Lines {
+    openings: mpsc::Receiver<Line>,
+    denials: mpsc::Receiver<Line>,
+}
 
 impl Recorder {
     /// Starts the thread.
@@ -25,70 +39,133 @@ impl Recorder {
     /// # Errors
     /// `Io`.
     pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
-        let (says, hears) = sync_channel(4 * AT_ONCE);
+        let io = |e: std::io::Error| Error::new(Kind::Io, "start the access log's thread", e.to_string());
+        let (recorder, lines) = Self::new();
+        let waiting = Builder::new_current_thread().build().map_err(io)?;
         let alive = alive.clone();
         let body = move || {
-            keep(store, &hears);
+            keep(store, lines, &waiting);
             drop(alive);
         };
-        let started = std::thread::Builder::new().name("access-log".into()).spawn(body);
-        started.map_err(|e| {
-            crate::Error::new(crate::Kind::Io, "start the access log's thread", e.to_string())
-        })?;
-        Ok(Self(says))
+        std::thread::Builder::new().name("access-log".into()).spawn(body).map_err(io)?;
+        Ok(recorder)
     }
 
-    /// Writes a read down and waits until it is there. A log that cannot be written stops no read: reading must go on
-    /// when the store's disk is full.
-    pub async fn record(&self, access: Access) {
-        let (done, written) = oneshot::channel();
-        self.queue((access, Some(done)));
-        if tokio::time::timeout(PATIENCE, written).await.is_err() {
-            log::warn!("a read was handed out before it was in the access log: the store is slow");
+    fn new() -> (Self, Lines) {
+        let (openings, opened) = mpsc::channel(4 * AT_ONCE);
+        let (denials, denied) = mpsc::channel(4 * AT_ONCE);
+        (Self { openings, denials }, Lines { openings: opened, denials: denied })
+    }
+
+    /// Writes down what came of an opening and waits until it is there. A log that cannot be written stops no read:
+    /// reading must go on when the store's disk is full.
+    pub async fn record(&self, access: Access, denied: bool) {
+        let lane = if denied { &self.denials } else { &self.openings };
+        let what = described(&access);
+        let written = async {
+            let (done, written) = oneshot::channel();
+            lane.send((cut(access), Some(done))).await.is_ok() && written.await.is_ok()
+        };
+        if !matches!(tokio::time::timeout(PATIENCE, written).await, Ok(true)) {
+            log::warn!("not, or not yet, in the access log: {what}");
         }
     }
 
     /// Writes a read down in its turn, waiting for no more than room for it: for tokens that are handed out from memory.
     pub async fn record_soon(&self, access: Access) {
-        let mut line = (access, None);
-        let until = Instant::now() + PATIENCE;
-        while let Err(TrySendError::Full(back)) = self.0.try_send(line) {
-            if Instant::now() > until {
-                return log::warn!(
-                    "not in the access log, which is too slow: {} {}",
-                    back.0.outcome,
-                    back.0.name
-                );
-            }
-            line = back;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let what = described(&access);
+        let queued = tokio::time::timeout(PATIENCE, self.openings.send((cut(access), None))).await;
+        if !matches!(queued, Ok(Ok(()))) {
+            log::warn!("not in the access log, which is too slow: {what}");
         }
     }
 
-    /// Writes a line down in its turn.
-    pub fn note(&self, access: Access) {
-        self.queue((access, None));
-    }
-
-    fn queue(&self, line: Line) {
-        if let Err(TrySendError::Full((access, _)) | TrySendError::Disconnected((access, _))) =
-            self.0.try_send(line)
-        {
-            log::warn!("not in the access log, which is too slow: {} {}", access.outcome, access.name);
+    /// Writes a denial down in its turn, if there is room for it.
+    pub fn note_denial(&self, access: Access) {
+        let what = described(&access);
+        if self.denials.try_send((cut(access), None)).is_err() {
+            log::warn!("not in the access log, which is too slow: {what}");
         }
     }
 }
 
-fn keep(mut store: Box<dyn Store>, lines: &Receiver<Line>) {
-    while let Ok(first) = lines.recv() {
-        let mut batch = vec![first];
-        batch.extend(lines.try_iter().take(AT_ONCE - 1));
-        let (accesses, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        if let Err(error) = store.record(&accesses) {
-            log::warn!("{} reads are not in the access log: {}", accesses.len(), error.answer());
+fn described(access: &Access) -> String {
+    format!("{} {}", access.outcome, access.name.chars().take(MAX_NAME).collect::<String>().escape_debug())
+}
+
+fn cut(mut access: Access) -> Access {
+    for (text, most) in [(&mut access.name, MAX_NAME), (&mut access.exe, MAX_EXE)] {
+        if let Some((end, _)) = text.char_indices().nth(most) {
+            text.truncate(end);
         }
-        for done in waiting.into_iter().flatten() {
+    }
+    access
+}
+
+impl Lines {
+    /// What to write down next: openings first, in what room they leave denials. `None` when nobody is left to ask for it.
+    async fn next(&mut self) -> Option<Vec<Line>> {
+        let first = tokio::select! {
+            biased;
+            Some(line) = self.openings.recv() => line,
+            Some(line) = self.denials.recv() => line,
+            else => return None,
+        };
+        let mut batch = vec![first];
+        for lane in [&mut self.openings, &mut self.denials] {
+            while batch.len() < AT_ONCE
+                && let Ok(line) = lane.try_recv()
+            {
+                batch.push(line);
+            }
+        }
+        Some(batch)
+    }
+}
+
+fn keep(mut store: Box<dyn Store>, mut lines: Lines, waiting: &Runtime) {
+    while let Some(batch) = waiting.block_on(lines.next()) {
+        let (accesses, asked): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        if let Err(error) = store.record(&accesses) {
+            // Whoever waits hears that it was not written.
+            log::warn!("{} lines are not in the access log: {}", accesses.len(), error.answer());
+            continue;
+        }
+        for done in asked.into_iter().flatten() {
             let _ = done.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(name: &str) -> Access {
+        Access {
+            time: 0,
+            device: String::new(),
+            uid: 0,
+            pid: 1,
+            exe: "é".repeat(2000),
+            name: name.into(),
+            version: 0,
+            outcome: "opened".into(),
+        }
+    }
+
+    #[test]
+    fn openings_go_before_denials_however_many_those_are() {
+        let (recorder, mut lines) = Recorder::new();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        (0..10 * AT_ONCE).for_each(|_| recorder.note_denial(access("denied")));
+        runtime.block_on(recorder.record_soon(access(&"a".repeat(2000))));
+        let batch = runtime.block_on(lines.next()).unwrap();
+        assert_eq!((batch.len(), batch[0].0.name.as_str()), (AT_ONCE, "a".repeat(MAX_NAME).as_str()));
+        assert_eq!(batch[0].0.exe.chars().count(), MAX_EXE);
+        assert!(batch[1..].iter().all(|(access, _)| access.name == "denied"));
+        drop(recorder);
+        let left = std::iter::from_fn(|| runtime.block_on(lines.next())).flatten().count();
+        assert_eq!(left, 3 * AT_ONCE + 1);
     }
 }

@@ -123,10 +123,13 @@ async fn speak(
         let (agent, caller, in_hand) = (Arc::clone(&agent), caller.clone(), Arc::clone(&in_hand));
         in_hand.store(true, Ordering::Relaxed);
         async move {
+            let nobody = || refused_connection(&super::may::denied("answer"));
             let answer = match caller.peer.is_there() {
                 true => agent.handle(&caller, request).await,
-                false => refused_connection(&super::may::denied("answer")),
+                false => nobody(),
             };
+            // A device may have taken its time.
+            let answer = if caller.peer.is_there() { answer } else { nobody() };
             in_hand.store(false, Ordering::Relaxed);
             Ok::<Answer, Infallible>(answer)
         }

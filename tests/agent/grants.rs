@@ -94,6 +94,19 @@ fn a_prefix_covers_what_lies_below_it() {
 }
 
 #[test]
+fn whoever_may_only_put_revokes_nothing_and_chooses_no_devices() {
+    let served = Served::to_strangers();
+    served.grant("prod/", &me(), &[Op::Put, Op::Get]);
+    let keep = || served.ask("PUT", "/v1/values/prod/db?keep=1", b"three").status;
+    assert_eq!(keep(), 403);
+    assert_eq!(served.ask("PUT", "/v1/values/prod/db?only=opener", b"three").status, 403);
+    assert_eq!(served.get("/v1/values/prod/db?version=1").status, 200);
+    served.grant("prod/db", &me(), &[Op::State]);
+    assert_eq!(keep(), 200);
+    assert_eq!(served.get("/v1/values/prod/db?version=1").status, 403);
+}
+
+#[test]
 fn what_another_process_closes_is_closed_at_once() {
     let served = Served::to_owner();
     let mut vault = served.another();
