@@ -15,6 +15,9 @@ use crate::replica::{AnchorRow, DeviceRow};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 
+/// A device with the counter that the store is anchored to.
+type Anchored = (DeviceRow, AnchorRow);
+
 impl Vault {
     /// Ties the store to a counter in the device of this name, which is at hand: one that is made now, or the one it has.
     ///
@@ -198,7 +201,7 @@ impl Vault {
     }
 
     /// The anchors whose devices are here, and why devices that may have others could not be reached.
-    fn anchors_here(&mut self) -> Result<(Vec<(DeviceRow, AnchorRow)>, Vec<Error>)> {
+    fn anchors_here(&mut self) -> Result<(Vec<Anchored>, Vec<Error>)> {
         if !self.replica.is_anchored()? {
             return Ok((Vec::new(), Vec::new()));
         }
