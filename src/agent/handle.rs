@@ -337,6 +337,12 @@ pub fn refused_connection(error: &Error) -> Answer {
     answer::and_close(answer::problem_with(StatusCode::FORBIDDEN, error))
 }
 
+/// The answer to a request whose turn did not come, for all the others of the same user.
+pub fn crowded() -> Answer {
+    let error = Error::new(Kind::Device, "answer", "too many requests of this user are in hand");
+    answer::and_close(answer::problem(&error.on("the agent").advice("try again in a moment")))
+}
+
 impl Agent {
     async fn unlock(&self, body: Incoming) -> Result<Answer> {
         let bytes = read_body(body, MAX_JSON_BYTES, "unlock").await?;

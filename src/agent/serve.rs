@@ -3,9 +3,11 @@
 use super::Agent;
 use super::answer::Answer;
 use super::connection::{IDLE, Patient};
-use super::handle::refused_connection;
+use super::handle::{crowded, refused_connection};
 use super::peer::Peer;
 use super::reader::Caller;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 /// The most bytes of a request's head.
@@ -27,34 +29,46 @@ const LAST_CALL: Duration = Duration::from_millis(100);
 /// Of four connections, a user who is not the owner may have three.
 const SHARE: (usize, usize) = (3, 4);
 
+/// Requests of one user who is not the owner that are in hand at once, bodies included; others of that user wait. So nobody
+/// fills the queues that all share, nor the memory.
+const AT_ONCE: usize = 64;
+
 /// How many connections each user has.
 #[derive(Default)]
-pub struct Counts(Mutex<HashMap<u32, usize>>);
+pub struct Counts(Mutex<HashMap<u32, User>>);
+
+/// What the connections of one user share.
+struct User {
+    connections: usize,
+    turns: Arc<Semaphore>,
+}
 
 /// One connection's place among those of its user.
 struct Place {
     counts: Arc<Counts>,
     uid: u32,
+    turns: Arc<Semaphore>,
 }
 
 impl Counts {
     fn take(self: &Arc<Self>, uid: u32, most: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(uid).or_default();
-        if *count >= most {
+        let new = || User { connections: 0, turns: Arc::new(Semaphore::new(AT_ONCE)) };
+        let user = counts.entry(uid).or_insert_with(new);
+        if user.connections >= most {
             return None;
         }
-        *count += 1;
-        Some(Place { counts: Arc::clone(self), uid })
+        user.connections += 1;
+        Some(Place { counts: Arc::clone(self), uid, turns: Arc::clone(&user.turns) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(user) = counts.get_mut(&self.uid) {
+            user.connections -= 1;
+            if user.connections == 0 {
                 counts.remove(&self.uid);
             }
         }
@@ -98,20 +112,40 @@ async fn converse(
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
     };
-    let most = match agent.realm.is_owner(&peer) {
+    let owner = agent.realm.is_owner(&peer);
+    let most = match owner {
         true => agent.connections,
         false => agent.connections * SHARE.0 / SHARE.1,
     };
-    let Some(_place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
+    let Some(place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
     let Some(last) = asked(&stream, &mut stop).await else { return };
     // Apart, so that a connection that asks for nothing does not hold the room for it.
-    Box::pin(speak(agent, peer, stream, last, stop)).await;
+    let turns = (!owner).then(|| Arc::clone(&place.turns));
+    Box::pin(speak(agent, peer, turns, stream, last, stop)).await;
+}
+
+/// A turn among the requests of one user, for those who need one; `None` when none comes in time.
+async fn turn(turns: Option<&Semaphore>, patience: Duration) -> Option<Option<SemaphorePermit<'_>>> {
+    let Some(turns) = turns else { return Some(None) };
+    tokio::time::timeout(patience, turns.acquire()).await.ok()?.ok().map(Some)
+}
+
+/// The answer, to a process that is still there.
+async fn answer(agent: &Agent, caller: &Caller, request: Request<Incoming>) -> Answer {
+    let nobody = || refused_connection(&super::may::denied("answer"));
+    if !caller.peer.is_there() {
+        return nobody();
+    }
+    let answer = agent.handle(caller, request).await;
+    // A device may have taken its time.
+    if caller.peer.is_there() { answer } else { nobody() }
 }
 
 /// HTTP, until either side has had enough.
 async fn speak(
     agent: Arc<Agent>,
     peer: Peer,
+    turns: Option<Arc<Semaphore>>,
     stream: UnixStream,
     last: bool,
     mut stop: watch::Receiver<bool>,
@@ -121,15 +155,13 @@ async fn speak(
     let in_hand = Arc::clone(&handling);
     let service = service_fn(move |request| {
         let (agent, caller, in_hand) = (Arc::clone(&agent), caller.clone(), Arc::clone(&in_hand));
+        let turns = turns.clone();
         in_hand.store(true, Ordering::Relaxed);
         async move {
-            let nobody = || refused_connection(&super::may::denied("answer"));
-            let answer = match caller.peer.is_there() {
-                true => agent.handle(&caller, request).await,
-                false => nobody(),
+            let answer = match turn(turns.as_deref(), agent.deadline).await {
+                Some(_turn) => answer(&agent, &caller, request).await,
+                None => crowded(),
             };
-            // A device may have taken its time.
-            let answer = if caller.peer.is_there() { answer } else { nobody() };
             in_hand.store(false, Ordering::Relaxed);
             Ok::<Answer, Infallible>(answer)
         }

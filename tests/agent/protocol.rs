@@ -5,6 +5,7 @@ use crate::served::{Served, own_uid};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use strongroom::agent::Realm;
+use strongroom::vault::Op;
 
 const GET: &[u8] = b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -133,6 +134,24 @@ fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
     let mut held: Vec<_> = (0..30).map(|_| served.connect()).collect();
     assert_eq!(ask(&mut held[29], b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
     assert!(is_closed(&mut served.connect()));
+}
+
+/// Each holds a request whose body does not come.
+#[test]
+fn the_requests_of_one_user_wait_for_each_other() {
+    let served = Served::new(Realm::User(crate::served::SOMEBODY_ELSE), |options| {
+        options.deadline = Duration::from_secs(1);
+    });
+    served.grant("prod/", &format!("user:{}", own_uid()), &[Op::Put]);
+    const HALF: &[u8] = b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf";
+    let mut held: Vec<_> = (0..64).map(|_| served.connect()).collect();
+    held.iter_mut().for_each(|stream| stream.write_all(HALF).unwrap());
+    served.until("all turns are taken", || served.get("/v1/health").status == 503);
+    let (status, kind, answer) = served.get("/v1/health").problem();
+    assert_eq!((status, kind.as_str()), (503, "device"));
+    assert!(answer.contains("too many requests of this user"), "{answer}");
+    drop(held.pop());
+    served.until("a turn is free again", || served.get("/v1/health").status == 200);
 }
 
 #[test]
