@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `Strg`, in the header of every store.
 const APPLICATION_ID: i32 = 0x5374_7267;
@@ -45,7 +45,7 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
     let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
     let attempt = Attempt { db: &db, location, to };
     make_tables(&attempt)?;
-    attempt.pragma("journal_mode", "WAL")?;
+    write_ahead(&attempt)?;
     sync_directory(path).map_err(|e| Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e))?;
     Ok(db)
 }
@@ -75,6 +75,19 @@ fn make_tables(attempt: &Attempt<'_>) -> Result<()> {
     attempt.pragma("application_id", APPLICATION_ID)?;
     attempt.pragma("user_version", FORMAT)?;
     attempt.commit(transaction)
+}
+
+/// Turns the write-ahead log on. For that SQLite needs the file alone for a moment, and does not wait for others by itself.
+fn write_ahead(attempt: &Attempt<'_>) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match attempt.db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            done => return done.map_err(|e| attempt.failed(None, &e)),
+        }
+    }
 }
 
 fn occupied(location: &str) -> Error {
@@ -248,7 +261,7 @@ pub(super) fn allow_rows_of(attempt: &Attempt<'_>, bytes: i32) -> Result<()> {
 pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
     refuse_read_only(attempt)?;
     // A copy made by a backup tool may have left this mode.
-    attempt.pragma("journal_mode", "WAL")?;
+    write_ahead(attempt)?;
     attempt.pragma("journal_size_limit", LONG_LOG_BYTES as i64)?;
     attempt.pragma("secure_delete", true)?;
     // Who waited for the disk anyway leaves one whole file behind, ready to be copied.
