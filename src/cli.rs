@@ -17,6 +17,7 @@ mod harden;
 mod import;
 mod init;
 mod keys;
+mod later;
 mod list;
 mod log;
 mod logging;
@@ -40,6 +41,7 @@ mod verify;
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::Globals;
+use later::Later;
 use output::Output;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -57,36 +59,133 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Init(init::Init),
-    Put(put::Put),
-    Get(get::Get),
-    Run(run::Run),
-    List(list::List),
-    Show(show::Show),
-    History(log::History),
-    Suspend(state::Suspend),
-    Resume(state::Resume),
-    Revoke(state::Revoke),
-    Destroy(state::Destroy),
-    Rename(state::Rename),
-    Grant(grant::Grant),
-    Ungrant(grant::Ungrant),
-    Grants(grant::Grants),
-    Agent(agent::Agent),
-    Unlock(status::Unlock),
-    Lock(status::Lock),
-    Status(status::Status),
-    Import(import::Import),
-    Log(log::Log),
-    Head(log::Head),
-    Verify(verify::Verify),
-    Trust(trust::Trust),
-    Repair(trust::Repair),
-    Reseal(reseal::Reseal),
+    /// Create a store, with this machine's device as its first
+    ///
+    /// Finds or creates two keys in the device, one that opens and one that signs, checks the evidence that they cannot
+    /// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
+    Init(Later<init::Init>),
+    /// Store a token: a new one, or a new version of one
+    ///
+    /// The token is read from standard input, or asked for (twice, unseen) when that is a terminal. Standard input and
+    /// files are taken byte for byte: a newline at the end, as `echo` adds one, becomes part of the token unless --trim
+    /// is given. Use `printf %s`, or --trim.
+    ///
+    /// What is not given is taken over from the version before: labels, description and --keep; not the times.
+    Put(Later<put::Put>),
+    /// Open a token and print it
+    ///
+    /// Its bytes as they were put; on a terminal a newline follows. Without a version, the newest that is not staged.
+    Get(Later<get::Get>),
+    /// Start a program with tokens in its environment or in memory-backed files
+    ///
+    /// Every token is opened before anything is started, each once; if one cannot be opened, nothing is started. Strongroom
+    /// then becomes the program: signals, terminal and exit code are the program's own.
+    ///
+    /// The environment of a process can be read by its user and by root, and is handed to its children; files do not show
+    /// up there.
+    Run(Later<run::Run>),
+    /// List tokens
+    ///
+    /// Each with its newest version. Into a pipe: columns with tabs between them and no header. With --json: one object
+    /// for each line.
+    List(Later<list::List>),
+    /// Show a token's metadata, versions, recipients and grants
+    ///
+    /// With --sealed, the sealed bytes as they lie in the store go to standard output: an age file, which any age
+    /// implementation opens that reaches the same hardware.
+    Show(Later<show::Show>),
+    /// Show the statements that changed a token, oldest first
+    History(Later<log::History>),
+    /// Close a token, or one of its versions, for now
+    Suspend(Later<state::Suspend>),
+    /// Open what was suspended again, or put a staged version into use
+    Resume(Later<state::Resume>),
+    /// Close a token, or one of its versions, for ever
+    ///
+    /// It takes effect at once, for every machine that follows the store. What was read before is known to its readers:
+    /// have the issuer of the token refuse it too.
+    Revoke(Later<state::Revoke>),
+    /// Delete the sealed bytes of a token, or of one of its versions
+    ///
+    /// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
+    Destroy(Later<state::Destroy>),
+    /// Give a token another name
+    ///
+    /// Its versions, states and grants stay. The old name is free again, and inherits nothing.
+    Rename(Later<state::Rename>),
+    /// Let an application have a token, or all tokens under a prefix, from the agent
+    ///
+    /// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
+    /// but its owner.
+    Grant(Later<grant::Grant>),
+    /// Take a grant back; it takes effect at once, also in agents
+    Ungrant(Later<grant::Ungrant>),
+    /// List the grants that stand
+    Grants(Later<grant::Grants>),
+    /// Serve tokens to applications on a Unix socket
+    ///
+    /// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
+    /// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
+    Agent(Later<agent::Agent>),
+    /// Unlock a device of the agent: its PIN once, then it stays logged in
+    ///
+    /// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
+    Unlock(Later<status::Unlock>),
+    /// Have the agent log all devices out, and forget PINs and cached tokens, at once
+    Lock(Later<status::Lock>),
+    /// Show how the agent and its devices are
+    Status(Later<status::Status>),
+    /// Store many tokens at once, with one signature for up to 10,000
+    ///
+    /// jsonl: one object for each line, {"name": "prod/db", "value": "text"} or "base64" in place of "value"; also "labels"
+    /// (an object), "description" and "expires". env: VAR=value lines; the variable is the name.
+    Import(Later<import::Import>),
+    /// Show the ledger, newest first; with --access, who read what
+    ///
+    /// The ledger is signed and verified. The access log is what the reading machines wrote down: one that cheats can
+    /// leave itself out.
+    Log(Later<log::Log>),
+    /// Print the line that introduces this store to another machine
+    ///
+    /// It holds the store's id and the verified position. Bring it to the other machine by a way you trust, and give it to
+    /// `strongroom trust` there.
+    Head(Later<log::Head>),
+    /// Verify everything, from the first statement on
+    ///
+    /// Signatures, roles and order of all statements; the replica against the store; the bytes of every sealed token; the
+    /// chain of the access log. Every problem is listed with its place, and the exit code is 7 if there is one.
+    Verify(Later<verify::Verify>),
+    /// Believe a store that this machine never met
+    ///
+    /// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
+    /// verified against it, so get it by a way you trust, never from the store itself.
+    Trust(Later<trust::Trust>),
+    /// Set aside the end of a store that cannot be verified
+    ///
+    /// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
+    /// more, for nobody. Needs the role `admin`.
+    Repair(Later<trust::Repair>),
+    /// Seal tokens that are there to the devices that should open them now
+    ///
+    /// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
+    /// the ledger: a version that was sealed to every such device of its time is meant for all, also when --only named just
+    /// these. Revoked and destroyed versions are left alone.
+    ///
+    /// Needs a device that opens the tokens and an admin device that signs. May be broken off and run again: at every moment each
+    /// token opens with the devices of before or with those of after.
+    Reseal(Later<reseal::Reseal>),
+    /// Show and change the enrolled devices
     Device(device::Device),
-    Doctor(doctor::Doctor),
-    Man(shell::Man),
-    Completions(shell::Completions),
+    /// Say which hardware, modules, services and permissions are there, and what is missing
+    ///
+    /// The exit code is 0 unless something that is configured does not work.
+    Doctor(Later<doctor::Doctor>),
+    /// Print the man page, or write those of all commands into a directory
+    Man(Later<shell::Man>),
+    /// Print completions for a shell
+    ///
+    /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
+    Completions(Later<shell::Completions>),
 }
 
 /// What every command does.
@@ -116,36 +215,36 @@ pub fn main() -> ExitCode {
 impl Command {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         match self {
-            Self::Init(command) => command.act(context),
-            Self::Put(command) => command.act(context),
-            Self::Get(command) => command.act(context),
-            Self::Run(command) => command.act(context),
-            Self::List(command) => command.act(context),
-            Self::Show(command) => command.act(context),
-            Self::History(command) => command.act(context),
-            Self::Suspend(command) => command.act(context),
-            Self::Resume(command) => command.act(context),
-            Self::Revoke(command) => command.act(context),
-            Self::Destroy(command) => command.act(context),
-            Self::Rename(command) => command.act(context),
-            Self::Grant(command) => command.act(context),
-            Self::Ungrant(command) => command.act(context),
-            Self::Grants(command) => command.act(context),
-            Self::Agent(command) => command.act(context),
-            Self::Unlock(command) => command.act(context),
-            Self::Lock(command) => command.act(context),
-            Self::Status(command) => command.act(context),
-            Self::Import(command) => command.act(context),
-            Self::Log(command) => command.act(context),
-            Self::Head(command) => command.act(context),
-            Self::Verify(command) => command.act(context),
-            Self::Trust(command) => command.act(context),
-            Self::Repair(command) => command.act(context),
-            Self::Reseal(command) => command.act(context),
+            Self::Init(command) => command.0.act(context),
+            Self::Put(command) => command.0.act(context),
+            Self::Get(command) => command.0.act(context),
+            Self::Run(command) => command.0.act(context),
+            Self::List(command) => command.0.act(context),
+            Self::Show(command) => command.0.act(context),
+            Self::History(command) => command.0.act(context),
+            Self::Suspend(command) => command.0.act(context),
+            Self::Resume(command) => command.0.act(context),
+            Self::Revoke(command) => command.0.act(context),
+            Self::Destroy(command) => command.0.act(context),
+            Self::Rename(command) => command.0.act(context),
+            Self::Grant(command) => command.0.act(context),
+            Self::Ungrant(command) => command.0.act(context),
+            Self::Grants(command) => command.0.act(context),
+            Self::Agent(command) => command.0.act(context),
+            Self::Unlock(command) => command.0.act(context),
+            Self::Lock(command) => command.0.act(context),
+            Self::Status(command) => command.0.act(context),
+            Self::Import(command) => command.0.act(context),
+            Self::Log(command) => command.0.act(context),
+            Self::Head(command) => command.0.act(context),
+            Self::Verify(command) => command.0.act(context),
+            Self::Trust(command) => command.0.act(context),
+            Self::Repair(command) => command.0.act(context),
+            Self::Reseal(command) => command.0.act(context),
             Self::Device(command) => command.act(context),
-            Self::Doctor(command) => command.act(context),
-            Self::Man(command) => command.act(context),
-            Self::Completions(command) => command.act(context),
+            Self::Doctor(command) => command.0.act(context),
+            Self::Man(command) => command.0.act(context),
+            Self::Completions(command) => command.0.act(context),
         }
     }
 }

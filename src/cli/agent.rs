@@ -14,10 +14,6 @@ use strongroom::agent::{self, AgentDevice, CachePolicy, Options, Realm, Running,
 use strongroom::config::ConfiguredDevice;
 use strongroom::{Error, Kind, Result};
 
-/// Serve tokens to applications on a Unix socket
-///
-/// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
-/// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
 #[derive(Debug, Args)]
 pub struct Agent {
     /// Listen here; by default $XDG_RUNTIME_DIR/strongroom/agent.sock, for root /run/strongroom/agent.sock

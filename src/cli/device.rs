@@ -8,6 +8,7 @@ mod retire;
 use super::Act;
 use super::context::Context;
 use super::describe::{NOTHING, device};
+use super::later::Later;
 use super::output::Output;
 use super::{init, time};
 use clap::{Args, Subcommand};
@@ -16,7 +17,6 @@ use strongroom::ledger::body::{Role, Slot};
 use strongroom::replica::{AnchorRow, DeviceRow};
 use strongroom::{Error, Kind, Result, Vault, seal};
 
-/// Show and change the enrolled devices
 #[derive(Debug, Args)]
 pub struct Device {
     #[command(subcommand)]
@@ -32,13 +32,39 @@ enum DeviceCommand {
         /// Its name or id
         name: String,
     },
-    Add(Box<add::Add>),
-    Roles(change::Roles),
-    Retire(retire::Retire),
-    Anchor(change::Anchor),
-    Repin(Box<change::Repin>),
-    Pcrs(measured::Pcrs),
-    Check(measured::Check),
+    /// Enrol another device
+    ///
+    /// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
+    /// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
+    /// offers. The device goes into config.toml.
+    Add(Later<Box<add::Add>>),
+    /// Give a device other roles, in place of those it has
+    Roles(Later<change::Roles>),
+    /// Retire a device: nothing is sealed to it any more
+    ///
+    /// Reseals what was sealed to it to the devices that stay, and lists the tokens that it could open. Who has the device and a
+    /// copy of the store from before can open these still: have their issuers rotate them. Refuses the last admin, and a device
+    /// that alone opens a token.
+    Retire(Later<retire::Retire>),
+    /// Tie the store to a counter in a device, to notice when all of it is set back
+    ///
+    /// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
+    /// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
+    /// set back with it. Reading does not raise it.
+    Anchor(Later<change::Anchor>),
+    /// Make new keys in a device whose keys are bound to what was measured at boot
+    ///
+    /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
+    /// another device. Another admin device has to be at hand. Say again what the keys should be like (--pcrs, --pin, …).
+    Repin(Later<Box<change::Repin>>),
+    /// Compare what a device's keys are bound to with what is measured now
+    ///
+    /// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
+    Pcrs(Later<measured::Pcrs>),
+    /// Say whether a device will still open after a reboot or an update
+    ///
+    /// With predicted PCR values in place of those of now. The exit code is 4 when a device will not open.
+    Check(Later<measured::Check>),
 }
 
 impl Act for Device {
@@ -48,13 +74,13 @@ impl Act for Device {
         match self.command {
             DeviceCommand::List => context.with_vault(|vault, out| Ok(list(vault, out, &here)?)),
             DeviceCommand::Show { name } => context.with_vault(|vault, out| Ok(show(vault, out, &name)?)),
-            DeviceCommand::Add(command) => command.act(context),
-            DeviceCommand::Roles(command) => command.act(context),
-            DeviceCommand::Retire(command) => command.act(context),
-            DeviceCommand::Anchor(command) => command.act(context),
-            DeviceCommand::Repin(command) => command.act(context),
-            DeviceCommand::Pcrs(command) => command.act(context),
-            DeviceCommand::Check(command) => command.act(context),
+            DeviceCommand::Add(command) => command.0.act(context),
+            DeviceCommand::Roles(command) => command.0.act(context),
+            DeviceCommand::Retire(command) => command.0.act(context),
+            DeviceCommand::Anchor(command) => command.0.act(context),
+            DeviceCommand::Repin(command) => command.0.act(context),
+            DeviceCommand::Pcrs(command) => command.0.act(context),
+            DeviceCommand::Check(command) => command.0.act(context),
         }
     }
 }

@@ -12,9 +12,6 @@ use clap::Args;
 use serde::Serialize;
 use strongroom::{Error, Kind, Result};
 
-/// Say which hardware, modules, services and permissions are there, and what is missing
-///
-/// The exit code is 0 unless something that is configured does not work.
 #[derive(Debug, Args)]
 pub struct Doctor {}
 

@@ -16,9 +16,6 @@ use strongroom::error::printable;
 use strongroom::ledger::Name;
 use strongroom::{Error, Kind, Result, Secret};
 
-/// Open a token and print it
-///
-/// Its bytes as they were put; on a terminal a newline follows. Without a version, the newest that is not staged.
 #[derive(Debug, Args)]
 pub struct Get {
     /// NAME or NAME@VERSION

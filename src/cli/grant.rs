@@ -10,10 +10,6 @@ use strongroom::replica::GrantRow;
 use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked};
 use strongroom::{Error, Kind, Result};
 
-/// Let an application have a token, or all tokens under a prefix, from the agent
-///
-/// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
-/// but its owner.
 #[derive(Debug, Args)]
 pub struct Grant {
     /// NAME, or PREFIX/ for all tokens under it, also those to come; / for everything
@@ -32,7 +28,6 @@ pub struct Grant {
     alias: Option<String>,
 }
 
-/// Take a grant back; it takes effect at once, also in agents
 #[derive(Debug, Args)]
 pub struct Ungrant {
     /// The grant's id; or NAME or PREFIX/ together with --to
@@ -42,7 +37,6 @@ pub struct Ungrant {
     to: Option<String>,
 }
 
-/// List the grants that stand
 #[derive(Debug, Args)]
 pub struct Grants {
     /// NAME: those that reach this token; PREFIX/: those on it and below

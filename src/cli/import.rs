@@ -25,10 +25,6 @@ const MAX_LINE: u64 = 8 << 20;
 /// Longer than any `.env` file that somebody wrote.
 const MAX_ENV: u64 = 64 << 20;
 
-/// Store many tokens at once, with one signature for up to 10,000
-///
-/// jsonl: one object for each line, {"name": "prod/db", "value": "text"} or "base64" in place of "value"; also "labels"
-/// (an object), "description" and "expires". env: VAR=value lines; the variable is the name.
 #[derive(Debug, Args)]
 pub struct Import {
     /// The file; standard input by default or for -

@@ -17,10 +17,6 @@ use strongroom::{Error, Kind, Result, Vault};
 
 const TRIED: &str = "create the store";
 
-/// Create a store, with this machine's device as its first
-///
-/// Finds or creates two keys in the device, one that opens and one that signs, checks the evidence that they cannot
-/// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
 #[derive(Debug, Args)]
 pub struct Init {
     /// What the device is called in this store [default: its own label]

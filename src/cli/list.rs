@@ -10,10 +10,6 @@ use strongroom::replica::ListFilter;
 use strongroom::vault::{Tokens, VersionView};
 use strongroom::{Result, vault};
 
-/// List tokens
-///
-/// Each with its newest version. Into a pipe: columns with tabs between them and no header. With --json: one object
-/// for each line.
 #[derive(Debug, Args)]
 pub struct List {
     /// Only this name and what lies below it: `prod` lists prod and prod/db

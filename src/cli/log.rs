@@ -19,10 +19,6 @@ const PAGE: u32 = 500;
 /// The columns of a ledger listing.
 const COLUMNS: &[&str] = &["N", "TIME", "BY", "STATEMENT"];
 
-/// Show the ledger, newest first; with --access, who read what
-///
-/// The ledger is signed and verified. The access log is what the reading machines wrote down: one that cheats can
-/// leave itself out.
 #[derive(Debug, Args)]
 pub struct Log {
     /// So many lines at most
@@ -36,17 +32,12 @@ pub struct Log {
     access: bool,
 }
 
-/// Show the statements that changed a token, oldest first
 #[derive(Debug, Args)]
 pub struct History {
     /// The token's name; tokens that had it before are shown too
     name: String,
 }
 
-/// Print the line that introduces this store to another machine
-///
-/// It holds the store's id and the verified position. Bring it to the other machine by a way you trust, and give it to
-/// `strongroom trust` there.
 #[derive(Debug, Args)]
 pub struct Head {}
 

@@ -19,13 +19,6 @@ use zeroize::Zeroizing;
 /// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// Store a token: a new one, or a new version of one
-///
-/// The token is read from standard input, or asked for (twice, unseen) when that is a terminal. Standard input and
-/// files are taken byte for byte: a newline at the end, as `echo` adds one, becomes part of the token unless --trim
-/// is given. Use `printf %s`, or --trim.
-///
-/// What is not given is taken over from the version before: labels, description and --keep; not the times.
 #[derive(Debug, Args)]
 pub struct Put {
     /// The token's name: segments of A-Z a-z 0-9 . _ - + : with / between them

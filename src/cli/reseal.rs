@@ -13,14 +13,6 @@ use strongroom::{Error, Result, Vault};
 /// How many versions are named that could not be resealed.
 const NAMED: usize = 10;
 
-/// Seal tokens that are there to the devices that should open them now
-///
-/// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
-/// the ledger: a version that was sealed to every such device of its time is meant for all, also when --only named just
-/// these. Revoked and destroyed versions are left alone.
-///
-/// Needs a device that opens the tokens and an admin device that signs. May be broken off and run again: at every moment each
-/// token opens with the devices of before or with those of after.
 #[derive(Debug, Args)]
 pub struct Reseal {
     /// Only this name and what lies below it

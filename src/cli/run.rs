@@ -21,13 +21,6 @@ use strongroom::{Error, Kind, Result, Secret};
 /// What stands before a token's name in an environment file.
 const SCHEME: &str = "strongroom://";
 
-/// Start a program with tokens in its environment or in memory-backed files
-///
-/// Every token is opened before anything is started, each once; if one cannot be opened, nothing is started. Strongroom
-/// then becomes the program: signals, terminal and exit code are the program's own.
-///
-/// The environment of a process can be read by its user and by root, and is handed to its children; files do not show
-/// up there.
 #[derive(Debug, Args)]
 pub struct Run {
     /// Put a token into an environment variable

@@ -8,16 +8,12 @@ use std::path::PathBuf;
 use strongroom::error::printable;
 use strongroom::{Error, Kind};
 
-/// Print the man page, or write those of all commands into a directory
 #[derive(Debug, Args)]
 pub struct Man {
     /// The directory, such as /usr/local/share/man/man1
     directory: Option<PathBuf>,
 }
 
-/// Print completions for a shell
-///
-/// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
 #[derive(Debug, Args)]
 pub struct Completions {
     /// The shell

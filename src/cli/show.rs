@@ -8,10 +8,6 @@ use clap::Args;
 use strongroom::vault::{TokenView, Wanted};
 use strongroom::{Error, Kind, Result, Vault};
 
-/// Show a token's metadata, versions, recipients and grants
-///
-/// With --sealed, the sealed bytes as they lie in the store go to standard output: an age file, which any age
-/// implementation opens that reaches the same hardware.
 #[derive(Debug, Args)]
 pub struct Show {
     /// NAME or NAME@VERSION

@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::json;
 use strongroom::ledger::body::State;
 
-/// Close a token, or one of its versions, for now
 #[derive(Debug, Args)]
 pub struct Suspend {
     /// NAME or NAME@VERSION
@@ -17,7 +16,6 @@ pub struct Suspend {
     reason: String,
 }
 
-/// Open what was suspended again, or put a staged version into use
 #[derive(Debug, Args)]
 pub struct Resume {
     /// NAME or NAME@VERSION
@@ -27,10 +25,6 @@ pub struct Resume {
     reason: String,
 }
 
-/// Close a token, or one of its versions, for ever
-///
-/// It takes effect at once, for every machine that follows the store. What was read before is known to its readers:
-/// have the issuer of the token refuse it too.
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// NAME or NAME@VERSION
@@ -40,9 +34,6 @@ pub struct Revoke {
     reason: String,
 }
 
-/// Delete the sealed bytes of a token, or of one of its versions
-///
-/// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
 #[derive(Debug, Args)]
 pub struct Destroy {
     /// NAME or NAME@VERSION
@@ -55,9 +46,6 @@ pub struct Destroy {
     yes: bool,
 }
 
-/// Give a token another name
-///
-/// Its versions, states and grants stay. The old name is free again, and inherits nothing.
 #[derive(Debug, Args)]
 pub struct Rename {
     /// The name it has

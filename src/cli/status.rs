@@ -9,9 +9,6 @@ use strongroom::agent::Client;
 use strongroom::prompt::{self, PinRequest, TriesLeft};
 use strongroom::{Error, Kind, Result};
 
-/// Unlock a device of the agent: its PIN once, then it stays logged in
-///
-/// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
 #[derive(Debug, Args)]
 pub struct Unlock {
     /// The device, as `strongroom status` names it; may be left out where there is only one
@@ -21,11 +18,9 @@ pub struct Unlock {
     pin_source: bool,
 }
 
-/// Have the agent log all devices out, and forget PINs and cached tokens, at once
 #[derive(Debug, Args)]
 pub struct Lock {}
 
-/// Show how the agent and its devices are
 #[derive(Debug, Args)]
 pub struct Status {}
 

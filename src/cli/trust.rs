@@ -8,10 +8,6 @@ use serde_json::json;
 use strongroom::replica::HandOver;
 use strongroom::{Error, Kind, Result, Vault};
 
-/// Believe a store that this machine never met
-///
-/// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
-/// verified against it, so get it by a way you trust, never from the store itself.
 #[derive(Debug, Args)]
 pub struct Trust {
     /// STORE-ID or STORE-ID:N:CHAIN
@@ -21,10 +17,6 @@ pub struct Trust {
     replace: bool,
 }
 
-/// Set aside the end of a store that cannot be verified
-///
-/// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
-/// more, for nobody. Needs the role `admin`.
 #[derive(Debug, Args)]
 pub struct Repair {
     /// Why; it stands in the ledger

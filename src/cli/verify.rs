@@ -9,10 +9,6 @@ use serde_json::{Value, json};
 use strongroom::vault::VerifyReport;
 use strongroom::{Error, Kind, Result, Vault};
 
-/// Verify everything, from the first statement on
-///
-/// Signatures, roles and order of all statements; the replica against the store; the bytes of every sealed token; the
-/// chain of the access log. Every problem is listed with its place, and the exit code is 7 if there is one.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Make the local replica anew from the store first

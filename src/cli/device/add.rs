@@ -15,11 +15,6 @@ use strongroom::{Error, Kind, Result};
 
 const TRIED: &str = "enrol the device";
 
-/// Enrol another device
-///
-/// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
-/// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
-/// offers. The device goes into config.toml.
 #[derive(Debug, Args)]
 pub struct Add {
     /// The device's URI [default: the only device there is]

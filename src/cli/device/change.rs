@@ -9,7 +9,6 @@ use serde_json::json;
 use strongroom::ledger::body::Role;
 use strongroom::vault::EnrolOptions;
 
-/// Give a device other roles, in place of those it has
 #[derive(Debug, Args)]
 pub struct Roles {
     /// Its name or id
@@ -19,11 +18,6 @@ pub struct Roles {
     roles: Vec<String>,
 }
 
-/// Tie the store to a counter in a device, to notice when all of it is set back
-///
-/// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
-/// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
-/// set back with it. Reading does not raise it.
 #[derive(Debug, Args)]
 pub struct Anchor {
     /// The device's name or id: a TPM
@@ -36,10 +30,6 @@ pub struct Anchor {
     accept_older: bool,
 }
 
-/// Make new keys in a device whose keys are bound to what was measured at boot
-///
-/// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
-/// another device. Another admin device has to be at hand. Say again what the keys should be like (--pcrs, --pin, …).
 #[derive(Debug, Args)]
 pub struct Repin {
     /// Its name or id

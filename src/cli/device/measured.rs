@@ -11,9 +11,6 @@ use strongroom::error::printable;
 use strongroom::replica::DeviceRow;
 use strongroom::{Error, Kind, Result};
 
-/// Compare what a device's keys are bound to with what is measured now
-///
-/// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
 #[derive(Debug, Args)]
 pub struct Pcrs {
     /// The device's name or id [default: every device at hand]
@@ -23,9 +20,6 @@ pub struct Pcrs {
     policy_digest: bool,
 }
 
-/// Say whether a device will still open after a reboot or an update
-///
-/// With predicted PCR values in place of those of now. The exit code is 4 when a device will not open.
 #[derive(Debug, Args)]
 pub struct Check {
     /// The device's name or id [default: every device at hand]

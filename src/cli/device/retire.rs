@@ -10,11 +10,6 @@ use strongroom::replica::SealedRow;
 use strongroom::vault::{RetireOptions, RetireReport, Shown};
 use strongroom::{Result, Vault};
 
-/// Retire a device: nothing is sealed to it any more
-///
-/// Reseals what was sealed to it to the devices that stay, and lists the tokens that it could open. Who has the device and a
-/// copy of the store from before can open these still: have their issuers rotate them. Refuses the last admin, and a device
-/// that alone opens a token.
 #[derive(Debug, Args)]
 pub struct Retire {
     /// Its name or id
