@@ -13,20 +13,34 @@ use std::collections::HashMap;
 pub(super) fn record(attempt: &Attempt<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
-    accesses.iter().try_for_each(|access| insert(attempt, access))?;
+    // By device; looked up once, however many lines there are.
+    let mut ends = HashMap::<&str, Hash>::new();
+    for access in accesses {
+        let previous = match ends.get(access.device.as_str()) {
+            Some(end) => *end,
+            None => end_of(attempt, &access.device)?,
+        };
+        let chain = link(previous, access);
+        insert(attempt, access, chain)?;
+        ends.insert(&access.device, chain);
+    }
     attempt.commit(transaction)
 }
 
-fn insert(attempt: &Attempt<'_>, access: &Access) -> Result<()> {
+/// The chain's value after a device's last line.
+fn end_of(attempt: &Attempt<'_>, device: &str) -> Result<Hash> {
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
-    let previous = attempt.first("access", sql, [&access.device], |row| row.hash(1))?.unwrap_or(Hash::ZERO);
+    Ok(attempt.first("access", sql, [device], |row| row.hash(1))?.unwrap_or(Hash::ZERO))
+}
+
+fn insert(attempt: &Attempt<'_>, access: &Access, chain: Hash) -> Result<()> {
     let (time, version) = (attempt.integer(access.time)?, attempt.integer(access.version)?);
     let Access { device, uid, pid, exe, name, outcome, .. } = access;
     attempt.execute(
         "access",
         "INSERT INTO access (time, device, uid, pid, exe, name, version, outcome, chain)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![time, device, uid, pid, exe, name, version, outcome, link(previous, access).0],
+        params![time, device, uid, pid, exe, name, version, outcome, chain.0],
     )?;
     Ok(())
 }
