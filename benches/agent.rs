@@ -28,16 +28,7 @@ const LASTS: Duration = Duration::from_secs(4);
 const IDLE: usize = 10_000;
 
 fn main() {
-    if let Some(hsm) = SoftHsm::of_this_process() {
-        return measure(&hsm);
-    }
-    let Some(hsm) = SoftHsm::new() else { return };
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(std::env::args().skip(1))
-        .envs(hsm.environment())
-        .env("STRONGROOM_TEST_SOFTHSM", &hsm.dir)
-        .status();
-    assert!(status.unwrap().success());
+    softhsm::benchmark(measure);
 }
 
 fn measure(hsm: &SoftHsm) {

@@ -25,17 +25,7 @@ use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, PutOptions, Setup, Vault, Wanted};
 
 fn main() {
-    if let Some(hsm) = SoftHsm::of_this_process() {
-        return measure(&hsm);
-    }
-    let Some(hsm) = SoftHsm::new() else { return };
-    // SoftHSM reads its configuration from the environment, once: start again with it set.
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(std::env::args().skip(1))
-        .envs(hsm.environment())
-        .env("STRONGROOM_TEST_SOFTHSM", &hsm.dir)
-        .status();
-    assert!(status.unwrap().success());
+    softhsm::benchmark(measure);
 }
 
 fn measure(hsm: &SoftHsm) {

@@ -30,20 +30,10 @@ const REAL: &str = "the/real/one";
 
 fn main() {
     let large = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1_000_000);
-    if let Some(hsm) = SoftHsm::of_this_process() {
-        return match std::env::var(VERIFY) {
-            Ok(tokens) => verify(&hsm, tokens.parse().unwrap()),
-            Err(_) => measure(&hsm, large),
-        };
-    }
-    let Some(hsm) = SoftHsm::new() else { return };
-    // SoftHSM reads its configuration from the environment, once: start again with it set.
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .arg(large.to_string())
-        .envs(hsm.environment())
-        .env("STRONGROOM_TEST_SOFTHSM", &hsm.dir)
-        .status();
-    assert!(status.unwrap().success());
+    softhsm::benchmark(|hsm| match std::env::var(VERIFY) {
+        Ok(tokens) => verify(hsm, tokens.parse().unwrap()),
+        Err(_) => measure(hsm, large),
+    });
 }
 
 fn measure(hsm: &SoftHsm, large: u64) {

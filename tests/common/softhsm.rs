@@ -150,3 +150,14 @@ pub fn isolated_with<F: FnOnce(&SoftHsm)>(environment: &[(&str, &str)], test: F)
     command.envs(hsm.environment()).env(DIRECTORY, &hsm.dir).envs(environment.iter().copied());
     passes(&mut command);
 }
+
+/// The same for a benchmark: the program starts itself again with its arguments.
+pub fn benchmark(measure: impl FnOnce(&SoftHsm)) {
+    if let Some(hsm) = SoftHsm::of_this_process() {
+        return measure(&hsm);
+    }
+    let Some(hsm) = SoftHsm::new() else { return };
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(std::env::args().skip(1)).envs(hsm.environment()).env(DIRECTORY, &hsm.dir);
+    assert!(command.status().unwrap().success());
+}

@@ -18,20 +18,18 @@ fn open(device: &mut dyn Device, key: &KeyRef, prompter: &mut Scripted) -> Resul
     device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).map(drop)
 }
 
+fn made(device: &mut dyn Device, purpose: Purpose, prompter: &mut Scripted) -> KeyRef {
+    let provision = device.provisioning().unwrap();
+    (&provision.create(purpose, Algorithm::P256, &CreateOptions::default(), prompter).unwrap()).into()
+}
+
 #[test]
 fn the_directory_moves_away_and_back() {
     isolated(|hsm| {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
-        let provision = device.provisioning().unwrap();
-        let opens: KeyRef = (&provision
-            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
-            .unwrap())
-            .into();
-        let signs: KeyRef = (&provision
-            .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut prompter)
-            .unwrap())
-            .into();
+        let opens = made(&mut *device, Purpose::Open, &mut prompter);
+        let signs = made(&mut *device, Purpose::Sign, &mut prompter);
         let mut other = self::device(hsm);
         open(&mut *other, &opens, &mut prompter).unwrap();
 
@@ -64,11 +62,7 @@ fn an_empty_directory_in_its_place_is_not_a_deleted_key() {
     isolated(|hsm| {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
-        let provision = device.provisioning().unwrap();
-        let opens: KeyRef = (&provision
-            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
-            .unwrap())
-            .into();
+        let opens = made(&mut *device, Purpose::Open, &mut prompter);
         let (there, away) = (hsm.dir.join("tokens"), hsm.dir.join("away"));
         std::fs::rename(&there, &away).unwrap();
         std::fs::create_dir(&there).unwrap();
@@ -86,11 +80,7 @@ fn locking_while_the_storage_is_away_forgets_the_pin() {
     isolated(|hsm| {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
-        let provision = device.provisioning().unwrap();
-        let opens: KeyRef = (&provision
-            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
-            .unwrap())
-            .into();
+        let opens = made(&mut *device, Purpose::Open, &mut prompter);
         let (there, away) = (hsm.dir.join("tokens"), hsm.dir.join("away"));
         std::fs::rename(&there, &away).unwrap();
         assert!(open(&mut *device, &opens, &mut prompter).is_err());
@@ -106,11 +96,7 @@ fn threads_survive_each_others_restarts() {
     isolated(|hsm| {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
-        let provision = device.provisioning().unwrap();
-        let opens: KeyRef = (&provision
-            .create(Purpose::Open, Algorithm::P256, &CreateOptions::default(), &mut prompter)
-            .unwrap())
-            .into();
+        let opens = made(&mut *device, Purpose::Open, &mut prompter);
         let mut lanes: Vec<_> = (0..3).map(|_| device.parallel().unwrap().another().unwrap()).collect();
         std::thread::scope(|scope| {
             for lane in &mut lanes {
