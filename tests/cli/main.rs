@@ -1,6 +1,9 @@
 //! The `strongroom` command, from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[cfg(feature = "piv")]
+#[path = "../common/pcscd.rs"]
+mod pcscd;
 #[path = "../common/softhsm.rs"]
 mod softhsm;
 #[path = "../common/swtpm.rs"]
@@ -9,6 +12,8 @@ mod swtpm;
 #[path = "../common/yubikey.rs"]
 mod yubikey;
 
+#[cfg(feature = "piv")]
+mod behind_pcscd;
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;
 mod home;

@@ -1,8 +1,9 @@
 //! What other people's programs make of the card: `ykman`, `yubico-piv-tool`, and `pkcs11-tool` with ykcs11. Nobody here wrote them to
 //! please this simulator.
 //!
-//! The same checks run twice: with the drop-in libpcsclite, and through a real pcscd (`pcscd.rs`).
+//! The same checks run twice: with the drop-in libpcsclite, and through a real pcscd (`behind_pcscd.rs`).
 
+use crate::pcscd::is_installed;
 use crate::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,11 +33,6 @@ pub fn programs() -> bool {
         "SKIPPED: missing: {missing:?}: apt-get install yubikey-manager yubico-piv-tool ykcs11 opensc openssl"
     );
     false
-}
-
-pub fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists())
 }
 
 /// ykcs11 on this machine.

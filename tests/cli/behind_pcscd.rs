@@ -1,0 +1,45 @@
+//! The command with a YubiKey behind a real pcscd, which its users have, in place of the drop-in libpcsclite.
+
+use crate::home::Home;
+use crate::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
+use crate::yubikey::{Options, PIN, Service};
+
+#[test]
+fn a_yubikey_is_found_used_pulled_out_and_found_again() {
+    in_namespaces(|| {
+        let Some(home) = Home::new() else { return };
+        let said = |arguments: &[&str]| {
+            let output = home.strongroom(arguments).output().unwrap();
+            let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+            (output.status.code().unwrap(), said)
+        };
+        let (_, doctor) = said(&["doctor"]);
+        assert!(doctor.contains("pcscd") && doctor.contains("systemctl"), "{doctor}");
+
+        let (service, directory) = (Service::start(&home.dir).unwrap(), tempfile::tempdir().unwrap());
+        let mut pcscd = Pcscd::start(directory.path());
+        let card = service.add(&Options { serial: 10_001, ..Options::default() }).unwrap();
+        let mut place = Some(plug(&card, PORT));
+        wait(|| said(&["doctor"]).1.contains("piv:serial=10001 (firmware 5.7.1): PIN 3 tries"));
+
+        let pin = home.dir.join("yubikey-pin");
+        std::fs::write(&pin, PIN).unwrap();
+        let uri = format!("piv:serial=10001?pin-source=file:{}", pin.display());
+        home.ok(&["init", "--quiet", "--device", &uri]);
+        home.put("prod/db", b"s3cret");
+        assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"s3cret");
+
+        drop(place.take());
+        let (code, gone) = said(&["get", "prod/db"]);
+        assert!(code != 0 && gone.contains("10001"), "{gone}");
+        place = Some(plug(&card, PORT));
+        wait(|| said(&["get", "prod/db"]).1.starts_with("s3cret"));
+
+        drop(place.take());
+        pcscd.restart();
+        let _again = plug(&card, PORT);
+        wait(|| said(&["get", "prod/db"]).1.starts_with("s3cret"));
+        // Nothing of all this cost a try.
+        assert_eq!(card.card().memory().pin.left, 3);
+    });
+}
