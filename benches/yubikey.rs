@@ -1,16 +1,20 @@
-//! A whole `get` with a YubiKey beside a bare program that selects the PIV application, verifies the PIN and agrees once. On the
-//! virtual YubiKey, whose answers take next to no time: what is left is Strongroom's own. Pairs run in turn, A B A B …
+//! A whole `get` with a YubiKey beside a bare program that selects the PIV application, verifies the PIN and agrees once, and
+//! beside age with age-plugin-yubikey, where that is installed. On the virtual YubiKey, whose answers take next to no time: what
+//! is left is Strongroom's own.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "common/pairs.rs"]
+mod pairs;
 #[path = "../tests/common/yubikey.rs"]
 mod yubikey;
 
-use self::yubikey::{Options, PIN, VirtualYubiKey};
+use self::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
+use base64::Engine;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-const PAIRS: usize = 60;
+use pairs::{pair, quiet};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::process::Command;
 
 /// As the first argument: be the bare program.
 const BARE: &str = "bare-program";
@@ -20,43 +24,46 @@ fn main() {
         return bare();
     }
     let card = VirtualYubiKey::start(Options::default());
-    let home = card.dir.join("home");
-    let strongroom = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-        command.args(arguments).envs(card.environment());
-        for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
-            command.env(variable, home.join(variable));
-        }
-        command
-    };
-    let uri = card.uri_with_pin(PIN);
-    let policies = ["--pin-policy", "once", "--touch-policy", "never"];
-    timed(strongroom(&["init", "--device", &uri]).args(policies));
-    timed(&mut strongroom(&["put", "a", "--generate"]));
-
+    let get = |store: &str| strongroom(&card, store, &["get", "a"]);
+    make_store(&card, "pin", &card.uri_with_pin(PIN), "once");
     card.forget_apdus();
-    timed(&mut strongroom(&["get", "a"]));
+    quiet(&mut get("pin"));
     println!("APDUs of a get: {}", card.apdus().len());
+
+    pairs::head();
     let bare = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(BARE).envs(card.environment());
         command
     };
-    println!(
-        "{:<52} {:>10} {:>10} {:>7}",
-        "whole process, median of pairs, ms", "strongroom", "bare", "ratio"
-    );
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..PAIRS + 3 {
-        let (a, b) = (timed(&mut strongroom(&["get", "a"])), timed(&mut bare()));
-        if round >= 3 {
-            ratios.push(a / b);
-            ours.push(a);
-            theirs.push(b);
-        }
+    pair("get, beside select, verify and one key agreement", || get("pin"), bare);
+    if !["age", "age-plugin-yubikey", "ykman"].into_iter().all(is_installed) {
+        return println!("age-plugin-yubikey, age or ykman is not installed");
     }
-    let [a, b, ratio] = [ours, theirs, ratios].map(median);
-    println!("{:<52} {a:>10.2} {b:>10.2} {ratio:>7.2}", "get, beside select, verify and one key agreement");
+    // Without PIN: age would ask a terminal for it.
+    make_store(&card, "no-pin", &format!("{};slot=83;sign-slot=84", card.uri()), "never");
+    let sealed = AgeFile::make(&card);
+    pair("get, beside age -d with age-plugin-yubikey", || get("no-pin"), || sealed.open(&card));
+}
+
+fn strongroom(card: &VirtualYubiKey, store: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(arguments).envs(card.environment()).env("STRONGROOM_AGENT", "");
+    for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
+        command.env(variable, card.dir.join(store).join(variable));
+    }
+    command
+}
+
+fn make_store(card: &VirtualYubiKey, store: &str, uri: &str, pin_policy: &str) {
+    let policies = ["--pin-policy", pin_policy, "--touch-policy", "never"];
+    quiet(strongroom(card, store, &["init", "--device", uri]).args(policies));
+    quiet(&mut strongroom(card, store, &["put", "a", "--generate"]));
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
 }
 
 /// What cannot be done with less: nothing is looked up, nothing is asked but the operation itself.
@@ -80,16 +87,53 @@ fn bare() {
     send(&[&[0, 0x87, 0x11, 0x9d, question.len() as u8][..], &question].concat());
 }
 
-/// Milliseconds.
-fn timed(command: &mut Command) -> f64 {
-    let started = Instant::now();
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let took: Duration = started.elapsed();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    took.as_secs_f64() * 1e3
+/// A file that age opens by means of age-plugin-yubikey.
+struct AgeFile {
+    sealed: PathBuf,
+    identity: PathBuf,
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+impl AgeFile {
+    /// With a key in slot 82, the plugin's first, and what the plugin would write down of it: recipient and identity are
+    /// Bech32, the latter of serial, slot and the first bytes of the key's digest.
+    fn make(card: &VirtualYubiKey) -> Self {
+        let [public, plain, sealed, identity] =
+            ["82.pem", "plain", "sealed", "identity"].map(|name| card.dir.join(name));
+        let ykman = |arguments: &[&str]| {
+            let mut command = Command::new("ykman");
+            quiet(command.args(["piv"]).args(arguments).arg("82").arg(&public).envs(card.environment()));
+        };
+        let policies = ["--pin-policy", "NEVER", "--touch-policy", "NEVER"];
+        let managed = ["--management-key", MANAGEMENT_KEY];
+        let generate = [&["keys", "generate", "--algorithm", "ECCP256"][..], &policies, &managed].concat();
+        ykman(&generate);
+        let certify = ["certificates", "generate", "--subject", "CN=bench", "--pin", PIN];
+        ykman(&[&certify[..], &managed].concat());
+
+        let point = point(&std::fs::read_to_string(&public).unwrap());
+        let text = |prefix: &str, bytes: &[u8]| {
+            bech32::encode::<bech32::Bech32>(bech32::Hrp::parse(prefix).unwrap(), bytes).unwrap()
+        };
+        let serial = card.card().profile().serial.to_le_bytes();
+        let known = [&serial[..], &[0x82], &Sha256::digest(point.as_bytes())[..4]].concat();
+        std::fs::write(&identity, text("age-plugin-yubikey-", &known).to_uppercase()).unwrap();
+        std::fs::write(&plain, "a token").unwrap();
+        let mut seal = Command::new("age");
+        seal.args(["-r", &text("age1yubikey", point.as_bytes()), "-o"]).arg(&sealed).arg(&plain);
+        quiet(&mut seal);
+        Self { sealed, identity }
+    }
+
+    fn open(&self, card: &VirtualYubiKey) -> Command {
+        let mut command = Command::new("age");
+        command.args(["-d", "-i"]).arg(&self.identity).arg(&self.sealed).envs(card.environment());
+        command
+    }
+}
+
+/// The point at the end of a PEM file with a public key.
+fn point(pem: &str) -> p256::EncodedPoint {
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let info = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+    p256::PublicKey::from_sec1_bytes(&info[info.len() - 65..]).unwrap().to_encoded_point(true)
 }
