@@ -1,6 +1,7 @@
 //! The replica's tables, and how its file is opened.
 
 use crate::error::{Error, Kind, Result};
+use crate::store::sqlite::move_log_when_closed;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use std::path::Path;
@@ -10,6 +11,8 @@ use std::time::Duration;
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised whenever the tables, or what is counted in them, change; an older replica is rebuilt, never migrated.
 const SCHEMA: i32 = 3;
+/// What a few changes come to. Reading adds nothing.
+const LONG_LOG_BYTES: u64 = 128 << 10;
 
 const TABLES: &str = "
 CREATE TABLE position (
@@ -95,7 +98,7 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, Unusable> {
     if (id, schema) != (APPLICATION_ID, SCHEMA) {
         return Err(Unusable::Broken(format!("it is of another format ({id:08x}, {schema})")));
     }
-    settings(&db, Mode::Shared).map_err(|e| unusable(path, e))?;
+    settings(&db, path, Mode::Shared).map_err(|e| unusable(path, e))?;
     Ok(db)
 }
 
@@ -106,7 +109,7 @@ pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connec
         if mode == Mode::Shared {
             db.pragma_update(None, "journal_mode", "WAL")?;
         }
-        settings(&db, mode)?;
+        settings(&db, path, mode)?;
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
         db.execute_batch(TABLES)?;
         db.execute(
@@ -127,7 +130,7 @@ fn private_file(path: &Path) -> Result<()> {
     file.map(drop).map_err(|e| super::io(path, &e))
 }
 
-fn settings(db: &Connection, mode: Mode) -> rusqlite::Result<()> {
+fn settings(db: &Connection, path: &Path, mode: Mode) -> rusqlite::Result<()> {
     db.set_prepared_statement_cache_capacity(64);
     db.busy_timeout(Duration::from_secs(30))?;
     // Else a statement is parsed anew whenever its parameters change, for plans that point queries do not need.
@@ -135,8 +138,7 @@ fn settings(db: &Connection, mode: Mode) -> rusqlite::Result<()> {
     match mode {
         // A lost replica is rebuilt from the store, and the pin remembers how far it was: no need to wait for the disk.
         Mode::Shared => {
-            // Else every process that is the last to leave waits for the disk.
-            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            move_log_when_closed(db, path, LONG_LOG_BYTES)?;
             db.pragma_update(None, "synchronous", "NORMAL")
         }
         Mode::Bulk { cache } => {

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, Position};
 use attempt::Attempt;
+pub(crate) use file::move_log_when_closed;
 use rusqlite::Connection;
 use std::path::Path;
 

@@ -25,8 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any row of ours has, so that a planted one cannot fill the memory.
 pub(super) const MAX_ROW_BYTES: i32 = 2 << 20;
 
-/// A log that is longer is moved into the file when the store is closed: every process that is the first to open the
-/// store reads the whole log.
+/// A log that is longer is moved into the file by readers too.
 const LONG_LOG_BYTES: u64 = 400 << 10;
 
 /// A path as a URL.
@@ -146,8 +145,8 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    // To move the log into the file is to wait for the disk. Readers seldom do; who comes to append always does.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log_bytes(path) <= LONG_LOG_BYTES)?;
+    // Who comes to append moves it in any case.
+    move_log_when_closed(&db, path, LONG_LOG_BYTES)?;
     db.pragma_update(None, "cell_size_check", true)?;
     Ok(db)
 }
@@ -215,6 +214,12 @@ const OWNERSHIP: &str = "run it as the user who owns the store, or ask that user
 
 fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
+/// Has the write-ahead log moved into the file when the connection is closed, if it is longer than this now. Every process that
+/// is the first to open a file reads the whole log; to move it is to wait for the disk.
+pub(crate) fn move_log_when_closed(db: &Connection, path: &Path, bytes: u64) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log_bytes(path) <= bytes).map(drop)
 }
 
 /// How much lies in the write-ahead log. Where that cannot be told, something may.
