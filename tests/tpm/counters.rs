@@ -2,6 +2,7 @@
 
 use crate::bench::with_swtpm;
 use crate::conformance::Bench;
+use crate::relay::{NV_INCREMENT, Relay, code, refusal};
 use strongroom::device::TpmOptions;
 use strongroom::error::Kind;
 
@@ -46,6 +47,27 @@ fn a_counter_outlives_a_crash() {
     tpm.kill();
     tpm.start();
     assert_eq!(device.counting().unwrap().read_counter(index).unwrap(), start + 1);
+}
+
+#[test]
+fn a_counter_is_raised_once_though_the_answer_was_lost() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let relay = Relay::before(bench.tpm);
+        let mut device = strongroom::device::connect(&relay.uri().parse().unwrap()).unwrap();
+        let (index, start) = device.counting().unwrap().make_counter().unwrap();
+        // A reset, and an end of the connection.
+        for (raised, answer) in [(1, refusal(0x910)), (2, Vec::new())] {
+            let mut lost = false;
+            relay.act(move |command, forward| {
+                let response = forward(command);
+                let loses = code(command) == NV_INCREMENT && !std::mem::replace(&mut lost, true);
+                if loses { answer.clone() } else { response }
+            });
+            assert_eq!(device.counting().unwrap().raise_counter(index).unwrap(), start + raised);
+        }
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
+    });
 }
 
 /// What the ledger says is a counter may be anything else in the TPM: nothing of it is read, raised or removed.

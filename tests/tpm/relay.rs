@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Takes a command's bytes and what forwards them; gives the response's.
+/// Takes a command's bytes and what forwards them; gives the response's, or none, with which the connection ends.
 pub type Act = dyn FnMut(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> + Send;
 
 /// Serves any number of connections over one to the TPM, command by command.
@@ -31,6 +31,12 @@ pub const READ_PUBLIC: u32 = 0x173;
 pub const LOAD: u32 = 0x157;
 pub const ECDH_ZGEN: u32 = 0x154;
 pub const START_AUTH_SESSION: u32 = 0x176;
+pub const NV_INCREMENT: u32 = 0x134;
+
+/// A response without a body.
+pub fn refusal(code: u32) -> Vec<u8> {
+    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
+}
 
 impl Relay {
     /// Before this TPM; passes everything on for now.
@@ -122,7 +128,7 @@ fn serve(mut client: TcpStream, shared: &Mutex<Shared>) {
                     Vec::new()
                 })
             });
-            if failed {
+            if failed || response.is_empty() {
                 return;
             }
             seen.extend_from_slice(&command);

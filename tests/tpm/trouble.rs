@@ -3,17 +3,12 @@
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
 use crate::conformance::Bench;
 use crate::prompter::Scripted;
-use crate::relay::{ECDH_ZGEN, Relay, code};
+use crate::relay::{ECDH_ZGEN, Relay, code, refusal};
 use crate::swtpm::Swtpm;
 use std::time::{Duration, Instant};
 use strongroom::device::watchdog::Watchdog;
 use strongroom::device::{Challenge, KeyRef, TpmOptions, connect};
 use strongroom::error::Kind;
-
-/// A response without a body.
-fn refusal(code: u32) -> Vec<u8> {
-    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
-}
 
 #[test]
 fn a_tpm_that_was_killed_and_is_back_serves_on() {
@@ -58,6 +53,32 @@ fn a_pin_whose_fate_is_unknown_is_not_sent_again() {
         let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
         open(&mut *device, &opens, &mut Scripted::pin(PIN)).unwrap_err();
         assert_eq!(*sent.lock().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_pin_whose_answer_was_lost_is_not_sent_again() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        let (opens, _) = bench.keys();
+        let relay = Relay::before(bench.tpm);
+        relay.act(|command, forward| {
+            let response = forward(command);
+            if code(command) == ECDH_ZGEN { Vec::new() } else { response }
+        });
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let prompter = &mut Scripted::pin(PIN);
+        let error = open(&mut *device, &opens, prompter).unwrap_err();
+        assert_eq!(error.kind(), Kind::PinWrong, "{error}");
+        assert!(error.answer().starts_with("the answer to the PIN was lost"), "{error}");
+        relay.pass();
+        let error = open(&mut *device, &opens, prompter).unwrap_err();
+        assert!(error.answer().contains("it is not tried again"), "{error}");
+        assert_eq!(prompter.pins, 1);
+        // Until a person says so.
+        device.lock();
+        open(&mut *device, &opens, prompter).unwrap();
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
     });
 }
 

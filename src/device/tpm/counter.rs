@@ -82,6 +82,9 @@ impl Chip {
             };
             let done = job(seat, session);
             let ended = seat.context.flush_context(SessionHandle::from(session).into());
+            if ended.is_err() {
+                seat.leave(session);
+            }
             done.and_then(|done| ended.of("TPM2_FlushContext").map(|()| done))
         })
     }
@@ -90,6 +93,8 @@ impl Chip {
 /// Where no key was used yet there is nothing to compare the storage root key with.
 fn salted_to_srk(seat: &mut Seat) -> Result<AuthSession, Fault> {
     let srk = seat::primary(&mut seat.context)?;
+    let name = seat::name_of(&mut seat.context, srk.into())?;
+    seat.remember(name);
     let session = seat::start_session(&mut seat.context, srk, SessionType::Hmac);
     let flushed = seat.context.flush_context(srk.into()).of("TPM2_FlushContext");
     session.and_then(|session| flushed.map(|()| session))

@@ -23,9 +23,7 @@ use crate::error::{Error, Kind};
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::{CapabilityType, SessionType};
-use tss_esapi::handles::{
-    KeyHandle, ObjectHandle, PersistentTpmHandle, PolicySessionTpmHandle, SessionHandle, TpmHandle,
-};
+use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
@@ -41,6 +39,8 @@ pub struct Seat {
     parent: Option<Parent>,
     keys: Vec<(Name, KeyHandle)>,
     session: Option<Session>,
+    /// Sessions of others' that could not be given back.
+    strays: Vec<AuthSession>,
     /// The keys that were ever to be loaded over this connection.
     tried: Vec<Name>,
     /// What could not be flushed when it should have been.
@@ -77,13 +77,14 @@ pub struct Ready {
 /// What a connection leaves in the TPM when tpm2-tss gives it up.
 pub struct Leftovers {
     keys: Vec<Name>,
-    session: Option<u32>,
+    sessions: Vec<u32>,
 }
 
 impl Seat {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
-        Self { context, parent: None, keys: Vec::new(), session: None, tried: Vec::new(), left: Vec::new() }
+        let (keys, strays, tried, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { context, parent: None, keys, session: None, strays, tried, left }
     }
 
     /// Loads an enrolled key, and opens a session for it, as far as they are not there already.
@@ -123,9 +124,7 @@ impl Seat {
             let (_, oldest) = self.keys.remove(0);
             self.flush(oldest.into());
         }
-        if !self.tried.contains(&wanted) {
-            self.tried.push(wanted);
-        }
+        self.remember(wanted);
         let parent = self.parent(material)?;
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = self.context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -190,21 +189,36 @@ impl Seat {
         self.give_up_transient_parent();
     }
 
+    /// Has a key flushed by its name, should the connection leave it behind.
+    pub fn remember(&mut self, key: Name) {
+        if !self.tried.contains(&key) {
+            self.tried.push(key);
+        }
+    }
+
+    /// Has a session ended over another connection, because it could not be ended over this one.
+    pub fn leave(&mut self, session: AuthSession) {
+        self.strays.push(session);
+    }
+
     /// What has to be given back over another connection, because tpm2-tss takes no more commands on this one.
     pub fn leftovers(&mut self) -> Leftovers {
-        // The name of a session is its handle (part 1 §16).
-        let session = self.session.take().map(|session| SessionHandle::from(session.session).into());
-        let session = session.and_then(|session| self.context.tr_get_name(session).ok());
-        let session = session.and_then(|name| Some(u32::from_be_bytes(name.value().try_into().ok()?)));
-        Leftovers { keys: std::mem::take(&mut self.tried), session }
+        let own = self.session.take().map(|session| session.session);
+        let sessions: Vec<_> = own.into_iter().chain(std::mem::take(&mut self.strays)).collect();
+        let sessions = sessions.into_iter().filter_map(|session| {
+            // The name of a session is its handle (part 1 §16).
+            let name = self.context.tr_get_name(SessionHandle::from(session).into()).ok()?;
+            Some(u32::from_be_bytes(name.value().try_into().ok()?))
+        });
+        let sessions = sessions.collect();
+        Leftovers { keys: std::mem::take(&mut self.tried), sessions }
     }
 
     /// Gives back what another connection left. Keys are known by their names: whatever else is loaded is somebody else's.
     /// Another process that has the same key loaded in a bare TPM loads it again.
     pub fn give_back(&mut self, leftovers: &Leftovers) {
-        if let Some(handle) = leftovers.session.and_then(|session| PolicySessionTpmHandle::new(session).ok())
-        {
-            self.flush_handle(TpmHandle::PolicySession(handle), |_| true);
+        for handle in leftovers.sessions.iter().filter_map(|session| TpmHandle::try_from(*session).ok()) {
+            self.flush_handle(handle, |_| true);
         }
         let asked = self.context.execute_without_session(|context| {
             context.get_capability(CapabilityType::Handles, FIRST_TRANSIENT, 254)
