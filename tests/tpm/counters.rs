@@ -90,7 +90,7 @@ fn another_index_is_no_counter() {
             counting.raise_counter(index).unwrap_err(),
             counting.remove_counter(index).unwrap_err(),
         ] {
-            assert_eq!(error.kind(), Kind::KeyMissing);
+            assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
             assert!(error.answer().contains("another index stands there"), "{error}");
         }
         undefine();

@@ -27,6 +27,7 @@ pub fn code(command: &[u8]) -> u32 {
 }
 
 pub const CREATE_PRIMARY: u32 = 0x131;
+pub const CREATE: u32 = 0x153;
 pub const READ_PUBLIC: u32 = 0x173;
 pub const LOAD: u32 = 0x157;
 pub const ECDH_ZGEN: u32 = 0x154;

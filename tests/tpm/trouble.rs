@@ -3,11 +3,11 @@
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
 use crate::conformance::Bench;
 use crate::prompter::Scripted;
-use crate::relay::{ECDH_ZGEN, Relay, code, refusal};
+use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
 use crate::swtpm::Swtpm;
 use std::time::{Duration, Instant};
 use strongroom::device::watchdog::Watchdog;
-use strongroom::device::{Challenge, KeyRef, TpmOptions, connect};
+use strongroom::device::{Algorithm, Challenge, KeyRef, Purpose, TpmOptions, connect};
 use strongroom::error::Kind;
 
 #[test]
@@ -185,6 +185,23 @@ fn full_slots_are_told_and_nobody_elses_is_flushed() {
         assert!(error.what_now().unwrap().contains("tpm2_flushcontext"), "{error}");
         drop(device);
         assert_eq!(bench.tpm.loaded(), (3, 0));
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_while_a_key_is_made_leaves_nothing_behind() {
+    with_swtpm(TpmOptions::default(), |bench| {
+        let relay = Relay::before(bench.tpm);
+        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        relay.act(|command, forward| {
+            let response = forward(command);
+            if code(command) == CREATE { Vec::new() } else { response }
+        });
+        let provision = device.provisioning().unwrap();
+        let made = provision.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut bench.prompter());
+        assert_eq!(made.unwrap_err().kind(), Kind::DeviceGone);
+        drop(device);
+        assert_eq!(relay.loaded(), (0, 0));
     });
 }
 

@@ -162,10 +162,14 @@ fn make(seat: &mut Seat, wanted: &Wanted) -> Result<Material, Fault> {
 
 fn make_under(seat: &mut Seat, parent: KeyHandle, wanted: &Wanted) -> Result<Material, Fault> {
     let parent_name = seat::name_of(&mut seat.context, parent.into())?;
+    seat.remember(parent_name);
     keep(seat, parent, parent_name, wanted.parent)?;
     let session = seat::start_session(&mut seat.context, parent, SessionType::Policy)?;
     let key = make_blob(seat, parent, session, wanted);
     let flushed = seat.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
+    if flushed.is_err() {
+        seat.leave(session);
+    }
     let key = key?;
     flushed?;
     let (policy, persistent) = (wanted.policy.clone(), wanted.persistent);
