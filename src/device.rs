@@ -92,8 +92,8 @@ pub enum Challenge<'a> {
 
 /// One piece of hardware, connected.
 pub trait Device: Send {
-    /// What it says of itself.
-    fn identity(&self) -> &DeviceIdentity;
+    /// What it says of itself; what it cannot say now, it may say later.
+    fn identity(&mut self) -> DeviceIdentity;
 
     /// The device in the user's words, for errors and prompts: its URI without module path and PIN source.
     fn name(&self) -> &str;
@@ -243,25 +243,34 @@ pub trait Parallel {
 ///
 /// # Errors
 /// As [`connect`].
-#[cfg_attr(not(feature = "piv"), allow(unused_variables))]
 pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
     match uri.scheme() {
-        #[cfg(feature = "piv")]
-        Scheme::Piv if prompter.is_attended() => piv::connect_attended(uri, prompter),
+        Scheme::Piv if prompter.is_attended() => {
+            Ok(Box::new(watchdog::Watchdog::connect_attended(uri, watchdog::PATIENCE, prompter)?))
+        }
         _ => connect(uri),
+    }
+}
+
+#[cfg_attr(not(feature = "piv"), allow(unused_variables))]
+fn connect_attended_here(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
+    match uri.scheme() {
+        #[cfg(feature = "piv")]
+        Scheme::Piv => piv::connect_attended(uri, prompter),
+        _ => connect_here(uri),
     }
 }
 
 /// Connects to the device a URI names. Does not log in.
 ///
-/// A TPM comes with a [`watchdog`]: one that hangs is met with in the field, and nobody can unplug it.
+/// A TPM and a YubiKey come with a [`watchdog`]: those that hang are met with in the field.
 ///
 /// # Errors
 /// `Unsupported` for a driver that was compiled out, naming the feature; else the driver's.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     match uri.scheme() {
-        Scheme::Tpm => Ok(Box::new(watchdog::Watchdog::connect(uri, watchdog::PATIENCE)?)),
-        _ => connect_here(uri),
+        Scheme::Tpm | Scheme::Piv => Ok(Box::new(watchdog::Watchdog::connect(uri, watchdog::PATIENCE)?)),
+        Scheme::Pkcs11 => connect_here(uri),
     }
 }
 

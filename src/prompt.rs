@@ -64,6 +64,8 @@ pub trait Prompter {
     fn is_attended(&self) -> bool {
         false
     }
+    /// Told now and then while a driver waits for a person, so that nobody takes the device for one that hangs.
+    fn still_waiting(&mut self) {}
 }
 
 /// A prompter that says what a touch is for: the drivers know their devices, not what is done with them.

@@ -14,15 +14,13 @@ use zeroize::Zeroizing;
 pub struct Remote {
     station: Arc<Station>,
     thread: Owner<Host>,
-    identity: DeviceIdentity,
     patience: Duration,
 }
 
 impl Remote {
     /// A device on that thread.
     pub fn new(station: &Arc<Station>, patience: Duration) -> Self {
-        let identity = nothing_known(&station.uri);
-        Self { station: Arc::clone(station), thread: station.thread.clone(), identity, patience }
+        Self { station: Arc::clone(station), thread: station.thread.clone(), patience }
     }
 
     fn ask<T: Send + 'static>(
@@ -38,8 +36,8 @@ impl Remote {
 }
 
 impl Device for Remote {
-    fn identity(&self) -> &DeviceIdentity {
-        &self.identity
+    fn identity(&mut self) -> DeviceIdentity {
+        nothing_known(&self.station.uri)
     }
 
     fn name(&self) -> &str {

@@ -54,7 +54,7 @@ impl Act for Init {
         let options =
             InitOptions { device_name: self.name, algorithm, create, anti_rollback: self.anti_rollback };
         let (mut vault, report) = Vault::init(setup, &options)?;
-        let remembered = remember(resolved, &uri, &report.device, Place::First)?;
+        let remembered = remember(resolved, &uri, &report.first.device, Place::First)?;
         tell(&mut context.out, &vault, &report, &remembered)?;
         context.tell_notices(&mut vault);
         Ok(())
@@ -159,14 +159,15 @@ fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Optio
     if out.json_wanted() {
         return out.json(&as_json(vault, report, remembered));
     }
-    let [opening, signing] = &report.keys;
+    let first = &report.first;
+    let [opening, signing] = &first.keys;
     out.card(&[
         ("store", vault.location().to_owned()),
         ("store id", report.store.to_string()),
-        ("device", format!("{} ({})", report.device_name, report.model)),
-        ("opening key", key(opening, report.created[0])),
-        ("signing key", key(signing, report.created[1])),
-        ("evidence", evidence(report.evidence).to_owned()),
+        ("device", format!("{} ({})", first.device_name, first.model)),
+        ("opening key", key(opening, first.created[0])),
+        ("signing key", key(signing, first.created[1])),
+        ("evidence", evidence(first.evidence).to_owned()),
         ("configuration", remembered.clone().unwrap_or_default()),
     ])?;
     if remembered.is_none() {
@@ -207,13 +208,14 @@ pub fn evidence(level: EvidenceLevel) -> &'static str {
 }
 
 fn as_json(vault: &Vault, report: &InitReport, remembered: &Option<String>) -> serde_json::Value {
+    let first = &report.first;
     json!({
         "location": vault.location(),
         "store": report.store.to_string(),
-        "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},
-        "opening": key_json(&report.keys[0], report.created[0]),
-        "signing": key_json(&report.keys[1], report.created[1]),
-        "evidence": report.evidence.to_string(),
+        "device": {"id": first.device.to_string(), "name": first.device_name, "model": first.model},
+        "opening": key_json(&first.keys[0], first.created[0]),
+        "signing": key_json(&first.keys[1], first.created[1]),
+        "evidence": first.evidence.to_string(),
         "configuration": remembered,
     })
 }

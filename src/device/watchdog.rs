@@ -6,19 +6,20 @@
 //! and the process can report and go on.
 
 use super::{
-    Algorithm, Challenge, Counting, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Measured,
-    Measurement, Parallel, Prediction, Provision, Purpose, Wrap,
+    Challenge, Counting, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Measured, Parallel,
+    Provision, Wrap,
 };
 use crate::error::{Error, Kind, Result};
-use crate::prompt::Prompter;
+use crate::prompt::{Prompter, Silent};
 use crate::uri::{DeviceUri, Scheme};
 use relay::{Message, Relay};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+mod abilities;
 mod challenge;
 mod relay;
 
@@ -41,12 +42,14 @@ pub struct Watchdog {
     patience: Duration,
     scheme: Scheme,
     name: String,
-    identity: OnceLock<DeviceIdentity>,
     has: Abilities,
     _closed: Closed,
 }
 
 type Job = Box<dyn FnOnce(&mut dyn Device) + Send>;
+
+/// What it is called when it is connected, and what it can do.
+type Introduction = (String, Abilities);
 
 /// Which optional traits the device has.
 #[derive(Clone, Copy)]
@@ -79,44 +82,47 @@ impl Watchdog {
     /// As [`super::connect`]; `Device` when the device does not answer in time.
     pub fn connect(uri: &DeviceUri, patience: Duration) -> Result<Self> {
         let own = uri.clone();
-        Self::around(move || super::connect_here(&own), uri.scheme(), uri.display_name(), patience)
+        let make = move |_: &mut dyn Prompter| super::connect_here(&own);
+        Self::around(make, uri.scheme(), uri.display_name(), patience, &mut Silent)
+    }
+
+    /// Connects as [`super::connect_attended`] does. The time that a person takes does not count.
+    ///
+    /// # Errors
+    /// As [`Watchdog::connect`].
+    pub fn connect_attended(
+        uri: &DeviceUri,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Self> {
+        let own = uri.clone();
+        let make = move |prompter: &mut dyn Prompter| super::connect_attended_here(&own, prompter);
+        Self::around(make, uri.scheme(), uri.display_name(), patience, prompter)
     }
 
     fn around(
-        make: impl FnOnce() -> Result<Box<dyn Device>> + Send + 'static,
+        make: impl FnOnce(&mut dyn Prompter) -> Result<Box<dyn Device>> + Send + 'static,
         scheme: Scheme,
         name: String,
         patience: Duration,
+        prompter: &mut dyn Prompter,
     ) -> Result<Self> {
         let (jobs, queue) = channel::<Job>();
-        let (made, answer) = channel();
+        let (says, made) = channel();
         let (ends, ended) = channel();
         let busy = Arc::new(AtomicBool::new(true));
         let closed = Closed { ended, busy: Arc::clone(&busy) };
-        let seen = Arc::clone(&busy);
+        let (seen, attended) = (Arc::clone(&busy), prompter.is_attended());
         std::thread::Builder::new()
             .name("device".into())
             .spawn(move || {
-                own(make, &made, &queue, &seen);
+                own(make, says, attended, &queue, &seen);
                 drop(ends);
             })
             .map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
-        match answer.recv_timeout(patience) {
-            Ok(facts) => {
-                let has = facts?;
-                Ok(Self {
-                    jobs,
-                    busy,
-                    patience,
-                    scheme,
-                    name,
-                    identity: OnceLock::new(),
-                    has,
-                    _closed: closed,
-                })
-            }
-            Err(_) => Err(hung(&name, "connect to the device", patience)),
-        }
+        let (name, has) = outcome(&made, patience, prompter)
+            .unwrap_or_else(|| Err(hung(&name, "connect to the device", patience)))?;
+        Ok(Self { jobs, busy, patience, scheme, name, has, _closed: closed })
     }
 
     /// Runs a job on the device's thread; the driver's questions are answered on this one.
@@ -138,42 +144,52 @@ impl Watchdog {
             let _ = says.send(Message::Done(outcome));
         });
         let _ = self.jobs.send(run);
-        loop {
-            match hears.recv_timeout(patience) {
-                Ok(Message::Done(outcome)) => return outcome,
-                Ok(Message::Question(question)) => question.put_to(prompter),
-                Err(_) => return Err(hung(&self.name, tried, patience)),
-            }
+        outcome(&hears, patience, prompter).unwrap_or_else(|| Err(hung(&self.name, tried, patience)))
+    }
+}
+
+/// What comes of what the device's thread does now; `None` when it says nothing for so long. Its questions are put.
+fn outcome<T>(
+    hears: &Receiver<Message<T>>,
+    patience: Duration,
+    prompter: &mut dyn Prompter,
+) -> Option<Result<T>> {
+    loop {
+        match hears.recv_timeout(patience).ok()? {
+            Message::Done(outcome) => return Some(outcome),
+            Message::Question(question) => question.put_to(prompter),
+            Message::Waiting => {}
         }
     }
 }
 
-impl Watchdog {
-    fn count<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        job: impl FnOnce(&mut dyn Counting) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let name = self.name.clone();
-        self.ask(what, self.patience, &mut crate::prompt::Silent, move |device, _| match device.counting() {
-            Some(counting) => job(counting),
-            None => without(&name, what),
-        })
-    }
+/// What a job answers that asks a device, or the service behind it, before there is a [`Device`].
+///
+/// # Errors
+/// The job's; `Device` when it does not answer in time. Its thread is left behind then.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    (name, tried): (&str, &str),
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (says, hears) = channel();
+    std::thread::spawn(move || says.send(job()));
+    hears.recv_timeout(patience).unwrap_or_else(|_| Err(hung(name, tried, patience)))
 }
 
 /// The device's thread: makes it, runs its jobs, closes it.
 fn own(
-    make: impl FnOnce() -> Result<Box<dyn Device>>,
-    made: &Sender<Result<Abilities>>,
+    make: impl FnOnce(&mut dyn Prompter) -> Result<Box<dyn Device>>,
+    says: Sender<Message<Introduction>>,
+    attended: bool,
     jobs: &Receiver<Job>,
     busy: &AtomicBool,
 ) {
-    let device = make();
+    let device = make(&mut Relay { says: &says, attended });
     busy.store(false, Ordering::Release);
     let mut device = match device {
         Ok(device) => device,
-        Err(error) => return drop(made.send(Err(error))),
+        Err(error) => return drop(says.send(Message::Done(Err(error)))),
     };
     let has = Abilities {
         provision: device.provisioning().is_some(),
@@ -182,7 +198,8 @@ fn own(
         count: device.counting().is_some(),
         measure: device.measured().is_some(),
     };
-    let _ = made.send(Ok(has));
+    let _ = says.send(Message::Done(Ok((device.name().to_owned(), has))));
+    drop(says);
     jobs.iter().for_each(|job| job(&mut *device));
 }
 
@@ -194,22 +211,13 @@ fn hung(name: &str, tried: &str, patience: Duration) -> Error {
     )
 }
 
-fn without<T>(name: &str, what: &str) -> Result<T> {
-    Err(Error::new(Kind::Unsupported, what, "the device cannot").on(name))
-}
-
 impl Device for Watchdog {
-    fn identity(&self) -> &DeviceIdentity {
-        // Asked for when somebody wants to know: a device may have to be asked in its turn.
-        self.identity.get_or_init(|| {
-            let asked =
-                self.ask("identify the device", self.patience, &mut crate::prompt::Silent, |device, _| {
-                    Ok(device.identity().clone())
-                });
-            asked.unwrap_or_else(|error| {
-                log::warn!("{error}");
-                DeviceIdentity::unknown(self.scheme)
-            })
+    fn identity(&mut self) -> DeviceIdentity {
+        let asked =
+            self.ask("identify the device", self.patience, &mut Silent, |device, _| Ok(device.identity()));
+        asked.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            DeviceIdentity::unknown(self.scheme)
         })
     }
 
@@ -260,7 +268,7 @@ impl Device for Watchdog {
 
     fn lock(&mut self) {
         // A device that has hung still holds its PIN; so does its thread, until the process ends.
-        let _ = self.ask("lock", self.patience, &mut crate::prompt::Silent, |device, _| {
+        let _ = self.ask("lock", self.patience, &mut Silent, |device, _| {
             device.lock();
             Ok(())
         });
@@ -284,107 +292,5 @@ impl Device for Watchdog {
 
     fn measured(&mut self) -> Option<&mut dyn Measured> {
         if self.has.measure { Some(self) } else { None }
-    }
-}
-
-impl Measured for Watchdog {
-    fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
-        const WHAT: &str = "read what was measured";
-        let (key, predicted, name) = (key.clone(), predicted.to_vec(), self.name.clone());
-        self.ask(WHAT, self.patience, &mut crate::prompt::Silent, move |device, _| match device.measured() {
-            Some(measured) => measured.measure(&key, &predicted),
-            None => without(&name, WHAT),
-        })
-    }
-}
-
-impl Counting for Watchdog {
-    fn make_counter(&mut self) -> Result<(u32, u64)> {
-        self.count("make a counter", |counting| counting.make_counter())
-    }
-
-    fn read_counter(&mut self, index: u32) -> Result<u64> {
-        self.count("read the counter", move |counting| counting.read_counter(index))
-    }
-
-    fn raise_counter(&mut self, index: u32) -> Result<u64> {
-        self.count("raise the counter", move |counting| counting.raise_counter(index))
-    }
-
-    fn remove_counter(&mut self, index: u32) -> Result<()> {
-        self.count("remove the counter", move |counting| counting.remove_counter(index))
-    }
-}
-
-impl Provision for Watchdog {
-    fn create(
-        &mut self,
-        purpose: Purpose,
-        algorithm: Algorithm,
-        options: &CreateOptions,
-        prompter: &mut dyn Prompter,
-    ) -> Result<KeyInfo> {
-        const WHAT: &str = "create the key";
-        let (name, options) = (self.name.clone(), options.clone());
-        self.ask(WHAT, self.patience.max(PATIENCE_FOR_MAKING), prompter, move |device, prompter| match device
-            .provisioning()
-        {
-            Some(provision) => provision.create(purpose, algorithm, &options, prompter),
-            None => without(&name, WHAT),
-        })
-    }
-
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
-        self.ask("list the device's mechanisms", self.patience, &mut crate::prompt::Silent, |device, _| {
-            device.provisioning().map_or_else(|| Ok(Vec::new()), Provision::algorithms)
-        })
-    }
-
-    fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
-        const WHAT: &str = "destroy the key";
-        let (key, name) = (key.clone(), self.name.clone());
-        self.ask(WHAT, self.patience, prompter, move |device, prompter| match device.provisioning() {
-            Some(provision) => provision.destroy(&key, prompter),
-            None => without(&name, WHAT),
-        })
-    }
-}
-
-impl Wrap for Watchdog {
-    fn wrap(
-        &mut self,
-        key: &KeyRef,
-        iv: &[u8; 12],
-        aad: &[u8],
-        plaintext: &[u8],
-        prompter: &mut dyn Prompter,
-    ) -> Result<Vec<u8>> {
-        const WHAT: &str = "seal with the key";
-        let (key, iv, aad, name) = (key.clone(), *iv, aad.to_vec(), self.name.clone());
-        let plaintext = Zeroizing::new(plaintext.to_vec());
-        self.ask(WHAT, self.patience, prompter, move |device, prompter| match device.wrapping() {
-            Some(wrap) => wrap.wrap(&key, &iv, &aad, &plaintext, prompter),
-            None => without(&name, WHAT),
-        })
-    }
-}
-
-impl Parallel for Watchdog {
-    fn lanes(&self, key: &KeyRef) -> usize {
-        let key = key.clone();
-        let lanes =
-            self.ask("count the lanes", self.patience, &mut crate::prompt::Silent, move |device, _| {
-                Ok(device.parallel().map_or(1, |parallel| parallel.lanes(&key)))
-            });
-        lanes.unwrap_or(1)
-    }
-
-    fn another(&mut self) -> Result<Box<dyn Device>> {
-        const WHAT: &str = "open another session";
-        let name = self.name.clone();
-        let lane = self.ask(WHAT, self.patience, &mut crate::prompt::Silent, move |device, _| {
-            device.parallel().map_or_else(|| without(&name, WHAT), Parallel::another)
-        })?;
-        Ok(Box::new(Self::around(move || Ok(lane), self.scheme, self.name.clone(), self.patience)?))
     }
 }

@@ -1,12 +1,12 @@
 //! Further devices: enrolled by an admin device, with roles of their own.
 
 use super::author::{Draft, Needs};
-use super::keys::{Wanted, device_name, enrolment, find_or_create, model, prove};
+use super::keys::{Wanted, device_name, find_or_create, prove};
 use super::{Vault, random_id};
 use crate::device::{self, Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
-use crate::ledger::body::{Body, Role, Roles};
+use crate::ledger::body::{Body, Enrol, Role, Roles, Slot};
 use crate::replica::DeviceRow;
 use crate::uri::DeviceUri;
 
@@ -41,6 +41,8 @@ pub struct EnrolReport {
     pub device_name: String,
     /// Maker and model.
     pub model: String,
+    /// Serial number; empty where it has none.
+    pub serial: String,
     /// Its opening and its signing key.
     pub keys: [KeyInfo; 2],
     /// Which of them were made now; the others were found.
@@ -49,6 +51,34 @@ pub struct EnrolReport {
     pub evidence: EvidenceLevel,
     /// What it may do.
     pub roles: Vec<Role>,
+}
+
+impl EnrolReport {
+    /// A device that is about to be enrolled, by its own word.
+    pub(super) fn of(
+        device: &mut dyn Device,
+        device_name: String,
+        (keys, created): ([KeyInfo; 2], [bool; 2]),
+        roles: Vec<Role>,
+    ) -> Result<Self> {
+        let identity = device.identity();
+        let (device, model) = (DeviceId(random_id()?), format!("{} {}", identity.maker, identity.model));
+        let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
+        let roles = crate::ledger::sorted_roles(roles);
+        Ok(Self { device, device_name, model, serial: identity.serial, keys, created, evidence, roles })
+    }
+
+    /// The statement by which it joins.
+    pub(super) fn statement(&self) -> Enrol {
+        let [opening, signing] = self.keys.each_ref().map(|key| Slot {
+            key: key.public.clone(),
+            uri: key.uri.clone(),
+            evidence: key.evidence.clone(),
+            material: key.material.clone(),
+        });
+        let (name, model, serial) = (self.device_name.clone(), self.model.clone(), self.serial.clone());
+        Enrol { device: self.device, name, model, serial, opening, signing, roles: self.roles.clone() }
+    }
 }
 
 impl Vault {
@@ -68,7 +98,7 @@ impl Vault {
         self.author(TRIED, Needs::Admin)?;
         let prompter = &mut *self.devices.prompter;
         let mut device = connected.map_or_else(|| device::connect_attended(&uri, prompter), Ok)?;
-        let name = device_name(&*device, options.device_name.as_deref())?;
+        let name = device_name(&mut *device, options.device_name.as_deref())?;
         self.expect_free(&name, &*device)?;
         let prompter = &mut *self.devices.prompter;
         let found = device.keys_judged_by(&options.create, prompter)?;
@@ -76,15 +106,12 @@ impl Vault {
         let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, prompter)?;
         prove(&mut *device, &keys, prompter)?;
-        let id = DeviceId(random_id()?);
-        let (model, serial) = (model(&*device), device.identity().serial.clone());
-        let enrol = enrolment(id, &name, (&model, &serial), &keys, options.roles.clone());
+        let report = EnrolReport::of(&mut *device, name, (keys, created), options.roles.clone())?;
         self.submit(TRIED, Needs::Admin, |_| {
-            Ok((Draft { bodies: vec![Body::Enrol(Box::new(enrol.clone()))], ..Draft::default() }, ()))
+            Ok((Draft { bodies: vec![Body::Enrol(Box::new(report.statement()))], ..Draft::default() }, ()))
         })?;
-        self.devices.adopt(uri, id, device);
-        let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
-        Ok(EnrolReport { device: id, device_name: name, model, keys, created, evidence, roles: enrol.roles })
+        self.devices.adopt(uri, report.device, device);
+        Ok(report)
     }
 
     /// Gives a device other roles in place of those it has.

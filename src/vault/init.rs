@@ -1,9 +1,10 @@
 //! A new store: keys, evidence, a proof that they work, genesis.
 
 use super::author::Prepared;
-use super::keys::{Wanted, device_name, enrolment, find_or_create, model, prove};
+use super::enrol::EnrolReport;
+use super::keys::{Wanted, device_name, find_or_create, prove};
 use super::{Setup, Vault, random_id};
-use crate::device::{self, Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PublicKey};
+use crate::device::{self, Algorithm, CreateOptions, Device, KeyRef, PublicKey};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Genesis, Role};
 use crate::ledger::{Batch, DeviceId, Hash, Position, Statement, StoreId};
@@ -31,18 +32,8 @@ pub struct InitOptions {
 pub struct InitReport {
     /// The new store.
     pub store: StoreId,
-    /// The first device.
-    pub device: DeviceId,
-    /// What it is called.
-    pub device_name: String,
-    /// Maker and model.
-    pub model: String,
-    /// Its opening and its signing key.
-    pub keys: [KeyInfo; 2],
-    /// Which of them were made now; the others were found.
-    pub created: [bool; 2],
-    /// The weaker of the keys' evidence.
-    pub evidence: EvidenceLevel,
+    /// The first device, which may everything.
+    pub first: EnrolReport,
 }
 
 impl Vault {
@@ -55,7 +46,7 @@ impl Vault {
         let (uri, connected) = only_one(devices, connected)?;
         expect_none(&url)?;
         let mut device = connected.map_or_else(|| device::connect_attended(&uri, &mut *prompter), Ok)?;
-        let name = device_name(&*device, options.device_name.as_deref())?;
+        let name = device_name(&mut *device, options.device_name.as_deref())?;
         if options.anti_rollback {
             super::anchor::counting(&mut *device)?;
         }
@@ -65,11 +56,11 @@ impl Vault {
         let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, &mut *prompter)?;
         prove(&mut *device, &keys, &mut *prompter)?;
-        let report = report(&*device, name, keys, created)?;
-        let (id, prepared) = genesis(&report, &*device, clock())?;
-        let report = InitReport { store: id, ..report };
-        let batch = Batch::over(id, report.device, &prepared.leaves(), Position::START, Hash::ZERO);
-        let key = KeyRef::from(&report.keys[1]);
+        let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
+        let first = EnrolReport::of(&mut *device, name, (keys, created), roles)?;
+        let (id, prepared) = genesis(&first, &*device, clock())?;
+        let batch = Batch::over(id, first.device, &prepared.leaves(), Position::START, Hash::ZERO);
+        let key = KeyRef::from(&first.keys[1]);
         let signature = device.sign(&key, &batch.digest(), &mut *prompter)?;
         let signed =
             batch.sign_with(signature).map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
@@ -81,12 +72,12 @@ impl Vault {
         let setup =
             Setup { store: url, devices: Vec::new(), connected: Vec::new(), state, prompter, clock, reader };
         let mut vault = Self::assemble(setup, store, Pin::of(id))?;
-        vault.devices.adopt(uri, report.device, device);
+        vault.devices.adopt(uri, first.device, device);
         vault.follow(&mut |_, _| {})?;
         if options.anti_rollback {
-            vault.anchor(&report.device_name, false)?;
+            vault.anchor(&first.device_name, false)?;
         }
-        Ok((vault, report))
+        Ok((vault, InitReport { store: id, first }))
     }
 }
 
@@ -121,25 +112,11 @@ fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
     crate::store::open(url).or_else(|_| crate::store::create(url))
 }
 
-fn report(
-    device: &dyn Device,
-    device_name: String,
-    keys: [KeyInfo; 2],
-    created: [bool; 2],
-) -> Result<InitReport> {
-    let (model, evidence) = (model(device), keys[0].evidence.level.min(keys[1].evidence.level));
-    let (store, device) = (StoreId::UNBORN, DeviceId(random_id()?));
-    Ok(InitReport { store, device, device_name, model, keys, created, evidence })
-}
-
-fn genesis(report: &InitReport, device: &dyn Device, time: u64) -> Result<(StoreId, Prepared)> {
-    let PublicKey::P256(signing) = report.keys[1].public else {
+fn genesis(first: &EnrolReport, device: &dyn Device, time: u64) -> Result<(StoreId, Prepared)> {
+    let PublicKey::P256(signing) = first.keys[1].public else {
         return Err(Error::new(Kind::Unsupported, TRIED, "the signing key is not P-256").on(device.name()));
     };
-    let (author, nonce) = (report.device, random_id()?);
-    let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
-    let serial = device.identity().serial.clone();
-    let enrol = enrolment(author, &report.device_name, (&report.model, &serial), &report.keys, roles);
+    let (author, nonce, enrol) = (first.device, random_id()?, first.statement());
     let compose = |store, body, head: Hash| {
         let head = |subject: &crate::ledger::Subject| match subject {
             crate::ledger::Subject::Store => Ok::<_, std::convert::Infallible>(head),

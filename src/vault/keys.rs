@@ -3,7 +3,6 @@
 use super::random;
 use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Enrol, Role, Slot};
 use crate::ledger::{Batch, DeviceId, Hash, Position, StoreId};
 use crate::prompt::Prompter;
 use crate::seal::{self, Context, Recipient};
@@ -91,7 +90,7 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
 }
 
 /// What a device is to be called: its own label where nobody says.
-pub(super) fn device_name(device: &dyn Device, name: Option<&str>) -> Result<String> {
+pub(super) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result<String> {
     let name = name.map(str::to_owned).unwrap_or_else(|| speakable(&device.identity().label));
     crate::ledger::name::check_short(&name).map_err(|e| {
         Error::new(Kind::Usage, "name the device", e).on(device.name()).advice("choose a name with --name")
@@ -107,29 +106,4 @@ fn speakable(label: &str) -> String {
         "" | "." | ".." => "device".into(),
         name => name.into(),
     }
-}
-
-/// Maker and model, as the device says itself.
-pub(super) fn model(device: &dyn Device) -> String {
-    let identity = device.identity();
-    format!("{} {}", identity.maker, identity.model)
-}
-
-/// The statement by which a device joins.
-pub(super) fn enrolment(
-    device: DeviceId,
-    name: &str,
-    (model, serial): (&str, &str),
-    keys: &[KeyInfo; 2],
-    roles: Vec<Role>,
-) -> Enrol {
-    let [opening, signing] = keys.each_ref().map(|key| Slot {
-        key: key.public.clone(),
-        uri: key.uri.clone(),
-        evidence: key.evidence.clone(),
-        material: key.material.clone(),
-    });
-    let (name, model, serial) = (name.into(), model.into(), serial.into());
-    let roles = crate::ledger::sorted_roles(roles);
-    Enrol { device, name, model, serial, opening, signing, roles }
 }

@@ -1,13 +1,13 @@
 //! New keys in a device whose old ones are bound to what was measured at a boot that is over.
 
+use super::Vault;
 use super::author::{Draft, Needs};
 use super::enrol::{EnrolOptions, EnrolReport};
-use super::keys::{Wanted, enrolment, find_or_create, model, prove};
+use super::keys::{Wanted, find_or_create, prove};
 use super::reseal::{ResealProgress, ResealReport};
-use super::{Vault, random_id};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Prefix;
 use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire, Role};
-use crate::ledger::{DeviceId, Prefix};
 use crate::replica::DeviceRow;
 
 impl Vault {
@@ -40,16 +40,11 @@ impl Vault {
         let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(device, &[], &wanted, prompter)?;
         prove(device, &keys, prompter)?;
-        let (model, serial) = (model(device), device.identity().serial.clone());
-        let id = DeviceId(random_id()?);
-        let enrol = enrolment(id, &old.enrolment.name, (&model, &serial), &keys, Vec::new());
-        let roles = self.take_the_place(&old, &enrol, &tried)?;
-        self.devices.renew(old.id, id);
+        let mut report = EnrolReport::of(device, old.enrolment.name.clone(), (keys, created), Vec::new())?;
+        report.roles = self.take_the_place(&old, &report.statement(), &tried)?;
+        self.devices.renew(old.id, report.device);
         let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
         let resealed = self.reseal_those(&Prefix::default(), None, &was, progress)?;
-        let evidence = keys[0].evidence.level.min(keys[1].evidence.level);
-        let device_name = old.enrolment.name;
-        let report = EnrolReport { device: id, device_name, model, keys, created, evidence, roles };
         Ok((report, resealed))
     }
 

@@ -79,7 +79,7 @@ impl Faulty {
 }
 
 impl Device for Faulty {
-    fn identity(&self) -> &DeviceIdentity {
+    fn identity(&mut self) -> DeviceIdentity {
         self.inner.identity()
     }
 

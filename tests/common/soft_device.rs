@@ -154,8 +154,8 @@ impl SoftDevice {
 }
 
 impl Device for SoftDevice {
-    fn identity(&self) -> &DeviceIdentity {
-        &self.identity
+    fn identity(&mut self) -> DeviceIdentity {
+        self.identity.clone()
     }
 
     fn name(&self) -> &str {

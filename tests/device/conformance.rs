@@ -47,7 +47,7 @@ pub fn conforms(bench: &dyn Bench) {
 }
 
 fn has_an_identity(bench: &dyn Bench) {
-    let device = bench.device();
+    let mut device = bench.device();
     let identity = device.identity();
     assert!(!identity.maker.is_empty() && !identity.label.is_empty(), "{identity:?}");
     assert!(!device.name().contains("module-path") && !device.name().contains("pin-source"));

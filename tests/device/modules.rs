@@ -114,8 +114,8 @@ fn two_slots_that_match() {
         // What the error lists narrows the URI down.
         for token in tokens_of(&module().unwrap()).unwrap().iter().filter(|token| token.initialised) {
             assert!(error.answer().contains(&format!("slot-id={}", token.slot_id)));
-            let by_slot = connected(&hsm.uri_without_pin(&format!("slot-id={}", token.slot_id)));
-            let by_serial = connected(&hsm.uri_without_pin(&format!("serial={}", token.identity.serial)));
+            let mut by_slot = connected(&hsm.uri_without_pin(&format!("slot-id={}", token.slot_id)));
+            let mut by_serial = connected(&hsm.uri_without_pin(&format!("serial={}", token.identity.serial)));
             assert_eq!(by_slot.identity(), by_serial.identity());
         }
     });

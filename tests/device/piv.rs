@@ -4,7 +4,6 @@ use crate::conformance::{Bench, conforms};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use strongroom::device::watchdog::{self, Watchdog};
 use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::Result;
 use strongroom::prompt::Prompter;
@@ -18,19 +17,12 @@ mod pins;
 mod slots;
 mod survey;
 
-/// A virtual YubiKey on the conformance suite's bench, perhaps behind a watchdog.
-struct OnYubiKey<'a> {
-    yubikey: &'a VirtualYubiKey,
-    watched: bool,
-}
+/// A virtual YubiKey on the conformance suite's bench.
+struct OnYubiKey<'a>(&'a VirtualYubiKey);
 
 impl Bench for OnYubiKey<'_> {
     fn device(&self) -> Box<dyn Device> {
-        let uri = self.yubikey.uri().parse().unwrap();
-        match self.watched {
-            true => Box::new(Watchdog::connect(&uri, watchdog::PATIENCE).unwrap()),
-            false => connect(&uri).unwrap(),
-        }
+        device(self.0)
     }
 
     fn prompter(&self) -> Scripted {
@@ -44,12 +36,7 @@ impl Bench for OnYubiKey<'_> {
 
 #[test]
 fn conformance() {
-    isolated(Options::default(), |yubikey| conforms(&OnYubiKey { yubikey, watched: false }));
-}
-
-#[test]
-fn conformance_behind_a_watchdog() {
-    isolated(Options::default(), |yubikey| conforms(&OnYubiKey { yubikey, watched: true }));
+    isolated(Options::default(), |yubikey| conforms(&OnYubiKey(yubikey)));
 }
 
 /// An older YubiKey: a 3DES management key, and no way to remove keys.

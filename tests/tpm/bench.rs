@@ -105,7 +105,7 @@ fn swtpm_with_measured_keys_conforms() {
 fn a_simulator_is_called_one() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, signs) = bench.keys();
-        let device = bench.device();
+        let mut device = bench.device();
         assert!(device.identity().simulator);
         assert_eq!(device.identity().maker, "IBM");
         for key in [opens, signs] {

@@ -29,9 +29,9 @@ fn refusal(vault: &mut Vault, s: &str, version: Option<u64>) -> (Kind, String) {
 fn life_of_a_token(hsm: &SoftHsm, algorithm: Algorithm) {
     let options = InitOptions { algorithm: Some(algorithm), ..InitOptions::default() };
     let (mut vault, report) = Vault::init(setup(hsm, "a.sqlite"), &options).unwrap();
-    assert_eq!(report.evidence, EvidenceLevel::Simulator);
-    assert_eq!(report.created, [true, true]);
-    assert_eq!(report.keys[0].public.algorithm(), algorithm);
+    assert_eq!(report.first.evidence, EvidenceLevel::Simulator);
+    assert_eq!(report.first.created, [true, true]);
+    assert_eq!(report.first.keys[0].public.algorithm(), algorithm);
 
     let db = name("prod/db");
     assert_eq!(vault.put(&db, &secret("one"), &PutOptions::default()).unwrap().version, 1);

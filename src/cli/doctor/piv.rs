@@ -7,10 +7,11 @@ use super::Finding;
 pub fn findings() -> Vec<Finding> {
     match strongroom::device::piv::survey() {
         Ok(readers) => readers.iter().flat_map(present::reader).collect(),
-        Err(error) => {
+        Err(error) if error.kind() == strongroom::Kind::DeviceGone => {
             log::debug!("{error}");
             Vec::new()
         }
+        Err(error) => vec![Finding::new("yubikey", super::Status::Broken, error.to_string())],
     }
 }
 

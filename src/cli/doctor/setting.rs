@@ -52,7 +52,7 @@ fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
     };
     let connected = match device::connect(&uri) {
         Err(error) => Finding::of_error("device", Status::Broken, &error),
-        Ok(device) => {
+        Ok(mut device) => {
             let identity = device.identity();
             let simulator = if identity.simulator { ", a simulator: protects nothing" } else { "" };
             // A TPM has none.

@@ -14,7 +14,6 @@ use crate::device::{
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::{DeviceUri, Scheme};
-use std::cell::{OnceCell, RefCell};
 use std::sync::{Arc, Mutex};
 use yubikey::{Serial, Version, YubiKey};
 use zeroize::Zeroizing;
@@ -28,11 +27,9 @@ pub struct Applet {
     pub(super) version: Version,
     pub(super) slots: Slots,
     pub(super) login: Arc<Mutex<Login>>,
-    /// In a cell for `identity`, which has to ask the card.
-    pub(super) card: RefCell<Option<Card>>,
-    identity: OnceCell<DeviceIdentity>,
-    /// What is said while the card does not answer whether it is a simulator.
-    unsure: OnceCell<DeviceIdentity>,
+    pub(super) card: Option<Card>,
+    /// Whether it is a simulator, once the card has said so.
+    simulator: Option<bool>,
 }
 
 impl Applet {
@@ -65,31 +62,17 @@ impl Applet {
             version,
             slots,
             login: login::join(serial),
-            card: RefCell::new(Some(Card::new(yubikey))),
-            identity: OnceCell::new(),
-            unsure: OnceCell::new(),
+            card: Some(Card::new(yubikey)),
+            simulator: None,
         })
     }
 
     /// Whether it is a simulator, as its attestation key's certificate says. One that has none is none; `None` when the card does not
     /// answer.
-    fn is_simulator(&self) -> Option<bool> {
-        let mut card = self.card.borrow_mut();
-        let card = card.as_mut()?;
+    fn is_simulator(&mut self) -> Option<bool> {
+        let card = self.card.as_mut()?;
         let issuer = sensible(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
         Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
-    }
-
-    fn described(&self, simulator: bool) -> DeviceIdentity {
-        DeviceIdentity {
-            scheme: Scheme::Piv,
-            maker: "Yubico".into(),
-            model: format!("YubiKey {}", self.version.major),
-            serial: self.serial.to_string(),
-            firmware: self.version.to_string(),
-            label: format!("YubiKey {}", self.serial),
-            simulator,
-        }
     }
 
     /// The keys there are, with their evidence.
@@ -161,7 +144,7 @@ impl Seat<'_> {
 
 impl Drop for Applet {
     fn drop(&mut self) {
-        if let Some(card) = self.card.get_mut().take() {
+        if let Some(card) = self.card.take() {
             card.close();
         }
         lock(&self.login).leave();
@@ -169,13 +152,18 @@ impl Drop for Applet {
 }
 
 impl Device for Applet {
-    fn identity(&self) -> &DeviceIdentity {
-        if let Some(known) = self.identity.get() {
-            return known;
+    fn identity(&mut self) -> DeviceIdentity {
+        if self.simulator.is_none() {
+            self.simulator = self.is_simulator();
         }
-        match self.is_simulator() {
-            Some(simulator) => self.identity.get_or_init(|| self.described(simulator)),
-            None => self.unsure.get_or_init(|| self.described(false)),
+        DeviceIdentity {
+            scheme: Scheme::Piv,
+            maker: "Yubico".into(),
+            model: format!("YubiKey {}", self.version.major),
+            serial: self.serial.to_string(),
+            firmware: self.version.to_string(),
+            label: format!("YubiKey {}", self.serial),
+            simulator: self.simulator.unwrap_or(false),
         }
     }
 
@@ -237,7 +225,7 @@ impl Device for Applet {
     fn lock(&mut self) {
         let mut login = lock(&self.login);
         login.forget();
-        if let Some(card) = self.card.get_mut().take() {
+        if let Some(card) = self.card.take() {
             card.close();
         }
     }

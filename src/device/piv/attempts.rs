@@ -35,7 +35,7 @@ impl Applet {
         let login = Arc::clone(&self.login);
         let mut login = lock(&login);
         for left in (0..ATTEMPTS).rev() {
-            let kept = self.card.get_mut().take();
+            let kept = self.card.take();
             let mut card = kept.map_or_else(|| self.reconnect(tried, prompter), Ok)?;
             let mut seat = Seat {
                 card: &mut card,
@@ -59,7 +59,7 @@ impl Applet {
                     log::debug!("{}: {tried}: connecting anew", self.name);
                 }
                 done => {
-                    *self.card.get_mut() = Some(card);
+                    self.card = Some(card);
                     return done.map_err(|fault| fault.told(tried, &self.name));
                 }
             }
@@ -97,6 +97,7 @@ pub fn await_insertion(uri: &crate::uri::DeviceUri, prompter: &mut dyn Prompter)
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         std::thread::sleep(PAUSE);
+        prompter.still_waiting();
         if let Some(yubikey) = find::find(uri)? {
             return Ok(yubikey);
         }

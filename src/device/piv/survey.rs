@@ -4,7 +4,7 @@ use super::card::Card;
 use super::error::{Fault, sensible};
 use super::find::{self, OLDEST};
 use super::slots::{fit_for, name};
-use crate::device::Purpose;
+use crate::device::{Purpose, watchdog};
 use crate::error::Result;
 use yubikey::YubiKey;
 use yubikey::piv::{self, ManagementSlotId, SlotId};
@@ -56,10 +56,12 @@ pub struct ReferenceFacts {
 /// Every reader that pcscd knows.
 ///
 /// # Errors
-/// `DeviceGone` when pcscd does not answer.
+/// `DeviceGone` when pcscd does not answer; `Device` when a card does not.
 pub fn survey() -> Result<Vec<ReaderFacts>> {
-    let readers = find::readers()?;
-    Ok(readers.into_iter().map(|(reader, opened)| ReaderFacts { reader, yubikey: facts(opened) }).collect())
+    watchdog::within(watchdog::PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
+        let facts = |(reader, opened)| ReaderFacts { reader, yubikey: facts(opened) };
+        Ok(find::readers()?.into_iter().map(facts).collect())
+    })
 }
 
 fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyFacts, String> {

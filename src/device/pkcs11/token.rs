@@ -58,8 +58,8 @@ impl Drop for Token {
 }
 
 impl Device for Token {
-    fn identity(&self) -> &DeviceIdentity {
-        &self.facts.identity
+    fn identity(&mut self) -> DeviceIdentity {
+        self.facts.identity.clone()
     }
 
     fn name(&self) -> &str {

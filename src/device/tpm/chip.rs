@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::{DeviceUri, Scheme};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
@@ -34,9 +34,7 @@ pub struct Chip {
     /// The file with signed PCR policies, where the URI names one.
     pub(super) signatures: Option<PathBuf>,
     /// Asked for when somebody wants to know: opening a token needs it not.
-    identity: OnceLock<DeviceIdentity>,
-    /// What is said while the TPM does not answer.
-    unidentified: DeviceIdentity,
+    identity: Option<DeviceIdentity>,
 }
 
 impl Chip {
@@ -46,8 +44,7 @@ impl Chip {
         let name = uri.display_name();
         lock(&shared).seat(&name)?;
         let signatures = uri.attribute("pcr-signature").map(PathBuf::from);
-        let (identity, unidentified) = (OnceLock::new(), DeviceIdentity::unknown(Scheme::Tpm));
-        Ok(Self { uri: uri.clone(), name, shared, signatures, identity, unidentified })
+        Ok(Self { uri: uri.clone(), name, shared, signatures, identity: None })
     }
 
     /// One private operation: key and session are made ready, the policy is satisfied, the PIN is at hand.
@@ -155,18 +152,18 @@ fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], F
 }
 
 impl Device for Chip {
-    fn identity(&self) -> &DeviceIdentity {
-        if let Some(identity) = self.identity.get() {
-            return identity;
+    fn identity(&mut self) -> DeviceIdentity {
+        if let Some(identity) = &self.identity {
+            return identity.clone();
         }
         let facts =
             lock(&self.shared).work("identify the TPM", &self.name, |seat| Facts::read(&mut seat.context));
         match facts {
-            Ok(facts) => self.identity.get_or_init(|| facts.identity()),
+            Ok(facts) => self.identity.insert(facts.identity()).clone(),
             // Not kept: the next one who asks may get an answer.
             Err(error) => {
                 log::warn!("{error}");
-                &self.unidentified
+                DeviceIdentity::unknown(Scheme::Tpm)
             }
         }
     }

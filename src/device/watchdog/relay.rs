@@ -10,6 +10,8 @@ use std::sync::mpsc::{Sender, channel};
 pub enum Message<T> {
     /// Ask the person.
     Question(Question),
+    /// It is a person who is being waited for.
+    Waiting,
     /// The job is done.
     Done(Result<T>),
 }
@@ -72,5 +74,9 @@ impl<T> Prompter for Relay<'_, T> {
 
     fn is_attended(&self) -> bool {
         self.attended
+    }
+
+    fn still_waiting(&mut self) {
+        let _ = self.says.send(Message::Waiting);
     }
 }

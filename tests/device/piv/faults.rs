@@ -1,7 +1,11 @@
 //! What is missing, or is another than was meant.
 
-use super::{device_at, not_connected};
-use crate::yubikey::{Options, isolated};
+use super::{create, device_at, not_connected, open};
+use crate::prompter::Scripted;
+use crate::yubikey::{Options, PIN, isolated};
+use std::time::Duration;
+use strongroom::device::watchdog::Watchdog;
+use strongroom::device::{Device, Purpose};
 use strongroom::error::Kind;
 
 #[test]
@@ -62,4 +66,45 @@ fn attributes_that_mean_nothing_are_refused() {
     for uri in ["piv:serail=1", "piv:serial=1;pin-source=/pin", "piv:?slot=9d"] {
         assert_eq!(uri.parse::<strongroom::uri::DeviceUri>().unwrap_err().kind(), Kind::Usage, "{uri}");
     }
+}
+
+/// Not even a card that never answers keeps its caller for ever.
+#[test]
+fn a_card_that_hangs() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    isolated(Options::default(), |yubikey| {
+        let key = create(&mut *device_at(&yubikey.uri()), Purpose::Open);
+        let uri = yubikey.uri().parse().unwrap();
+        let mut device = Watchdog::connect(&uri, PATIENCE).unwrap();
+        let hung = yubikey.card();
+        let error = open(&mut device, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        assert_eq!((error.kind(), error.answer()), (Kind::Device, "the device has not answered for 2s"));
+        assert_eq!(error.answered_by(), Some("piv:serial=12345678"));
+        assert!(error.what_now().unwrap().starts_with("unplug it"), "{error}");
+        assert_eq!(Watchdog::connect(&uri, PATIENCE).err().unwrap().kind(), Kind::Device);
+        drop(hung);
+        // It has come to itself: nothing was lost, and no try.
+        while open(&mut device, &key, &mut Scripted::pin(PIN)).is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(yubikey.tries(), (3, 3));
+    });
+}
+
+/// A person who is waited for is no card that hangs.
+#[test]
+fn a_person_may_take_longer_than_a_card() {
+    const PATIENCE: Duration = Duration::from_millis(1500);
+    isolated(Options { inserted: false, ..Options::default() }, |yubikey| {
+        let uri = yubikey.uri().parse().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(PATIENCE * 2);
+                yubikey.insert();
+            });
+            let mut person = Scripted { attended: true, ..Scripted::pin(PIN) };
+            let device = Watchdog::connect_attended(&uri, PATIENCE, &mut person).unwrap();
+            assert_eq!(device.name(), "piv:serial=12345678");
+        });
+    });
 }

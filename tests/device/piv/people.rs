@@ -95,7 +95,7 @@ fn a_person_is_asked_to_plug_it_in() {
         assert_eq!((error.kind(), nobody.touches), (Kind::DeviceGone, 0));
 
         let mut person = Obedient(yubikey, Scripted::pin(PIN));
-        let device = connect_attended(&uri, &mut person).unwrap();
+        let mut device = connect_attended(&uri, &mut person).unwrap();
         assert_eq!(device.identity().serial, "12345678");
         assert_eq!(person.1.told, ["plug in your YubiKey 12345678"]);
     });
