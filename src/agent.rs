@@ -80,6 +80,8 @@ pub struct Options {
     pub realm: Realm,
     /// Tokens that may be kept opened for a while.
     pub cache: Vec<CachePolicy>,
+    /// Whether those may be, too, whose label `strongroom.cache` says so.
+    pub cache_labels: bool,
     /// How PINs are come by, and for how long.
     pub asking: Asking,
     /// A request is answered within this time, one way or another.
@@ -99,6 +101,7 @@ impl Options {
             devices,
             realm,
             cache: Vec::new(),
+            cache_labels: true,
             asking: Asking::default(),
             deadline: Duration::from_secs(30),
             connections: 12_000,
@@ -168,7 +171,7 @@ impl Agent {
             seen,
             counted: AtomicU64::new(0),
             place,
-            cache: Cache::new(options.cache),
+            cache: Cache::new(options.cache, options.cache_labels),
             metrics: Metrics::default(),
             held: Held::default(),
             reading_programs: Arc::new(Semaphore::new(PROGRAMS)),

@@ -1,4 +1,5 @@
-//! Opened tokens that are kept for a while, where the owner asked for it. Off for every token that was not named.
+//! Opened tokens that are kept for a while: those that the owner named, and those whose own label says so, which is signed. Off
+//! for every other.
 //!
 //! What is kept rests on one state of the ledger: any change of it drops everything, and so do `lock` and the end of the
 //! time. The memory is locked by the process that runs the agent.
@@ -30,6 +31,8 @@ pub struct CachePolicy {
 /// Kept tokens.
 pub struct Cache {
     policies: Vec<CachePolicy>,
+    /// Whether the tokens' own labels count.
+    labels: bool,
     kept: Mutex<Kept>,
 }
 
@@ -42,23 +45,23 @@ struct Kept {
 }
 
 impl Cache {
-    /// Keeps what these say.
-    pub fn new(policies: Vec<CachePolicy>) -> Self {
-        Self { policies, kept: Mutex::default() }
+    /// Keeps what these say, and with `labels` what tokens say of themselves.
+    pub fn new(policies: Vec<CachePolicy>, labels: bool) -> Self {
+        Self { policies, labels, kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn time(&self, name: &Name) -> Option<Duration> {
+    /// The owner's word comes first.
+    fn time(&self, name: &Name, own: Option<Duration>) -> Option<Duration> {
         let covering = self.policies.iter().filter(|policy| policy.on.covers(name.as_str()));
-        covering.map(|policy| policy.time).min()
+        covering.map(|policy| policy.time).min().or(own.filter(|_| self.labels))
     }
 
     /// The token, if it was opened in this epoch and not too long ago.
     pub fn find(&self, epoch: u64, wanted: &Wanted) -> Option<Secret> {
-        self.time(&wanted.name)?;
         let kept = self.kept();
         let (until, token) = kept.tokens.get(&tried(wanted)).filter(|_| kept.epoch == epoch)?;
         (Instant::now() < *until).then(|| token.clone())
@@ -66,8 +69,11 @@ impl Cache {
 
     /// The token and its version, if this connection was granted it in this epoch, a moment ago.
     pub fn find_granted(&self, epoch: u64, serial: u64, wanted: &Wanted) -> Option<(Secret, u64)> {
-        self.time(&wanted.name)?;
-        let (kept, key) = (self.kept(), tried(wanted));
+        let kept = self.kept();
+        if kept.tokens.is_empty() {
+            return None;
+        }
+        let key = tried(wanted);
         let (until, token) = kept.tokens.get(&key).filter(|_| kept.epoch == epoch)?;
         let (stands, version) = kept.granted.get(&(serial, key))?;
         let now = Instant::now();
@@ -76,18 +82,16 @@ impl Cache {
 
     /// Remembers for a moment that this connection was granted this version.
     pub fn grant(&self, epoch: u64, serial: u64, wanted: &Wanted, version: u64) {
-        if self.time(&wanted.name).is_some() {
-            let mut kept = self.kept();
-            kept.enter(epoch);
-            if kept.epoch == epoch && kept.granted.len() < MOST {
-                kept.granted.insert((serial, tried(wanted)), (Instant::now() + STANDS, version));
-            }
+        let (mut kept, key) = (self.kept(), tried(wanted));
+        kept.enter(epoch);
+        if kept.epoch == epoch && kept.granted.len() < MOST && kept.tokens.contains_key(&key) {
+            kept.granted.insert((serial, key), (Instant::now() + STANDS, version));
         }
     }
 
-    /// Keeps a token that was opened in this epoch, if it may be kept.
-    pub fn keep(&self, epoch: u64, wanted: &Wanted, token: &Secret) {
-        let Some(time) = self.time(&wanted.name) else { return };
+    /// Keeps a token that was opened in this epoch, if it may be kept; `own` is what it says of itself.
+    pub fn keep(&self, epoch: u64, wanted: &Wanted, own: Option<Duration>, token: &Secret) {
+        let Some(time) = self.time(&wanted.name, own) else { return };
         let mut kept = self.kept();
         kept.enter(epoch);
         if kept.epoch == epoch && kept.tokens.len() < MOST {
@@ -136,29 +140,29 @@ mod tests {
     }
 
     fn cache(time: Duration) -> Cache {
-        Cache::new(vec![CachePolicy { on: Prefix::parse("hot").unwrap(), time }])
+        Cache::new(vec![CachePolicy { on: Prefix::parse("hot").unwrap(), time }], true)
     }
 
     #[test]
     fn only_what_was_named_is_kept_and_only_while_nothing_changed() {
         let cache = cache(Duration::from_secs(100));
         let token = Secret::new(b"x".to_vec());
-        cache.keep(1, &wanted("hot/a"), &token);
-        cache.keep(1, &wanted("cold"), &token);
+        cache.keep(1, &wanted("hot/a"), None, &token);
+        cache.keep(1, &wanted("cold"), None, &token);
         assert!(cache.find(1, &wanted("hot/a")).is_some() && cache.find(1, &wanted("cold")).is_none());
         assert!(cache.find(1, &Wanted { version: Some(1), ..wanted("hot/a") }).is_none());
         assert!(cache.find(2, &wanted("hot/a")).is_none());
         cache.sweep(2);
         assert_eq!(cache.len(), 0);
         // What was opened before the change is not kept after it.
-        cache.keep(1, &wanted("hot/a"), &token);
+        cache.keep(1, &wanted("hot/a"), None, &token);
         assert_eq!(cache.len(), 0);
     }
 
     #[test]
     fn a_grant_is_remembered_for_its_connection_and_its_epoch() {
         let cache = cache(Duration::from_secs(100));
-        cache.keep(1, &wanted("hot"), &Secret::new(b"x".to_vec()));
+        cache.keep(1, &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         cache.grant(1, 7, &wanted("hot"), 3);
         assert_eq!(cache.find_granted(1, 7, &wanted("hot")).map(|(_, version)| version), Some(3));
         assert!(cache.find_granted(1, 8, &wanted("hot")).is_none());
@@ -168,9 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_say_so_itself_unless_the_owner_says_otherwise() {
+        let (token, hour) = (Secret::new(b"x".to_vec()), Some(Duration::from_secs(3600)));
+        let cache = cache(Duration::ZERO);
+        cache.keep(1, &wanted("cold"), hour, &token);
+        cache.keep(1, &wanted("hot"), hour, &token);
+        assert!(cache.find(1, &wanted("cold")).is_some() && cache.find(1, &wanted("hot")).is_none());
+        let deaf = Cache::new(Vec::new(), false);
+        deaf.keep(1, &wanted("cold"), hour, &token);
+        assert!(deaf.find(1, &wanted("cold")).is_none());
+    }
+
+    #[test]
     fn it_is_kept_for_its_time() {
         let cache = cache(Duration::ZERO);
-        cache.keep(1, &wanted("hot"), &Secret::new(b"x".to_vec()));
+        cache.keep(1, &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         assert!(cache.find(1, &wanted("hot")).is_none());
         cache.sweep(1);
         assert_eq!(cache.len(), 0);

@@ -120,7 +120,7 @@ impl Agent {
             }
         }
         if let Ok(token) = &opening.token {
-            self.cache.keep(granted.epoch, wanted, token);
+            self.cache.keep(granted.epoch, wanted, granted.ready.keep(), token);
         }
         opening
     }

@@ -11,6 +11,7 @@ use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::secret::Secret;
 use crate::uri::DeviceUri;
+use std::time::Duration;
 
 impl Vault {
     /// Verifies what is new in the store; answers where it stands then.
@@ -63,6 +64,11 @@ impl Ready {
     /// Its version.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How long it may be kept opened, where it is signed that it may.
+    pub(crate) fn keep(&self) -> Option<Duration> {
+        self.keep
     }
 
     /// Which version of which token it is, whatever its name.

@@ -3,6 +3,7 @@
 use super::Vault;
 use super::access::outcome;
 use super::devices::opening_key;
+use super::keeping;
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
@@ -13,6 +14,7 @@ use crate::replica::{DeviceRow, SealedRow, TokenRow, VersionRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// A token to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) struct Ready {
     pub(super) context: Context,
     pub(super) recipients: Vec<DeviceId>,
     pub(super) sealed: Vec<u8>,
+    /// How long it may be kept opened, where it is signed that it may.
+    pub(super) keep: Option<Duration>,
 }
 
 type Opened = (Option<DeviceId>, Result<Secret>);
@@ -101,6 +105,7 @@ impl Vault {
             name: token.name.clone(),
             version: version.version,
             context: self.context(token.id, version.version),
+            keep: keeping::time(&version.labels),
             recipients: version.recipients,
             sealed,
         })
@@ -206,6 +211,7 @@ impl Vault {
             context: self.context(row.token, row.version.version),
             recipients: row.version.recipients.clone(),
             sealed: self.checked_bytes(&row.name, &row.version)?,
+            keep: None,
         };
         let opened = self.open_ready(&[&ready]).pop();
         opened.map_or_else(|| Err(unanswered(&row.name)), |(_, result)| result.map(drop))

@@ -2,7 +2,7 @@
 
 use super::author::{Draft, Needs};
 use super::devices::opening_key;
-use super::{Vault, random_id};
+use super::{Vault, keeping, random_id};
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put, Role, State};
@@ -55,6 +55,7 @@ impl Vault {
         if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
         }
+        keeping::check(options.labels.as_deref().unwrap_or_default(), &tried)?;
         self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
             let devices = vault.recipients(&tried, &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;

@@ -190,7 +190,14 @@ impl Vault {
                 Ok(sealed) => {
                     let context = self.context(row.token, row.version.version);
                     let (name, recipients) = (row.name.clone(), row.version.recipients.clone());
-                    ready.push(Ready { name, version: row.version.version, context, recipients, sealed });
+                    ready.push(Ready {
+                        name,
+                        version: row.version.version,
+                        context,
+                        recipients,
+                        sealed,
+                        keep: None,
+                    });
                     found.push(row);
                 }
                 Err(error) if self.is_as_before(&row)? => report.left.push(unresealed(&row, error)),

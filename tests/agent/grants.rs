@@ -162,6 +162,34 @@ fn kept_tokens_are_dropped_by_every_change_and_by_lock() {
 }
 
 #[test]
+fn a_token_is_kept_because_its_signed_label_says_so() {
+    let put = |served: &Served, query: &str| {
+        served.ask("PUT", &format!("/v1/values/prod/hot{query}"), b"hot").status
+    };
+    for heeded in [true, false] {
+        let served = Served::new(Realm::User(own_uid()), |options| options.cache_labels = heeded);
+        let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
+        let get = || assert_eq!(served.get("/v1/values/prod/hot").text(), "hot");
+        for nonsense in ["?label=strongroom.cache=soon", "?label=strongroom.cahce=5m"] {
+            assert_eq!(put(&served, nonsense), 400);
+        }
+        assert_eq!(put(&served, "?label=strongroom.cache=10m"), 200);
+        (0..3).for_each(|_| get());
+        assert_eq!(opened(), if heeded { 1 } else { 3 });
+        // Labels are taken over by the next version, and any change drops what is kept.
+        assert_eq!(put(&served, ""), 200);
+        (0..3).for_each(|_| get());
+        assert_eq!(opened(), if heeded { 2 } else { 6 });
+        served.another().set_state(&name("prod/hot"), None, State::Suspended, "").unwrap();
+        assert_eq!(served.get("/v1/values/prod/hot").status, 403);
+        served.another().set_state(&name("prod/hot"), None, State::Active, "").unwrap();
+        assert_eq!(put(&served, "?label=owner=ops"), 200);
+        (0..2).for_each(|_| get());
+        assert_eq!(opened(), if heeded { 4 } else { 8 });
+    }
+}
+
+#[test]
 fn programs_are_told_by_path_and_by_digest() {
     let served = Served::to_strangers();
     let exe = std::env::current_exe().unwrap().canonicalize().unwrap();

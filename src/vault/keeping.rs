@@ -1,0 +1,75 @@
+//! How long a version may be kept opened by an agent: its label `strongroom.cache`, signed with it as all its labels are.
+
+use crate::error::{Error, Kind, Result};
+use std::time::Duration;
+
+/// The label.
+const LABEL: &str = "strongroom.cache";
+
+/// What the keys of labels begin with that mean something to Strongroom.
+const OWN: &str = "strongroom.";
+
+/// The longest time.
+const MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// A span of time: `30s`, `5m`, `2h`; never nothing.
+pub fn span(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let seconds = match unit {
+        's' => number,
+        'm' => number.checked_mul(60)?,
+        'h' => number.checked_mul(3600)?,
+        _ => return None,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// What the labels say; nothing where they say it in a form that is not known here.
+pub(super) fn time(labels: &[(String, String)]) -> Option<Duration> {
+    let (_, value) = labels.iter().find(|(key, _)| key == LABEL)?;
+    span(value).filter(|time| *time <= MOST)
+}
+
+/// Refuses labels that would mean nothing, or not what somebody who sets them thinks.
+///
+/// # Errors
+/// `Usage`.
+pub(super) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
+    let refused =
+        |answer: String, advice: &str| Err(Error::new(Kind::Usage, tried, answer).advice(advice.to_owned()));
+    match labels.iter().find(|(key, _)| key.starts_with(OWN)) {
+        Some((key, _)) if key != LABEL => {
+            let answer = format!("labels that begin with `{OWN}` are Strongroom's own, and `{key}` is none");
+            refused(answer, "the one there is: strongroom.cache=5m")
+        }
+        Some(_) if time(labels).is_none() => {
+            let answer = format!("the label `{LABEL}` is a time of at most 24h");
+            refused(answer, "write it as one of 30s, 5m, 2h")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(key: &str, value: &str) -> Vec<(String, String)> {
+        vec![("owner".into(), "ops".into()), (key.into(), value.into())]
+    }
+
+    #[test]
+    fn a_label_is_a_time() {
+        assert_eq!(time(&labels(LABEL, "5m")), Some(Duration::from_secs(300)));
+        assert_eq!(time(&labels("cache", "5m")), None);
+        for text in ["", "5", "m", "0s", "-1s", "+1s", "5 m", "5d", "25h", "18446744073709551615h", "5м"] {
+            assert_eq!(time(&labels(LABEL, text)), None, "{text}");
+            assert!(check(&labels(LABEL, text), "put a").is_err(), "{text}");
+        }
+        assert!(
+            check(&labels(LABEL, "24h"), "put a").is_ok() && check(&labels("cache", "x"), "put a").is_ok()
+        );
+        assert!(check(&labels("strongroom.cahce", "5m"), "put a").is_err());
+    }
+}
