@@ -21,6 +21,7 @@ mod credential;
 mod device;
 mod handle;
 mod health;
+mod ledger;
 mod may;
 mod metrics;
 mod notify;

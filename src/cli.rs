@@ -30,7 +30,6 @@ mod run;
 mod shell;
 mod show;
 mod state;
-mod statement;
 mod status;
 mod survey;
 mod table;

@@ -6,7 +6,10 @@ use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
-use crate::vault::{PutOptions, PutReport, TokenView, Tokens, VersionView, Wanted};
+use crate::vault::{
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions, PutReport,
+    Revoked, TokenView, Tokens, VersionView, Wanted, moment,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The most bytes of an answer that is no token.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// How many statements are asked for at once.
+const PAGE: u64 = 500;
+
 /// The most bytes of a line of an answer's head.
 const MAX_LINE: u64 = 8 << 10;
 
@@ -35,6 +41,21 @@ pub struct Client {
 struct Page {
     tokens: Vec<VersionView>,
     next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entries {
+    entries: Vec<EntryView>,
+}
+
+#[derive(Deserialize)]
+struct Accesses {
+    accesses: Vec<AccessView>,
+}
+
+#[derive(Deserialize)]
+struct Grants {
+    grants: Vec<GrantView>,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +131,30 @@ impl Client {
         self.request("GET", "/v1/health", &[], None)?;
         let (_, _, body) = self.answer()?;
         parse(&body)
+    }
+
+    /// Statements, page after page: `from` tells the query from the last one there was.
+    fn entries(
+        &mut self,
+        path: &str,
+        mut from: impl FnMut(Option<&EntryView>) -> (&'static str, u64),
+        each: &mut dyn FnMut(EntryView) -> Result<bool>,
+    ) -> Result<()> {
+        let mut last = None;
+        loop {
+            let (direction, position) = from(last.as_ref());
+            let query = [(direction, position.to_string()), ("limit", PAGE.to_string())];
+            let page: Entries = parse(&self.ask("GET", path, &query, None)?)?;
+            last = page.entries.last().cloned();
+            if last.is_none() {
+                return Ok(());
+            }
+            for entry in page.entries {
+                if !each(entry)? {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn send(&mut self, path: &str, body: &Value) -> Result<Zeroizing<Vec<u8>>> {
@@ -263,6 +308,67 @@ impl Tokens for Client {
     fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {
         let body = json!({"state": state.to_string(), "version": version, "reason": reason});
         self.send(&format!("/v1/states/{name}"), &body).map(drop)
+    }
+
+    fn sealed(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+        let version = wanted.version.map(|version| ("version", version.to_string()));
+        let sealed = self.ask("GET", &format!("/v1/sealed/{}", wanted.name), version.as_slice(), None);
+        Ok(sealed.map_err(|error| error.while_trying(tried))?.to_vec())
+    }
+
+    fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
+        let (direction, mut from) = match order {
+            LogOrder::NewestFirst => ("before", u64::MAX),
+            LogOrder::OldestFirst => ("after", 0),
+        };
+        self.entries(
+            "/v1/log",
+            |last: Option<&EntryView>| {
+                from = last.map_or(from, |entry| entry.n);
+                (direction, from)
+            },
+            each,
+        )
+    }
+
+    fn history(&mut self, name: &Name) -> Result<Vec<EntryView>> {
+        let mut entries = Vec::new();
+        let after = |last: Option<&EntryView>| ("after", last.map_or(0, |entry| entry.n));
+        self.entries(&format!("/v1/history/{name}"), after, &mut |entry| {
+            entries.push(entry);
+            Ok(true)
+        })?;
+        Ok(entries)
+    }
+
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>> {
+        let query = [("before", before.to_string()), ("limit", limit.to_string())];
+        let page: Accesses = parse(&self.ask("GET", "/v1/accesses", &query, None)?)?;
+        Ok(page.accesses)
+    }
+
+    fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView> {
+        let ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
+        let until = options.until.map(moment::program);
+        let body = json!({
+            "on": on.to_string(), "to": to.to_string(), "ops": ops, "until": until, "as": options.alias,
+        });
+        parse(&self.send("/v1/grants", &body)?)
+    }
+
+    fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>> {
+        let query = match which {
+            Revoked::Id(id) => vec![("id", id.to_string())],
+            Revoked::Of(on, to) => vec![("on", on.to_string()), ("to", to.to_string())],
+        };
+        let gone: Grants = parse(&self.ask("DELETE", "/v1/grants", &query, None)?)?;
+        Ok(gone.grants)
+    }
+
+    fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>> {
+        let query: Vec<_> = on.map(|on| ("on", on.to_string())).into_iter().collect();
+        let stand: Grants = parse(&self.ask("GET", "/v1/grants", &query, None)?)?;
+        Ok(stand.grants)
     }
 
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 const BODY: Duration = Duration::from_secs(20);
 
 /// The most bytes of a body in JSON.
-const MAX_JSON_BYTES: usize = 64 << 10;
+pub const MAX_JSON_BYTES: usize = 64 << 10;
 
 /// How many tokens a page of a listing holds where nothing is said, and at most.
 const PAGE: u64 = 1000;
@@ -137,6 +137,11 @@ impl Agent {
             Action::Destroy => self.destroy(name_in_path(name)?, &query).await,
             Action::Log => self.log(&query).await,
             Action::Accesses => self.accesses(&query).await,
+            Action::History => self.history(name_in_path(name)?, &query).await,
+            Action::Sealed => self.sealed(name_in_path(name)?, &query).await,
+            Action::Grants => self.grants(&query).await,
+            Action::Grant => self.grant(body).await,
+            Action::Ungrant => self.ungrant(&query).await,
             Action::WhoAmI => {
                 let caller = self.with_digest(caller, Instant::now() + self.deadline).await;
                 Ok(who(&caller, self.realm.is_owner(&caller.peer)))
@@ -252,7 +257,7 @@ impl Agent {
     }
 
     /// Has the writer make a change; everybody knows of it before the answer goes out.
-    async fn write<T: Send + 'static>(
+    pub async fn write<T: Send + 'static>(
         &self,
         tried: &str,
         job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
@@ -301,7 +306,11 @@ fn who(caller: &Caller, owner: bool) -> Answer {
     }))
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+/// JSON that was sent.
+///
+/// # Errors
+/// `Usage`, without what was sent.
+pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         // Serde's own words could repeat what was sent.
         let at = format!("the JSON is not as it should be, at line {}, column {}", e.line(), e.column());

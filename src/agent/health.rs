@@ -4,11 +4,9 @@ use super::answer::{self, Answer};
 use super::device::Condition;
 use super::metrics::gauge;
 use super::owner::Trouble;
-use super::query::Query;
 use super::{Agent, Numbers};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
-use crate::vault::LogOrder;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::PoisonError;
@@ -22,10 +20,6 @@ const COUNTS_STAND: Duration = Duration::from_secs(10);
 
 /// Tokens that expire within this time are counted.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How many lines of a log are answered where nothing is said, and at most.
-const LINES: u64 = 100;
-const MOST_LINES: u64 = 1000;
 
 impl Agent {
     /// Why the agent cannot do all of what it is for; empty when it can.
@@ -135,54 +129,5 @@ impl Agent {
             let _ = writeln!(out, "strongroom_device_queue{{{label}}} {}", station.thread.load().waiting());
             station.thread.load().latency.write(out, "strongroom_device_seconds", &label);
         }
-    }
-
-    /// The ledger, newest first.
-    ///
-    /// # Errors
-    /// `Usage`; `Tampered`.
-    pub async fn log(&self, query: &Query) -> Result<Answer> {
-        let before = query.number("before")?.unwrap_or(u64::MAX);
-        let limit = query.number("limit")?.unwrap_or(LINES).min(MOST_LINES);
-        let entries = self.read("read the ledger", move |reader| {
-            let mut entries = Vec::new();
-            reader.vault.log(LogOrder::NewestFirst, |vault, entry| {
-                if entry.n < before && (entries.len() as u64) < limit {
-                    entries.push(json!({
-                        "n": entry.n,
-                        "hash": entry.hash.to_string(),
-                        "time": entry.statement.time,
-                        "by": vault.device_name(&entry.statement.author),
-                        "kind": entry.statement.body.kind_name(),
-                        "ineffective": entry.ineffective,
-                    }));
-                }
-                Ok((entries.len() as u64) < limit)
-            })?;
-            Ok(entries)
-        });
-        Ok(answer::json(&json!({"entries": entries.await?})))
-    }
-
-    /// Who read what, newest first.
-    ///
-    /// # Errors
-    /// `Usage`; the store's.
-    pub async fn accesses(&self, query: &Query) -> Result<Answer> {
-        let before = query.number("before")?.unwrap_or(0);
-        let limit = query.number("limit")?.unwrap_or(LINES).min(MOST_LINES);
-        let limit = u32::try_from(limit).unwrap_or(1);
-        let lines = self.read("read the access log", move |reader| {
-            let line = |line: crate::store::RecordedAccess| {
-                let access = line.access;
-                json!({
-                    "n": line.n, "time": access.time, "name": access.name, "version": access.version,
-                    "outcome": access.outcome, "uid": access.uid, "pid": access.pid, "exe": access.exe,
-                    "device": access.device,
-                })
-            };
-            Ok(reader.vault.accesses(before, limit)?.into_iter().map(line).collect::<Vec<Value>>())
-        });
-        Ok(answer::json(&json!({"accesses": lines.await?})))
     }
 }

@@ -19,10 +19,20 @@ pub enum Action {
     Rename,
     /// Delete the sealed bytes.
     Destroy,
+    /// A version's sealed bytes.
+    Sealed,
     /// The ledger.
     Log,
+    /// What was stated of one token.
+    History,
     /// Who read what.
     Accesses,
+    /// Who may what.
+    Grants,
+    /// Let somebody do something.
+    Grant,
+    /// No longer.
+    Ungrant,
     /// Who the agent takes the caller for.
     WhoAmI,
     /// Unlock a device.
@@ -163,11 +173,36 @@ pub const ROUTES: &[Route] = &[
         ..route("POST", "/v1/rename", Who::Owner, Action::Rename, "Give a token another name")
     },
     Route {
+        query: &[parameter("version", "integer", "One version; without it the newest")],
+        answer: BYTES,
+        ..route(
+            "GET",
+            "/v1/sealed/{name}",
+            Who::Owner,
+            Action::Sealed,
+            "A version as it lies in the store: an age file",
+        )
+    },
+    Route {
         query: &[
-            parameter("before", "integer", "Go on before this position"),
+            parameter("before", "integer", "Newest first, before this position"),
+            parameter("after", "integer", "Oldest first instead, after this position"),
             parameter("limit", "integer", "So many at most, 100 if not said"),
         ],
-        ..route("GET", "/v1/log", Who::Owner, Action::Log, "The ledger, newest first")
+        ..route("GET", "/v1/log", Who::Owner, Action::Log, "The ledger")
+    },
+    Route {
+        query: &[
+            parameter("after", "integer", "Go on after this position"),
+            parameter("limit", "integer", "So many at most, 100 if not said"),
+        ],
+        ..route(
+            "GET",
+            "/v1/history/{name}",
+            Who::Owner,
+            Action::History,
+            "The statements that changed a token, oldest first",
+        )
     },
     Route {
         query: &[
@@ -175,6 +210,28 @@ pub const ROUTES: &[Route] = &[
             parameter("limit", "integer", "So many at most, 100 if not said"),
         ],
         ..route("GET", "/v1/accesses", Who::Owner, Action::Accesses, "Who read what, newest first")
+    },
+    Route {
+        query: &[parameter("on", "string", "A token's name, or a prefix with / at its end; all if not said")],
+        ..route("GET", "/v1/grants", Who::Owner, Action::Grants, "The grants that stand")
+    },
+    Route {
+        body: Some(JSON),
+        ..route(
+            "POST",
+            "/v1/grants",
+            Who::Owner,
+            Action::Grant,
+            "Let somebody have a token, or all under a prefix: on, to, ops, until, as",
+        )
+    },
+    Route {
+        query: &[
+            parameter("id", "string", "The grant's id"),
+            parameter("on", "string", "Or what it is on"),
+            parameter("to", "string", "Together with to whom"),
+        ],
+        ..route("DELETE", "/v1/grants", Who::Owner, Action::Ungrant, "Take grants back")
     },
     route("GET", "/v1/whoami", Who::Anybody, Action::WhoAmI, "Who the agent takes the caller for"),
     Route {

@@ -2,8 +2,7 @@
 
 use super::time;
 use std::collections::BTreeMap;
-use strongroom::ledger::DeviceId;
-use strongroom::{Vault, vault};
+use strongroom::vault;
 
 /// What a listing can be narrowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -53,24 +52,7 @@ pub fn labels(labels: &BTreeMap<String, String>) -> String {
     if labels.is_empty() { NOTHING.into() } else { labels.join(",") }
 }
 
-/// A device by what people call it; by its id where it has no name here.
-pub fn device(vault: &Vault, id: &DeviceId) -> String {
-    vault.device_name(id)
-}
-
-/// Devices by what people call them, in that order.
-pub fn devices(vault: &Vault, ids: &[DeviceId]) -> Vec<String> {
-    let mut names: Vec<_> = ids.iter().map(|id| device(vault, id)).collect();
-    names.sort();
-    names
-}
-
 /// So many of something: `1 token`, `2 tokens`.
 pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// A time in JSON.
-pub fn time_json(at: Option<u64>) -> Option<String> {
-    at.map(time::program)
 }

@@ -7,7 +7,7 @@ mod retire;
 
 use super::Act;
 use super::context::Context;
-use super::describe::{NOTHING, device};
+use super::describe::NOTHING;
 use super::later::Later;
 use super::output::Output;
 use super::{init, time};
@@ -132,7 +132,7 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
         ("serial", enrolment.serial.clone()),
         (
             "enrolled",
-            format!("{} by {} (statement {})", time::person(row.time), device(vault, &row.author), row.n),
+            format!("{} by {} (statement {})", time::person(row.time), vault.device_name(&row.author), row.n),
         ),
         ("evidence", init::evidence(evidence(row)).into()),
         ("anchor", row.anchor.map(|anchor| anchored(vault, &anchor)).unwrap_or_default()),
@@ -192,7 +192,7 @@ fn as_json(vault: &Vault, row: &DeviceRow) -> Value {
         "model": row.enrolment.model,
         "serial": row.enrolment.serial,
         "enrolled": time::program(row.time),
-        "by": device(vault, &row.author),
+        "by": vault.device_name(&row.author),
         "evidence": evidence(row).to_string(),
         "anchor": row.anchor.map(|anchor| anchor.index),
         "opening": slot(&row.enrolment.opening),

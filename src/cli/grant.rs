@@ -5,9 +5,8 @@ use super::describe::{NOTHING, time_or_nothing};
 use super::output::Output;
 use super::{Act, names, time};
 use clap::Args;
-use strongroom::ledger::{GrantId, name};
-use strongroom::replica::GrantRow;
-use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked};
+use strongroom::ledger::GrantId;
+use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked, check_alias};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -51,10 +50,10 @@ impl Act for Grant {
             until: self.until.as_deref().map(|at| time::future("--until", at)).transpose()?,
             alias: self.alias.as_deref().map(|id| alias(id, &on, &to)).transpose()?,
         };
-        context.with_vault(|vault, out| {
-            let granted = vault.grant(&on, &to, &options)?;
+        context.with_tokens(|tokens, out| {
+            let granted = tokens.grant(&on, &to, &options)?;
             if out.json_wanted() {
-                return Ok(out.json(&GrantView::from(&granted))?);
+                return Ok(out.json(&granted)?);
             }
             out.say(&format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id));
             Ok(())
@@ -74,11 +73,11 @@ impl Act for Ungrant {
                     .into());
             }
         };
-        context.with_vault(|vault, out| {
-            for grant in vault.ungrant(&which)? {
+        context.with_tokens(|tokens, out| {
+            for grant in tokens.ungrant(&which)? {
                 match out.json_wanted() {
-                    true => out.json(&GrantView::from(&grant))?,
-                    false => out.say(&format!("{}: no longer granted to {}", grant.on(), grant.to)),
+                    true => out.json(&grant)?,
+                    false => out.say(&format!("{}: no longer granted to {}", grant.on, grant.to)),
                 }
             }
             Ok(())
@@ -89,8 +88,8 @@ impl Act for Ungrant {
 impl Act for Grants {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let on = self.on.as_deref().map(on).transpose()?;
-        context.with_vault(|vault, out| {
-            let grants = vault.grants(on.as_ref())?;
+        context.with_tokens(|tokens, out| {
+            let grants = tokens.grants(on.as_ref())?;
             if grants.is_empty() {
                 out.say("nothing is granted: only the agent's owner gets tokens from it");
             }
@@ -99,20 +98,20 @@ impl Act for Grants {
     }
 }
 
-fn list(out: &mut Output, grants: &[GrantRow]) -> Result<()> {
+fn list(out: &mut Output, grants: &[GrantView]) -> Result<()> {
     let mut table = out.table(&["ON", "TO", "OPERATIONS", "UNTIL", "AS", "ID"]);
     for grant in grants {
         if out.json_wanted() {
-            out.json(&GrantView::from(grant))?;
+            out.json(grant)?;
             continue;
         }
         let cells = [
-            grant.on(),
+            grant.on.clone(),
             grant.to.clone(),
             grant.ops.join(","),
             time_or_nothing(grant.until),
             grant.alias.clone().unwrap_or_else(|| NOTHING.into()),
-            grant.id.to_string(),
+            grant.id.clone(),
         ];
         out.row(&mut table, cells.into())?;
     }
@@ -135,13 +134,9 @@ fn op(text: &str) -> Result<Op> {
     text.parse().map_err(|why: String| unusable("--ops", why))
 }
 
-/// Only a unit asks by an id, and an id means one token.
 fn alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<String> {
-    name::check_short(id).map_err(|why| unusable("--as", why))?;
-    match (on, to) {
-        (GrantOn::Token(_), Grantee::Unit(_)) => Ok(id.into()),
-        _ => Err(unusable("--as", "an id is for one token and one unit of the system".into())),
-    }
+    check_alias(id, on, to).map_err(|why| unusable("--as", why))?;
+    Ok(id.into())
 }
 
 fn unusable(option: &str, why: String) -> Error {

@@ -1,17 +1,14 @@
 //! `log`, `history` and `head`: what was stated, by whom, and how far it goes.
 
 use super::context::Context;
-use super::describe::{self, NOTHING};
+use super::describe::{NOTHING, time_or_nothing};
 use super::output::Output;
-use super::statement;
 use super::table::Table;
-use super::{Act, names, time};
+use super::{Act, names};
 use clap::Args;
 use serde_json::json;
-use strongroom::ledger::DeviceId;
-use strongroom::store::RecordedAccess;
-use strongroom::vault::{LogEntry, LogOrder};
-use strongroom::{Result, Vault};
+use strongroom::Result;
+use strongroom::vault::{AccessView, EntryView, LogOrder, Tokens};
 
 /// How many lines of the access log are read at once.
 const PAGE: u32 = 500;
@@ -44,24 +41,24 @@ pub struct Head {}
 impl Act for Log {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let limit = self.limit.unwrap_or(u64::MAX);
-        context.with_vault(|vault, out| match self.access {
-            true => Ok(accesses(vault, out, limit)?),
+        context.with_tokens(|tokens, out| match self.access {
+            true => Ok(accesses(tokens, out, limit)?),
             false => {
                 let order = if self.reverse { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
-                Ok(ledger(vault, out, order, limit)?)
+                Ok(ledger(tokens, out, order, limit)?)
             }
         })
     }
 }
 
-fn ledger(vault: &mut Vault, out: &mut Output, order: LogOrder, limit: u64) -> Result<()> {
+fn ledger(tokens: &mut dyn Tokens, out: &mut Output, order: LogOrder, limit: u64) -> Result<()> {
     let (mut table, mut left) = (out.table(COLUMNS), limit);
-    vault.log(order, |vault, entry| {
+    tokens.log(order, &mut |entry| {
         if left == 0 {
             return Ok(false);
         }
         left -= 1;
-        print(vault, out, &mut table, &entry)?;
+        print(out, &mut table, &entry)?;
         Ok(left > 0)
     })?;
     out.end(table)
@@ -70,39 +67,34 @@ fn ledger(vault: &mut Vault, out: &mut Output, order: LogOrder, limit: u64) -> R
 impl Act for History {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let name = names::name(&self.name)?;
-        context.with_vault(|vault, out| {
+        context.with_tokens(|tokens, out| {
             let mut table = out.table(COLUMNS);
-            for entry in vault.history(&name)? {
-                print(vault, out, &mut table, &entry)?;
+            for entry in tokens.history(&name)? {
+                print(out, &mut table, &entry)?;
             }
             Ok(out.end(table)?)
         })
     }
 }
 
-fn print(vault: &Vault, out: &mut Output, table: &mut Table, entry: &LogEntry) -> Result<()> {
+fn print(out: &mut Output, table: &mut Table, entry: &EntryView) -> Result<()> {
     if out.json_wanted() {
-        return out.json(&statement::EntryJson::of(vault, entry));
+        return out.json(entry);
     }
-    let cells = [
-        entry.n.to_string(),
-        time::person(entry.statement.time),
-        describe::device(vault, &entry.statement.author),
-        statement::words(vault, entry),
-    ];
+    let cells = [entry.n.to_string(), time_or_nothing(entry.time), entry.by.clone(), entry.line()];
     out.row(table, cells.into())
 }
 
-fn accesses(vault: &mut Vault, out: &mut Output, limit: u64) -> Result<()> {
+fn accesses(tokens: &mut dyn Tokens, out: &mut Output, limit: u64) -> Result<()> {
     let mut table = out.table(&["N", "TIME", "TOKEN", "OUTCOME", "UID", "PID", "PROGRAM", "DEVICE"]);
     let (mut before, mut left) = (0, limit);
     while left > 0 {
-        let page = vault.accesses(before, PAGE.min(u32::try_from(left).unwrap_or(PAGE)))?;
+        let page = tokens.accesses(before, PAGE.min(u32::try_from(left).unwrap_or(PAGE)))?;
         let Some(last) = page.last() else { break };
         before = last.n;
         left -= page.len() as u64;
         for line in &page {
-            print_access(vault, out, &mut table, line)?;
+            print_access(out, &mut table, line)?;
         }
         // Before row 1 there is nothing, and 0 would mean the newest.
         if before <= 1 {
@@ -112,32 +104,19 @@ fn accesses(vault: &mut Vault, out: &mut Output, limit: u64) -> Result<()> {
     out.end(table)
 }
 
-fn print_access(vault: &Vault, out: &mut Output, table: &mut Table, line: &RecordedAccess) -> Result<()> {
-    let access = &line.access;
-    let device = access.device.parse::<DeviceId>().map(|id| describe::device(vault, &id));
-    let device = device.unwrap_or_else(|_| access.device.clone());
+fn print_access(out: &mut Output, table: &mut Table, line: &AccessView) -> Result<()> {
     if out.json_wanted() {
-        return out.json(&json!({
-            "n": line.n,
-            "time": time::program(access.time),
-            "name": access.name,
-            "version": (access.version > 0).then_some(access.version),
-            "outcome": access.outcome,
-            "uid": access.uid,
-            "pid": access.pid,
-            "exe": access.exe,
-            "device": device,
-        }));
+        return out.json(line);
     }
     let cells = [
         line.n.to_string(),
-        time::person(access.time),
-        if access.version > 0 { format!("{}@{}", access.name, access.version) } else { access.name.clone() },
-        access.outcome.clone(),
-        access.uid.to_string(),
-        access.pid.to_string(),
-        access.exe.clone(),
-        if device.is_empty() { NOTHING.into() } else { device },
+        time_or_nothing(line.time),
+        line.version.map_or_else(|| line.name.clone(), |version| format!("{}@{version}", line.name)),
+        line.outcome.clone(),
+        line.uid.to_string(),
+        line.pid.to_string(),
+        line.exe.clone(),
+        if line.device.is_empty() { NOTHING.into() } else { line.device.clone() },
     ];
     out.row(table, cells.into())
 }

@@ -5,8 +5,8 @@ use super::describe::{labels, time_or_nothing};
 use super::output::Output;
 use super::{Act, names};
 use clap::Args;
-use strongroom::vault::{TokenView, Wanted};
-use strongroom::{Error, Kind, Result, Vault};
+use strongroom::vault::{TokenView, Tokens, Wanted};
+use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
 pub struct Show {
@@ -21,10 +21,10 @@ impl Act for Show {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
         let tried = format!("show {}", self.name);
-        if self.sealed {
-            return context.with_vault(|vault, out| Ok(sealed(vault, out, &wanted, &tried)?));
-        }
         context.with_tokens(|tokens, out| {
+            if self.sealed {
+                return Ok(sealed(tokens, out, &wanted, &tried)?);
+            }
             let token = tokens.show(&wanted.name, wanted.version, &tried)?;
             match out.json_wanted() {
                 true => out.json(&token)?,
@@ -35,23 +35,12 @@ impl Act for Show {
     }
 }
 
-fn sealed(vault: &mut Vault, out: &mut Output, wanted: &Wanted, tried: &str) -> Result<()> {
-    let refused = |kind, answer: &str| Error::new(kind, tried, answer);
-    let token = vault.living_or_last(&wanted.name, tried)?;
-    let row = vault.replica().version_row(&token, wanted.version.unwrap_or(token.latest))?;
-    let row = row.ok_or_else(|| {
-        let answer = format!("it has no such version; the newest is {}", token.latest);
-        Error::new(Kind::NotFound, tried, answer)
-    })?;
+fn sealed(tokens: &mut dyn Tokens, out: &mut Output, wanted: &Wanted, tried: &str) -> Result<()> {
     if out.to_terminal() {
-        return Err(refused(Kind::Usage, "an age file is binary, and would garble the terminal")
-            .advice("redirect it to a file"));
+        let answer = "an age file is binary, and would garble the terminal";
+        return Err(Error::new(Kind::Usage, tried, answer).advice("redirect it to a file"));
     }
-    if row.state.is_none() {
-        return Err(refused(Kind::Refused, "its sealed bytes were destroyed"));
-    }
-    let bytes = vault.sealed_bytes(&token, &row)?;
-    out.bytes(&bytes)
+    out.bytes(&tokens.sealed(wanted, tried)?)
 }
 
 fn tell(out: &mut Output, token: &TokenView) -> Result<()> {

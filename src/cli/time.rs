@@ -5,6 +5,7 @@
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, ZonedDateTime};
+pub use strongroom::vault::moment::{person, program};
 use strongroom::{Error, Kind, Result};
 
 /// How a time may be typed, for `--help`.
@@ -29,20 +30,6 @@ pub fn future(option: &str, text: &str) -> Result<u64> {
         Ok(at) => Err(unusable(option, format!("{} is past", person(at)))),
         Err(why) => Err(unusable(option, why)),
     }
-}
-
-/// A time for people: UTC, to the second.
-pub fn person(ms: u64) -> String {
-    timestamp(ms).map_or_else(|| "never".into(), |t| t.strftime("%FT%TZ").to_string())
-}
-
-/// A time for programs: RFC 3339, UTC, to the millisecond.
-pub fn program(ms: u64) -> String {
-    timestamp(ms).map_or_else(|| "never".into(), |t| t.strftime("%FT%T.%3fZ").to_string())
-}
-
-fn timestamp(ms: u64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }
 
 fn unusable(option: &str, why: String) -> Error {

@@ -45,12 +45,36 @@ impl std::fmt::Display for GrantOn {
     }
 }
 
+impl std::str::FromStr for GrantOn {
+    type Err = String;
+
+    /// A trailing `/` makes it a prefix; `/` alone is everything.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.ends_with('/') {
+            true => Prefix::parse(text).map(Self::Prefix),
+            false => Name::parse(text).map(Self::Token),
+        }
+    }
+}
+
 impl GrantOn {
     fn path(&self) -> &str {
         match self {
             Self::Token(name) => name.as_str(),
             Self::Prefix(prefix) => prefix.as_str(),
         }
+    }
+}
+
+/// Only a unit asks by an id, and an id means one token.
+///
+/// # Errors
+/// Why that is no id for it.
+pub fn check_alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<(), String> {
+    crate::ledger::name::check_short(id)?;
+    match (on, to) {
+        (GrantOn::Token(_), Grantee::Unit(_)) => Ok(()),
+        _ => Err("an id is for one token and one unit of the system".into()),
     }
 }
 
@@ -62,6 +86,9 @@ impl Vault {
     /// stands already.
     pub fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantRow> {
         let tried = format!("grant {on} to {to}");
+        if let Some(id) = &options.alias {
+            check_alias(id, on, to).map_err(|why| Error::new(Kind::Usage, &tried, why))?;
+        }
         let mut ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
         if ops.is_empty() {
             ops.push(Op::Get.to_string());

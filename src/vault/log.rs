@@ -33,28 +33,38 @@ pub enum LogOrder {
 const PAGE_BYTES: usize = 1 << 20;
 
 impl Vault {
-    /// Walks the verified ledger; `each` answers whether to go on. It gets the vault too, to put names to ids.
+    /// Walks the verified ledger, from its end or from `beyond` on, which is left out; `each` answers whether to go on. It gets the
+    /// vault too, to put names to ids.
     ///
     /// # Errors
     /// `Tampered` when a statement is no longer the one that was verified.
     pub fn log(
         &mut self,
         order: LogOrder,
+        beyond: Option<u64>,
         mut each: impl FnMut(&Self, LogEntry) -> Result<bool>,
     ) -> Result<()> {
         let last = self.replica.position().n;
         match order {
-            LogOrder::OldestFirst => self.log_forward(last, &mut each),
-            LogOrder::NewestFirst => self.log_backward(last, &mut each),
+            LogOrder::OldestFirst => self.log_forward(beyond.unwrap_or(0), last, &mut each),
+            LogOrder::NewestFirst => {
+                let last = beyond.map_or(last, |beyond| last.min(beyond.saturating_sub(1)));
+                self.log_backward(last, &mut each)
+            }
         }
     }
 
     fn log_forward(
         &mut self,
+        beyond: u64,
         last: u64,
         each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>,
     ) -> Result<()> {
-        let mut after = 0;
+        // Only whole batches are read.
+        let mut after = match beyond < last {
+            true => self.store.batch_of(beyond + 1)?.ok_or_else(|| self.altered(beyond + 1))?.first - 1,
+            false => last,
+        };
         while after < last {
             let batches = self.store.batches_after(after, PAGE_BYTES)?;
             if batches.is_empty() {
@@ -69,7 +79,7 @@ impl Vault {
                 }
                 let entries = self.entries(&batch)?;
                 after += entries.len() as u64;
-                for entry in entries {
+                for entry in entries.into_iter().filter(|entry| entry.n > beyond) {
                     if !each(self, entry)? {
                         return Ok(());
                     }
@@ -88,11 +98,13 @@ impl Vault {
         while n > 0 {
             let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
             let entries = self.entries(&batch)?;
-            if entries.last().map(|entry| entry.n) != Some(n) {
+            let end = entries.last().map_or(0, |entry| entry.n);
+            // Within a batch only where it was to begin there.
+            if end < n || end > n && n != last {
                 return Err(self.altered(batch.first));
             }
             n = batch.first - 1;
-            for entry in entries.into_iter().rev() {
+            for entry in entries.into_iter().rev().filter(|entry| entry.n <= last) {
                 if !each(self, entry)? {
                     return Ok(());
                 }

@@ -3,7 +3,7 @@
 use super::Vault;
 use super::access::outcome;
 use super::devices::opening_key;
-use super::keeping;
+use super::{keeping, moment};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
@@ -170,9 +170,10 @@ impl Vault {
         };
         let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
         let early = row.not_before.filter(|from| *from > (self.clock)());
-        let expiry = expired.map(|at| (format!("it expired at {}", stamp(at)), put));
-        let early =
-            early.map(|at| (format!("it is not valid before {}", stamp(at)), "wait until then".to_owned()));
+        let expiry = expired.map(|at| (format!("it expired at {}", moment::person(at)), put));
+        let early = early.map(|at| {
+            (format!("it is not valid before {}", moment::person(at)), "wait until then".to_owned())
+        });
         state.or(expiry).or(early)
     }
 
@@ -182,6 +183,23 @@ impl Vault {
     /// `Tampered` when they are not there or are others.
     pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
         self.checked_bytes(&token.name, row)
+    }
+
+    /// The sealed bytes of a version that somebody asks for, whatever its state; of the newest where none is named.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
+    pub fn sealed_version(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+        let token = self.living_or_last(&wanted.name, tried)?;
+        let row = self.replica.version_row(&token, wanted.version.unwrap_or(token.latest))?;
+        let row = row.ok_or_else(|| {
+            let answer = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, tried, answer)
+        })?;
+        match row.state {
+            None => Err(Error::new(Kind::Refused, tried, "its sealed bytes were destroyed")),
+            Some(_) => self.checked_bytes(&token.name, &row),
+        }
     }
 
     pub(super) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
@@ -408,11 +426,4 @@ impl Prompter for LoggedIn {
     fn confirm(&mut self, _: &str) -> Result<bool> {
         Ok(false)
     }
-}
-
-/// A time for people: UTC, to the second.
-pub(super) fn stamp(ms: u64) -> String {
-    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| "the end of time".into(), |t| t.strftime("%FT%TZ").to_string())
 }

@@ -55,7 +55,6 @@ impl Vault {
         if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
         }
-        keeping::check(options.labels.as_deref().unwrap_or_default(), &tried)?;
         self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
             let devices = vault.recipients(&tried, &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
@@ -110,6 +109,7 @@ impl Vault {
         options: &PutOptions,
         devices: &[DeviceRow],
     ) -> Result<Put> {
+        keeping::check(options.labels.as_deref().unwrap_or_default(), &format!("put {name}"))?;
         let token = self.replica.find(name.as_str())?;
         let before = match &token {
             Some(token) => self.replica.version_row(token, token.latest)?,

@@ -1,6 +1,9 @@
 //! What one does with tokens, whoever does it: a vault on this machine's devices, or an agent that owns them.
 
-use super::{PutOptions, PutReport, Shown, TokenView, Vault, VersionView, Wanted};
+use super::{
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions, PutReport,
+    Revoked, Shown, TokenView, Vault, VersionView, Wanted,
+};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::State;
@@ -47,6 +50,48 @@ pub trait Tokens {
     /// # Errors
     /// As [`Vault::rename`].
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()>;
+
+    /// The sealed bytes of a version, by default of the newest.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
+    fn sealed(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>>;
+
+    /// As [`Vault::log`], from the end on.
+    ///
+    /// # Errors
+    /// As [`Vault::log`], and those of `each`.
+    fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()>;
+
+    /// As [`Vault::history`].
+    ///
+    /// # Errors
+    /// As [`Vault::history`].
+    fn history(&mut self, name: &Name) -> Result<Vec<EntryView>>;
+
+    /// Who read what: at most `limit` lines, newest first, before this one, or from the newest on where it is 0.
+    ///
+    /// # Errors
+    /// `Store`.
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>>;
+
+    /// As [`Vault::grant`].
+    ///
+    /// # Errors
+    /// As [`Vault::grant`].
+    fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView>;
+
+    /// As [`Vault::ungrant`].
+    ///
+    /// # Errors
+    /// As [`Vault::ungrant`].
+    fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>>;
+
+    /// As [`Vault::grants`].
+    ///
+    /// # Errors
+    /// As [`Vault::grants`].
+    fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>>;
 
     /// Opens one token.
     ///
@@ -107,6 +152,36 @@ impl Tokens for Vault {
 
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         Vault::rename(self, from, to)
+    }
+
+    fn sealed(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+        self.sealed_version(wanted, tried)
+    }
+
+    fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
+        Vault::log(self, order, None, |vault, entry| each(EntryView::of(vault, &entry)))
+    }
+
+    fn history(&mut self, name: &Name) -> Result<Vec<EntryView>> {
+        let entries = Vault::history(self, name)?;
+        Ok(entries.iter().map(|entry| EntryView::of(self, entry)).collect())
+    }
+
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>> {
+        let lines = Vault::accesses(self, before, limit)?;
+        Ok(lines.into_iter().map(|line| AccessView::of(self, line)).collect())
+    }
+
+    fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView> {
+        Vault::grant(self, on, to, options).map(|grant| GrantView::from(&grant))
+    }
+
+    fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>> {
+        Ok(Vault::ungrant(self, which)?.iter().map(GrantView::from).collect())
+    }
+
+    fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>> {
+        Ok(Vault::grants(self, on)?.iter().map(GrantView::from).collect())
     }
 
     fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Tokens, versions and grants as programs see them: what `--json` prints and what the agent answers, in one form.
 
-use super::Vault;
+use super::{Vault, moment};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::{DeviceId, Name};
@@ -140,8 +140,7 @@ impl Shown {
 impl VersionView {
     /// One version of a token.
     pub fn of(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
-        let mut recipients: Vec<_> = row.recipients.iter().map(|id| vault.device_name(id)).collect();
-        recipients.sort();
+        let recipients = vault.device_names(&row.recipients);
         let state = Shown::of(vault, token, &row);
         Self {
             name: token.name.clone(),
@@ -226,51 +225,18 @@ impl Vault {
         }
     }
 
+    /// Devices by what people call them, in that order.
+    pub fn device_names(&self, ids: &[DeviceId]) -> Vec<String> {
+        let mut names: Vec<_> = ids.iter().map(|id| self.device_name(id)).collect();
+        names.sort();
+        names
+    }
+
     /// A device by what people call it; by its id where it has no name here.
     pub fn device_name(&self, id: &DeviceId) -> String {
         match self.replica.device_row(id) {
             Ok(Some(row)) => row.enrolment.name,
             _ => id.to_string(),
-        }
-    }
-}
-
-/// Milliseconds as RFC 3339 in UTC, to the millisecond.
-mod moment {
-    use jiff::Timestamp;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        ms.map(text).serialize(serializer)
-    }
-
-    fn text(ms: u64) -> String {
-        let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        at.map_or_else(|| "never".into(), |at| at.strftime("%FT%T.%3fZ").to_string())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        if text == "never" {
-            return Ok(Some(u64::MAX));
-        }
-        let at: Timestamp = text.parse().map_err(D::Error::custom)?;
-        u64::try_from(at.as_millisecond()).map(Some).map_err(D::Error::custom)
-    }
-
-    #[cfg(test)]
-    mod tests {
-        #[derive(serde::Serialize, serde::Deserialize)]
-        struct Holder(#[serde(with = "super")] Option<u64>);
-
-        #[test]
-        fn times_survive_to_the_millisecond() {
-            for ms in [None, Some(0), Some(1_764_226_800_123), Some(u64::MAX)] {
-                let text = serde_json::to_string(&Holder(ms)).unwrap();
-                assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().0, ms, "{text}");
-            }
-            assert!(serde_json::from_str::<Holder>("\"tomorrow\"").is_err());
         }
     }
 }

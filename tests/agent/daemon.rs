@@ -68,14 +68,12 @@ impl Drop for Daemon {
 fn through(home: &Home, daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = home.strongroom(arguments);
     let output = command.env("STRONGROOM_AGENT", &daemon.socket).output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code(), text.concat())
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
 fn direct(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
     let output = home.strongroom(arguments).output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code(), text.concat())
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
 #[test]
@@ -116,6 +114,25 @@ fn the_command_says_the_same_through_the_agent() {
         &["show", "labelled", "--json"],
         &["show", "prod/key"],
         &["show", "prod/no"],
+        &["show", "--sealed", "prod/db"],
+        &["show", "--sealed", "prod/db@1"],
+        &["show", "--sealed", "prod/db@9"],
+        &["history", "prod/db"],
+        &["history", "prod/key", "--json"],
+        &["history", "prod/no"],
+        &["log"],
+        &["log", "--json"],
+        &["log", "--reverse", "-n", "3"],
+        &["log", "--access", "-n", "5"],
+        &["log", "--access", "--json"],
+        &["grants"],
+        &["grants", "prod/db", "--json"],
+        &["grants", "prod/"],
+        &["grants", "prod/no"],
+        &["grant", "prod/no", "--to", "user:nobody"],
+        &["grant", "prod/db", "--to", "user:nobody"],
+        &["grant", "prod/", "--to", "user:nobody", "--as", "x"],
+        &["ungrant", "prod/", "--to", "user:nobody"],
         &["run", "--env", "A=prod/db", "--", "sh", "-c", "echo $A"],
         &["run", "--env", "A=prod/key", "--", "true"],
         &["revoke", "prod/no", "--reason", "x"],
@@ -129,6 +146,18 @@ fn the_command_says_the_same_through_the_agent() {
     let changes = |name: &str| {
         [
             vec!["put", name, "--generate", "--json", "--label", "x=y z", "--description", "é & co"],
+            vec![
+                "grant",
+                name,
+                "--to",
+                "user:nobody",
+                "--ops",
+                "get,list",
+                "--until",
+                "2199-01-01",
+                "--quiet",
+            ],
+            vec!["ungrant", name, "--to", "user:nobody"],
             vec!["suspend", name, "--reason", "why?"],
             vec!["resume", name],
             vec!["revoke", name, "--reason", "leaked", "--json"],

@@ -5,7 +5,7 @@ use crate::world::{name, secret};
 use std::time::Duration;
 use strongroom::agent::Realm;
 use strongroom::ledger::body::State;
-use strongroom::vault::{Op, PutOptions};
+use strongroom::vault::{ImportItem, Op, PutOptions};
 
 fn me() -> String {
     format!("user:{}", own_uid())
@@ -139,6 +139,71 @@ fn changes_are_made_through_the_agent() {
     let log = served.get("/v1/log?limit=2").json();
     assert_eq!(log["entries"][0]["kind"], "destroy");
     assert_eq!(served.get("/v1/accesses?limit=1").json()["accesses"][0]["outcome"], "not found");
+}
+
+#[test]
+fn the_ledger_is_read_in_pages_that_begin_anywhere() {
+    let served = Served::to_owner();
+    // One batch of several statements among others of one.
+    let item = |n: u8| {
+        let (name, token) = (name(&format!("many/{n}")), secret("x"));
+        Ok(ImportItem { name, token, options: PutOptions::default() })
+    };
+    served.another().import((0..5).map(item), &mut |_| {}).unwrap();
+    served.another().rename(&name("many/0"), &name("many/zero")).unwrap();
+    let page = |query: &str| -> Vec<u64> {
+        let log = served.get(&format!("/v1/{query}")).json();
+        log["entries"].as_array().unwrap().iter().map(|entry| entry["n"].as_u64().unwrap()).collect()
+    };
+    let pages = |path: &str, direction: &str, begin: u64, size: usize| {
+        let (mut all, mut from) = (Vec::new(), begin);
+        loop {
+            let more = page(&format!("{path}?{direction}={from}&limit={size}"));
+            assert!(more.len() <= size);
+            let Some(last) = more.last() else { return all };
+            from = *last;
+            all.extend(more);
+        }
+    };
+    let end = served.another().head().position.n;
+    for size in [1, 2, 3, 4, 1000] {
+        assert_eq!(pages("log", "after", 0, size), (1..=end).collect::<Vec<_>>());
+        assert_eq!(pages("log", "before", u64::MAX, size), (1..=end).rev().collect::<Vec<_>>());
+        assert_eq!(pages("history/many/zero", "after", 0, size), [end - 5, end]);
+    }
+    assert_eq!(page("log?limit=1"), [end]);
+    let sealed = served.get("/v1/sealed/many/zero");
+    assert!(sealed.status == 200 && sealed.text().starts_with("age-encryption.org/v1\n"));
+    for path in ["/v1/log", "/v1/accesses", "/v1/history/prod/db", "/v1/sealed/prod/db", "/v1/grants"] {
+        assert_eq!(Served::to_strangers().get(path).status, 403, "{path}");
+    }
+}
+
+#[test]
+fn grants_are_made_and_taken_back_over_the_socket() {
+    let served = Served::to_owner();
+    let grant = |body: &str| served.ask("POST", "/v1/grants", body.as_bytes());
+    let made =
+        grant(r#"{"on":"prod/","to":"user:nobody","ops":["put"],"until":"2199-01-01T00:00:00Z"}"#).json();
+    assert_eq!((made["on"].as_str(), made["ops"][0].as_str()), (Some("prod/"), Some("put")));
+    assert_eq!(served.get("/v1/grants?on=prod/db").json()["grants"][0], made);
+    for nonsense in [
+        "",
+        "{}",
+        r#"{"on":"prod/db","to":"nobody"}"#,
+        r#"{"on":"prod/db","to":"user:nobody","ops":["open"]}"#,
+        r#"{"on":"prod/db","to":"user:nobody","until":"tomorrow"}"#,
+        r#"{"on":"prod/db","to":"user:nobody","as":"db"}"#,
+        r#"{"on":"prod/db","to":"user:nobody","more":1}"#,
+    ] {
+        assert_eq!(grant(nonsense).status, 400, "{nonsense}");
+    }
+    for nonsense in ["", "?id=1", "?on=prod/", "?id=00&on=prod/&to=user:nobody"] {
+        assert_eq!(served.ask("DELETE", &format!("/v1/grants{nonsense}"), b"").status, 400, "{nonsense}");
+    }
+    let gone = served.ask("DELETE", &format!("/v1/grants?id={}", made["id"].as_str().unwrap()), b"").json();
+    assert_eq!(gone["grants"][0], made);
+    assert_eq!(served.get("/v1/grants").json()["grants"].as_array().unwrap().len(), 0);
 }
 
 #[test]

@@ -207,7 +207,7 @@ pub fn asked(vault: &mut Vault, opening: bool) -> BTreeMap<String, Result<String
     answers.insert("devices".into(), vault.replica().devices().map(|devices| format!("{devices:?}")));
     for (order, question) in [(LogOrder::OldestFirst, "log"), (LogOrder::NewestFirst, "log backwards")] {
         let mut lines = String::new();
-        let walked = vault.log(order, |_, entry| {
+        let walked = vault.log(order, None, |_, entry| {
             lines += &format!("{} {} {:?}\n", entry.n, entry.hash, entry.ineffective);
             Ok(true)
         });

@@ -42,7 +42,7 @@ fn a_planted_tail() {
     assert_eq!(dropped, 3);
     let mut newest = None;
     vault
-        .log(LogOrder::NewestFirst, |_, entry| {
+        .log(LogOrder::NewestFirst, None, |_, entry| {
             newest = Some(entry);
             Ok(false)
         })

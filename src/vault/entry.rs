@@ -1,25 +1,16 @@
-//! Statements of the ledger in words, for people and for programs.
+//! Statements of the ledger and lines of the access log, in words for people and in parts for programs.
 
-use super::{describe, time};
-use serde::Serialize;
+use super::log::LogEntry;
+use super::{Vault, moment};
+use crate::ledger::body::{Body, Put, Role, State, Target};
+use crate::ledger::judge::Picture;
+use crate::ledger::{DeviceId, TokenId};
+use crate::store::RecordedAccess;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strongroom::Vault;
-use strongroom::ledger::body::{Body, Put, Role, State, Target};
-use strongroom::ledger::judge::Picture;
-use strongroom::ledger::{DeviceId, TokenId};
-use strongroom::vault::LogEntry;
 
-/// One line: what was stated, and that it has no effect where it has none.
-pub fn words(vault: &Vault, entry: &LogEntry) -> String {
-    let body = body(vault, &entry.statement.body);
-    match &entry.ineffective {
-        Some(why) => format!("{body} [without effect: {why}]"),
-        None => body,
-    }
-}
-
-fn body(vault: &Vault, body: &Body) -> String {
-    let device = |id: &DeviceId| describe::device(vault, id);
+fn words(vault: &Vault, body: &Body) -> String {
+    let device = |id: &DeviceId| vault.device_name(id);
     match body {
         Body::Genesis(genesis) => {
             format!("create the store; its first device is {}", device(&genesis.device))
@@ -57,8 +48,7 @@ fn body(vault: &Vault, body: &Body) -> String {
             format!("take back the grant {} on {}", ungrant.grant, target(vault, &ungrant.target))
         }
         Body::Reseal(reseal) => {
-            let (name, to) =
-                (token(vault, &reseal.token), describe::devices(vault, &reseal.recipients).join(", "));
+            let (name, to) = (token(vault, &reseal.token), vault.device_names(&reseal.recipients).join(", "));
             format!("reseal {} to {to}", at(&name, reseal.version))
         }
         Body::Anchor(anchor) => match anchor.counter {
@@ -79,8 +69,8 @@ fn body(vault: &Vault, body: &Body) -> String {
 
 fn put_words(vault: &Vault, put: &Put) -> String {
     let staged = if put.state == State::Staged { ", staged" } else { "" };
-    let expiry = put.expiry.map(|at| format!(", expires {}", time::person(at))).unwrap_or_default();
-    let recipients = describe::devices(vault, &put.recipients).join(", ");
+    let expiry = put.expiry.map(|at| format!(", expires {}", moment::person(at))).unwrap_or_default();
+    let recipients = vault.device_names(&put.recipients).join(", ");
     format!("put {}, sealed to {recipients}{staged}{expiry}", at(&put.name, put.version))
 }
 
@@ -113,34 +103,95 @@ fn target(vault: &Vault, target: &Target) -> String {
     }
 }
 
-/// A statement in JSON.
-#[derive(Serialize)]
-pub struct EntryJson {
-    n: u64,
-    hash: String,
-    time: String,
-    by: String,
-    author: String,
-    kind: &'static str,
-    words: String,
-    body: Value,
-    ineffective: Option<String>,
+/// A statement of the ledger, in words and in its parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// Its position.
+    pub n: u64,
+    /// Its hash.
+    pub hash: String,
+    /// When, as its author claims.
+    #[serde(with = "moment")]
+    pub time: Option<u64>,
+    /// Its author, by name.
+    pub by: String,
+    /// Its author's id.
+    pub author: String,
+    /// As docs/format.md calls it.
+    pub kind: String,
+    /// What it says.
+    pub words: String,
+    /// The same for programs.
+    pub body: Value,
+    /// Why it has no effect, where it has none.
+    pub ineffective: Option<String>,
 }
 
-impl EntryJson {
-    /// One statement of the ledger.
+impl EntryView {
+    /// One statement.
     pub fn of(vault: &Vault, entry: &LogEntry) -> Self {
         let statement = &entry.statement;
         Self {
             n: entry.n,
             hash: entry.hash.to_string(),
-            time: time::program(statement.time),
-            by: describe::device(vault, &statement.author),
+            time: Some(statement.time),
+            by: vault.device_name(&statement.author),
             author: statement.author.to_string(),
-            kind: statement.body.kind_name(),
-            words: body(vault, &statement.body),
+            kind: statement.body.kind_name().into(),
+            words: words(vault, &statement.body),
             body: body_json(vault, &statement.body),
             ineffective: entry.ineffective.clone(),
+        }
+    }
+
+    /// One line: what was stated, and that it has no effect where it has none.
+    pub fn line(&self) -> String {
+        match &self.ineffective {
+            Some(why) => format!("{} [without effect: {why}]", self.words),
+            None => self.words.clone(),
+        }
+    }
+}
+
+/// A line of the access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessView {
+    /// Its number.
+    pub n: u64,
+    /// When.
+    #[serde(with = "moment")]
+    pub time: Option<u64>,
+    /// The token's name as it was asked for.
+    pub name: String,
+    /// The version it came to.
+    pub version: Option<u64>,
+    /// `opened`, or why not.
+    pub outcome: String,
+    /// Whose process it was.
+    pub uid: u32,
+    /// Which process.
+    pub pid: u32,
+    /// Which program.
+    pub exe: String,
+    /// The device, by name; empty where none was reached.
+    pub device: String,
+}
+
+impl AccessView {
+    /// One line.
+    pub(super) fn of(vault: &Vault, line: RecordedAccess) -> Self {
+        let access = line.access;
+        let device = access.device.parse::<DeviceId>().map(|id| vault.device_name(&id));
+        Self {
+            n: line.n,
+            time: Some(access.time),
+            name: access.name,
+            version: version(access.version),
+            outcome: access.outcome,
+            uid: access.uid,
+            pid: access.pid,
+            exe: access.exe,
+            device: device.unwrap_or(access.device),
         }
     }
 }
@@ -170,7 +221,7 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Rename(rename) => json!({"token": text(&rename.token), "from": rename.from, "to": rename.to}),
         Body::Grant(grant) => json!({
             "grant": text(&grant.grant), "target": target(vault, &grant.target), "to": grant.to, "ops": grant.ops,
-            "until": describe::time_json(grant.until), "alias": grant.alias,
+            "until": moment::program_or_nothing(grant.until), "alias": grant.alias,
         }),
         Body::Ungrant(ungrant) => {
             json!({"grant": text(&ungrant.grant), "target": target(vault, &ungrant.target)})
@@ -178,7 +229,7 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Reseal(reseal) => json!({
             "token": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
             "digest": text(&reseal.digest), "length": reseal.length,
-            "recipients": describe::devices(vault, &reseal.recipients),
+            "recipients": vault.device_names(&reseal.recipients),
         }),
         Body::Anchor(anchor) => json!({
             "device": text(&anchor.device), "index": anchor.counter.map(|counter| counter.index),
@@ -195,8 +246,8 @@ fn put_json(vault: &Vault, put: &Put) -> Value {
         put.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
     json!({
         "token": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
-        "digest": put.digest.to_string(), "length": put.length, "recipients": describe::devices(vault, &put.recipients),
-        "not_before": describe::time_json(put.not_before), "expires": describe::time_json(put.expiry),
+        "digest": put.digest.to_string(), "length": put.length, "recipients": vault.device_names(&put.recipients),
+        "not_before": moment::program_or_nothing(put.not_before), "expires": moment::program_or_nothing(put.expiry),
         "labels": labels, "description": put.description, "keep": put.keep,
     })
 }
