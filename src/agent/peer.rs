@@ -66,19 +66,17 @@ impl Peer {
     /// # Errors
     /// `Refused` when it is not there any more; `Io` when the kernel does not tell.
     pub fn of(socket: &impl AsFd, held: &Held) -> Result<Self> {
-        let unknown = |e: Errno| Error::new(Kind::Io, IDENTIFY, e.desc()).caused_by(std::io::Error::from(e));
+        Self::by(socket, held, tells_pidfds())
+    }
+
+    /// As [`Peer::of`], on a kernel that tells the pidfd of a connection or one that does not.
+    fn by(socket: &impl AsFd, held: &Held, pidfds: bool) -> Result<Self> {
         let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials).map_err(unknown)?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
         // Zero stands for a process that has no number here: one outside of this namespace.
         let pid = Some(credentials.pid()).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(gone)?;
         let number = pid.as_raw_nonzero().get().unsigned_abs();
-        let process = match getsockopt(&socket.as_fd(), sockopt::PeerPidfd) {
-            Ok(process) => process,
-            // Kernels that know the option say EINVAL, too, of a process that has ended.
-            Err(Errno::ENOPROTOOPT | Errno::EINVAL) if !tells_pidfds() => open_process(pid)?,
-            Err(Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => return Err(gone()),
-            Err(e) => return Err(unknown(e)),
-        };
+        let process = if pidfds { process_of(socket)? } else { open_process(pid)? };
         let process = held.share(number, process);
         let (groups, user, group) = groups_and_ids(number).ok_or_else(gone)?;
         let unit = read(number, "cgroup").and_then(|text| Unit::from_cgroup(&text));
@@ -171,6 +169,19 @@ fn tells_pidfds() -> bool {
     })
 }
 
+fn unknown(e: Errno) -> Error {
+    Error::new(Kind::Io, IDENTIFY, e.desc()).caused_by(std::io::Error::from(e))
+}
+
+/// The process that made the connection.
+fn process_of(socket: &impl AsFd) -> Result<OwnedFd> {
+    getsockopt(&socket.as_fd(), sockopt::PeerPidfd).map_err(|e| match e {
+        // EINVAL is said of a process that has ended.
+        Errno::EINVAL | Errno::ESRCH | Errno::ENODATA => gone(),
+        e => unknown(e),
+    })
+}
+
 fn open_process(pid: Pid) -> Result<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())
 }
@@ -260,6 +271,27 @@ mod tests {
         let unit = Some(Unit::System("web.service".into()));
         let peer = Peer { unit, uid: 7, ..Peer::of(&one, &Held::default()).unwrap() };
         assert!(peer.introduction().starts_with("web.service, uid 7, /"));
+    }
+
+    /// Kernels before 6.5 do not tell the process of a connection, only its number.
+    #[test]
+    fn with_and_without_the_kernels_help_a_process_is_known_while_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        for pidfds in [tells_pidfds(), false] {
+            let mut curl = std::process::Command::new("curl");
+            let mut caller = curl.arg("--unix-socket").arg(&path).arg("http://x/").spawn().unwrap();
+            let (connection, _) = socket.accept().unwrap();
+            let peer = Peer::by(&connection, &Held::default(), pidfds).unwrap();
+            assert_eq!((peer.pid, peer.uid), (caller.id(), rustix::process::geteuid().as_raw()));
+            assert!(peer.is_there() && peer.exe.as_ref().unwrap().path.ends_with("curl"));
+            caller.kill().unwrap();
+            caller.wait().unwrap();
+            assert!(!peer.is_there());
+            let error = Peer::by(&connection, &Held::default(), pidfds).unwrap_err();
+            assert_eq!(error.kind(), Kind::Refused, "{error}");
+        }
     }
 
     #[test]

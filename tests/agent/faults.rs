@@ -1,6 +1,8 @@
 //! Devices that hang, go away, come back, and want a PIN.
 
 use crate::served::{Served, own_uid};
+use crate::softhsm::in_namespaces;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use strongroom::agent::Realm;
@@ -178,4 +180,36 @@ fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
     db.execute_batch("ROLLBACK").unwrap();
     served.until("changes are made again", || served.ask("PUT", "/v1/values/prod/other", b"x").status == 200);
     assert_eq!(served.get("/v1/values/prod/other").text(), "x");
+}
+
+#[test]
+fn a_full_disk_stops_changes_and_nothing_else() {
+    // Where a world lies, see `World`.
+    let disk = "mount -t tmpfs -o size=3m tmpfs /dev/shm";
+    in_namespaces(&["--user", "--map-root-user", "--mount"], disk, || {
+        let served = Served::to_owner();
+        let put = |token: &[u8]| served.ask("PUT", "/v1/values/prod/new", token);
+        assert_eq!(put(b"before").status, 200);
+        assert!(served.world.dir.path().starts_with("/dev/shm"));
+        let ballast = std::path::Path::new("/dev/shm/ballast");
+        let mut file = std::fs::File::create(ballast).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        // Until the room that the store has of its own is used up as well.
+        let large = [7; 100_000];
+        let versions = 1 + (0..30).take_while(|_| put(&large).status == 200).count();
+        for _ in 0..3 {
+            let (status, kind, answer) = put(&large).problem();
+            assert!(status >= 500 && kind == "store" && answer.contains("the disk is full"), "{answer}");
+            // Reading goes on, though no line of the access log can be written.
+            assert_eq!(served.get("/v1/values/prod/new?version=1").text(), "before");
+            let shown = served.get("/v1/tokens/prod/new").json();
+            assert_eq!(shown["versions"].as_array().unwrap().len(), versions);
+        }
+        drop(file);
+        std::fs::remove_file(ballast).unwrap();
+        assert_eq!(put(b"after").status, 200);
+        assert_eq!(served.get("/v1/values/prod/new").text(), "after");
+        let report = served.another().verify(&mut |_, _, _| {}).unwrap();
+        assert_eq!(report.problems, []);
+    });
 }

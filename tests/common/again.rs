@@ -1,7 +1,7 @@
-//! A test in a process of its own: the test binary starts itself again.
-#![allow(dead_code, clippy::unwrap_used)]
+//! A test in a process of its own, or in namespaces of its own: the test binary starts itself again.
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// This test binary again, for one test, named by its path or its closure's type name: `crate::module::test::{{closure}}`.
 pub fn again(closure: &str) -> Command {
@@ -16,4 +16,27 @@ pub fn passes(command: &mut Command) {
     let output = command.output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
+}
+
+/// Set in a process of [`in_namespaces`].
+const INSIDE: &str = "STRONGROOM_TEST_NAMESPACE";
+
+/// Runs a test in these namespaces (options of `unshare`), prepared by a line of shell. Skips, visibly, where they are forbidden;
+/// where `CI` is set that is a failure.
+pub fn in_namespaces<F: FnOnce()>(namespaces: &[&str], prepare: &str, test: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let mut possible = Command::new("unshare");
+    possible.args(namespaces).arg("true").stderr(Stdio::null());
+    if !possible.status().is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "namespaces are forbidden here");
+        eprintln!("SKIPPED: namespaces are forbidden here");
+        return;
+    }
+    let again = again(std::any::type_name::<F>());
+    let line = format!("{prepare} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["sh", "-c", &line]).arg(again.get_program()).args(again.get_args());
+    passes(command.env(INSIDE, "1"));
 }

@@ -1,14 +1,12 @@
 //! A real pcscd with vpcd's readers, in namespaces of its own: no root, and nothing of the machine's own pcscd.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
-use crate::yubikey::{YubiKey, again, passes};
+use crate::yubikey::YubiKey;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use virtual_yubikey::vpcd::{self, Plugged};
 
-/// Set inside the namespaces.
-const INSIDE: &str = "STRONGROOM_TEST_NAMESPACE";
 /// vpcd listens on this port, which is below the ephemeral ones, and the next.
 pub const PORT: u16 = 31_488;
 /// A user, and the names it may not share: mounts, network and processes.
@@ -17,36 +15,19 @@ const NAMESPACES: [&str; 8] =
 /// In the namespaces: an empty /run for pcscd's socket, and a loopback that acknowledges at once. (vpcd sends each message in two
 /// pieces, and waits for the first to be acknowledged before it sends the second.)
 const PREPARE: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && \
-    { ip route replace local 127.0.0.1 dev lo table local src 127.0.0.1 quickack 1 || :; } && exec \"$0\" \"$@\"";
+    { ip route replace local 127.0.0.1 dev lo table local src 127.0.0.1 quickack 1 || :; }";
 
 /// Runs a test in namespaces of its own. Skips, visibly, where there are none, or no pcscd.
 pub fn in_namespaces<F: FnOnce()>(test: F) {
-    if std::env::var_os(INSIDE).is_some() {
-        return test();
-    }
-    if possible() {
-        let again = again(std::any::type_name::<F>());
-        let mut command = Command::new("unshare");
-        command.args(NAMESPACES).args(["sh", "-c", PREPARE]).arg(again.get_program()).args(again.get_args());
-        passes(command.env(INSIDE, "1"));
-    }
-}
-
-/// Whether there are namespaces, pcscd and vpcd. Where `CI` is set there have to be.
-fn possible() -> bool {
-    let namespaces = Command::new("unshare").args(NAMESPACES).arg("true").stderr(Stdio::null()).status();
-    let missing = if !namespaces.is_ok_and(|status| status.success()) {
-        "user namespaces are forbidden here"
-    } else if !is_installed("pcscd") || driver().is_none() {
+    let missing = if !is_installed("pcscd") || driver().is_none() {
         "pcscd or vpcd is missing: apt-get install pcscd vsmartcard-vpcd"
     } else if !is_installed("ip") {
         "ip is missing: apt-get install iproute2"
     } else {
-        return true;
+        return crate::yubikey::in_namespaces(&NAMESPACES, PREPARE, test);
     };
     assert!(std::env::var_os("CI").is_none(), "{missing}");
     eprintln!("SKIPPED: {missing}");
-    false
 }
 
 /// Whether a program is on the path, or where Debian has those of administrators.

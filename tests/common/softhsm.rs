@@ -9,7 +9,7 @@
 #[path = "again.rs"]
 mod process;
 
-pub use process::{again, passes};
+pub use process::{again, in_namespaces, passes};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -10,7 +10,7 @@
 #[path = "again.rs"]
 mod process;
 
-pub use process::{again, passes};
+pub use process::{again, in_namespaces, passes};
 use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
