@@ -11,11 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use rustix::net::{RecvFlags, recv};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -195,9 +197,21 @@ async fn speak(
 async fn asked(stream: &UnixStream, stop: &mut watch::Receiver<bool>) -> Option<bool> {
     let (asks, last) = tokio::select! {
         biased;
-        ready = tokio::time::timeout(IDLE, stream.readable()) => (ready, false),
+        ready = tokio::time::timeout(IDLE, something_comes(stream)) => (ready, false),
         // A request may be on its way.
-        _ = stop.changed() => (tokio::time::timeout(LAST_CALL, stream.readable()).await, true),
+        _ = stop.changed() => (tokio::time::timeout(LAST_CALL, something_comes(stream)).await, true),
     };
     matches!(asks, Ok(Ok(()))).then_some(last)
+}
+
+/// Waits for the first byte, or the end. Tokio takes a new connection for readable until somebody looked.
+async fn something_comes(stream: &UnixStream) -> std::io::Result<()> {
+    let look = || Ok(recv(stream, &mut [0_u8], RecvFlags::PEEK)?);
+    loop {
+        stream.readable().await?;
+        match stream.try_io(Interest::READABLE, look) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            looked => return looked.map(drop),
+        }
+    }
 }

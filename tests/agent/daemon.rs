@@ -58,6 +58,15 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// KiB of memory.
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -405,8 +414,12 @@ fn ten_thousand_idle_connections_are_held() {
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
     let daemon = Daemon::start(&home, &[]);
+    let before = daemon.resident();
     let mut held: Vec<UnixStream> = (0..MANY).map(|_| UnixStream::connect(&daemon.socket).unwrap()).collect();
     assert_eq!(daemon.get("/v1/values/a").text(), "token");
+    // One that asks for nothing has no room for a request yet.
+    let more = daemon.resident() - before;
+    assert!(more < 64 << 10, "{more} KiB");
     let metrics = daemon.get("/metrics").text();
     assert!(metrics.contains("strongroom_turned_away_total 0\n"), "{metrics}");
     for stream in held.iter_mut().step_by(1_000) {
