@@ -67,10 +67,10 @@ impl DeviceIdentity {
 /// The one private operation that opening needs, as the device sees it.
 #[derive(Clone, Copy, Debug)]
 pub enum Challenge<'a> {
-    /// Raw ECDH: the peer's uncompressed point (on the curve: the caller checked) in, the 32-byte x-coordinate out.
+    /// Raw ECDH: the peer's uncompressed point (on the key's curve: the caller checked) in, the x-coordinate out, 32 or 48 bytes.
     Ecdh {
-        /// SEC1 uncompressed point.
-        peer: &'a [u8; 65],
+        /// SEC1 uncompressed point, 65 or 97 bytes.
+        peer: &'a [u8],
     },
     /// RSA-OAEP decryption with an empty label.
     Oaep {

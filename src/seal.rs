@@ -7,6 +7,7 @@
 //! | key in the device | stanza | operation in the device |
 //! |---|---|---|
 //! | EC P-256 | `p256tag` | ECDH |
+//! | EC P-384 | `strongroom/p384tag` | ECDH |
 //! | RSA | `strongroom/rsa-oaep` | OAEP decryption |
 //! | AES-256 | `strongroom/hsm-aes-gcm` | AES-GCM encryption and decryption |
 //!
@@ -16,14 +17,14 @@
 //! The `age` crate makes and checks the header MAC and the payload.
 
 mod context;
+mod ec_tag;
 mod hsm_aes_gcm;
-mod p256tag;
 mod rsa_oaep;
 mod sealed;
 
 pub use age_core::format::FileKey;
 pub use context::Context;
-pub use p256tag::recipient_string;
+pub use ec_tag::recipient_string;
 pub use sealed::{Lock, Sealed, open};
 
 use crate::device::PublicKey;
@@ -34,6 +35,7 @@ use age_core::format::{FILE_KEY_BYTES, Stanza};
 use age_core::secrecy::ExposeSecret;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
+use ec_tag::{Curve as _, P256, P384};
 use hsm_aes_gcm::HsmAesGcm;
 use rand_core::{OsRng, RngCore};
 use std::cell::{Cell, RefCell};
@@ -112,7 +114,7 @@ pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
         "its AES key has no public half: sealing to it needs the device itself",
     )
     .on(request.recipient.name)
-    .advice("seal where the device is, or give the device a P-256 or RSA opening key"))
+    .advice("seal where the device is, or give the device an EC or RSA opening key"))
 }
 
 /// All stanzas of the header, as the single recipient that `age` sees. So their order is ours, and an error of ours waits
@@ -136,8 +138,10 @@ impl Header<'_, '_> {
     fn stanza(&self, recipient: Recipient<'_>, file_key: &FileKey) -> Result<Stanza> {
         let unusable = |why: String| cannot_seal(Kind::Unsupported, why).on(recipient.name);
         match recipient.public {
-            PublicKey::P256(point) => p256tag::wrap(point, file_key)
+            PublicKey::P256(point) => P256::wrap(point, file_key)
                 .ok_or_else(|| unusable("its public key is no point of the curve P-256".into())),
+            PublicKey::P384(point) => P384::wrap(point, file_key)
+                .ok_or_else(|| unusable("its public key is no point of the curve P-384".into())),
             PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, file_key).map_err(unusable),
             PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, file_key),
         }
@@ -197,6 +201,7 @@ fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
 fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
     match public {
         PublicKey::P256(point) => (point, &[]),
+        PublicKey::P384(point) => (point, &[]),
         PublicKey::Rsa { n, e, .. } => (n, e),
         PublicKey::Aes256 { id } => (id, &[]),
     }

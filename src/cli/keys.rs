@@ -10,7 +10,7 @@ use strongroom::{Error, Kind, Result};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "New keys")]
 pub struct KeyOptions {
-    /// The opening key's algorithm: p256, rsa2048, rsa3072, rsa4096 or aes256 [default: the best the device can do]
+    /// The opening key's algorithm: p256, p384, rsa2048, rsa3072, rsa4096 or aes256 [default: the best the device can do]
     #[arg(long, value_name = "ALGORITHM")]
     algorithm: Option<String>,
     /// Directory of PEM certificates that the evidence may rest on, in place of the vendors' bundled roots

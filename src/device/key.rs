@@ -17,6 +17,8 @@ pub enum Purpose {
 pub enum Algorithm {
     /// EC P-256 (secp256r1): opening by ECDH, or signing by ECDSA.
     P256,
+    /// EC P-384 (secp384r1): opening by ECDH.
+    P384,
     /// RSA of so many bits, opening by RSA-OAEP.
     Rsa(u16),
     /// AES-256-GCM inside the HSM.
@@ -37,6 +39,8 @@ pub enum OaepHash {
 pub enum PublicKey {
     /// SEC1 uncompressed point, 65 bytes, on the curve.
     P256([u8; 65]),
+    /// SEC1 uncompressed point, 97 bytes, on the curve. For opening.
+    P384([u8; 97]),
     /// Big-endian modulus and exponent without leading zeroes.
     Rsa {
         /// Modulus.
@@ -64,10 +68,32 @@ impl PublicKey {
         }
     }
 
+    /// The EC key with this point, SEC1 uncompressed; `None` unless it is on P-256 or P-384.
+    pub fn of_point(point: &[u8]) -> Option<Self> {
+        let uncompressed = point.first() == Some(&4);
+        let of_p256 = || point.try_into().ok().filter(|_| p256::PublicKey::from_sec1_bytes(point).is_ok());
+        let of_p384 = || point.try_into().ok().filter(|_| p384::PublicKey::from_sec1_bytes(point).is_ok());
+        match point.len() {
+            65 if uncompressed => of_p256().map(Self::P256),
+            97 if uncompressed => of_p384().map(Self::P384),
+            _ => None,
+        }
+    }
+
+    /// An EC key's point, SEC1 uncompressed.
+    pub fn point(&self) -> Option<&[u8]> {
+        match self {
+            Self::P256(point) => Some(point),
+            Self::P384(point) => Some(point),
+            Self::Rsa { .. } | Self::Aes256 { .. } => None,
+        }
+    }
+
     /// The key's algorithm and size.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Self::P256(_) => Algorithm::P256,
+            Self::P384(_) => Algorithm::P384,
             Self::Rsa { n, .. } => Algorithm::Rsa(u16::try_from(n.len() * 8).unwrap_or(u16::MAX)),
             Self::Aes256 { .. } => Algorithm::Aes256,
         }
@@ -180,6 +206,7 @@ impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::P256 => f.write_str("p256"),
+            Self::P384 => f.write_str("p384"),
             Self::Rsa(bits) => write!(f, "rsa{bits}"),
             Self::Aes256 => f.write_str("aes256"),
         }
@@ -192,11 +219,12 @@ impl std::str::FromStr for Algorithm {
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "p256" => Ok(Self::P256),
+            "p384" => Ok(Self::P384),
             "rsa2048" => Ok(Self::Rsa(2048)),
             "rsa3072" => Ok(Self::Rsa(3072)),
             "rsa4096" => Ok(Self::Rsa(4096)),
             "aes256" => Ok(Self::Aes256),
-            _ => Err("one of p256, rsa2048, rsa3072, rsa4096, aes256".into()),
+            _ => Err("one of p256, p384, rsa2048, rsa3072, rsa4096, aes256".into()),
         }
     }
 }

@@ -7,7 +7,6 @@ use super::body::{
 use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
-use p256::elliptic_curve::sec1::FromEncodedPoint;
 
 /// An enumeration value or kind from a later version of the format.
 pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
@@ -107,13 +106,14 @@ fn write_key(w: &mut Writer, key: &PublicKey) {
             OaepHash::Sha256 => 256,
         }),
         PublicKey::Aes256 { id } => w.array(2).uint(3).bytes(id),
+        PublicKey::P384(point) => w.array(2).uint(4).bytes(point),
     };
 }
 
 fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
     let len = r.array("a key")?;
     match (r.uint("a key's algorithm")?, len) {
-        (1, 2) => read_point(r).map(PublicKey::P256),
+        (1, 2) => read_point::<65>(r, "a P-256 point", "a P-256 point that is not on the curve"),
         (2, 4) => {
             let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
             let sound =
@@ -126,16 +126,19 @@ fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
             if sound { Ok(PublicKey::Rsa { n, e, oaep }) } else { Err(Malformed("an RSA key")) }
         }
         (3, 2) => r.fixed("a key id").map(|id| PublicKey::Aes256 { id }),
-        (1..=3, _) => Err(Malformed("a key")),
+        (4, 2) => read_point::<97>(r, "a P-384 point", "a P-384 point that is not on the curve"),
+        (1..=4, _) => Err(Malformed("a key")),
         _ => Err(NEWER),
     }
 }
 
-fn read_point(r: &mut Reader<'_>) -> Decoded<[u8; 65]> {
-    let point: [u8; 65] = r.fixed("a P-256 point")?;
-    let on_curve = p256::EncodedPoint::from_bytes(point)
-        .is_ok_and(|p| !p.is_compressed() && bool::from(p256::PublicKey::from_encoded_point(&p).is_some()));
-    if on_curve { Ok(point) } else { Err(Malformed("a P-256 point that is not on the curve")) }
+fn read_point<const N: usize>(
+    r: &mut Reader<'_>,
+    what: &'static str,
+    off: &'static str,
+) -> Decoded<PublicKey> {
+    let point: [u8; N] = r.fixed(what)?;
+    PublicKey::of_point(&point).ok_or(Malformed(off))
 }
 
 fn read_genesis(r: &mut Reader<'_>) -> Decoded<Genesis> {

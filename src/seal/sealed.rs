@@ -1,9 +1,10 @@
 //! Opening: parse the header, ask the device about the stanzas that are its own, check the MAC and decrypt.
 
+use super::ec_tag::{Curve, EcTag, P256, P384};
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
 use super::{broken, cannot_open, context, file_key};
-use super::{hsm_aes_gcm, p256tag, rsa_oaep};
-use super::{hsm_aes_gcm::HsmAesGcm, p256tag::P256Tag, rsa_oaep::RsaOaep};
+use super::{hsm_aes_gcm, rsa_oaep};
+use super::{hsm_aes_gcm::HsmAesGcm, rsa_oaep::RsaOaep};
 use crate::device::{Challenge, PublicKey};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
@@ -40,7 +41,8 @@ pub struct Sealed<'a> {
 }
 
 enum RecipientStanza {
-    P256Tag(P256Tag),
+    P256Tag(EcTag<P256>),
+    P384Tag(EcTag<P384>),
     RsaOaep(RsaOaep),
     HsmAesGcm(HsmAesGcm),
 }
@@ -137,7 +139,8 @@ impl RecipientStanza {
     /// `None` for types not known here, age's random stanza among them.
     fn from_stanza(stanza: &Stanza) -> Result<Option<Self>> {
         let parsed = match stanza.tag.as_str() {
-            p256tag::TYPE => P256Tag::from_stanza(stanza).map(Self::P256Tag),
+            P256::TYPE => EcTag::from_stanza(stanza).map(Self::P256Tag),
+            P384::TYPE => EcTag::from_stanza(stanza).map(Self::P384Tag),
             rsa_oaep::TYPE => RsaOaep::from_stanza(stanza).map(Self::RsaOaep),
             hsm_aes_gcm::TYPE => HsmAesGcm::from_stanza(stanza).map(Self::HsmAesGcm),
             _ => return Ok(None),
@@ -149,13 +152,16 @@ impl RecipientStanza {
     fn lock<'s>(&'s self, key: &'s PublicKey, aad: &'s str) -> Result<Option<Lock<'s>>> {
         let (challenge, exchange) = match (self, key) {
             (Self::P256Tag(stanza), PublicKey::P256(point)) if stanza.is_for(point) => {
-                (stanza.challenge()?, Some((stanza, point)))
+                (stanza.challenge()?, Exchange::P256(stanza, point))
+            }
+            (Self::P384Tag(stanza), PublicKey::P384(point)) if stanza.is_for(point) => {
+                (stanza.challenge()?, Exchange::P384(stanza, point))
             }
             (Self::RsaOaep(stanza), PublicKey::Rsa { n, e, oaep }) if stanza.is_for(n, e) => {
-                (stanza.challenge(n, *oaep)?, None)
+                (stanza.challenge(n, *oaep)?, Exchange::None)
             }
             (Self::HsmAesGcm(stanza), PublicKey::Aes256 { id }) if stanza.is_for(id) => {
-                (stanza.challenge(aad), None)
+                (stanza.challenge(aad), Exchange::None)
             }
             _ => return Ok(None),
         };
@@ -166,8 +172,17 @@ impl RecipientStanza {
 /// A stanza that may hold the file key for the key it was asked for.
 pub struct Lock<'s> {
     challenge: Challenge<'s>,
-    /// With ECDH the device's answer is not the file key yet.
-    exchange: Option<(&'s P256Tag, &'s [u8; 65])>,
+    exchange: Exchange<'s>,
+}
+
+/// What makes the file key of the device's answer.
+enum Exchange<'s> {
+    /// Nothing: it is the file key.
+    None,
+    /// The rest of HPKE to this point.
+    P256(&'s EcTag<P256>, &'s [u8]),
+    /// The rest of HPKE to this point.
+    P384(&'s EcTag<P384>, &'s [u8]),
 }
 
 impl<'s> Lock<'s> {
@@ -182,8 +197,9 @@ impl<'s> Lock<'s> {
     /// `Tampered` when the stanza does not open with it; `Device` when the answer has the wrong length for the operation.
     pub fn unlock(&self, answer: &[u8]) -> Result<FileKey> {
         match self.exchange {
-            Some((stanza, public)) => stanza.unlock(public, answer),
-            None => file_key(answer),
+            Exchange::P256(stanza, public) => stanza.unlock(public, answer),
+            Exchange::P384(stanza, public) => stanza.unlock(public, answer),
+            Exchange::None => file_key(answer),
         }
     }
 }

@@ -129,6 +129,26 @@ fn a_slot_in_use_takes_the_serial_typed() {
 }
 
 #[test]
+fn an_opening_key_on_p384_is_made_or_taken_as_it_is() {
+    let Some(desk) = Desk::new() else { return };
+    let said = desk.ok(&["init", "--device", &desk.yubikey.uri_with_pin(PIN), "--algorithm", "p384"]);
+    assert!(said.contains("opening key    p384, created: piv:serial=12345678;slot=9d"), "{said}");
+    assert!(said.contains("signing key    p256, created"), "{said}");
+    desk.put("prod/db", "s3cret");
+    assert_eq!(desk.ok(&["get", "prod/db"]), "s3cret");
+
+    // The keys that are there, in another store.
+    let store = desk.home.dir.join("other.sqlite");
+    let store = store.to_str().unwrap();
+    let uri = desk.yubikey.uri_with_pin(PIN);
+    let said = desk.ok(&["init", "--store", store, "--device", &uri]);
+    assert!(said.contains("opening key    p384, found"), "{said}");
+    let (code, said) =
+        desk.refused(&["init", "--store", "x.sqlite", "--device", &uri, "--algorithm", "p256"]);
+    assert!(code != 0 && said.contains("of another algorithm (p384)"), "{said}");
+}
+
+#[test]
 fn doctor_tells_of_yubikeys_and_init_finds_them() {
     let Some(desk) = Desk::new() else { return };
     let said = desk.ok(&["doctor"]);

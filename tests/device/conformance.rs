@@ -120,12 +120,10 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
     let mut secret = [0; 16];
     OsRng.fill_bytes(&mut secret);
     match &opens.public {
-        PublicKey::P256(point) => {
-            let ours = p256::ecdh::EphemeralSecret::random(&mut OsRng);
-            let peer = ours.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
-            let theirs = p256::PublicKey::from_sec1_bytes(point).unwrap();
+        PublicKey::P256(_) | PublicKey::P384(_) => {
+            let (peer, expected) = exchange(&opens.public);
             let shared = device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).unwrap();
-            assert_eq!(shared[..], ours.diffie_hellman(&theirs).raw_secret_bytes()[..]);
+            assert_eq!(shared[..], expected);
         }
         PublicKey::Rsa { n, e, oaep } => {
             let public =
@@ -146,6 +144,25 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
             let challenge = Challenge::AesGcm { iv: &iv, aad, ciphertext: &ciphertext };
             assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
         }
+    }
+}
+
+/// A peer's point on the key's curve, and the x-coordinate that is agreed on with it.
+pub fn exchange(key: &PublicKey) -> (Vec<u8>, Vec<u8>) {
+    match key {
+        PublicKey::P256(point) => {
+            let ours = p256::ecdh::EphemeralSecret::random(&mut OsRng);
+            let theirs = p256::PublicKey::from_sec1_bytes(point).unwrap();
+            let peer = ours.public_key().to_encoded_point(false).as_bytes().to_vec();
+            (peer, ours.diffie_hellman(&theirs).raw_secret_bytes().to_vec())
+        }
+        PublicKey::P384(point) => {
+            let ours = p384::ecdh::EphemeralSecret::random(&mut OsRng);
+            let theirs = p384::PublicKey::from_sec1_bytes(point).unwrap();
+            let peer = ours.public_key().to_encoded_point(false).as_bytes().to_vec();
+            (peer, ours.diffie_hellman(&theirs).raw_secret_bytes().to_vec())
+        }
+        other => panic!("{other:?} agrees on nothing"),
     }
 }
 
@@ -186,9 +203,10 @@ fn asks_for_the_pin_once(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
 fn refuses_garbage(bench: &dyn Bench, opens: &KeyInfo) {
     let mut device = bench.device();
     let (key, prompter) = (&KeyRef::from(opens), &mut bench.prompter());
-    let zeroes = [0; 65];
+    let zeroes = [0; 97];
     let challenge = match &opens.public {
-        PublicKey::P256(_) => Challenge::Ecdh { peer: &zeroes },
+        PublicKey::P256(_) => Challenge::Ecdh { peer: &zeroes[..65] },
+        PublicKey::P384(_) => Challenge::Ecdh { peer: &zeroes },
         PublicKey::Rsa { n, oaep, .. } => Challenge::Oaep { hash: *oaep, ciphertext: &vec![1; n.len()] },
         PublicKey::Aes256 { .. } => Challenge::AesGcm { iv: &[0; 12], aad: b"", ciphertext: &[0; 32] },
     };

@@ -1,9 +1,8 @@
 //! The `piv` driver on the virtual YubiKey.
 
-use crate::conformance::{Bench, conforms};
+use crate::conformance::{Bench, conforms, exchange};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
-use p256::elliptic_curve::sec1::ToEncodedPoint;
 use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::Result;
 use strongroom::prompt::Prompter;
@@ -17,8 +16,8 @@ mod pins;
 mod slots;
 mod survey;
 
-/// A virtual YubiKey on the conformance suite's bench.
-struct OnYubiKey<'a>(&'a VirtualYubiKey);
+/// A virtual YubiKey on the conformance suite's bench, with opening keys of one algorithm.
+struct OnYubiKey<'a>(&'a VirtualYubiKey, Algorithm);
 
 impl Bench for OnYubiKey<'_> {
     fn device(&self) -> Box<dyn Device> {
@@ -30,13 +29,18 @@ impl Bench for OnYubiKey<'_> {
     }
 
     fn algorithm(&self) -> Algorithm {
-        Algorithm::P256
+        self.1
     }
 }
 
 #[test]
 fn conformance() {
-    isolated(Options::default(), |yubikey| conforms(&OnYubiKey(yubikey)));
+    isolated(Options::default(), |yubikey| conforms(&OnYubiKey(yubikey, Algorithm::P256)));
+}
+
+#[test]
+fn conformance_with_p384() {
+    isolated(Options::default(), |yubikey| conforms(&OnYubiKey(yubikey, Algorithm::P384)));
 }
 
 /// An older YubiKey: a 3DES management key, and no way to remove keys.
@@ -76,11 +80,8 @@ fn guarded_by(pin: &str, touch: &str) -> CreateOptions {
 
 /// Opens something with a key; fails unless the answer is right.
 fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
-    let ours = p256::ecdh::EphemeralSecret::random(&mut rand_core::OsRng);
-    let peer = ours.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
+    let (peer, expected) = exchange(&key.public);
     let shared = device.open_key(&key.into(), Challenge::Ecdh { peer: &peer }, prompter)?;
-    let strongroom::device::PublicKey::P256(point) = &key.public else { panic!("{key:?}") };
-    let theirs = p256::PublicKey::from_sec1_bytes(point).unwrap();
-    assert_eq!(shared[..], ours.diffie_hellman(&theirs).raw_secret_bytes()[..]);
+    assert_eq!(shared[..], expected);
     Ok(())
 }

@@ -53,6 +53,11 @@ fn softhsm_p256() {
 }
 
 #[test]
+fn softhsm_p384() {
+    isolated(|_| conforms(&OnSoftHsm(Algorithm::P384)));
+}
+
+#[test]
 fn softhsm_rsa() {
     isolated(|_| conforms(&OnSoftHsm(Algorithm::Rsa(2048))));
 }

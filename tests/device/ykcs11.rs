@@ -1,5 +1,6 @@
 //! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
 
+use crate::conformance::exchange;
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use std::io::Write;
@@ -43,41 +44,40 @@ fn once() -> CreateOptions {
 #[test]
 fn both_drivers_answer_alike() {
     let Some(module) = module() else { return };
-    isolated(Options::default(), |yubikey| {
-        let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
-        let mut prompter = Scripted::pin(PIN);
-        let [opening, signing] = [Purpose::Open, Purpose::Sign].map(|purpose| {
-            let made = piv.provisioning().unwrap().create(purpose, Algorithm::P256, &once(), &mut prompter);
-            KeyRef::from(&made.unwrap())
-        });
-        let peer = p256::SecretKey::random(&mut rand_core::OsRng).public_key();
-        let peer = point(&peer);
-        let shared = piv.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap();
-        drop(piv);
-
-        let mut pkcs11 = connect(&token(yubikey, &module).parse().unwrap()).unwrap();
-        assert_eq!(pkcs11.identity().serial, "12345678");
-        assert!(
-            pkcs11.holds(&opening, &mut prompter).unwrap() && pkcs11.holds(&signing, &mut prompter).unwrap()
-        );
-        assert_eq!(
-            pkcs11.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap(),
-            shared
-        );
-        assert!(pkcs11.keys(&mut prompter).unwrap().is_empty(), "its labels are not Strongroom's");
-        signs(&mut *pkcs11, &signing);
-
-        let mut stranger = opening;
-        stranger.public = PublicKey::P256(peer);
-        assert!(!pkcs11.holds(&stranger, &mut prompter).unwrap());
-        let refused = pkcs11.open_key(&stranger, Challenge::Ecdh { peer: &peer }, &mut prompter);
-        assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);
-    });
+    isolated(Options::default(), |yubikey| alike(yubikey, &module, Algorithm::P256));
 }
 
-fn point(key: &p256::PublicKey) -> [u8; 65] {
-    use p256::elliptic_curve::sec1::ToEncodedPoint;
-    key.to_encoded_point(false).as_bytes().try_into().unwrap()
+#[test]
+fn both_drivers_answer_alike_on_p384() {
+    let Some(module) = module() else { return };
+    isolated(Options::default(), |yubikey| alike(yubikey, &module, Algorithm::P384));
+}
+
+fn alike(yubikey: &VirtualYubiKey, module: &Path, opening: Algorithm) {
+    let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
+    let mut prompter = Scripted::pin(PIN);
+    let made = [(Purpose::Open, opening), (Purpose::Sign, Algorithm::P256)].map(|(purpose, algorithm)| {
+        let made = piv.provisioning().unwrap().create(purpose, algorithm, &once(), &mut prompter);
+        KeyRef::from(&made.unwrap())
+    });
+    let [opening, signing] = made;
+    let (peer, expected) = exchange(&opening.public);
+    let shared = piv.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap();
+    assert_eq!(shared[..], expected);
+    drop(piv);
+
+    let mut pkcs11 = connect(&token(yubikey, module).parse().unwrap()).unwrap();
+    assert_eq!(pkcs11.identity().serial, "12345678");
+    assert!(pkcs11.holds(&opening, &mut prompter).unwrap() && pkcs11.holds(&signing, &mut prompter).unwrap());
+    assert_eq!(pkcs11.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap(), shared);
+    assert!(pkcs11.keys(&mut prompter).unwrap().is_empty(), "its labels are not Strongroom's");
+    signs(&mut *pkcs11, &signing);
+
+    let mut stranger = opening;
+    stranger.public = PublicKey::of_point(&peer).unwrap();
+    assert!(!pkcs11.holds(&stranger, &mut prompter).unwrap());
+    let refused = pkcs11.open_key(&stranger, Challenge::Ecdh { peer: &peer }, &mut prompter);
+    assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);
 }
 
 fn signs(device: &mut dyn Device, key: &KeyRef) {

@@ -216,6 +216,7 @@ fn read_target(v: &Value) -> Target {
 fn show_key(key: &PublicKey) -> Value {
     match key {
         PublicKey::P256(point) => json!({ "p256": hex::encode(point) }),
+        PublicKey::P384(point) => json!({ "p384": hex::encode(point) }),
         PublicKey::Rsa { n, e, oaep } => {
             let hash = if *oaep == OaepHash::Sha1 { "sha1" } else { "sha256" };
             json!({ "rsa": { "n": hex::encode(n), "e": hex::encode(e), "oaep": hash } })
@@ -228,6 +229,9 @@ fn read_key(v: &Value) -> PublicKey {
     if let Some(rsa) = v.get("rsa") {
         let oaep = if rsa["oaep"] == "sha1" { OaepHash::Sha1 } else { OaepHash::Sha256 };
         return PublicKey::Rsa { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]), oaep };
+    }
+    if let Some(point) = v.get("p384") {
+        return PublicKey::P384(bytes(point).try_into().unwrap());
     }
     match v.get("aes256") {
         Some(id) => PublicKey::Aes256 { id: bytes(id).try_into().unwrap() },

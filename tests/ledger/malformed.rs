@@ -352,7 +352,7 @@ fn unknown_values(put: &Item, all: &mut Vec<Twin>) {
     let enrol = example("enrol: P-256, all roles");
     add("evidence level 3", enrol.with(&[6, 4, 2], |_| Item::Uint(3)));
     add("role 4", enrol.with(&[6, 6, 0, 0], |_| Item::Uint(4)));
-    add("a key of algorithm 4", enrol.with(&[6, 4, 0, 0], |_| Item::Uint(4)));
+    add("a key of algorithm 99", enrol.with(&[6, 4, 0, 0], |_| Item::Uint(99)));
     let rsa = example("enrol: RSA-OAEP SHA-1, open only");
     add("OAEP with SHA-384", rsa.with(&[6, 4, 0, 3], |_| Item::Uint(384)));
 }
@@ -376,6 +376,19 @@ fn keys(all: &mut Vec<Twin>) {
         "a signing key of AES",
         enrol.with(&[6, 5, 0], |_| Item::Array(vec![Item::Uint(3), Item::Bytes(vec![0xae; 16])])),
     );
+    let p384 = example("enrol: P-384 opens");
+    let Item::Bytes(point) = p384.clone().at(&[6, 4, 0, 1]).clone() else { panic!("no point") };
+    let with_point = |bytes: Vec<u8>| p384.with(&[6, 4, 0, 1], |_| Item::Bytes(bytes));
+    let mut off = point.clone();
+    off[96] ^= 1;
+    add("a P-384 point off the curve", with_point(off));
+    let mut hybrid = point.clone();
+    hybrid[0] = 6 | (point[96] & 1);
+    add("a hybrid P-384 point", with_point(hybrid));
+    add("a compressed P-384 point", with_point([&[2 | (point[96] & 1)], &point[1..49]].concat()));
+    add("a P-256 point called P-384", enrol.with(&[6, 4, 0, 0], |_| Item::Uint(4)));
+    add("a P-384 point called P-256", p384.with(&[6, 4, 0, 0], |_| Item::Uint(1)));
+    add("a signing key on P-384", enrol.with(&[6, 5, 0], |_| p384.clone().at(&[6, 4, 0]).clone()));
     let genesis = example("genesis");
     add("a genesis of RSA", genesis.with(&[6, 2], |_| rsa.clone().at(&[6, 4, 0]).clone()));
     let part = |index, change: fn(&mut Vec<u8>)| {

@@ -33,6 +33,13 @@ pub fn rsa(oaep: OaepHash) -> PublicKey {
     PublicKey::Rsa { n: part("n"), e: part("e"), oaep }
 }
 
+/// The P-384 key there.
+pub fn p384() -> PublicKey {
+    let keys: serde_json::Value = serde_json::from_str(include_str!("../vectors/seal/keys.json")).unwrap();
+    let point = hex::decode(keys["p384"]["public"].as_str().unwrap()).unwrap();
+    PublicKey::P384(point.try_into().unwrap())
+}
+
 impl SoftDevice {
     /// With a P-256 opening key.
     pub fn new(number: u8, name: &'static str) -> Self {

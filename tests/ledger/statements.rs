@@ -2,7 +2,7 @@
 
 use crate::fields::{bytes, read, show};
 use crate::files::{add_missing, vectors};
-use crate::soft::{SoftDevice, rsa};
+use crate::soft::{SoftDevice, p384, rsa};
 use serde_json::{Value, json};
 use strongroom::device::{EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
@@ -42,6 +42,7 @@ fn every_kind_has_a_vector() {
         "reseal",
         "anchor",
         "p256",
+        "p384",
         "rsa",
         "aes256",
         "sha1",
@@ -187,6 +188,7 @@ fn devices() -> Vec<(&'static str, Body)> {
             "enrol: AES-256, no roles",
             with(PublicKey::Aes256 { id: [0xae; 16] }, EvidenceLevel::Reported, &[]),
         ),
+        ("enrol: P-384 opens", with(p384(), EvidenceLevel::Reported, &[Role::Open])),
         ("retire", retire(false, "replaced")),
         ("retire: compromised, no reason", retire(true, "")),
         ("roles", Body::Roles(Roles { device: device.id, roles: sorted_roles(all_roles.to_vec()) })),

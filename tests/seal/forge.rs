@@ -85,9 +85,14 @@ pub fn copy(stanza: &Stanza) -> Stanza {
     Stanza { tag: stanza.tag.clone(), args: stanza.args.clone(), body: stanza.body.clone() }
 }
 
-/// The tag of a `p256tag` stanza, by the C2SP text: HKDF-Extract, which is HMAC with the salt as the key.
+/// The tag of a `p256tag` stanza, by the C2SP text.
 pub fn p256tag(enc: &[u8], compressed: &[u8]) -> String {
+    ec_tag(b"age-encryption.org/p256tag", enc, compressed)
+}
+
+/// A tag under this info: HKDF-Extract, which is HMAC with the salt as the key.
+pub fn ec_tag(info: &[u8], enc: &[u8], compressed: &[u8]) -> String {
     let key_hash = ring::digest::digest(&ring::digest::SHA256, compressed);
-    let salt = hmac::Key::new(hmac::HMAC_SHA256, b"age-encryption.org/p256tag");
+    let salt = hmac::Key::new(hmac::HMAC_SHA256, info);
     BASE64.encode(&hmac::sign(&salt, &[enc, &key_hash.as_ref()[..4]].concat()).as_ref()[..4])
 }

@@ -19,6 +19,7 @@ pub struct SoftKey {
 #[derive(Clone)]
 enum Private {
     P256(p256::SecretKey),
+    P384(p384::SecretKey),
     Rsa(Box<RsaPrivateKey>),
     Aes([u8; 32]),
 }
@@ -26,13 +27,14 @@ enum Private {
 /// `tests/vectors/seal/keys.json`.
 #[derive(Deserialize)]
 struct KeyFile {
-    p256: P256File,
+    p256: EcFile,
+    p384: EcFile,
     rsa2048: RsaFile,
     aes256: AesFile,
 }
 
 #[derive(Deserialize)]
-struct P256File {
+struct EcFile {
     private: String,
     public: String,
 }
@@ -67,6 +69,17 @@ impl SoftKey {
         let key = Self::from_scalar(&bytes(&file.private));
         assert_eq!(key.public, PublicKey::P256(bytes(&file.public).try_into().unwrap()));
         key
+    }
+
+    /// The vectors' P-384 key.
+    pub fn p384() -> Self {
+        use p384::elliptic_curve::sec1::ToEncodedPoint;
+        let file = key_file().p384;
+        let private = p384::SecretKey::from_slice(&bytes(&file.private)).unwrap();
+        let point = private.public_key().to_encoded_point(false);
+        assert_eq!(hex::encode(point.as_bytes()), file.public);
+        let public = PublicKey::P384(point.as_bytes().try_into().unwrap());
+        Self { public, private: Private::P384(private) }
     }
 
     /// Another P-256 key.
@@ -109,8 +122,8 @@ impl SoftKey {
     }
 
     /// One of each kind.
-    pub fn all() -> [Self; 4] {
-        [Self::p256(), Self::rsa(OaepHash::Sha256), Self::rsa(OaepHash::Sha1), Self::aes()]
+    pub fn all() -> [Self; 5] {
+        [Self::p256(), Self::p384(), Self::rsa(OaepHash::Sha256), Self::rsa(OaepHash::Sha1), Self::aes()]
     }
 
     /// What a device with this key answers.
@@ -123,6 +136,11 @@ impl SoftKey {
                         .raw_secret_bytes()
                         .to_vec(),
                 )
+            }
+            (Private::P384(key), Challenge::Ecdh { peer }) => {
+                let peer = p384::PublicKey::from_sec1_bytes(peer).unwrap();
+                let shared = p384::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine());
+                Some(shared.raw_secret_bytes().to_vec())
             }
             (Private::Rsa(key), Challenge::Oaep { hash, ciphertext }) => {
                 let padding = match hash {

@@ -30,13 +30,13 @@ fn recipients_none_twice_and_too_many() {
 
 #[test]
 fn keys_that_cannot_be_sealed_to() {
-    let mut off_curve = [7; 65];
-    off_curve[0] = 4;
+    let (mut off_curve, mut off_p384) = ([7; 65], [7; 97]);
+    (off_curve[0], off_p384[0]) = (4, 4);
     let short = PublicKey::Rsa { n: vec![0xc5; 128], e: vec![1, 0, 1], oaep: OaepHash::Sha256 };
     let even = PublicKey::Rsa { n: vec![0xc5; 256], e: vec![2], oaep: OaepHash::Sha256 };
     let empty = PublicKey::Rsa { n: vec![], e: vec![], oaep: OaepHash::Sha1 };
     let symmetric = PublicKey::Aes256 { id: [1; 16] };
-    for public in [PublicKey::P256(off_curve), short, even, empty, symmetric] {
+    for public in [PublicKey::P256(off_curve), PublicKey::P384(off_p384), short, even, empty, symmetric] {
         let error = seal_to_public(&public).unwrap_err();
         assert_eq!((error.kind(), error.answered_by()), (Kind::Unsupported, Some("the device")), "{error}");
     }
@@ -95,11 +95,13 @@ fn a_device_error_arrives_whole_and_ends_the_asking() {
 
 #[test]
 fn answers_of_the_wrong_length_are_the_devices_fault() {
-    let key = SoftKey::p256();
-    let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
-    for length in [0, 31, 33, 65] {
-        let answer = open(&sealed, &CONTEXT, &key.public, &mut |_| Ok(Zeroizing::new(vec![1; length])));
-        assert_eq!(answer.unwrap_err().kind(), Kind::Device, "{length}");
+    for (key, right) in [(SoftKey::p256(), 32), (SoftKey::p384(), 48)] {
+        let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
+        for length in [0, 31, 33, 47, 49, 65] {
+            assert_ne!(length, right);
+            let answer = open(&sealed, &CONTEXT, &key.public, &mut |_| Ok(Zeroizing::new(vec![1; length])));
+            assert_eq!(answer.unwrap_err().kind(), Kind::Device, "{length}");
+        }
     }
 }
 
@@ -110,11 +112,15 @@ fn a_wrong_key_of_the_right_name_opens_nothing() {
         let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
         let error = open(&sealed, &CONTEXT, &key.public, &mut |challenge| {
             asked.set(asked.get() + 1);
-            Ok(Zeroizing::new(vec![9; if matches!(challenge, Challenge::Ecdh { .. }) { 32 } else { 16 }]))
+            let length = match challenge {
+                Challenge::Ecdh { peer } => peer.len() / 2,
+                _ => 16,
+            };
+            Ok(Zeroizing::new(vec![9; length]))
         });
         assert_eq!(error.unwrap_err().kind(), Kind::Tampered);
     }
-    assert_eq!(asked.get(), 4);
+    assert_eq!(asked.get(), 5);
 }
 
 #[test]

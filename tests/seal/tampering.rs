@@ -1,6 +1,6 @@
 //! Altered files, and files by an author who is allowed to write but not to be trusted.
 
-use crate::forge::{Forge, copy, p256tag, split};
+use crate::forge::{Forge, copy, ec_tag, p256tag, split};
 use crate::keys::{CONTEXT, SoftKey, seal_to};
 use age_core::format::Stanza;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
@@ -131,7 +131,8 @@ fn malformed_stanzas_of_known_types_are_refused() {
 }
 
 /// The stanza type of each key in [`SoftKey::all`].
-const TYPES: [&str; 4] = ["p256tag", "strongroom/rsa-oaep", "strongroom/rsa-oaep", "strongroom/hsm-aes-gcm"];
+const TYPES: [&str; 5] =
+    ["p256tag", "strongroom/p384tag", "strongroom/rsa-oaep", "strongroom/rsa-oaep", "strongroom/hsm-aes-gcm"];
 
 #[test]
 fn stanzas_of_the_same_tag_are_all_tried() {
@@ -189,8 +190,9 @@ fn a_real_collision_of_two_keys_opens_for_both() {
 }
 
 pub fn compressed(public: &PublicKey) -> Vec<u8> {
-    let PublicKey::P256(point) = public else { panic!("no point") };
-    [&[2 + (point[64] & 1)], &point[1..33]].concat()
+    let point = public.point().unwrap();
+    let last = point.len() - 1;
+    [&[2 + (point[last] & 1)], &point[1..=last / 2]].concat()
 }
 
 #[test]
@@ -210,21 +212,28 @@ fn the_oaep_hash_is_the_enrolled_one_or_nothing() {
 
 #[test]
 fn the_device_never_sees_a_point_off_the_curve() {
-    let key = SoftKey::p256();
-    let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
-    let mut forge = Forge::new(&sealed, &key);
-    let honest = BASE64.decode(&forge.of_type("p256tag").args[1]).unwrap();
-    let with_first = |first: u8| [&[first], &honest[1..]].concat();
-    let mut off_curve = honest.clone();
-    off_curve[64] ^= 1;
-    let above_the_field = [vec![4], vec![0xff; 64]].concat();
-    let hybrid = with_first(6 + (honest[64] & 1));
-    let padded_compressed = with_first(2 + (honest[64] & 1));
-    for enc in [off_curve, above_the_field, hybrid, padded_compressed, with_first(0), vec![0; 65]] {
-        let stanza = forge.of_type("p256tag");
-        stanza.args = vec![p256tag(&enc, &compressed(&key.public)), BASE64.encode(&enc)];
-        let error = open(&forge.file(), &CONTEXT, &key.public, &mut |_| panic!("asked")).unwrap_err();
-        assert!(error.answer().contains("no point of the curve"), "{error}");
+    let curves: [(SoftKey, &str, &[u8]); 2] = [
+        (SoftKey::p256(), "p256tag", b"age-encryption.org/p256tag"),
+        (SoftKey::p384(), "strongroom/p384tag", b"strongroom/p384tag"),
+    ];
+    for (key, stanza_type, info) in curves {
+        let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
+        let mut forge = Forge::new(&sealed, &key);
+        let honest = BASE64.decode(&forge.of_type(stanza_type).args[1]).unwrap();
+        let last = honest.len() - 1;
+        let with_first = |first: u8| [&[first], &honest[1..]].concat();
+        let mut off_curve = honest.clone();
+        off_curve[last] ^= 1;
+        let above_the_field = [vec![4], vec![0xff; last]].concat();
+        let hybrid = with_first(6 + (honest[last] & 1));
+        let padded_compressed = with_first(2 + (honest[last] & 1));
+        let nothing = vec![0; honest.len()];
+        for enc in [off_curve, above_the_field, hybrid, padded_compressed, with_first(0), nothing] {
+            let stanza = forge.of_type(stanza_type);
+            stanza.args = vec![ec_tag(info, &enc, &compressed(&key.public)), BASE64.encode(&enc)];
+            let error = open(&forge.file(), &CONTEXT, &key.public, &mut |_| panic!("asked")).unwrap_err();
+            assert!(error.answer().contains("no point of the curve"), "{error}");
+        }
     }
 }
 

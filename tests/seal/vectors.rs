@@ -28,6 +28,7 @@ fn directory() -> PathBuf {
 fn key(name: &str) -> SoftKey {
     match name {
         "p256" => SoftKey::p256(),
+        "p384" => SoftKey::p384(),
         "rsa2048/sha256" => SoftKey::rsa(OaepHash::Sha256),
         "rsa2048/sha1" => SoftKey::rsa(OaepHash::Sha1),
         "aes256" => SoftKey::aes(),
@@ -58,7 +59,7 @@ fn every_vector_opens() {
             count += 1;
         }
     }
-    assert!(count >= 9, "only {count}");
+    assert!(count >= 13, "only {count}");
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,8 +93,10 @@ fn p256tag_tags_follow_the_rule() {
 #[test]
 #[ignore = "writes into tests/vectors"]
 fn write_missing_vectors() {
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 7] = [
         ("p256", &["p256"]),
+        ("p384", &["p384"]),
+        ("mixed-curves", &["p384", "p256"]),
         ("rsa-oaep-sha256", &["rsa2048/sha256"]),
         ("rsa-oaep-sha1", &["rsa2048/sha1"]),
         ("hsm-aes-gcm", &["aes256"]),

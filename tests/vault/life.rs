@@ -79,6 +79,11 @@ fn life_on_p256() {
 }
 
 #[test]
+fn with_p384() {
+    softhsm::isolated(|hsm| life_of_a_token(hsm, Algorithm::P384));
+}
+
+#[test]
 fn life_on_rsa() {
     softhsm::isolated(|hsm| life_of_a_token(hsm, Algorithm::Rsa(2048)));
 }

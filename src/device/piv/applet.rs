@@ -7,10 +7,8 @@ use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
 use super::seat::Seat;
-use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name};
-use crate::device::{
-    Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
-};
+use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name, wanted};
+use crate::device::{Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::{DeviceUri, Scheme};
@@ -98,11 +96,11 @@ impl Seat<'_> {
     ) -> Result<Option<KeyInfo>, Fault> {
         let chosen = self.slots.of_purpose(purpose);
         let Some(facts) = self.card.slot(chosen.slot)? else { return Ok(None) };
-        match facts.point {
+        match facts.key_for(purpose) {
             None if chosen.named => Err(self.of_another_algorithm(purpose, chosen, &facts).into()),
             None => Ok(None),
-            Some(point) => {
-                let mark = evidence::mark(self.card, chosen.slot, &point)?;
+            Some(public) => {
+                let mark = evidence::mark(self.card, chosen.slot, public)?;
                 if !chosen.named && mark.is_none() {
                     return Ok(None);
                 }
@@ -121,7 +119,7 @@ impl Seat<'_> {
         judge: &evidence::Judge,
     ) -> Result<KeyInfo, Fault> {
         let chosen = self.slots.of_purpose(purpose);
-        let Some(point) = facts.point else {
+        let Some(public) = facts.key_for(purpose).cloned() else {
             return Err(self.of_another_algorithm(purpose, chosen, facts).into());
         };
         let device =
@@ -129,13 +127,13 @@ impl Seat<'_> {
         let (evidence, material) = judge.evidence(self.card, &device)?;
         let uri = DeviceUri::parse("piv:")?.with("serial", &self.serial.to_string())?;
         let uri = uri.with(attribute(purpose), &name(chosen.slot))?.to_string();
-        Ok(KeyInfo { uri, purpose, public: PublicKey::P256(point), evidence, material })
+        Ok(KeyInfo { uri, purpose, public, evidence, material })
     }
 
     fn of_another_algorithm(&self, purpose: Purpose, chosen: Chosen, facts: &SlotFacts) -> Error {
-        let held = a_key_of(facts.algorithm);
+        let (held, wanted) = (a_key_of(facts.algorithm), wanted(purpose));
         let answer =
-            format!("slot {} holds {held}, and Strongroom uses p256 in a YubiKey", name(chosen.slot));
+            format!("slot {} holds {held}, and Strongroom uses {wanted} in a YubiKey", name(chosen.slot));
         Error::new(Kind::Unsupported, "use the key", answer)
             .on(self.name)
             .advice(format!("name another slot with {}= in the device's URI", attribute(purpose)))
@@ -188,10 +186,9 @@ impl Device for Applet {
     }
 
     fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
-        let PublicKey::P256(point) = key.public else { return Ok(false) };
         self.operate("look for the key", prompter, |seat| {
             let facts = seat.card.slot(seat.slots.of_purpose(key.purpose).slot)?;
-            Ok(facts.is_some_and(|facts| facts.point == Some(point)))
+            Ok(facts.is_some_and(|facts| facts.public.as_ref() == Some(&key.public)))
         })
     }
 
@@ -203,7 +200,7 @@ impl Device for Applet {
     ) -> Result<Zeroizing<Vec<u8>>> {
         const TRIED: &str = "open with the key";
         let Challenge::Ecdh { peer } = challenge else {
-            let answer = "in a YubiKey, Strongroom opens by ECDH on P-256 alone";
+            let answer = "in a YubiKey, Strongroom opens by ECDH alone";
             return Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name));
         };
         self.operate(TRIED, prompter, |seat| {

@@ -5,6 +5,7 @@
 
 use super::error::{Fault, of, of_pcsc};
 use super::slots::{SlotFacts, certificate_object, metadata};
+use crate::device::PublicKey;
 use crate::secret::Secret;
 use std::ffi::CString;
 use yubikey::piv::{self, AlgorithmId, ManagementSlotId, SlotId};
@@ -120,9 +121,9 @@ impl Card {
     }
 
     /// ECDH: the x-coordinate.
-    pub fn agree(&mut self, slot: SlotId, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        piv::decrypt_data(&mut self.yubikey, peer, AlgorithmId::EccP256, slot)
-            .map_err(of("GENERAL AUTHENTICATE"))
+    pub fn agree(&mut self, slot: SlotId, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let algorithm = if peer.len() == 65 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
+        piv::decrypt_data(&mut self.yubikey, peer, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
     /// ECDSA over a digest: ASN.1.
@@ -131,13 +132,17 @@ impl Card {
             .map_err(of("GENERAL AUTHENTICATE"))
     }
 
-    /// Makes a P-256 key: SEC1 uncompressed. Needs the management key.
-    pub fn generate(&mut self, slot: SlotId, pin: PinPolicy, touch: TouchPolicy) -> Result<[u8; 65], Fault> {
+    /// Makes an EC key. Needs the management key.
+    pub fn generate(
+        &mut self,
+        slot: SlotId,
+        algorithm: AlgorithmId,
+        (pin, touch): (PinPolicy, TouchPolicy),
+    ) -> Result<PublicKey, Fault> {
         const CALL: &str = "GENERATE ASYMMETRIC KEY PAIR";
-        let made =
-            piv::generate(&mut self.yubikey, slot, AlgorithmId::EccP256, pin, touch).map_err(of(CALL))?;
-        let point = made.subject_public_key.raw_bytes().try_into();
-        point.map_err(|_| of(CALL)(yubikey::Error::InvalidObject))
+        let made = piv::generate(&mut self.yubikey, slot, algorithm, pin, touch).map_err(of(CALL))?;
+        let public = PublicKey::of_point(made.subject_public_key.raw_bytes());
+        public.ok_or_else(|| of(CALL)(yubikey::Error::InvalidObject))
     }
 
     /// Removes a key, from firmware 5.7 on. Needs the management key.

@@ -4,13 +4,13 @@ use super::applet::Applet;
 use super::error::Fault;
 use super::evidence::{Judge, object_of};
 use super::seat::Seat;
-use super::slots::{SlotFacts, a_key_of, attribute, name};
+use super::slots::{SlotFacts, a_key_of, attribute, fits, id_of, name, wanted};
 use super::survey::free_slots;
-use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
+use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::Scheme;
-use yubikey::piv::SlotId;
+use yubikey::piv::{AlgorithmId, SlotId};
 use yubikey::{PinPolicy, TouchPolicy, Version};
 
 /// The first firmware that can remove a key.
@@ -26,17 +26,17 @@ impl Provision for Applet {
     ) -> Result<KeyInfo> {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Piv, self)?;
-        if algorithm != Algorithm::P256 {
-            let answer = format!("Strongroom uses p256 in a YubiKey, not {algorithm}");
+        let Some(id) = id_of(algorithm).filter(|_| fits(purpose, algorithm)) else {
+            let answer = format!("Strongroom uses {} in a YubiKey, not {algorithm}", wanted(purpose));
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
-        }
+        };
         let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
-        let point = self.operate(&tried, prompter, |seat| {
-            seat.make_room(purpose, options)?.make(purpose, policies, &tried)
+        let public = self.operate(&tried, prompter, |seat| {
+            seat.make_room(purpose, options)?.make((purpose, id), policies, &tried)
         })?;
         let made = self.operate(&tried, prompter, |seat| {
-            let facts = seat.made(purpose, policies, &point)?;
+            let facts = seat.made(purpose, policies, &public)?;
             seat.complete(purpose, version, &facts, &judge)
         });
         if made.as_ref().is_err_and(|error| error.kind() == Kind::Evidence) && version >= REMOVES {
@@ -52,7 +52,7 @@ impl Provision for Applet {
     }
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
-        Ok(vec![Algorithm::P256])
+        Ok(vec![Algorithm::P256, Algorithm::P384])
     }
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
@@ -64,7 +64,10 @@ impl Provision for Applet {
             match version >= REMOVES {
                 true => seat.card.delete(slot)?,
                 // What older firmware cannot remove is overwritten: the old key is gone all the same.
-                false => seat.card.generate(slot, PinPolicy::Always, TouchPolicy::Always).map(drop)?,
+                false => {
+                    let guarded = (PinPolicy::Always, TouchPolicy::Always);
+                    seat.card.generate(slot, AlgorithmId::EccP256, guarded).map(drop)?;
+                }
             }
             seat.card.write_certificate(slot, &mut [])
         })
@@ -157,10 +160,15 @@ impl Seat<'_> {
     }
 
     /// Makes the key. Not repeated: whether a lost command was carried out is not known.
-    fn make(&mut self, purpose: Purpose, policies: Policies, tried: &str) -> Result<[u8; 65], Fault> {
+    fn make(
+        &mut self,
+        (purpose, algorithm): (Purpose, AlgorithmId),
+        policies: Policies,
+        tried: &str,
+    ) -> Result<PublicKey, Fault> {
         let slot = self.slots.of_purpose(purpose).slot;
         self.authenticate()?;
-        match self.card.generate(slot, policies.pin, policies.touch) {
+        match self.card.generate(slot, algorithm, (policies.pin, policies.touch)) {
             Err(fault) if fault.is_of_the_connection() => {
                 let advice =
                     format!("look into slot {} with `ykman piv info`, then repeat the command", name(slot));
@@ -171,11 +179,11 @@ impl Seat<'_> {
     }
 
     /// The key in the slot, which has to be the one that was made, guarded as was asked for.
-    fn made(&mut self, purpose: Purpose, policies: Policies, point: &[u8; 65]) -> Result<SlotFacts, Fault> {
+    fn made(&mut self, purpose: Purpose, policies: Policies, made: &PublicKey) -> Result<SlotFacts, Fault> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
         let slot = self.slots.of_purpose(purpose).slot;
         let facts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
-        match policies.fit(&facts) && facts.point.as_ref() == Some(point) {
+        match policies.fit(&facts) && facts.public.as_ref() == Some(made) {
             true => Ok(facts),
             false => {
                 let answer = "the YubiKey made another key than it was asked for";
@@ -207,14 +215,13 @@ impl Seat<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yubikey::piv::AlgorithmId;
 
     #[test]
     fn a_key_that_is_guarded_otherwise_does_not_fit() {
         let asked = Policies { pin: PinPolicy::Always, touch: TouchPolicy::Cached };
         let right = SlotFacts {
             algorithm: AlgorithmId::EccP256,
-            point: Some([4; 65]),
+            public: None,
             pin: PinPolicy::Always,
             touch: TouchPolicy::Cached,
             generated: true,

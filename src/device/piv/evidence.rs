@@ -12,7 +12,7 @@ use super::error::Fault;
 use super::slots::{SlotFacts, name};
 use super::tlv;
 use crate::device::certificates::{Certificate, Oid, SubjectKey, from_pem, roots_from, verify_chain};
-use crate::device::{ALLOW_UNATTESTED, CreateOptions, Evidence, EvidenceLevel};
+use crate::device::{ALLOW_UNATTESTED, CreateOptions, Evidence, EvidenceLevel, PublicKey};
 use crate::error::{Error, Kind, Result};
 use std::time::SystemTime;
 use yubikey::piv::SlotId;
@@ -149,7 +149,8 @@ fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
         SubjectKey::Ec { point, .. } => Some(point),
         SubjectKey::Rsa(_) => None,
     };
-    if key.facts.point.is_none() || point != key.facts.point.as_ref().map(|point| &point[..]) {
+    let held = key.facts.public.as_ref().and_then(PublicKey::point);
+    if held.is_none() || point != held {
         return disagrees("key");
     }
     let serial = certificate.extension(&SERIAL).and_then(integer);
@@ -190,12 +191,12 @@ fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, Fau
 }
 
 /// The attestation that Strongroom left in a slot for the key in it. No evidence yet: only read, not verified.
-pub fn mark(card: &mut Card, slot: SlotId, point: &[u8; 65]) -> Result<Option<Vec<u8>>, Fault> {
+pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<Vec<u8>>, Fault> {
     let Some(der) = card.certificate(slot)?.as_deref().and_then(certificate_of) else { return Ok(None) };
     let ours = Certificate::parse(&der).is_ok_and(|certificate| {
         let key = certificate.key();
         certificate.extension(&POLICIES).is_some()
-            && matches!(key, Ok(SubjectKey::Ec { point: certified, .. }) if certified == point)
+            && matches!(key, Ok(SubjectKey::Ec { point, .. }) if Some(point) == public.point())
     });
     Ok(ours.then_some(der))
 }

@@ -3,13 +3,13 @@
 use super::card::{Card, Verdict};
 use super::error::Fault;
 use super::login::{self, Login};
-use super::slots::{SlotFacts, Slots, a_key_of, attribute, name};
-use crate::device::{KeyRef, PublicKey, Purpose};
+use super::slots::{SlotFacts, Slots, a_key_of, attribute, id_of, name};
+use crate::device::{KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::DeviceUri;
 use std::time::{Duration, Instant};
-use yubikey::piv::{AlgorithmId, SlotId};
+use yubikey::piv::SlotId;
 use yubikey::{PinPolicy, Serial};
 
 /// A card that was busy for so long was waiting for a touch: it gives up after 15 seconds.
@@ -126,23 +126,16 @@ impl Seat<'_> {
 
     /// Refuses a key that is not the enrolled one.
     pub fn expect(&self, key: &KeyRef, facts: &SlotFacts) -> Result<()> {
-        let enrolled = match &key.public {
-            PublicKey::P256(point) => point,
-            other => {
-                let answer = format!("the enrolled key is {}, and a YubiKey's is p256", other.algorithm());
-                return Err(Error::new(Kind::KeyMissing, "find the key", answer).on(self.name));
-            }
-        };
-        if facts.point.as_ref() == Some(enrolled) {
+        if facts.public.as_ref() == Some(&key.public) {
             return Ok(());
         }
-        let slot = name(self.slots.of_purpose(key.purpose).slot);
-        let answer = match facts.algorithm {
-            AlgorithmId::EccP256 => {
+        let (slot, enrolled) = (name(self.slots.of_purpose(key.purpose).slot), key.public.algorithm());
+        let answer = match id_of(enrolled) {
+            Some(id) if id == facts.algorithm => {
                 format!("the key in slot {slot} is not the {} key that was enrolled", key.purpose)
             }
-            other => {
-                format!("slot {slot} holds {}, and the enrolled one is p256", a_key_of(other))
+            _ => {
+                format!("slot {slot} holds {}, and the enrolled one is {enrolled}", a_key_of(facts.algorithm))
             }
         };
         Err(Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(format!(

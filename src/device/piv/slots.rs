@@ -1,7 +1,7 @@
 //! Slots (SP 800-73-4 part 1 §3.3): which are for what, and what is in them.
 
 use super::error::{Fault, of};
-use crate::device::Purpose;
+use crate::device::{Algorithm, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use std::str::FromStr;
@@ -98,8 +98,8 @@ pub fn fit_for(purpose: Purpose) -> impl Iterator<Item = SlotId> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotFacts {
     pub algorithm: AlgorithmId,
-    /// SEC1 uncompressed, of a P-256 key.
-    pub point: Option<[u8; 65]>,
+    /// Of an EC key on P-256 or P-384.
+    pub public: Option<PublicKey>,
     pub pin: PinPolicy,
     pub touch: TouchPolicy,
     /// Made in the YubiKey, not imported.
@@ -114,14 +114,52 @@ impl SlotFacts {
             return Err(of("GET METADATA")(yubikey::Error::InvalidObject));
         };
         let (pin, touch) = metadata.policy.unwrap_or((PinPolicy::Default, TouchPolicy::Default));
-        let point = metadata.public.filter(|_| algorithm == AlgorithmId::EccP256);
-        let point = point.and_then(|spki| spki.subject_public_key.raw_bytes().try_into().ok());
-        Ok(Some(Self { algorithm, point, pin, touch, generated: metadata.origin == Some(Origin::Generated) }))
+        let ec = matches!(algorithm, AlgorithmId::EccP256 | AlgorithmId::EccP384);
+        let public = metadata.public.filter(|_| ec);
+        let public = public.and_then(|spki| PublicKey::of_point(spki.subject_public_key.raw_bytes()));
+        let public = public.filter(|public| id_of(public.algorithm()) == Some(algorithm));
+        Ok(Some(Self {
+            algorithm,
+            public,
+            pin,
+            touch,
+            generated: metadata.origin == Some(Origin::Generated),
+        }))
+    }
+
+    /// The key, if it can be one for this purpose.
+    pub fn key_for(&self, purpose: Purpose) -> Option<&PublicKey> {
+        self.public.as_ref().filter(|public| fits(purpose, public.algorithm()))
     }
 
     /// Whether the key asks for a touch, ever.
     pub fn wants_touch(&self) -> bool {
         self.touch != TouchPolicy::Never
+    }
+}
+
+/// Whether a YubiKey's key for this purpose may be of this algorithm.
+pub fn fits(purpose: Purpose, algorithm: Algorithm) -> bool {
+    match purpose {
+        Purpose::Open => matches!(algorithm, Algorithm::P256 | Algorithm::P384),
+        Purpose::Sign => algorithm == Algorithm::P256,
+    }
+}
+
+/// The card's name for an algorithm.
+pub fn id_of(algorithm: Algorithm) -> Option<AlgorithmId> {
+    match algorithm {
+        Algorithm::P256 => Some(AlgorithmId::EccP256),
+        Algorithm::P384 => Some(AlgorithmId::EccP384),
+        Algorithm::Rsa(_) | Algorithm::Aes256 => None,
+    }
+}
+
+/// What a key for this purpose may be, in words.
+pub fn wanted(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Open => "p256 or p384 for opening",
+        Purpose::Sign => "p256 for signing",
     }
 }
 

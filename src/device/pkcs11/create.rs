@@ -1,7 +1,7 @@
 //! Creating and destroying keys.
 
 use super::error::{Fault, decode};
-use super::objects::{self, Located, P256_OID};
+use super::objects::{self, Located, P256_OID, P384_OID};
 use super::seat::{Operation, Seat};
 use super::token::Token;
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
@@ -41,7 +41,7 @@ impl Provision for Token {
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
         let rsa = RSA_BITS.map(Algorithm::Rsa);
-        let wanted = [Algorithm::P256].into_iter().chain(rsa).chain([Algorithm::Aes256]);
+        let wanted = [Algorithm::P256, Algorithm::P384].into_iter().chain(rsa).chain([Algorithm::Aes256]);
         let mut makes = |a| self.makes(Purpose::Open, a).map(|makes| makes.then_some(a));
         wanted.filter_map(|a| makes(a).transpose()).collect()
     }
@@ -87,14 +87,20 @@ impl Token {
             Algorithm::P256 if purpose == Purpose::Sign => {
                 (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA)
             }
-            Algorithm::P256 => (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDH1_DERIVE),
+            Algorithm::P256 | Algorithm::P384 => {
+                (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDH1_DERIVE)
+            }
             Algorithm::Rsa(_) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS_OAEP),
             Algorithm::Aes256 => (MechanismType::AES_KEY_GEN, MechanismType::AES_GCM),
         };
         if !there.contains(&make) || !there.contains(&used) {
             return Ok(false);
         }
-        let Algorithm::Rsa(bits) = algorithm else { return Ok(true) };
+        let bits = match algorithm {
+            Algorithm::Rsa(bits) => bits,
+            Algorithm::P384 => 384,
+            Algorithm::P256 | Algorithm::Aes256 => return Ok(true),
+        };
         let limits = live.get_mechanism_info(seat.slot, make).map_err(|e| failed(e, &self.name))?;
         Ok((limits.min_key_size()..=limits.max_key_size()).contains(&bits.into()))
     }
@@ -158,11 +164,14 @@ fn generate(
     let public = |usage: &[Attribute]| [&named[..], &[Attribute::Private(false)], usage].concat();
     let opens = purpose == Purpose::Open;
     match algorithm {
-        Algorithm::P256 => pair(session.generate_key_pair(
-            &Mechanism::EccKeyPairGen,
-            &public(&[Attribute::EcParams(P256_OID.into()), Attribute::Verify(!opens)]),
-            &private(&[Attribute::Derive(opens), Attribute::Sign(!opens)]),
-        )),
+        Algorithm::P256 | Algorithm::P384 => {
+            let curve = if algorithm == Algorithm::P256 { P256_OID.to_vec() } else { P384_OID.to_vec() };
+            pair(session.generate_key_pair(
+                &Mechanism::EccKeyPairGen,
+                &public(&[Attribute::EcParams(curve), Attribute::Verify(!opens)]),
+                &private(&[Attribute::Derive(opens), Attribute::Sign(!opens)]),
+            ))
+        }
         Algorithm::Rsa(bits) => pair(session.generate_key_pair(
             &Mechanism::RsaPkcsKeyPairGen,
             &public(&[

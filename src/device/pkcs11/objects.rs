@@ -1,7 +1,7 @@
 //! Finding keys, and what the module says of them.
 
 use super::error::Fault;
-use crate::device::{Evidence, EvidenceLevel, PublicKey, Purpose};
+use crate::device::{Algorithm, Evidence, EvidenceLevel, PublicKey, Purpose};
 use crate::error::{Error, Kind};
 use crate::uri::DeviceUri;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -9,6 +9,8 @@ use cryptoki::session::Session;
 
 /// DER of the object identifier secp256r1 (RFC 5480 §2.1.1.1), as CKA_EC_PARAMS has it.
 pub const P256_OID: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// secp384r1, in DER (SEC2 §2.5.1).
+pub const P384_OID: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 
 /// The objects that answer to one label.
 pub struct Located {
@@ -72,8 +74,9 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
 /// The key with this public point, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
 /// Key Management". `None` when there is not exactly one, or the module does not tell points.
 pub fn locate_by_point(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, Fault> {
-    let PublicKey::P256(point) = enrolled else { return Ok(None) };
-    let wrapped = [&[0x04, 0x41], &point[..]].concat();
+    let Some(point) = enrolled.point() else { return Ok(None) };
+    // Both lengths are below 128, so one byte of DER tells them.
+    let wrapped = [&[0x04, point.len() as u8], point].concat();
     let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::EcPoint(wrapped)];
     let [public] = session.find_objects(&template)?[..] else { return Ok(None) };
     let Some(Attribute::Id(id)) = session.get_attributes(public, &[AttributeType::Id])?.pop() else {
@@ -91,7 +94,7 @@ pub fn public_key(
     oaep: impl FnOnce(&[u8], &[u8]) -> Result<crate::device::OaepHash, Fault>,
 ) -> Result<PublicKey, Fault> {
     match session.get_attributes(located.private, &[AttributeType::KeyType])?.first() {
-        Some(Attribute::KeyType(KeyType::EC)) => Ok(PublicKey::P256(ec_point(session, located)?)),
+        Some(Attribute::KeyType(KeyType::EC)) => ec_key(session, located),
         Some(Attribute::KeyType(KeyType::RSA)) => {
             let (n, e) = modulus(session, located.private)?;
             if n.len() < 256 {
@@ -112,8 +115,8 @@ pub fn public_key(
 /// Whether the key in the device can be seen to be another one than `enrolled`.
 pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) -> Result<bool, Fault> {
     Ok(match enrolled {
-        PublicKey::P256(point) => match located.public {
-            Some(public) => read_point(session, public)? != Some(*point),
+        PublicKey::P256(_) | PublicKey::P384(_) => match located.public {
+            Some(public) => read_point(session, public)?.as_ref() != Some(enrolled),
             // Nothing to compare with: what the key answers will not fit, if it is another.
             None => false,
         },
@@ -144,28 +147,29 @@ pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Re
     Ok(Evidence { level, claims: claims.collect() })
 }
 
-/// The public point of a P-256 key: from the public object, or from the private one where a module keeps it there.
-fn ec_point(session: &Session, located: &Located) -> Result<[u8; 65], Fault> {
+/// An EC key by its public point: from the public object, or from the private one where a module keeps it there.
+fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, Fault> {
     let curve = session.get_attributes(located.private, &[AttributeType::EcParams])?;
-    if !matches!(curve.first(), Some(Attribute::EcParams(oid)) if oid[..] == P256_OID) {
-        return Err(unfit("its curve is not P-256").into());
-    }
-    let holder = located.public.unwrap_or(located.private);
-    read_point(session, holder)?.ok_or_else(|| {
+    let wanted = match curve.first() {
+        Some(Attribute::EcParams(oid)) if oid[..] == P256_OID => Algorithm::P256,
+        Some(Attribute::EcParams(oid)) if oid[..] == P384_OID => Algorithm::P384,
+        _ => return Err(unfit("its curve is neither P-256 nor P-384").into()),
+    };
+    let key = read_point(session, located.public.unwrap_or(located.private))?;
+    key.filter(|key| key.algorithm() == wanted).ok_or_else(|| {
         unfit("there is no single public key object with its label, and the private one does not tell the point").into()
     })
 }
 
 /// CKA_EC_POINT is a DER OCTET STRING by the standard; some modules leave the wrapping out.
-fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<[u8; 65]>, Fault> {
+fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, Fault> {
     let attributes = session.get_attributes(object, &[AttributeType::EcPoint])?;
     let Some(Attribute::EcPoint(bytes)) = attributes.first() else { return Ok(None) };
     let point = match bytes.as_slice() {
-        [0x04, 0x41, point @ ..] if point.len() == 65 => point,
+        [0x04, length, point @ ..] if usize::from(*length) == point.len() => point,
         raw => raw,
     };
-    let on_curve = p256::PublicKey::from_sec1_bytes(point).is_ok();
-    Ok(point.try_into().ok().filter(|_| on_curve))
+    Ok(PublicKey::of_point(point))
 }
 
 /// Modulus and exponent, big-endian without leading zeroes.

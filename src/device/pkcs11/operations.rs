@@ -74,8 +74,9 @@ impl Drop for Derived<'_> {
     }
 }
 
-/// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, 32 bytes.
-fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+/// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, half as long as the peer's point.
+fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let bytes = peer.len() / 2;
     let parameters = Ecdh1DeriveParams::new(EcKdf::null(), peer);
     // Modules differ in their defaults for SENSITIVE and EXTRACTABLE: both are said.
     let template = [
@@ -84,16 +85,16 @@ fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8; 65]) -> Result<Zeroizi
         Attribute::Token(false),
         Attribute::Sensitive(false),
         Attribute::Extractable(true),
-        Attribute::ValueLen(Ulong::new(32)),
+        Attribute::ValueLen(Ulong::new(bytes as u64)),
     ];
     let secret = session.derive_key(&Mechanism::Ecdh1Derive(parameters), key, &template)?;
     let derived = Derived { session, secret };
     match session.get_attributes(derived.secret, &[AttributeType::Value])?.pop() {
         // Some modules drop leading zeroes.
-        Some(Attribute::Value(value)) if value.len() <= 32 => {
+        Some(Attribute::Value(value)) if value.len() <= bytes => {
             let value = Zeroizing::new(value);
-            let mut x = Zeroizing::new(vec![0; 32]);
-            x[32 - value.len()..].copy_from_slice(&value);
+            let mut x = Zeroizing::new(vec![0; bytes]);
+            x[bytes - value.len()..].copy_from_slice(&value);
             Ok(x)
         }
         _ => Err(Error::new(

@@ -160,8 +160,8 @@ impl Parallel for Token {
         match key.public.algorithm() {
             Algorithm::Rsa(_) => cores.min(4),
             // SoftHSM holds one lock around short operations: measured, a second session slows both down.
-            Algorithm::P256 | Algorithm::Aes256 if self.module.is_softhsm() => 1,
-            Algorithm::P256 | Algorithm::Aes256 => (cores * 2).min(4),
+            Algorithm::P256 | Algorithm::P384 | Algorithm::Aes256 if self.module.is_softhsm() => 1,
+            Algorithm::P256 | Algorithm::P384 | Algorithm::Aes256 => (cores * 2).min(4),
         }
     }
 

@@ -188,11 +188,10 @@ impl Device for Chip {
         challenge: Challenge<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let Challenge::Ecdh { peer } = challenge else {
-            return Err(
-                Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").on(&self.name)
-            );
-        };
+        let other =
+            || Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").on(&self.name);
+        let Challenge::Ecdh { peer } = challenge else { return Err(other()) };
+        let peer = peer.try_into().map_err(|_| other())?;
         self.operate(OPEN, (Purpose::Open, key), prompter, |seat, ready| ecdh(seat, ready, peer))
     }
 

@@ -4,7 +4,7 @@ use crate::device::{Challenge, OaepHash};
 
 /// [`Challenge`], owned.
 pub enum OwnedChallenge {
-    Ecdh { peer: [u8; 65] },
+    Ecdh { peer: Vec<u8> },
     Oaep { hash: OaepHash, ciphertext: Vec<u8> },
     AesGcm { iv: [u8; 12], aad: Vec<u8>, ciphertext: Vec<u8> },
 }
@@ -12,7 +12,7 @@ pub enum OwnedChallenge {
 impl From<Challenge<'_>> for OwnedChallenge {
     fn from(challenge: Challenge<'_>) -> Self {
         match challenge {
-            Challenge::Ecdh { peer } => Self::Ecdh { peer: *peer },
+            Challenge::Ecdh { peer } => Self::Ecdh { peer: peer.into() },
             Challenge::Oaep { hash, ciphertext } => Self::Oaep { hash, ciphertext: ciphertext.into() },
             Challenge::AesGcm { iv, aad, ciphertext } => {
                 Self::AesGcm { iv: *iv, aad: aad.into(), ciphertext: ciphertext.into() }

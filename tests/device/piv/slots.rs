@@ -87,23 +87,26 @@ fn a_slot_in_use_is_not_overwritten() {
 #[test]
 fn a_key_that_is_there_is_used_when_its_slot_is_named() {
     isolated(Options::default(), |yubikey| {
-        occupy(SlotId::KeyManagement, AlgorithmId::EccP256);
-        let mut device = device_at(&format!("{};slot=9d", yubikey.uri()));
-        let keys = device.keys(&mut Scripted::default()).unwrap();
-        assert_eq!(keys.len(), 1);
-        keys[0].evidence.check(&keys[0]).unwrap();
-        open(&mut *device, &keys[0], &mut Scripted::pin(PIN)).unwrap();
+        for (slot, algorithm) in [("9d", AlgorithmId::EccP256), ("82", AlgorithmId::EccP384)] {
+            occupy(slot.parse().unwrap(), algorithm);
+            let mut device = device_at(&format!("{};slot={slot}", yubikey.uri()));
+            let keys = device.keys(&mut Scripted::default()).unwrap();
+            assert_eq!(keys.len(), 1);
+            keys[0].evidence.check(&keys[0]).unwrap();
+            open(&mut *device, &keys[0], &mut Scripted::pin(PIN)).unwrap();
+        }
     });
 }
 
 #[test]
 fn other_algorithms_are_refused_with_words() {
     isolated(Options::default(), |yubikey| {
-        for (slot, algorithm, name) in
-            [("83", AlgorithmId::Rsa2048, "an rsa2048 key"), ("84", AlgorithmId::EccP384, "a p384 key")]
-        {
+        for (slot, attribute, algorithm, name) in [
+            ("83", "slot", AlgorithmId::Rsa2048, "an rsa2048 key"),
+            ("84", "sign-slot", AlgorithmId::EccP384, "a p384 key"),
+        ] {
             occupy(slot.parse().unwrap(), algorithm);
-            let mut device = device_at(&format!("{};slot={slot}", yubikey.uri()));
+            let mut device = device_at(&format!("{};{attribute}={slot}", yubikey.uri()));
             let error = device.keys(&mut Scripted::default()).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported);
             assert!(error.answer().contains(&format!("slot {slot} holds {name}")), "{error}");
