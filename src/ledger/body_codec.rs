@@ -2,11 +2,14 @@
 
 use super::body::{
     Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
-    Slot, State, StateChange, Target, Ungrant,
+    State, StateChange, Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
-use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use crate::device::PublicKey;
+use slot::{Form, read_key, read_slot, write_key, write_slot};
+
+mod slot;
 
 /// An enumeration value or kind from a later version of the format.
 pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
@@ -98,49 +101,6 @@ fn token_id(r: &mut Reader<'_>) -> Decoded<TokenId> {
     r.fixed("a token id").map(TokenId)
 }
 
-fn write_key(w: &mut Writer, key: &PublicKey) {
-    match key {
-        PublicKey::P256(point) => w.array(2).uint(1).bytes(point),
-        PublicKey::Rsa { n, e, oaep } => w.array(4).uint(2).bytes(n).bytes(e).uint(match oaep {
-            OaepHash::Sha1 => 1,
-            OaepHash::Sha256 => 256,
-        }),
-        PublicKey::Aes256 { id } => w.array(2).uint(3).bytes(id),
-        PublicKey::P384(point) => w.array(2).uint(4).bytes(point),
-    };
-}
-
-fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
-    let len = r.array("a key")?;
-    match (r.uint("a key's algorithm")?, len) {
-        (1, 2) => read_point::<65>(r, "a P-256 point", "a P-256 point that is not on the curve"),
-        (2, 4) => {
-            let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
-            let sound =
-                (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
-            let oaep = match r.uint("an OAEP hash")? {
-                1 => OaepHash::Sha1,
-                256 => OaepHash::Sha256,
-                _ => return Err(NEWER),
-            };
-            if sound { Ok(PublicKey::Rsa { n, e, oaep }) } else { Err(Malformed("an RSA key")) }
-        }
-        (3, 2) => r.fixed("a key id").map(|id| PublicKey::Aes256 { id }),
-        (4, 2) => read_point::<97>(r, "a P-384 point", "a P-384 point that is not on the curve"),
-        (1..=4, _) => Err(Malformed("a key")),
-        _ => Err(NEWER),
-    }
-}
-
-fn read_point<const N: usize>(
-    r: &mut Reader<'_>,
-    what: &'static str,
-    off: &'static str,
-) -> Decoded<PublicKey> {
-    let point: [u8; N] = r.fixed(what)?;
-    PublicKey::of_point(&point).ok_or(Malformed(off))
-}
-
 fn read_genesis(r: &mut Reader<'_>) -> Decoded<Genesis> {
     r.array_of(3, "a genesis body")?;
     let (nonce, device) = (r.fixed("a nonce")?, device_id(r)?);
@@ -148,50 +108,6 @@ fn read_genesis(r: &mut Reader<'_>) -> Decoded<Genesis> {
         PublicKey::P256(signing) => Ok(Genesis { nonce, device, signing }),
         _ => Err(Malformed("a signing key that is not P-256")),
     }
-}
-
-/// The two forms of an enrolment: kind 1 has no room for material, kind 11 has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Bare,
-    WithMaterial,
-}
-
-fn write_slot(w: &mut Writer, slot: &Slot, form: Form) {
-    w.array(4 + usize::from(form == Form::WithMaterial));
-    write_key(w, &slot.key);
-    w.text(&slot.uri).uint(match slot.evidence.level {
-        EvidenceLevel::Simulator => 0,
-        EvidenceLevel::Reported => 1,
-        EvidenceLevel::Attested => 2,
-    });
-    w.array(slot.evidence.claims.len());
-    for (claim, holds) in &slot.evidence.claims {
-        w.array(2).text(claim).bool(*holds);
-    }
-    if form == Form::WithMaterial {
-        w.bytes(&slot.material);
-    }
-}
-
-fn read_slot(r: &mut Reader<'_>, form: Form) -> Decoded<Slot> {
-    r.array_of(4 + usize::from(form == Form::WithMaterial), "a key slot")?;
-    let (key, uri) = (read_key(r)?, r.text("a key's URI")?);
-    let level = match r.uint("an evidence level")? {
-        0 => EvidenceLevel::Simulator,
-        1 => EvidenceLevel::Reported,
-        2 => EvidenceLevel::Attested,
-        _ => return Err(NEWER),
-    };
-    let claims = r.list("claims", |r| {
-        r.array_of(2, "a claim")?;
-        Ok((r.text("a claim's name")?, r.bool("a claim's value")?))
-    })?;
-    let material = match form {
-        Form::Bare => Vec::new(),
-        Form::WithMaterial => r.bytes("a key's material")?.to_vec(),
-    };
-    Ok(Slot { key, uri, evidence: Evidence { level, claims }, material })
 }
 
 fn encoded_role(role: &Role) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! The vault for somebody who serves others: looking up, opening and recording apart, so that each can wait by itself.
 
 use super::devices::opening_key;
-use super::open::Ready;
+use super::openable::Ready;
 use super::{Vault, Wanted};
 use crate::device::{Device, KeyRef};
 use crate::error::Result;

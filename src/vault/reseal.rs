@@ -9,7 +9,7 @@
 
 use super::Vault;
 use super::author::{Draft, Needs};
-use super::open::Ready;
+use super::openable::Ready;
 use super::put::{as_recipients, on_all_cores};
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};

@@ -1,0 +1,93 @@
+//! Keys, and the slots that hold them.
+
+use super::NEWER;
+use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use crate::ledger::body::Slot;
+use crate::ledger::cbor::{Decoded, Malformed, Reader, Writer};
+
+pub(super) fn write_key(w: &mut Writer, key: &PublicKey) {
+    match key {
+        PublicKey::P256(point) => w.array(2).uint(1).bytes(point),
+        PublicKey::Rsa { n, e, oaep } => w.array(4).uint(2).bytes(n).bytes(e).uint(match oaep {
+            OaepHash::Sha1 => 1,
+            OaepHash::Sha256 => 256,
+        }),
+        PublicKey::Aes256 { id } => w.array(2).uint(3).bytes(id),
+        PublicKey::P384(point) => w.array(2).uint(4).bytes(point),
+    };
+}
+
+pub(super) fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
+    let len = r.array("a key")?;
+    match (r.uint("a key's algorithm")?, len) {
+        (1, 2) => read_point::<65>(r, "a P-256 point", "a P-256 point that is not on the curve"),
+        (2, 4) => {
+            let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
+            let sound =
+                (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+            let oaep = match r.uint("an OAEP hash")? {
+                1 => OaepHash::Sha1,
+                256 => OaepHash::Sha256,
+                _ => return Err(NEWER),
+            };
+            if sound { Ok(PublicKey::Rsa { n, e, oaep }) } else { Err(Malformed("an RSA key")) }
+        }
+        (3, 2) => r.fixed("a key id").map(|id| PublicKey::Aes256 { id }),
+        (4, 2) => read_point::<97>(r, "a P-384 point", "a P-384 point that is not on the curve"),
+        (1..=4, _) => Err(Malformed("a key")),
+        _ => Err(NEWER),
+    }
+}
+
+fn read_point<const N: usize>(
+    r: &mut Reader<'_>,
+    what: &'static str,
+    off: &'static str,
+) -> Decoded<PublicKey> {
+    let point: [u8; N] = r.fixed(what)?;
+    PublicKey::of_point(&point).ok_or(Malformed(off))
+}
+
+/// The two forms of an enrolment: kind 1 has no room for material, kind 11 has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Bare,
+    WithMaterial,
+}
+
+pub(super) fn write_slot(w: &mut Writer, slot: &Slot, form: Form) {
+    w.array(4 + usize::from(form == Form::WithMaterial));
+    write_key(w, &slot.key);
+    w.text(&slot.uri).uint(match slot.evidence.level {
+        EvidenceLevel::Simulator => 0,
+        EvidenceLevel::Reported => 1,
+        EvidenceLevel::Attested => 2,
+    });
+    w.array(slot.evidence.claims.len());
+    for (claim, holds) in &slot.evidence.claims {
+        w.array(2).text(claim).bool(*holds);
+    }
+    if form == Form::WithMaterial {
+        w.bytes(&slot.material);
+    }
+}
+
+pub(super) fn read_slot(r: &mut Reader<'_>, form: Form) -> Decoded<Slot> {
+    r.array_of(4 + usize::from(form == Form::WithMaterial), "a key slot")?;
+    let (key, uri) = (read_key(r)?, r.text("a key's URI")?);
+    let level = match r.uint("an evidence level")? {
+        0 => EvidenceLevel::Simulator,
+        1 => EvidenceLevel::Reported,
+        2 => EvidenceLevel::Attested,
+        _ => return Err(NEWER),
+    };
+    let claims = r.list("claims", |r| {
+        r.array_of(2, "a claim")?;
+        Ok((r.text("a claim's name")?, r.bool("a claim's value")?))
+    })?;
+    let material = match form {
+        Form::Bare => Vec::new(),
+        Form::WithMaterial => r.bytes("a key's material")?.to_vec(),
+    };
+    Ok(Slot { key, uri, evidence: Evidence { level, claims }, material })
+}

@@ -1,0 +1,176 @@
+//! What may be opened: the ledger's word about a version, and its sealed bytes.
+
+use super::{Vault, keeping, moment};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::State;
+use crate::ledger::verify::Chain;
+use crate::ledger::{DeviceId, Name, sha256};
+use crate::replica::{TokenRow, VersionRow};
+use crate::seal::Context;
+use std::time::Duration;
+
+/// A token to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: Name,
+    /// A version; the newest active one when left out.
+    pub version: Option<u64>,
+}
+
+/// A token that may be opened, with everything that takes.
+pub(crate) struct Ready {
+    pub(super) name: String,
+    pub(super) version: u64,
+    pub(super) context: Context,
+    pub(super) recipients: Vec<DeviceId>,
+    pub(super) sealed: Vec<u8>,
+    /// How long it may be kept opened, where it is signed that it may.
+    pub(super) keep: Option<Duration>,
+}
+
+impl Vault {
+    /// Whether it may be opened, and the bytes to open.
+    pub(super) fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+        let at = self.replica.position();
+        match self.on_one_picture(|vault| vault.look_up(wanted)) {
+            // They may have been destroyed since the store was followed: then the ledger says so by now.
+            Err(error) if error.kind() == Kind::Tampered => {
+                self.follow(&mut |_, _| {})?;
+                if self.replica.position() == at {
+                    return Err(error);
+                }
+                self.on_one_picture(|vault| vault.look_up(wanted))
+            }
+            done => done,
+        }
+    }
+
+    fn look_up(&mut self, wanted: &Wanted) -> Result<Ready> {
+        let tried = match wanted.version {
+            Some(version) => format!("open {}@{version}", wanted.name),
+            None => format!("open {}", wanted.name),
+        };
+        let token = self.token(&wanted.name, &tried)?;
+        let version = self.openable(&token, wanted.version, &tried)?;
+        let sealed = self.sealed_bytes(&token, &version)?;
+        Ok(Ready {
+            name: token.name.clone(),
+            version: version.version,
+            context: self.context(token.id, version.version),
+            keep: keeping::time(&version.labels),
+            recipients: version.recipients,
+            sealed,
+        })
+    }
+
+    /// The version that was asked for, or the newest that is not staged, if the ledger lets it open.
+    fn openable(&self, token: &TokenRow, version: Option<u64>, tried: &str) -> Result<VersionRow> {
+        let row = match version {
+            Some(version) => self.replica.version_row(token, version)?,
+            None => self.current_version(token)?,
+        };
+        let row = row.ok_or_else(|| {
+            let answer = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, tried, answer)
+                .advice(format!("`strongroom show {}` lists them", token.name))
+        })?;
+        match self.closed_because(token, &row) {
+            None => Ok(row),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).advice(what_now)),
+        }
+    }
+
+    /// The version that opens where none is named: the newest that is not staged, if there is such a one.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn current_version(&self, token: &TokenRow) -> Result<Option<VersionRow>> {
+        let newest = self.replica.version_row(token, token.latest)?;
+        match newest {
+            Some(row) if row.state == Some(State::Staged) => {
+                let mut versions = self.replica.versions(token)?;
+                versions.retain(|row| row.state != Some(State::Staged));
+                Ok(versions.pop().or(Some(row)))
+            }
+            newest => Ok(newest),
+        }
+    }
+
+    /// Why a version does not open now, and what to do about it; `None` when it does.
+    pub fn closed_because(&self, token: &TokenRow, row: &VersionRow) -> Option<(String, String)> {
+        let name = &token.name;
+        let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
+        let at = format!("{name}@{}", row.version);
+        let put = format!("put a new version: `strongroom put {name}`");
+        let state = match row.state {
+            None => Some((format!("version {} was destroyed{because}", row.version), put.clone())),
+            Some(State::Revoked) => {
+                Some((format!("version {} was revoked{because}", row.version), put.clone()))
+            }
+            Some(State::Suspended) => Some((
+                format!("version {} is suspended{because}", row.version),
+                format!("`strongroom resume {at}`"),
+            )),
+            Some(State::Staged) => Some((
+                format!("version {} is staged", row.version),
+                format!("`strongroom resume {at}` makes it active"),
+            )),
+            Some(State::Active) if token.suspended => {
+                Some(("the token is suspended".into(), format!("`strongroom resume {name}`")))
+            }
+            Some(State::Active) => None,
+        };
+        let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
+        let early = row.not_before.filter(|from| *from > (self.clock)());
+        let expiry = expired.map(|at| (format!("it expired at {}", moment::person(at)), put));
+        let early = early.map(|at| {
+            (format!("it is not valid before {}", moment::person(at)), "wait until then".to_owned())
+        });
+        state.or(expiry).or(early)
+    }
+
+    /// The sealed bytes of a version, checked against the digest in the ledger.
+    ///
+    /// # Errors
+    /// `Tampered` when they are not there or are others.
+    pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
+        self.checked_bytes(&token.name, row)
+    }
+
+    /// The sealed bytes of a version that somebody asks for, whatever its state; of the newest where none is named.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
+    pub fn sealed_version(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+        let token = self.living_or_last(&wanted.name, tried)?;
+        let row = self.replica.version_row(&token, wanted.version.unwrap_or(token.latest))?;
+        let row = row.ok_or_else(|| {
+            let answer = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, tried, answer)
+        })?;
+        match row.state {
+            None => Err(Error::new(Kind::Refused, tried, "its sealed bytes were destroyed")),
+            Some(_) => self.checked_bytes(&token.name, &row),
+        }
+    }
+
+    pub(super) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
+        let wrong = |answer: &str, location: &str| {
+            let at = format!("{name}@{}", row.version);
+            Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
+                .on(location.to_owned())
+                .advice(format!(
+                    "somebody altered the row `{}` of the table `sealed`: restore the store",
+                    row.digest
+                ))
+        };
+        let sealed = self.store.sealed(&row.digest)?;
+        let location = self.store.location();
+        let sealed = sealed.ok_or_else(|| wrong("they are missing from the store", location))?;
+        if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
+            return Err(wrong("they are not the ones that were put", location));
+        }
+        Ok(sealed)
+    }
+}
