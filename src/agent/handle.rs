@@ -103,10 +103,12 @@ impl Agent {
 
     fn check_owner(&self, caller: &Caller, action: Action, path: &str) -> Result<()> {
         let owners = ROUTES.iter().any(|route| route.to == action && route.who == Who::Owner);
-        match owners && !self.realm.is_owner(&caller.peer) {
-            true => Err(self.note_denial(caller, path, "answer")),
-            false => Ok(()),
+        if !owners || self.realm.is_owner(&caller.peer) {
+            return Ok(());
         }
+        let denied = self.note_denial(caller, path, "answer");
+        Err(Error::new(denied.kind(), "answer", "only the agent's owner may ask for that")
+            .advice("the owner of the machine's agent is root, that of another the user who runs it"))
     }
 
     async fn act(
