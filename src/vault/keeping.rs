@@ -15,7 +15,11 @@ const MOST: Duration = Duration::from_secs(24 * 3600);
 /// A span of time: `30s`, `5m`, `2h`; never nothing.
 pub fn span(text: &str) -> Option<Duration> {
     let unit = text.chars().last()?;
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let number = text.strip_suffix(unit)?;
+    if !number.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
     let seconds = match unit {
         's' => number,
         'm' => number.checked_mul(60)?,
