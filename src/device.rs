@@ -136,11 +136,11 @@ pub trait Device: Send {
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>>;
 
-    /// ECDSA P-256 over a SHA-256 digest: r ‖ s, 64 bytes, either half of s.
+    /// ECDSA over a digest as long as the curve's field: r ‖ s, 64 or 96 bytes, either half of s.
     ///
     /// # Errors
     /// As [`Device::open_key`].
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]>;
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>>;
 
     /// Forgets the PIN and logs out. The next private operation asks again.
     fn lock(&mut self);

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod body;
 mod body_codec;
 mod cbor;
+pub mod ecdsa;
 pub mod fault;
 pub mod id;
 pub mod judge;

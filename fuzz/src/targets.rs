@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 use strongroom::config::Config;
+use strongroom::device::PublicKey;
 use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
+use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::{SignedBatch, Statement};
 use strongroom::replica::Pin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
@@ -36,8 +38,8 @@ pub fn statement(bytes: &[u8]) {
 pub fn batch(bytes: &[u8]) {
     if let Ok(signed) = SignedBatch::decode(bytes) {
         assert_eq!(signed.encode(), bytes);
-        assert_eq!(signed.batch.clone().digest(), signed.batch.digest());
-        assert!(!signed.is_signed_by(&[4; 65]));
+        assert_eq!(signed.batch.clone().digest(Ecdsa::Es384), signed.batch.digest(Ecdsa::Es384));
+        assert!(!signed.is_signed_by(&PublicKey::P256([4; 65])));
     }
 }
 

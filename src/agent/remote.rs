@@ -53,8 +53,8 @@ impl Device for Remote {
         Err(Error::new(crate::Kind::Unsupported, "open with the key", "the agent opens tokens elsewhere"))
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], _: &mut dyn Prompter) -> Result<[u8; 64]> {
-        let (key, digest) = (key.clone(), *digest);
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], _: &mut dyn Prompter) -> Result<Vec<u8>> {
+        let (key, digest) = (key.clone(), digest.to_vec());
         self.ask("sign", move |device, prompter| device.sign(&key, &digest, prompter))
     }
 

@@ -259,8 +259,8 @@ impl Device for Watchdog {
         })
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
-        let (key, digest) = (key.clone(), *digest);
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
+        let (key, digest) = (key.clone(), digest.to_vec());
         self.ask("sign", self.patience, prompter, move |device, prompter| {
             device.sign(&key, &digest, prompter)
         })

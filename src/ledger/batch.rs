@@ -1,12 +1,11 @@
 //! A batch: one COSE_Sign1 over consecutive statements (docs/format.md, section 4).
 
 use super::cbor::{Malformed, Reader, Writer};
+use super::ecdsa::Ecdsa;
 use super::id::{DeviceId, Hash, StoreId};
 use super::{MAX_BATCH, Position, merkle};
-use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder, iana};
-use p256::ecdsa::Signature;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use sha2::{Digest, Sha256};
+use crate::device::PublicKey;
+use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder};
 
 const VERSION: u64 = 1;
 const EXTERNAL_AAD: &[u8] = b"strongroom/batch/1";
@@ -40,7 +39,8 @@ pub struct Envelope {
     pub author: DeviceId,
     payload: Vec<u8>,
     to_be_signed: Vec<u8>,
-    signature: [u8; 64],
+    algorithm: Ecdsa,
+    signature: Vec<u8>,
 }
 
 /// A batch with its signature, as stored.
@@ -87,37 +87,36 @@ impl Batch {
         if batch.payload() == payload { Ok(batch) } else { Err(Malformed("CBOR that is not deterministic")) }
     }
 
-    /// SHA-256 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(unsigned(self.author, self.payload()).tbs_data(EXTERNAL_AAD)).into()
+    /// SHA-256 or SHA-384 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
+    pub fn digest(&self, by: Ecdsa) -> Vec<u8> {
+        by.digest(&unsigned(by, self.author, self.payload()).tbs_data(EXTERNAL_AAD))
     }
 
     /// Takes the device's signature, brought to low s.
     ///
     /// # Errors
-    /// When r or s is not a scalar of P-256.
-    pub fn sign_with(self, signature: [u8; 64]) -> Result<SignedBatch, Malformed> {
-        let signature = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
-        let signature = signature.normalize_s().unwrap_or(signature).to_bytes().into();
-        let envelope = Envelope::of(self.author, self.payload(), signature);
+    /// When r or s is not a scalar of the curve.
+    pub fn sign_with(self, by: Ecdsa, signature: &[u8]) -> Result<SignedBatch, Malformed> {
+        let signature = by.with_low_s(signature).ok_or(Malformed("a signature"))?;
+        let envelope = Envelope::of(by, self.author, self.payload(), signature);
         Ok(SignedBatch { batch: self, envelope })
     }
 }
 
-fn unsigned(author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
-    let protected = HeaderBuilder::new().algorithm(iana::Algorithm::ES256).key_id(author.0.to_vec()).build();
+fn unsigned(by: Ecdsa, author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
+    let protected = HeaderBuilder::new().algorithm(by.cose()).key_id(author.0.to_vec()).build();
     CoseSign1Builder::new().protected(protected).payload(payload).build()
 }
 
 impl Envelope {
-    fn of(author: DeviceId, payload: Vec<u8>, signature: [u8; 64]) -> Self {
-        let to_be_signed = unsigned(author, payload.clone()).tbs_data(EXTERNAL_AAD);
-        Self { author, payload, to_be_signed, signature }
+    fn of(algorithm: Ecdsa, author: DeviceId, payload: Vec<u8>, signature: Vec<u8>) -> Self {
+        let to_be_signed = unsigned(algorithm, author, payload.clone()).tbs_data(EXTERNAL_AAD);
+        Self { author, payload, to_be_signed, algorithm, signature }
     }
 
     fn encode(&self) -> Vec<u8> {
-        let sign1 =
-            CoseSign1 { signature: self.signature.to_vec(), ..unsigned(self.author, self.payload.clone()) };
+        let unsigned = unsigned(self.algorithm, self.author, self.payload.clone());
+        let sign1 = CoseSign1 { signature: self.signature.clone(), ..unsigned };
         // Encoding fixed-size parts in memory cannot fail; an empty answer would not decode.
         sign1.to_vec().unwrap_or_default()
     }
@@ -133,20 +132,19 @@ impl Envelope {
         let sign1 = CoseSign1::from_slice(bytes).map_err(|_| Malformed("a COSE_Sign1"))?;
         let author = DeviceId::from_slice(&sign1.protected.header.key_id).ok_or(Malformed("a key id"))?;
         let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
-        let signature: [u8; 64] = sign1.signature.try_into().map_err(|_| Malformed("a signature"))?;
-        let parsed = Signature::from_slice(&signature).map_err(|_| Malformed("a signature"))?;
-        if parsed.normalize_s().is_some() {
+        let signature = sign1.signature;
+        // An algorithm in the header that is not the signature's does not survive the comparison below.
+        let algorithm = Ecdsa::of_signature(&signature).ok_or(Malformed("a signature"))?;
+        if algorithm.with_low_s(&signature).ok_or(Malformed("a signature"))? != signature {
             return Err(Malformed("a signature with high s"));
         }
-        let envelope = Self::of(author, payload, signature);
+        let envelope = Self::of(algorithm, author, payload, signature);
         if envelope.encode() == bytes { Ok(envelope) } else { Err(Malformed("COSE that is not canonical")) }
     }
 
-    /// Whether the signature is `key`'s (SEC1 uncompressed).
-    pub fn is_signed_by(&self, key: &[u8; 65]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
-            .verify(&self.to_be_signed, &self.signature)
-            .is_ok()
+    /// Whether the signature is `key`'s.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.algorithm.verifies(key, &self.to_be_signed, &self.signature)
     }
 
     /// Reads the payload.
@@ -173,8 +171,8 @@ impl SignedBatch {
         envelope.batch().map(|batch| Self { batch, envelope })
     }
 
-    /// Whether the signature is `key`'s (SEC1 uncompressed).
-    pub fn is_signed_by(&self, key: &[u8; 65]) -> bool {
+    /// Whether the signature is `key`'s.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         self.envelope.is_signed_by(key)
     }
 }

@@ -49,8 +49,8 @@ pub struct Genesis {
     pub nonce: [u8; 16],
     /// The first device.
     pub device: DeviceId,
-    /// Its signing key, SEC1 uncompressed.
-    pub signing: [u8; 65],
+    /// Its signing key, on P-256 or P-384.
+    pub signing: PublicKey,
 }
 
 /// One of a device's two keys, as enrolled.

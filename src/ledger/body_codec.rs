@@ -5,6 +5,7 @@ use super::body::{
     State, StateChange, Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
+use super::ecdsa::Ecdsa;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use crate::device::PublicKey;
 use slot::{Form, read_key, read_slot, write_key, write_slot};
@@ -39,7 +40,7 @@ impl Body {
         match self {
             Self::Genesis(b) => {
                 w.array(3).bytes(&b.nonce).bytes(&b.device.0);
-                write_key(w, &PublicKey::P256(b.signing));
+                write_key(w, &b.signing);
             }
             Self::Enrol(b) => write_enrol(w, b),
             Self::Retire(b) => {
@@ -101,13 +102,20 @@ fn token_id(r: &mut Reader<'_>) -> Decoded<TokenId> {
     r.fixed("a token id").map(TokenId)
 }
 
+/// Only an EC key signs.
+fn check_signs(key: &PublicKey) -> Decoded<()> {
+    match Ecdsa::of(key) {
+        Some(_) => Ok(()),
+        None => Err(Malformed("a signing key that is not on P-256 or P-384")),
+    }
+}
+
 fn read_genesis(r: &mut Reader<'_>) -> Decoded<Genesis> {
     r.array_of(3, "a genesis body")?;
     let (nonce, device) = (r.fixed("a nonce")?, device_id(r)?);
-    match read_key(r)? {
-        PublicKey::P256(signing) => Ok(Genesis { nonce, device, signing }),
-        _ => Err(Malformed("a signing key that is not P-256")),
-    }
+    let signing = read_key(r)?;
+    check_signs(&signing)?;
+    Ok(Genesis { nonce, device, signing })
 }
 
 fn encoded_role(role: &Role) -> Vec<u8> {
@@ -160,9 +168,7 @@ fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
     let (device, name) = (device_id(r)?, r.text("a device's name")?);
     let (model, serial) = (r.text("a model")?, r.text("a serial")?);
     let (opening, signing, roles) = (read_slot(r, form)?, read_slot(r, form)?, read_roles(r)?);
-    if !matches!(signing.key, PublicKey::P256(_)) {
-        return Err(Malformed("a signing key that is not P-256"));
-    }
+    check_signs(&signing.key)?;
     let enrol = Enrol { device, name, model, serial, opening, signing, roles };
     // One way to say a thing: without material it is of kind 1.
     if enrol.has_material() == (form == Form::WithMaterial) {

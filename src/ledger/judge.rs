@@ -32,7 +32,7 @@ pub trait Picture {
     /// A device that was ever enrolled.
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>>;
     /// Whether a device with this signing key was ever enrolled.
-    fn signing_key_known(&self, key: &[u8; 65]) -> Result<bool>;
+    fn signing_key_known(&self, key: &PublicKey) -> Result<bool>;
     /// Whether tokens are sealed to an active device with this opening key.
     fn opening_key_active(&self, key: &PublicKey) -> Result<bool>;
     /// Whether an active device has this name.
@@ -56,8 +56,8 @@ pub trait Picture {
 pub struct DeviceState {
     /// What people call it.
     pub name: String,
-    /// Its signing key, SEC1 uncompressed.
-    pub signing: [u8; 65],
+    /// Its signing key.
+    pub signing: PublicKey,
     /// Its opening key.
     pub opening: PublicKey,
     /// What it may do; empty once retired.

@@ -90,7 +90,7 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
         ),
     };
     let key = match &known {
-        Some(author) => author.signing,
+        Some(author) => author.signing.clone(),
         None => genesis_key(stored, &leaves, chain.store())?,
     };
     // Before anything signed is read: whoever was never enrolled cannot even claim to be of a newer format.
@@ -145,7 +145,7 @@ fn genesis_key(
     stored: &StoredBatch,
     leaves: &[Hash],
     store: StoreId,
-) -> std::result::Result<[u8; 65], Tampering> {
+) -> std::result::Result<PublicKey, Tampering> {
     let [bytes, ..] = stored.statements.as_slice() else {
         return Err(Tampering::Contents { first: stored.first });
     };
@@ -175,7 +175,7 @@ fn first_author(
     if genesis.device != batch.author || enrol.device != genesis.device {
         return wrong("it names another device");
     }
-    if enrol.signing.key != PublicKey::P256(genesis.signing) {
+    if enrol.signing.key != genesis.signing {
         return wrong("it names another signing key");
     }
     if !enrol.roles.contains(&Role::Admin) || enrolment_in_form(enrol).is_err() {
@@ -190,7 +190,7 @@ fn first_author(
     }
     Ok(DeviceState {
         name: enrol.name.clone(),
-        signing: genesis.signing,
+        signing: genesis.signing.clone(),
         opening: enrol.opening.key.clone(),
         roles: vec![Role::Admin],
         retired: false,

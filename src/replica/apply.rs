@@ -2,7 +2,6 @@
 
 use super::Replica;
 use super::rows::{DESTROYED, roles_to, state_to};
-use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{
     Anchor, Body, Destroy, Enrol, Grant, Put, Rename, Reseal, Retire, State, StateChange, Target,
@@ -81,11 +80,8 @@ impl Replica {
     }
 
     fn apply_enrol(&self, n: u64, statement: &Statement, b: &Enrol) -> Result<()> {
-        let signing: &[u8] = match &b.signing.key {
-            PublicKey::P256(point) => point,
-            // Decoding refuses any other signing key.
-            _ => &[],
-        };
+        // Decoding refuses a signing key without one.
+        let signing = b.signing.key.point().unwrap_or_default();
         let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7, NULL, NULL, NULL, NULL)";
         let (id, head, roles) = (&b.device.0[..], &Hash::ZERO.0[..], roles_to(&b.roles));
         self.run(sql, params![id, head, signing, b.name, roles, n, statement.encode()])?;

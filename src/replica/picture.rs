@@ -77,17 +77,12 @@ impl Picture for Replica {
         if let Some(known) = self.known.borrow().devices.get(id) {
             return Ok(Some(known.clone()));
         }
-        let found = self.device_row(id)?.and_then(|row| {
-            let PublicKey::P256(signing) = row.enrolment.signing.key else {
-                return None;
-            };
-            Some(DeviceState {
-                name: row.enrolment.name,
-                signing,
-                opening: row.enrolment.opening.key,
-                roles: row.roles,
-                retired: row.retired.is_some(),
-            })
+        let found = self.device_row(id)?.map(|row| DeviceState {
+            name: row.enrolment.name,
+            signing: row.enrolment.signing.key,
+            opening: row.enrolment.opening.key,
+            roles: row.roles,
+            retired: row.retired.is_some(),
         });
         if let Some(device) = &found {
             self.known.borrow_mut().devices.insert(*id, device.clone());
@@ -95,8 +90,8 @@ impl Picture for Replica {
         Ok(found)
     }
 
-    fn signing_key_known(&self, key: &[u8; 65]) -> Result<bool> {
-        self.exists("SELECT 1 FROM devices WHERE signing = ?1", [&key[..]])
+    fn signing_key_known(&self, key: &PublicKey) -> Result<bool> {
+        self.exists("SELECT 1 FROM devices WHERE signing = ?1", [key.point().unwrap_or_default()])
     }
 
     fn opening_key_active(&self, key: &PublicKey) -> Result<bool> {

@@ -2,6 +2,7 @@
 
 use super::Vault;
 use super::devices::signing_key;
+use super::keys::signature_of;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Body;
 use crate::ledger::judge::{Picture, judge};
@@ -192,14 +193,12 @@ impl Vault {
 
     /// Has the author's device sign, and checks what it gave with the key that was enrolled.
     pub(super) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
-        let (key, digest) = (signing_key(author), batch.digest());
-        let crate::device::PublicKey::P256(public) = key.public else {
-            return Err(Error::new(Kind::Unsupported, "sign", "the enrolled signing key is not P-256"));
-        };
+        let key = signing_key(author);
         let (device, prompter) = self.devices.get(&author.id)?;
-        let signature = device.sign(&key, &digest, &mut For { inner: prompter, purpose: tried })?;
+        let by = signature_of(&key.public, device)?;
+        let signature = device.sign(&key, &batch.digest(by), &mut For { inner: prompter, purpose: tried })?;
         let name = device.name().to_owned();
-        let signed = batch.sign_with(signature).ok().filter(|signed| signed.is_signed_by(&public));
+        let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
         signed.ok_or_else(|| {
             Error::new(Kind::KeyMissing, "sign the change", "the signature is not that of the enrolled key")
                 .on(name)

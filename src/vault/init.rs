@@ -2,9 +2,9 @@
 
 use super::author::Prepared;
 use super::enrol::EnrolReport;
-use super::keys::{Wanted, device_name, find_or_create, prove};
+use super::keys::{Wanted, device_name, find_or_create, prove, signature_of};
 use super::{Setup, Vault, random_id};
-use crate::device::{self, Algorithm, CreateOptions, Device, KeyRef, PublicKey};
+use crate::device::{self, Algorithm, CreateOptions, Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Genesis, Role};
 use crate::ledger::{Batch, DeviceId, Hash, Position, Statement, StoreId};
@@ -58,12 +58,13 @@ impl Vault {
         prove(&mut *device, &keys, &mut *prompter)?;
         let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
         let first = EnrolReport::of(&mut *device, name, (keys, created), roles)?;
-        let (id, prepared) = genesis(&first, &*device, clock())?;
+        let (id, prepared) = genesis(&first, clock())?;
         let batch = Batch::over(id, first.device, &prepared.leaves(), Position::START, Hash::ZERO);
-        let key = KeyRef::from(&first.keys[1]);
-        let signature = device.sign(&key, &batch.digest(), &mut *prompter)?;
-        let signed =
-            batch.sign_with(signature).map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
+        let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, &*device)?);
+        let signature = device.sign(&key, &batch.digest(by), &mut *prompter)?;
+        let signed = batch
+            .sign_with(by, &signature)
+            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
         // The pin comes first: once the store has its genesis, this machine knows it.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
@@ -112,10 +113,8 @@ fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
     crate::store::open(url).or_else(|_| crate::store::create(url))
 }
 
-fn genesis(first: &EnrolReport, device: &dyn Device, time: u64) -> Result<(StoreId, Prepared)> {
-    let PublicKey::P256(signing) = first.keys[1].public else {
-        return Err(Error::new(Kind::Unsupported, TRIED, "the signing key is not P-256").on(device.name()));
-    };
+fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, Prepared)> {
+    let signing = first.keys[1].public.clone();
     let (author, nonce, enrol) = (first.device, random_id()?, first.statement());
     let compose = |store, body, head: Hash| {
         let head = |subject: &crate::ledger::Subject| match subject {

@@ -3,6 +3,7 @@
 use super::random;
 use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::ecdsa::Ecdsa;
 use crate::ledger::{Batch, DeviceId, Hash, Position, StoreId};
 use crate::prompt::Prompter;
 use crate::seal::{self, Context, Recipient};
@@ -82,11 +83,23 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
         return Err(failed("what was sealed to the opening key did not come back from it"));
     }
     let batch = Batch::over(StoreId::UNBORN, DeviceId([0; 16]), &[Hash::ZERO], Position::START, Hash::ZERO);
-    let signature = device.sign(&KeyRef::from(signing), &batch.digest(), prompter)?;
-    match (&signing.public, batch.sign_with(signature)) {
-        (PublicKey::P256(point), Ok(signed)) if signed.is_signed_by(point) => Ok(()),
+    let by = signature_of(&signing.public, &*device)?;
+    let signature = device.sign(&KeyRef::from(signing), &batch.digest(by), prompter)?;
+    match batch.sign_with(by, &signature) {
+        Ok(signed) if signed.is_signed_by(&signing.public) => Ok(()),
         _ => Err(failed("what the signing key signed does not verify with its public key")),
     }
+}
+
+/// How a device's signing key signs.
+///
+/// # Errors
+/// `Unsupported` for a key that signs nothing.
+pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<Ecdsa> {
+    Ecdsa::of(key).ok_or_else(|| {
+        let answer = format!("a signing key is p256 or p384, never {}", key.algorithm());
+        Error::new(Kind::Unsupported, "sign", answer).on(device.name())
+    })
 }
 
 /// What a device is to be called: its own label where nobody says.

@@ -103,7 +103,7 @@ impl Device for Faulty {
         self.inner.open_key(key, challenge, prompter)
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         self.ready(prompter)?;
         self.inner.sign(key, digest, prompter)
     }

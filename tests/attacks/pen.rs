@@ -5,6 +5,7 @@ use minicbor::Encoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use strongroom::ledger::body::{Put, State};
+use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
@@ -79,8 +80,8 @@ impl Draft {
     /// Signs other bytes than its statements have.
     pub fn sign_over(&self, statements: Vec<Vec<u8>>) -> Signed {
         let batch = self.batch_over(&statements);
-        let signature = self.signer.device.sign_digest(&batch.digest());
-        let sign1 = batch.sign_with(signature).unwrap().encode();
+        let signature = self.signer.device.sign_digest(&batch.digest(Ecdsa::Es256));
+        let sign1 = batch.sign_with(Ecdsa::Es256, &signature).unwrap().encode();
         Signed { sign1, statements, sealed: Vec::new() }
     }
 }
@@ -120,8 +121,8 @@ impl Cose {
         let mut w = Encoder::new(Vec::new());
         w.array(4).unwrap().str(context).unwrap().bytes(&self.protected).unwrap();
         w.bytes(aad).unwrap().bytes(&self.payload).unwrap();
-        let signature = actor.device.sign_digest(&Sha256::digest(w.into_writer()).into());
-        Self { signature: low_s(signature).to_vec(), ..self }
+        let signature = actor.device.sign_digest(&Sha256::digest(w.into_writer()));
+        Self { signature: low_s(&signature), ..self }
     }
 
     /// An untagged array of the four.
@@ -136,9 +137,9 @@ impl Cose {
 
 pub const AAD: &[u8] = b"strongroom/batch/1";
 
-pub fn low_s(signature: [u8; 64]) -> [u8; 64] {
-    let signature = p256::ecdsa::Signature::from_slice(&signature).unwrap();
-    signature.normalize_s().unwrap_or(signature).to_bytes().into()
+pub fn low_s(signature: &[u8]) -> Vec<u8> {
+    let signature = p256::ecdsa::Signature::from_slice(signature).unwrap();
+    signature.normalize_s().unwrap_or(signature).to_bytes().to_vec()
 }
 
 /// The other signature that every verifier of plain ECDSA takes: n − s.

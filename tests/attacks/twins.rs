@@ -229,7 +229,7 @@ fn a_signature_made_for_something_else() {
     let by = |context: &str, aad: &[u8]| planted(honest.clone().signed_by(&world.writer, context, aad));
     let raw = |bytes: &[u8]| {
         let signature = world.writer.device.sign_digest(&strongroom::ledger::sha256(bytes).0);
-        planted(Cose { signature: crate::pen::low_s(signature).to_vec(), ..honest.clone() })
+        planted(Cose { signature: crate::pen::low_s(&signature), ..honest.clone() })
     };
     let words = "is not that of";
     each_is_refused(

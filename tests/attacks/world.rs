@@ -5,7 +5,7 @@ use crate::soft_device::SoftDevice;
 use rusqlite::{Connection, params};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use strongroom::device::Purpose;
+use strongroom::device::{PublicKey, Purpose};
 use strongroom::ledger::body::{Enrol, Genesis, Role, Slot};
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
@@ -56,7 +56,11 @@ impl Actor {
 
 /// The first statement of a store of `admin`'s, with a nonce that tells it from others.
 pub fn genesis(admin: &Actor, nonce: u8) -> Statement {
-    let body = Genesis { nonce: [nonce; 16], device: admin.id, signing: admin.device.signing_point() };
+    let body = Genesis {
+        nonce: [nonce; 16],
+        device: admin.id,
+        signing: PublicKey::P256(admin.device.signing_point()),
+    };
     Statement {
         store: StoreId::UNBORN,
         author: admin.id,

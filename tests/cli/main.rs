@@ -16,6 +16,7 @@ mod yubikey;
 mod behind_pcscd;
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;
+mod curves;
 mod home;
 mod process;
 mod redact;

@@ -116,9 +116,9 @@ impl SoftDevice {
     }
 
     /// r ‖ s over any digest, whatever it is of.
-    pub fn sign_digest(&self, digest: &[u8; 32]) -> [u8; 64] {
+    pub fn sign_digest(&self, digest: &[u8]) -> Vec<u8> {
         let signature: Signature = self.signing.sign_prehash(digest).unwrap();
-        signature.to_bytes().into()
+        signature.to_bytes().to_vec()
     }
 
     /// The private half of a key that lies outside; the material says of which.
@@ -190,10 +190,10 @@ impl Device for SoftDevice {
         Ok(Zeroizing::new(shared.raw_secret_bytes().to_vec()))
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], _: &mut dyn Prompter) -> Result<[u8; 64]> {
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], _: &mut dyn Prompter) -> Result<Vec<u8>> {
         if self.boot.is_some() {
             let signature: Signature = SigningKey::from(self.loaded(key)?).sign_prehash(digest).unwrap();
-            return Ok(signature.to_bytes().into());
+            return Ok(signature.to_bytes().to_vec());
         }
         self.own(key)?;
         Ok(self.sign_digest(digest))

@@ -17,6 +17,10 @@ pub trait Bench {
     fn prompter(&self) -> Scripted;
     /// The algorithm of the opening key.
     fn algorithm(&self) -> Algorithm;
+    /// That of the signing key.
+    fn signing(&self) -> Algorithm {
+        Algorithm::P256
+    }
     /// What its keys are made with.
     fn options(&self) -> CreateOptions {
         CreateOptions::default()
@@ -67,9 +71,9 @@ fn creates(bench: &dyn Bench) -> (KeyInfo, KeyInfo) {
     let provision = device.provisioning().expect("a device on the bench makes keys");
     assert!(provision.algorithms().unwrap().contains(&bench.algorithm()));
     let opens = provision.create(Purpose::Open, bench.algorithm(), &bench.options(), prompter).unwrap();
-    let signs = provision.create(Purpose::Sign, Algorithm::P256, &bench.options(), prompter).unwrap();
+    let signs = provision.create(Purpose::Sign, bench.signing(), &bench.options(), prompter).unwrap();
     assert_eq!((opens.purpose, signs.purpose), (Purpose::Open, Purpose::Sign));
-    assert_eq!(opens.public.algorithm(), bench.algorithm());
+    assert_eq!((opens.public.algorithm(), signs.public.algorithm()), (bench.algorithm(), bench.signing()));
     assert_ne!(opens.public, signs.public);
     for key in [&opens, &signs] {
         key.evidence.check(key).unwrap();
@@ -167,35 +171,56 @@ pub fn exchange(key: &PublicKey) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn signs_digests(bench: &dyn Bench, signs: &KeyInfo) {
-    let PublicKey::P256(point) = &signs.public else { panic!("{signs:?}") };
-    let public = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
     let mut device = bench.device();
     for byte in [0, 1, 0xff] {
-        let signature = device.sign(&signs.into(), &[byte; 32], &mut bench.prompter()).unwrap();
-        let signature = p256::ecdsa::Signature::from_slice(&signature).unwrap();
-        public.verify_prehash(&[byte; 32], &signature).unwrap();
+        signs_once(&mut *device, &signs.into(), byte, &mut bench.prompter()).unwrap();
     }
+}
+
+/// A signature over a digest of this byte, which verifies.
+pub fn signs_once(
+    device: &mut dyn Device,
+    key: &KeyRef,
+    byte: u8,
+    prompter: &mut Scripted,
+) -> strongroom::Result<()> {
+    match &key.public {
+        PublicKey::P256(point) => {
+            let signature = device.sign(key, &[byte; 32], prompter)?;
+            let public = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
+            let signature = p256::ecdsa::Signature::from_slice(&signature).unwrap();
+            public.verify_prehash(&[byte; 32], &signature).unwrap();
+        }
+        PublicKey::P384(point) => {
+            let signature = device.sign(key, &[byte; 48], prompter)?;
+            let public = p384::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
+            let signature = p384::ecdsa::Signature::from_slice(&signature).unwrap();
+            public.verify_prehash(&[byte; 48], &signature).unwrap();
+        }
+        other => panic!("{other:?} signs nothing"),
+    }
+    Ok(())
 }
 
 fn asks_for_the_pin_once(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     let (mut device, mut other) = (bench.device(), bench.device());
     let mut prompter = bench.prompter();
     for device in [&mut device, &mut other] {
-        device.sign(&signs.into(), &[1; 32], &mut prompter).unwrap();
-        device.sign(&signs.into(), &[2; 32], &mut prompter).unwrap();
+        signs_once(&mut **device, &signs.into(), 1, &mut prompter).unwrap();
+        signs_once(&mut **device, &signs.into(), 2, &mut prompter).unwrap();
     }
     let once = usize::from(bench.asks());
     assert_eq!(prompter.pins, once);
 
     // Locked is locked for the whole process, and asks again.
     device.lock();
-    let silent = other.sign(&signs.into(), &[3; 32], &mut Scripted::default());
+    let silent = signs_once(&mut *other, &signs.into(), 3, &mut Scripted::default());
     match bench.asks() {
         true => assert_eq!(silent.unwrap_err().kind(), Kind::PinUnavailable),
-        false => drop(silent.unwrap()),
+        false => silent.unwrap(),
     }
-    device.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
-    other.sign(&signs.into(), &[3; 32], &mut prompter).unwrap();
+    signs_once(&mut *device, &signs.into(), 3, &mut prompter).unwrap();
+    signs_once(&mut *other, &signs.into(), 3, &mut prompter).unwrap();
     assert_eq!(prompter.pins, 2 * once);
     opens_once(&mut *device, bench, opens);
 }
@@ -225,7 +250,7 @@ fn refuses_other_keys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
         let error = device.sign(&other, &[0; 32], &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
     }
-    device.sign(&signs.into(), &[0; 32], &mut bench.prompter()).unwrap();
+    signs_once(&mut *device, &signs.into(), 0, &mut bench.prompter()).unwrap();
     opens_once(&mut *device, bench, opens);
 }
 
@@ -282,7 +307,7 @@ fn destroys(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
         device.provisioning().unwrap().destroy(key, prompter).unwrap();
     }
     assert_eq!(device.keys(prompter).unwrap(), []);
-    let error = device.sign(&signs.into(), &[0; 32], prompter).unwrap_err();
+    let error = signs_once(&mut *device, &signs.into(), 0, prompter).unwrap_err();
     assert_eq!(error.kind(), Kind::KeyMissing);
     let anew = device
         .provisioning()

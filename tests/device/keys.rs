@@ -119,14 +119,14 @@ fn two_objects_of_one_label_are_refused() {
 fn keys_of_another_curve_or_kind_are_refused() {
     isolated(|hsm| {
         with_tools(|hsm| {
-            hsm.pkcs11_tool(&["--keypairgen", "--key-type", "EC:secp384r1", "--label", "curve-sign"]);
+            hsm.pkcs11_tool(&["--keypairgen", "--key-type", "EC:secp521r1", "--label", "curve-sign"]);
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "EC:secp521r1", "--label", "large-open"]);
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:2048", "--label", "kind-sign"]);
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:1024", "--label", "short-open"]);
             for (object, answer) in [
-                ("curve", "must be p256"),
+                ("curve", "neither P-256 nor P-384"),
                 ("large", "neither P-256 nor P-384"),
-                ("kind", "must be p256"),
+                ("kind", "must be p256 or p384"),
                 ("short", "1024 bits"),
             ] {
                 let uri = hsm.uri_without_pin(&format!("token={LABEL};object={object}"));

@@ -31,6 +31,10 @@ impl Bench for OnYubiKey<'_> {
     fn algorithm(&self) -> Algorithm {
         self.1
     }
+
+    fn signing(&self) -> Algorithm {
+        if self.1 == Algorithm::P384 { Algorithm::P384 } else { Algorithm::P256 }
+    }
 }
 
 #[test]

@@ -28,6 +28,10 @@ impl Bench for OnSoftHsm {
     fn algorithm(&self) -> Algorithm {
         self.0
     }
+
+    fn signing(&self) -> Algorithm {
+        if self.0 == Algorithm::P384 { Algorithm::P384 } else { Algorithm::P256 }
+    }
 }
 
 /// The same behind a watchdog.

@@ -1,13 +1,13 @@
 //! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
 
-use crate::conformance::exchange;
+use crate::conformance::{exchange, signs_once};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, KeyRef, PivOptions, PublicKey, Purpose, connect,
+    Algorithm, Challenge, CreateOptions, KeyRef, PivOptions, PublicKey, Purpose, connect,
 };
 use strongroom::error::Kind;
 
@@ -53,10 +53,10 @@ fn both_drivers_answer_alike_on_p384() {
     isolated(Options::default(), |yubikey| alike(yubikey, &module, Algorithm::P384));
 }
 
-fn alike(yubikey: &VirtualYubiKey, module: &Path, opening: Algorithm) {
+fn alike(yubikey: &VirtualYubiKey, module: &Path, algorithm: Algorithm) {
     let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
     let mut prompter = Scripted::pin(PIN);
-    let made = [(Purpose::Open, opening), (Purpose::Sign, Algorithm::P256)].map(|(purpose, algorithm)| {
+    let made = [(Purpose::Open, algorithm), (Purpose::Sign, algorithm)].map(|(purpose, algorithm)| {
         let made = piv.provisioning().unwrap().create(purpose, algorithm, &once(), &mut prompter);
         KeyRef::from(&made.unwrap())
     });
@@ -71,21 +71,13 @@ fn alike(yubikey: &VirtualYubiKey, module: &Path, opening: Algorithm) {
     assert!(pkcs11.holds(&opening, &mut prompter).unwrap() && pkcs11.holds(&signing, &mut prompter).unwrap());
     assert_eq!(pkcs11.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap(), shared);
     assert!(pkcs11.keys(&mut prompter).unwrap().is_empty(), "its labels are not Strongroom's");
-    signs(&mut *pkcs11, &signing);
+    signs_once(&mut *pkcs11, &signing, 7, &mut prompter).unwrap();
 
     let mut stranger = opening;
     stranger.public = PublicKey::of_point(&peer).unwrap();
     assert!(!pkcs11.holds(&stranger, &mut prompter).unwrap());
     let refused = pkcs11.open_key(&stranger, Challenge::Ecdh { peer: &peer }, &mut prompter);
     assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);
-}
-
-fn signs(device: &mut dyn Device, key: &KeyRef) {
-    use p256::ecdsa::signature::hazmat::PrehashVerifier;
-    let signature = device.sign(key, &[7; 32], &mut Scripted::pin(PIN)).unwrap();
-    let PublicKey::P256(point) = key.public else { panic!() };
-    let verifier = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
-    verifier.verify_prehash(&[7; 32], &p256::ecdsa::Signature::from_slice(&signature).unwrap()).unwrap();
 }
 
 #[test]

@@ -37,13 +37,18 @@ fn hash() -> BoxedStrategy<Hash> {
     prop_oneof![(0u8..20).prop_map(|i| Hash([i; 32])), any::<[u8; 32]>().prop_map(Hash)].boxed()
 }
 
-fn point() -> BoxedStrategy<[u8; 65]> {
-    (1u8..9).prop_map(|number| SoftDevice::new(number, "any").signing()).boxed()
+fn signing() -> BoxedStrategy<PublicKey> {
+    let devices = (1u8..9, any::<bool>());
+    let key = |(number, large)| match large {
+        false => SoftDevice::new(number, "any").signing(),
+        true => SoftDevice::on_p384(number, "any").signing(),
+    };
+    devices.prop_map(key).boxed()
 }
 
 fn key() -> BoxedStrategy<PublicKey> {
     prop_oneof![
-        point().prop_map(PublicKey::P256),
+        signing(),
         Just(rsa(OaepHash::Sha1)),
         Just(rsa(OaepHash::Sha256)),
         id().prop_map(|id| PublicKey::Aes256 { id }),
@@ -118,7 +123,7 @@ fn reseal() -> BoxedStrategy<Body> {
 
 fn enrol() -> BoxedStrategy<Body> {
     let texts = (name(), text(), text());
-    (id(), texts, slot(key()), slot(point().prop_map(PublicKey::P256).boxed()), roles())
+    (id(), texts, slot(key()), slot(signing()), roles())
         .prop_map(|(device, (name, model, serial), opening, signing, roles)| {
             let device = DeviceId(device);
             Body::Enrol(Box::new(Enrol { device, name, model, serial, opening, signing, roles }))
@@ -180,7 +185,7 @@ pub fn bodies() -> BoxedStrategy<Vec<Body>> {
 
 /// Any statement, on any heads.
 pub fn statement() -> BoxedStrategy<Statement> {
-    let genesis = (any::<[u8; 16]>(), id(), point()).prop_map(|(nonce, device, signing)| {
+    let genesis = (any::<[u8; 16]>(), id(), signing()).prop_map(|(nonce, device, signing)| {
         Body::Genesis(Genesis { nonce, device: DeviceId(device), signing })
     });
     let body = prop_oneof![1 => genesis, 3 => on_devices(), 6 => on_tokens()];

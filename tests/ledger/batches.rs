@@ -5,28 +5,35 @@ use crate::files::{add_missing, vectors};
 use crate::soft::SoftDevice;
 use crate::statements::examples;
 use serde_json::{Value, json};
+use strongroom::device::PublicKey;
 use strongroom::ledger::{Batch, Hash, Position, SignedBatch, StoreId, leaf, merkle};
 
 #[test]
 fn every_batch_encodes_and_decodes() {
     for vector in vectors("batches") {
         let (comment, encoded) = (&vector["comment"], bytes(&vector["bytes"]));
+        let number = vector["device"].as_u64().unwrap().try_into().unwrap();
+        let author = match vector.get("curve") {
+            Some(_) => SoftDevice::on_p384(number, "any"),
+            None => SoftDevice::new(number, "any"),
+        };
         let leaves = list(&vector["statements"], |v| leaf(&bytes(v)));
         let seen =
             Position { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
         let admin_head = parsed(&vector["admin_head"]);
         let batch =
             Batch::over(parsed(&vector["store"]), parsed(&vector["author"]), &leaves, seen, admin_head);
-        assert_eq!(hex::encode(batch.digest()), vector["digest"], "{comment}");
+        assert_eq!(hex::encode(batch.digest(author.by())), vector["digest"], "{comment}");
         assert_eq!(batch.root.to_string(), vector["root"], "{comment}");
 
         let decoded = SignedBatch::decode(&encoded).unwrap_or_else(|e| panic!("{comment}: {e:?}"));
         assert_eq!((&decoded.batch, decoded.encode()), (&batch, encoded.clone()), "{comment}");
-        let key: [u8; 65] = bytes(&vector["key"]).try_into().unwrap();
-        assert!(decoded.is_signed_by(&key), "{comment}");
+        let key = PublicKey::of_point(&bytes(&vector["key"])).unwrap();
+        assert!(decoded.is_signed_by(&key) && key == author.signing(), "{comment}");
+        assert!(!decoded.is_signed_by(&SoftDevice::new(0x33, "another").signing()), "{comment}");
+        assert!(!decoded.is_signed_by(&SoftDevice::on_p384(0x33, "another").signing()), "{comment}");
 
-        let author = SoftDevice::new(vector["device"].as_u64().unwrap().try_into().unwrap(), "any");
-        let signed = batch.sign_with(author.sign(&decoded.batch.digest())).unwrap();
+        let signed = batch.sign_with(author.by(), &author.sign(&decoded.batch.digest(author.by()))).unwrap();
         assert_eq!(signed.encode(), encoded, "{comment}");
     }
 }
@@ -68,24 +75,43 @@ fn write_missing_vectors() {
             batch("all statements", 0x07, &statements, seen, Hash([0xad; 32])),
         ],
     );
+    let mut on_p384 = batch_by(
+        &SoftDevice::on_p384(0x38, "any"),
+        "three statements, signed on P-384",
+        0x38,
+        &statements[11..14],
+        (seen, Hash([0xad; 32])),
+    );
+    on_p384["curve"] = "p384".into();
+    add_missing("batches", [on_p384]);
     let short: Vec<Vec<u8>> = (0..9u8).map(|i| vec![i; usize::from(i)]).collect();
     add_missing("merkle", [0, 1, 2, 3, 4, 5, 8, 9].map(|count| merkle(&short[..count])));
 }
 
 fn batch(comment: &str, number: u8, statements: &[Vec<u8>], seen: Position, admin_head: Hash) -> Value {
-    let (device, store) = (SoftDevice::new(number, "any"), StoreId([0x5a; 32]));
+    batch_by(&SoftDevice::new(number, "any"), comment, number, statements, (seen, admin_head))
+}
+
+fn batch_by(
+    device: &SoftDevice,
+    comment: &str,
+    number: u8,
+    statements: &[Vec<u8>],
+    (seen, admin_head): (Position, Hash),
+) -> Value {
+    let store = StoreId([0x5a; 32]);
     let signed = device.batch(store, statements, seen, admin_head);
     json!({
         "comment": comment,
         "device": number,
-        "key": hex::encode(device.signing()),
+        "key": hex::encode(device.signing().point().unwrap()),
         "store": store.to_string(),
         "author": device.id.to_string(),
         "statements": statements.iter().map(hex::encode).collect::<Vec<_>>(),
         "root": signed.batch.root.to_string(),
         "seen": { "n": seen.n, "chain": seen.chain.to_string() },
         "admin_head": admin_head.to_string(),
-        "digest": hex::encode(signed.batch.digest()),
+        "digest": hex::encode(signed.batch.digest(device.by())),
         "bytes": hex::encode(signed.encode()),
     })
 }

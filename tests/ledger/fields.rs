@@ -38,7 +38,7 @@ fn show_body(body: &Body) -> Value {
     match body {
         Body::Genesis(b) => json!({
             "nonce": hex::encode(b.nonce), "device": b.device.to_string(),
-            "signing": show_key(&PublicKey::P256(b.signing)),
+            "signing": show_key(&b.signing),
         }),
         Body::Enrol(b) => json!({
             "device": b.device.to_string(), "name": b.name, "model": b.model, "serial": b.serial,
@@ -80,7 +80,7 @@ fn read_body(kind: &str, v: &Value) -> Body {
         "genesis" => Body::Genesis(Genesis {
             nonce: bytes(&v["nonce"]).try_into().unwrap(),
             device: parsed(&v["device"]),
-            signing: bytes(&v["signing"]["p256"]).try_into().unwrap(),
+            signing: read_key(&v["signing"]),
         }),
         "enrol" => Body::Enrol(Box::new(Enrol {
             device: parsed(&v["device"]),

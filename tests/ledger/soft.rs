@@ -4,6 +4,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{Body, Enrol, Genesis, Role, Slot};
+use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, sorted_roles};
 
@@ -13,7 +14,13 @@ pub struct SoftDevice {
     pub id: DeviceId,
     pub name: &'static str,
     pub opening: PublicKey,
-    signing: SigningKey,
+    signing: Signing,
+}
+
+#[derive(Clone)]
+enum Signing {
+    P256(SigningKey),
+    P384(p384::ecdsa::SigningKey),
 }
 
 fn key(number: u8, purpose: u8) -> SigningKey {
@@ -44,7 +51,15 @@ impl SoftDevice {
     /// With a P-256 opening key.
     pub fn new(number: u8, name: &'static str) -> Self {
         let opening = PublicKey::P256(point(&key(number, 1)));
-        Self { id: DeviceId([number; 16]), name, opening, signing: key(number, 2) }
+        Self { id: DeviceId([number; 16]), name, opening, signing: Signing::P256(key(number, 2)) }
+    }
+
+    /// With a signing key on P-384.
+    pub fn on_p384(number: u8, name: &'static str) -> Self {
+        let mut scalar = [2; 48];
+        scalar[47] = number;
+        let signing = Signing::P384(p384::ecdsa::SigningKey::from_slice(&scalar).unwrap());
+        Self { signing, ..Self::new(number, name) }
     }
 
     /// With another opening key.
@@ -57,9 +72,19 @@ impl SoftDevice {
         Self { id, ..self }
     }
 
-    /// Its signing key, SEC1 uncompressed.
-    pub fn signing(&self) -> [u8; 65] {
-        point(&self.signing)
+    /// Its signing key.
+    pub fn signing(&self) -> PublicKey {
+        match &self.signing {
+            Signing::P256(key) => PublicKey::P256(point(key)),
+            Signing::P384(key) => {
+                PublicKey::of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap()
+            }
+        }
+    }
+
+    /// How it signs.
+    pub fn by(&self) -> Ecdsa {
+        Ecdsa::of(&self.signing()).unwrap()
     }
 
     pub fn genesis(&self) -> Body {
@@ -82,15 +107,23 @@ impl SoftDevice {
             model: "SoftHSM v2".into(),
             serial: format!("{:016}", self.id.0[0]),
             opening: slot(self.opening.clone(), "open"),
-            signing: slot(PublicKey::P256(self.signing()), "sign"),
+            signing: slot(self.signing(), "sign"),
             roles: sorted_roles(roles.to_vec()),
         }))
     }
 
     /// r ‖ s of a digest, deterministic.
-    pub fn sign(&self, digest: &[u8; 32]) -> [u8; 64] {
-        let signature: Signature = self.signing.sign_prehash(digest).unwrap();
-        signature.to_bytes().into()
+    pub fn sign(&self, digest: &[u8]) -> Vec<u8> {
+        match &self.signing {
+            Signing::P256(key) => {
+                let signature: Signature = key.sign_prehash(digest).unwrap();
+                signature.to_bytes().to_vec()
+            }
+            Signing::P384(key) => {
+                let signature: p384::ecdsa::Signature = key.sign_prehash(digest).unwrap();
+                signature.to_bytes().to_vec()
+            }
+        }
     }
 
     /// A batch of its own over encoded statements.
@@ -103,8 +136,8 @@ impl SoftDevice {
     ) -> SignedBatch {
         let leaves: Vec<Hash> = statements.iter().map(|bytes| strongroom::ledger::leaf(bytes)).collect();
         let batch = Batch::over(store, self.id, &leaves, seen, admin_head);
-        let signature = self.sign(&batch.digest());
-        batch.sign_with(signature).unwrap()
+        let signature = self.sign(&batch.digest(self.by()));
+        batch.sign_with(self.by(), &signature).unwrap()
     }
 
     /// As [`SoftDevice::batch`], as it lies in a store.

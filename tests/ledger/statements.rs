@@ -126,7 +126,7 @@ pub fn examples() -> Vec<(&'static str, Statement)> {
         .collect()
 }
 
-/// Kinds that came after the first eleven.
+/// Kinds and keys that came after the first.
 fn later() -> Vec<(&'static str, Statement)> {
     let device = SoftDevice::new(0xd1, "tpm-1");
     let with_material = |opening: &[u8], signing: &[u8]| {
@@ -145,6 +145,7 @@ fn later() -> Vec<(&'static str, Statement)> {
             recipients: recipients.iter().map(|id| DeviceId([*id; 16])).collect(),
         })
     };
+    let on_p384 = SoftDevice::on_p384(0xd2, "hsm-2");
     let anchor = |counter| Body::Anchor(Anchor { device: device.id, counter });
     let all = [
         ("enrol: with material for both keys", with_material(b"a key blob", b"another")),
@@ -154,6 +155,8 @@ fn later() -> Vec<(&'static str, Statement)> {
         ("anchor", anchor(Some(Counter { index: 0x0180_0000, start: 41 }))),
         ("anchor: the greatest numbers", anchor(Some(Counter { index: u64::MAX, start: u64::MAX }))),
         ("anchor: no longer", anchor(None)),
+        ("enrol: P-384 opens and signs", on_p384.clone().opened_by(p384()).enrol(&[Role::Open])),
+        ("genesis: P-384 signs", on_p384.genesis()),
     ];
     all.into_iter().map(|(comment, body)| (comment, statement(body))).collect()
 }

@@ -217,7 +217,7 @@ fn devices_join(c: &mut Chronicle, cast: &Cast) {
         "a device is called writer already",
     );
     let mut one_key = SoftDevice::new(5, "one-key");
-    one_key.opening = PublicKey::P256(one_key.signing());
+    one_key.opening = one_key.signing();
     ineffective(
         c.state("one key for opening and signing", &cast.owner, [one_key.enrol(&[Role::Open])]),
         "one key for both opening and signing",

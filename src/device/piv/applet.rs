@@ -7,7 +7,7 @@ use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
 use super::seat::Seat;
-use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name, wanted};
+use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name};
 use crate::device::{Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -96,7 +96,7 @@ impl Seat<'_> {
     ) -> Result<Option<KeyInfo>, Fault> {
         let chosen = self.slots.of_purpose(purpose);
         let Some(facts) = self.card.slot(chosen.slot)? else { return Ok(None) };
-        match facts.key_for(purpose) {
+        match &facts.public {
             None if chosen.named => Err(self.of_another_algorithm(purpose, chosen, &facts).into()),
             None => Ok(None),
             Some(public) => {
@@ -119,7 +119,7 @@ impl Seat<'_> {
         judge: &evidence::Judge,
     ) -> Result<KeyInfo, Fault> {
         let chosen = self.slots.of_purpose(purpose);
-        let Some(public) = facts.key_for(purpose).cloned() else {
+        let Some(public) = facts.public.clone() else {
             return Err(self.of_another_algorithm(purpose, chosen, facts).into());
         };
         let device =
@@ -131,9 +131,9 @@ impl Seat<'_> {
     }
 
     fn of_another_algorithm(&self, purpose: Purpose, chosen: Chosen, facts: &SlotFacts) -> Error {
-        let (held, wanted) = (a_key_of(facts.algorithm), wanted(purpose));
+        let held = a_key_of(facts.algorithm);
         let answer =
-            format!("slot {} holds {held}, and Strongroom uses {wanted} in a YubiKey", name(chosen.slot));
+            format!("slot {} holds {held}, and Strongroom uses p256 or p384 in a YubiKey", name(chosen.slot));
         Error::new(Kind::Unsupported, "use the key", answer)
             .on(self.name)
             .advice(format!("name another slot with {}= in the device's URI", attribute(purpose)))
@@ -208,13 +208,16 @@ impl Device for Applet {
         })
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         const TRIED: &str = "sign";
         let asn1 = self.operate(TRIED, prompter, |seat| {
             seat.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
         })?;
-        let signature = p256::ecdsa::Signature::from_der(&asn1);
-        signature.map(|signature| signature.to_bytes().into()).map_err(|_| {
+        let signature = match digest.len() {
+            32 => p256::ecdsa::Signature::from_der(&asn1).map(|signature| signature.to_bytes().to_vec()).ok(),
+            _ => p384::ecdsa::Signature::from_der(&asn1).map(|signature| signature.to_bytes().to_vec()).ok(),
+        };
+        signature.ok_or_else(|| {
             Error::new(Kind::Device, TRIED, "its answer is no signature (RFC 3279 §2.2.3)").on(&self.name)
         })
     }

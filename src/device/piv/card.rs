@@ -127,9 +127,9 @@ impl Card {
     }
 
     /// ECDSA over a digest: ASN.1.
-    pub fn sign(&mut self, slot: SlotId, digest: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        piv::sign_data(&mut self.yubikey, digest, AlgorithmId::EccP256, slot)
-            .map_err(of("GENERAL AUTHENTICATE"))
+    pub fn sign(&mut self, slot: SlotId, digest: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let algorithm = if digest.len() == 32 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
+        piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
     /// Makes an EC key. Needs the management key.

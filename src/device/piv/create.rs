@@ -4,7 +4,7 @@ use super::applet::Applet;
 use super::error::Fault;
 use super::evidence::{Judge, object_of};
 use super::seat::Seat;
-use super::slots::{SlotFacts, a_key_of, attribute, fits, id_of, name, wanted};
+use super::slots::{SlotFacts, a_key_of, attribute, id_of, name};
 use super::survey::free_slots;
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
@@ -26,8 +26,8 @@ impl Provision for Applet {
     ) -> Result<KeyInfo> {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Piv, self)?;
-        let Some(id) = id_of(algorithm).filter(|_| fits(purpose, algorithm)) else {
-            let answer = format!("Strongroom uses {} in a YubiKey, not {algorithm}", wanted(purpose));
+        let Some(id) = id_of(algorithm) else {
+            let answer = format!("Strongroom uses p256 or p384 in a YubiKey, not {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
         };
         let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;

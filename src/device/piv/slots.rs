@@ -127,22 +127,9 @@ impl SlotFacts {
         }))
     }
 
-    /// The key, if it can be one for this purpose.
-    pub fn key_for(&self, purpose: Purpose) -> Option<&PublicKey> {
-        self.public.as_ref().filter(|public| fits(purpose, public.algorithm()))
-    }
-
     /// Whether the key asks for a touch, ever.
     pub fn wants_touch(&self) -> bool {
         self.touch != TouchPolicy::Never
-    }
-}
-
-/// Whether a YubiKey's key for this purpose may be of this algorithm.
-pub fn fits(purpose: Purpose, algorithm: Algorithm) -> bool {
-    match purpose {
-        Purpose::Open => matches!(algorithm, Algorithm::P256 | Algorithm::P384),
-        Purpose::Sign => algorithm == Algorithm::P256,
     }
 }
 
@@ -152,14 +139,6 @@ pub fn id_of(algorithm: Algorithm) -> Option<AlgorithmId> {
         Algorithm::P256 => Some(AlgorithmId::EccP256),
         Algorithm::P384 => Some(AlgorithmId::EccP384),
         Algorithm::Rsa(_) | Algorithm::Aes256 => None,
-    }
-}
-
-/// What a key for this purpose may be, in words.
-pub fn wanted(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Open => "p256 or p384 for opening",
-        Purpose::Sign => "p256 for signing",
     }
 }
 

@@ -27,8 +27,8 @@ impl Provision for Token {
     ) -> Result<KeyInfo> {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Pkcs11, self)?;
-        if purpose == Purpose::Sign && algorithm != Algorithm::P256 {
-            let answer = format!("a signing key is p256, never {algorithm}");
+        if purpose == Purpose::Sign && !matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
+            let answer = format!("a signing key is p256 or p384, never {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
         }
         if !self.makes(purpose, algorithm)? {
@@ -84,7 +84,7 @@ impl Token {
         let Some(seat) = &self.seat else { return Ok(false) };
         let there = live.get_mechanism_list(seat.slot).map_err(|e| failed(e, &self.name))?;
         let (make, used) = match algorithm {
-            Algorithm::P256 if purpose == Purpose::Sign => {
+            Algorithm::P256 | Algorithm::P384 if purpose == Purpose::Sign => {
                 (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA)
             }
             Algorithm::P256 | Algorithm::P384 => {

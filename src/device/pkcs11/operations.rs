@@ -54,12 +54,16 @@ pub fn wrap(
 }
 
 /// ECDSA over a digest: r ‖ s.
-pub fn sign(session: &Session, key: ObjectHandle, digest: &[u8; 32]) -> Result<[u8; 64], Fault> {
+pub fn sign(session: &Session, key: ObjectHandle, digest: &[u8]) -> Result<Vec<u8>, Fault> {
     let signature = session.sign(&Mechanism::Ecdsa, key, digest)?;
-    signature.try_into().map_err(|wrong: Vec<u8>| {
-        let answer = format!("the device's signature has {} bytes, ECDSA P-256 has 64", wrong.len());
-        Error::new(Kind::Device, "sign", answer).into()
-    })
+    let (is, wanted) = (signature.len(), 2 * digest.len());
+    match is == wanted {
+        true => Ok(signature),
+        false => {
+            let answer = format!("the device's signature has {is} bytes, and ECDSA on this curve {wanted}");
+            Err(Error::new(Kind::Device, "sign", answer).into())
+        }
+    }
 }
 
 /// A derived secret lives in the device until it is destroyed, whatever happens in between.

@@ -5,7 +5,7 @@ use super::module::{Live, Module};
 use super::objects::{self, Located};
 use super::operations;
 use super::slots::{self, TokenFacts};
-use crate::device::{KeyInfo, KeyRef, PublicKey, Purpose};
+use crate::device::{KeyInfo, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use cryptoki::object::ObjectHandle;
@@ -134,8 +134,8 @@ impl Operation<'_> {
         let public = objects::public_key(session, located, |n, e| {
             operations::prove_oaep(session, located.private, n, e)
         })?;
-        if purpose == Purpose::Sign && !matches!(public, PublicKey::P256(_)) {
-            let answer = format!("its signing key is {}, and must be p256", public.algorithm());
+        if purpose == Purpose::Sign && public.point().is_none() {
+            let answer = format!("its signing key is {}, and must be p256 or p384", public.algorithm());
             return Err(Error::new(Kind::Unsupported, "use the key", answer).on(self.name).into());
         }
         let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;

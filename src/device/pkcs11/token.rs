@@ -107,7 +107,7 @@ impl Device for Token {
         })
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         self.operate("sign", prompter, |operation, seat| {
             let handle = operation.handle(seat, key)?;
             operations::sign(&seat.session, handle, digest)

@@ -195,8 +195,13 @@ impl Device for Chip {
         self.operate(OPEN, (Purpose::Open, key), prompter, |seat, ready| ecdh(seat, ready, peer))
     }
 
-    fn sign(&mut self, key: &KeyRef, digest: &[u8; 32], prompter: &mut dyn Prompter) -> Result<[u8; 64]> {
-        self.operate(SIGN, (Purpose::Sign, key), prompter, |seat, ready| sign(seat, ready, digest))
+    fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
+        let digest = digest.try_into().map_err(|_| {
+            Error::new(Kind::KeyMissing, SIGN, "its signing key is of another kind").on(&self.name)
+        })?;
+        let signature =
+            self.operate(SIGN, (Purpose::Sign, key), prompter, |seat, ready| sign(seat, ready, digest))?;
+        Ok(signature.to_vec())
     }
 
     fn lock(&mut self) {

@@ -1,7 +1,6 @@
 //! The rules of changes of devices and their roles.
 
 use super::{DeviceState, Picture, Verdict, refuse, rule, text};
-use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
 use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
@@ -38,13 +37,10 @@ pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
 
 pub(super) fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
     check!(enrolment_in_form(b));
-    let PublicKey::P256(signing) = &b.signing.key else {
-        return rule("a signing key that is not P-256");
-    };
     if picture.device(&b.device)?.is_some() {
         return rule("this device id was enrolled before");
     }
-    if picture.signing_key_known(signing)? {
+    if picture.signing_key_known(&b.signing.key)? {
         return rule("this signing key was enrolled before");
     }
     if picture.opening_key_active(&b.opening.key)? {

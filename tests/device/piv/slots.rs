@@ -103,7 +103,7 @@ fn other_algorithms_are_refused_with_words() {
     isolated(Options::default(), |yubikey| {
         for (slot, attribute, algorithm, name) in [
             ("83", "slot", AlgorithmId::Rsa2048, "an rsa2048 key"),
-            ("84", "sign-slot", AlgorithmId::EccP384, "a p384 key"),
+            ("84", "sign-slot", AlgorithmId::Rsa2048, "an rsa2048 key"),
         ] {
             occupy(slot.parse().unwrap(), algorithm);
             let mut device = device_at(&format!("{};{attribute}={slot}", yubikey.uri()));

@@ -5,7 +5,9 @@ use super::statements::map_of;
 use crate::item::{Item, wide_head};
 use crate::soft::SoftDevice;
 use crate::statements::examples;
+use p384::elliptic_curve::PrimeField;
 use strongroom::ledger::{Hash, Position, StoreId};
+
 /// The four parts of a COSE_Sign1, as items.
 struct Sign1 {
     protected: Vec<u8>,
@@ -28,18 +30,28 @@ impl Sign1 {
 
 /// A good batch: what each twin differs from in one thing.
 fn sign1() -> Sign1 {
-    let device = SoftDevice::new(0xd1, "any");
+    sign1_of(&SoftDevice::new(0xd1, "any"), &[0x26])
+}
+
+/// The same, signed on P-384.
+fn sign1_on_p384() -> Sign1 {
+    sign1_of(&SoftDevice::on_p384(0xd1, "any"), &[0x38, 34])
+}
+
+/// `algorithm` is its number as CBOR.
+fn sign1_of(device: &SoftDevice, algorithm: &[u8]) -> Sign1 {
+    let signature = device.signing().point().unwrap().len() - 1;
     let statements: Vec<Vec<u8>> =
         examples()[10..11].iter().map(|(_, statement)| statement.encode()).collect();
     let seen = Position { n: 23, chain: Hash([0xcc; 32]) };
     let signed = device.batch(StoreId([0x5a; 32]), &statements, seen, Hash([0xad; 32])).encode();
-    let protected = [&[0xa2, 0x01, 0x26, 0x04, 0x50][..], &[0xd1; 16]].concat();
-    let payload = &signed[1 + 1 + protected.len() + 1 + 2..signed.len() - 66];
+    let protected = [&[0xa2, 0x01], algorithm, &[0x04, 0x50], &[0xd1; 16]].concat();
+    let payload = &signed[1 + 1 + protected.len() + 1 + 2..signed.len() - signature - 2];
     let sign1 = Sign1 {
         protected,
         unprotected: vec![0xa0],
         payload: Item::parse(payload).unwrap(),
-        signature: signed[signed.len() - 64..].to_vec(),
+        signature: signed[signed.len() - signature..].to_vec(),
     };
     assert_eq!(sign1.encode(), signed);
     sign1
@@ -51,6 +63,7 @@ pub fn batches() -> Vec<Twin> {
     headers(&mut all);
     payloads(&mut all);
     signatures(&mut all);
+    on_p384(&mut all);
     all
 }
 
@@ -160,6 +173,25 @@ fn signatures(all: &mut Vec<Twin>) {
     add("63 bytes", good[..63].to_vec());
     add("65 bytes", [&good[..], &[0]].concat());
     add("as DER", p256::ecdsa::Signature::from_slice(&good).unwrap().to_der().as_bytes().to_vec());
+}
+
+fn on_p384(all: &mut Vec<Twin>) {
+    let mut add = |comment: &str, sign1: Sign1| all.push((format!("on P-384: {comment}"), sign1.encode()));
+    let kid = [&[0x04, 0x50][..], &[0xd1; 16]].concat();
+    let protected = |bytes: Vec<u8>| Sign1 { protected: bytes, ..sign1_on_p384() };
+    add("algorithm ES256", protected([&[0xa2, 0x01, 0x26][..], &kid].concat()));
+    add("algorithm ES512", protected([&[0xa2, 0x01, 0x38, 35][..], &kid].concat()));
+    add("algorithm ESP384", protected([&[0xa2, 0x01, 0x38, 50][..], &kid].concat()));
+    let good = sign1_on_p384().signature;
+    let signature = |signature: Vec<u8>| Sign1 { signature, ..sign1_on_p384() };
+    let (r, s) = good.split_at(48);
+    let s = p384::Scalar::from_repr(p384::FieldBytes::clone_from_slice(s)).unwrap();
+    add("the other half of s", signature([r, &(-s).to_repr()].concat()));
+    add("an s of 0", signature([r, &[0; 48]].concat()));
+    add("95 bytes", signature(good[..95].to_vec()));
+    add("97 bytes", signature([&good[..], &[0]].concat()));
+    add("a signature on P-256", signature(sign1().signature));
+    add("under ES256", Sign1 { signature: good, ..sign1() });
 }
 
 /// The order of P-256.

@@ -280,7 +280,6 @@ fn keys(all: &mut Vec<Twin>) {
     add("a compressed P-384 point", with_point([&[2 | (point[96] & 1)], &point[1..49]].concat()));
     add("a P-256 point called P-384", enrol.with(&[6, 4, 0, 0], |_| Item::Uint(4)));
     add("a P-384 point called P-256", p384.with(&[6, 4, 0, 0], |_| Item::Uint(1)));
-    add("a signing key on P-384", enrol.with(&[6, 5, 0], |_| p384.clone().at(&[6, 4, 0]).clone()));
     let genesis = example("genesis");
     add("a genesis of RSA", genesis.with(&[6, 2], |_| rsa.clone().at(&[6, 4, 0]).clone()));
     let part = |index, change: fn(&mut Vec<u8>)| {
