@@ -51,6 +51,8 @@
 //! | feature | on by default | what for |
 //! |---|---|---|
 //! | `pkcs11` | yes | HSMs and smart cards behind a PKCS#11 module, SoftHSM among them |
+//! | `tpm` | yes | TPM 2.0, swtpm among them, by way of tpm2-tss |
+//! | `piv` | yes | YubiKeys, by way of pcscd |
 //!
 //! A URI of a driver that was left out is an error that names the feature.
 
@@ -58,6 +60,9 @@ pub mod agent;
 pub mod config;
 pub mod device;
 pub mod error;
+#[cfg(test)]
+#[path = "../tests/common/executable.rs"]
+mod executable;
 pub mod ledger;
 pub mod paths;
 pub mod prompt;

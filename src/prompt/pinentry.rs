@@ -199,8 +199,8 @@ fn failed(program: &str, answer: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executable::executable;
     use crate::prompt::TriesLeft;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     /// A pinentry that answers GETPIN and CONFIRM with these lines, and notes what it was told.
@@ -212,8 +212,7 @@ mod tests {
              GETPIN|CONFIRM) printf '{answer}\\n';; BYE) exit;; *) echo OK;; esac; done\n",
             heard.display()
         );
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        executable(&program, &script);
         (directory, Pinentry { program: program.to_str().unwrap().into() }, heard)
     }
 

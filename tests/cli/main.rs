@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[cfg(feature = "piv")]
+#[path = "../common/executable.rs"]
+mod executable;
+#[cfg(feature = "piv")]
 #[path = "../common/pcscd.rs"]
 mod pcscd;
 #[path = "../common/softhsm.rs"]

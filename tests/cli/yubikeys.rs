@@ -1,11 +1,11 @@
 //! The command with a YubiKey: what is said, what is asked, and what is not.
 
+use crate::executable::executable;
 use crate::home::Home;
 use crate::secrets::{PIN as RARE_PIN, assert_clean, each_file};
 use crate::terminal::at_terminal;
 use crate::yubikey::{Lost, Options, PIN, Touch, VirtualYubiKey};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 /// A home, and a YubiKey beside its SoftHSM.
@@ -211,8 +211,7 @@ fn pinentry_and_a_notification_reach_a_person_without_a_terminal() {
     desk.put("prod/db", "s3cret");
     let script = |name: &str, text: &str| {
         let path = desk.home.dir.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+        executable(&path, &format!("#!/bin/sh\n{text}\n"));
         path.to_str().unwrap().to_owned()
     };
     let pinentry = script(

@@ -108,22 +108,17 @@ impl Prompter for Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executable::executable;
     use crate::prompt::TriesLeft;
-    use std::os::unix::fs::PermissionsExt;
 
     fn asked(script: &str) -> (Caller, Result<Secret>) {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("ask");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        executable(&program, &format!("#!/bin/sh\n{script}\n"));
         let mut caller = Caller::new(Some(program));
         caller.what = "web.service asks for prod/db".into();
         let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
-        let mut pin = caller.pin(&request);
-        // Another test's child may hold the script open for a moment (ETXTBSY).
-        while pin.as_ref().is_err_and(|error| error.answer().contains("busy")) {
-            pin = caller.pin(&request);
-        }
+        let pin = caller.pin(&request);
         (caller, pin)
     }
 
