@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use strongroom::ledger::body::{Grant, Retire, Role, Roles, State, Target};
+use strongroom::ledger::name::Name;
 use strongroom::ledger::{Body, GrantId};
 use strongroom::replica::{HandOver, ListFilter, Pin};
 use strongroom::vault::{ImportItem, LogOrder, PutOptions, Vault};
@@ -194,12 +195,14 @@ pub fn asked(vault: &mut Vault, opening: bool) -> BTreeMap<String, Result<String
         if token.destroyed {
             continue;
         }
+        // A damaged replica may say a name that is none: its questions stay without an answer.
+        let Ok(spoken) = Name::parse(&token.name) else { continue };
         let numbers = versions.unwrap_or_default().into_iter().map(|row| Some(row.version));
         for version in numbers.chain([None]).filter(|_| opening) {
-            let opened = refusals_are_answers(vault.get(&name(&token.name), version));
+            let opened = refusals_are_answers(vault.get(&spoken, version));
             answers.insert(format!("get {}@{version:?}", token.name), opened);
         }
-        let past = vault.history(&name(&token.name));
+        let past = vault.history(&spoken);
         let past =
             past.map(|past| past.iter().map(|entry| format!("{} {}\n", entry.n, entry.hash)).collect());
         answers.insert(format!("history {}", token.name), past);

@@ -158,14 +158,18 @@ fn corrupt() {
     let sound = fs::read(&replica).unwrap();
     let expected = expected();
     let mut outcomes = BTreeMap::<&str, u32>::new();
-    for i in 0..80 {
+    let bit = || 1 << (OsRng.next_u32() % 8);
+    // The first pages are the ones with structure.
+    let first = (0..50).map(|i| (i * 25, bit()));
+    let anywhere = (0..30).map(|_| (OsRng.next_u64() as usize % sound.len(), bit()));
+    // Each time that the file says this name: from an s to a brace, which no name has.
+    let name = b"last/token";
+    let names = sound.windows(name.len()).enumerate().filter(|(_, bytes)| bytes == name);
+    let names: Vec<_> = names.map(|(at, _)| (at + 2, b's' ^ b'{')).collect();
+    assert!(!names.is_empty());
+    for (at, flipped) in first.chain(anywhere).chain(names) {
         let mut bytes = sound.clone();
-        // The first pages are the ones with structure.
-        let at = match i {
-            0..50 => i * 25 % 1300,
-            _ => OsRng.next_u64() as usize % bytes.len(),
-        };
-        bytes[at] ^= 1 << (OsRng.next_u32() % 8);
+        bytes[at] ^= flipped;
         for suffix in ["-wal", "-shm"] {
             fs::remove_file(format!("{}{suffix}", replica.display())).ok();
         }
