@@ -87,6 +87,8 @@ pub struct Options {
     pub asking: Asking,
     /// A request is answered within this time, one way or another.
     pub deadline: Duration,
+    /// A request's body has to arrive within this time.
+    pub body_time: Duration,
     /// The most connections.
     pub connections: usize,
     /// Milliseconds since 1970.
@@ -105,6 +107,7 @@ impl Options {
             cache_labels: true,
             asking: Asking::default(),
             deadline: Duration::from_secs(30),
+            body_time: Duration::from_secs(20),
             connections: 12_000,
             clock: crate::vault::system_clock,
         }
@@ -132,13 +135,14 @@ struct Agent {
     /// The epoch in which the counters at hand were last compared with the store.
     counted: AtomicU64,
     place: Place,
-    cache: Cache,
+    cache: Arc<Cache>,
     metrics: Metrics,
     held: Held,
     /// Turns at reading a caller's program.
     reading_programs: Arc<Semaphore>,
     realm: Realm,
     deadline: Duration,
+    body_time: Duration,
     connections: usize,
     clock: fn() -> u64,
     /// What went wrong when the store was last followed.
@@ -159,7 +163,9 @@ impl Agent {
         let writer = Owner::start("writer", QUEUE, alive, options.vault()?)?;
         let place = Place::of(&options.store);
         let (realm, accounts) = (options.realm, may::Accounts::default());
-        let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: Arc::clone(&seen) };
+        let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
+        let (for_all, kept) = (Arc::clone(&seen), Arc::clone(&cache));
+        let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: for_all, cache: kept };
         reader.changed()?;
         let start =
             |device| Station::start(device, options.deadline, options.asking.clone(), alive).map(Arc::new);
@@ -172,12 +178,13 @@ impl Agent {
             seen,
             counted: AtomicU64::new(0),
             place,
-            cache: Cache::new(options.cache, options.cache_labels),
+            cache,
             metrics: Metrics::default(),
             held: Held::default(),
             reading_programs: Arc::new(Semaphore::new(PROGRAMS)),
             realm,
             deadline: options.deadline,
+            body_time: options.body_time,
             connections: options.connections,
             clock: options.clock,
             trouble: Mutex::default(),
@@ -230,7 +237,7 @@ impl Agent {
         }
         *known = trouble;
         self.stations.iter().for_each(|station| station.thread.tell(device::Host::tick));
-        self.cache.sweep(self.seen.epoch.load(std::sync::atomic::Ordering::Acquire));
+        self.cache.sweep();
     }
 }
 

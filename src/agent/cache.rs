@@ -4,7 +4,6 @@
 //! What is kept rests on one state of the ledger: any change of it drops everything, and so do `lock` and the end of the
 //! time. The memory is locked by the process that runs the agent.
 
-use super::reader::tried;
 use crate::ledger::{Name, Prefix};
 use crate::secret::Secret;
 use crate::vault::Wanted;
@@ -39,9 +38,9 @@ pub struct Cache {
 #[derive(Default)]
 struct Kept {
     epoch: u64,
-    tokens: HashMap<String, (Instant, Secret)>,
+    tokens: HashMap<Wanted, (Instant, Secret)>,
     /// By connection: what it was granted a moment ago.
-    granted: HashMap<(u64, String), (Instant, u64)>,
+    granted: HashMap<(u64, Wanted), (Instant, u64)>,
 }
 
 impl Cache {
@@ -63,7 +62,7 @@ impl Cache {
     /// The token, if it was opened in this epoch and not too long ago.
     pub fn find(&self, epoch: u64, wanted: &Wanted) -> Option<Secret> {
         let kept = self.kept();
-        let (until, token) = kept.tokens.get(&tried(wanted)).filter(|_| kept.epoch == epoch)?;
+        let (until, token) = kept.tokens.get(wanted).filter(|_| kept.epoch == epoch)?;
         (Instant::now() < *until).then(|| token.clone())
     }
 
@@ -73,19 +72,18 @@ impl Cache {
         if kept.tokens.is_empty() {
             return None;
         }
-        let key = tried(wanted);
-        let (until, token) = kept.tokens.get(&key).filter(|_| kept.epoch == epoch)?;
-        let (stands, version) = kept.granted.get(&(serial, key))?;
+        let (until, token) = kept.tokens.get(wanted).filter(|_| kept.epoch == epoch)?;
+        let (stands, version) = kept.granted.get(&(serial, wanted.clone()))?;
         let now = Instant::now();
         (now < *until && now < *stands).then(|| (token.clone(), *version))
     }
 
     /// Remembers for a moment that this connection was granted this version.
     pub fn grant(&self, epoch: u64, serial: u64, wanted: &Wanted, version: u64) {
-        let (mut kept, key) = (self.kept(), tried(wanted));
+        let mut kept = self.kept();
         kept.enter(epoch);
-        if kept.epoch == epoch && kept.granted.len() < MOST && kept.tokens.contains_key(&key) {
-            kept.granted.insert((serial, key), (Instant::now() + STANDS, version));
+        if kept.epoch == epoch && kept.granted.len() < MOST && kept.tokens.contains_key(wanted) {
+            kept.granted.insert((serial, wanted.clone()), (Instant::now() + STANDS, version));
         }
     }
 
@@ -95,14 +93,18 @@ impl Cache {
         let mut kept = self.kept();
         kept.enter(epoch);
         if kept.epoch == epoch && kept.tokens.len() < MOST {
-            kept.tokens.insert(tried(wanted), (Instant::now() + time, token.clone()));
+            kept.tokens.insert(wanted.clone(), (Instant::now() + time, token.clone()));
         }
     }
 
-    /// Drops what is over: everything, if the ledger changed.
-    pub fn sweep(&self, epoch: u64) {
+    /// The ledger changed: drops everything, at once.
+    pub fn enter(&self, epoch: u64) {
+        self.kept().enter(epoch);
+    }
+
+    /// Drops what is over.
+    pub fn sweep(&self) {
         let mut kept = self.kept();
-        kept.enter(epoch);
         let now = Instant::now();
         kept.tokens.retain(|_, (until, _)| now < *until);
         kept.granted.retain(|_, (until, _)| now < *until);
@@ -152,7 +154,7 @@ mod tests {
         assert!(cache.find(1, &wanted("hot/a")).is_some() && cache.find(1, &wanted("cold")).is_none());
         assert!(cache.find(1, &Wanted { version: Some(1), ..wanted("hot/a") }).is_none());
         assert!(cache.find(2, &wanted("hot/a")).is_none());
-        cache.sweep(2);
+        cache.enter(2);
         assert_eq!(cache.len(), 0);
         // What was opened before the change is not kept after it.
         cache.keep(1, &wanted("hot/a"), None, &token);
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(cache.find_granted(1, 7, &wanted("hot")).map(|(_, version)| version), Some(3));
         assert!(cache.find_granted(1, 8, &wanted("hot")).is_none());
         assert!(cache.find_granted(2, 7, &wanted("hot")).is_none());
-        cache.sweep(2);
+        cache.enter(2);
         assert!(cache.find_granted(1, 7, &wanted("hot")).is_none());
     }
 
@@ -188,7 +190,7 @@ mod tests {
         let cache = cache(Duration::ZERO);
         cache.keep(1, &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         assert!(cache.find(1, &wanted("hot")).is_none());
-        cache.sweep(1);
+        cache.sweep();
         assert_eq!(cache.len(), 0);
     }
 }

@@ -63,6 +63,8 @@ pub enum Condition {
     Locked,
     /// Refused the PIN; it is not sent again.
     Refused,
+    /// Takes no PIN: locked out, or its last try is left to a person.
+    LockedOut,
     /// Cannot be reached.
     Gone,
     /// Answered with a failure.
@@ -79,6 +81,7 @@ impl Condition {
             Self::Ready => "ready",
             Self::Locked => "locked",
             Self::Refused => "pin-refused",
+            Self::LockedOut => "pin-locked",
             Self::Gone => "gone",
             Self::Failing => "failing",
             Self::Hung => "hung",

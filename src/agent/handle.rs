@@ -19,9 +19,6 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// A body has to arrive within this time.
-const BODY: Duration = Duration::from_secs(20);
-
 /// The most bytes of a body in JSON.
 pub const MAX_JSON_BYTES: usize = 64 << 10;
 
@@ -188,7 +185,7 @@ impl Agent {
     async fn put(&self, caller: &Caller, name: Name, query: &Query, body: Incoming) -> Result<Answer> {
         let options = put_options(query)?;
         self.check_put(caller, &name, &options).await?;
-        let token = Secret::from(read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
+        let token = Secret::from(self.read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
         // A body may take its time: what was granted may not be any more.
         self.check_put(caller, &name, &options).await?;
         let put = self.write("put", move |vault| vault.put(&name, &token, &options)).await?;
@@ -210,7 +207,7 @@ impl Agent {
         let tried = format!("change the state of {name}");
         // Before the body is held in memory, and again after it took its time.
         self.check(caller, &name, Op::State, &tried).await?;
-        let body: StateBody = parse(&read_body(body, MAX_JSON_BYTES, "change a state").await?)?;
+        let body: StateBody = parse(&self.read_body(body, MAX_JSON_BYTES, "change a state").await?)?;
         let state = match body.state.as_str() {
             "active" => State::Active,
             "suspended" => State::Suspended,
@@ -231,7 +228,7 @@ impl Agent {
     }
 
     async fn rename(&self, body: Incoming) -> Result<Answer> {
-        let body: RenameBody = parse(&read_body(body, MAX_JSON_BYTES, "rename").await?)?;
+        let body: RenameBody = parse(&self.read_body(body, MAX_JSON_BYTES, "rename").await?)?;
         let name = |text: &str| Name::parse(text).map_err(|why| Error::new(Kind::Usage, "rename", why));
         let (from, to) = (name(&body.from)?, name(&body.to)?);
         self.write("rename", move |vault| vault.rename(&from, &to)).await?;
@@ -320,29 +317,6 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     })
 }
 
-/// A body of at most `most` bytes, that arrives in time. Its buffer never grows: that would leave copies behind.
-pub async fn read_body(mut body: Incoming, most: usize, tried: &str) -> Result<Zeroizing<Vec<u8>>> {
-    let too_large = || Error::new(Kind::Usage, tried, format!("the body holds more than {most} bytes"));
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
-    let expected = body.size_hint().exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(most);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected.min(most)));
-    let deadline = tokio::time::Instant::now() + BODY;
-    loop {
-        let frame = tokio::time::timeout_at(deadline, body.frame()).await;
-        let frame = frame.map_err(|_| Error::new(Kind::Usage, tried, "the body did not arrive in time"))?;
-        let Some(frame) = frame else { return Ok(bytes) };
-        let frame = frame.map_err(|_| Error::new(Kind::Usage, tried, "the body was cut off"))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > most {
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(data);
-        }
-    }
-}
-
 /// An answer to what is no request of ours.
 pub fn refused_connection(error: &Error) -> Answer {
     answer::and_close(answer::problem_with(StatusCode::FORBIDDEN, error))
@@ -355,8 +329,37 @@ pub fn crowded() -> Answer {
 }
 
 impl Agent {
+    /// A body of at most `most` bytes, that arrives in time. Its buffer never grows: that would leave copies behind.
+    pub async fn read_body(
+        &self,
+        mut body: Incoming,
+        most: usize,
+        tried: &str,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let too_large = || Error::new(Kind::Usage, tried, format!("the body holds more than {most} bytes"));
+        if body.size_hint().lower() > most as u64 {
+            return Err(too_large());
+        }
+        let expected = body.size_hint().exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(most);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(expected.min(most)));
+        let deadline = tokio::time::Instant::now() + self.body_time;
+        loop {
+            let frame = tokio::time::timeout_at(deadline, body.frame()).await;
+            let frame =
+                frame.map_err(|_| Error::new(Kind::Usage, tried, "the body did not arrive in time"))?;
+            let Some(frame) = frame else { return Ok(bytes) };
+            let frame = frame.map_err(|_| Error::new(Kind::Usage, tried, "the body was cut off"))?;
+            if let Some(data) = frame.data_ref() {
+                if bytes.len() + data.len() > most {
+                    return Err(too_large());
+                }
+                bytes.extend_from_slice(data);
+            }
+        }
+    }
+
     async fn unlock(&self, body: Incoming) -> Result<Answer> {
-        let bytes = read_body(body, MAX_JSON_BYTES, "unlock").await?;
+        let bytes = self.read_body(body, MAX_JSON_BYTES, "unlock").await?;
         let body: UnlockBody = parse(&bytes)?;
         let chosen: Vec<_> = self
             .stations

@@ -115,18 +115,22 @@ impl Agent {
 
     fn device_numbers(&self, out: &mut String) {
         use std::fmt::Write;
-        let _ =
-            writeln!(out, "# TYPE strongroom_device_ready gauge\n# TYPE strongroom_device_pin_refused gauge");
-        let _ =
-            writeln!(out, "# TYPE strongroom_device_queue gauge\n# TYPE strongroom_device_seconds histogram");
+        for gauge in ["ready", "pin_refused", "pin_locked", "queue"] {
+            let _ = writeln!(out, "# TYPE strongroom_device_{gauge} gauge");
+        }
+        let _ = writeln!(out, "# TYPE strongroom_device_seconds histogram");
         for station in &self.stations {
             let label = format!("device=\"{}\"", station.name.replace(['"', '\\', '\n'], "_"));
             let condition = station.condition().0;
-            let ready = u8::from(matches!(condition, Condition::Ready | Condition::Unused));
-            let _ = writeln!(out, "strongroom_device_ready{{{label}}} {ready}");
-            let refused = u8::from(condition == Condition::Refused);
-            let _ = writeln!(out, "strongroom_device_pin_refused{{{label}}} {refused}");
-            let _ = writeln!(out, "strongroom_device_queue{{{label}}} {}", station.thread.load().waiting());
+            let ready = usize::from(matches!(condition, Condition::Ready | Condition::Unused));
+            for (gauge, value) in [
+                ("ready", ready),
+                ("pin_refused", usize::from(condition == Condition::Refused)),
+                ("pin_locked", usize::from(condition == Condition::LockedOut)),
+                ("queue", station.thread.load().waiting()),
+            ] {
+                let _ = writeln!(out, "strongroom_device_{gauge}{{{label}}} {value}");
+            }
             station.thread.load().latency.write(out, "strongroom_device_seconds", &label);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::answer::{self, Answer};
-use super::handle::{MAX_JSON_BYTES, parse, read_body};
+use super::handle::{MAX_JSON_BYTES, parse};
 use super::query::Query;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
@@ -109,7 +109,7 @@ impl Agent {
     /// As [`Vault::grant`].
     pub async fn grant(&self, body: Incoming) -> Result<Answer> {
         const TRIED: &str = "grant";
-        let body: GrantBody = parse(&read_body(body, MAX_JSON_BYTES, TRIED).await?)?;
+        let body: GrantBody = parse(&self.read_body(body, MAX_JSON_BYTES, TRIED).await?)?;
         let (on, to): (GrantOn, Grantee) = (part(&body.on, TRIED)?, part(&body.to, TRIED)?);
         let options = GrantOptions {
             ops: body.ops.iter().map(|op| part::<Op>(op, TRIED)).collect::<Result<_>>()?,

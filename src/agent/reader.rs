@@ -1,6 +1,7 @@
 //! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
 //! device does stops it.
 
+use super::cache::Cache;
 use super::may::{Accounts, Asker, Realm, is_granted};
 use super::peer::Peer;
 use super::place::Place;
@@ -33,6 +34,8 @@ pub struct Reader {
     pub accounts: Accounts,
     /// For everybody.
     pub seen: Arc<Seen>,
+    /// What a change has to drop.
+    pub cache: Arc<Cache>,
 }
 
 /// Who asks.
@@ -81,7 +84,8 @@ impl Reader {
     pub fn changed(&mut self) -> Result<()> {
         let digests = self.vault.replica().any_granted_by_digest();
         self.seen.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
-        self.seen.epoch.fetch_add(1, Ordering::AcqRel);
+        let epoch = self.seen.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        self.cache.enter(epoch);
         digests.map(drop)
     }
 

@@ -10,7 +10,7 @@ use crate::seal::Context;
 use std::time::Duration;
 
 /// A token to open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// Its name.
     pub name: Name,

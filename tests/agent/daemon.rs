@@ -410,6 +410,7 @@ fn ten_thousand_idle_connections_are_held() {
     home.put("a", b"token");
     let limit = getrlimit(Resource::Nofile).maximum;
     if limit.is_some_and(|most| most < MANY as u64 + 1_000) {
+        assert!(std::env::var_os("CI").is_none(), "no process may have {MANY} files here");
         return eprintln!("SKIPPED: no process may have {MANY} files here");
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();

@@ -122,6 +122,24 @@ fn a_refused_pin_is_never_sent_again_by_itself() {
 }
 
 #[test]
+fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
+    let served = Served::to_owner();
+    let shows = |gauge: &str, value: u8| {
+        let line = format!("strongroom_device_{gauge}{{device=\"pkcs11:token=admin\"}} {value}\n");
+        let metrics = served.get("/metrics").text();
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    shows("pin_locked", 0);
+    served.faults[0].locked_out.store(true, Ordering::SeqCst);
+    // The other device opens.
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+    assert_eq!(served.condition(0), "pin-locked");
+    shows("pin_locked", 1);
+    shows("pin_refused", 0);
+    shows("ready", 0);
+}
+
+#[test]
 fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
     let served =
         Served::new(Realm::User(own_uid()), |options| options.asking.idle = Some(Duration::from_millis(300)));

@@ -18,6 +18,8 @@ pub struct Faults {
     pub gone: AtomicBool,
     /// It wants this PIN.
     pub pin: Mutex<Option<&'static str>>,
+    /// It takes no PIN any more.
+    pub locked_out: AtomicBool,
     /// How often it was connected.
     pub connected: AtomicUsize,
     /// How often a PIN was sent to it.
@@ -63,6 +65,10 @@ impl Faulty {
             return Err(
                 Error::new(Kind::DeviceGone, "use the device", "it was removed").on(self.inner.name())
             );
+        }
+        if self.faults.locked_out.load(Ordering::SeqCst) {
+            let error = Error::new(Kind::PinLocked, "log in", "the PIN is locked");
+            return Err(error.on(self.inner.name()));
         }
         let pin = *self.faults.pin.lock().unwrap();
         if let (Some(right), false) = (pin, self.logged_in) {

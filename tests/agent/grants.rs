@@ -1,15 +1,9 @@
 //! Who gets what: the owner everything, a stranger what was granted, and not a word about the rest.
 
-use crate::served::{Served, cached, own_uid};
+use crate::served::{Served, me};
 use crate::world::{name, secret};
-use std::time::Duration;
-use strongroom::agent::Realm;
 use strongroom::ledger::body::State;
 use strongroom::vault::{ImportItem, Op, PutOptions};
-
-fn me() -> String {
-    format!("user:{}", own_uid())
-}
 
 #[test]
 fn the_owner_gets_everything() {
@@ -205,54 +199,6 @@ fn grants_are_made_and_taken_back_over_the_socket() {
     let gone = served.ask("DELETE", &format!("/v1/grants?id={}", made["id"].as_str().unwrap()), b"").json();
     assert_eq!(gone["grants"][0], made);
     assert_eq!(served.get("/v1/grants").json()["grants"].as_array().unwrap().len(), 0);
-}
-
-#[test]
-fn kept_tokens_are_dropped_by_every_change_and_by_lock() {
-    let served = Served::new(Realm::User(own_uid()), |options| {
-        options.cache = vec![cached("prod/db", Duration::from_secs(600))];
-    });
-    let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
-    let get = |path: &str| assert_eq!(served.get(path).status, 200);
-    (0..3).for_each(|_| get("/v1/values/prod/db"));
-    assert_eq!(opened(), 1);
-    (0..3).for_each(|_| get("/v1/values/prod/key"));
-    assert_eq!(opened(), 4);
-    served.grant("prod/key", "user:nobody", &[Op::Get]);
-    get("/v1/values/prod/db");
-    assert_eq!(opened(), 5);
-    served.another().set_state(&name("prod/db"), None, State::Suspended, "").unwrap();
-    assert_eq!(served.get("/v1/values/prod/db").status, 403);
-    assert_eq!(served.ask("POST", "/v1/lock", b"").status, 200);
-    assert_eq!(served.get("/v1/health").json()["cached_tokens"], 0);
-}
-
-#[test]
-fn a_token_is_kept_because_its_signed_label_says_so() {
-    let put = |served: &Served, query: &str| {
-        served.ask("PUT", &format!("/v1/values/prod/hot{query}"), b"hot").status
-    };
-    for heeded in [true, false] {
-        let served = Served::new(Realm::User(own_uid()), |options| options.cache_labels = heeded);
-        let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
-        let get = || assert_eq!(served.get("/v1/values/prod/hot").text(), "hot");
-        for nonsense in ["?label=strongroom.cache=soon", "?label=strongroom.cahce=5m"] {
-            assert_eq!(put(&served, nonsense), 400);
-        }
-        assert_eq!(put(&served, "?label=strongroom.cache=10m"), 200);
-        (0..3).for_each(|_| get());
-        assert_eq!(opened(), if heeded { 1 } else { 3 });
-        // Labels are taken over by the next version, and any change drops what is kept.
-        assert_eq!(put(&served, ""), 200);
-        (0..3).for_each(|_| get());
-        assert_eq!(opened(), if heeded { 2 } else { 6 });
-        served.another().set_state(&name("prod/hot"), None, State::Suspended, "").unwrap();
-        assert_eq!(served.get("/v1/values/prod/hot").status, 403);
-        served.another().set_state(&name("prod/hot"), None, State::Active, "").unwrap();
-        assert_eq!(put(&served, "?label=owner=ops"), 200);
-        (0..2).for_each(|_| get());
-        assert_eq!(opened(), if heeded { 4 } else { 8 });
-    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ mod faults;
 mod faulty;
 mod grants;
 mod http;
+mod kept;
+mod peers;
 mod protocol;
 mod served;
 mod systemd;

@@ -100,6 +100,21 @@ fn a_head_that_trickles_is_given_up() {
 }
 
 #[test]
+fn a_body_that_trickles_is_given_up() {
+    let served = Served::new(Realm::User(own_uid()), |options| options.body_time = Duration::from_secs(1));
+    let (mut slow, started) = (served.connect(), Instant::now());
+    slow.write_all(b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n").unwrap();
+    while started.elapsed() < Duration::from_secs(10) && slow.write_all(b"x").is_ok() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "it is still open");
+    let answer = read(&mut slow).unwrap();
+    assert_eq!((answer.status, answer.problem().2.as_str()), (400, "the body did not arrive in time"));
+    assert!(is_closed(&mut slow));
+    assert_eq!(served.get("/v1/values/a").status, 404);
+}
+
+#[test]
 fn requests_may_follow_each_other_without_waiting() {
     let served = Served::to_owner();
     let mut stream = served.connect();

@@ -37,6 +37,11 @@ pub fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// This process, as a grantee.
+pub fn me() -> String {
+    format!("user:{}", own_uid())
+}
+
 impl Served {
     /// To its owner.
     pub fn to_owner() -> Self {
@@ -123,7 +128,7 @@ impl Served {
     }
 }
 
-fn grant_on(on: &str) -> GrantOn {
+pub fn grant_on(on: &str) -> GrantOn {
     match on.ends_with('/') {
         true => GrantOn::Prefix(Prefix::parse(on).unwrap()),
         false => GrantOn::Token(name(on)),

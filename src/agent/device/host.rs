@@ -121,7 +121,9 @@ impl Host {
             Kind::PinWrong | Kind::PinLocked => {
                 self.prompter.pin = None;
                 self.refused = Some((error.kind(), error.answer().into()));
-                self.show(Condition::Refused, error.answer());
+                let locked = error.kind() == Kind::PinLocked;
+                let condition = if locked { Condition::LockedOut } else { Condition::Refused };
+                self.show(condition, error.answer());
             }
             Kind::PinUnavailable => self.show(Condition::Locked, error.answer()),
             kind if is_gone(kind) => {
