@@ -11,8 +11,8 @@ use softhsm::SoftHsm;
 use std::time::{Duration, Instant};
 use strongroom::Secret;
 use strongroom::device::{self, KeyRef, Purpose};
+use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::body::{Body, Put, State};
-use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
     Batch, DeviceId, Hash, MAX_BATCH, Name, Position, Statement, Subject, TokenId, leaf, sha256,
@@ -144,8 +144,9 @@ fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> HandOver {
         let encoded: Vec<_> = statements.iter().map(Statement::encode).collect();
         let leaves: Vec<Hash> = encoded.iter().map(|bytes| leaf(bytes)).collect();
         let batch = Batch::over(store_id, device_row.id, &leaves, at, admin_head);
-        let signature = device.sign(&key, &batch.digest(Ecdsa::Es256), &mut *prompt::for_process()).unwrap();
-        let signed = batch.sign_with(Ecdsa::Es256, &signature).unwrap();
+        let signature =
+            device.sign(&key, &batch.digest(SignatureAlgorithm::Es256), &mut *prompt::for_process()).unwrap();
+        let signed = batch.sign_with(SignatureAlgorithm::Es256, &signature).unwrap();
         let advances: Vec<_> =
             statements.iter().flat_map(|s| &s.advances).map(|(s, prev)| (s.encode(), *prev)).collect();
         at = store

@@ -136,7 +136,8 @@ pub trait Device: Send {
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>>;
 
-    /// ECDSA over a digest as long as the curve's field: r ‖ s, 64 or 96 bytes, either half of s.
+    /// ECDSA over a digest as long as the curve's field: r ‖ s, 64 or 96 bytes, either half of s. With an RSA key, RSASSA-PSS over 32
+    /// bytes: as long as the modulus.
     ///
     /// # Errors
     /// As [`Device::open_key`].

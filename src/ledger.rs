@@ -6,12 +6,12 @@ pub mod batch;
 pub mod body;
 mod body_codec;
 mod cbor;
-pub mod ecdsa;
 pub mod fault;
 pub mod id;
 pub mod judge;
 pub mod merkle;
 pub mod name;
+mod signature;
 pub mod statement;
 pub mod verify;
 
@@ -21,6 +21,7 @@ pub use body_codec::sorted_roles;
 pub use fault::{Ineffective, Tampering};
 pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
 pub use name::{Name, Prefix};
+pub use signature::SignatureAlgorithm;
 pub use statement::{Statement, Subject};
 
 use sha2::{Digest, Sha256};

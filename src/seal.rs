@@ -143,6 +143,7 @@ impl Header<'_, '_> {
             PublicKey::P384(point) => P384::wrap(point, file_key)
                 .ok_or_else(|| unusable("its public key is no point of the curve P-384".into())),
             PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, file_key).map_err(unusable),
+            PublicKey::RsaPss { .. } => Err(unusable("its key is for signing".into())),
             PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, file_key),
         }
     }
@@ -202,7 +203,7 @@ fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
     match public {
         PublicKey::P256(point) => (point, &[]),
         PublicKey::P384(point) => (point, &[]),
-        PublicKey::Rsa { n, e, .. } => (n, e),
+        PublicKey::Rsa { n, e, .. } | PublicKey::RsaPss { n, e } => (n, e),
         PublicKey::Aes256 { id } => (id, &[]),
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use strongroom::config::Config;
 use strongroom::device::PublicKey;
 use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
-use strongroom::ledger::ecdsa::Ecdsa;
+use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::{SignedBatch, Statement};
 use strongroom::replica::Pin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
@@ -38,8 +38,12 @@ pub fn statement(bytes: &[u8]) {
 pub fn batch(bytes: &[u8]) {
     if let Ok(signed) = SignedBatch::decode(bytes) {
         assert_eq!(signed.encode(), bytes);
-        assert_eq!(signed.batch.clone().digest(Ecdsa::Es384), signed.batch.digest(Ecdsa::Es384));
+        assert_eq!(
+            signed.batch.clone().digest(SignatureAlgorithm::Es384),
+            signed.batch.digest(SignatureAlgorithm::Es384)
+        );
         assert!(!signed.is_signed_by(&PublicKey::P256([4; 65])));
+        assert!(!signed.is_signed_by(&PublicKey::RsaPss { n: vec![0xff; 256], e: vec![1, 0, 1] }));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Keys: what they are for and made of, why they are believed to stay in their device, and how a driver finds them.
 
 use crate::error::{Error, Kind, Result};
+use rsa::pkcs1::DecodeRsaPublicKey;
+use rsa::traits::PublicKeyParts;
 use std::fmt;
 
 /// What a key is for. Never one key for both.
@@ -8,7 +10,7 @@ use std::fmt;
 pub enum Purpose {
     /// Key agreement or decryption: opens sealed tokens.
     Open,
-    /// ECDSA: signs changes.
+    /// ECDSA or RSASSA-PSS: signs changes.
     Sign,
 }
 
@@ -17,9 +19,9 @@ pub enum Purpose {
 pub enum Algorithm {
     /// EC P-256 (secp256r1): opening by ECDH, or signing by ECDSA.
     P256,
-    /// EC P-384 (secp384r1): opening by ECDH.
+    /// EC P-384 (secp384r1): opening by ECDH, or signing by ECDSA.
     P384,
-    /// RSA of so many bits, opening by RSA-OAEP.
+    /// RSA of so many bits: opening by RSA-OAEP, or signing by RSASSA-PSS.
     Rsa(u16),
     /// AES-256-GCM inside the HSM.
     Aes256,
@@ -39,9 +41,9 @@ pub enum OaepHash {
 pub enum PublicKey {
     /// SEC1 uncompressed point, 65 bytes, on the curve.
     P256([u8; 65]),
-    /// SEC1 uncompressed point, 97 bytes, on the curve. For opening.
+    /// SEC1 uncompressed point, 97 bytes, on the curve.
     P384([u8; 97]),
-    /// Big-endian modulus and exponent without leading zeroes.
+    /// Big-endian modulus and exponent without leading zeroes. For opening.
     Rsa {
         /// Modulus.
         n: Vec<u8>,
@@ -49,6 +51,13 @@ pub enum PublicKey {
         e: Vec<u8>,
         /// The padding this key is used with.
         oaep: OaepHash,
+    },
+    /// The same, for signing: RSASSA-PSS (RFC 8017 §8.1) with SHA-256, also in MGF1, and a salt of 32 bytes.
+    RsaPss {
+        /// Modulus.
+        n: Vec<u8>,
+        /// Public exponent.
+        e: Vec<u8>,
     },
     /// A symmetric key has no public half: its `CKA_ID`, random, 16 bytes.
     Aes256 {
@@ -60,11 +69,36 @@ pub enum PublicKey {
 impl PublicKey {
     /// Whether it is the same key, whatever padding it is used with.
     pub fn is_same_key(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Rsa { n, e, .. }, Self::Rsa { n: other_n, e: other_e, .. }) => {
-                (n, e) == (other_n, other_e)
-            }
-            _ => self == other,
+        match (self.rsa(), other.rsa()) {
+            (None, None) => self == other,
+            (own, others) => own == others,
+        }
+    }
+
+    /// An RSA key's modulus and exponent.
+    pub fn rsa(&self) -> Option<(&[u8], &[u8])> {
+        match self {
+            Self::Rsa { n, e, .. } | Self::RsaPss { n, e } => Some((n, e)),
+            Self::P256(_) | Self::P384(_) | Self::Aes256 { .. } => None,
+        }
+    }
+
+    /// The RSA key in an `RSAPublicKey` (RFC 8017 §A.1.1), for this purpose; `None` unless it has 2048 to 4096 bits.
+    pub fn of_rsa(der: &[u8], purpose: Purpose) -> Option<Self> {
+        let key = rsa::RsaPublicKey::from_pkcs1_der(der).ok()?;
+        let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+        match purpose {
+            _ if !(256..=512).contains(&n.len()) => None,
+            Purpose::Open => Some(Self::Rsa { n, e, oaep: OaepHash::Sha256 }),
+            Purpose::Sign => Some(Self::RsaPss { n, e }),
+        }
+    }
+
+    /// Bytes that tell a signing key from all others: an EC key's point, an RSA key's modulus and exponent.
+    pub fn signer(&self) -> Vec<u8> {
+        match self.rsa() {
+            Some((n, e)) => [n, e].concat(),
+            None => self.point().unwrap_or_default().to_vec(),
         }
     }
 
@@ -85,7 +119,7 @@ impl PublicKey {
         match self {
             Self::P256(point) => Some(point),
             Self::P384(point) => Some(point),
-            Self::Rsa { .. } | Self::Aes256 { .. } => None,
+            Self::Rsa { .. } | Self::RsaPss { .. } | Self::Aes256 { .. } => None,
         }
     }
 
@@ -94,7 +128,9 @@ impl PublicKey {
         match self {
             Self::P256(_) => Algorithm::P256,
             Self::P384(_) => Algorithm::P384,
-            Self::Rsa { n, .. } => Algorithm::Rsa(u16::try_from(n.len() * 8).unwrap_or(u16::MAX)),
+            Self::Rsa { n, .. } | Self::RsaPss { n, .. } => {
+                Algorithm::Rsa(u16::try_from(n.len() * 8).unwrap_or(u16::MAX))
+            }
             Self::Aes256 { .. } => Algorithm::Aes256,
         }
     }

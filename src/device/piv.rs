@@ -3,7 +3,7 @@
 //! This file and its directory are the only ones that name `yubikey` and `pcsc`. From the bottom up: `error` says what a failure
 //! means, `slots` which slots are whose, `find` finds the YubiKey a URI means, `card` talks to it, `login` decides about PINs,
 //! `seat` puts these together for one operation, `attempts` repeats an operation whose connection was lost, `evidence`
-//! judges attestations, `management` opens what creating keys needs, `create` makes them, and `applet` is the
+//! judges attestations, `padding` is what RSA needs besides the card, `management` opens what creating keys needs, `create` makes them, and `applet` is the
 //! [`Device`]. `survey` says what is plugged in.
 //!
 //! The opening key is in slot 9d or a retired one (82–95), the signing key in 9c or a retired one. A key counts as Strongroom's when the
@@ -23,6 +23,7 @@ mod evidence;
 mod find;
 mod login;
 mod management;
+mod padding;
 mod seat;
 mod slots;
 mod survey;

@@ -1,8 +1,8 @@
 //! A batch: one COSE_Sign1 over consecutive statements (docs/format.md, section 4).
 
 use super::cbor::{Malformed, Reader, Writer};
-use super::ecdsa::Ecdsa;
 use super::id::{DeviceId, Hash, StoreId};
+use super::signature::SignatureAlgorithm;
 use super::{MAX_BATCH, Position, merkle};
 use crate::device::PublicKey;
 use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder};
@@ -39,7 +39,7 @@ pub struct Envelope {
     pub author: DeviceId,
     payload: Vec<u8>,
     to_be_signed: Vec<u8>,
-    algorithm: Ecdsa,
+    algorithm: SignatureAlgorithm,
     signature: Vec<u8>,
 }
 
@@ -88,28 +88,28 @@ impl Batch {
     }
 
     /// SHA-256 or SHA-384 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
-    pub fn digest(&self, by: Ecdsa) -> Vec<u8> {
+    pub fn digest(&self, by: SignatureAlgorithm) -> Vec<u8> {
         by.digest(&unsigned(by, self.author, self.payload()).tbs_data(EXTERNAL_AAD))
     }
 
-    /// Takes the device's signature, brought to low s.
+    /// Takes the device's signature, an ECDSA one brought to low s.
     ///
     /// # Errors
-    /// When r or s is not a scalar of the curve.
-    pub fn sign_with(self, by: Ecdsa, signature: &[u8]) -> Result<SignedBatch, Malformed> {
-        let signature = by.with_low_s(signature).ok_or(Malformed("a signature"))?;
+    /// When r or s is not a scalar of the curve, or the length is none of the algorithm's.
+    pub fn sign_with(self, by: SignatureAlgorithm, signature: &[u8]) -> Result<SignedBatch, Malformed> {
+        let signature = by.canonical(signature).ok_or(Malformed("a signature"))?;
         let envelope = Envelope::of(by, self.author, self.payload(), signature);
         Ok(SignedBatch { batch: self, envelope })
     }
 }
 
-fn unsigned(by: Ecdsa, author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
+fn unsigned(by: SignatureAlgorithm, author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
     let protected = HeaderBuilder::new().algorithm(by.cose()).key_id(author.0.to_vec()).build();
     CoseSign1Builder::new().protected(protected).payload(payload).build()
 }
 
 impl Envelope {
-    fn of(algorithm: Ecdsa, author: DeviceId, payload: Vec<u8>, signature: Vec<u8>) -> Self {
+    fn of(algorithm: SignatureAlgorithm, author: DeviceId, payload: Vec<u8>, signature: Vec<u8>) -> Self {
         let to_be_signed = unsigned(algorithm, author, payload.clone()).tbs_data(EXTERNAL_AAD);
         Self { author, payload, to_be_signed, algorithm, signature }
     }
@@ -134,8 +134,8 @@ impl Envelope {
         let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
         let signature = sign1.signature;
         // An algorithm in the header that is not the signature's does not survive the comparison below.
-        let algorithm = Ecdsa::of_signature(&signature).ok_or(Malformed("a signature"))?;
-        if algorithm.with_low_s(&signature).ok_or(Malformed("a signature"))? != signature {
+        let algorithm = SignatureAlgorithm::of_signature(&signature).ok_or(Malformed("a signature"))?;
+        if algorithm.canonical(&signature).ok_or(Malformed("a signature"))? != signature {
             return Err(Malformed("a signature with high s"));
         }
         let envelope = Self::of(algorithm, author, payload, signature);

@@ -5,8 +5,8 @@ use super::body::{
     State, StateChange, Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
-use super::ecdsa::Ecdsa;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
+use super::signature::SignatureAlgorithm;
 use crate::device::PublicKey;
 use slot::{Form, read_key, read_slot, write_key, write_slot};
 
@@ -102,11 +102,17 @@ fn token_id(r: &mut Reader<'_>) -> Decoded<TokenId> {
     r.fixed("a token id").map(TokenId)
 }
 
-/// Only an EC key signs.
 fn check_signs(key: &PublicKey) -> Decoded<()> {
-    match Ecdsa::of(key) {
+    match SignatureAlgorithm::of(key) {
         Some(_) => Ok(()),
-        None => Err(Malformed("a signing key that is not on P-256 or P-384")),
+        None => Err(Malformed("a signing key that signs nothing")),
+    }
+}
+
+fn check_opens(key: &PublicKey) -> Decoded<()> {
+    match key {
+        PublicKey::RsaPss { .. } => Err(Malformed("an opening key that opens nothing")),
+        _ => Ok(()),
     }
 }
 
@@ -168,6 +174,7 @@ fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
     let (device, name) = (device_id(r)?, r.text("a device's name")?);
     let (model, serial) = (r.text("a model")?, r.text("a serial")?);
     let (opening, signing, roles) = (read_slot(r, form)?, read_slot(r, form)?, read_roles(r)?);
+    check_opens(&opening.key)?;
     check_signs(&signing.key)?;
     let enrol = Enrol { device, name, model, serial, opening, signing, roles };
     // One way to say a thing: without material it is of kind 1.

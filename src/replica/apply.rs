@@ -80,8 +80,7 @@ impl Replica {
     }
 
     fn apply_enrol(&self, n: u64, statement: &Statement, b: &Enrol) -> Result<()> {
-        // Decoding refuses a signing key without one.
-        let signing = b.signing.key.point().unwrap_or_default();
+        let signing = b.signing.key.signer();
         let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7, NULL, NULL, NULL, NULL)";
         let (id, head, roles) = (&b.device.0[..], &Hash::ZERO.0[..], roles_to(&b.roles));
         self.run(sql, params![id, head, signing, b.name, roles, n, statement.encode()])?;

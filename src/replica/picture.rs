@@ -91,7 +91,7 @@ impl Picture for Replica {
     }
 
     fn signing_key_known(&self, key: &PublicKey) -> Result<bool> {
-        self.exists("SELECT 1 FROM devices WHERE signing = ?1", [key.point().unwrap_or_default()])
+        self.exists("SELECT 1 FROM devices WHERE signing = ?1", [key.signer()])
     }
 
     fn opening_key_active(&self, key: &PublicKey) -> Result<bool> {

@@ -168,7 +168,9 @@ impl<C: Curve> EcTag<C> {
 pub fn recipient_string(public: &PublicKey) -> Option<String> {
     match public {
         PublicKey::P256(point) => encode_recipient(point),
-        PublicKey::P384(_) | PublicKey::Rsa { .. } | PublicKey::Aes256 { .. } => None,
+        PublicKey::P384(_) | PublicKey::Rsa { .. } | PublicKey::RsaPss { .. } | PublicKey::Aes256 { .. } => {
+            None
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `strongroom/rsa-oaep <key tag> <hash>`: the file key under RSA-OAEP (RFC 8017 §7.1), for devices without ECDH.
 //!
-//! The `rsa` crate only encrypts here. Its private-key operations leak timing (RUSTSEC-2023-0071); ours are the device's.
+//! The `rsa` crate only encrypts here. Its private-key operations leak the key through their timing (RUSTSEC-2023-0071); ours are the
+//! device's.
 
 use super::{broken, decoded, encoded, first_four};
 use crate::device::{Challenge, OaepHash};

@@ -3,7 +3,7 @@
 use super::random;
 use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::ecdsa::Ecdsa;
+use crate::ledger::SignatureAlgorithm;
 use crate::ledger::{Batch, DeviceId, Hash, Position, StoreId};
 use crate::prompt::Prompter;
 use crate::seal::{self, Context, Recipient};
@@ -95,9 +95,9 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
 ///
 /// # Errors
 /// `Unsupported` for a key that signs nothing.
-pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<Ecdsa> {
-    Ecdsa::of(key).ok_or_else(|| {
-        let answer = format!("a signing key is p256 or p384, never {}", key.algorithm());
+pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<SignatureAlgorithm> {
+    SignatureAlgorithm::of(key).ok_or_else(|| {
+        let answer = format!("a key of the kind {} signs nothing", key.algorithm());
         Error::new(Kind::Unsupported, "sign", answer).on(device.name())
     })
 }

@@ -4,8 +4,8 @@ use crate::world::{Actor, NOW};
 use minicbor::Encoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::body::{Put, State};
-use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
@@ -80,8 +80,8 @@ impl Draft {
     /// Signs other bytes than its statements have.
     pub fn sign_over(&self, statements: Vec<Vec<u8>>) -> Signed {
         let batch = self.batch_over(&statements);
-        let signature = self.signer.device.sign_digest(&batch.digest(Ecdsa::Es256));
-        let sign1 = batch.sign_with(Ecdsa::Es256, &signature).unwrap().encode();
+        let signature = self.signer.device.sign_digest(&batch.digest(SignatureAlgorithm::Es256));
+        let sign1 = batch.sign_with(SignatureAlgorithm::Es256, &signature).unwrap().encode();
         Signed { sign1, statements, sealed: Vec::new() }
     }
 }

@@ -19,12 +19,13 @@ mod yubikey;
 mod behind_pcscd;
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;
-mod curves;
+
 mod home;
 mod process;
 mod redact;
 mod run;
 mod secrets;
+mod signing_keys;
 mod terminal;
 mod transcript;
 #[cfg(feature = "piv")]

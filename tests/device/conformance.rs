@@ -129,18 +129,8 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
             let shared = device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).unwrap();
             assert_eq!(shared[..], expected);
         }
-        PublicKey::Rsa { n, e, oaep } => {
-            let public =
-                rsa::RsaPublicKey::new(rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e))
-                    .unwrap();
-            let padding = match oaep {
-                OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
-                OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
-            };
-            let ciphertext = public.encrypt(&mut OsRng, padding, &secret).unwrap();
-            let challenge = Challenge::Oaep { hash: *oaep, ciphertext: &ciphertext };
-            assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
-        }
+        PublicKey::Rsa { .. } => opens_rsa(device, opens, prompter).unwrap(),
+        PublicKey::RsaPss { .. } => panic!("it opens nothing"),
         PublicKey::Aes256 { .. } => {
             let (iv, aad) = ([7; 12], b"context");
             let ciphertext = device.wrapping().unwrap().wrap(key, &iv, aad, &secret, prompter).unwrap();
@@ -149,6 +139,25 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
             assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
         }
     }
+}
+
+/// What was sealed to an RSA key comes out.
+pub fn opens_rsa(device: &mut dyn Device, key: &KeyInfo, prompter: &mut Scripted) -> strongroom::Result<()> {
+    let PublicKey::Rsa { n, e, oaep } = &key.public else { panic!("no RSA key") };
+    let padding = match oaep {
+        OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
+        OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
+    };
+    let mut secret = [0; 16];
+    OsRng.fill_bytes(&mut secret);
+    let ciphertext = public_rsa(n, e).encrypt(&mut OsRng, padding, &secret).unwrap();
+    let challenge = Challenge::Oaep { hash: *oaep, ciphertext: &ciphertext };
+    assert_eq!(device.open_key(&key.into(), challenge, prompter)?[..], secret);
+    Ok(())
+}
+
+fn public_rsa(n: &[u8], e: &[u8]) -> rsa::RsaPublicKey {
+    rsa::RsaPublicKey::new(rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e)).unwrap()
 }
 
 /// A peer's point on the key's curve, and the x-coordinate that is agreed on with it.
@@ -197,6 +206,12 @@ pub fn signs_once(
             let signature = p384::ecdsa::Signature::from_slice(&signature).unwrap();
             public.verify_prehash(&[byte; 48], &signature).unwrap();
         }
+        PublicKey::RsaPss { n, e } => {
+            let signature = device.sign(key, &[byte; 32], prompter)?;
+            assert_eq!(signature.len(), n.len());
+            let padding = rsa::Pss::new_with_salt::<sha2::Sha256>(32);
+            public_rsa(n, e).verify(padding, &[byte; 32], &signature).unwrap();
+        }
         other => panic!("{other:?} signs nothing"),
     }
     Ok(())
@@ -233,6 +248,7 @@ fn refuses_garbage(bench: &dyn Bench, opens: &KeyInfo) {
         PublicKey::P256(_) => Challenge::Ecdh { peer: &zeroes[..65] },
         PublicKey::P384(_) => Challenge::Ecdh { peer: &zeroes },
         PublicKey::Rsa { n, oaep, .. } => Challenge::Oaep { hash: *oaep, ciphertext: &vec![1; n.len()] },
+        PublicKey::RsaPss { .. } => panic!("it opens nothing"),
         PublicKey::Aes256 { .. } => Challenge::AesGcm { iv: &[0; 12], aad: b"", ciphertext: &[0; 32] },
     };
     for _ in 0..2 {

@@ -1,5 +1,6 @@
 //! Keys that are not what they should be: imported, extractable, doubled, replaced.
 
+use crate::conformance::signs_once;
 use crate::prompter::Scripted;
 use crate::softhsm::{LABEL, PIN, SoftHsm, installed, isolated};
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, Purpose, connect};
@@ -121,12 +122,12 @@ fn keys_of_another_curve_or_kind_are_refused() {
         with_tools(|hsm| {
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "EC:secp521r1", "--label", "curve-sign"]);
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "EC:secp521r1", "--label", "large-open"]);
-            hsm.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:2048", "--label", "kind-sign"]);
+            hsm.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:1024", "--label", "kind-sign"]);
             hsm.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:1024", "--label", "short-open"]);
             for (object, answer) in [
                 ("curve", "neither P-256 nor P-384"),
                 ("large", "neither P-256 nor P-384"),
-                ("kind", "must be p256 or p384"),
+                ("kind", "1024 bits"),
                 ("short", "1024 bits"),
             ] {
                 let uri = hsm.uri_without_pin(&format!("token={LABEL};object={object}"));
@@ -134,6 +135,24 @@ fn keys_of_another_curve_or_kind_are_refused() {
                     connect(&uri.parse().unwrap()).unwrap().keys(&mut Scripted::pin(PIN)).unwrap_err();
                 assert_eq!(error.kind(), Kind::Unsupported);
                 assert!(error.answer().contains(answer), "{error}");
+            }
+        })(hsm);
+    });
+}
+
+#[test]
+fn an_rsa_key_that_is_there_signs() {
+    isolated(|hsm| {
+        with_tools(|hsm| {
+            let new_key = ["--keypairgen", "--key-type", "rsa:2048", "--label", "strongroom-sign"];
+            hsm.pkcs11_tool(&[&new_key[..], &["--id", "01", "--usage-sign", "--sensitive"]].concat());
+            let (mut device, prompter) = (device(hsm), &mut Scripted::pin(PIN));
+            let keys = device.keys(prompter).unwrap();
+            let [key] = &keys[..] else { panic!("{keys:?}") };
+            assert_eq!((key.purpose, key.public.algorithm()), (Purpose::Sign, Algorithm::Rsa(2048)));
+            key.evidence.check(key).unwrap();
+            for byte in 0..3 {
+                signs_once(&mut *device, &key.into(), byte, prompter).unwrap();
             }
         })(hsm);
     });

@@ -13,7 +13,7 @@ mod life;
 mod management;
 mod people;
 mod pins;
-mod slots;
+pub mod slots;
 mod survey;
 
 /// A virtual YubiKey on the conformance suite's bench, with opening keys of one algorithm.

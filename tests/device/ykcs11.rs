@@ -1,15 +1,17 @@
 //! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
 
-use crate::conformance::{exchange, signs_once};
+use crate::conformance::{exchange, opens_rsa, signs_once};
+use crate::piv::slots::occupy;
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, KeyRef, PivOptions, PublicKey, Purpose, connect,
+    Algorithm, Challenge, CreateOptions, Device, KeyRef, PivOptions, PublicKey, Purpose, connect,
 };
 use strongroom::error::Kind;
+use yubikey::piv::AlgorithmId;
 
 /// ykcs11 on this machine. Where `CI` is set it has to be there.
 fn module() -> Option<PathBuf> {
@@ -53,6 +55,31 @@ fn both_drivers_answer_alike_on_p384() {
     isolated(Options::default(), |yubikey| alike(yubikey, &module, Algorithm::P384));
 }
 
+#[test]
+fn both_drivers_answer_alike_with_rsa() {
+    let Some(module) = module() else { return };
+    isolated(Options::default(), |yubikey| {
+        for slot in ["82", "83"] {
+            occupy(slot.parse().unwrap(), AlgorithmId::Rsa2048);
+        }
+        let prompter = &mut Scripted::pin(PIN);
+        let uri = yubikey.uri_with_pin(PIN).replacen('?', ";slot=82;sign-slot=83?", 1);
+        let mut piv = connect(&uri.parse().unwrap()).unwrap();
+        let keys = piv.keys(prompter).unwrap();
+        let [opening, signing] = &keys[..] else { panic!("{keys:?}") };
+        let answer = |device: &mut dyn Device, prompter: &mut Scripted| {
+            for key in [opening, signing] {
+                assert!(device.holds(&key.into(), prompter).unwrap());
+            }
+            opens_rsa(device, opening, prompter).unwrap();
+            signs_once(device, &signing.into(), 7, prompter).unwrap();
+        };
+        answer(&mut *piv, prompter);
+        drop(piv);
+        answer(&mut *connect(&token(yubikey, &module).parse().unwrap()).unwrap(), prompter);
+    });
+}
+
 fn alike(yubikey: &VirtualYubiKey, module: &Path, algorithm: Algorithm) {
     let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
     let mut prompter = Scripted::pin(PIN);
@@ -87,15 +114,39 @@ fn a_token_sealed_by_one_driver_opens_with_the_other() {
     let (piv, pkcs11) = (yubikey.uri_with_pin(PIN), token(&yubikey, &module));
     let init = ["init", "--quiet", "--device", &piv, "--pin-policy", "once"];
     run(&yubikey, &piv, &init, b"");
+    share(&yubikey, &piv, &pkcs11);
+}
+
+#[test]
+fn a_token_sealed_to_an_rsa_key_by_one_driver_opens_with_the_other() {
+    let Some(module) = module() else { return };
+    // Another program's keys, which knows no management key but one for 3DES.
+    let yubikey = VirtualYubiKey::start(Options { firmware: [5, 4, 3], ..Options::default() });
+    for slot in ["82", "83"] {
+        let mut tool = Command::new("yubico-piv-tool");
+        tool.envs(yubikey.environment()).args(["-a", "generate", "-A", "RSA2048", "-s", slot]);
+        let made = tool.args(["--pin-policy", "once", "--touch-policy", "never"]).output();
+        let made = made.expect("apt-get install yubico-piv-tool");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let piv = yubikey.uri_with_pin(PIN).replacen('?', ";slot=82;sign-slot=83?", 1);
+    let said = run(&yubikey, &piv, &["init", "--device", &piv], b"");
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("rsa2048, found"), "{said}");
+    share(&yubikey, &piv, &token(&yubikey, &module));
+}
+
+/// What one of two devices seals and signs, the other opens and verifies.
+fn share(yubikey: &VirtualYubiKey, piv: &str, pkcs11: &str) {
     // From here on only the device that a command names.
     std::fs::remove_dir_all(yubikey.dir.join("config")).unwrap();
-    run(&yubikey, &piv, &["put", "--quiet", "by/piv"], b"sealed by the one");
-    run(&yubikey, &pkcs11, &["put", "--quiet", "by/pkcs11"], b"sealed by the other");
-    for device in [&piv, &pkcs11] {
-        assert_eq!(run(&yubikey, device, &["get", "by/piv"], b""), b"sealed by the one");
-        assert_eq!(run(&yubikey, device, &["get", "by/pkcs11"], b""), b"sealed by the other");
+    run(yubikey, piv, &["put", "--quiet", "by/piv"], b"sealed by the one");
+    run(yubikey, pkcs11, &["put", "--quiet", "by/pkcs11"], b"sealed by the other");
+    for device in [piv, pkcs11] {
+        assert_eq!(run(yubikey, device, &["get", "by/piv"], b""), b"sealed by the one");
+        assert_eq!(run(yubikey, device, &["get", "by/pkcs11"], b""), b"sealed by the other");
     }
-    run(&yubikey, &pkcs11, &["verify", "--quiet"], b"");
+    run(yubikey, pkcs11, &["verify", "--quiet"], b"");
 }
 
 /// `strongroom` with one device; its standard output.

@@ -38,17 +38,19 @@ fn hash() -> BoxedStrategy<Hash> {
 }
 
 fn signing() -> BoxedStrategy<PublicKey> {
-    let devices = (1u8..9, any::<bool>());
-    let key = |(number, large)| match large {
-        false => SoftDevice::new(number, "any").signing(),
-        true => SoftDevice::on_p384(number, "any").signing(),
+    let devices = (1u8..9, 0..3);
+    let key = |(number, kind)| match kind {
+        0 => SoftDevice::new(number, "any").signing(),
+        1 => SoftDevice::on_p384(number, "any").signing(),
+        _ => SoftDevice::by_rsa(number, "any").signing(),
     };
     devices.prop_map(key).boxed()
 }
 
 fn key() -> BoxedStrategy<PublicKey> {
+    let opens = |key: &PublicKey| !matches!(key, PublicKey::RsaPss { .. });
     prop_oneof![
-        signing(),
+        signing().prop_filter("an opening key", opens),
         Just(rsa(OaepHash::Sha1)),
         Just(rsa(OaepHash::Sha256)),
         id().prop_map(|id| PublicKey::Aes256 { id }),

@@ -13,9 +13,10 @@ fn every_batch_encodes_and_decodes() {
     for vector in vectors("batches") {
         let (comment, encoded) = (&vector["comment"], bytes(&vector["bytes"]));
         let number = vector["device"].as_u64().unwrap().try_into().unwrap();
-        let author = match vector.get("curve") {
-            Some(_) => SoftDevice::on_p384(number, "any"),
-            None => SoftDevice::new(number, "any"),
+        let author = match (vector.get("curve"), vector.get("rsa")) {
+            (Some(_), _) => SoftDevice::on_p384(number, "any"),
+            (_, Some(_)) => SoftDevice::by_rsa(number, "any"),
+            (None, None) => SoftDevice::new(number, "any"),
         };
         let leaves = list(&vector["statements"], |v| leaf(&bytes(v)));
         let seen =
@@ -28,14 +29,25 @@ fn every_batch_encodes_and_decodes() {
 
         let decoded = SignedBatch::decode(&encoded).unwrap_or_else(|e| panic!("{comment}: {e:?}"));
         assert_eq!((&decoded.batch, decoded.encode()), (&batch, encoded.clone()), "{comment}");
-        let key = PublicKey::of_point(&bytes(&vector["key"])).unwrap();
+        let key = match vector.get("rsa") {
+            Some(rsa) => PublicKey::RsaPss { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]) },
+            None => PublicKey::of_point(&bytes(&vector["key"])).unwrap(),
+        };
         assert!(decoded.is_signed_by(&key) && key == author.signing(), "{comment}");
         assert!(!decoded.is_signed_by(&SoftDevice::new(0x33, "another").signing()), "{comment}");
         assert!(!decoded.is_signed_by(&SoftDevice::on_p384(0x33, "another").signing()), "{comment}");
+        assert!(!decoded.is_signed_by(&another_rsa_key()), "{comment}");
 
         let signed = batch.sign_with(author.by(), &author.sign(&decoded.batch.digest(author.by()))).unwrap();
         assert_eq!(signed.encode(), encoded, "{comment}");
     }
+}
+
+/// With the vectors' exponent and a modulus of the same length.
+fn another_rsa_key() -> PublicKey {
+    let PublicKey::RsaPss { mut n, e } = SoftDevice::by_rsa(0, "any").signing() else { panic!() };
+    n[100] ^= 1;
+    PublicKey::RsaPss { n, e }
 }
 
 #[test]
@@ -83,7 +95,20 @@ fn write_missing_vectors() {
         (seen, Hash([0xad; 32])),
     );
     on_p384["curve"] = "p384".into();
-    add_missing("batches", [on_p384]);
+    let mut by_rsa = batch_by(
+        &SoftDevice::by_rsa(0x25, "any"),
+        "two statements, signed with RSA; the salt is 32 times 5a",
+        0x25,
+        &statements[11..13],
+        (seen, Hash([0xad; 32])),
+    );
+    if let (PublicKey::RsaPss { n, e }, Some(fields)) =
+        (SoftDevice::by_rsa(0x25, "any").signing(), by_rsa.as_object_mut())
+    {
+        fields.remove("key");
+        fields.insert("rsa".into(), json!({ "n": hex::encode(n), "e": hex::encode(e) }));
+    }
+    add_missing("batches", [on_p384, by_rsa]);
     let short: Vec<Vec<u8>> = (0..9u8).map(|i| vec![i; usize::from(i)]).collect();
     add_missing("merkle", [0, 1, 2, 3, 4, 5, 8, 9].map(|count| merkle(&short[..count])));
 }
@@ -104,7 +129,7 @@ fn batch_by(
     json!({
         "comment": comment,
         "device": number,
-        "key": hex::encode(device.signing().point().unwrap()),
+        "key": hex::encode(device.signing().signer()),
         "store": store.to_string(),
         "author": device.id.to_string(),
         "statements": statements.iter().map(hex::encode).collect::<Vec<_>>(),

@@ -221,6 +221,7 @@ fn show_key(key: &PublicKey) -> Value {
             let hash = if *oaep == OaepHash::Sha1 { "sha1" } else { "sha256" };
             json!({ "rsa": { "n": hex::encode(n), "e": hex::encode(e), "oaep": hash } })
         }
+        PublicKey::RsaPss { n, e } => json!({ "rsa-pss": { "n": hex::encode(n), "e": hex::encode(e) } }),
         PublicKey::Aes256 { id } => json!({ "aes256": hex::encode(id) }),
     }
 }
@@ -229,6 +230,9 @@ fn read_key(v: &Value) -> PublicKey {
     if let Some(rsa) = v.get("rsa") {
         let oaep = if rsa["oaep"] == "sha1" { OaepHash::Sha1 } else { OaepHash::Sha256 };
         return PublicKey::Rsa { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]), oaep };
+    }
+    if let Some(rsa) = v.get("rsa-pss") {
+        return PublicKey::RsaPss { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]) };
     }
     if let Some(point) = v.get("p384") {
         return PublicKey::P384(bytes(point).try_into().unwrap());

@@ -1,10 +1,13 @@
-//! Devices in software, with the same keys for ever: RFC 6979 signatures make batches reproducible.
+//! Devices in software, with the same keys for ever: RFC 6979 signatures, and a salt that is always the same, make batches
+//! reproducible.
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
+use rand_core::{CryptoRng, RngCore};
+use rsa::{BigUint, Pss, RsaPrivateKey};
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::body::{Body, Enrol, Genesis, Role, Slot};
-use strongroom::ledger::ecdsa::Ecdsa;
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, sorted_roles};
 
@@ -21,7 +24,32 @@ pub struct SoftDevice {
 enum Signing {
     P256(SigningKey),
     P384(p384::ecdsa::SigningKey),
+    Rsa(Box<RsaPrivateKey>),
 }
+
+/// What a salt is made of that is always the same.
+struct Salt;
+
+impl RngCore for Salt {
+    fn next_u32(&mut self) -> u32 {
+        0x5a5a_5a5a
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        0x5a5a_5a5a_5a5a_5a5a
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        bytes.fill(0x5a);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
+        bytes.fill(0x5a);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Salt {}
 
 fn key(number: u8, purpose: u8) -> SigningKey {
     let mut scalar = [purpose; 32];
@@ -33,11 +61,15 @@ fn point(key: &SigningKey) -> [u8; 65] {
     key.verifying_key().to_encoded_point(false).as_bytes().try_into().unwrap()
 }
 
-/// The RSA modulus of `tests/vectors/seal/keys.json`.
-pub fn rsa(oaep: OaepHash) -> PublicKey {
+/// A part of the RSA key of `tests/vectors/seal/keys.json`.
+fn rsa_part(name: &str) -> Vec<u8> {
     let keys: serde_json::Value = serde_json::from_str(include_str!("../vectors/seal/keys.json")).unwrap();
-    let part = |name: &str| hex::decode(keys["rsa2048"][name].as_str().unwrap()).unwrap();
-    PublicKey::Rsa { n: part("n"), e: part("e"), oaep }
+    hex::decode(keys["rsa2048"][name].as_str().unwrap()).unwrap()
+}
+
+/// Its public half, for opening.
+pub fn rsa(oaep: OaepHash) -> PublicKey {
+    PublicKey::Rsa { n: rsa_part("n"), e: rsa_part("e"), oaep }
 }
 
 /// The P-384 key there.
@@ -62,6 +94,13 @@ impl SoftDevice {
         Self { signing, ..Self::new(number, name) }
     }
 
+    /// With an RSA signing key, the same for all numbers.
+    pub fn by_rsa(number: u8, name: &'static str) -> Self {
+        let part = |name: &str| BigUint::from_bytes_be(&rsa_part(name));
+        let key = RsaPrivateKey::from_p_q(part("p"), part("q"), part("e")).unwrap();
+        Self { signing: Signing::Rsa(Box::new(key)), ..Self::new(number, name) }
+    }
+
     /// With another opening key.
     pub fn opened_by(self, opening: PublicKey) -> Self {
         Self { opening, ..self }
@@ -79,12 +118,13 @@ impl SoftDevice {
             Signing::P384(key) => {
                 PublicKey::of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap()
             }
+            Signing::Rsa(_) => PublicKey::RsaPss { n: rsa_part("n"), e: rsa_part("e") },
         }
     }
 
     /// How it signs.
-    pub fn by(&self) -> Ecdsa {
-        Ecdsa::of(&self.signing()).unwrap()
+    pub fn by(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::of(&self.signing()).unwrap()
     }
 
     pub fn genesis(&self) -> Body {
@@ -112,7 +152,7 @@ impl SoftDevice {
         }))
     }
 
-    /// r ‖ s of a digest, deterministic.
+    /// A signature over a digest, deterministic.
     pub fn sign(&self, digest: &[u8]) -> Vec<u8> {
         match &self.signing {
             Signing::P256(key) => {
@@ -123,6 +163,7 @@ impl SoftDevice {
                 let signature: p384::ecdsa::Signature = key.sign_prehash(digest).unwrap();
                 signature.to_bytes().to_vec()
             }
+            Signing::Rsa(key) => key.sign_with_rng(&mut Salt, Pss::new::<sha2::Sha256>(), digest).unwrap(),
         }
     }
 

@@ -146,6 +146,7 @@ fn later() -> Vec<(&'static str, Statement)> {
         })
     };
     let on_p384 = SoftDevice::on_p384(0xd2, "hsm-2");
+    let by_rsa = SoftDevice::by_rsa(0xd3, "yubikey-1");
     let anchor = |counter| Body::Anchor(Anchor { device: device.id, counter });
     let all = [
         ("enrol: with material for both keys", with_material(b"a key blob", b"another")),
@@ -157,6 +158,8 @@ fn later() -> Vec<(&'static str, Statement)> {
         ("anchor: no longer", anchor(None)),
         ("enrol: P-384 opens and signs", on_p384.clone().opened_by(p384()).enrol(&[Role::Open])),
         ("genesis: P-384 signs", on_p384.genesis()),
+        ("enrol: RSA signs", by_rsa.enrol(&[Role::Admin])),
+        ("genesis: RSA signs", by_rsa.genesis()),
     ];
     all.into_iter().map(|(comment, body)| (comment, statement(body))).collect()
 }

@@ -6,9 +6,12 @@ use super::error::{Fault, sensible};
 use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
+use super::padding;
 use super::seat::Seat;
 use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name};
-use crate::device::{Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Purpose};
+use crate::device::{
+    Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
+};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::{DeviceUri, Scheme};
@@ -119,7 +122,7 @@ impl Seat<'_> {
         judge: &evidence::Judge,
     ) -> Result<KeyInfo, Fault> {
         let chosen = self.slots.of_purpose(purpose);
-        let Some(public) = facts.public.clone() else {
+        let Some(public) = facts.public_for(purpose) else {
             return Err(self.of_another_algorithm(purpose, chosen, facts).into());
         };
         let device =
@@ -132,8 +135,10 @@ impl Seat<'_> {
 
     fn of_another_algorithm(&self, purpose: Purpose, chosen: Chosen, facts: &SlotFacts) -> Error {
         let held = a_key_of(facts.algorithm);
-        let answer =
-            format!("slot {} holds {held}, and Strongroom uses p256 or p384 in a YubiKey", name(chosen.slot));
+        let answer = format!(
+            "slot {} holds {held}, and Strongroom uses p256, p384, and RSA of 2048 bits or more",
+            name(chosen.slot)
+        );
         Error::new(Kind::Unsupported, "use the key", answer)
             .on(self.name)
             .advice(format!("name another slot with {}= in the device's URI", attribute(purpose)))
@@ -188,7 +193,7 @@ impl Device for Applet {
     fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
         self.operate("look for the key", prompter, |seat| {
             let facts = seat.card.slot(seat.slots.of_purpose(key.purpose).slot)?;
-            Ok(facts.is_some_and(|facts| facts.public.as_ref() == Some(&key.public)))
+            Ok(facts.is_some_and(|facts| facts.is_of(&key.public)))
         })
     }
 
@@ -199,17 +204,39 @@ impl Device for Applet {
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         const TRIED: &str = "open with the key";
-        let Challenge::Ecdh { peer } = challenge else {
-            let answer = "in a YubiKey, Strongroom opens by ECDH alone";
-            return Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name));
-        };
-        self.operate(TRIED, prompter, |seat| {
-            seat.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
-        })
+        match challenge {
+            Challenge::Ecdh { peer } => self.operate(TRIED, prompter, |seat| {
+                seat.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
+            }),
+            Challenge::Oaep { hash, ciphertext } => {
+                let block = self.operate(TRIED, prompter, |seat| {
+                    seat.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
+                })?;
+                padding::without_oaep(&block, hash).ok_or_else(|| {
+                    Error::new(Kind::Device, TRIED, "what comes out is not padded with OAEP").on(&self.name)
+                })
+            }
+            Challenge::AesGcm { .. } => {
+                let answer = "in a YubiKey, Strongroom opens by ECDH or RSA";
+                Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name))
+            }
+        }
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         const TRIED: &str = "sign";
+        if let PublicKey::RsaPss { n, .. } = &key.public {
+            // Of a modulus with a leading zero bit the padding would be another; no YubiKey makes such.
+            let block = padding::with_pss(digest, n.len()).filter(|_| n[0] >= 0x80);
+            let block = block.ok_or_else(|| {
+                let answer = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());
+                Error::new(Kind::Unsupported, TRIED, answer).on(&self.name)
+            })?;
+            let signature = self.operate(TRIED, prompter, |seat| {
+                seat.with_key(key, Purpose::Sign, |card, slot| card.rsa(slot, &block))
+            })?;
+            return Ok(signature.to_vec());
+        }
         let asn1 = self.operate(TRIED, prompter, |seat| {
             seat.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
         })?;

@@ -132,6 +132,19 @@ impl Card {
         piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
+    /// The bare RSA operation with the private key, on a number below the modulus and as long.
+    pub fn rsa(&mut self, slot: SlotId, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        const CALL: &str = "GENERAL AUTHENTICATE";
+        let algorithm = match input.len() {
+            256 => AlgorithmId::Rsa2048,
+            384 => AlgorithmId::Rsa3072,
+            512 => AlgorithmId::Rsa4096,
+            _ => return Err(of(CALL)(yubikey::Error::SizeError)),
+        };
+        let output = piv::decrypt_data(&mut self.yubikey, input, algorithm, slot).map_err(of(CALL))?;
+        if output.len() == input.len() { Ok(output) } else { Err(of(CALL)(yubikey::Error::SizeError)) }
+    }
+
     /// Makes an EC key. Needs the management key.
     pub fn generate(
         &mut self,

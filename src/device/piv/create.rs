@@ -26,9 +26,12 @@ impl Provision for Applet {
     ) -> Result<KeyInfo> {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Piv, self)?;
-        let Some(id) = id_of(algorithm) else {
-            let answer = format!("Strongroom uses p256 or p384 in a YubiKey, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+        let Some(id) = id_of(algorithm).filter(|_| !matches!(algorithm, Algorithm::Rsa(_))) else {
+            let answer = format!("Strongroom makes keys of p256 or p384 in a YubiKey, not {algorithm}");
+            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name).advice(format!(
+                "an RSA key that is there already is used when the device's URI names its slot with {}=",
+                attribute(purpose)
+            )));
         };
         let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
@@ -183,7 +186,7 @@ impl Seat<'_> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
         let slot = self.slots.of_purpose(purpose).slot;
         let facts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
-        match policies.fit(&facts) && facts.public.as_ref() == Some(made) {
+        match policies.fit(&facts) && facts.is_of(made) {
             true => Ok(facts),
             false => {
                 let answer = "the YubiKey made another key than it was asked for";

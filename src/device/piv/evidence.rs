@@ -12,7 +12,7 @@ use super::error::Fault;
 use super::slots::{SlotFacts, name};
 use super::tlv;
 use crate::device::certificates::{Certificate, Oid, SubjectKey, from_pem, roots_from, verify_chain};
-use crate::device::{ALLOW_UNATTESTED, CreateOptions, Evidence, EvidenceLevel, PublicKey};
+use crate::device::{ALLOW_UNATTESTED, CreateOptions, Evidence, EvidenceLevel, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use std::time::SystemTime;
 use yubikey::piv::SlotId;
@@ -145,12 +145,7 @@ impl Judge {
 /// What the certificate says is what the card says.
 fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
     let disagrees = |what: &str| Err(refused(format!("its attestation is for another {what}")));
-    let point = match certificate.key()? {
-        SubjectKey::Ec { point, .. } => Some(point),
-        SubjectKey::Rsa(_) => None,
-    };
-    let held = key.facts.public.as_ref().and_then(PublicKey::point);
-    if held.is_none() || point != held {
+    if !public_of(certificate).is_some_and(|public| key.facts.is_of(&public)) {
         return disagrees("key");
     }
     let serial = certificate.extension(&SERIAL).and_then(integer);
@@ -166,6 +161,14 @@ fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
         return disagrees("PIN policy or touch policy");
     }
     Ok(())
+}
+
+/// The key a certificate is about; `None` for one of a kind that Strongroom does not use.
+fn public_of(certificate: &Certificate) -> Option<PublicKey> {
+    match certificate.key().ok()? {
+        SubjectKey::Ec { point, .. } => PublicKey::of_point(point),
+        SubjectKey::Rsa(der) => PublicKey::of_rsa(der, Purpose::Open),
+    }
 }
 
 /// An ASN.1 INTEGER of at most 32 bits, unsigned.
@@ -194,9 +197,8 @@ fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, Fau
 pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<Vec<u8>>, Fault> {
     let Some(der) = card.certificate(slot)?.as_deref().and_then(certificate_of) else { return Ok(None) };
     let ours = Certificate::parse(&der).is_ok_and(|certificate| {
-        let key = certificate.key();
-        certificate.extension(&POLICIES).is_some()
-            && matches!(key, Ok(SubjectKey::Ec { point, .. }) if Some(point) == public.point())
+        let is_about = public_of(&certificate).is_some_and(|own| own.is_same_key(public));
+        is_about && certificate.extension(&POLICIES).is_some()
     });
     Ok(ours.then_some(der))
 }

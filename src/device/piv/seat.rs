@@ -126,7 +126,7 @@ impl Seat<'_> {
 
     /// Refuses a key that is not the enrolled one.
     pub fn expect(&self, key: &KeyRef, facts: &SlotFacts) -> Result<()> {
-        if facts.public.as_ref() == Some(&key.public) {
+        if facts.is_of(&key.public) {
             return Ok(());
         }
         let (slot, enrolled) = (name(self.slots.of_purpose(key.purpose).slot), key.public.algorithm());

@@ -98,7 +98,7 @@ pub fn fit_for(purpose: Purpose) -> impl Iterator<Item = SlotId> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotFacts {
     pub algorithm: AlgorithmId,
-    /// Of an EC key on P-256 or P-384.
+    /// Of an EC key on P-256 or P-384, or of an RSA key of 2048 bits or more, as an opening one.
     pub public: Option<PublicKey>,
     pub pin: PinPolicy,
     pub touch: TouchPolicy,
@@ -115,8 +115,10 @@ impl SlotFacts {
         };
         let (pin, touch) = metadata.policy.unwrap_or((PinPolicy::Default, TouchPolicy::Default));
         let ec = matches!(algorithm, AlgorithmId::EccP256 | AlgorithmId::EccP384);
-        let public = metadata.public.filter(|_| ec);
-        let public = public.and_then(|spki| PublicKey::of_point(spki.subject_public_key.raw_bytes()));
+        let public = metadata.public.and_then(|spki| match spki.subject_public_key.raw_bytes() {
+            point if ec => PublicKey::of_point(point),
+            der => PublicKey::of_rsa(der, Purpose::Open),
+        });
         let public = public.filter(|public| id_of(public.algorithm()) == Some(algorithm));
         Ok(Some(Self {
             algorithm,
@@ -125,6 +127,19 @@ impl SlotFacts {
             touch,
             generated: metadata.origin == Some(Origin::Generated),
         }))
+    }
+
+    /// The public half as that of a key for this purpose.
+    pub fn public_for(&self, purpose: Purpose) -> Option<PublicKey> {
+        match (self.public.clone()?, purpose) {
+            (PublicKey::Rsa { n, e, .. }, Purpose::Sign) => Some(PublicKey::RsaPss { n, e }),
+            (public, _) => Some(public),
+        }
+    }
+
+    /// Whether this key is in the slot.
+    pub fn is_of(&self, key: &PublicKey) -> bool {
+        self.public.as_ref().is_some_and(|public| public.is_same_key(key))
     }
 
     /// Whether the key asks for a touch, ever.
@@ -138,6 +153,9 @@ pub fn id_of(algorithm: Algorithm) -> Option<AlgorithmId> {
     match algorithm {
         Algorithm::P256 => Some(AlgorithmId::EccP256),
         Algorithm::P384 => Some(AlgorithmId::EccP384),
+        Algorithm::Rsa(2048) => Some(AlgorithmId::Rsa2048),
+        Algorithm::Rsa(3072) => Some(AlgorithmId::Rsa3072),
+        Algorithm::Rsa(4096) => Some(AlgorithmId::Rsa4096),
         Algorithm::Rsa(_) | Algorithm::Aes256 => None,
     }
 }

@@ -28,7 +28,7 @@ impl Provision for Token {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Pkcs11, self)?;
         if purpose == Purpose::Sign && !matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
-            let answer = format!("a signing key is p256 or p384, never {algorithm}");
+            let answer = format!("Strongroom makes signing keys of p256 or p384, not {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
         }
         if !self.makes(purpose, algorithm)? {

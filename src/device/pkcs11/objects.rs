@@ -71,13 +71,16 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
     }
 }
 
-/// The key with this public point, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
+/// The key with this public half, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
 /// Key Management". `None` when there is not exactly one, or the module does not tell points.
-pub fn locate_by_point(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, Fault> {
-    let Some(point) = enrolled.point() else { return Ok(None) };
-    // Both lengths are below 128, so one byte of DER tells them.
-    let wrapped = [&[0x04, point.len() as u8], point].concat();
-    let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::EcPoint(wrapped)];
+pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, Fault> {
+    let half = match (enrolled.point(), enrolled.rsa()) {
+        // Both lengths are below 128, so one byte of DER tells them.
+        (Some(point), _) => Attribute::EcPoint([&[0x04, point.len() as u8], point].concat()),
+        (_, Some((n, _))) => Attribute::Modulus(n.to_vec()),
+        _ => return Ok(None),
+    };
+    let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), half];
     let [public] = session.find_objects(&template)?[..] else { return Ok(None) };
     let Some(Attribute::Id(id)) = session.get_attributes(public, &[AttributeType::Id])?.pop() else {
         return Ok(None);
@@ -87,11 +90,11 @@ pub fn locate_by_point(session: &Session, enrolled: &PublicKey) -> Result<Option
     Ok(Some(Located { private, public: Some(public) }))
 }
 
-/// Reads the public half. RSA keys need their padding proved; `oaep` does that.
+/// Reads the public half. What padding an RSA key is used with, `padded` finds out from modulus and exponent.
 pub fn public_key(
     session: &Session,
     located: &Located,
-    oaep: impl FnOnce(&[u8], &[u8]) -> Result<crate::device::OaepHash, Fault>,
+    padded: impl FnOnce(Vec<u8>, Vec<u8>) -> Result<PublicKey, Fault>,
 ) -> Result<PublicKey, Fault> {
     match session.get_attributes(located.private, &[AttributeType::KeyType])?.first() {
         Some(Attribute::KeyType(KeyType::EC)) => ec_key(session, located),
@@ -104,8 +107,7 @@ pub fn public_key(
                 ))
                 .into());
             }
-            let oaep = oaep(&n, &e)?;
-            Ok(PublicKey::Rsa { n, e, oaep })
+            padded(n, e)
         }
         Some(Attribute::KeyType(KeyType::AES)) => aes_id(session, located.private),
         _ => Err(unfit("its key type is neither EC, RSA nor AES").into()),
@@ -120,7 +122,9 @@ pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) ->
             // Nothing to compare with: what the key answers will not fit, if it is another.
             None => false,
         },
-        PublicKey::Rsa { n, e, .. } => modulus(session, located.private)? != (n.clone(), e.clone()),
+        PublicKey::Rsa { n, e, .. } | PublicKey::RsaPss { n, e } => {
+            modulus(session, located.private)? != (n.clone(), e.clone())
+        }
         PublicKey::Aes256 { .. } => aes_id(session, located.private)? != *enrolled,
     })
 }

@@ -1,12 +1,12 @@
 //! The private-key operations, on a session that is logged in.
 
 use super::error::{Fault, code};
-use crate::device::{Challenge, OaepHash};
+use crate::device::{Challenge, OaepHash, PublicKey};
 use crate::error::{Error, Kind};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
-use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -16,6 +16,10 @@ use zeroize::Zeroizing;
 
 /// Bits of an AES-GCM tag.
 const TAG_BITS: Ulong = Ulong::new(128);
+
+/// RSASSA-PSS as signing keys are used with it.
+const PSS: PkcsPssParams =
+    PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
 
 /// Answers a challenge with a private or secret key.
 pub fn answer(
@@ -53,14 +57,23 @@ pub fn wrap(
     Ok(sealed)
 }
 
-/// ECDSA over a digest: r ‖ s.
-pub fn sign(session: &Session, key: ObjectHandle, digest: &[u8]) -> Result<Vec<u8>, Fault> {
-    let signature = session.sign(&Mechanism::Ecdsa, key, digest)?;
-    let (is, wanted) = (signature.len(), 2 * digest.len());
+/// ECDSA over a digest, r ‖ s; or RSASSA-PSS.
+pub fn sign(
+    session: &Session,
+    key: ObjectHandle,
+    public: &PublicKey,
+    digest: &[u8],
+) -> Result<Vec<u8>, Fault> {
+    let (mechanism, wanted) = match public.rsa() {
+        Some((n, _)) => (Mechanism::RsaPkcsPss(PSS), n.len()),
+        None => (Mechanism::Ecdsa, 2 * digest.len()),
+    };
+    let signature = session.sign(&mechanism, key, digest)?;
+    let is = signature.len();
     match is == wanted {
         true => Ok(signature),
         false => {
-            let answer = format!("the device's signature has {is} bytes, and ECDSA on this curve {wanted}");
+            let answer = format!("the device's signature has {is} bytes, and one of this key {wanted}");
             Err(Error::new(Kind::Device, "sign", answer).into())
         }
     }

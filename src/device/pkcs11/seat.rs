@@ -5,7 +5,7 @@ use super::module::{Live, Module};
 use super::objects::{self, Located};
 use super::operations;
 use super::slots::{self, TokenFacts};
-use crate::device::{KeyInfo, KeyRef, Purpose};
+use crate::device::{KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use cryptoki::object::ObjectHandle;
@@ -98,7 +98,7 @@ impl Seat {
         self.keys.iter().all(|(key, _)| {
             let label = objects::label(uri, key.purpose);
             objects::search(&self.session, uri, &label).is_ok_and(|(private, _)| !private.is_empty())
-                || objects::locate_by_point(&self.session, &key.public).is_ok_and(|key| key.is_some())
+                || objects::locate_by_public(&self.session, &key.public).is_ok_and(|key| key.is_some())
         })
     }
 }
@@ -112,7 +112,7 @@ impl Operation<'_> {
         let label = objects::label(self.uri, key.purpose);
         let located = match objects::locate(&seat.session, self.uri, &label) {
             Err(Fault::Missing { label }) => {
-                let located = objects::locate_by_point(&seat.session, &key.public)?;
+                let located = objects::locate_by_public(&seat.session, &key.public)?;
                 let private = located.ok_or(Fault::Missing { label })?.private;
                 seat.keys.push((key.clone(), private));
                 return Ok(private);
@@ -131,11 +131,15 @@ impl Operation<'_> {
     pub fn key_info(&self, seat: &mut Seat, located: &Located, purpose: Purpose) -> Result<KeyInfo, Fault> {
         seat.found = true;
         let session = &seat.session;
-        let public = objects::public_key(session, located, |n, e| {
-            operations::prove_oaep(session, located.private, n, e)
+        let public = objects::public_key(session, located, |n, e| match purpose {
+            Purpose::Open => {
+                let oaep = operations::prove_oaep(session, located.private, &n, &e)?;
+                Ok(PublicKey::Rsa { n, e, oaep })
+            }
+            Purpose::Sign => Ok(PublicKey::RsaPss { n, e }),
         })?;
-        if purpose == Purpose::Sign && public.point().is_none() {
-            let answer = format!("its signing key is {}, and must be p256 or p384", public.algorithm());
+        if purpose == Purpose::Sign && matches!(public, PublicKey::Aes256 { .. }) {
+            let answer = format!("a key of the kind {} signs nothing", public.algorithm());
             return Err(Error::new(Kind::Unsupported, "use the key", answer).on(self.name).into());
         }
         let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;

@@ -91,7 +91,7 @@ impl Device for Token {
             return Ok(true);
         }
         self.operate("look for the key", prompter, |_, seat| {
-            Ok(objects::locate_by_point(&seat.session, &key.public)?.is_some())
+            Ok(objects::locate_by_public(&seat.session, &key.public)?.is_some())
         })
     }
 
@@ -110,7 +110,7 @@ impl Device for Token {
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         self.operate("sign", prompter, |operation, seat| {
             let handle = operation.handle(seat, key)?;
-            operations::sign(&seat.session, handle, digest)
+            operations::sign(&seat.session, handle, &key.public, digest)
         })
     }
 

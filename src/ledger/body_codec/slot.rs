@@ -14,6 +14,7 @@ pub(super) fn write_key(w: &mut Writer, key: &PublicKey) {
         }),
         PublicKey::Aes256 { id } => w.array(2).uint(3).bytes(id),
         PublicKey::P384(point) => w.array(2).uint(4).bytes(point),
+        PublicKey::RsaPss { n, e } => w.array(3).uint(5).bytes(n).bytes(e),
     };
 }
 
@@ -22,21 +23,32 @@ pub(super) fn read_key(r: &mut Reader<'_>) -> Decoded<PublicKey> {
     match (r.uint("a key's algorithm")?, len) {
         (1, 2) => read_point::<65>(r, "a P-256 point", "a P-256 point that is not on the curve"),
         (2, 4) => {
-            let (n, e) = (r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec());
-            let sound =
-                (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+            let parts = read_rsa(r)?;
             let oaep = match r.uint("an OAEP hash")? {
                 1 => OaepHash::Sha1,
                 256 => OaepHash::Sha256,
                 _ => return Err(NEWER),
             };
-            if sound { Ok(PublicKey::Rsa { n, e, oaep }) } else { Err(Malformed("an RSA key")) }
+            sound(parts).map(|(n, e)| PublicKey::Rsa { n, e, oaep })
         }
         (3, 2) => r.fixed("a key id").map(|id| PublicKey::Aes256 { id }),
         (4, 2) => read_point::<97>(r, "a P-384 point", "a P-384 point that is not on the curve"),
-        (1..=4, _) => Err(Malformed("a key")),
+        (5, 3) => read_rsa(r).and_then(sound).map(|(n, e)| PublicKey::RsaPss { n, e }),
+        (1..=5, _) => Err(Malformed("a key")),
         _ => Err(NEWER),
     }
+}
+
+/// Modulus and exponent.
+type Rsa = (Vec<u8>, Vec<u8>);
+
+fn read_rsa(r: &mut Reader<'_>) -> Decoded<Rsa> {
+    Ok((r.bytes("a modulus")?.to_vec(), r.bytes("an exponent")?.to_vec()))
+}
+
+fn sound((n, e): Rsa) -> Decoded<Rsa> {
+    let sound = (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+    if sound { Ok((n, e)) } else { Err(Malformed("an RSA key")) }
 }
 
 fn read_point<const N: usize>(

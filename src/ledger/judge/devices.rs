@@ -18,7 +18,7 @@ pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(),
     for (claim, _) in b.opening.evidence.claims.iter().chain(&b.signing.evidence.claims) {
         check_text(claim, MAX_LABEL_BYTES)?;
     }
-    if b.opening.key == b.signing.key {
+    if b.opening.key.is_same_key(&b.signing.key) {
         return Err("one key for both opening and signing".into());
     }
     roles_in_form(&b.roles)

@@ -1,10 +1,13 @@
 //! Other users of the card, removal at every moment, and restarts of the service behind it.
 
+use super::slots::occupy;
 use super::{create, create_as, device, guarded_by, open};
+use crate::conformance::{opens_rsa, signs_once};
 use crate::prompter::Scripted;
 use crate::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{Device, KeyInfo, Purpose};
 use strongroom::error::{Kind, Result};
+use yubikey::piv::AlgorithmId;
 use yubikey::{Serial, YubiKey};
 
 fn keys(yubikey: &VirtualYubiKey) -> [KeyInfo; 2] {
@@ -80,10 +83,15 @@ fn a_yubikey_that_was_put_back_goes_on() {
 
 /// Does something with a new device each time, and pulls the card out after one more APDU each time, until it is not reached.
 fn at_every_apdu(yubikey: &VirtualYubiKey, work: impl Fn(&mut dyn Device) -> Result<()>) {
+    at_every_apdu_of(yubikey, &yubikey.uri(), work);
+}
+
+/// As [`at_every_apdu`], with the slots of a URI.
+fn at_every_apdu_of(yubikey: &VirtualYubiKey, uri: &str, work: impl Fn(&mut dyn Device) -> Result<()>) {
     for lost in [Lost::Command, Lost::Answer] {
         let mut cut = 0;
         loop {
-            let mut device = device(yubikey);
+            let mut device = super::device_at(uri);
             yubikey.forget_apdus();
             yubikey.remove_after(cut, lost);
             let outcome = work(&mut *device);
@@ -116,6 +124,22 @@ fn removal_at_every_apdu_of_sign() {
         let [_, signs] = keys(yubikey);
         at_every_apdu(yubikey, |device| {
             device.sign(&(&signs).into(), &[7; 32], &mut Scripted::pin(PIN)).map(drop)
+        });
+    });
+}
+
+#[test]
+fn removal_at_every_apdu_with_rsa_keys() {
+    isolated(Options::default(), |yubikey| {
+        for slot in ["82", "83"] {
+            occupy(slot.parse().unwrap(), AlgorithmId::Rsa2048);
+        }
+        let uri = format!("{};slot=82;sign-slot=83", yubikey.uri());
+        let [opens, signs] =
+            super::device_at(&uri).keys(&mut Scripted::default()).unwrap().try_into().unwrap();
+        at_every_apdu_of(yubikey, &uri, |device| opens_rsa(device, &opens, &mut Scripted::pin(PIN)));
+        at_every_apdu_of(yubikey, &uri, |device| {
+            signs_once(device, &(&signs).into(), 7, &mut Scripted::pin(PIN))
         });
     });
 }

@@ -1,9 +1,12 @@
 //! Slots: found, free, in use, named, and of other algorithms.
 
 use super::{create, create_as, device, device_at, guarded_by, not_connected, older, open};
+use crate::conformance::{opens_rsa, signs_once};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
-use strongroom::device::{Algorithm, CreateOptions, Purpose};
+use strongroom::device::{
+    Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+};
 use strongroom::error::Kind;
 use yubikey::piv::{self, AlgorithmId, SlotId};
 use yubikey::{MgmKey, PinPolicy, TouchPolicy, YubiKey};
@@ -99,17 +102,66 @@ fn a_key_that_is_there_is_used_when_its_slot_is_named() {
 }
 
 #[test]
+fn rsa_keys_that_are_there_open_and_sign() {
+    isolated(older(), |yubikey| {
+        for slot in ["9d", "9c", "82", "83"] {
+            occupy(slot.parse().unwrap(), AlgorithmId::Rsa2048);
+        }
+        assert_eq!(device(yubikey).keys(&mut Scripted::default()).unwrap(), [], "nobody named them");
+        for slots in ["slot=9d;sign-slot=9c", "slot=82;sign-slot=83"] {
+            uses_rsa(&mut *device_at(&format!("{};{slots}", yubikey.uri())), Algorithm::Rsa(2048));
+        }
+    });
+}
+
+#[test]
+fn larger_rsa_keys_are_used_as_well() {
+    isolated(Options::default(), |yubikey| {
+        for slot in ["82", "83"] {
+            occupy(slot.parse().unwrap(), AlgorithmId::Rsa3072);
+        }
+        uses_rsa(&mut *device_at(&format!("{};slot=82;sign-slot=83", yubikey.uri())), Algorithm::Rsa(3072));
+    });
+}
+
+fn uses_rsa(device: &mut dyn Device, algorithm: Algorithm) {
+    let keys = device.keys(&mut Scripted::default()).unwrap();
+    let [opens, signs] = &keys[..] else { panic!("{keys:?}") };
+    for key in [opens, signs] {
+        key.evidence.check(key).unwrap();
+        assert_eq!(key.public.algorithm(), algorithm);
+        assert!(key.evidence.claims.contains(&("attestation".into(), true)), "{:?}", key.evidence);
+        assert!(device.holds(&key.into(), &mut Scripted::default()).unwrap());
+    }
+    assert!(matches!(opens.public, PublicKey::Rsa { oaep: OaepHash::Sha256, .. }));
+    let prompter = &mut Scripted::pin(PIN);
+    for byte in 0..3 {
+        opens_rsa(device, opens, prompter).unwrap();
+        signs_once(device, &signs.into(), byte, prompter).unwrap();
+    }
+    for ciphertext in [vec![1; opens.public.rsa().unwrap().0.len()], vec![0; 256], vec![1; 255]] {
+        let challenge = Challenge::Oaep { hash: OaepHash::Sha256, ciphertext: &ciphertext };
+        let error = device.open_key(&opens.into(), challenge, prompter).unwrap_err();
+        assert_eq!(error.kind(), Kind::Device, "{error}");
+    }
+    // An enrolment by a module that knows no other hash.
+    let PublicKey::Rsa { n, e, .. } = &opens.public else { panic!() };
+    let public = PublicKey::Rsa { n: n.clone(), e: e.clone(), oaep: OaepHash::Sha1 };
+    opens_rsa(device, &KeyInfo { public, ..opens.clone() }, prompter).unwrap();
+    let wrong = KeyRef { purpose: Purpose::Open, ..KeyRef::from(signs) };
+    let error = device.sign(&wrong, &[0; 32], prompter).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+}
+
+#[test]
 fn other_algorithms_are_refused_with_words() {
     isolated(Options::default(), |yubikey| {
-        for (slot, attribute, algorithm, name) in [
-            ("83", "slot", AlgorithmId::Rsa2048, "an rsa2048 key"),
-            ("84", "sign-slot", AlgorithmId::Rsa2048, "an rsa2048 key"),
-        ] {
-            occupy(slot.parse().unwrap(), algorithm);
-            let mut device = device_at(&format!("{};{attribute}={slot}", yubikey.uri()));
+        occupy("83".parse().unwrap(), AlgorithmId::Rsa1024);
+        for attribute in ["slot", "sign-slot"] {
+            let mut device = device_at(&format!("{};{attribute}=83", yubikey.uri()));
             let error = device.keys(&mut Scripted::default()).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported);
-            assert!(error.answer().contains(&format!("slot {slot} holds {name}")), "{error}");
+            assert!(error.answer().starts_with("slot 83 holds an rsa1024 key"), "{error}");
         }
         let mut device = device(yubikey);
         let provision = device.provisioning().unwrap();

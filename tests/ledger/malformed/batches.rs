@@ -38,15 +38,22 @@ fn sign1_on_p384() -> Sign1 {
     sign1_of(&SoftDevice::on_p384(0xd1, "any"), &[0x38, 34])
 }
 
+/// The same, signed with RSA.
+fn sign1_by_rsa() -> Sign1 {
+    sign1_of(&SoftDevice::by_rsa(0xd1, "any"), &[0x38, 36])
+}
+
 /// `algorithm` is its number as CBOR.
 fn sign1_of(device: &SoftDevice, algorithm: &[u8]) -> Sign1 {
-    let signature = device.signing().point().unwrap().len() - 1;
+    let key = device.signing();
+    let signature = key.rsa().map_or_else(|| key.point().unwrap().len() - 1, |(n, _)| n.len());
     let statements: Vec<Vec<u8>> =
         examples()[10..11].iter().map(|(_, statement)| statement.encode()).collect();
     let seen = Position { n: 23, chain: Hash([0xcc; 32]) };
     let signed = device.batch(StoreId([0x5a; 32]), &statements, seen, Hash([0xad; 32])).encode();
     let protected = [&[0xa2, 0x01], algorithm, &[0x04, 0x50], &[0xd1; 16]].concat();
-    let payload = &signed[1 + 1 + protected.len() + 1 + 2..signed.len() - signature - 2];
+    let head = if signature < 256 { 2 } else { 3 };
+    let payload = &signed[1 + 1 + protected.len() + 1 + 2..signed.len() - signature - head];
     let sign1 = Sign1 {
         protected,
         unprotected: vec![0xa0],
@@ -64,6 +71,7 @@ pub fn batches() -> Vec<Twin> {
     payloads(&mut all);
     signatures(&mut all);
     on_p384(&mut all);
+    by_rsa(&mut all);
     all
 }
 
@@ -190,6 +198,21 @@ fn on_p384(all: &mut Vec<Twin>) {
     add("an s of 0", signature([r, &[0; 48]].concat()));
     add("95 bytes", signature(good[..95].to_vec()));
     add("97 bytes", signature([&good[..], &[0]].concat()));
+    add("a signature on P-256", signature(sign1().signature));
+    add("under ES256", Sign1 { signature: good, ..sign1() });
+}
+
+fn by_rsa(all: &mut Vec<Twin>) {
+    let mut add = |comment: &str, sign1: Sign1| all.push((format!("by RSA: {comment}"), sign1.encode()));
+    let kid = [&[0x04, 0x50][..], &[0xd1; 16]].concat();
+    let protected = |bytes: Vec<u8>| Sign1 { protected: bytes, ..sign1_by_rsa() };
+    add("algorithm ES256", protected([&[0xa2, 0x01, 0x26][..], &kid].concat()));
+    add("algorithm PS384", protected([&[0xa2, 0x01, 0x38, 37][..], &kid].concat()));
+    add("algorithm RS256", protected([&[0xa2, 0x01, 0x39, 0x01, 0x00][..], &kid].concat()));
+    let good = sign1_by_rsa().signature;
+    let signature = |signature: Vec<u8>| Sign1 { signature, ..sign1_by_rsa() };
+    add("255 bytes", signature(good[..255].to_vec()));
+    add("513 bytes", signature(vec![1; 513]));
     add("a signature on P-256", signature(sign1().signature));
     add("under ES256", Sign1 { signature: good, ..sign1() });
 }

@@ -282,13 +282,7 @@ fn keys(all: &mut Vec<Twin>) {
     add("a P-384 point called P-256", p384.with(&[6, 4, 0, 0], |_| Item::Uint(1)));
     let genesis = example("genesis");
     add("a genesis of RSA", genesis.with(&[6, 2], |_| rsa.clone().at(&[6, 4, 0]).clone()));
-    let part = |index, change: fn(&mut Vec<u8>)| {
-        rsa.with(&[6, 4, 0, index], |part| {
-            let Item::Bytes(mut bytes) = part.clone() else { panic!("no bytes") };
-            change(&mut bytes);
-            Item::Bytes(bytes)
-        })
-    };
+    let part = |index, change| with_bytes(&rsa, &[6, 4, 0, index], change);
     add("a modulus with a leading zero", part(1, |n| n.insert(0, 0)));
     add("a modulus of 1024 bits", part(1, |n| n.truncate(128)));
     add("a modulus of 4104 bits", part(1, |n| n.resize(513, 1)));
@@ -299,6 +293,7 @@ fn keys(all: &mut Vec<Twin>) {
         "a key id of 15 bytes",
         enrol.with(&[6, 4, 0], |_| Item::Array(vec![Item::Uint(3), Item::Bytes(vec![0xae; 15])])),
     );
+    signing_rsa(&mut add);
     let mut longer = enrol.clone();
     longer.at(&[6, 4, 0]).elements().push(Item::Null);
     add("a P-256 key with one more element", longer);
@@ -306,4 +301,30 @@ fn keys(all: &mut Vec<Twin>) {
         "a role `open` with a prefix",
         enrol.with(&[6, 6, 0], |_| Item::Array(vec![Item::Uint(1), Item::Text("prod".into())])),
     );
+}
+
+/// A statement with one byte string changed.
+fn with_bytes(statement: &Item, at: &[usize], change: fn(&mut Vec<u8>)) -> Item {
+    statement.with(at, |part| {
+        let Item::Bytes(mut bytes) = part.clone() else { panic!("no bytes") };
+        change(&mut bytes);
+        Item::Bytes(bytes)
+    })
+}
+
+fn signing_rsa(add: &mut impl FnMut(&str, Item)) {
+    let enrol = example("enrol: RSA signs");
+    let part = |index, change| with_bytes(&enrol, &[6, 5, 0, index], change);
+    add("a signing modulus with a leading zero", part(1, |n| n.insert(0, 0)));
+    add("a signing modulus of 1024 bits", part(1, |n| n.truncate(128)));
+    add("a signing modulus of 4104 bits", part(1, |n| n.resize(513, 1)));
+    add("an empty signing exponent", part(2, Vec::clear));
+    let mut longer = enrol.clone();
+    longer.at(&[6, 5, 0]).elements().push(Item::Uint(256));
+    add("a signing key of RSA with a hash", longer);
+    let key = enrol.clone().at(&[6, 5, 0]).clone();
+    add("an RSA key for signing that opens", enrol.with(&[6, 4, 0], |_| key.clone()));
+    let rsa = example("enrol: RSA-OAEP SHA-256, write under two prefixes");
+    let opening = rsa.clone().at(&[6, 4, 0]).clone();
+    add("an RSA key for opening that signs", enrol.with(&[6, 5, 0], |_| opening.clone()));
 }

@@ -1,0 +1,113 @@
+//! RSA's paddings (RFC 8017 §7.1, §9.1). A YubiKey leaves them to its callers: it answers with the bare operation (§5.1.2, §5.2.1).
+//!
+//! The `rsa` crate has them, but only together with the operation of a private key that it is given. So it is given one that is no
+//! secret, the *carrier*. What a YubiKey has decrypted is encrypted to the carrier, and the crate decrypts that and takes the padding
+//! off, with checks that take the same time wherever they fail. What a YubiKey is to sign, the crate signs with the carrier, and the
+//! carrier's public half gives the padded digest back.
+//!
+//! A carrier has as many bits as the YubiKey's key. Its primes are the largest there are, so that whatever the YubiKey answers is below
+//! its modulus.
+
+use crate::device::OaepHash;
+use rand_core::OsRng;
+use rsa::hazmat::rsa_encrypt;
+use rsa::{BigUint, Oaep, Pss, RsaPrivateKey};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Bits of a prime, and how much less than that power of two the two largest ones are.
+const PRIMES: [(usize, u32, u32); 3] = [(1024, 105, 179), (1536, 3453, 4977), (2048, 1557, 2543)];
+
+const EXPONENT: u32 = 65_537;
+
+/// For keys of so many bytes; `None` for those that a YubiKey does not have.
+fn carrier(bytes: usize) -> Option<RsaPrivateKey> {
+    let (bits, less, much_less) = PRIMES.into_iter().find(|(bits, ..)| bits / 4 == bytes)?;
+    let prime = |less: u32| (BigUint::from(1_u32) << bits) - BigUint::from(less);
+    RsaPrivateKey::from_p_q(prime(less), prime(much_less), BigUint::from(EXPONENT)).ok()
+}
+
+/// As many bytes as the key has.
+fn bytes_of(number: &BigUint, bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let short = Zeroizing::new(number.to_bytes_be());
+    let mut whole = Zeroizing::new(vec![0; bytes]);
+    whole.get_mut(bytes.checked_sub(short.len())?..)?.copy_from_slice(&short);
+    Some(whole)
+}
+
+/// Takes OAEP off a decrypted block, as long as the key's modulus. `None`, for whatever reason, if it is not padded so.
+pub fn without_oaep(block: &[u8], hash: OaepHash) -> Option<Zeroizing<Vec<u8>>> {
+    let carrier = carrier(block.len())?;
+    let block_number = Zeroizing::new(BigUint::from_bytes_be(block));
+    let carried = bytes_of(&rsa_encrypt(&carrier, &block_number).ok()?, block.len())?;
+    let padding = match hash {
+        OaepHash::Sha256 => Oaep::new::<Sha256>(),
+        OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
+    };
+    carrier.decrypt_blinded(&mut OsRng, padding, &carried).map(Zeroizing::new).ok()
+}
+
+/// A SHA-256 digest with PSS put on, with a salt of 32 bytes, for a key of so many bytes, all bits of which count.
+pub fn with_pss(digest: &[u8], bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let carrier = carrier(bytes)?;
+    let signed = carrier.sign_with_rng(&mut OsRng, Pss::new::<Sha256>(), digest).ok()?;
+    bytes_of(&rsa_encrypt(&carrier, &BigUint::from_bytes_be(&signed)).ok()?, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsa::RsaPublicKey;
+    use rsa::hazmat::rsa_decrypt;
+    use rsa::traits::PublicKeyParts;
+
+    const SIZES: [usize; 3] = [256, 384, 512];
+
+    #[test]
+    fn a_carrier_is_as_large_as_it_can_be() {
+        for bytes in SIZES {
+            let modulus = carrier(bytes).unwrap().n().to_bytes_be();
+            assert_eq!((modulus.len(), &modulus[..16]), (bytes, &[0xff; 16][..]));
+        }
+        assert!(carrier(128).is_none() && carrier(255).is_none());
+    }
+
+    /// Another key of the same size takes the YubiKey's part: a carrier is as good a key as any.
+    #[test]
+    fn what_was_encrypted_with_oaep_comes_out() {
+        for (bytes, hash) in SIZES.into_iter().zip([OaepHash::Sha256, OaepHash::Sha1, OaepHash::Sha256]) {
+            let yubikey = carrier(bytes).unwrap();
+            let padding = match hash {
+                OaepHash::Sha256 => Oaep::new::<Sha256>(),
+                OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
+            };
+            let sealed = RsaPublicKey::from(&yubikey).encrypt(&mut OsRng, padding, b"file key").unwrap();
+            let block = rsa_decrypt(Some(&mut OsRng), &yubikey, &BigUint::from_bytes_be(&sealed)).unwrap();
+            let block = bytes_of(&block, bytes).unwrap();
+            assert_eq!(without_oaep(&block, hash).unwrap()[..], b"file key"[..]);
+
+            let other = if hash == OaepHash::Sha1 { OaepHash::Sha256 } else { OaepHash::Sha1 };
+            assert!(without_oaep(&block, other).is_none());
+            for at in [0, 1, bytes / 2, bytes - 1] {
+                let mut broken = block.clone();
+                broken[at] ^= 1;
+                assert!(without_oaep(&broken, hash).is_none(), "{at}");
+            }
+            assert!(without_oaep(&block[1..], hash).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_padded_with_pss_verifies_once_it_is_signed() {
+        for bytes in SIZES {
+            let yubikey = carrier(bytes).unwrap();
+            let block = with_pss(&[7; 32], bytes).unwrap();
+            assert!(block[0] < 0x80 && block[bytes - 1] == 0xbc, "RFC 8017 §9.1.1");
+            let signed = rsa_decrypt(Some(&mut OsRng), &yubikey, &BigUint::from_bytes_be(&block)).unwrap();
+            let signed = bytes_of(&signed, bytes).unwrap();
+            RsaPublicKey::from(&yubikey).verify(Pss::new::<Sha256>(), &[7; 32], &signed).unwrap();
+            assert_ne!(with_pss(&[7; 32], bytes).unwrap(), block, "the salt is another");
+            assert!(with_pss(&[7; 31], bytes).is_none());
+        }
+    }
+}
