@@ -62,7 +62,11 @@ impl Vault {
     ) -> Result<()> {
         // Only whole batches are read.
         let mut after = match beyond < last {
-            true => self.store.batch_of(beyond + 1)?.ok_or_else(|| self.altered(beyond + 1))?.first - 1,
+            true => {
+                let batch = self.store.batch_of(beyond + 1)?;
+                let before = batch.and_then(|batch| batch.first.checked_sub(1));
+                before.ok_or_else(|| self.altered(beyond + 1))?
+            }
             false => last,
         };
         while after < last {

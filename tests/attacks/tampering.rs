@@ -358,3 +358,14 @@ fn roles_and_grants_are_added() {
         lay_down(db, &all, true);
     });
 }
+
+/// Found by the properties above, once in many runs: nothing comes before the first statement.
+#[test]
+fn the_first_batch_says_that_it_begins_earlier() {
+    for first in [0, -1] {
+        let copy = history().copy();
+        let edit = "UPDATE batches SET first = ?1 WHERE first = 1";
+        assert_eq!(Connection::open(copy.path()).unwrap().execute(edit, [first]).unwrap(), 1);
+        check(&copy);
+    }
+}
