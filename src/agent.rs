@@ -57,6 +57,7 @@ use place::Place;
 use reader::{Reader, Seen};
 use record::Recorder;
 use remote::Remote;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,9 +165,17 @@ impl Agent {
         let place = Place::of(&options.store);
         let (realm, accounts) = (options.realm, may::Accounts::default());
         let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
-        let (for_all, kept) = (Arc::clone(&seen), Arc::clone(&cache));
-        let mut reader = Reader { vault, place: place.clone(), realm, accounts, seen: for_all, cache: kept };
-        reader.changed()?;
+        let mut reader = Reader {
+            vault,
+            place: place.clone(),
+            realm,
+            accounts,
+            seen: Arc::clone(&seen),
+            cache: Arc::clone(&cache),
+            at: None,
+            found: HashMap::new(),
+        };
+        reader.notice()?;
         let start =
             |device| Station::start(device, options.deadline, options.asking.clone(), alive).map(Arc::new);
         let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;

@@ -132,7 +132,6 @@ impl Agent {
         match looked {
             Ok(Some((wanted, Ok(granted)))) => {
                 let program = format!("{} as {}", asked.unit, asked.id);
-                let granted = Arc::new(granted);
                 let mut opening = self.open_granted(&granted, &program, &wanted, deadline).await;
                 if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
                     // The ledger changed while the device was busy.

@@ -97,7 +97,7 @@ impl Agent {
         }
         let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
         let granted = match self.look_up(caller, wanted, deadline).await {
-            Ok(Some(granted)) => Arc::new(granted),
+            Ok(Some(granted)) => granted,
             Ok(None) => return Opening { denied: true, ..failed(denied(tried(wanted))) },
             Err(error) => return failed(error),
         };
@@ -125,7 +125,12 @@ impl Agent {
         opening
     }
 
-    async fn look_up(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Result<Option<Granted>> {
+    async fn look_up(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Granted>>> {
         let mut caller = caller.clone();
         loop {
             let (who, asked) = (caller.clone(), wanted.clone());

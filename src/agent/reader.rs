@@ -7,9 +7,10 @@ use super::peer::Peer;
 use super::place::Place;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{DeviceId, Hash, Name, Prefix};
+use crate::ledger::{DeviceId, Hash, Name, Position, Prefix};
 use crate::replica::{GrantRow, ListFilter};
 use crate::vault::{Op, Ready, Vault, VersionView, Wanted};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,6 +22,9 @@ pub struct Seen {
     /// Some grant names the digest of a program.
     pub digests: AtomicBool,
 }
+
+/// How many tokens' sealed bytes are remembered.
+const REMEMBERED: usize = 256;
 
 /// What the thread owns.
 pub struct Reader {
@@ -36,6 +40,10 @@ pub struct Reader {
     pub seen: Arc<Seen>,
     /// What a change has to drop.
     pub cache: Arc<Cache>,
+    /// What was told last; `None` at the start.
+    pub at: Option<Position>,
+    /// What was looked up since the last change: sealed tokens, checked, that whoever is granted them opens.
+    pub found: HashMap<Wanted, Arc<Granted>>,
 }
 
 /// Who asks.
@@ -66,26 +74,29 @@ impl Reader {
     /// The store's; `RolledBack`, `Tampered`.
     pub fn follow(&mut self) -> Result<()> {
         self.place.check()?;
-        let before = self.vault.head().position;
         let followed = self.vault.refresh();
         for notice in self.vault.take_notices() {
             log::warn!("{notice}");
         }
-        if followed? != before {
-            self.changed()?;
-        }
-        Ok(())
+        followed?;
+        self.notice()
     }
 
-    /// What holds from now on.
+    /// Tells everybody when the ledger is another one than it was, however that came to be known.
     ///
     /// # Errors
     /// The replica's.
-    pub fn changed(&mut self) -> Result<()> {
+    pub fn notice(&mut self) -> Result<()> {
+        let now = self.vault.head().position;
+        if self.at == Some(now) {
+            return Ok(());
+        }
+        self.at = Some(now);
         let digests = self.vault.replica().any_granted_by_digest();
         self.seen.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
         let epoch = self.seen.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.cache.enter(epoch);
+        self.found.clear();
         digests.map(drop)
     }
 
@@ -148,7 +159,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Refused`, `NotFound`; the store's.
-    pub fn look_up(&mut self, caller: &Caller, wanted: &Wanted) -> Result<Option<Granted>> {
+    pub fn look_up(&mut self, caller: &Caller, wanted: &Wanted) -> Result<Option<Arc<Granted>>> {
         self.follow()?;
         match self.may(caller, &wanted.name, Op::Get)? {
             true => self.granted(wanted).map(Some),
@@ -156,14 +167,25 @@ impl Reader {
         }
     }
 
-    fn granted(&mut self, wanted: &Wanted) -> Result<Granted> {
-        let ready = self.vault.ready(wanted)?;
+    fn granted(&mut self, wanted: &Wanted) -> Result<Arc<Granted>> {
+        if let Some(found) = self.found.get(wanted) {
+            return Ok(Arc::clone(found));
+        }
+        // Where a change just destroyed it, this hears of the change.
+        let ready = self.vault.ready(wanted);
+        self.notice()?;
+        let ready = ready?;
         let mut keys = Vec::new();
         for id in ready.recipients() {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
         let anchored = self.vault.replica().is_anchored()?;
-        Ok(Granted { ready, epoch: self.seen.epoch.load(Ordering::Acquire), keys, anchored })
+        let epoch = self.seen.epoch.load(Ordering::Acquire);
+        let granted = Arc::new(Granted { ready, epoch, keys, anchored });
+        if granted.ready.lasts() && self.found.len() < REMEMBERED {
+            self.found.insert(wanted.clone(), Arc::clone(&granted));
+        }
+        Ok(granted)
     }
 
     /// What a unit of the system means by an id, and whether the ledger lets that open; `None` when it means nothing that
@@ -171,7 +193,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::look_up`].
-    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(Wanted, Result<Granted>)>> {
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(Wanted, Result<Arc<Granted>>)>> {
         self.follow()?;
         let wanted = self.credential_name(unit, id)?;
         Ok(wanted.map(|wanted| {

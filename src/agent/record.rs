@@ -3,12 +3,16 @@
 use super::owner::Alive;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The most lines of one transaction.
 const AT_ONCE: usize = 512;
+
+/// Where nobody waits for a line, more of them may come for so long: a transaction costs as much as many lines.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// A read does not wait longer than this for being written down.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,12 +29,15 @@ pub struct Recorder {
     openings: mpsc::Sender<Line>,
     /// Apart, and after the openings: anybody can have any number of things denied.
     denials: mpsc::Sender<Line>,
+    /// Somebody waits.
+    hurry: Arc<Notify>,
 }
 
 /// What the thread writes down.
 struct Lines {
     openings: mpsc::Receiver<Line>,
     denials: mpsc::Receiver<Line>,
+    hurry: Arc<Notify>,
 }
 
 impl Recorder {
@@ -41,7 +48,7 @@ impl Recorder {
     pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
         let io = |e: std::io::Error| Error::new(Kind::Io, "start the access log's thread", e.to_string());
         let (recorder, lines) = Self::new();
-        let waiting = Builder::new_current_thread().build().map_err(io)?;
+        let waiting = Builder::new_current_thread().enable_time().build().map_err(io)?;
         let alive = alive.clone();
         let body = move || {
             keep(store, lines, &waiting);
@@ -54,7 +61,9 @@ impl Recorder {
     fn new() -> (Self, Lines) {
         let (openings, opened) = mpsc::channel(4 * AT_ONCE);
         let (denials, denied) = mpsc::channel(4 * AT_ONCE);
-        (Self { openings, denials }, Lines { openings: opened, denials: denied })
+        let hurry = Arc::new(Notify::new());
+        let lines = Lines { openings: opened, denials: denied, hurry: Arc::clone(&hurry) };
+        (Self { openings, denials, hurry }, lines)
     }
 
     /// Writes down what came of an opening and waits until it is there. A log that cannot be written stops no read:
@@ -64,7 +73,9 @@ impl Recorder {
         let what = described(&access);
         let written = async {
             let (done, written) = oneshot::channel();
-            lane.send((cut(access), Some(done))).await.is_ok() && written.await.is_ok()
+            let queued = lane.send((cut(access), Some(done))).await.is_ok();
+            self.hurry.notify_one();
+            queued && written.await.is_ok()
         };
         if !matches!(tokio::time::timeout(PATIENCE, written).await, Ok(true)) {
             log::warn!("not, or not yet, in the access log: {what}");
@@ -73,18 +84,18 @@ impl Recorder {
 
     /// Writes a read down in its turn, waiting for no more than room for it: for tokens that are handed out from memory.
     pub async fn record_soon(&self, access: Access) {
-        let what = described(&access);
-        let queued = tokio::time::timeout(PATIENCE, self.openings.send((cut(access), None))).await;
-        if !matches!(queued, Ok(Ok(()))) {
+        let Err(refused) = self.openings.try_send((cut(access), None)) else { return };
+        let line = refused.into_inner();
+        let what = described(&line.0);
+        if !matches!(tokio::time::timeout(PATIENCE, self.openings.send(line)).await, Ok(Ok(()))) {
             log::warn!("not in the access log, which is too slow: {what}");
         }
     }
 
     /// Writes a denial down in its turn, if there is room for it.
     pub fn note_denial(&self, access: Access) {
-        let what = described(&access);
-        if self.denials.try_send((cut(access), None)).is_err() {
-            log::warn!("not in the access log, which is too slow: {what}");
+        if let Err(refused) = self.denials.try_send((cut(access), None)) {
+            log::warn!("not in the access log, which is too slow: {}", described(&refused.into_inner().0));
         }
     }
 }
@@ -95,7 +106,9 @@ fn described(access: &Access) -> String {
 
 fn cut(mut access: Access) -> Access {
     for (text, most) in [(&mut access.name, MAX_NAME), (&mut access.exe, MAX_EXE)] {
-        if let Some((end, _)) = text.char_indices().nth(most) {
+        if text.len() > most
+            && let Some((end, _)) = text.char_indices().nth(most)
+        {
             text.truncate(end);
         }
     }
@@ -105,13 +118,17 @@ fn cut(mut access: Access) -> Access {
 impl Lines {
     /// What to write down next: openings first, in what room they leave denials. `None` when nobody is left to ask for it.
     async fn next(&mut self) -> Option<Vec<Line>> {
-        let first = tokio::select! {
-            biased;
-            Some(line) = self.openings.recv() => line,
-            Some(line) = self.denials.recv() => line,
-            else => return None,
-        };
-        let mut batch = vec![first];
+        let mut batch = vec![self.line().await?];
+        self.fill(&mut batch);
+        if batch.len() < AT_ONCE && batch.iter().all(|(_, done)| done.is_none()) {
+            let _ = tokio::time::timeout(GATHERING, self.hurry.notified()).await;
+            self.fill(&mut batch);
+        }
+        Some(batch)
+    }
+
+    /// Takes what is there.
+    fn fill(&mut self, batch: &mut Vec<Line>) {
         for lane in [&mut self.openings, &mut self.denials] {
             while batch.len() < AT_ONCE
                 && let Ok(line) = lane.try_recv()
@@ -119,7 +136,15 @@ impl Lines {
                 batch.push(line);
             }
         }
-        Some(batch)
+    }
+
+    async fn line(&mut self) -> Option<Line> {
+        tokio::select! {
+            biased;
+            Some(line) = self.openings.recv() => Some(line),
+            Some(line) = self.denials.recv() => Some(line),
+            else => None,
+        }
     }
 }
 
@@ -167,5 +192,16 @@ mod tests {
         drop(recorder);
         let left = std::iter::from_fn(|| runtime.block_on(lines.next())).flatten().count();
         assert_eq!(left, 3 * AT_ONCE + 1);
+    }
+
+    #[test]
+    fn nothing_is_gathered_while_somebody_waits() {
+        let (recorder, mut lines) = Recorder::new();
+        // Without a clock, nothing can be waited for.
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let (done, _written) = oneshot::channel();
+        recorder.openings.try_send((access("waits"), Some(done))).unwrap();
+        recorder.openings.try_send((access("is handed out from memory"), None)).unwrap();
+        assert_eq!(runtime.block_on(lines.next()).unwrap().len(), 2);
     }
 }

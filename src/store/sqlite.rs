@@ -18,12 +18,15 @@ use crate::ledger::{Hash, Position};
 use attempt::Attempt;
 pub(crate) use file::move_log_when_closed;
 use rusqlite::Connection;
+use std::cell::Cell;
 use std::path::Path;
 
 /// A connection to a store in an SQLite file. Several may be open on one file, in one process and in many.
 pub struct SqliteStore {
     db: Connection,
     location: String,
+    /// Whether transactions wait for the disk; `None` before the first.
+    durable: Cell<Option<bool>>,
 }
 
 impl SqliteStore {
@@ -34,7 +37,7 @@ impl SqliteStore {
     /// `Conflict` when there is something already; `Store` and `Io`.
     pub fn create(path: &Path) -> Result<Self> {
         let location = file::location(path);
-        file::create(path, &location).map(|db| Self { db, location })
+        file::create(path, &location).map(|db| Self { db, location, durable: Cell::new(None) })
     }
 
     /// Opens the store at `path`; for reading only where nothing else is possible.
@@ -43,11 +46,11 @@ impl SqliteStore {
     /// `Store` when it is missing, empty, not a store, of a newer format, locked, damaged or not for this user.
     pub fn open(path: &Path) -> Result<Self> {
         let location = file::location(path);
-        file::open(path, &location).map(|db| Self { db, location })
+        file::open(path, &location).map(|db| Self { db, location, durable: Cell::new(None) })
     }
 
     fn attempt(&self, to: &'static str) -> Attempt<'_> {
-        Attempt { db: &self.db, location: &self.location, to }
+        Attempt { db: &self.db, location: &self.location, durable: &self.durable, to }
     }
 }
 

@@ -55,6 +55,9 @@ impl Vault {
     }
 }
 
+/// Most tokens are smaller; each more device takes a hundred bytes or two.
+const SMALL: usize = 16 << 10;
+
 impl Ready {
     /// The devices that it is sealed to.
     pub(crate) fn recipients(&self) -> &[DeviceId] {
@@ -69,6 +72,11 @@ impl Ready {
     /// How long it may be kept opened, where it is signed that it may.
     pub(crate) fn keep(&self) -> Option<Duration> {
         self.keep
+    }
+
+    /// Whether it is small, and opens until the ledger says otherwise, whatever the time: worth being remembered.
+    pub(crate) fn lasts(&self) -> bool {
+        self.timeless && self.sealed.len() <= SMALL
     }
 
     /// Which version of which token it is, whatever its name.

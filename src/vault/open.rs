@@ -63,6 +63,7 @@ impl Vault {
             recipients: row.version.recipients.clone(),
             sealed: self.checked_bytes(&row.name, &row.version)?,
             keep: None,
+            timeless: false,
         };
         let opened = self.open_ready(&[&ready]).pop();
         opened.map_or_else(|| Err(unanswered(&row.name)), |(_, result)| result.map(drop))

@@ -27,6 +27,8 @@ pub(crate) struct Ready {
     pub(super) sealed: Vec<u8>,
     /// How long it may be kept opened, where it is signed that it may.
     pub(super) keep: Option<Duration>,
+    /// Whether it opens until the ledger says otherwise, whatever the time.
+    pub(super) timeless: bool,
 }
 
 impl Vault {
@@ -59,6 +61,7 @@ impl Vault {
             version: version.version,
             context: self.context(token.id, version.version),
             keep: keeping::time(&version.labels),
+            timeless: version.expiry.is_none() && version.not_before.is_none(),
             recipients: version.recipients,
             sealed,
         })

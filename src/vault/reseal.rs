@@ -197,6 +197,7 @@ impl Vault {
                         recipients,
                         sealed,
                         keep: None,
+                        timeless: false,
                     });
                     found.push(row);
                 }

@@ -113,3 +113,19 @@ fn a_token_is_kept_because_its_signed_label_says_so() {
         assert_eq!(opened(), if heeded { 4 } else { 8 });
     }
 }
+
+#[test]
+fn a_token_opens_until_it_expires_however_often_it_was_opened() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NOW: AtomicU64 = AtomicU64::new(crate::world::NOW);
+    let served = Served::new(Realm::User(own_uid()), |options| options.clock = || NOW.load(Ordering::SeqCst));
+    // A minute later.
+    let expires = "2033-05-18T03:34:20Z";
+    assert_eq!(served.ask("PUT", &format!("/v1/values/prod/short?expires={expires}"), b"x").status, 200);
+    for name in ["prod/short", "prod/db"] {
+        (0..3).for_each(|_| assert_eq!(served.get(&format!("/v1/values/{name}")).status, 200));
+    }
+    NOW.fetch_add(60_000, Ordering::SeqCst);
+    assert_eq!(served.get("/v1/values/prod/short").problem().2, "it expired at 2033-05-18T03:34:20Z");
+    assert_eq!(served.get("/v1/values/prod/db").status, 200);
+}

@@ -6,11 +6,14 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Hash;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior};
+use std::cell::Cell;
 
 /// One thing that was asked of the store.
 pub(super) struct Attempt<'a> {
     pub(super) db: &'a Connection,
     pub(super) location: &'a str,
+    /// What the connection was last told of waiting for the disk.
+    pub(super) durable: &'a Cell<Option<bool>>,
     /// Completes "cannot …".
     pub(super) to: &'static str,
 }
@@ -25,7 +28,10 @@ impl Attempt<'_> {
     ///
     /// With `durable`, it waits for the disk when it commits.
     pub(super) fn writing(&self, durable: bool) -> Result<Transaction<'_>> {
-        self.pragma("synchronous", if durable { "FULL" } else { "NORMAL" })?;
+        if self.durable.get() != Some(durable) {
+            self.pragma("synchronous", if durable { "FULL" } else { "NORMAL" })?;
+            self.durable.set(Some(durable));
+        }
         self.begin(TransactionBehavior::Immediate)
     }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -42,7 +43,7 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
         _ => Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e),
     })?;
     let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
-    let attempt = Attempt { db: &db, location, to };
+    let attempt = Attempt { db: &db, location, durable: &Cell::new(None), to };
     make_tables(&attempt)?;
     write_ahead(&attempt)?;
     sync_directory(path).map_err(|e| Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e))?;
