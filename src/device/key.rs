@@ -3,6 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::traits::PublicKeyParts;
+use rsa::{Oaep, RsaPublicKey};
+use sha1::Sha1;
+use sha2::Sha256;
 use std::fmt;
 
 /// What a key is for. Never one key for both.
@@ -34,6 +37,16 @@ pub enum OaepHash {
     Sha256,
     /// Only where the module can do no other.
     Sha1,
+}
+
+impl OaepHash {
+    /// The padding, with an empty label.
+    pub fn padding(self) -> Oaep {
+        match self {
+            Self::Sha256 => Oaep::new::<Sha256>(),
+            Self::Sha1 => Oaep::new::<Sha1>(),
+        }
+    }
 }
 
 /// The part of a key that everybody may know, enough to seal to it or to check its signatures.
@@ -85,7 +98,7 @@ impl PublicKey {
 
     /// The RSA key in an `RSAPublicKey` (RFC 8017 §A.1.1), for this purpose; `None` unless it has 2048 to 4096 bits.
     pub fn of_rsa(der: &[u8], purpose: Purpose) -> Option<Self> {
-        let key = rsa::RsaPublicKey::from_pkcs1_der(der).ok()?;
+        let key = RsaPublicKey::from_pkcs1_der(der).ok()?;
         let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
         match purpose {
             _ if !(256..=512).contains(&n.len()) => None,

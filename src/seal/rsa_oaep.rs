@@ -9,7 +9,7 @@ use crate::error::Result;
 use age_core::format::{FileKey, Stanza};
 use age_core::secrecy::ExposeSecret;
 use rand_core::OsRng;
-use rsa::{BigUint, Oaep, RsaPublicKey};
+use rsa::{BigUint, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
 /// The stanza's type.
@@ -61,11 +61,8 @@ pub(super) fn wrap(n: &[u8], e: &[u8], hash: OaepHash, file_key: &FileKey) -> Re
     }
     let key = RsaPublicKey::new(BigUint::from_bytes_be(n), BigUint::from_bytes_be(e))
         .map_err(|e| format!("not an RSA key to seal to: {e}"))?;
-    let padding = match hash {
-        OaepHash::Sha256 => Oaep::new::<Sha256>(),
-        OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
-    };
-    let body = key.encrypt(&mut OsRng, padding, file_key.expose_secret()).map_err(|e| e.to_string())?;
+    let body =
+        key.encrypt(&mut OsRng, hash.padding(), file_key.expose_secret()).map_err(|e| e.to_string())?;
     Ok(Stanza { tag: TYPE.into(), args: vec![encoded(&key_tag(n, e)), name(hash).into()], body })
 }
 

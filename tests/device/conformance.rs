@@ -5,7 +5,7 @@ use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::{OsRng, RngCore};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PublicKey, Purpose,
 };
 use strongroom::error::Kind;
 
@@ -144,13 +144,9 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
 /// What was sealed to an RSA key comes out.
 pub fn opens_rsa(device: &mut dyn Device, key: &KeyInfo, prompter: &mut Scripted) -> strongroom::Result<()> {
     let PublicKey::Rsa { n, e, oaep } = &key.public else { panic!("no RSA key") };
-    let padding = match oaep {
-        OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
-        OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
-    };
     let mut secret = [0; 16];
     OsRng.fill_bytes(&mut secret);
-    let ciphertext = public_rsa(n, e).encrypt(&mut OsRng, padding, &secret).unwrap();
+    let ciphertext = public_rsa(n, e).encrypt(&mut OsRng, oaep.padding(), &secret).unwrap();
     let challenge = Challenge::Oaep { hash: *oaep, ciphertext: &ciphertext };
     assert_eq!(device.open_key(&key.into(), challenge, prompter)?[..], secret);
     Ok(())

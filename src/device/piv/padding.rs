@@ -11,7 +11,7 @@
 use crate::device::OaepHash;
 use rand_core::OsRng;
 use rsa::hazmat::rsa_encrypt;
-use rsa::{BigUint, Oaep, Pss, RsaPrivateKey};
+use rsa::{BigUint, Pss, RsaPrivateKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -40,11 +40,7 @@ pub fn without_oaep(block: &[u8], hash: OaepHash) -> Option<Zeroizing<Vec<u8>>> 
     let carrier = carrier(block.len())?;
     let block_number = Zeroizing::new(BigUint::from_bytes_be(block));
     let carried = bytes_of(&rsa_encrypt(&carrier, &block_number).ok()?, block.len())?;
-    let padding = match hash {
-        OaepHash::Sha256 => Oaep::new::<Sha256>(),
-        OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
-    };
-    carrier.decrypt_blinded(&mut OsRng, padding, &carried).map(Zeroizing::new).ok()
+    carrier.decrypt_blinded(&mut OsRng, hash.padding(), &carried).map(Zeroizing::new).ok()
 }
 
 /// A SHA-256 digest with PSS put on, with a salt of 32 bytes, for a key of so many bytes, all bits of which count.
@@ -77,11 +73,8 @@ mod tests {
     fn what_was_encrypted_with_oaep_comes_out() {
         for (bytes, hash) in SIZES.into_iter().zip([OaepHash::Sha256, OaepHash::Sha1, OaepHash::Sha256]) {
             let yubikey = carrier(bytes).unwrap();
-            let padding = match hash {
-                OaepHash::Sha256 => Oaep::new::<Sha256>(),
-                OaepHash::Sha1 => Oaep::new::<sha1::Sha1>(),
-            };
-            let sealed = RsaPublicKey::from(&yubikey).encrypt(&mut OsRng, padding, b"file key").unwrap();
+            let sealed =
+                RsaPublicKey::from(&yubikey).encrypt(&mut OsRng, hash.padding(), b"file key").unwrap();
             let block = rsa_decrypt(Some(&mut OsRng), &yubikey, &BigUint::from_bytes_be(&sealed)).unwrap();
             let block = bytes_of(&block, bytes).unwrap();
             assert_eq!(without_oaep(&block, hash).unwrap()[..], b"file key"[..]);

@@ -174,10 +174,7 @@ fn refuses_padding(code: Option<RvError>) -> bool {
 
 fn seal_to(n: &[u8], e: &[u8], hash: OaepHash, message: &[u8]) -> Result<Vec<u8>, Fault> {
     let (n, e) = (rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e));
-    let padding = match hash {
-        OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
-        OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
-    };
-    let sealed = rsa::RsaPublicKey::new(n, e).and_then(|key| key.encrypt(&mut OsRng, padding, message));
+    let sealed =
+        rsa::RsaPublicKey::new(n, e).and_then(|key| key.encrypt(&mut OsRng, hash.padding(), message));
     sealed.map_err(|e| Error::new(Kind::Unsupported, "use the RSA key", e.to_string()).into())
 }
