@@ -91,6 +91,18 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_card_answers_is_refused_unless_it_is_padded() {
+        for bytes in [0, 1, 128, 255, 256, 257, 384, 512, 513] {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let block = vec![byte; bytes];
+                for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+                    assert!(without_oaep(&block, hash).is_none(), "{bytes} times {byte}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_padded_with_pss_verifies_once_it_is_signed() {
         for bytes in SIZES {
             let yubikey = carrier(bytes).unwrap();
