@@ -55,7 +55,8 @@ enum DeviceCommand {
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
     /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
-    /// another device. Another admin device has to be at hand. Say again what the keys should be like (--pcrs, --pin, …).
+    /// another device. Another admin device has to be at hand. Where none of the options for new keys is given, a TPM's are bound
+    /// as the old ones were (--pcrs, --pin); else all of them have to be said.
     Repin(Later<Box<change::Repin>>),
     /// Compare what a device's keys are bound to with what is measured now
     ///

@@ -1,6 +1,6 @@
 //! Keys that are bound to what was measured at boot.
 
-use super::KeyRef;
+use super::{CreateOptions, KeyRef};
 use crate::error::Result;
 
 /// Comparing what was measured with what a key is bound to, for devices that can bind keys so.
@@ -11,6 +11,12 @@ pub trait Measured {
     /// # Errors
     /// As [`super::Device::open_key`].
     fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>>;
+
+    /// The options that `key` was made with, as far as they bind it: to the same PCRs, with the values of now, and to a PIN.
+    ///
+    /// # Errors
+    /// `Usage` when it is bound to a signer, whose key has to be named again; as [`super::Device::open_key`].
+    fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions>;
 }
 
 /// A value that a PCR is expected to have.

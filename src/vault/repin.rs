@@ -2,9 +2,11 @@
 
 use super::Vault;
 use super::author::{Draft, Needs};
+use super::devices::opening_key;
 use super::enrol::{EnrolOptions, EnrolReport};
 use super::keys::{Wanted, find_or_create, prove};
 use super::reseal::{ResealProgress, ResealReport};
+use crate::device::CreateOptions;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Prefix;
 use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire, Role};
@@ -12,7 +14,8 @@ use crate::replica::DeviceRow;
 
 impl Vault {
     /// Makes new keys in an enrolled device, retires it and enrols it anew under its name and with its roles, all in one
-    /// batch that another admin device signs, and reseals what was sealed to it. Of `options`, name and roles are left alone.
+    /// batch that another admin device signs, and reseals what was sealed to it. Of `options`, name and roles are left alone; where
+    /// they say nothing of the keys, new ones are bound as the old ones are.
     ///
     /// # Errors
     /// `NotFound`; `Refused` when no other device here is an admin, and when tokens are sealed to this device alone that its
@@ -37,7 +40,14 @@ impl Vault {
             self.expect_openable(&old, &tried)?;
         }
         let (device, prompter) = self.devices.get(&old.id)?;
-        let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
+        let mut create = options.create.clone();
+        // Nobody is to get weaker keys for having typed less.
+        if create == CreateOptions::default()
+            && let Some(measured) = device.measured()
+        {
+            create = measured.bound_alike(&opening_key(&old))?;
+        }
+        let wanted = Wanted { algorithm: options.algorithm, create: &create };
         let (keys, created) = find_or_create(device, &[], &wanted, prompter)?;
         prove(device, &keys, prompter)?;
         let mut report = EnrolReport::of(device, old.enrolment.name.clone(), (keys, created), Vec::new())?;

@@ -76,7 +76,13 @@ fn an_update_takes_the_keys_away_and_repin_brings_them_back() {
     tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
     fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 4);
     assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"token");
-    home.ok(&["device", "repin", "server", "--pcrs", "sha256:16", "--quiet"]);
-    assert_eq!(get(&home, &tpm.uri()), b"token");
+    // The new keys are bound to the same, said or not.
+    for options in [&["--pcrs", "sha256:16"][..], &[]] {
+        home.ok(&[&["device", "repin", "server", "--quiet"], options].concat());
+        assert_eq!(get(&home, &tpm.uri()), b"token");
+        tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "cd".repeat(32))]);
+        let said = fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 4);
+        assert!(said.contains("PCR 16 (debug) is not as it was when the key was made"), "{said}");
+    }
     home.ok(&["verify", "--quiet"]);
 }

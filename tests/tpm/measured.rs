@@ -6,7 +6,9 @@ use crate::swtpm::run;
 use base64::Engine;
 use std::path::PathBuf;
 use std::process::Command;
-use strongroom::device::{Device, KeyInfo, KeyRef, Measurement, Prediction, TpmOptions, connect};
+use strongroom::device::{
+    CreateOptions, Device, KeyInfo, KeyRef, Measurement, Prediction, TpmOptions, connect,
+};
 use strongroom::error::Kind;
 use strongroom::prompt::Silent;
 
@@ -68,6 +70,30 @@ fn predicted_values_say_whether_it_will_open() {
         // Of a bank, and a PCR, that the key is not bound to.
         let aside = [predict("sha1", 7, &[1; 20]), predict("sha256", 9, &[1; 32])];
         assert!(measure(&mut *device, &opens, &aside).opens());
+    });
+}
+
+#[test]
+fn a_device_tells_how_to_bind_new_keys_alike() {
+    for options in [measured(None), TpmOptions { pin: true, ..measured(None) }, TpmOptions::default()] {
+        with_swtpm(options.clone(), |bench| {
+            let (opens, _) = bench.keys();
+            let mut device = bench.device();
+            let alike = device.measured().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap();
+            assert_eq!(alike, CreateOptions { tpm: options, ..CreateOptions::default() });
+        });
+    }
+    with_swtpm(TpmOptions::default(), |bench| {
+        let signer = Signer::new(bench, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public)) };
+        let (opens, _) = bench.keys();
+        let mut device = bench.device();
+        let error = device.measured().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert_eq!(
+            error.what_now(),
+            Some(&*format!("name the signer's key again: --pcrs {PCRS} --pcr-policy-key FILE"))
+        );
     });
 }
 

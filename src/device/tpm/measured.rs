@@ -3,9 +3,10 @@
 use super::chip::Chip;
 use super::material::Material;
 use super::pcr::{Bank, Pcrs};
+use super::policy::{self, Policy};
 use super::shared::lock;
-use super::{policy, signed};
-use crate::device::{KeyRef, Measured, Measurement, PcrState, Prediction};
+use super::signed;
+use crate::device::{CreateOptions, KeyRef, Measured, Measurement, PcrState, Prediction, TpmOptions};
 use crate::error::{Error, Kind, Result};
 
 impl Measured for Chip {
@@ -39,6 +40,26 @@ impl Measured for Chip {
             signature,
         }))
     }
+
+    fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions> {
+        let material = Material::of(key).map_err(|e| e.on(self.name.clone()))?;
+        let tpm = bound_alike(&material.policy).map_err(|e| e.on(self.name.clone()))?;
+        Ok(CreateOptions { tpm, ..CreateOptions::default() })
+    }
+}
+
+/// The options that bind new keys as these are.
+fn bound_alike(policy: &Policy) -> Result<TpmOptions> {
+    if let (Some(pcrs), Some(_)) = (&policy.pcrs, &policy.signer) {
+        let answer = "they are bound to what somebody signs, and keep of that only a name";
+        return Err(Error::new(Kind::Usage, "bind new keys as the old ones are", answer).advice(format!(
+            "name the signer's key again: --pcrs {} --pcr-policy-key FILE{}",
+            pcrs.shown(),
+            if policy.pin { " --pin" } else { "" }
+        )));
+    }
+    let pcrs = policy.pcrs.as_ref().map(Pcrs::shown);
+    Ok(TpmOptions { pin: policy.pin, pcrs, ..TpmOptions::default() })
 }
 
 /// A refusal that names the PCRs that changed.

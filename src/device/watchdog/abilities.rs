@@ -22,6 +22,15 @@ impl Measured for Watchdog {
             None => without(&name, WHAT),
         })
     }
+
+    fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions> {
+        const WHAT: &str = "tell what the key is bound to";
+        let (key, name) = (key.clone(), self.name.clone());
+        self.ask(WHAT, self.patience, &mut Silent, move |device, _| match device.measured() {
+            Some(measured) => measured.bound_alike(&key),
+            None => without(&name, WHAT),
+        })
+    }
 }
 
 impl Watchdog {
