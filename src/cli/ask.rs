@@ -3,9 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use strongroom::error::printable;
-use strongroom::prompt::{self, Terminal};
+use strongroom::prompt::{self, Prompter, Terminal};
 use strongroom::{Error, Kind, Result, Secret};
-use zeroize::Zeroizing;
 
 /// A yes to `question`, from the person or from `--yes`.
 ///
@@ -61,16 +60,15 @@ pub fn typed_agreement(yes: bool, tried: &str, question: &str, word: &str) -> Re
 /// # Errors
 /// `Usage` when the two differ; `Io` when the terminal fails.
 pub fn new_token(tried: &str, name: &str) -> Result<Secret> {
-    let ask = |question: String| {
-        let typed = rpassword::prompt_password(question).map(Zeroizing::new);
-        typed.map_err(|e| Error::new(Kind::Io, tried, e.to_string()).caused_by(e))
-    };
-    let first = ask(format!("Token for {name}: "))?;
-    if *first != *ask("The same again: ".into())? {
+    let failed = |e: Error| Error::new(Kind::Io, tried, e.answer().to_owned());
+    let nobody = || Error::new(Kind::Io, tried, "there is no terminal to ask on");
+    let mut terminal = Terminal::open().ok_or_else(nobody)?;
+    let first = terminal.secret(&format!("Token for {name}")).map_err(failed)?;
+    if first != terminal.secret("The same again").map_err(failed)? {
         return Err(Error::new(Kind::Usage, tried, "the two are not the same")
             .advice("try again; nothing was stored"));
     }
-    Ok(Secret::new(first.as_bytes().to_vec()))
+    Ok(first)
 }
 
 fn nobody(tried: &str) -> Error {

@@ -4,6 +4,7 @@ use super::source::pin_from;
 use super::{PinRequest, Prompter, TriesLeft};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 
@@ -25,8 +26,38 @@ impl Terminal {
         self.tty.write_all(text.as_bytes()).and_then(|()| self.tty.flush()).map_err(|e| failed(&e))
     }
 
+    /// What is typed, which is not shown: not even to who answers the moment the question is there.
+    fn hidden(&mut self, question: &str) -> Result<Secret> {
+        let _quiet = Quiet::now(&self.tty).map_err(|e| failed(&e))?;
+        self.say(question)?;
+        let typed = rpassword::read_password().map_err(|e| failed(&e))?;
+        Ok(Secret::new(typed.into_bytes()))
+    }
+
     fn line_end(&mut self) -> Result<()> {
         self.tty.write_all(b"\n").map_err(|e| failed(&e))
+    }
+}
+
+/// The terminal shows nothing of what is typed, until this is dropped.
+struct Quiet {
+    tty: File,
+    before: Termios,
+}
+
+impl Quiet {
+    fn now(tty: &File) -> std::io::Result<Self> {
+        let (tty, before) = (tty.try_clone()?, tcgetattr(tty)?);
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&tty, OptionalActions::Now, &quiet)?;
+        Ok(Self { tty, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.before);
     }
 }
 
@@ -35,9 +66,7 @@ impl Prompter for Terminal {
         if let Some(source) = request.source {
             return pin_from(source);
         }
-        self.say(&question(request))?;
-        let pin = rpassword::read_password().map_err(|e| failed(&e))?;
-        Ok(Secret::new(pin.into_bytes()))
+        self.hidden(&question(request))
     }
 
     fn touch(&mut self, why: &str) -> Result<()> {
@@ -53,9 +82,7 @@ impl Prompter for Terminal {
     }
 
     fn secret(&mut self, question: &str) -> Result<Secret> {
-        self.say(&format!("{question}: "))?;
-        let typed = rpassword::read_password().map_err(|e| failed(&e))?;
-        Ok(Secret::new(typed.into_bytes()))
+        self.hidden(&format!("{question}: "))
     }
 
     fn is_attended(&self) -> bool {

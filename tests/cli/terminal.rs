@@ -22,8 +22,6 @@ pub fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String
         while !shown[from..].contains(prompt) {
             assert!(read_some(&mut screen, &mut shown), "it never showed {prompt}: {shown}");
         }
-        // Between the prompt and the end of the echo there is an instant.
-        std::thread::sleep(std::time::Duration::from_millis(100));
         keyboard.write_all(format!("{typed}\n").as_bytes()).unwrap();
     }
     while read_some(&mut screen, &mut shown) {}
