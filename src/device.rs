@@ -25,6 +25,7 @@ pub mod watchdog;
 
 pub use key::{
     ALLOW_UNATTESTED, Algorithm, Evidence, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+    RSA_BYTES,
 };
 pub use measured::{Measured, Measurement, PcrState, Prediction};
 pub use options::{CreateOptions, PivOptions, TpmOptions};

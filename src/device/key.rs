@@ -7,6 +7,7 @@ use rsa::{Oaep, RsaPublicKey};
 use sha1::Sha1;
 use sha2::Sha256;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// What a key is for. Never one key for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,9 @@ pub enum Algorithm {
     /// AES-256-GCM inside the HSM.
     Aes256,
 }
+
+/// How long an RSA modulus may be: 2048 to 4096 bits.
+pub const RSA_BYTES: RangeInclusive<usize> = 256..=512;
 
 /// The hash of RSA-OAEP and its MGF1 (RFC 8017 §7.1), pinned at enrolment and never negotiated afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +105,7 @@ impl PublicKey {
         let key = RsaPublicKey::from_pkcs1_der(der).ok()?;
         let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
         match purpose {
-            _ if !(256..=512).contains(&n.len()) => None,
+            _ if !RSA_BYTES.contains(&n.len()) => None,
             Purpose::Open => Some(Self::Rsa { n, e, oaep: OaepHash::Sha256 }),
             Purpose::Sign => Some(Self::RsaPss { n, e }),
         }

@@ -1,6 +1,6 @@
 //! Signatures as batches carry them: ES256 and ES384 (RFC 9053 §2.1), r ‖ s with low s, and PS256 (RFC 8230 §2).
 
-use crate::device::PublicKey;
+use crate::device::{PublicKey, RSA_BYTES};
 use coset::iana;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -35,7 +35,7 @@ impl SignatureAlgorithm {
         match signature.len() {
             64 => Some(Self::Es256),
             96 => Some(Self::Es384),
-            256..=512 => Some(Self::Ps256),
+            bytes if RSA_BYTES.contains(&bytes) => Some(Self::Ps256),
             _ => None,
         }
     }
@@ -66,7 +66,7 @@ impl SignatureAlgorithm {
                 let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
                 Some(signature.normalize_s().unwrap_or(signature).to_bytes().to_vec())
             }
-            Self::Ps256 => (256..=512).contains(&signature.len()).then(|| signature.to_vec()),
+            Self::Ps256 => (Self::of_signature(signature) == Some(self)).then(|| signature.to_vec()),
         }
     }
 

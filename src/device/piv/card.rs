@@ -4,8 +4,8 @@
 //! one card share the card's state, so what was verified on one counts on the other.
 
 use super::error::{Fault, of, of_pcsc};
-use super::slots::{SlotFacts, certificate_object, metadata};
-use crate::device::PublicKey;
+use super::slots::{SlotFacts, certificate_object, id_of, metadata};
+use crate::device::{Algorithm, PublicKey};
 use crate::secret::Secret;
 use std::ffi::CString;
 use yubikey::piv::{self, AlgorithmId, ManagementSlotId, SlotId};
@@ -135,12 +135,9 @@ impl Card {
     /// The bare RSA operation with the private key, on a number below the modulus and as long.
     pub fn rsa(&mut self, slot: SlotId, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
         const CALL: &str = "GENERAL AUTHENTICATE";
-        let algorithm = match input.len() {
-            256 => AlgorithmId::Rsa2048,
-            384 => AlgorithmId::Rsa3072,
-            512 => AlgorithmId::Rsa4096,
-            _ => return Err(of(CALL)(yubikey::Error::SizeError)),
-        };
+        let bits = u16::try_from(8 * input.len()).ok();
+        let algorithm = bits.and_then(|bits| id_of(Algorithm::Rsa(bits)));
+        let algorithm = algorithm.ok_or(yubikey::Error::SizeError).map_err(of(CALL))?;
         let output = piv::decrypt_data(&mut self.yubikey, input, algorithm, slot).map_err(of(CALL))?;
         if output.len() == input.len() { Ok(output) } else { Err(of(CALL)(yubikey::Error::SizeError)) }
     }

@@ -1,7 +1,7 @@
 //! Keys, and the slots that hold them.
 
 use super::NEWER;
-use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
+use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey, RSA_BYTES};
 use crate::ledger::body::Slot;
 use crate::ledger::cbor::{Decoded, Malformed, Reader, Writer};
 
@@ -47,7 +47,7 @@ fn read_rsa(r: &mut Reader<'_>) -> Decoded<Rsa> {
 }
 
 fn sound((n, e): Rsa) -> Decoded<Rsa> {
-    let sound = (256..=512).contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
+    let sound = RSA_BYTES.contains(&n.len()) && (1..=8).contains(&e.len()) && n[0] != 0 && e[0] != 0;
     if sound { Ok((n, e)) } else { Err(Malformed("an RSA key")) }
 }
 
