@@ -1,6 +1,6 @@
 //! The ledger: statements, the batches that sign them, the chain that orders them, and the judgement of what is allowed.
 //!
-//! Pure: no device, no store, no clock. The bytes are specified in `docs/format.md`.
+//! Pure: no device, no store, no clock. The bytes are specified in `docs/reference/format.md`.
 
 pub mod batch;
 pub mod body;

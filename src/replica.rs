@@ -42,7 +42,7 @@ pub struct Replica {
     position: Position,
     admin_head: Hash,
     newest: u64,
-    /// How many batches guarded something (docs/format.md, section 9).
+    /// How many batches guarded something (docs/reference/format.md, section 9).
     guarded: u64,
     known: RefCell<Known>,
     /// What happened to the file, in words for the user.
@@ -175,7 +175,7 @@ impl Replica {
         self.admin_head
     }
 
-    /// The newest time that was seen and could be believed, in milliseconds (docs/format.md, section 5).
+    /// The newest time that was seen and could be believed, in milliseconds (docs/reference/format.md, section 5).
     pub fn newest_time(&self) -> u64 {
         self.newest
     }

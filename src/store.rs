@@ -57,7 +57,7 @@ pub struct RecordedAccess {
     pub n: u64,
     /// What was recorded.
     pub access: Access,
-    /// SHA-256 over the previous row's value (of the same device) and this row, see docs/format.md.
+    /// SHA-256 over the previous row's value (of the same device) and this row, see docs/reference/format.md.
     pub chain: Hash,
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 use strongroom::{Error, Kind};
 
-/// The table, as `--help` shows it and docs/exit-codes.md explains it.
+/// The table, as `--help` shows it and docs/reference/exit-codes.md explains it.
 pub const TABLE: &str = "\
 Exit codes:
     0  done; also when the reader of a pipe went away
@@ -103,9 +103,9 @@ mod tests {
 
     #[test]
     fn the_documented_table_is_this_one() {
-        let documented = include_str!("../../docs/exit-codes.md");
+        let documented = include_str!("../../docs/reference/exit-codes.md");
         for line in TABLE.lines().skip(1) {
-            assert!(documented.contains(line.trim()), "docs/exit-codes.md lacks: {line}");
+            assert!(documented.contains(line.trim()), "docs/reference/exit-codes.md lacks: {line}");
         }
     }
 }

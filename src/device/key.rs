@@ -233,7 +233,7 @@ pub struct KeyInfo {
     /// Why it is believed to stay where it is.
     pub evidence: Evidence,
     /// What the driver needs besides the device to use the key or to show the evidence again, in a form of the driver's own
-    /// (docs/format.md, section 8): a TPM's key blob and policy, a YubiKey's attestation certificates. No secret. Empty where
+    /// (docs/reference/format.md, section 8): a TPM's key blob and policy, a YubiKey's attestation certificates. No secret. Empty where
     /// nothing is needed.
     pub material: Vec<u8>,
 }

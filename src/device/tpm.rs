@@ -7,7 +7,7 @@
 //! keys, `counter` counts.
 //!
 //! Strongroom's keys lie outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger: so a TPM with
-//! room for three objects serves any number of stores. docs/tpm.md tells the choices.
+//! room for three objects serves any number of stores. docs/reference/tpm.md tells the choices.
 
 use super::Device;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! A batch: one COSE_Sign1 over consecutive statements (docs/format.md, section 4).
+//! A batch: one COSE_Sign1 over consecutive statements (docs/reference/format.md, section 4).
 
 use super::cbor::{Malformed, Reader, Writer};
 use super::id::{DeviceId, Hash, StoreId};

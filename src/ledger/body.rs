@@ -1,4 +1,4 @@
-//! What a statement says, by kind (docs/format.md, section 3).
+//! What a statement says, by kind (docs/reference/format.md, section 3).
 //!
 //! Texts are kept as they stand in the ledger; whether they are allowed is judged later, since a well-signed statement
 //! with a bad name is ineffective, not tampering.
@@ -245,7 +245,7 @@ pub struct Reseal {
     pub recipients: Vec<DeviceId>,
 }
 
-/// A device's anchor (docs/format.md, section 9).
+/// A device's anchor (docs/reference/format.md, section 9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Which device.

@@ -1,4 +1,4 @@
-//! Bodies to and from CBOR (docs/format.md, section 3). One function a shape, writing above reading.
+//! Bodies to and from CBOR (docs/reference/format.md, section 3). One function a shape, writing above reading.
 
 use super::body::{
     Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,

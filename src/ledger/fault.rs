@@ -1,4 +1,4 @@
-//! The two ways a statement can fail (docs/format.md, section 5).
+//! The two ways a statement can fail (docs/reference/format.md, section 5).
 
 use super::cbor::Malformed;
 use super::id::{DeviceId, Hash};

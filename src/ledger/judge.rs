@@ -1,4 +1,4 @@
-//! What a well-signed statement may do: the rules of docs/format.md, section 3, over the picture so far.
+//! What a well-signed statement may do: the rules of docs/reference/format.md, section 3, over the picture so far.
 
 use super::body::{
     Body, Destroy, Grant, Put, Rename, Repair, Reseal, Role, State, StateChange, Target, Ungrant,

@@ -1,4 +1,4 @@
-//! Names, prefixes and texts: what is allowed (docs/format.md, section 2).
+//! Names, prefixes and texts: what is allowed (docs/reference/format.md, section 2).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! A statement: one signed change, and the subjects it advances (docs/format.md, section 3).
+//! A statement: one signed change, and the subjects it advances (docs/reference/format.md, section 3).
 
 use super::body::Body;
 use super::body_codec::NEWER;

@@ -1,4 +1,4 @@
-//! Whether a batch is what an enrolled device signed, here and nowhere else (docs/format.md, sections 4 and 5).
+//! Whether a batch is what an enrolled device signed, here and nowhere else (docs/reference/format.md, sections 4 and 5).
 
 use super::batch::Envelope;
 use super::body::{Body, Role};

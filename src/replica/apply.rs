@@ -1,4 +1,4 @@
-//! What an effective statement changes in the replica (docs/format.md, section 3).
+//! What an effective statement changes in the replica (docs/reference/format.md, section 3).
 
 use super::Replica;
 use super::rows::{DESTROYED, roles_to, state_to};

@@ -30,7 +30,7 @@ pub struct DeviceRow {
     pub author: DeviceId,
 }
 
-/// A device's anchor (docs/format.md, section 9).
+/// A device's anchor (docs/reference/format.md, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnchorRow {
     /// Its NV index.

@@ -1,4 +1,4 @@
-//! Anchors: counters in devices, which tell when a whole store was set back (docs/format.md, section 9).
+//! Anchors: counters in devices, which tell when a whole store was set back (docs/reference/format.md, section 9).
 //!
 //! A counter is read before tokens are opened and before changes are signed, and raised after a change took. Whoever is
 //! killed in between leaves it too low by one, which the next change makes good. Two processes never raise it at once: a

@@ -117,7 +117,7 @@ pub struct EntryView {
     pub by: String,
     /// Its author's id.
     pub author: String,
-    /// As docs/format.md calls it.
+    /// As docs/reference/format.md calls it.
     pub kind: String,
     /// What it says.
     pub words: String,

@@ -2,7 +2,7 @@
 //!
 //! A version that was put for every device that could open then is resealed to every device that can open now. One that was
 //! put for some only (`--only`) stays theirs: a device that left falls away, one that took another's place takes it here as
-//! well. Which of the two it is, the ledger says: see docs/format.md, section 3.
+//! well. Which of the two it is, the ledger says: see docs/reference/format.md, section 3.
 //!
 //! The sealed bytes of before go in the transaction that brings the new ones and the statement, so that there is no moment
 //! at which nobody can open a version. Every batch stands for itself: after a kill, what is left is resealed by another run.

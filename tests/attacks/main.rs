@@ -1,4 +1,4 @@
-//! The attacks that the formats answer (docs/format.md, docs/threat-model.md), each made with real signatures where the
+//! The attacks that the formats answer (docs/reference/format.md, docs/explanation/threat-model.md), each made with real signatures where the
 //! attacker has a device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 

@@ -315,7 +315,7 @@ pub fn accesses_are_chained_per_device<B: Bench>() {
         store.record(&[access(device, version)]).unwrap();
     }
     let rows = store.accesses(0, 10).unwrap();
-    // Section "The access log" of docs/format.md, with the CBOR written out by hand.
+    // Section "The access log" of docs/reference/format.md, with the CBOR written out by hand.
     let line = |device: &str, version: u8| {
         let mut line = vec![0x88, 0x1b];
         line.extend((1_800_000_000_000 + u64::from(version)).to_be_bytes());

@@ -97,7 +97,7 @@ fn a_device_tells_how_to_bind_new_keys_alike() {
     });
 }
 
-/// A signer of PCR policies, with openssl, as docs/tpm.md tells it.
+/// A signer of PCR policies, with openssl, as docs/reference/tpm.md tells it.
 struct Signer {
     private: PathBuf,
     public: PathBuf,

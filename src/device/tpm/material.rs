@@ -1,4 +1,4 @@
-//! What a key is enrolled with: docs/format.md, section 8.
+//! What a key is enrolled with: docs/reference/format.md, section 8.
 
 use super::policy::Policy;
 use super::templates;

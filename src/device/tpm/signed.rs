@@ -162,7 +162,7 @@ fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(
     let Some(path) = file.or_else(places) else {
         let answer = "the key is bound to signed PCR values, and no file with signatures is there";
         return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).advice(format!(
-            "have the values signed (docs/tpm.md says how), and put the signatures into {} or name them with \
+            "have the values signed (docs/reference/tpm.md says how), and put the signatures into {} or name them with \
              pcr-signature= in the device's URI",
             PLACES[0]
         )));

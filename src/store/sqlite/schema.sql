@@ -1,4 +1,4 @@
--- One store per file. Nothing here is believed before a replica verified it; see docs/format.md.
+-- One store per file. Nothing here is believed before a replica verified it; see docs/reference/format.md.
 
 -- One signature each, over the statements `first` to `last`; `chain` is chain(last).
 CREATE TABLE batches (
