@@ -58,7 +58,8 @@ impl Config {
     /// `Usage` with line and column for a file that does not parse; `Io`.
     pub fn load(path: &Path) -> Result<Self> {
         let failed = |kind, answer: String| {
-            Error::new(kind, "read the configuration", answer).on(printable(&path.display().to_string()))
+            Error::new(kind, "read the configuration", answer)
+                .with_target(printable(&path.display().to_string()))
         };
         match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|e| failed(Kind::Usage, printable(e.message()))),
@@ -85,7 +86,7 @@ impl Config {
         };
         write().map_err(|e| {
             Error::new(Kind::Io, "write the configuration", e.to_string())
-                .on(printable(&path.display().to_string()))
+                .with_target(printable(&path.display().to_string()))
                 .caused_by(e)
         })
     }

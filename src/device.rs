@@ -291,8 +291,8 @@ fn connect_here(uri: &DeviceUri) -> Result<Box<dyn Device>> {
             "connect to the device",
             format!("this build of Strongroom has no `{scheme}` driver"),
         )
-        .on(uri.display_name())
-        .advice(match scheme {
+        .with_target(uri.display_name())
+        .with_hint(match scheme {
             Scheme::Pkcs11 => "build it with `cargo build --features pkcs11`",
             Scheme::Tpm => "build it with `cargo build --features tpm`",
             Scheme::Piv => "build it with `cargo build --features piv`",

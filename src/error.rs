@@ -90,37 +90,37 @@ pub struct Error(Box<Parts>);
 
 struct Parts {
     kind: Kind,
-    tried: String,
-    on: Option<String>,
-    answer: String,
-    advice: Option<String>,
+    operation: String,
+    target: Option<String>,
+    message: String,
+    hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// `tried` completes "cannot …"; `answer` is what came back.
-    pub fn new(kind: Kind, tried: impl Into<String>, answer: impl Into<String>) -> Self {
+    /// `operation` completes "cannot …"; `message` is what came back.
+    pub fn new(kind: Kind, operation: impl Into<String>, message: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             kind,
-            tried: tried.into(),
-            on: None,
-            answer: answer.into(),
-            advice: None,
+            operation: operation.into(),
+            target: None,
+            message: message.into(),
+            hint: None,
             source: None,
         }))
     }
 
     /// The device, store or file that answered.
     #[must_use]
-    pub fn on(mut self, on: impl Into<String>) -> Self {
-        self.0.on = Some(on.into());
+    pub fn with_target(mut self, target: impl Into<String>) -> Self {
+        self.0.target = Some(target.into());
         self
     }
 
     /// What the user can do now: a sentence, or the command to type.
     #[must_use]
-    pub fn advice(mut self, advice: impl Into<String>) -> Self {
-        self.0.advice = Some(advice.into());
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
         self
     }
 
@@ -131,10 +131,10 @@ impl Error {
         self
     }
 
-    /// Replaces what was tried, where a caller knows the user's words for it.
+    /// Replaces the operation, where a caller knows the user's words for it.
     #[must_use]
-    pub fn while_trying(mut self, tried: impl Into<String>) -> Self {
-        self.0.tried = tried.into();
+    pub fn with_operation(mut self, operation: impl Into<String>) -> Self {
+        self.0.operation = operation.into();
         self
     }
 
@@ -144,33 +144,33 @@ impl Error {
     }
 
     /// What was tried.
-    pub fn tried(&self) -> &str {
-        &self.0.tried
+    pub fn operation(&self) -> &str {
+        &self.0.operation
     }
 
     /// The device, store or file that answered, where there is one.
-    pub fn answered_by(&self) -> Option<&str> {
-        self.0.on.as_deref()
+    pub fn target(&self) -> Option<&str> {
+        self.0.target.as_deref()
     }
 
     /// What came back.
-    pub fn answer(&self) -> &str {
-        &self.0.answer
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// What the user can do now.
-    pub fn what_now(&self) -> Option<&str> {
-        self.0.advice.as_deref()
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.0.tried)?;
-        if let Some(on) = &self.0.on {
-            write!(f, " on {on}")?;
+        write!(f, "cannot {}", self.0.operation)?;
+        if let Some(target) = &self.0.target {
+            write!(f, " on {target}")?;
         }
-        write!(f, ": {}", self.0.answer)
+        write!(f, ": {}", self.0.message)
     }
 }
 

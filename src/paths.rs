@@ -42,7 +42,7 @@ impl Paths {
 fn home_directory() -> Result<PathBuf> {
     std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
         Error::new(Kind::Io, "find the home directory", "HOME is not set")
-            .advice("set HOME, or name the store with --store")
+            .with_hint("set HOME, or name the store with --store")
     })
 }
 
@@ -54,8 +54,8 @@ pub fn make_private(directory: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
         Error::new(Kind::Io, "make a directory", e.to_string())
-            .on(printable(&directory.display().to_string()))
-            .advice("check who owns the directory above it")
+            .with_target(printable(&directory.display().to_string()))
+            .with_hint("check who owns the directory above it")
             .caused_by(e)
     })
 }

@@ -58,7 +58,7 @@ pub trait Prompter {
             "ask a question",
             format!("there is nobody to answer `{question}`"),
         )
-        .advice("run the command on a terminal"))
+        .with_hint("run the command on a terminal"))
     }
     /// Whether a person hears what is said here, and can be waited for.
     fn is_attended(&self) -> bool {

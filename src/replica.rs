@@ -70,7 +70,7 @@ impl Replica {
             Err(Unusable::Broken(why)) => return Self::begin_anew(path, store, &why),
         };
         match Self::over(db, path, store, notice) {
-            Err(error) if error.kind() == Kind::Tampered => Self::begin_anew(path, store, error.answer()),
+            Err(error) if error.kind() == Kind::Tampered => Self::begin_anew(path, store, error.message()),
             other => other,
         }
     }
@@ -210,15 +210,15 @@ impl Replica {
     fn damaged(&self, why: &str) -> Error {
         self.damage.replace(Some(why.into()));
         Error::new(Kind::Tampered, "read the replica", format!("the replica is damaged: {why}"))
-            .on(crate::error::printable(&self.path.display().to_string()))
-            .advice("run `strongroom verify --rebuild`: it is made anew from the store")
+            .with_target(crate::error::printable(&self.path.display().to_string()))
+            .with_hint("run `strongroom verify --rebuild`: it is made anew from the store")
     }
 }
 
 fn io(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Kind::Io, "use the replica", error.to_string())
-        .on(crate::error::printable(&path.display().to_string()))
-        .advice("check the directory's permissions and free space")
+        .with_target(crate::error::printable(&path.display().to_string()))
+        .with_hint("check the directory's permissions and free space")
 }
 
 /// Until it is dropped, no other process opens, makes or replaces the file: none may take a half-made one for damaged, or

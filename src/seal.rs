@@ -113,8 +113,8 @@ pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
         Kind::Unsupported,
         "its AES key has no public half: sealing to it needs the device itself",
     )
-    .on(request.recipient.name)
-    .advice("seal where the device is, or give the device an EC or RSA opening key"))
+    .with_target(request.recipient.name)
+    .with_hint("seal where the device is, or give the device an EC or RSA opening key"))
 }
 
 /// All stanzas of the header, as the single recipient that `age` sees. So their order is ours, and an error of ours waits
@@ -136,7 +136,7 @@ impl Header<'_, '_> {
     }
 
     fn stanza(&self, recipient: Recipient<'_>, file_key: &FileKey) -> Result<Stanza> {
-        let unusable = |why: String| cannot_seal(Kind::Unsupported, why).on(recipient.name);
+        let unusable = |why: String| cannot_seal(Kind::Unsupported, why).with_target(recipient.name);
         match recipient.public {
             PublicKey::P256(point) => P256::wrap(point, file_key)
                 .ok_or_else(|| unusable("its public key is no point of the curve P-256".into())),
@@ -157,7 +157,7 @@ impl Header<'_, '_> {
         let wrapped = (self.wrap.borrow_mut())(request)?;
         let body = wrapped.as_slice().try_into().map_err(|_| {
             let answer = format!("AES-GCM answered with {} bytes instead of 32", wrapped.len());
-            cannot_seal(Kind::Device, answer).on(recipient.name)
+            cannot_seal(Kind::Device, answer).with_target(recipient.name)
         })?;
         Ok(HsmAesGcm::new(id, iv, body).to_stanza())
     }
@@ -185,15 +185,17 @@ fn check_plaintext(plaintext: &Secret) -> Result<()> {
 fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
     if recipients.is_empty() {
         return Err(cannot_seal(Kind::Usage, "there is no device to seal it to")
-            .advice("enrol a device with the role `open`"));
+            .with_hint("enrol a device with the role `open`"));
     }
     if recipients.len() > MAX_RECIPIENTS {
         let answer = format!("{} recipients are more than {MAX_RECIPIENTS}", recipients.len());
-        return Err(cannot_seal(Kind::Usage, answer).advice("name fewer devices"));
+        return Err(cannot_seal(Kind::Usage, answer).with_hint("name fewer devices"));
     }
     let mut seen = HashSet::new();
     match recipients.iter().find(|recipient| !seen.insert(key_material(recipient.public))) {
-        Some(twice) => Err(cannot_seal(Kind::Usage, "its key is among the recipients twice").on(twice.name)),
+        Some(twice) => {
+            Err(cannot_seal(Kind::Usage, "its key is among the recipients twice").with_target(twice.name))
+        }
         None => Ok(()),
     }
 }
@@ -218,7 +220,7 @@ fn cannot_open(kind: Kind, answer: impl Into<String>) -> Error {
 
 /// The file is not what its author sealed, or its author sealed it wrongly.
 fn broken(answer: impl Into<String>) -> Error {
-    cannot_open(Kind::Tampered, answer).advice("run `strongroom verify` to see what else was altered")
+    cannot_open(Kind::Tampered, answer).with_hint("run `strongroom verify` to see what else was altered")
 }
 
 /// The file key in a stanza that opened.

@@ -49,7 +49,7 @@ impl Secret {
         }
         if filled > MAX_TOKEN_BYTES {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB")
-                .advice("keep large files elsewhere, and their key here"));
+                .with_hint("keep large files elsewhere, and their key here"));
         }
         Ok(Self(Zeroizing::new(bytes[..filled].to_vec())))
     }

@@ -145,7 +145,7 @@ pub fn sqlite_path(url: &str) -> Result<std::path::PathBuf> {
             "open the store",
             format!("`{scheme}` is no kind of store this build knows"),
         )
-        .on(crate::error::printable(url))
-        .advice("use sqlite:///path/to/store.sqlite")),
+        .with_target(crate::error::printable(url))
+        .with_hint("use sqlite:///path/to/store.sqlite")),
     }
 }

@@ -299,7 +299,7 @@ impl PinSource {
     fn file(path: &str) -> Result<Self> {
         if !path.starts_with('/') || path.contains('\0') {
             return Err(wrong("the attribute `pin-source` is not one of the forms that Strongroom knows")
-                .advice(
+                .with_hint(
                     "write pin-source=file:/absolute/path, pin-source=env:NAME or pin-source=credential:NAME",
                 ));
         }
@@ -335,7 +335,7 @@ fn attribute(scheme: Scheme, position: usize, text: &str) -> Result<Attribute> {
     if name == "pin-value" {
         return Err(wrong("it has a `pin-value`: a URI is seen in configuration files, logs and process lists, so a PIN \
                           has no place in it")
-        .advice("write pin-source=file:/path, env:NAME or credential:NAME instead, and change a PIN that was shown"));
+        .with_hint("write pin-source=file:/path, env:NAME or credential:NAME instead, and change a PIN that was shown"));
     }
     let (path, query) = known(scheme);
     if !path.contains(&name) && !query.contains(&name) {
@@ -383,11 +383,11 @@ fn unknown(scheme: Scheme, name: &str) -> Error {
     let (path, query) = (path.join(", "), query.join(", "));
     let standard = if scheme == Scheme::Pkcs11 { " (RFC 7512 §2.3)" } else { "" };
     wrong(format!("the attribute `{name}` is unknown in its place"))
-        .advice(format!("before the `?` stand {path}; after it {query}{standard}"))
+        .with_hint(format!("before the `?` stand {path}; after it {query}{standard}"))
 }
 
 fn no_scheme(answer: &str) -> Error {
-    wrong(answer).advice(
+    wrong(answer).with_hint(
         "write `pkcs11:token=LABEL?module-path=/path/to/module.so`, `tpm:?tcti=device:/dev/tpmrm0` or \
          `piv:serial=NUMBER`",
     )

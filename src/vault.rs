@@ -248,8 +248,8 @@ impl Vault {
     fn not_found(&self, name: &Name, tried: &str) -> Error {
         let error = Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"));
         match self.nearest(name) {
-            Ok(Some(near)) => error.advice(format!("did you mean `{near}`?")),
-            _ => error.advice("`strongroom list` shows the names"),
+            Ok(Some(near)) => error.with_hint(format!("did you mean `{near}`?")),
+            _ => error.with_hint("`strongroom list` shows the names"),
         }
     }
 
@@ -298,7 +298,7 @@ fn first_contact(mut store: Box<dyn Store>) -> Error {
         Some(id) => format!("it was never met here; it says that it is the store {id}"),
         None => "it was never met here, and has no first statement".to_owned(),
     };
-    Error::new(Kind::Untrusted, "trust the store", answer).on(location).advice(
+    Error::new(Kind::Untrusted, "trust the store", answer).with_target(location).with_hint(
         "get the line that `strongroom head` prints on a machine that knows the store, by a way you trust, \
          and run `strongroom trust LINE`; the id above is only the store's own word",
     )

@@ -17,10 +17,10 @@ pub struct Problem {
     title: String,
     status: u16,
     kind: String,
-    tried: String,
-    on: Option<String>,
-    answer: String,
-    advice: Option<String>,
+    operation: String,
+    target: Option<String>,
+    message: String,
+    hint: Option<String>,
 }
 
 /// Bytes of a media type.
@@ -64,10 +64,10 @@ pub fn problem_with(status: StatusCode, error: &Error) -> Answer {
         title: status.canonical_reason().unwrap_or("error").into(),
         status: status.as_u16(),
         kind: error.kind().name().into(),
-        tried: error.tried().into(),
-        on: error.answered_by().map(Into::into),
-        answer: error.answer().into(),
-        advice: error.what_now().map(Into::into),
+        operation: error.operation().into(),
+        target: error.target().map(Into::into),
+        message: error.message().into(),
+        hint: error.hint().map(Into::into),
     };
     let text = serde_json::to_vec(&problem).unwrap_or_default();
     let mut answer = bytes("application/problem+json", text);
@@ -113,12 +113,12 @@ impl Problem {
     /// The error that it was.
     pub fn into_error(self) -> Error {
         let kind = Kind::named(&self.kind).unwrap_or(Kind::Io);
-        let mut error = Error::new(kind, self.tried, self.answer);
-        if let Some(on) = self.on {
-            error = error.on(on);
+        let mut error = Error::new(kind, self.operation, self.message);
+        if let Some(target) = self.target {
+            error = error.with_target(target);
         }
-        match self.advice {
-            Some(advice) => error.advice(advice),
+        match self.hint {
+            Some(hint) => error.with_hint(hint),
             None => error,
         }
     }

@@ -85,8 +85,8 @@ impl Client {
             Err(e) => {
                 let kind =
                     if e.kind() == std::io::ErrorKind::PermissionDenied { Kind::Refused } else { Kind::Io };
-                let error = Error::new(kind, "reach the agent", e.to_string()).on(on).caused_by(e);
-                return Err(error.advice("join the group `strongroom`, or say --no-agent"));
+                let error = Error::new(kind, "reach the agent", e.to_string()).with_target(on).caused_by(e);
+                return Err(error.with_hint("join the group `strongroom`, or say --no-agent"));
             }
         };
         let failed = |e: std::io::Error| Error::new(Kind::Io, "reach the agent", e.to_string()).caused_by(e);
@@ -94,7 +94,7 @@ impl Client {
         // Tokens and PINs go to nobody who could not have them anyway.
         if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
             let answer = format!("user {} listens there, neither root nor you", peer.uid.as_raw());
-            return Err(Error::new(Kind::Untrusted, "reach the agent", answer).on(on));
+            return Err(Error::new(Kind::Untrusted, "reach the agent", answer).with_target(on));
         }
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
@@ -177,7 +177,7 @@ impl Client {
                 let problem: Problem = parse(&body)?;
                 Err(problem.into_error())
             }
-            _ => Err(odd(&format!("the status {status}")).on(&self.on)),
+            _ => Err(odd(&format!("the status {status}")).with_target(&self.on)),
         }
     }
 
@@ -217,14 +217,15 @@ impl Client {
     fn answer(&mut self) -> Result<(u16, String, Zeroizing<Vec<u8>>)> {
         let first = self.line()?;
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let status = status.ok_or_else(|| odd("no HTTP").on(&self.on))?;
+        let status = status.ok_or_else(|| odd("no HTTP").with_target(&self.on))?;
         let (mut length, mut media) = (None, String::new());
         loop {
             let line = self.line()?;
             if line.is_empty() {
                 break;
             }
-            let (key, value) = line.split_once(':').ok_or_else(|| odd("a broken head").on(&self.on))?;
+            let (key, value) =
+                line.split_once(':').ok_or_else(|| odd("a broken head").with_target(&self.on))?;
             match key.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse::<usize>().ok(),
                 "content-type" => value.trim().clone_into(&mut media),
@@ -232,8 +233,9 @@ impl Client {
             }
         }
         let most = if media == "application/octet-stream" { MAX_TOKEN_BYTES } else { MAX_ANSWER };
-        let length =
-            length.filter(|length| *length <= most).ok_or_else(|| odd("no sound length").on(&self.on))?;
+        let length = length
+            .filter(|length| *length <= most)
+            .ok_or_else(|| odd("no sound length").with_target(&self.on))?;
         let mut body = Zeroizing::new(vec![0; length]);
         self.stream.read_exact(&mut body).map_err(|e| lost(&e, &self.on))?;
         Ok((status, media, body))
@@ -282,7 +284,7 @@ impl Tokens for Client {
     fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
         let version = version.map(|version| ("version", version.to_string()));
         let shown = self.ask("GET", &format!("/v1/tokens/{name}"), version.as_slice(), None);
-        parse(&shown.map_err(|error| error.while_trying(tried))?)
+        parse(&shown.map_err(|error| error.with_operation(tried))?)
     }
 
     fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport> {
@@ -313,7 +315,7 @@ impl Tokens for Client {
     fn sealed(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
         let version = wanted.version.map(|version| ("version", version.to_string()));
         let sealed = self.ask("GET", &format!("/v1/sealed/{}", wanted.name), version.as_slice(), None);
-        Ok(sealed.map_err(|error| error.while_trying(tried))?.to_vec())
+        Ok(sealed.map_err(|error| error.with_operation(tried))?.to_vec())
     }
 
     fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
@@ -395,11 +397,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 fn odd(what: &str) -> Error {
     Error::new(Kind::Unsupported, "understand the agent", format!("it answered with {what}"))
-        .advice("agent and command are of different versions: restart the agent, or say --no-agent")
+        .with_hint("agent and command are of different versions: restart the agent, or say --no-agent")
 }
 
 fn lost(e: &std::io::Error, on: &str) -> Error {
     Error::new(Kind::Io, "ask the agent", e.to_string())
-        .on(on)
-        .advice("is it running? `strongroom status` tells")
+        .with_target(on)
+        .with_hint("is it running? `strongroom status` tells")
 }

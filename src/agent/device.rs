@@ -180,7 +180,7 @@ impl Station {
     /// `Device`.
     pub fn check(&self, tried: &str) -> Result<()> {
         match self.condition() {
-            (Condition::Hung, why) => Err(Error::new(Kind::Device, tried, why).on(&self.name).advice(
+            (Condition::Hung, why) => Err(Error::new(Kind::Device, tried, why).with_target(&self.name).with_hint(
                 "unplug it and plug it in again, or restart the service behind it; then restart the agent if it stays so",
             )),
             _ => Ok(()),

@@ -67,7 +67,7 @@ impl Agent {
             Found::Nothing => {
                 let error =
                     Error::new(Kind::NotFound, "understand the request", "there is nothing at that path");
-                return answer::problem(&error.advice("GET /openapi.json tells what there is"));
+                return answer::problem(&error.with_hint("GET /openapi.json tells what there is"));
             }
         };
         let done = match self.check_owner(caller, action, head.uri.path()) {
@@ -105,7 +105,7 @@ impl Agent {
         }
         let denied = self.note_denial(caller, path, "answer");
         Err(Error::new(denied.kind(), "answer", "only the agent's owner may ask for that")
-            .advice("the owner of the machine's agent is root, that of another the user who runs it"))
+            .with_hint("the owner of the machine's agent is root, that of another the user who runs it"))
     }
 
     async fn act(
@@ -325,7 +325,7 @@ pub fn refused_connection(error: &Error) -> Answer {
 /// The answer to a request whose turn did not come, for all the others of the same user.
 pub fn crowded() -> Answer {
     let error = Error::new(Kind::Device, "answer", "too many requests of this user are in hand");
-    answer::and_close(answer::problem(&error.on("the agent").advice("try again in a moment")))
+    answer::and_close(answer::problem(&error.with_target("the agent").with_hint("try again in a moment")))
 }
 
 impl Agent {
@@ -371,7 +371,7 @@ impl Agent {
             [] => return Err(Error::new(Kind::NotFound, "unlock", "there is no such device here")),
             _ => {
                 let error = Error::new(Kind::Usage, "unlock", "there are several devices here");
-                return Err(error.advice("name one: `strongroom status` lists them"));
+                return Err(error.with_hint("name one: `strongroom status` lists them"));
             }
         };
         station.check("unlock")?;

@@ -44,7 +44,7 @@ impl Realm {
 /// What everybody hears who was not granted something, be it there or not.
 pub fn denied(tried: impl Into<String>) -> Error {
     Error::new(Kind::Refused, tried, "this application was granted no such token")
-        .advice("the agent's owner grants it: `strongroom grant NAME --to …`")
+        .with_hint("the agent's owner grants it: `strongroom grant NAME --to …`")
 }
 
 /// Numbers of users and groups, asked for once in a while.

@@ -211,7 +211,7 @@ impl Agent {
         let unknown = self.stations.iter().find(|station| station.id().is_none());
         match unknown.map(|station| (&station.name, station.condition())) {
             Some((name, (condition, why))) => {
-                Error::new(Kind::DeviceGone, tried, format!("{}: {why}", condition.word())).on(name)
+                Error::new(Kind::DeviceGone, tried, format!("{}: {why}", condition.word())).with_target(name)
             }
             None => Error::new(
                 Kind::NotFound,

@@ -189,7 +189,7 @@ impl Trouble {
             }
             Self::Ended => ("it was stopped", "try again when the agent has started anew"),
         };
-        Error::new(Kind::Device, tried, answer).on(on).advice(advice)
+        Error::new(Kind::Device, tried, answer).with_target(on).with_hint(advice)
     }
 }
 

@@ -28,8 +28,8 @@ impl Place {
             Err(error) => error.to_string(),
         };
         Err(Error::new(Kind::Store, "use the store", answer)
-            .on(printable(&path.display().to_string()))
-            .advice("put it back; the agent finds it by itself"))
+            .with_target(printable(&path.display().to_string()))
+            .with_hint("put it back; the agent finds it by itself"))
     }
 
     /// Whether another file is in its place.

@@ -23,7 +23,7 @@ impl Query {
             if !known.contains(&key.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(
-                    unusable("a parameter of the query is unknown").advice(format!("known here: {known}"))
+                    unusable("a parameter of the query is unknown").with_hint(format!("known here: {known}"))
                 );
             }
             pairs.push((key, value));

@@ -153,7 +153,7 @@ fn keep(mut store: Box<dyn Store>, mut lines: Lines, waiting: &Runtime) {
         let (accesses, asked): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if let Err(error) = store.record(&accesses) {
             // Whoever waits hears that it was not written.
-            log::warn!("{} lines are not in the access log: {}", accesses.len(), error.answer());
+            log::warn!("{} lines are not in the access log: {}", accesses.len(), error.message());
             continue;
         }
         for done in asked.into_iter().flatten() {

@@ -82,7 +82,10 @@ impl Remote {
         let name = self.station.name.clone();
         self.ask(tried, move |device, _| match device.counting() {
             Some(counting) => operation(counting),
-            None => Err(Error::new(crate::Kind::Unsupported, tried, "the device has no counters").on(&name)),
+            None => {
+                Err(Error::new(crate::Kind::Unsupported, tried, "the device has no counters")
+                    .with_target(&name))
+            }
         })
     }
 }
@@ -119,7 +122,7 @@ impl Wrap for Remote {
         let plaintext = Zeroizing::new(plaintext.to_vec());
         self.ask(WHAT, move |device, prompter| match device.wrapping() {
             Some(wrap) => wrap.wrap(&key, &iv, &aad, &plaintext, prompter),
-            None => Err(Error::new(crate::Kind::Unsupported, WHAT, "the device cannot").on(&name)),
+            None => Err(Error::new(crate::Kind::Unsupported, WHAT, "the device cannot").with_target(&name)),
         })
     }
 }

@@ -356,12 +356,12 @@ fn problem_schema() -> Value {
     let text = |what: &str| json!({"type": ["string", "null"], "description": what});
     json!({
         "type": "object",
-        "required": ["title", "status", "kind", "tried", "answer"],
+        "required": ["title", "status", "kind", "operation", "message"],
         "properties": {
             "title": {"type": "string"}, "status": {"type": "integer"},
             "kind": {"type": "string", "description": "As in the command's --json: not-found, refused, pin-unavailable, …"},
-            "tried": text("What was tried"), "on": text("On which device or store"),
-            "answer": text("What came back"), "advice": text("What to do now"),
+            "operation": text("What was tried"), "target": text("The device, store or file"),
+            "message": text("What came back"), "hint": text("What to do now"),
         },
     })
 }

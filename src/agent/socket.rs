@@ -39,7 +39,7 @@ pub fn default_socket() -> Result<PathBuf> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let directory = directory.ok_or_else(|| {
         Error::new(Kind::Io, "find the agent's socket", "XDG_RUNTIME_DIR is not set")
-            .advice("name it with --socket")
+            .with_hint("name it with --socket")
     })?;
     Ok(directory.join("strongroom/agent.sock"))
 }
@@ -57,7 +57,7 @@ impl Sockets {
         for i in 0..handed.len() {
             let socket = handed.take_unix_listener(i).map_err(|e| {
                 Error::new(Kind::Usage, "take over the service manager's sockets", e.to_string())
-                    .advice("they are to be of ListenStream= with a path")
+                    .with_hint("they are to be of ListenStream= with a path")
             })?;
             match names.get(i).is_some_and(|name| *name == CREDENTIALS) {
                 true => credentials = socket,
@@ -119,7 +119,7 @@ fn give(path: &Path, group: u32, mode: u32) -> Result<()> {
     let given = given.map_err(std::io::Error::from);
     given.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode))).map_err(|e| {
         Error::new(Kind::Io, format!("let the group {GROUP} in"), e.to_string())
-            .on(printable(&path.display().to_string()))
+            .with_target(printable(&path.display().to_string()))
             .caused_by(e)
     })
 }
@@ -128,15 +128,17 @@ fn give(path: &Path, group: u32, mode: u32) -> Result<()> {
 /// left behind.
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, File)> {
     let failed = |e: std::io::Error| {
-        Error::new(Kind::Io, "listen", e.to_string()).on(printable(&path.display().to_string())).caused_by(e)
+        Error::new(Kind::Io, "listen", e.to_string())
+            .with_target(printable(&path.display().to_string()))
+            .caused_by(e)
     };
     path.parent().filter(|directory| !directory.exists()).map_or(Ok(()), crate::paths::make_private)?;
     let lock = File::create(path.with_extension("lock")).map_err(failed)?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         let error = Error::new(Kind::Conflict, "listen", "another agent listens there");
         return Err(error
-            .on(printable(&path.display().to_string()))
-            .advice("stop it first, or name another --socket"));
+            .with_target(printable(&path.display().to_string()))
+            .with_hint("stop it first, or name another --socket"));
     }
     match std::fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,

@@ -129,7 +129,7 @@ fn harden() -> Result<()> {
 fn lock_memory() -> Result<()> {
     let refused = |answer: String| {
         Error::new(Kind::Io, "lock the memory", answer)
-            .advice("set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`")
+            .with_hint("set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`")
     };
     // With a limit, some later allocation would fail, in the middle of something.
     let limit = getrlimit(Resource::Memlock).current;

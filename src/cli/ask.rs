@@ -60,17 +60,17 @@ pub fn typed_agreement(yes: bool, tried: &str, question: &str, word: &str) -> Re
 /// # Errors
 /// `Usage` when the two differ; `Io` when the terminal fails.
 pub fn new_token(tried: &str, name: &str) -> Result<Secret> {
-    let failed = |e: Error| Error::new(Kind::Io, tried, e.answer().to_owned());
+    let failed = |e: Error| Error::new(Kind::Io, tried, e.message().to_owned());
     let nobody = || Error::new(Kind::Io, tried, "there is no terminal to ask on");
     let mut terminal = Terminal::open().ok_or_else(nobody)?;
     let first = terminal.secret(&format!("Token for {name}")).map_err(failed)?;
     if first != terminal.secret("The same again").map_err(failed)? {
         return Err(Error::new(Kind::Usage, tried, "the two are not the same")
-            .advice("try again; nothing was stored"));
+            .with_hint("try again; nothing was stored"));
     }
     Ok(first)
 }
 
 fn nobody(tried: &str) -> Error {
-    Error::new(Kind::Usage, tried, "there is no terminal to ask on").advice("say --yes if you mean it")
+    Error::new(Kind::Usage, tried, "there is no terminal to ask on").with_hint("say --yes if you mean it")
 }

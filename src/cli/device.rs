@@ -116,7 +116,7 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
     let row = found.ok_or_else(|| {
         let tried = format!("show the device {}", strongroom::error::printable(name));
         Error::new(Kind::NotFound, tried, "no device has this name or id")
-            .advice("`strongroom device list` shows them")
+            .with_hint("`strongroom device list` shows them")
     })?;
     if out.json_wanted() {
         return out.json(&as_json(vault, row));

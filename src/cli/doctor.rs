@@ -55,9 +55,10 @@ impl Finding {
 
     /// A failure, with its own advice.
     pub fn of_error(area: &'static str, status: Status, error: &Error) -> Self {
-        let on = error.answered_by().map(|on| format!("{on}: ")).unwrap_or_default();
-        let finding = Self::new(area, status, format!("{on}cannot {}: {}", error.tried(), error.answer()));
-        match error.what_now() {
+        let on = error.target().map(|on| format!("{on}: ")).unwrap_or_default();
+        let finding =
+            Self::new(area, status, format!("{on}cannot {}: {}", error.operation(), error.message()));
+        match error.hint() {
             Some(advice) => finding.fix(advice),
             None => finding,
         }

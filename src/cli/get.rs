@@ -59,7 +59,7 @@ impl Get {
                 format!("print {}", self.name),
                 "it is binary, and would garble the terminal",
             );
-            return Err(refused.advice("redirect it, write it with --output FILE, or say --force"));
+            return Err(refused.with_hint("redirect it, write it with --output FILE, or say --force"));
         }
         out.bytes(token.expose())?;
         out.bytes(b"\n")
@@ -92,7 +92,7 @@ fn write_file(path: &Path, token: &Secret) -> Result<()> {
     };
     written.map_err(|e| {
         let shown = printable(&path.display().to_string());
-        Error::new(Kind::Io, "write the token", e.to_string()).on(shown).caused_by(e)
+        Error::new(Kind::Io, "write the token", e.to_string()).with_target(shown).caused_by(e)
     })
 }
 

@@ -69,7 +69,7 @@ impl Act for Ungrant {
             (None, Err(why)) => {
                 let error = Error::new(Kind::Usage, "use it as a grant's id", why);
                 return Err(error
-                    .advice("give the id that `strongroom grants` shows, or say --to whom")
+                    .with_hint("give the id that `strongroom grants` shows, or say --to whom")
                     .into());
             }
         };

@@ -118,8 +118,9 @@ fn open(path: Option<&Path>) -> Result<(Source, Box<dyn Read>)> {
     };
     let shown = printable(&path.display().to_string());
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (length, file) = opened
-        .map_err(|e| Error::new(Kind::Io, "import tokens", e.to_string()).on(shown.clone()).caused_by(e))?;
+    let (length, file) = opened.map_err(|e| {
+        Error::new(Kind::Io, "import tokens", e.to_string()).with_target(shown.clone()).caused_by(e)
+    })?;
     Ok((Source { shown, length, read: Cell::default() }, Box::new(file)))
 }
 
@@ -132,16 +133,18 @@ fn format_of(path: Option<&Path>) -> Format {
 impl Source {
     /// An error that names the line and nothing of what is in it.
     fn wrong(&self, line: usize, what: impl Into<String>) -> Error {
-        Error::new(Kind::Usage, format!("import line {line}"), what).on(self.shown.clone())
+        Error::new(Kind::Usage, format!("import line {line}"), what).with_target(self.shown.clone())
     }
 
     fn unreadable(&self, error: std::io::Error) -> Error {
-        Error::new(Kind::Io, "import tokens", error.to_string()).on(self.shown.clone()).caused_by(error)
+        Error::new(Kind::Io, "import tokens", error.to_string())
+            .with_target(self.shown.clone())
+            .caused_by(error)
     }
 
     /// The item of a line, once its name and its length are in order.
     fn item(&self, line: usize, name: &str, token: Secret, options: PutOptions) -> Result<ImportItem> {
-        let name = names::name(name).map_err(|e| self.wrong(line, e.answer()))?;
+        let name = names::name(name).map_err(|e| self.wrong(line, e.message()))?;
         match token.len() {
             0 => Err(self.wrong(line, "the token is empty")),
             n if n > MAX_TOKEN_BYTES => Err(self.wrong(line, "a token holds at most 1 MiB")),
@@ -179,7 +182,7 @@ fn json_line(source: &Source, number: usize, bytes: &[u8], below: &str) -> Resul
     // The parser's own words may repeat a value.
     let line: Line = serde_json::from_slice(bytes).map_err(|e| {
         let what = if e.is_data() { "is not an object of the known form" } else { "is not JSON" };
-        source.wrong(number, format!("it {what} (at byte {})", e.column())).advice(
+        source.wrong(number, format!("it {what} (at byte {})", e.column())).with_hint(
             "write {\"name\": \"prod/db\", \"value\": \"...\"}; also base64, labels, description, expires",
         )
     })?;
@@ -197,13 +200,13 @@ fn json_line(source: &Source, number: usize, bytes: &[u8], below: &str) -> Resul
         labels: (!labels.is_empty())
             .then(|| names::labels(&labels))
             .transpose()
-            .map_err(|e| source.wrong(number, e.answer()))?,
+            .map_err(|e| source.wrong(number, e.message()))?,
         description: line.description,
         expiry: line
             .expires
             .map(|at| time::future("expires", &at))
             .transpose()
-            .map_err(|e| source.wrong(number, e.answer()))?,
+            .map_err(|e| source.wrong(number, e.message()))?,
         ..PutOptions::default()
     };
     source.item(number, &format!("{below}{}", line.name), token, options)

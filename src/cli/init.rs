@@ -66,7 +66,7 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = survey::tokens(survey::modules());
     let others = survey::yubikeys().into_iter().chain(survey::tpms());
     let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
-    let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).advice(advice);
+    let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).with_hint(advice);
     match ready.as_slice() {
         [] => match errors.into_iter().next() {
             Some(error) => Err(error),

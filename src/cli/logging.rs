@@ -51,5 +51,5 @@ fn priority(level: Level) -> &'static str {
 
 fn unknown() -> Error {
     Error::new(Kind::Usage, "start logging", format!("{VARIABLE} is set to a level that does not exist"))
-        .advice("set it to error, warn, info, debug or trace, or not at all")
+        .with_hint("set it to error, warn, info, debug or trace, or not at all")
 }

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_name_alone_has_no_version() {
-        assert!(name("a@1").unwrap_err().answer().contains("version"));
+        assert!(name("a@1").unwrap_err().message().contains("version"));
         assert!(name("a/b").is_ok());
     }
 

@@ -158,7 +158,7 @@ impl Output {
         }
         let name = self.paint("1;31", "strongroom");
         self.word(&format!("{name}: {}", printable(&error.to_string())));
-        if let Some(advice) = error.what_now() {
+        if let Some(advice) = error.hint() {
             self.word(&format!("  {} {}", table::arrow(), printable(advice)));
         }
     }
@@ -174,7 +174,7 @@ impl Output {
         if self.manner.json {
             let (answer, advice) = text.split_once('\n').unwrap_or((text, ""));
             let error = Error::new(Kind::Usage, "understand the command line", answer);
-            return self.error(&error.advice(advice.split_whitespace().collect::<Vec<_>>().join(" ")));
+            return self.error(&error.with_hint(advice.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
         let name = self.paint("1;31", "strongroom");
         let lines: Vec<String> = text.lines().map(printable).collect();
@@ -248,19 +248,19 @@ fn not_written(error: io::Error) -> Error {
 #[derive(Serialize)]
 struct ErrorJson<'a> {
     kind: &'static str,
-    tried: &'a str,
-    on: Option<&'a str>,
-    answer: &'a str,
-    advice: Option<&'a str>,
+    operation: &'a str,
+    target: Option<&'a str>,
+    message: &'a str,
+    hint: Option<&'a str>,
 }
 
 fn error_json(error: &Error) -> String {
     let object = ErrorJson {
         kind: error.kind().name(),
-        tried: error.tried(),
-        on: error.answered_by(),
-        answer: error.answer(),
-        advice: error.what_now(),
+        operation: error.operation(),
+        target: error.target(),
+        message: error.message(),
+        hint: error.hint(),
     };
     serde_json::to_string(&object).map_or_else(|e| e.to_string(), |object| format!("{{\"error\":{object}}}"))
 }

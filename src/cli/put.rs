@@ -110,7 +110,7 @@ impl Put {
         let token = if self.trim { trimmed(&token) } else { token };
         match token.is_empty() {
             true => Err(Error::new(Kind::Usage, tried, "the token is empty")
-                .advice("give it on standard input, with --file, or have one made with --generate")),
+                .with_hint("give it on standard input, with --file, or have one made with --generate")),
             false => Ok(token),
         }
     }
@@ -122,14 +122,14 @@ fn as_argument(name: &Name) -> Error {
         "a token is not given as an argument: every user of this machine sees those, and shells keep them";
     let advice =
         format!("change it if it was a real one; then `strongroom put {name}`, and type it when asked");
-    Error::new(Kind::Usage, format!("put {name}"), answer).advice(advice)
+    Error::new(Kind::Usage, format!("put {name}"), answer).with_hint(advice)
 }
 
 fn from_file(path: &Path, tried: &str) -> Result<Secret> {
     let shown = printable(&path.display().to_string());
     let file = File::open(path)
-        .map_err(|e| Error::new(Kind::Io, tried, e.to_string()).on(shown.clone()).caused_by(e))?;
-    Secret::read_from(file, tried).map_err(|e| e.on(shown))
+        .map_err(|e| Error::new(Kind::Io, tried, e.to_string()).with_target(shown.clone()).caused_by(e))?;
+    Secret::read_from(file, tried).map_err(|e| e.with_target(shown))
 }
 
 fn trimmed(token: &Secret) -> Secret {

@@ -116,16 +116,17 @@ pub fn tell(out: &mut Output, report: &ResealReport) {
 pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()> {
     let Some(first) = report.left.first() else { return Ok(()) };
     for left in report.left.iter().take(NAMED) {
-        out.warn(&format!("{}@{} stays as it was: {}", left.name, left.version, left.error.answer()));
+        out.warn(&format!("{}@{} stays as it was: {}", left.name, left.version, left.error.message()));
     }
     let answer =
         format!("{} left as before", counted(report.left.len() as u64, "version is", "versions are"));
-    let advice = first.error.what_now().unwrap_or("run it again where a device is that opens them");
-    Err(Error::new(first.error.kind(), "reseal everything", answer).advice(advice).into())
+    let advice = first.error.hint().unwrap_or("run it again where a device is that opens them");
+    Err(Error::new(first.error.kind(), "reseal everything", answer).with_hint(advice).into())
 }
 
 /// What is left, for programs.
 pub fn left_json(report: &ResealReport) -> Vec<Value> {
     let left = report.left.iter();
-    left.map(|left| json!({"name": left.name, "version": left.version, "why": left.error.answer()})).collect()
+    left.map(|left| json!({"name": left.name, "version": left.version, "why": left.error.message()}))
+        .collect()
 }

@@ -120,8 +120,9 @@ fn binding(option: &str, text: &str, value: fn(Wanted) -> Value) -> Result<(Stri
 
 fn from_file(path: &Path) -> Result<Vec<(String, Value)>> {
     let shown = printable(&path.display().to_string());
-    let failed =
-        |kind, answer: String| Error::new(kind, "read the environment file", answer).on(shown.clone());
+    let failed = |kind, answer: String| {
+        Error::new(kind, "read the environment file", answer).with_target(shown.clone())
+    };
     let text = std::fs::read_to_string(path).map_err(|e| failed(Kind::Io, e.to_string()))?;
     let lines =
         dotenv::parse(&text).map_err(|(line, what)| failed(Kind::Usage, format!("line {line}: {what}")))?;
@@ -129,7 +130,7 @@ fn from_file(path: &Path) -> Result<Vec<(String, Value)>> {
         let value = match line.value.strip_prefix(SCHEME) {
             Some(name) => Value::Token(
                 names::versioned(name)
-                    .map_err(|e| failed(Kind::Usage, format!("line {}: {}", line.line, e.answer())))?,
+                    .map_err(|e| failed(Kind::Usage, format!("line {}: {}", line.line, e.message())))?,
             ),
             None => Value::Plain(line.value.to_string()),
         };
@@ -170,7 +171,7 @@ fn in_environment(variable: &str, of: &Wanted, token: Option<&Secret>) -> Result
             &format!("set {variable}"),
             "the token holds a NUL byte, and an environment variable cannot",
         );
-        return Err(error.advice(format!("give it as a file: --file {variable}={}", of.name)));
+        return Err(error.with_hint(format!("give it as a file: --file {variable}={}", of.name)));
     }
     Ok(OsString::from_vec(bytes.to_vec()))
 }
@@ -203,7 +204,7 @@ fn become_program(mut command: Command, program: &OsString) -> anyhow::Error {
         _ => (126, "check that it may be executed, and is for this machine"),
     };
     let shown = printable(&program.to_string_lossy());
-    let error = Error::new(Kind::Io, format!("start `{shown}`"), failure.to_string()).advice(advice);
+    let error = Error::new(Kind::Io, format!("start `{shown}`"), failure.to_string()).with_hint(advice);
     anyhow::Error::new(error).context(ExitWith(code))
 }
 

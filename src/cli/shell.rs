@@ -29,7 +29,7 @@ impl Act for Man {
         };
         let failed = |e: std::io::Error| {
             let shown = printable(&directory.display().to_string());
-            Error::new(Kind::Io, "write the man pages", e.to_string()).on(shown).caused_by(e)
+            Error::new(Kind::Io, "write the man pages", e.to_string()).with_target(shown).caused_by(e)
         };
         std::fs::create_dir_all(&directory).map_err(failed)?;
         clap_mangen::generate_to(Cli::command(), &directory).map_err(failed)?;

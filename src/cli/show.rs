@@ -38,7 +38,7 @@ impl Act for Show {
 fn sealed(tokens: &mut dyn Tokens, out: &mut Output, wanted: &Wanted, tried: &str) -> Result<()> {
     if out.to_terminal() {
         let answer = "an age file is binary, and would garble the terminal";
-        return Err(Error::new(Kind::Usage, tried, answer).advice("redirect it to a file"));
+        return Err(Error::new(Kind::Usage, tried, answer).with_hint("redirect it to a file"));
     }
     out.bytes(&tokens.sealed(wanted, tried)?)
 }

@@ -53,8 +53,8 @@ impl Act for Lock {
         match stuck.first() {
             Some(name) => {
                 Err(Error::new(Kind::Device, "lock", "it does not answer; it is locked as soon as it does")
-                    .on(name)
-                    .advice("restart the agent to be sure")
+                    .with_target(name)
+                    .with_hint("restart the agent to be sure")
                     .into())
             }
             None => Ok(()),
@@ -113,7 +113,7 @@ fn text(value: &Value) -> &str {
 fn agent(context: &Context) -> Result<Client> {
     context.agent_at_all()?.ok_or_else(|| {
         Error::new(Kind::NotFound, "reach the agent", "none is running here")
-            .advice("start one with `strongroom agent`, or the unit strongroom.service")
+            .with_hint("start one with `strongroom agent`, or the unit strongroom.service")
     })
 }
 

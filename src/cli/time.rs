@@ -34,7 +34,7 @@ pub fn future(option: &str, text: &str) -> Result<u64> {
 
 fn unusable(option: &str, why: String) -> Error {
     Error::new(Kind::Usage, format!("use the value of {option}"), why)
-        .advice(format!("a time is one of: {FORMS}"))
+        .with_hint(format!("a time is one of: {FORMS}"))
 }
 
 fn parse(text: &str, now: &ZonedDateTime) -> Result<u64, String> {

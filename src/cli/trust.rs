@@ -59,7 +59,7 @@ impl Act for Trust {
 fn parse(line: &str) -> Result<HandOver> {
     line.trim().parse().map_err(|why: String| {
         Error::new(Kind::Usage, "trust the store", why)
-            .advice("give the line that `strongroom head` prints, whole")
+            .with_hint("give the line that `strongroom head` prints, whole")
     })
 }
 

@@ -27,8 +27,8 @@ impl Act for Verify {
                 let answer =
                     format!("{} did not verify", counted(report.problems.len() as u64, "thing", "things"));
                 let error = Error::new(Kind::Tampered, "believe the whole store", answer)
-                    .on(vault.location().to_owned());
-                return Err(error.advice("restore what is damaged from a sound copy of the store").into());
+                    .with_target(vault.location().to_owned());
+                return Err(error.with_hint("restore what is damaged from a sound copy of the store").into());
             }
             Ok(())
         })

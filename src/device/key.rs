@@ -182,7 +182,7 @@ impl Evidence {
     pub fn check(&self, key: &KeyInfo) -> Result<()> {
         let refused = |answer: String| {
             let advice = "let Strongroom create the key in the device; a key that was imported or can leave is refused";
-            Error::new(Kind::Evidence, "trust the key", answer).on(&key.uri).advice(advice)
+            Error::new(Kind::Evidence, "trust the key", answer).with_target(&key.uri).with_hint(advice)
         };
         let required = required_claims(&key.uri, &self.claims);
         if required.is_empty() && self.level < EvidenceLevel::Attested {
@@ -334,11 +334,11 @@ mod tests {
             let wrong = key(&claims, EvidenceLevel::Reported);
             let error = wrong.evidence.check(&wrong).unwrap_err();
             assert_eq!(error.kind(), Kind::Evidence);
-            assert!(error.answer().starts_with(&format!("{} is {}", claims[i].0, claims[i].1)), "{error}");
+            assert!(error.message().starts_with(&format!("{} is {}", claims[i].0, claims[i].1)), "{error}");
 
             let silent: Vec<_> = GOOD.into_iter().filter(|claim| claim.0 != GOOD[i].0).collect();
             let silent = key(&silent, EvidenceLevel::Reported);
-            assert!(silent.evidence.check(&silent).unwrap_err().answer().contains(GOOD[i].0));
+            assert!(silent.evidence.check(&silent).unwrap_err().message().contains(GOOD[i].0));
         }
     }
 
@@ -347,7 +347,7 @@ mod tests {
         let of = |claims: &[(&str, bool)]| {
             let mut key = key(claims, EvidenceLevel::Reported);
             key.uri = "piv:serial=1;slot=9d".into();
-            key.evidence.check(&key).map_err(|error| error.answer().to_owned())
+            key.evidence.check(&key).map_err(|error| error.message().to_owned())
         };
         of(&[("generated", true), ("attestation", true)]).unwrap();
         of(&[("generated", false), ("attestation", false), (ALLOW_UNATTESTED, true)]).unwrap();

@@ -56,6 +56,6 @@ impl CreateOptions {
             _ => return Ok(()),
         };
         let answer = format!("these options are for keys in a {others}");
-        Err(Error::new(Kind::Unsupported, "make the keys", answer).on(device.name()))
+        Err(Error::new(Kind::Unsupported, "make the keys", answer).with_target(device.name()))
     }
 }

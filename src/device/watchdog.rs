@@ -205,7 +205,7 @@ fn own(
 
 fn hung(name: &str, tried: &str, patience: Duration) -> Error {
     let answer = format!("the device has not answered for {patience:?}");
-    Error::new(Kind::Device, tried, answer).on(name).advice(
+    Error::new(Kind::Device, tried, answer).with_target(name).with_hint(
         "unplug it and plug it in again, or restart the service behind it (pcscd, the HSM's client, the \
          TPM's resource manager), then repeat the command",
     )

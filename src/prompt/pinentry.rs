@@ -64,8 +64,10 @@ impl Pinentry {
         let mut dialogue = Dialogue::open(&self.program)?;
         dialogue.describe(what)?;
         dialogue.say("SETPROMPT PIN:")?;
-        let cancelled =
-            || Error::new(Kind::Cancelled, ASK, "the dialogue was cancelled").on(printable(&self.program));
+        let cancelled = || {
+            Error::new(Kind::Cancelled, ASK, "the dialogue was cancelled")
+                .with_target(printable(&self.program))
+        };
         dialogue.say("GETPIN")?.ok_or_else(cancelled)
     }
 }
@@ -192,8 +194,8 @@ fn decode(mut encoded: &[u8]) -> Secret {
 
 fn failed(program: &str, answer: &str) -> Error {
     Error::new(Kind::PinUnavailable, ASK, answer)
-        .on(printable(program))
-        .advice("install a pinentry and name it in config.toml: [prompt] pinentry = \"pinentry-gnome3\"")
+        .with_target(printable(program))
+        .with_hint("install a pinentry and name it in config.toml: [prompt] pinentry = \"pinentry-gnome3\"")
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Prompter for Silent {
         if let Some(source) = request.source {
             return pin_from(source);
         }
-        Err(Error::new(Kind::PinUnavailable, GET, "there is no terminal to ask on").on(request.device).advice(
+        Err(Error::new(Kind::PinUnavailable, GET, "there is no terminal to ask on").with_target(request.device).with_hint(
             "run the command on a terminal, or add pin-source=file:/path, env:NAME or credential:NAME to the device's URI",
         ))
     }
@@ -45,14 +45,15 @@ impl Prompter for Silent {
 /// # Errors
 /// `PinUnavailable`, naming the source.
 pub fn pin_from(source: &PinSource) -> Result<Secret> {
-    let refused = |answer: String| Error::new(Kind::PinUnavailable, GET, answer).on(source.to_string());
+    let refused =
+        |answer: String| Error::new(Kind::PinUnavailable, GET, answer).with_target(source.to_string());
     let pin = match source {
         PinSource::File(path) => from_file(path).map_err(refused)?,
         PinSource::Credential(name) => {
             let directory =
                 std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).ok_or_else(|| {
                     refused("this process was given no systemd credentials".into())
-                        .advice(format!("add LoadCredential={name}:/path to the unit"))
+                        .with_hint(format!("add LoadCredential={name}:/path to the unit"))
                 })?;
             from_file(&directory.join(name)).map_err(refused)?
         }
@@ -63,7 +64,7 @@ pub fn pin_from(source: &PinSource) -> Result<Secret> {
     };
     if pin.is_empty() {
         return Err(refused("it is empty".into())
-            .advice("an empty PIN is never tried: most devices count it as wrong"));
+            .with_hint("an empty PIN is never tried: most devices count it as wrong"));
     }
     Ok(pin)
 }
@@ -134,7 +135,7 @@ mod tests {
         let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
         let error = Silent.pin(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::PinUnavailable);
-        assert!(error.what_now().unwrap().contains("pin-source="));
+        assert!(error.hint().unwrap().contains("pin-source="));
         assert!(!Silent.confirm("really?").unwrap());
     }
 }

@@ -72,12 +72,12 @@ impl Replica {
         if kept != Some(self.position.chain) {
             return Err(self
                 .damaged("it does not agree with itself where it stands")
-                .on(location.to_owned()));
+                .with_target(location.to_owned()));
         }
         if pin.position.n > self.position.n || self.chain_at(pin.position.n)? == Some(pin.position.chain) {
             return Ok(());
         }
-        Err(self.damaged("it is not on the chain that was pinned").on(location.to_owned()))
+        Err(self.damaged("it is not on the chain that was pinned").with_target(location.to_owned()))
     }
 
     fn check_position(&mut self, store: &mut dyn Store, tail: Position, pin: &Pin) -> Result<()> {
@@ -98,8 +98,8 @@ impl Replica {
             "follow the store",
             format!("its statement {} is not the one that was verified here before", verified.n),
         )
-        .on(store.location().to_owned())
-        .advice("somebody replaced the store or its history: restore the right one, and find out who could write to it"))
+        .with_target(store.location().to_owned())
+        .with_hint("somebody replaced the store or its history: restore the right one, and find out who could write to it"))
     }
 
     /// What the store holds must lead through the pinned position.
@@ -112,8 +112,8 @@ impl Replica {
             "follow the store",
             format!("what it holds does not lead to statement {}, which was verified before", pin.position.n),
         )
-        .on(location.to_owned())
-        .advice(
+        .with_target(location.to_owned())
+        .with_hint(
             "somebody rewrote the store's history: restore the right one, and find out who could write to it",
         ))
     }
@@ -364,10 +364,10 @@ pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
             "follow the store",
             format!("written by a newer Strongroom: {tampering}"),
         )
-        .on(location.to_owned())
-        .advice("upgrade Strongroom on this machine");
+        .with_target(location.to_owned())
+        .with_hint("upgrade Strongroom on this machine");
     }
-    Error::new(Kind::Tampered, "verify the store", tampering.to_string()).on(location.to_owned()).advice(
+    Error::new(Kind::Tampered, "verify the store", tampering.to_string()).with_target(location.to_owned()).with_hint(
         "restore the store from a sound copy, or let an admin drop what cannot be verified with `strongroom repair`",
     )
 }
@@ -378,8 +378,8 @@ fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
         "follow the store",
         format!("it ends at statement {theirs}, but statement {ours} was verified here before: it is an older copy, or its end was cut off"),
     )
-    .on(location.to_owned())
-    .advice(
+    .with_target(location.to_owned())
+    .with_hint(
         "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \
          `strongroom trust STORE-ID --replace` goes on from here",
     )
@@ -388,6 +388,6 @@ fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
 /// What a first contact rests on.
 pub(crate) fn other_store(location: &str, expected: StoreId) -> Error {
     Error::new(Kind::Untrusted, "follow the store", format!("it is not the store {expected} that is known here"))
-        .on(location.to_owned())
-        .advice("if it was replaced on purpose, run `strongroom trust STORE-ID --replace` with the new id, which you have from its owner")
+        .with_target(location.to_owned())
+        .with_hint("if it was replaced on purpose, run `strongroom trust STORE-ID --replace` with the new id, which you have from its owner")
 }

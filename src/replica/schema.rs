@@ -161,7 +161,7 @@ fn unusable(path: &Path, error: rusqlite::Error) -> Unusable {
 /// An SQLite error on the replica, as the library's error.
 pub(super) fn failed(path: &Path, error: rusqlite::Error) -> Error {
     Error::new(Kind::Io, "use the replica", error.to_string())
-        .on(crate::error::printable(&path.display().to_string()))
-        .advice("check the directory's permissions and free space; a replica may be removed, it is rebuilt from the store")
+        .with_target(crate::error::printable(&path.display().to_string()))
+        .with_hint("check the directory's permissions and free space; a replica may be removed, it is rebuilt from the store")
         .caused_by(error)
 }

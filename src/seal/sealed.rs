@@ -102,7 +102,7 @@ impl<'a> Sealed<'a> {
         }
         Err(failure.unwrap_or_else(|| {
             cannot_open(Kind::NotFound, "it is not sealed to this device")
-                .advice("open it with another device, or have it sealed again to this one")
+                .with_hint("open it with another device, or have it sealed again to this one")
         }))
     }
 

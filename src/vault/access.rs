@@ -33,7 +33,7 @@ impl Vault {
     /// store's disk is full or read-only.
     pub(super) fn record(&mut self, accesses: &[Access]) {
         if let Err(error) = self.store.record(accesses) {
-            self.notices.push(format!("this read is not in the access log: {}", error.answer()));
+            self.notices.push(format!("this read is not in the access log: {}", error.message()));
         }
     }
 

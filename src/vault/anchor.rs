@@ -31,7 +31,7 @@ impl Vault {
         let row = self.active_device(name, &tried)?;
         if row.anchor.is_some() && !accept_older {
             let answer = "the store is anchored to it already";
-            return Err(Error::new(Kind::Conflict, tried, answer).on(self.location().to_owned()));
+            return Err(Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned()));
         }
         self.author(&tried, Needs::Admin)?;
         let (device, _) = self.devices.get(&row.id)?;
@@ -102,14 +102,14 @@ impl Vault {
         let mut asked_all = failures.is_empty();
         for error in failures {
             // It may be the one that counts.
-            self.note_unchecked(error.answered_by().unwrap_or("a device"), error.answer());
+            self.note_unchecked(error.target().unwrap_or("a device"), error.message());
         }
         for (row, anchor) in anchors {
             match self.read_anchor(&row, &anchor)? {
                 Ok(stands) => self.expect_not_set_back(tried, &row, anchor, stands)?,
                 Err(error) => {
                     asked_all = false;
-                    self.note_unchecked(&row.enrolment.name, error.answer());
+                    self.note_unchecked(&row.enrolment.name, error.message());
                 }
             }
         }
@@ -165,7 +165,9 @@ impl Vault {
                 format!("the store was set back: {name} counted {changes} that it does not hold")
             }
         };
-        Err(Error::new(Kind::RolledBack, tried, answer).on(self.location().to_owned()).advice(ADVICE))
+        Err(Error::new(Kind::RolledBack, tried, answer)
+            .with_target(self.location().to_owned())
+            .with_hint(ADVICE))
     }
 
     /// Raises the counters at hand to where they are due. The change is stored: what fails here is told, and made good next time.
@@ -173,7 +175,7 @@ impl Vault {
         if let Err(error) = self.try_to_raise() {
             self.notices.push(format!(
                 "the change is stored, but not counted yet ({}); the next change makes that good",
-                error.answer()
+                error.message()
             ));
         }
     }
@@ -224,7 +226,7 @@ impl Vault {
         });
         lock.map_err(|e| {
             Error::new(Kind::Io, "lock the counter", e.to_string())
-                .on(crate::error::printable(&path.display().to_string()))
+                .with_target(crate::error::printable(&path.display().to_string()))
         })
     }
 }
@@ -237,8 +239,10 @@ pub(super) fn counting(device: &mut dyn Device) -> Result<&mut dyn Counting> {
     let name = device.name().to_owned();
     device.counting().ok_or_else(|| {
         Error::new(Kind::Unsupported, "use its counter", "the device has no counters that only go up")
-            .on(name)
-            .advice("only TPMs have them: leave --anti-rollback out, or anchor the store to another device")
+            .with_target(name)
+            .with_hint(
+                "only TPMs have them: leave --anti-rollback out, or anchor the store to another device",
+            )
     })
 }
 

@@ -115,8 +115,8 @@ impl Vault {
             _ => format!("no device here has the role {role}"),
         };
         Error::new(Kind::Refused, tried, answer)
-            .on(self.location().to_owned())
-            .advice("name a device with --device; `strongroom device list` shows who has which role")
+            .with_target(self.location().to_owned())
+            .with_hint("name a device with --device; `strongroom device list` shows who has which role")
     }
 
     fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
@@ -139,7 +139,7 @@ impl Vault {
                     tried,
                     format!("it was recorded without effect: {why}"),
                 )
-                .on(self.location().to_owned()));
+                .with_target(self.location().to_owned()));
             }
         }
         Ok(())
@@ -153,8 +153,8 @@ impl Vault {
         }
         let answer = format!("the store took it as statement {}, and does not show it there", end.n);
         Err(Error::new(Kind::Tampered, tried, answer)
-            .on(self.location().to_owned())
-            .advice("somebody altered the table `batches`: run `strongroom verify`, and `strongroom repair` as an admin"))
+            .with_target(self.location().to_owned())
+            .with_hint("somebody altered the table `batches`: run `strongroom verify`, and `strongroom repair` as an admin"))
     }
 
     /// When nothing new came and yet a place is taken, a statement without effect sits on it: it may not stay there, or
@@ -177,14 +177,17 @@ impl Vault {
             return match self.replica.rehearse(&state, &statements)? {
                 None => Ok(()),
                 Some(why) => {
-                    Err(Error::new(Kind::Refused, tried, why.to_string()).on(self.location().to_owned()))
+                    Err(Error::new(Kind::Refused, tried, why.to_string())
+                        .with_target(self.location().to_owned()))
                 }
             };
         }
         let mut before = self.replica.position();
         for (statement, leaf) in prepared.statements.iter().zip(prepared.leaves()) {
             if let Err(why) = judge(statement, &state, before, &self.replica)? {
-                return Err(Error::new(Kind::Refused, tried, why.to_string()).on(self.location().to_owned()));
+                return Err(
+                    Error::new(Kind::Refused, tried, why.to_string()).with_target(self.location().to_owned())
+                );
             }
             before = before.after(leaf);
         }
@@ -201,8 +204,8 @@ impl Vault {
         let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
         signed.ok_or_else(|| {
             Error::new(Kind::KeyMissing, "sign the change", "the signature is not that of the enrolled key")
-                .on(name)
-                .advice("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
+                .with_target(name)
+                .with_hint("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
         })
     }
 }

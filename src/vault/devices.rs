@@ -163,8 +163,8 @@ impl Entry {
 
 fn not_enrolled(uri: &DeviceUri) -> Error {
     Error::new(Kind::Refused, "use the device", "none of its keys is enrolled in this store")
-        .on(uri.display_name())
-        .advice("`strongroom device list` shows the enrolled ones")
+        .with_target(uri.display_name())
+        .with_hint("`strongroom device list` shows the enrolled ones")
 }
 
 /// The opening key of an enrolled device.

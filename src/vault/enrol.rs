@@ -135,7 +135,7 @@ impl Vault {
     pub fn active_device(&self, name: &str, tried: &str) -> Result<DeviceRow> {
         self.replica.active_device(name)?.ok_or_else(|| {
             Error::new(Kind::NotFound, tried, "no active device has this name or id")
-                .advice("`strongroom device list` shows them")
+                .with_hint("`strongroom device list` shows them")
         })
     }
 
@@ -143,8 +143,8 @@ impl Vault {
         match self.replica.active_device(name)? {
             None => Ok(()),
             Some(_) => Err(Error::new(Kind::Conflict, TRIED, format!("a device is called {name} already"))
-                .on(device.name())
-                .advice("choose another name with --name")),
+                .with_target(device.name())
+                .with_hint("choose another name with --name")),
         }
     }
 }
@@ -167,5 +167,5 @@ fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &dyn Device) -> 
             "have it make other keys: name them with object= in the device's URI".to_owned(),
         ),
     };
-    Err(Error::new(Kind::Conflict, TRIED, answer).on(device.name()).advice(advice))
+    Err(Error::new(Kind::Conflict, TRIED, answer).with_target(device.name()).with_hint(advice))
 }

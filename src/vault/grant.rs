@@ -118,7 +118,7 @@ impl Vault {
         };
         let none = || {
             Error::new(Kind::NotFound, &tried, "there is no such grant")
-                .advice("`strongroom grants` lists them with their ids")
+                .with_hint("`strongroom grants` lists them with their ids")
         };
         // On what it is decides which role is needed.
         let found = self.granted(which, &tried)?;
@@ -186,7 +186,7 @@ impl Vault {
         for grant in self.replica.all_grants()?.into_iter().filter(|grant| grant.to == to) {
             let refused = |answer: String| {
                 Error::new(Kind::Refused, tried, answer)
-                    .advice(format!("`strongroom ungrant {}` takes the other one back", grant.id))
+                    .with_hint(format!("`strongroom ungrant {}` takes the other one back", grant.id))
             };
             if grant.target == *target
                 && grant.ops == ops

@@ -131,7 +131,7 @@ impl Vault {
         let seal = |(body, item): &(Put, &ImportItem)| {
             let context = seal::Context { store, token: body.token.0, version: body.version };
             let sealed = seal::seal(&item.token, &context, &recipients, &mut seal::without_device)
-                .map_err(|e| e.while_trying(format!("import {}", item.name)))?;
+                .map_err(|e| e.with_operation(format!("import {}", item.name)))?;
             Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body.clone() }, sealed))
         };
         on_all_cores(pairs, seal)

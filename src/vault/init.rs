@@ -64,7 +64,7 @@ impl Vault {
         let signature = device.sign(&key, &batch.digest(by), &mut *prompter)?;
         let signed = batch
             .sign_with(by, &signature)
-            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).on(device.name()))?;
+            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(device.name()))?;
         // The pin comes first: once the store has its genesis, this machine knows it.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
@@ -92,7 +92,7 @@ fn only_one(
     match (all.next(), all.next()) {
         (Some(one), None) => Ok(one),
         _ => Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device")
-            .advice("name it with --device")),
+            .with_hint("name it with --device")),
     }
 }
 
@@ -102,8 +102,8 @@ fn expect_none(url: &str) -> Result<()> {
     match store.tail()?.n {
         0 => Ok(()),
         _ => Err(Error::new(Kind::Conflict, TRIED, "there is a store already")
-            .on(store.location().to_owned())
-            .advice("choose another place with --store, or use the store that is there")),
+            .with_target(store.location().to_owned())
+            .with_hint("choose another place with --store, or use the store that is there")),
     }
 }
 

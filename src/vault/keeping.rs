@@ -40,8 +40,9 @@ pub(super) fn time(labels: &[(String, String)]) -> Option<Duration> {
 /// # Errors
 /// `Usage`.
 pub(super) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
-    let refused =
-        |answer: String, advice: &str| Err(Error::new(Kind::Usage, tried, answer).advice(advice.to_owned()));
+    let refused = |answer: String, advice: &str| {
+        Err(Error::new(Kind::Usage, tried, answer).with_hint(advice.to_owned()))
+    };
     match labels.iter().find(|(key, _)| key.starts_with(OWN)) {
         Some((key, _)) if key != LABEL => {
             let answer = format!("labels that begin with `{OWN}` are Strongroom's own, and `{key}` is none");

@@ -32,8 +32,8 @@ pub(super) fn find_or_create(
         let answer =
             format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
         return Err(Error::new(Kind::Conflict, format!("make a {algorithm} opening key"), answer)
-            .on(device.name())
-            .advice(
+            .with_target(device.name())
+            .with_hint(
                 "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
             ));
     }
@@ -50,8 +50,9 @@ fn create(
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
     let name = device.name().to_owned();
-    let none =
-        |what: &str| Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).on(name.clone());
+    let none = |what: &str| {
+        Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).with_target(name.clone())
+    };
     let provision = device.provisioning().ok_or_else(|| none("the device's driver makes no keys"))?;
     let algorithm = match (purpose, wanted.algorithm) {
         (Purpose::Sign, _) => Algorithm::P256,
@@ -68,7 +69,7 @@ fn create(
 pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompter) -> Result<()> {
     let [opening, signing] = keys;
     let name = device.name().to_owned();
-    let failed = |what: &str| Error::new(Kind::Device, "prove the keys", what).on(name.clone());
+    let failed = |what: &str| Error::new(Kind::Device, "prove the keys", what).with_target(name.clone());
     let mut plain = vec![0; 32];
     random(&mut plain)?;
     let (plain, key) = (Secret::new(plain), KeyRef::from(opening));
@@ -98,7 +99,7 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
 pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<SignatureAlgorithm> {
     SignatureAlgorithm::of(key).ok_or_else(|| {
         let answer = format!("a key of the kind {} signs nothing", key.algorithm());
-        Error::new(Kind::Unsupported, "sign", answer).on(device.name())
+        Error::new(Kind::Unsupported, "sign", answer).with_target(device.name())
     })
 }
 
@@ -106,7 +107,9 @@ pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<Signa
 pub(super) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result<String> {
     let name = name.map(str::to_owned).unwrap_or_else(|| speakable(&device.identity().label));
     crate::ledger::name::check_short(&name).map_err(|e| {
-        Error::new(Kind::Usage, "name the device", e).on(device.name()).advice("choose a name with --name")
+        Error::new(Kind::Usage, "name the device", e)
+            .with_target(device.name())
+            .with_hint("choose a name with --name")
     })?;
     Ok(name)
 }

@@ -165,7 +165,7 @@ impl Vault {
     fn altered(&self, n: u64) -> Error {
         let answer = format!("the statements from {n} on are not those that were verified");
         Error::new(Kind::Tampered, "read the ledger", answer)
-            .on(self.location().to_owned())
-            .advice("run `strongroom verify` to learn which row was touched, and restore the store")
+            .with_target(self.location().to_owned())
+            .with_hint("run `strongroom verify` to learn which row was touched, and restore the store")
     }
 }

@@ -31,7 +31,7 @@ impl Vault {
             return Err(match failures.pop() {
                 Some(error) => error,
                 None => Error::new(Kind::DeviceGone, TRIED, "the device is not configured here")
-                    .advice("name it with --device"),
+                    .with_hint("name it with --device"),
             });
         }
         let measured = rows.into_iter().map(|row| {

@@ -128,7 +128,7 @@ impl Vault {
             false => format!("it is sealed to {}, and none of these is configured here", names.join(", ")),
         };
         Error::new(Kind::NotFound, format!("open {}@{}", token.name, token.version), answer)
-            .advice("name a device with --device, or in the configuration")
+            .with_hint("name a device with --device, or in the configuration")
     }
 }
 
@@ -148,12 +148,12 @@ fn restate(error: &Error, token: &Ready) -> Error {
 }
 
 fn instead(error: &Error, tried: String) -> Error {
-    let mut told = Error::new(error.kind(), tried, error.answer());
-    if let Some(on) = error.answered_by() {
-        told = told.on(on);
+    let mut told = Error::new(error.kind(), tried, error.message());
+    if let Some(on) = error.target() {
+        told = told.with_target(on);
     }
-    if let Some(advice) = error.what_now() {
-        told = told.advice(advice);
+    if let Some(advice) = error.hint() {
+        told = told.with_hint(advice);
     }
     told
 }
@@ -250,7 +250,7 @@ struct LoggedIn;
 impl Prompter for LoggedIn {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         Err(Error::new(Kind::PinUnavailable, "log in", "the login was lost while several tokens were opened")
-            .on(request.device))
+            .with_target(request.device))
     }
 
     fn touch(&mut self, _: &str) -> Result<()> {

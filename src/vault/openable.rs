@@ -76,11 +76,11 @@ impl Vault {
         let row = row.ok_or_else(|| {
             let answer = format!("it has no such version; the newest is {}", token.latest);
             Error::new(Kind::NotFound, tried, answer)
-                .advice(format!("`strongroom show {}` lists them", token.name))
+                .with_hint(format!("`strongroom show {}` lists them", token.name))
         })?;
         match self.closed_because(token, &row) {
             None => Ok(row),
-            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).advice(what_now)),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).with_hint(what_now)),
         }
     }
 
@@ -162,8 +162,8 @@ impl Vault {
         let wrong = |answer: &str, location: &str| {
             let at = format!("{name}@{}", row.version);
             Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
-                .on(location.to_owned())
-                .advice(format!(
+                .with_target(location.to_owned())
+                .with_hint(format!(
                     "somebody altered the row `{}` of the table `sealed`: restore the store",
                     row.digest
                 ))

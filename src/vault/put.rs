@@ -50,7 +50,7 @@ impl Vault {
         let tried = format!("put {name}");
         if plaintext.is_empty() {
             return Err(Error::new(Kind::Usage, tried, "the token is empty")
-                .advice("give it on standard input, with --file, or have one made with --generate"));
+                .with_hint("give it on standard input, with --file, or have one made with --generate"));
         }
         if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
@@ -74,7 +74,7 @@ impl Vault {
         {
             let answer = format!("no active device called `{stranger}` has the role `open`");
             return Err(
-                Error::new(Kind::NotFound, tried, answer).advice("`strongroom device list` shows them")
+                Error::new(Kind::NotFound, tried, answer).with_hint("`strongroom device list` shows them")
             );
         }
         if !only.is_empty() {

@@ -54,8 +54,8 @@ impl Vault {
 
     fn verified_part_is_missing(&self) -> Error {
         Error::new(Kind::Tampered, "repair the store", "it does not hold what was verified here before")
-            .on(self.location().to_owned())
-            .advice("restore the store from a copy that does; repair only drops a tail")
+            .with_target(self.location().to_owned())
+            .with_hint("restore the store from a copy that does; repair only drops a tail")
     }
 
     /// Verifies as far as that goes. A fault counts only when the replica, made anew, meets it again.

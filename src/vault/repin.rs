@@ -66,9 +66,9 @@ impl Vault {
                 "{}@{} is sealed to this device alone, which does not open it now: {}",
                 row.name,
                 row.version.version,
-                error.answer()
+                error.message()
             );
-            Error::new(Kind::Refused, tried, answer).on(old.enrolment.name.clone()).advice(
+            Error::new(Kind::Refused, tried, answer).with_target(old.enrolment.name.clone()).with_hint(
                 "bring back the state in which it opens, or say --accept-loss: such tokens are then lost",
             )
         })

@@ -305,5 +305,5 @@ fn nobody_left(row: &SealedRow) -> Error {
         true => "it was put for certain devices only, and none of them opens any more",
         false => "no device has the role `open`",
     };
-    Error::new(Kind::Refused, tried, answer).advice(format!("put it anew: `strongroom put {}`", row.name))
+    Error::new(Kind::Refused, tried, answer).with_hint(format!("put it anew: `strongroom put {}`", row.name))
 }

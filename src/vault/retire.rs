@@ -110,8 +110,8 @@ impl Vault {
             return Ok(());
         }
         Err(Error::new(Kind::Refused, tried, "it is the last device with the role admin")
-            .on(self.location().to_owned())
-            .advice("give another device the role first: `strongroom device add URI --role admin …`, or `device roles`"))
+            .with_target(self.location().to_owned())
+            .with_hint("give another device the role first: `strongroom device add URI --role admin …`, or `device roles`"))
     }
 
     /// Reseals what this device alone opens, to the others.
@@ -153,7 +153,7 @@ impl Vault {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         row.ok_or_else(|| {
             let answer = "it was retired or renewed in the meantime";
-            Error::new(Kind::Conflict, tried, answer).on(self.location().to_owned())
+            Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned())
         })
     }
 
@@ -176,7 +176,7 @@ impl Vault {
             names.push("…".into());
         }
         let answer = format!("no other device opens {}", names.join(", "));
-        Err(Error::new(Kind::Refused, tried, answer).on(self.location().to_owned()).advice(format!(
+        Err(Error::new(Kind::Refused, tried, answer).with_target(self.location().to_owned()).with_hint(format!(
             "enrol another device that opens (`strongroom device add URI`) and run it where this device is at hand; \
              {forcing} all the same, and these tokens are lost"
         )))

@@ -120,7 +120,7 @@ pub trait Tokens {
         match self.show(name, None, tried)?.destroyed {
             false => Ok(()),
             true => Err(Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"))
-                .advice("`strongroom list` shows the names")),
+                .with_hint("`strongroom list` shows the names")),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Vault {
             ));
         }
         match self.verify_sealed(&mut report, progress) {
-            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.answer()),
+            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             sealed => sealed?,
         }
         self.verify_accesses(&mut report)?;
@@ -76,7 +76,9 @@ impl Vault {
         let mut ledger_progress = |done, total| progress("ledger", done, total);
         match fresh.load(&mut *self.store, now, &mut ledger_progress) {
             Ok(followed) => report.ineffective = followed.ineffective,
-            Err(error) if error.kind() == Kind::Tampered => report.add(self.store.location(), error.answer()),
+            Err(error) if error.kind() == Kind::Tampered => {
+                report.add(self.store.location(), error.message())
+            }
             Err(error) => return Err(error),
         }
         report.statements = fresh.position().n;
@@ -85,7 +87,7 @@ impl Vault {
         }
         self.verify_chain(&fresh, report)?;
         match self.on_one_picture(|vault| vault.compare_with(&fresh, report)) {
-            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.answer()),
+            Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             compared => compared?,
         }
         Ok(())
@@ -105,7 +107,7 @@ impl Vault {
                     Ok(_) => {
                         report.add(&place(), "`chain` is not the value that follows from the statements")
                     }
-                    Err(error) if error.kind() == Kind::Tampered => report.add(&place(), error.answer()),
+                    Err(error) if error.kind() == Kind::Tampered => report.add(&place(), error.message()),
                     Err(error) => return Err(error),
                 }
             }
@@ -126,7 +128,7 @@ impl Vault {
                         what: format!("row {}", difference.row),
                     }))
                 }
-                Err(error) => report.add("replica", error.answer()),
+                Err(error) => report.add("replica", error.message()),
             }
         }
         Ok(())
@@ -161,7 +163,7 @@ impl Vault {
         let sealed = match self.store.sealed(&row.digest) {
             Ok(Some(sealed)) => sealed,
             Ok(None) => return Ok(Err("the sealed bytes are missing".into())),
-            Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.answer().to_owned())),
+            Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.message().to_owned())),
             Err(error) => return Err(error),
         };
         if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
@@ -170,14 +172,14 @@ impl Vault {
         Ok(match Sealed::parse(&sealed) {
             Ok(parsed) if *parsed.context() == self.context(*token, row.version) => Ok(()),
             Ok(_) => Err("the sealed bytes belong to another token or version".into()),
-            Err(error) => Err(error.answer().to_owned()),
+            Err(error) => Err(error.message().to_owned()),
         })
     }
 
     fn verify_accesses(&mut self, report: &mut VerifyReport) -> Result<()> {
         match self.store.check_accesses() {
             Ok(count) => report.accesses = count,
-            Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.answer()),
+            Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.message()),
             Err(error) => return Err(error),
         }
         Ok(())

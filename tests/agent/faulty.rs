@@ -52,7 +52,8 @@ pub struct Faulty {
 pub fn connect(inner: &SoftDevice, faults: &Arc<Faults>) -> Result<Box<dyn Device>> {
     faults.wait();
     if faults.gone.load(Ordering::SeqCst) {
-        return Err(Error::new(Kind::DeviceGone, "connect to the device", "it is not there").on(inner.name()));
+        return Err(Error::new(Kind::DeviceGone, "connect to the device", "it is not there")
+            .with_target(inner.name()));
     }
     faults.connected.fetch_add(1, Ordering::SeqCst);
     Ok(Box::new(Faulty { inner: inner.clone(), faults: Arc::clone(faults), logged_in: false }))
@@ -62,13 +63,12 @@ impl Faulty {
     fn ready(&mut self, prompter: &mut dyn Prompter) -> Result<()> {
         self.faults.wait();
         if self.faults.gone.load(Ordering::SeqCst) {
-            return Err(
-                Error::new(Kind::DeviceGone, "use the device", "it was removed").on(self.inner.name())
-            );
+            return Err(Error::new(Kind::DeviceGone, "use the device", "it was removed")
+                .with_target(self.inner.name()));
         }
         if self.faults.locked_out.load(Ordering::SeqCst) {
             let error = Error::new(Kind::PinLocked, "log in", "the PIN is locked");
-            return Err(error.on(self.inner.name()));
+            return Err(error.with_target(self.inner.name()));
         }
         let pin = *self.faults.pin.lock().unwrap();
         if let (Some(right), false) = (pin, self.logged_in) {
@@ -76,7 +76,9 @@ impl Faulty {
             let given = prompter.pin(&request)?;
             self.faults.pins.fetch_add(1, Ordering::SeqCst);
             if given.expose() != right.as_bytes() {
-                return Err(Error::new(Kind::PinWrong, "log in", "the PIN is wrong").on(self.inner.name()));
+                return Err(
+                    Error::new(Kind::PinWrong, "log in", "the PIN is wrong").with_target(self.inner.name())
+                );
             }
             self.logged_in = true;
         }

@@ -26,7 +26,7 @@ impl Answer {
         let json = self.json();
         assert!(self.head.contains("application/problem+json"), "{self:?}");
         let text = |key: &str| json[key].as_str().unwrap().to_owned();
-        (self.status, text("kind"), text("answer"))
+        (self.status, text("kind"), text("message"))
     }
 }
 

@@ -20,7 +20,7 @@ fn a_dropped_tail_at_first_contact() {
     assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::RolledBack);
     let error = world.contact("handed", &head, &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::RolledBack);
-    assert!(error.answer().contains(&format!("statement {last}")), "{error}");
+    assert!(error.message().contains(&format!("statement {last}")), "{error}");
     // A hand-over from before, and the store's id alone, cannot tell: that is the silence that the specification states.
     for (client, known) in [("older", before), ("id", Pin::of(world.id))] {
         let mut vault = world.contact(client, &known, &[&world.opener]).unwrap();
@@ -77,5 +77,5 @@ fn a_fork_shown_to_two_clients() {
     let elsewhere = Position { n: his.position.n, chain: his.position.chain };
     world.plant(&foreign.seeing(elsewhere).sign().with(&bytes));
     let error = world.client("ada", &[]).err().unwrap();
-    assert!(error.answer().contains("was signed on another chain"), "{error}");
+    assert!(error.message().contains("was signed on another chain"), "{error}");
 }

@@ -222,11 +222,13 @@ pub fn asked(vault: &mut Vault, opening: bool) -> BTreeMap<String, Result<String
 fn refusals_are_answers(opened: Result<strongroom::Secret>) -> Result<String> {
     match opened {
         Ok(token) => Ok(format!("{:?}", String::from_utf8_lossy(token.expose()))),
-        Err(error) if error.kind() == strongroom::Kind::Refused => Ok(format!("refused: {}", error.answer())),
+        Err(error) if error.kind() == strongroom::Kind::Refused => {
+            Ok(format!("refused: {}", error.message()))
+        }
         Err(error) => Err(error),
     }
 }
 
 fn again(error: &Error) -> Error {
-    Error::new(error.kind(), error.tried(), error.answer())
+    Error::new(error.kind(), error.operation(), error.message())
 }

@@ -59,11 +59,11 @@ fn a_put_inserted_before_its_authors_removal() {
     // Whoever verified the removal sees another statement in its place.
     let error = world.client("admin", &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
-    assert!(error.answer().contains("is not the one that was verified here before"), "{error}");
+    assert!(error.message().contains("is not the one that was verified here before"), "{error}");
     // Whoever meets the store sees that the later put was signed on another chain.
     let error = world.contact("newcomer", &Pin::of(world.id), &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
-    assert!(error.answer().contains("was signed on another chain"), "{error}");
+    assert!(error.message().contains("was signed on another chain"), "{error}");
     assert!(world.contact("handed", &hand_over, &[]).is_err());
 
     replace_tail(&world, removal, true_tail);
@@ -199,8 +199,8 @@ fn half_a_batch() {
         for client in ["reader", "newcomer"] {
             let error = world.client(client, &[]).err().unwrap_or_else(|| panic!("{i}: {client} goes on"));
             assert_eq!(error.kind(), Kind::Tampered, "{i}: {error}");
-            assert!(error.answer().contains("are not those that were signed"), "{i}: {error}");
-            assert!(error.answer().contains(&format!("batch at {first}")), "{i}: {error}");
+            assert!(error.message().contains("are not those that were signed"), "{i}: {error}");
+            assert!(error.message().contains(&format!("batch at {first}")), "{i}: {error}");
         }
         assert!(matches!(
             world.client("admin", &[]).err().unwrap().kind(),

@@ -137,7 +137,7 @@ fn a_client_that_verified_more() {
     // Who verified it all will not drop what it verified; it is told which row was altered.
     let error = repair(&world, "admin").err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
-    assert!(error.answer().contains(&format!("table `statements`, row {}", kept + 1)), "{error}");
+    assert!(error.message().contains(&format!("table `statements`, row {}", kept + 1)), "{error}");
     assert_eq!(world.tail(), ahead.position);
     // Who had not come so far cannot know better.
     let (mut vault, dropped) = repair(&world, "slow-admin").unwrap();
@@ -201,7 +201,7 @@ fn a_damaged_replica_is_no_reason_to_repair() {
     db.execute("DELETE FROM devices WHERE id = ?1", params![world.writer.id.0]).unwrap();
     drop(db);
     let error = world.client("slow-admin", &[]).err().unwrap();
-    assert!(error.answer().contains("was never enrolled"), "{error}");
+    assert!(error.message().contains("was never enrolled"), "{error}");
     let (vault, dropped) = repair(&world, "slow-admin").unwrap();
     assert_eq!((dropped, vault.replica().position()), (0, tail));
     drop(vault);
@@ -230,8 +230,8 @@ fn sound_statements_before_an_unreadable_row_are_kept() {
         for client in ["slow-admin", "reader", "newcomer"] {
             let error = world.client(client, &[]).err().unwrap();
             assert_eq!(error.kind(), Kind::Tampered, "{error}");
-            let says = error.answer().contains(&format!("table `{table}`, row {n}"));
-            assert!(says || error.answer().contains(&format!("{n}")), "{error}");
+            let says = error.message().contains(&format!("table `{table}`, row {n}"));
+            assert!(says || error.message().contains(&format!("{n}")), "{error}");
         }
         let (vault, dropped) = repair(&world, "slow-admin").unwrap();
         assert_eq!((dropped, vault.replica().position().n), (1, kept.n + 1), "{sql}");

@@ -96,8 +96,8 @@ fn newer_than_the_store() {
             fs::write(&pin, text).unwrap();
             let error = copy.open("reader").err().unwrap();
             assert_eq!(error.kind(), Kind::RolledBack);
-            assert!(error.answer().contains(&format!("statement {}", history().head.position.n)), "{error}");
-            assert!(error.answer().contains("older copy"), "{error}");
+            assert!(error.message().contains(&format!("statement {}", history().head.position.n)), "{error}");
+            assert!(error.message().contains("older copy"), "{error}");
         }
     }
 }
@@ -197,7 +197,7 @@ fn corrupt() {
                 }
             }
             Err(error) => {
-                let words = format!("{error} {:?}", error.what_now());
+                let words = format!("{error} {:?}", error.hint());
                 assert!(words.contains("replica"), "byte {at}: {words}");
                 "refused"
             }
@@ -292,10 +292,10 @@ fn the_pin_is_lost_or_damaged() {
     let error = copy.open("reader").err().unwrap();
     assert_eq!(error.kind(), Kind::Untrusted);
     assert!(
-        error.answer().contains("never met here")
-            && error.answer().contains(&history().head.store.to_string())
+        error.message().contains("never met here")
+            && error.message().contains(&history().head.store.to_string())
     );
-    assert!(error.what_now().unwrap().contains("strongroom trust"), "{error}");
+    assert!(error.hint().unwrap().contains("strongroom trust"), "{error}");
     let long = "0".repeat(64);
     for broken in [
         "",
@@ -309,7 +309,7 @@ fn the_pin_is_lost_or_damaged() {
         fs::write(&pin, broken).unwrap();
         let error = copy.open("reader").err().unwrap();
         assert_eq!(error.kind(), Kind::Untrusted, "{broken:?}: {error}");
-        assert!(error.answer().contains("the pin is damaged"), "{broken:?}: {error}");
+        assert!(error.message().contains("the pin is damaged"), "{broken:?}: {error}");
     }
     fs::write(&pin, [0xff, 0xfe, 0]).unwrap();
     assert!(copy.open("reader").is_err());
@@ -369,7 +369,7 @@ fn fooled_for_a_while() {
     drop(db);
     let error = copy.open("reader").err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered, "{error}");
-    assert!(error.answer().contains("which was verified before"), "{error}");
+    assert!(error.message().contains("which was verified before"), "{error}");
     for suffix in ["-wal", "-shm"] {
         fs::remove_file(format!("{}{suffix}", copy.path().display())).ok();
     }

@@ -145,7 +145,7 @@ fn earlier_bytes_do_not_open_after_a_reseal() {
     world.db().execute(insert, params![now.digest.0, old]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Tampered, "{error}");
-    assert!(error.what_now().unwrap().contains(&now.digest.to_string()), "{error}");
+    assert!(error.hint().unwrap().contains(&now.digest.to_string()), "{error}");
     let report = reader.verify(&mut |_, _, _| {}).unwrap();
     assert!(report.problems[0].place.contains(&now.digest.to_string()), "{:?}", report.problems);
     assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"two");
@@ -162,7 +162,7 @@ fn a_reseal_for_another_place() {
     world.append(&Draft::on(&vault, &world.admin, [body]), &[&stray]);
     let mut reader = world.client("reader", &[&world.opener]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
-    assert!(error.kind() == Kind::Tampered && error.answer().contains("another token"), "{error}");
+    assert!(error.kind() == Kind::Tampered && error.message().contains("another token"), "{error}");
     let report = reader.verify(&mut |_, _, _| {}).unwrap();
     assert!(
         report.problems.iter().any(|problem| problem.place.contains("prod/db@1")),

@@ -69,7 +69,7 @@ fn recompute_chain(db: &Connection) {
 /// What the next commands may fail with, as long as they say where.
 fn says_where(error: &Error, context: &str) {
     let places = ["table `", "statement", "batch at", "batches", "it ends at", "sealed", "row"];
-    let words = format!("{error} {}", error.what_now().unwrap_or_default());
+    let words = format!("{error} {}", error.hint().unwrap_or_default());
     let kind = matches!(error.kind(), Kind::Tampered | Kind::RolledBack);
     assert!(kind, "{context}: {:?}: {words}", error.kind());
     assert!(places.iter().any(|place| words.contains(place)), "{context}: no place is named: {words}");
@@ -281,7 +281,7 @@ fn yesterdays_file_comes_back() {
         std::fs::copy(yesterday, copy.path()).unwrap();
         let error = copy.open("reader").err().unwrap();
         assert_eq!(error.kind(), Kind::RolledBack);
-        assert!(error.answer().contains("it ends at statement"), "{error}");
+        assert!(error.message().contains("it ends at statement"), "{error}");
         assert_eq!(copy.meet("handed", &copy.history.head).err().unwrap().kind(), Kind::RolledBack);
         check(&copy);
     }

@@ -67,7 +67,7 @@ fn a_writer_alters_somebody_elses_bytes() {
         assert_eq!(reader.replica().ineffective(n).unwrap(), None);
         let error = reader.get(&name(&own), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered, "{i}: {error}");
-        assert!(error.tried().contains(&own), "{error}");
+        assert!(error.operation().contains(&own), "{error}");
         assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"two");
         // `verify` looks at the context at least; what only a key can tell, it cannot.
         drop(reader);
@@ -108,7 +108,7 @@ fn a_context_that_does_not_fit() {
         let mut reader = world.client("reader", &[&world.opener]).unwrap();
         let error = reader.get(&name(&own_name), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
-        assert!(error.answer().contains(words), "{error}");
+        assert!(error.message().contains(words), "{error}");
         let report = reader.verify(&mut |_, _, _| {}).unwrap();
         assert!(
             report.problems.iter().any(|problem| problem.place.contains(&own_name)),
@@ -138,7 +138,7 @@ fn bytes_are_moved_or_forged_in_the_store() {
         let mut reader = world.client("reader", &[&world.opener]).unwrap();
         let error = reader.get(&name("prod/db"), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
-        assert!(error.what_now().unwrap().contains(&digest.to_string()), "the row is named: {error}");
+        assert!(error.hint().unwrap().contains(&digest.to_string()), "the row is named: {error}");
         assert_eq!(reader.get(&name("prod/db"), Some(2)).unwrap().expose(), b"two");
         let report = reader.verify(&mut |_, _, _| {}).unwrap();
         assert_eq!(report.problems.len(), 1);
@@ -149,7 +149,7 @@ fn bytes_are_moved_or_forged_in_the_store() {
         world.db().execute(sql, params![digest.0]).unwrap();
         let mut reader = world.client("reader", &[&world.opener]).unwrap();
         let error = reader.get(&name("prod/db"), None).unwrap_err();
-        assert!(error.kind() == Kind::Tampered && error.answer().contains("missing"), "{error}");
+        assert!(error.kind() == Kind::Tampered && error.message().contains("missing"), "{error}");
     }
     let sql = "INSERT INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)";
     world.db().execute(sql, params![digest.0, three]).unwrap();
@@ -188,5 +188,5 @@ fn the_digest_in_the_statement_is_changed_too() {
     let error = reader.history(&name("prod/db")).unwrap_err();
     assert_eq!(error.kind(), Kind::Tampered);
     let error = world.client("newcomer", &[]).err().unwrap();
-    assert!(error.answer().contains(&format!("batch at {n}")), "{error}");
+    assert!(error.message().contains(&format!("batch at {n}")), "{error}");
 }

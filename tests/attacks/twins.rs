@@ -187,9 +187,9 @@ fn what_a_newer_strongroom_signed_is_never_skipped() {
         for client in ["admin", "reader", "newcomer"] {
             let error = world.client(client, &[]).err().unwrap();
             assert_eq!(error.kind(), Kind::Unsupported, "{error}");
-            assert!(error.answer().contains("written by a newer Strongroom"), "{error}");
-            assert!(error.answer().contains(&format!("statement {first}")), "{error}");
-            assert!(error.what_now().unwrap().contains("upgrade"), "{error}");
+            assert!(error.message().contains("written by a newer Strongroom"), "{error}");
+            assert!(error.message().contains(&format!("statement {first}")), "{error}");
+            assert!(error.hint().unwrap().contains("upgrade"), "{error}");
         }
         world.unplant(first);
     }

@@ -269,7 +269,7 @@ impl World {
         for client in ["admin", "reader", "newcomer"] {
             let error = self.client(client, &[]).err().unwrap_or_else(|| panic!("{client} goes on: {words}"));
             assert_eq!(error.kind(), Kind::Tampered, "{client}: {error}");
-            assert!(error.answer().contains(words), "{client}: {error}");
+            assert!(error.message().contains(words), "{client}: {error}");
         }
         // What comes after it does not count, though it is honest.
         let loose = self.dir.path().join("loose");

@@ -123,14 +123,17 @@ impl SoftDevice {
 
     /// The private half of a key that lies outside; the material says of which.
     fn loaded(&self, key: &KeyRef) -> Result<SecretKey> {
-        let failed = |what: &str| Error::new(Kind::KeyMissing, "use a key", what).on(&self.name);
+        let failed = |what: &str| Error::new(Kind::KeyMissing, "use a key", what).with_target(&self.name);
         let secret = self.derived(key.purpose, &key.material);
         if PublicKey::P256(point(&secret.public_key())) != key.public {
             return Err(failed("it is another device's"));
         }
         match key.material.first() == self.boot.as_ref() {
             true => Ok(secret),
-            false => Err(Error::new(Kind::Device, "use a key", "what was measured changed").on(&self.name)),
+            false => {
+                Err(Error::new(Kind::Device, "use a key", "what was measured changed")
+                    .with_target(&self.name))
+            }
         }
     }
 
@@ -141,7 +144,10 @@ impl SoftDevice {
     fn own(&self, key: &KeyRef) -> Result<()> {
         match self.key_infos().iter().any(|own| KeyRef::from(own) == *key) {
             true => Ok(()),
-            false => Err(Error::new(Kind::KeyMissing, "use a key", "it is another device's").on(&self.name)),
+            false => {
+                Err(Error::new(Kind::KeyMissing, "use a key", "it is another device's")
+                    .with_target(&self.name))
+            }
         }
     }
 
@@ -183,7 +189,7 @@ impl Device for SoftDevice {
             None => self.own(key).map(|()| self.opening.clone())?,
         };
         let Challenge::Ecdh { peer } = challenge else {
-            return Err(Error::new(Kind::Unsupported, "answer", "it only does ECDH").on(&self.name));
+            return Err(Error::new(Kind::Unsupported, "answer", "it only does ECDH").with_target(&self.name));
         };
         let peer = p256::PublicKey::from_sec1_bytes(peer).unwrap();
         let shared = p256::ecdh::diffie_hellman(opening.to_nonzero_scalar(), peer.as_affine());
@@ -251,7 +257,9 @@ impl Counting for SoftDevice {
     fn raise_counter(&mut self, index: u32) -> Result<u64> {
         let (path, stands) = self.counter(index)?;
         if path.with_file_name("stuck").exists() {
-            return Err(Error::new(Kind::Device, "raise the counter", "the device is stuck").on(&self.name));
+            return Err(
+                Error::new(Kind::Device, "raise the counter", "the device is stuck").with_target(&self.name)
+            );
         }
         let fresh = path.with_extension("new");
         std::fs::write(&fresh, (stands + 1).to_string()).unwrap();

@@ -26,7 +26,7 @@ fn verify(leaf: &[u8], between: &[&Authority], roots: &[&Authority]) -> Result<u
 fn refusal(outcome: Result<usize>) -> String {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
-    error.answer().to_owned()
+    error.message().to_owned()
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_directory_of_roots_is_read_whole_or_not_at_all() {
     let (one, two, three) = (Authority::root("one"), Authority::root("two"), Authority::root("three"));
     let error = |answer: &str| {
         let error = roots_from(directory.path()).unwrap_err();
-        assert!(error.answer().contains(answer), "{error}");
+        assert!(error.message().contains(answer), "{error}");
         error
     };
     error("there are none");
@@ -192,11 +192,11 @@ fn a_directory_of_roots_is_read_whole_or_not_at_all() {
         (vec![b' '; 1 << 21], "too long"),
     ] {
         std::fs::write(at("c"), bytes).unwrap();
-        assert!(error(answer).answered_by().unwrap().ends_with("/c"));
+        assert!(error(answer).target().unwrap().ends_with("/c"));
     }
     let nowhere = roots_from(&at("nowhere")).unwrap_err();
     assert_eq!(nowhere.kind(), Kind::Io);
-    assert!(nowhere.answered_by().unwrap().ends_with("/nowhere"));
+    assert!(nowhere.target().unwrap().ends_with("/nowhere"));
 }
 
 #[test]

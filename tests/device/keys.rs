@@ -59,7 +59,7 @@ fn an_imported_key_is_listed_and_refused() {
             assert_eq!(keys.len(), 1);
             let error = keys[0].evidence.check(&keys[0]).unwrap_err();
             assert_eq!(error.kind(), Kind::Evidence);
-            assert_eq!(error.answer(), "CKA_LOCAL is false, and must be true");
+            assert_eq!(error.message(), "CKA_LOCAL is false, and must be true");
             // It works, though: refusing it is up to enrolment.
             device.sign(&(&keys[0]).into(), &[0; 32], &mut Scripted::pin(PIN)).unwrap();
         })(hsm);
@@ -82,7 +82,7 @@ fn an_extractable_key_is_listed_and_refused() {
             ]);
             let keys = device(hsm).keys(&mut Scripted::pin(PIN)).unwrap();
             let error = keys[0].evidence.check(&keys[0]).unwrap_err();
-            assert_eq!(error.answer(), "CKA_EXTRACTABLE is true, and must be false");
+            assert_eq!(error.message(), "CKA_EXTRACTABLE is true, and must be false");
         })(hsm);
     });
 }
@@ -104,7 +104,7 @@ fn two_objects_of_one_label_are_refused() {
                 device.open_key(&(&opens).into(), challenge, prompter).unwrap_err(),
             ] {
                 assert_eq!(error.kind(), Kind::KeyMissing);
-                assert!(error.answer().starts_with("2 keys are labelled `strongroom-open`"), "{error}");
+                assert!(error.message().starts_with("2 keys are labelled `strongroom-open`"), "{error}");
             }
             let error = device
                 .provisioning()
@@ -134,7 +134,7 @@ fn keys_of_another_curve_or_kind_are_refused() {
                 let error =
                     connect(&uri.parse().unwrap()).unwrap().keys(&mut Scripted::pin(PIN)).unwrap_err();
                 assert_eq!(error.kind(), Kind::Unsupported);
-                assert!(error.answer().contains(answer), "{error}");
+                assert!(error.message().contains(answer), "{error}");
             }
         })(hsm);
     });
@@ -186,7 +186,7 @@ fn a_key_deleted_in_the_module_is_missed_not_mourned() {
             for _ in 0..2 {
                 let error = device.sign(&(&key).into(), &[0; 32], prompter).unwrap_err();
                 assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-                assert!(error.what_now().unwrap().contains("storage"), "{error}");
+                assert!(error.hint().unwrap().contains("storage"), "{error}");
             }
             assert_eq!(prompter.pins, 0, "the PIN of a login that lasts is not asked for again");
         })(hsm);
@@ -203,6 +203,6 @@ fn a_key_replaced_in_the_module_is_another_key() {
         create(&mut *device, Purpose::Sign);
         let error = device.sign(&(&key).into(), &[0; 32], prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing);
-        assert!(error.answer().contains("not the one that was enrolled"), "{error}");
+        assert!(error.message().contains("not the one that was enrolled"), "{error}");
     });
 }

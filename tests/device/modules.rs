@@ -46,7 +46,7 @@ fn a_relative_module_path() {
 fn a_file_that_is_no_library() {
     for content in [&b""[..], b"#!/bin/sh\necho this is no library\n"] {
         let error = refused_file(content);
-        assert_eq!((error.kind(), error.answer()), (Kind::Usage, "the file is not a shared library"));
+        assert_eq!((error.kind(), error.message()), (Kind::Usage, "the file is not a shared library"));
     }
     assert_eq!(refused("pkcs11:token=x?module-path=/").kind(), Kind::Usage);
 }
@@ -57,7 +57,7 @@ fn a_library_of_another_architecture() {
     s390x.resize(4096, 0);
     let error = refused_file(&s390x);
     assert_eq!(error.kind(), Kind::Unsupported);
-    assert!(error.answer().contains("s390x") && error.answer().contains(std::env::consts::ARCH), "{error}");
+    assert!(error.message().contains("s390x") && error.message().contains(std::env::consts::ARCH), "{error}");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_library_that_does_not_link() {
     compiler.args(["-shared", "-fPIC", "-Wl,-z,now", "-o"]).args([&library, &source]);
     assert!(compiler.status().unwrap().success());
     let error = refused(&format!("pkcs11:token=x?module-path={}", library.display()));
-    assert!(error.answer().starts_with("the dynamic linker refused it: "), "{error}");
+    assert!(error.message().starts_with("the dynamic linker refused it: "), "{error}");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_library_that_is_no_module() {
         .unwrap();
     let error = refused(&format!("pkcs11:token=x?module-path={library}"));
     assert_eq!(error.kind(), Kind::Usage);
-    assert!(error.answer().contains("C_GetFunctionList"), "{error}");
+    assert!(error.message().contains("C_GetFunctionList"), "{error}");
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn no_such_slot() {
     isolated(|hsm| {
         let error = refused(&hsm.uri_without_pin("slot-id=4242"));
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert!(error.answer().starts_with("there is no slot 4242; there are token=\"demo\""), "{error}");
+        assert!(error.message().starts_with("there is no slot 4242; there are token=\"demo\""), "{error}");
 
         let error = refused(&hsm.uri_without_pin("token=other"));
-        assert!(error.answer().starts_with("no token matches; there are token=\"demo\""), "{error}");
+        assert!(error.message().starts_with("no token matches; there are token=\"demo\""), "{error}");
         for attribute in ["serial=0", "model=other", "manufacturer=other"] {
             assert_eq!(
                 refused(&hsm.uri_without_pin(&format!("token={LABEL};{attribute}"))).kind(),
@@ -109,11 +109,11 @@ fn two_slots_that_match() {
         hsm.add_token(LABEL);
         let error = refused(&hsm.uri_without_pin(&format!("token={LABEL}")));
         assert_eq!(error.kind(), Kind::Usage);
-        assert!(error.answer().starts_with("2 tokens match: "), "{error}");
+        assert!(error.message().starts_with("2 tokens match: "), "{error}");
 
         // What the error lists narrows the URI down.
         for token in tokens_of(&module().unwrap()).unwrap().iter().filter(|token| token.initialised) {
-            assert!(error.answer().contains(&format!("slot-id={}", token.slot_id)));
+            assert!(error.message().contains(&format!("slot-id={}", token.slot_id)));
             let mut by_slot = connected(&hsm.uri_without_pin(&format!("slot-id={}", token.slot_id)));
             let mut by_serial = connected(&hsm.uri_without_pin(&format!("serial={}", token.identity.serial)));
             assert_eq!(by_slot.identity(), by_serial.identity());
@@ -127,7 +127,10 @@ fn no_initialised_token() {
         std::fs::remove_dir_all(hsm.dir.join("tokens")).unwrap();
         std::fs::create_dir(hsm.dir.join("tokens")).unwrap();
         let error = refused(&hsm.uri_without_pin(""));
-        assert_eq!((error.kind(), error.answer()), (Kind::DeviceGone, "the module has no initialised token"));
+        assert_eq!(
+            (error.kind(), error.message()),
+            (Kind::DeviceGone, "the module has no initialised token")
+        );
     });
 }
 
@@ -137,7 +140,7 @@ fn the_storage_is_missing_from_the_start() {
         std::fs::remove_dir_all(hsm.dir.join("tokens")).unwrap();
         let error = refused(&hsm.uri_without_pin(&format!("token={LABEL}")));
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert!(error.what_now().unwrap().contains("SOFTHSM2_CONF"), "{error}");
+        assert!(error.hint().unwrap().contains("SOFTHSM2_CONF"), "{error}");
     });
 }
 
@@ -156,8 +159,8 @@ fn modules_are_found_and_surveyed() {
             let mut device = connected(&uri);
             device.keys(&mut Scripted::pin(PIN)).unwrap();
         }
-        assert!(refused("pkcs11:token=x?module-name=nosuch").answer().contains("softhsm"));
-        assert!(refused("pkcs11:token=nosuch").answer().contains("softhsm"));
+        assert!(refused("pkcs11:token=x?module-name=nosuch").message().contains("softhsm"));
+        assert!(refused("pkcs11:token=nosuch").message().contains("softhsm"));
         assert!(hsm.dir.exists());
     });
 }
@@ -166,7 +169,7 @@ fn modules_are_found_and_surveyed() {
 fn the_environment_names_the_module() {
     isolated_with(&[("STRONGROOM_PKCS11_MODULE", "/nonexistent/module.so")], |_| {
         let error = refused(&format!("pkcs11:token={LABEL}"));
-        assert_eq!(error.answered_by(), Some("/nonexistent/module.so"));
+        assert_eq!(error.target(), Some("/nonexistent/module.so"));
     });
 }
 
@@ -197,6 +200,6 @@ fn a_module_without_ecdsa_makes_no_signing_keys() {
             .create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), &mut Scripted::pin(PIN))
             .unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.what_now().unwrap().contains("CKM_ECDSA"), "{error}");
+        assert!(error.hint().unwrap().contains("CKM_ECDSA"), "{error}");
     });
 }

@@ -33,7 +33,7 @@ fn a_wrong_pin_is_never_tried_again() {
         let mut prompter = Scripted::pin("9999");
         let error = device.keys(&mut prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong);
-        assert_eq!(error.answer(), "CKR_PIN_INCORRECT from C_Login");
+        assert_eq!(error.message(), "CKR_PIN_INCORRECT from C_Login");
         assert!(!error.to_string().contains("9999"));
 
         // Not by the same device, not by another one of this process, not with another PIN.
@@ -90,7 +90,7 @@ fn a_pin_that_cannot_be_right_is_not_sent() {
         for (pin, kind) in [("", Kind::PinUnavailable), ("123", Kind::PinWrong)] {
             let error = shimmed(&shim).keys(&mut Scripted::pin(pin)).unwrap_err();
             assert_eq!(error.kind(), kind);
-            assert!(error.answer().contains("not sent"), "{error}");
+            assert!(error.message().contains("not sent"), "{error}");
         }
         assert_eq!(shim.count("C_Login"), 0);
     });
@@ -116,7 +116,7 @@ fn a_device_that_locks_says_so() {
             ["CKR_PIN_LOCKED from C_Login", "the device has refused the PIN, and it is not tried again"]
         {
             let error = device.keys(&mut Scripted::pin(PIN)).unwrap_err();
-            assert_eq!(error.answer(), answer);
+            assert_eq!(error.message(), answer);
         }
         assert_eq!(shim.count("C_Login"), 1);
     });
@@ -155,7 +155,7 @@ fn a_pin_pad_that_is_cancelled_is_asked_again_only_by_the_person() {
     isolated_with(&[("SHIM_FLAGS", "0x100"), ("SHIM_LOGIN", "0x50")], |hsm| {
         let shim = Shim::new(hsm);
         let error = shimmed(&shim).keys(&mut Scripted::default()).unwrap_err();
-        assert_eq!((error.kind(), error.answer()), (Kind::Cancelled, "CKR_FUNCTION_CANCELED from C_Login"));
+        assert_eq!((error.kind(), error.message()), (Kind::Cancelled, "CKR_FUNCTION_CANCELED from C_Login"));
     });
 }
 

@@ -43,7 +43,7 @@ fn the_directory_moves_away_and_back() {
                     device.keys(&mut prompter).unwrap_err(),
                 ] {
                     assert_eq!(error.kind(), Kind::DeviceGone, "{error}");
-                    assert!(error.what_now().unwrap().contains("storage"), "{error}");
+                    assert!(error.hint().unwrap().contains("storage"), "{error}");
                 }
             }
             std::fs::rename(&away, &there).unwrap();

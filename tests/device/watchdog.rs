@@ -30,7 +30,7 @@ fn a_hung_module_is_given_up() {
         let mut prompter = Scripted::pin(PIN);
         let error = device.sign(&key, &[0; 32], &mut prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::Device);
-        assert_eq!(error.answer(), "the device has not answered for 300ms");
+        assert_eq!(error.message(), "the device has not answered for 300ms");
 
         // It is not asked again, and does not keep the process from ending.
         let asked = Instant::now();

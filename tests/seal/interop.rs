@@ -57,7 +57,7 @@ fn a_file_by_the_age_crate_opens() {
     let recipient: age::tag::Recipient = recipient_string(&key.public).unwrap().parse().unwrap();
     let without_context = age::encrypt(&recipient, b"token").unwrap();
     let error = key.open(&without_context, &CONTEXT).unwrap_err();
-    assert!(error.answer().contains("no context stanza"), "{error}");
+    assert!(error.message().contains("no context stanza"), "{error}");
 }
 
 /// Sealed by age's own recipient, with a context stanza beside it.

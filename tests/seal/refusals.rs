@@ -38,7 +38,7 @@ fn keys_that_cannot_be_sealed_to() {
     let symmetric = PublicKey::Aes256 { id: [1; 16] };
     for public in [PublicKey::P256(off_curve), PublicKey::P384(off_p384), short, even, empty, symmetric] {
         let error = seal_to_public(&public).unwrap_err();
-        assert_eq!((error.kind(), error.answered_by()), (Kind::Unsupported, Some("the device")), "{error}");
+        assert_eq!((error.kind(), error.target()), (Kind::Unsupported, Some("the device")), "{error}");
     }
 }
 
@@ -49,12 +49,13 @@ fn a_wrapping_device_that_fails_or_answers_nonsense() {
     let sealing_with = |answer: &mut dyn FnMut() -> Result<Vec<u8>>| {
         seal::seal(&Secret::new(b"token".to_vec()), &CONTEXT, &[recipient], &mut |_| answer()).unwrap_err()
     };
-    let gone =
-        sealing_with(&mut || Err(Error::new(Kind::DeviceGone, "encrypt", "CKR_DEVICE_REMOVED").on("slot 1")));
+    let gone = sealing_with(&mut || {
+        Err(Error::new(Kind::DeviceGone, "encrypt", "CKR_DEVICE_REMOVED").with_target("slot 1"))
+    });
     assert_eq!(gone.to_string(), "cannot encrypt on slot 1: CKR_DEVICE_REMOVED");
     assert_eq!(gone.kind(), Kind::DeviceGone);
     let short = sealing_with(&mut || Ok(vec![0; 31]));
-    assert_eq!((short.kind(), short.answered_by()), (Kind::Device, Some("the hsm")));
+    assert_eq!((short.kind(), short.target()), (Kind::Device, Some("the hsm")));
 }
 
 #[test]
@@ -69,13 +70,13 @@ fn another_context_is_refused_before_the_device_is_asked() {
     for (context, words) in others {
         let error = open(&sealed, &context, &key.public, &mut |_| panic!("asked")).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered);
-        assert!(error.answer().contains(words), "{error}");
+        assert!(error.message().contains(words), "{error}");
         let file_key = Sealed::parse(&sealed)
             .unwrap()
             .file_key(&key.public, &mut |challenge| key.answer(challenge))
             .unwrap();
         let error = Sealed::parse(&sealed).unwrap().finish(file_key, &context).unwrap_err();
-        assert!(error.answer().contains(words), "{error}");
+        assert!(error.message().contains(words), "{error}");
     }
 }
 
@@ -85,10 +86,12 @@ fn a_device_error_arrives_whole_and_ends_the_asking() {
     let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
     for kind in [Kind::PinWrong, Kind::PinLocked, Kind::DeviceGone, Kind::Device] {
         let error = open(&sealed, &CONTEXT, &key.public, &mut |_| {
-            Err(Error::new(kind, "log in", "as it came").on("pkcs11:token=demo").advice("try another"))
+            Err(Error::new(kind, "log in", "as it came")
+                .with_target("pkcs11:token=demo")
+                .with_hint("try another"))
         });
         let error = error.unwrap_err();
-        assert_eq!((error.kind(), error.what_now()), (kind, Some("try another")));
+        assert_eq!((error.kind(), error.hint()), (kind, Some("try another")));
         assert_eq!(error.to_string(), "cannot log in on pkcs11:token=demo: as it came");
     }
 }
@@ -128,7 +131,7 @@ fn input_that_would_cost_much_is_refused_at_once() {
     let refused = |bytes: &[u8]| {
         let error = Sealed::parse(bytes).err().unwrap();
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
-        error.answer().to_owned()
+        error.message().to_owned()
     };
     assert!(refused(&vec![b'a'; MAX_SEALED_BYTES + 1]).contains("larger"));
     let mut stanzas = b"age-encryption.org/v1\n".to_vec();

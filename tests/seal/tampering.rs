@@ -93,7 +93,7 @@ fn the_context_stanza_stands_once_and_canonical() {
         change(&mut forge.stanzas);
         let error = open(&forge.file(), &CONTEXT, &key.public, &mut |_| panic!("asked")).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered);
-        error.answer().to_owned()
+        error.message().to_owned()
     };
     assert!(refused(&|stanzas| drop(stanzas.remove(0))).contains("no context"));
     assert!(refused(&|stanzas| stanzas.push(copy(&stanzas[0]))).contains("more than one"));
@@ -120,7 +120,7 @@ fn malformed_stanzas_of_known_types_are_refused() {
             let mut forge = Forge::new(&sealed, key);
             change(forge.of_type(tag));
             let error = Sealed::parse(&forge.file()).err().unwrap();
-            assert!(error.answer().contains("malformed"), "{tag} {n}: {error}");
+            assert!(error.message().contains("malformed"), "{tag} {n}: {error}");
         }
         for body in [vec![], vec![1; 16], vec![1; 31], vec![1; 33]] {
             let mut forge = Forge::new(&sealed, key);
@@ -202,7 +202,7 @@ fn the_oaep_hash_is_the_enrolled_one_or_nothing() {
         let sealed = seal_to(&[&author], b"token", &CONTEXT).unwrap();
         let error = open(&sealed, &CONTEXT, &device.public, &mut |_| panic!("asked")).unwrap_err();
         assert_eq!(error.kind(), Kind::Tampered);
-        assert!(error.answer().contains("enrolled with"), "{error}");
+        assert!(error.message().contains("enrolled with"), "{error}");
 
         let mut relabelled = Forge::new(&sealed, &author);
         relabelled.of_type("strongroom/rsa-oaep").args[1] = "sha512".into();
@@ -232,7 +232,7 @@ fn the_device_never_sees_a_point_off_the_curve() {
             let stanza = forge.of_type(stanza_type);
             stanza.args = vec![ec_tag(info, &enc, &compressed(&key.public)), BASE64.encode(&enc)];
             let error = open(&forge.file(), &CONTEXT, &key.public, &mut |_| panic!("asked")).unwrap_err();
-            assert!(error.answer().contains("no point of the curve"), "{error}");
+            assert!(error.message().contains("no point of the curve"), "{error}");
         }
     }
 }
@@ -245,7 +245,7 @@ fn an_hsm_stanza_opens_for_its_version_only() {
     let mut forge = Forge::new(&sealed, &key);
     forge.stanzas[0].args[2] = "8".into();
     let error = key.open(&forge.file(), &Context { version: 8, ..CONTEXT }).unwrap_err();
-    assert_eq!((error.kind(), error.answer()), (Kind::Device, "CKR_ENCRYPTED_DATA_INVALID"));
+    assert_eq!((error.kind(), error.message()), (Kind::Device, "CKR_ENCRYPTED_DATA_INVALID"));
 }
 
 #[test]

@@ -138,8 +138,8 @@ pub fn the_second_change_of_a_head_conflicts<B: Bench>() {
     first_of([7]).append(&mut *theirs).unwrap();
     let error = first_of([7]).append(&mut *ours).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
-    assert!(error.answer().contains("the token 00000000000000000000000000000007"), "{error}");
-    assert!(error.answer().contains("came first, at position 1"), "{error}");
+    assert!(error.message().contains("the token 00000000000000000000000000000007"), "{error}");
+    assert!(error.message().contains("came first, at position 1"), "{error}");
     let head = statement(7, Hash::ZERO).hash();
     advancing([(7, head)]).append(&mut *ours).unwrap();
     assert_eq!(advancing([(7, head)]).append(&mut *theirs).unwrap_err().kind(), Kind::Conflict);
@@ -178,7 +178,7 @@ pub fn a_role_change_and_a_put_do_not_cross<B: Bench>() {
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
     let error = first_of([2]).append(&mut *store).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
-    assert!(error.answer().contains("devices or roles"), "{error}");
+    assert!(error.message().contains("devices or roles"), "{error}");
     let mut put = first_of([2]);
     put.admin = Hash([2; 32]);
     put.append(&mut *store).unwrap();

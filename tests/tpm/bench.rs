@@ -182,9 +182,9 @@ fn an_owner_with_a_password_is_said_to_have_one() {
         let error = provision.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut bench.prompter());
         let error = error.unwrap_err();
         assert!(
-            error.answer().contains("TPM_RC_BAD_AUTH (0x9a2, session 1) from TPM2_CreatePrimary"),
+            error.message().contains("TPM_RC_BAD_AUTH (0x9a2, session 1) from TPM2_CreatePrimary"),
             "{error}"
         );
-        assert!(error.what_now().unwrap().contains("owner authorisation"));
+        assert!(error.hint().unwrap().contains("owner authorisation"));
     });
 }

@@ -74,7 +74,7 @@ fn a_key_is_attested_through_the_makers_certificates() {
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &between));
     let options = with(&roots(&tpm, &[&Authority::root("another maker"), &root]));
     let answer = refused(&tpm, &options);
-    assert!(answer.answer().contains("none of the trusted certificates issued it"), "{answer}");
+    assert!(answer.message().contains("none of the trusted certificates issued it"), "{answer}");
     // The one in between may be in the TPM, or with the roots.
     let alone = with(&roots(&tpm, &[&between]));
     attested(&tpm, &alone);
@@ -109,7 +109,7 @@ fn without_roots_a_simulator_is_a_simulator_and_with_them_it_needs_a_certificate
     let level = |options: &CreateOptions| create(&tpm, Purpose::Open, options).unwrap().evidence.level;
     let error = create(&tpm, Purpose::Open, &with(&roots(&tpm, &[&root]))).unwrap_err();
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
-    assert_eq!(error.answer(), "the TPM shows no endorsement key certificate");
+    assert_eq!(error.message(), "the TPM shows no endorsement key certificate");
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &root));
     assert_eq!(level(&CreateOptions::default()), EvidenceLevel::Simulator);
     let nowhere = create(&tpm, Purpose::Open, &with(Path::new("/nonexistent/roots"))).unwrap_err();
@@ -125,7 +125,10 @@ fn a_certificate_of_another_tpm_is_refused() {
     endorsed::write(&tpm, P256.0, &endorsed::certificate(&other, P256.1, &root));
     let options = with(&roots(&tpm, &[&root]));
     let error = refused(&tpm, &options);
-    assert!(error.answer().contains("is not the one in its EK certificate (NV index 0x01c0000a)"), "{error}");
+    assert!(
+        error.message().contains("is not the one in its EK certificate (NV index 0x01c0000a)"),
+        "{error}"
+    );
     // Nothing stays behind of a key that was refused.
     let mut kept = options.clone();
     kept.tpm.persistent = Some(0x8101_0020);
@@ -156,7 +159,7 @@ fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
     tpm.tool("tpm2_changeauth", &["-c", "endorsement", "guarded"]);
     let error = create(&tpm, Purpose::Open, &options).unwrap_err();
     assert_eq!(error.kind(), Kind::Device);
-    assert!(error.answer().contains("endorsement hierarchy has an authorisation value"), "{error}");
+    assert!(error.message().contains("endorsement hierarchy has an authorisation value"), "{error}");
     assert_eq!(tpm.loaded(), (0, 0));
     tpm.tool("tpm2_changeauth", &["-c", "endorsement", "-p", "guarded"]);
     attested(&tpm, &options);
@@ -168,11 +171,11 @@ fn a_certificate_that_is_none_is_refused() {
     let root = Authority::root("maker");
     endorsed::write(&tpm, P256.0, b"no certificate at all");
     let options = with(&roots(&tpm, &[&root]));
-    assert!(refused(&tpm, &options).answer().contains("it is no X.509 certificate"));
+    assert!(refused(&tpm, &options).message().contains("it is no X.509 certificate"));
     // One that its maker gave to something else, for the right key.
     tpm.tool("tpm2_nvundefine", &[P256.0, "-C", "o"]);
     endorsed::write(&tpm, P256.0, &root.issue(Wish { key: root.spki(), ..Wish::default() }));
-    assert!(refused(&tpm, &options).answer().contains("does not say that it is for 2.23.133.8.1"));
+    assert!(refused(&tpm, &options).message().contains("does not say that it is for 2.23.133.8.1"));
 }
 
 #[test]

@@ -39,7 +39,10 @@ fn a_changed_pcr_is_named() {
         let mut device = bench.device();
         let error = open(&mut *device, &opens, &mut Silent).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
-        assert!(error.answer().starts_with("PCR 7 (Secure Boot state and keys) is not as it was"), "{error}");
+        assert!(
+            error.message().starts_with("PCR 7 (Secure Boot state and keys) is not as it was"),
+            "{error}"
+        );
         let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut Silent).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
 
@@ -48,7 +51,7 @@ fn a_changed_pcr_is_named() {
         drop(device);
         extend(bench, 16);
         let error = open(&mut *bench.device(), &opens, &mut Silent).unwrap_err();
-        assert!(error.answer().starts_with("PCRs 7 and 16 are not as they were"), "{error}");
+        assert!(error.message().starts_with("PCRs 7 and 16 are not as they were"), "{error}");
         assert_eq!(bench.tpm.loaded(), (0, 0));
     });
 }
@@ -91,7 +94,7 @@ fn a_device_tells_how_to_bind_new_keys_alike() {
         let error = device.measured().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         assert_eq!(
-            error.what_now(),
+            error.hint(),
             Some(&*format!("name the signer's key again: --pcrs {PCRS} --pcr-policy-key FILE"))
         );
     });
@@ -153,7 +156,7 @@ fn a_signed_policy_survives_a_change(algorithm: &[&str]) {
         std::fs::write(&signer.signatures, "{}").unwrap();
         let error = refused(&mut *device);
         assert_eq!(error.kind(), Kind::Refused, "{error}");
-        assert!(error.answer().starts_with("no signature there is over the values"), "{error}");
+        assert!(error.message().starts_with("no signature there is over the values"), "{error}");
 
         signer.sign(&measure(&mut *device, &opens, &[]));
         assert!(measure(&mut *device, &opens, &[]).opens());
@@ -164,7 +167,7 @@ fn a_signed_policy_survives_a_change(algorithm: &[&str]) {
         drop(device);
         extend(bench, 7);
         let mut device = signer.device(bench);
-        assert!(refused(&mut *device).answer().starts_with("PCR 7 changed since enrolment"));
+        assert!(refused(&mut *device).message().starts_with("PCR 7 changed since enrolment"));
         let changed = measure(&mut *device, &opens, &[]);
         assert_eq!((changed.changed(), changed.opens()), (vec![7], false));
         signer.sign(&changed);
@@ -175,7 +178,7 @@ fn a_signed_policy_survives_a_change(algorithm: &[&str]) {
         other.sign(&changed);
         let error = refused(&mut *device);
         assert_eq!(error.kind(), Kind::Refused, "{error}");
-        assert!(error.answer().contains("by the key that was enrolled"), "{error}");
+        assert!(error.message().contains("by the key that was enrolled"), "{error}");
         drop(device);
         assert_eq!(bench.tpm.loaded(), (0, 0));
     });

@@ -28,8 +28,8 @@ fn a_wrong_pin_is_never_tried_again() {
         let mut wrong = Scripted::pin("battery staple");
         let error = open(&mut *device, &opens, &mut wrong).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong, "{error}");
-        assert_eq!(error.answer(), "TPM_RC_AUTH_FAIL (0x98e, session 1) from TPM2_ECDH_ZGen");
-        assert!(error.what_now().unwrap().contains("2 tries are left"), "{:?}", error.what_now());
+        assert_eq!(error.message(), "TPM_RC_AUTH_FAIL (0x98e, session 1) from TPM2_ECDH_ZGen");
+        assert!(error.hint().unwrap().contains("2 tries are left"), "{:?}", error.hint());
         assert_eq!(wrong.tries, Some(TriesLeft::Count(3)));
 
         // Not by another key, not by another device of this process, not with another PIN.
@@ -85,8 +85,8 @@ fn a_lockout_is_recognised_and_never_made_worse() {
         for _ in 0..2 {
             let error = open(&mut *bench.device(), &opens, &mut right).unwrap_err();
             assert_eq!(error.kind(), Kind::PinLocked, "{error}");
-            assert!(error.answer().contains(&format!("after {LIMIT} wrong tries")), "{error}");
-            let advice = error.what_now().unwrap();
+            assert!(error.message().contains(&format!("after {LIMIT} wrong tries")), "{error}");
+            let advice = error.hint().unwrap();
             assert!(
                 advice.contains("forgives one wrong try every") && advice.contains("clear-lockout"),
                 "{advice}"
@@ -159,7 +159,7 @@ fn a_pin_that_cannot_be_right_is_not_sent() {
         ] {
             let error = open(&mut *bench.device(), &opens, &mut Scripted::pin(pin)).unwrap_err();
             assert_eq!(error.kind(), kind);
-            assert!(error.answer().contains("not sent"), "{error}");
+            assert!(error.message().contains("not sent"), "{error}");
         }
         assert_eq!(failures(bench), 0);
     });

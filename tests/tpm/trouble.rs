@@ -69,10 +69,10 @@ fn a_pin_whose_answer_was_lost_is_not_sent_again() {
         let prompter = &mut Scripted::pin(PIN);
         let error = open(&mut *device, &opens, prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong, "{error}");
-        assert!(error.answer().starts_with("the answer to the PIN was lost"), "{error}");
+        assert!(error.message().starts_with("the answer to the PIN was lost"), "{error}");
         relay.pass();
         let error = open(&mut *device, &opens, prompter).unwrap_err();
-        assert!(error.answer().contains("it is not tried again"), "{error}");
+        assert!(error.message().contains("it is not tried again"), "{error}");
         assert_eq!(prompter.pins, 1);
         // Until a person says so.
         device.lock();
@@ -93,7 +93,7 @@ fn a_reset_in_mid_use_is_recovered_from() {
 
         bench.tpm.reset();
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
-        assert!(error.answer().contains("TPM_RC_INITIALIZE (0x100)"), "{error}");
+        assert!(error.message().contains("TPM_RC_INITIALIZE (0x100)"), "{error}");
         // TPM2_Startup(TPM_SU_CLEAR), as the firmware does it.
         relay.send(&hex::decode("80010000000c000001440000").unwrap());
         bench.opens(&mut *device, &opens);
@@ -113,7 +113,7 @@ fn a_tpm_that_hangs_is_given_up() {
         bench.tpm.hang(true);
         let began = Instant::now();
         let error = open(&mut device, &opens, &mut bench.prompter()).unwrap_err();
-        assert_eq!(error.answer(), "the device has not answered for 5s");
+        assert_eq!(error.message(), "the device has not answered for 5s");
         drop(device);
         assert!(began.elapsed() < Duration::from_secs(120));
         bench.tpm.hang(false);
@@ -128,8 +128,8 @@ fn a_cleared_tpm_says_that_its_keys_are_gone() {
         let mut device = bench.device();
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-        assert!(error.answer().contains("cleared, and its keys are gone"), "{error}");
-        assert!(error.what_now().unwrap().contains("strongroom device add"));
+        assert!(error.message().contains("cleared, and its keys are gone"), "{error}");
+        assert!(error.hint().unwrap().contains("strongroom device add"));
         assert!(!device.holds(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
         drop(device);
         assert_eq!(bench.tpm.loaded(), (0, 0));
@@ -181,8 +181,8 @@ fn full_slots_are_told_and_nobody_elses_is_flushed() {
         assert_eq!(bench.tpm.loaded(), (3, 0));
         let mut device = bench.device();
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
-        assert!(error.answer().contains("TPM_RC_OBJECT_MEMORY (0x902)"), "{error}");
-        assert!(error.what_now().unwrap().contains("tpm2_flushcontext"), "{error}");
+        assert!(error.message().contains("TPM_RC_OBJECT_MEMORY (0x902)"), "{error}");
+        assert!(error.hint().unwrap().contains("tpm2_flushcontext"), "{error}");
         drop(device);
         assert_eq!(bench.tpm.loaded(), (3, 0));
     });

@@ -84,7 +84,7 @@ fn another_storage_root_key_is_refused() {
             let mut device = interposer.device();
             let error = open(&mut *device, &opens, &mut interposer.prompter()).unwrap_err();
             assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-            assert!(error.answer().contains("not this TPM's"), "{error}");
+            assert!(error.message().contains("not this TPM's"), "{error}");
             let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut interposer.prompter()).unwrap_err();
             assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
             assert!(!device.holds(&KeyRef::from(&opens), &mut interposer.prompter()).unwrap());
@@ -156,7 +156,7 @@ fn another_key_in_place_of_the_enrolled_one_is_refused() {
         let mut device = through(&relay);
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::Device, "{error}");
-        assert!(error.what_now().unwrap().contains("something between this program and the TPM"), "{error}");
+        assert!(error.hint().unwrap().contains("something between this program and the TPM"), "{error}");
         relay.pass();
         bench.opens(&mut *device, &opens);
         drop(device);

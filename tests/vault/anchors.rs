@@ -94,8 +94,8 @@ fn a_store_that_was_set_back_whole_is_refused() {
     let mut vault = place.at("first", &[&device]);
     let error = vault.get(&name("a"), None).unwrap_err();
     assert_eq!(error.kind(), Kind::RolledBack);
-    assert!(error.answer().contains("one counted 1 change that it does not hold"), "{error}");
-    assert!(error.what_now().unwrap().contains("--accept-older"), "{error}");
+    assert!(error.message().contains("one counted 1 change that it does not hold"), "{error}");
+    assert!(error.hint().unwrap().contains("--accept-older"), "{error}");
     let error = vault.set_state(&name("a"), None, State::Suspended, "").unwrap_err();
     assert_eq!(error.kind(), Kind::RolledBack);
     assert!(vault.token(&name("a"), "list").is_ok());
@@ -317,7 +317,7 @@ fn a_narrow_writer_does_not_pad_the_count() {
     }
     let error = place.at("first", &[&device]).get(&name("a"), None).unwrap_err();
     assert_eq!(error.kind(), Kind::RolledBack);
-    assert!(error.answer().contains("1 change"), "{error}");
+    assert!(error.message().contains("1 change"), "{error}");
     assert_eq!(stands(&tpm), counted);
 }
 

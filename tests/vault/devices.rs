@@ -67,7 +67,7 @@ fn what_is_not_enrolled() {
     let (place, mut vault) = Place::of(&one);
     let refusal = |vault: &mut Vault, device: &SoftDevice, options: &EnrolOptions| {
         let error = vault.enrol(device.uri(), Some(Box::new(device.clone())), options).unwrap_err();
-        (error.kind(), format!("{error} {}", error.what_now().unwrap_or_default()))
+        (error.kind(), format!("{error} {}", error.hint().unwrap_or_default()))
     };
     let before = vault.head();
     let named = |name: &str| EnrolOptions { device_name: Some(name.into()), ..EnrolOptions::default() };
@@ -191,8 +191,8 @@ fn the_last_admin_stays() {
     enrol(&mut vault, &two, &["open"]);
     let error = retire(&mut vault, "one").unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.answer().contains("last device with the role admin"), "{error}");
-    assert!(error.what_now().unwrap().contains("--role admin"), "{error}");
+    assert!(error.message().contains("last device with the role admin"), "{error}");
+    assert!(error.hint().unwrap().contains("--role admin"), "{error}");
 }
 
 /// What only the device opens is resealed by the device itself, before it goes.
@@ -207,8 +207,8 @@ fn nothing_is_left_that_nobody_opens() {
     let mut other = place.meet(&vault, "other", &[&two]);
     let error = retire(&mut other, "one").unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.answer().contains("no other device opens a@1"), "{error}");
-    assert!(error.what_now().unwrap().contains("--force"), "{error}");
+    assert!(error.message().contains("no other device opens a@1"), "{error}");
+    assert!(error.hint().unwrap().contains("--force"), "{error}");
     assert_eq!(vault.head(), other.head());
     // With the device itself it can: also where it is the only one there.
     let report = retire(&mut vault, "one").unwrap();
@@ -232,12 +232,12 @@ fn a_token_put_for_one_device_alone_is_not_lost_unasked() {
     put_only(&mut vault, "own", "only two's", &["two"]);
     put(&mut vault, "all", "everybody's");
     let error = retire(&mut vault, "two").unwrap_err();
-    assert!(error.answer().contains("no other device opens own@1"), "{error}");
+    assert!(error.message().contains("no other device opens own@1"), "{error}");
     let options = RetireOptions { force: true, ..RetireOptions::default() };
     let report = vault.retire("two", &options, &mut |_, _| {}).unwrap();
     assert_eq!(report.reseal.resealed, 1);
     assert_eq!(report.reseal.left.len(), 1);
-    assert!(report.reseal.left[0].error.answer().contains("put for certain devices only"));
+    assert!(report.reseal.left[0].error.message().contains("put for certain devices only"));
     assert_eq!(sealed_to(&vault, "all", 1), ["one"]);
     assert!(opened(&mut place.at("first", &[&one]), "own").unwrap_err().contains("sealed to two"));
 }

@@ -21,7 +21,7 @@ fn another_device_brings_the_tokens_over() {
     let mut vault = place.at("first", &[&spare, &updated]);
     let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.answer().contains("narrow@1 is sealed to this device alone"), "{error}");
+    assert!(error.message().contains("narrow@1 is sealed to this device alone"), "{error}");
     let (report, resealed) = vault.repin("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
     assert_eq!((report.device_name.as_str(), report.device == old), ("server", false));
     assert_eq!((resealed.resealed, resealed.left.len()), (1, 1));
@@ -96,7 +96,7 @@ fn another_admin_has_to_sign() {
     let (_place, mut vault) = Place::of(&server);
     let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.answer().contains("no other device here has the role `admin`"), "{error}");
+    assert!(error.message().contains("no other device here has the role `admin`"), "{error}");
 }
 
 /// A machine whose configuration still has the id of before finds the device all the same.
@@ -129,8 +129,8 @@ fn keys_that_are_overwritten_are_not_needed_any_more() {
     options.create.piv.overwrite = Some("1234".into());
     let error = vault.repin("server", &options, false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.answer().contains("no other device opens narrow@1"), "{error}");
-    assert!(error.what_now().unwrap().contains("--accept-loss"), "{error}");
+    assert!(error.message().contains("no other device opens narrow@1"), "{error}");
+    assert!(error.hint().unwrap().contains("--accept-loss"), "{error}");
     assert_eq!(vault.head(), before);
     assert_eq!(opened(&mut vault, "narrow"), Ok("for the server".into()));
 }

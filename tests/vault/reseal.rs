@@ -138,7 +138,7 @@ fn what_cannot_be_opened_here_is_left_and_told() {
     let mut other = place.meet(&vault, "other", &[&two]);
     let report = reseal(&mut other, "");
     assert_eq!((report.resealed, report.left.len()), (0, 2));
-    assert!(report.left[0].error.answer().contains("sealed to one"), "{:?}", report.left);
+    assert!(report.left[0].error.message().contains("sealed to one"), "{:?}", report.left);
 
     let digest = version(&vault, "b", 1).digest;
     let db = rusqlite::Connection::open(place.path()).unwrap();

@@ -32,10 +32,11 @@ impl Caller {
     /// Runs the program with the question as its argument; the PIN is the line that it prints.
     fn ask(&mut self, program: PathBuf, device: &str) -> Result<Secret> {
         let failed = |answer: String| {
-            Error::new(Kind::PinUnavailable, "ask for the PIN", answer).on(program.display().to_string())
+            Error::new(Kind::PinUnavailable, "ask for the PIN", answer)
+                .with_target(program.display().to_string())
         };
         if self.declined.is_some_and(|at| at.elapsed() < PEACE) {
-            return Err(failed("it was declined a moment ago".into()).advice("run `strongroom unlock`"));
+            return Err(failed("it was declined a moment ago".into()).with_hint("run `strongroom unlock`"));
         }
         let question = format!("PIN of {device} ({})", self.what);
         let mut command = Command::new(&program);
@@ -89,8 +90,8 @@ impl Prompter for Caller {
             (None, None, Some(program)) => self.ask(program, request.device),
             (None, None, None) => {
                 Err(Error::new(Kind::PinUnavailable, "get the PIN", "the device is locked")
-                    .on(request.device)
-                    .advice("run `strongroom unlock`"))
+                    .with_target(request.device)
+                    .with_hint("run `strongroom unlock`"))
             }
         }
     }
@@ -136,7 +137,7 @@ mod tests {
             let (mut caller, pin) = asked(script);
             assert_eq!(pin.unwrap_err().kind(), Kind::PinUnavailable, "{script}");
             let request = PinRequest { device: "x", source: None, tries: TriesLeft::Unknown };
-            assert!(caller.pin(&request).unwrap_err().answer().contains("a moment ago"), "{script}");
+            assert!(caller.pin(&request).unwrap_err().message().contains("a moment ago"), "{script}");
         }
     }
 }

@@ -100,12 +100,12 @@ impl Host {
         let advice = "run `strongroom unlock`";
         if self.closed {
             let error = Error::new(Kind::PinUnavailable, "use the device", "it was locked");
-            return Err(error.on(&self.name).advice(advice));
+            return Err(error.with_target(&self.name).with_hint(advice));
         }
         match &self.refused {
             Some((kind, answer)) => {
                 let answer = format!("{answer}; the PIN is not sent again");
-                Err(Error::new(*kind, "use the device", answer).on(&self.name).advice(advice))
+                Err(Error::new(*kind, "use the device", answer).with_target(&self.name).with_hint(advice))
             }
             None => Ok(()),
         }
@@ -120,15 +120,15 @@ impl Host {
         match error.kind() {
             Kind::PinWrong | Kind::PinLocked => {
                 self.prompter.pin = None;
-                self.refused = Some((error.kind(), error.answer().into()));
+                self.refused = Some((error.kind(), error.message().into()));
                 let locked = error.kind() == Kind::PinLocked;
                 let condition = if locked { Condition::LockedOut } else { Condition::Refused };
-                self.show(condition, error.answer());
+                self.show(condition, error.message());
             }
-            Kind::PinUnavailable => self.show(Condition::Locked, error.answer()),
+            Kind::PinUnavailable => self.show(Condition::Locked, error.message()),
             kind if is_gone(kind) => {
                 self.disconnect();
-                self.show(Condition::Gone, error.answer());
+                self.show(Condition::Gone, error.message());
             }
             Kind::Device => {
                 self.failures += 1;
@@ -136,7 +136,7 @@ impl Host {
                     self.failures = 0;
                     self.disconnect();
                 }
-                self.show(Condition::Failing, error.answer());
+                self.show(Condition::Failing, error.message());
             }
             // An answer about the token, not about the device.
             _ => {}
@@ -174,7 +174,8 @@ impl Host {
     /// The owner of one further session. It is never connected anew, and has nobody to ask for a PIN.
     fn lane(&self, session: Box<dyn Device>) -> Self {
         let name = self.name.clone();
-        let ended = move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").on(&name));
+        let ended =
+            move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").with_target(&name));
         let seen = Mutex::new((Condition::Ready, String::new()));
         let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
         let lane = Self::new(Box::new(ended), self.name.clone(), Asking::default(), state, &self.alive);

@@ -175,7 +175,7 @@ fn predictions(argument: &str) -> Result<Vec<Prediction>> {
         return each.collect();
     }
     let text = std::fs::read_to_string(argument).map_err(|e| {
-        Error::new(Kind::Io, "read the predicted values", e.to_string()).on(printable(argument))
+        Error::new(Kind::Io, "read the predicted values", e.to_string()).with_target(printable(argument))
     })?;
     let values = of_file(&text).ok_or_else(|| unreadable(argument))?;
     if values.is_empty() { Err(unreadable(argument)) } else { Ok(values) }
@@ -222,7 +222,7 @@ fn value_of(bank: &str, index: &str, value: &str) -> Option<Prediction> {
 
 fn unreadable(argument: &str) -> Error {
     let answer = format!("`{}` has none that can be read", printable(argument));
-    Error::new(Kind::Usage, "read the predicted values", answer).advice(
+    Error::new(Kind::Usage, "read the predicted values", answer).with_hint(
         "write sha256:7=HEX, with a value as long as the bank's hash, or name a file with one such line each",
     )
 }
@@ -233,7 +233,7 @@ fn unbound() -> Error {
 
 fn will_not_open(names: &[&str]) -> Error {
     let answer = format!("with these values it does not: {}", names.join(", "));
-    Error::new(Kind::Refused, "expect the device to open", answer).advice(
+    Error::new(Kind::Refused, "expect the device to open", answer).with_hint(
         "before the update: see that another device can open (`strongroom device list`), or have the new values signed; after it: \
          `strongroom device repin` by means of another device",
     )

@@ -41,12 +41,12 @@ pub fn roots_from(directory: &Path) -> Result<Vec<Vec<u8>>> {
     let mut roots = Vec::new();
     for path in files_in(directory).map_err(|error| unread(directory, &error))? {
         let bytes = read(&path).map_err(|error| unread(&path, &error))?;
-        roots.extend(authorities(&bytes).map_err(|error| error.on(path.display().to_string()))?);
+        roots.extend(authorities(&bytes).map_err(|error| error.with_target(path.display().to_string()))?);
     }
     if roots.is_empty() {
         return Err(Error::new(Kind::Evidence, "read the trusted certificates", "there are none")
-            .on(directory.display().to_string())
-            .advice("put the maker's CA certificates there, in PEM or DER"));
+            .with_target(directory.display().to_string())
+            .with_hint("put the maker's CA certificates there, in PEM or DER"));
     }
     Ok(roots)
 }
@@ -98,5 +98,6 @@ fn authorities(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
 }
 
 fn unread(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Kind::Io, "read the trusted certificates", error.to_string()).on(path.display().to_string())
+    Error::new(Kind::Io, "read the trusted certificates", error.to_string())
+        .with_target(path.display().to_string())
 }

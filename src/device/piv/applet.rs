@@ -140,8 +140,8 @@ impl Seat<'_> {
             name(chosen.slot)
         );
         Error::new(Kind::Unsupported, "use the key", answer)
-            .on(self.name)
-            .advice(format!("name another slot with {}= in the device's URI", attribute(purpose)))
+            .with_target(self.name)
+            .with_hint(format!("name another slot with {}= in the device's URI", attribute(purpose)))
     }
 }
 
@@ -213,12 +213,13 @@ impl Device for Applet {
                     seat.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
                 })?;
                 padding::without_oaep(&block, hash).ok_or_else(|| {
-                    Error::new(Kind::Device, TRIED, "what comes out is not padded with OAEP").on(&self.name)
+                    Error::new(Kind::Device, TRIED, "what comes out is not padded with OAEP")
+                        .with_target(&self.name)
                 })
             }
             Challenge::AesGcm { .. } => {
                 let answer = "in a YubiKey, Strongroom opens by ECDH or RSA";
-                Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name))
+                Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name))
             }
         }
     }
@@ -230,7 +231,7 @@ impl Device for Applet {
             let block = padding::with_pss(digest, n.len()).filter(|_| n[0] >= 0x80);
             let block = block.ok_or_else(|| {
                 let answer = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());
-                Error::new(Kind::Unsupported, TRIED, answer).on(&self.name)
+                Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name)
             })?;
             let signature = self.operate(TRIED, prompter, |seat| {
                 seat.with_key(key, Purpose::Sign, |card, slot| card.rsa(slot, &block))
@@ -245,7 +246,8 @@ impl Device for Applet {
             _ => p384::ecdsa::Signature::from_der(&asn1).map(|signature| signature.to_bytes().to_vec()).ok(),
         };
         signature.ok_or_else(|| {
-            Error::new(Kind::Device, TRIED, "its answer is no signature (RFC 3279 §2.2.3)").on(&self.name)
+            Error::new(Kind::Device, TRIED, "its answer is no signature (RFC 3279 §2.2.3)")
+                .with_target(&self.name)
         })
     }
 

@@ -69,7 +69,7 @@ impl Applet {
 
     /// The same YubiKey, found again.
     fn reconnect(&self, tried: &str, prompter: &mut dyn Prompter) -> Result<Card> {
-        let retold = |error: Error| error.while_trying(tried);
+        let retold = |error: Error| error.with_operation(tried);
         match find::find(&self.uri).map_err(retold)? {
             Some(yubikey) => Ok(Card::new(yubikey)),
             None => wait(self, prompter).map_err(retold),

@@ -28,12 +28,14 @@ impl Provision for Applet {
         options.only_for(Scheme::Piv, self)?;
         let Some(id) = id_of(algorithm).filter(|_| !matches!(algorithm, Algorithm::Rsa(_))) else {
             let answer = format!("Strongroom makes keys of p256 or p384 in a YubiKey, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name).advice(format!(
-                "an RSA key that is there already is used when the device's URI names its slot with {}=",
-                attribute(purpose)
-            )));
+            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name).with_hint(
+                format!(
+                    "an RSA key that is there already is used when the device's URI names its slot with {}=",
+                    attribute(purpose)
+                ),
+            ));
         };
-        let policies = Policies::of(purpose, options).map_err(|e| e.on(&self.name))?;
+        let policies = Policies::of(purpose, options).map_err(|e| e.with_target(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
         let public = self.operate(&tried, prompter, |seat| {
             seat.make_room(purpose, options)?.make((purpose, id), policies, &tried)
@@ -90,7 +92,7 @@ impl Policies {
         let unknown = |option: &str, given: &str, known: &str| {
             let answer = format!("`{}` is no {option} policy", crate::error::printable(given));
             Error::new(Kind::Usage, "choose how the key is guarded", answer)
-                .advice(format!("choose one of {known}"))
+                .with_hint(format!("choose one of {known}"))
         };
         let pin = match (options.piv.pin_policy.as_deref(), purpose) {
             (None, Purpose::Open) | (Some("once"), _) => PinPolicy::Once,
@@ -130,7 +132,7 @@ impl Seat<'_> {
             Some(_) => {
                 let answer = format!("the serial that was typed is not that of YubiKey {}", self.serial);
                 Err(Error::new(Kind::Usage, format!("overwrite slot {}", name(slot)), answer)
-                    .on(self.name)
+                    .with_target(self.name)
                     .into())
             }
             None => Err(self.in_use(purpose, slot, &held)?.into()),
@@ -158,8 +160,8 @@ impl Seat<'_> {
         };
         let answer = format!("slot {} is in use: it holds {held}", name(slot));
         Ok(Error::new(Kind::Conflict, format!("create the {purpose} key"), answer)
-            .on(self.name)
-            .advice(advice))
+            .with_target(self.name)
+            .with_hint(advice))
     }
 
     /// Makes the key. Not repeated: whether a lost command was carried out is not known.
@@ -175,7 +177,7 @@ impl Seat<'_> {
             Err(fault) if fault.is_of_the_connection() => {
                 let advice =
                     format!("look into slot {} with `ykman piv info`, then repeat the command", name(slot));
-                Err(fault.told(tried, self.name).advice(advice).into())
+                Err(fault.told(tried, self.name).with_hint(advice).into())
             }
             done => done,
         }
@@ -185,12 +187,12 @@ impl Seat<'_> {
     fn made(&mut self, purpose: Purpose, policies: Policies, made: &PublicKey) -> Result<SlotFacts, Fault> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
         let slot = self.slots.of_purpose(purpose).slot;
-        let facts = self.card.slot(slot)?.ok_or_else(|| gone().on(self.name))?;
+        let facts = self.card.slot(slot)?.ok_or_else(|| gone().with_target(self.name))?;
         match policies.fit(&facts) && facts.is_of(made) {
             true => Ok(facts),
             false => {
                 let answer = "the YubiKey made another key than it was asked for";
-                Err(Error::new(Kind::Evidence, "trust the key", answer).on(self.name).into())
+                Err(Error::new(Kind::Evidence, "trust the key", answer).with_target(self.name).into())
             }
         }
     }

@@ -59,17 +59,19 @@ impl Fault {
     /// In words.
     pub fn told(self, tried: &str, name: &str) -> Error {
         if let Some(error) = self.pcsc() {
-            return of_reader(error, tried).on(name).caused_by(error);
+            return of_reader(error, tried).with_target(name).caused_by(error);
         }
-        let device = |answer: String| Error::new(Kind::Device, tried, answer).on(name);
+        let device = |answer: String| Error::new(Kind::Device, tried, answer).with_target(name);
         match self {
             Self::Told(error) => error,
             Self::Forgotten => {
                 device("the YubiKey keeps losing its state: another program may be resetting it".into())
-                    .advice("end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)")
+                    .with_hint(
+                        "end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)",
+                    )
             }
             Self::Senseless => device("its answer makes no sense".into())
-                .advice("if it is a YubiKey, unplug it, plug it in again, and repeat the command"),
+                .with_hint("if it is a YubiKey, unplug it, plug it in again, and repeat the command"),
             Self::Status { call, sw } => device(format!("{} from {call}", status(sw))),
             Self::Crate { call, error } => device(format!("{} from {call}", refusal(error))).caused_by(error),
         }
@@ -82,16 +84,17 @@ pub fn of_reader(error: Pcsc, tried: &str) -> Error {
     match error {
         Pcsc::NoService | Pcsc::ServiceStopped => {
             told(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
-                .advice("sudo systemctl enable --now pcscd.socket")
+                .with_hint("sudo systemctl enable --now pcscd.socket")
         }
         Pcsc::SecurityViolation => told(Kind::DeviceGone, "pcscd does not let this user at smart cards")
-            .advice("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
-        Pcsc::SharingViolation => told(Kind::Device, "another program has the YubiKey for itself")
-            .advice("end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command"),
+            .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
+        Pcsc::SharingViolation => told(Kind::Device, "another program has the YubiKey for itself").with_hint(
+            "end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",
+        ),
         error if is_absence(error) => {
-            told(Kind::DeviceGone, "it was removed").advice("plug it in and repeat the command")
+            told(Kind::DeviceGone, "it was removed").with_hint("plug it in and repeat the command")
         }
-        _ => told(Kind::Device, "the card reader failed").advice(
+        _ => told(Kind::Device, "the card reader failed").with_hint(
             "unplug the YubiKey and plug it in again; if that is no help: sudo systemctl restart pcscd",
         ),
     }
@@ -150,6 +153,6 @@ mod tests {
         assert_eq!(sensible(|| answer[0]), None);
         assert_eq!(sensible(|| answer.len()), Some(0));
         let error = Fault::Senseless.told("sign", "piv:serial=1");
-        assert_eq!((error.kind(), error.answer()), (Kind::Device, "its answer makes no sense"));
+        assert_eq!((error.kind(), error.message()), (Kind::Device, "its answer makes no sense"));
     }
 }

@@ -111,7 +111,7 @@ impl Judge {
             Err(_) if self.lenient => (EvidenceLevel::Reported, Vec::new()),
             Err(error) => {
                 let place = format!("slot {} of YubiKey {}", name(key.slot), key.serial);
-                return Err(error.on(place).into());
+                return Err(error.with_target(place).into());
             }
         };
         Ok((Evidence { level, claims }, material))
@@ -134,7 +134,7 @@ impl Judge {
         }
         match verify_chain(slot, &between, &self.roots, None, now) {
             Ok(_) => Ok(EvidenceLevel::Attested),
-            Err(error) => Err(error.advice(
+            Err(error) => Err(error.with_hint(
                 "name the directory of the root's certificate with --attestation-roots, or take the key on trust with \
                  --allow-unattested",
             )),

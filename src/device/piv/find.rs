@@ -23,8 +23,8 @@ pub fn serial_of(uri: &DeviceUri) -> Result<Option<Serial>> {
         Some(Some(serial)) => Ok(Some(serial)),
         Some(None) => {
             Err(Error::new(Kind::Usage, CONNECT, "the attribute `serial` is not a YubiKey's number")
-                .on(uri.display_name())
-                .advice("write the number that is printed on the YubiKey: piv:serial=12345678"))
+                .with_target(uri.display_name())
+                .with_hint("write the number that is printed on the YubiKey: piv:serial=12345678"))
         }
     }
 }
@@ -55,7 +55,9 @@ pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
     }
     match found {
         // What another program has for itself does not say who it is: it may be the one that was meant.
-        None if taken => Err(of_reader(pcsc::Error::SharingViolation, CONNECT).on(uri.display_name())),
+        None if taken => {
+            Err(of_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name()))
+        }
         found => found.map(|yubikey| new_enough(uri, yubikey)).transpose(),
     }
 }
@@ -79,7 +81,7 @@ pub fn absent(uri: &DeviceUri) -> Error {
         (Some(serial), true) => format!("YubiKey {serial} is not plugged in, nor any other"),
         (None, _) => "no YubiKey is plugged in".into(),
     };
-    Error::new(Kind::DeviceGone, CONNECT, answer).on(uri.display_name()).advice(
+    Error::new(Kind::DeviceGone, CONNECT, answer).with_target(uri.display_name()).with_hint(
         "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen",
     )
 }
@@ -123,8 +125,8 @@ pub fn leave(yubikey: YubiKey) {
 
 fn several(uri: &DeviceUri, one: Serial, other: Serial) -> Error {
     Error::new(Kind::Usage, CONNECT, "several YubiKeys are plugged in, and the URI names none")
-        .on(uri.display_name())
-        .advice(format!("say which: piv:serial={one}  or  piv:serial={other}"))
+        .with_target(uri.display_name())
+        .with_hint(format!("say which: piv:serial={one}  or  piv:serial={other}"))
 }
 
 fn new_enough(uri: &DeviceUri, yubikey: YubiKey) -> Result<YubiKey> {
@@ -138,6 +140,6 @@ fn new_enough(uri: &DeviceUri, yubikey: YubiKey) -> Result<YubiKey> {
         CONNECT,
         format!("its firmware {version} does not tell what is in its slots; {OLDEST} and later do"),
     )
-    .on(uri.display_name())
-    .advice("a YubiKey's firmware cannot be renewed: use a YubiKey 5 with a later one"))
+    .with_target(uri.display_name())
+    .with_hint("a YubiKey's firmware cannot be renewed: use a YubiKey 5 with a later one"))
 }

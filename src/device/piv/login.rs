@@ -103,8 +103,8 @@ impl Login {
         if self.refused {
             let answer = "the YubiKey has refused the PIN, and it is not tried again";
             return Err(Error::new(Kind::PinWrong, LOG_IN, answer)
-                .on(device)
-                .advice("check the PIN, then start the command anew"));
+                .with_target(device)
+                .with_hint("check the PIN, then start the command anew"));
         }
         allow(tries, device, prompter)?;
         match &self.pin {
@@ -126,8 +126,8 @@ fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
         1 if !prompter.confirm(&last)? => {
             let answer = "one more wrong PIN would block it, and the try was not confirmed";
             Err(Error::new(Kind::PinLocked, LOG_IN, answer)
-                .on(device)
-                .advice("run the command on a terminal and confirm, or set a new PIN with the PUK: `ykman piv access unblock-pin`"))
+                .with_target(device)
+                .with_hint("run the command on a terminal and confirm, or set a new PIN with the PUK: `ykman piv access unblock-pin`"))
         }
         _ => Ok(()),
     }
@@ -146,7 +146,7 @@ pub fn blocked(device: &str, puk: u8) -> Error {
             "set a new PIN with the PUK: `ykman piv access unblock-pin`; its keys stay",
         ),
     };
-    Error::new(Kind::PinLocked, LOG_IN, answer).on(device).advice(advice)
+    Error::new(Kind::PinLocked, LOG_IN, answer).with_target(device).with_hint(advice)
 }
 
 /// The card refused the PIN.
@@ -155,12 +155,14 @@ pub fn wrong(tries: u8, device: &str) -> Error {
         1 => "the PIN is wrong; 1 try is left".into(),
         tries => format!("the PIN is wrong; {tries} tries are left"),
     };
-    Error::new(Kind::PinWrong, LOG_IN, answer).on(device).advice("check the PIN, then start the command anew")
+    Error::new(Kind::PinWrong, LOG_IN, answer)
+        .with_target(device)
+        .with_hint("check the PIN, then start the command anew")
 }
 
 /// A PIN that cannot be right is not sent: the card would count it.
 fn check(pin: &Secret, device: &str) -> Result<()> {
-    let fail = |kind, answer: &str| Err(Error::new(kind, LOG_IN, answer).on(device));
+    let fail = |kind, answer: &str| Err(Error::new(kind, LOG_IN, answer).with_target(device));
     match pin.len() {
         0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the YubiKey"),
         length if LENGTHS.contains(&length) => Ok(()),

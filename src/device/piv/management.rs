@@ -54,7 +54,8 @@ impl Seat<'_> {
             return MgmKey::get_protected(self.card.yubikey()).map_err(of("GET DATA"));
         }
         let typed = self.prompter.secret(&format!("Management key of {}, in hexadecimal", self.name))?;
-        Ok(parse(&typed, algorithm).map_err(|answer| Error::new(Kind::Usage, TRIED, answer).on(self.name))?)
+        Ok(parse(&typed, algorithm)
+            .map_err(|answer| Error::new(Kind::Usage, TRIED, answer).with_target(self.name))?)
     }
 }
 
@@ -74,6 +75,6 @@ fn parse(typed: &Secret, algorithm: MgmAlgorithmId) -> Result<MgmKey, String> {
 
 fn refused(name: &str) -> Error {
     Error::new(Kind::PinWrong, TRIED, "the YubiKey refused it")
-        .on(name)
-        .advice("check it, then start the command anew; wrong ones are not counted")
+        .with_target(name)
+        .with_hint("check it, then start the command anew; wrong ones are not counted")
 }

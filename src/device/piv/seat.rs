@@ -36,7 +36,7 @@ impl Seat<'_> {
     ) -> Result<T, Fault> {
         if key.purpose != purpose {
             let answer = format!("this is not what its {} key is for", key.purpose);
-            return Err(Error::new(Kind::Usage, "use the key", answer).on(self.name).into());
+            return Err(Error::new(Kind::Usage, "use the key", answer).with_target(self.name).into());
         }
         let slot = self.slots.of_purpose(key.purpose).slot;
         let facts = self.card.slot(slot)?.ok_or_else(|| self.empty(key.purpose))?;
@@ -121,7 +121,7 @@ impl Seat<'_> {
         }
         let answer = format!("it was not touched (waited {} s)", began.elapsed().as_secs());
         let advice = "repeat the command, and touch the YubiKey's contact while it blinks";
-        Ok(Error::new(Kind::Cancelled, "use the key", answer).on(self.name).advice(advice).into())
+        Ok(Error::new(Kind::Cancelled, "use the key", answer).with_target(self.name).with_hint(advice).into())
     }
 
     /// Refuses a key that is not the enrolled one.
@@ -138,7 +138,7 @@ impl Seat<'_> {
                 format!("slot {slot} holds {}, and the enrolled one is {enrolled}", a_key_of(facts.algorithm))
             }
         };
-        Err(Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(format!(
+        Err(Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(format!(
             "plug in the enrolled YubiKey, or name the key's slot with {}= in the device's URI; a key that was overwritten is lost",
             attribute(key.purpose)
         )))
@@ -147,7 +147,7 @@ impl Seat<'_> {
     fn empty(&self, purpose: Purpose) -> Error {
         let slot = name(self.slots.of_purpose(purpose).slot);
         let answer = format!("slot {slot}, where the {purpose} key should be, is empty");
-        Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(format!(
+        Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(format!(
             "name the key's slot with {}= in the device's URI; after a reset of the PIV application its keys are lost",
             attribute(purpose)
         ))

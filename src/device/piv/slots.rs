@@ -30,8 +30,8 @@ impl Slots {
     pub fn of(uri: &DeviceUri) -> Result<Self> {
         let wrong = |answer: String| {
             Error::new(Kind::Usage, "choose the slots", answer)
-                .on(uri.display_name())
-                .advice("write slot=9d or slot=82 … slot=95, and sign-slot=9c or another of 82 … 95")
+                .with_target(uri.display_name())
+                .with_hint("write slot=9d or slot=82 … slot=95, and sign-slot=9c or another of 82 … 95")
         };
         let chosen = |attribute: &str, usual: SlotId| match uri.attribute(attribute) {
             None => Ok(Chosen { slot: usual, named: false }),

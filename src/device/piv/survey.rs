@@ -74,7 +74,7 @@ fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyFacts, String> {
     let mut asked = || sensible(|| of_piv(&mut card)).unwrap_or(Err(Fault::Senseless)).map(Some);
     let piv = if version >= OLDEST { asked() } else { Ok(None) };
     card.close();
-    let piv = piv.map_err(|fault| fault.told("ask the YubiKey", &serial.to_string()).answer().to_owned())?;
+    let piv = piv.map_err(|fault| fault.told("ask the YubiKey", &serial.to_string()).message().to_owned())?;
     Ok(YubiKeyFacts { serial, firmware: version.to_string(), piv })
 }
 

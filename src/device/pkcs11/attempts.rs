@@ -138,8 +138,8 @@ impl Token {
                 "find the device again",
                 "another token is in its place",
             )
-            .on(&self.name)
-            .advice("put the token back that was there, then repeat the command"));
+            .with_target(&self.name)
+            .with_hint("put the token back that was there, then repeat the command"));
         }
         (self.seat, self.facts) = (Some(seat), facts);
         Ok(generation)
@@ -212,23 +212,26 @@ impl Token {
             Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
                 self.still_gone(error, tried)
             }
-            Fault::Final(error) if error.answered_by().is_none() => error.on(&self.name),
+            Fault::Final(error) if error.target().is_none() => error.with_target(&self.name),
             Fault::Final(error) => error,
             Fault::Missing { label } => {
                 let answer = format!("the token is there, but no key in it is labelled `{label}`");
-                Error::new(Kind::KeyMissing, tried, answer).on(&self.name).advice(STORAGE)
+                Error::new(Kind::KeyMissing, tried, answer).with_target(&self.name).with_hint(STORAGE)
             }
             Fault::Stale => {
                 Error::new(Kind::DeviceGone, tried, "the module was started anew again and again")
-                    .on(&self.name)
-                    .advice("repeat the command")
+                    .with_target(&self.name)
+                    .with_hint("repeat the command")
             }
         }
     }
 
     fn still_gone(&self, error: Error, tried: &str) -> Error {
-        let answer = format!("the module lost the token, and starting it anew failed: {}", error.answer());
-        Error::new(Kind::DeviceGone, tried, answer).on(&self.name).advice(STORAGE).caused_by(error)
+        let answer = format!("the module lost the token, and starting it anew failed: {}", error.message());
+        Error::new(Kind::DeviceGone, tried, answer)
+            .with_target(&self.name)
+            .with_hint(STORAGE)
+            .caused_by(error)
     }
 }
 

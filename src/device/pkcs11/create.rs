@@ -29,12 +29,14 @@ impl Provision for Token {
         options.only_for(Scheme::Pkcs11, self)?;
         if purpose == Purpose::Sign && !matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
             let answer = format!("Strongroom makes signing keys of p256 or p384, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
         }
         if !self.makes(purpose, algorithm)? {
             let answer = format!("the device makes no {algorithm} keys for {purpose}");
             let advice = self.able(purpose)?;
-            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name).advice(advice));
+            return Err(Error::new(Kind::Unsupported, tried, answer)
+                .with_target(&self.name)
+                .with_hint(advice));
         }
         self.operate(&tried, prompter, |operation, seat| create(operation, seat, purpose, algorithm))
     }
@@ -146,7 +148,7 @@ fn prove(
 
 fn exists(label: &str) -> Error {
     Error::new(Kind::Conflict, "create the key", format!("an object labelled `{label}` is there already"))
-        .advice("use the key that is there, or choose another object= in the URI")
+        .with_hint("use the key that is there, or choose another object= in the URI")
 }
 
 fn generate(

@@ -106,8 +106,8 @@ fn absolute(path: &Path, from: &str) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     Err(Error::new(Kind::Usage, "load the PKCS#11 module", format!("the path in {from} is not absolute"))
-        .on(path.display().to_string())
-        .advice("write the whole path, beginning with /"))
+        .with_target(path.display().to_string())
+        .with_hint("write the whole path, beginning with /"))
 }
 
 /// RFC 7512 §2.3: `module-name` has neither directory, nor `lib`, nor `.so`.
@@ -150,8 +150,8 @@ fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
 
 fn no_module(uri: &DeviceUri, answer: String) -> Error {
     Error::new(Kind::DeviceGone, "find the PKCS#11 module", answer)
-        .on(uri.display_name())
-        .advice("name it in the URI: ?module-path=/path/to/module.so")
+        .with_target(uri.display_name())
+        .with_hint("name it in the URI: ?module-path=/path/to/module.so")
 }
 
 fn listed<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> String {

@@ -47,14 +47,14 @@ pub fn decode(error: CallError, tried: &str, on: &str) -> Error {
             let answer = format!("{} from {}", code_name(*code), function_name(*function));
             let (kind, advice) = meaning(*code);
             let decoded = Error::new(kind, tried, answer);
-            if advice.is_empty() { decoded } else { decoded.advice(advice) }
+            if advice.is_empty() { decoded } else { decoded.with_hint(advice) }
         }
         CallError::NullFunctionPointer | CallError::NotSupported => {
             Error::new(Kind::Unsupported, tried, "the module does not have the function that this needs")
         }
         other => Error::new(Kind::Device, tried, format!("the module's answer makes no sense: {other}")),
     };
-    decoded.on(on).caused_by(error)
+    decoded.with_target(on).caused_by(error)
 }
 
 /// `C_Login`, as the standard writes it.

@@ -115,8 +115,8 @@ impl Login {
                 LOG_IN,
                 "the device has refused the PIN, and it is not tried again",
             )
-            .on(device)
-            .advice("check the PIN, then start the command anew"));
+            .with_target(device)
+            .with_hint("check the PIN, then start the command anew"));
         }
         match &self.pin {
             Some(pin) => Ok(Credential::Pin(Arc::clone(pin))),
@@ -139,14 +139,14 @@ fn ask(
     source: Option<&PinSource>,
     prompter: &mut dyn Prompter,
 ) -> Result<Credential> {
-    let fail = |kind, answer: &str| Error::new(kind, LOG_IN, answer).on(device);
+    let fail = |kind, answer: &str| Error::new(kind, LOG_IN, answer).with_target(device);
     if facts.locked {
         return Err(fail(Kind::PinLocked, "the PIN is locked")
-            .advice("the device's security officer can set a new PIN with the vendor's own tool"));
+            .with_hint("the device's security officer can set a new PIN with the vendor's own tool"));
     }
     if !facts.set {
         return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
-            .advice("set one with the vendor's own tool (for SoftHSM: `softhsm2-util --init-token`)"));
+            .with_hint("set one with the vendor's own tool (for SoftHSM: `softhsm2-util --init-token`)"));
     }
     let last = format!("One more wrong PIN locks {device}. Use the last try?");
     if facts.tries == TriesLeft::Last && !prompter.confirm(&last)? {
@@ -154,7 +154,7 @@ fn ask(
             Kind::PinLocked,
             "one more wrong PIN would lock the device, and the try was not confirmed",
         )
-        .advice("run the command on a terminal and confirm, or let the security officer reset the PIN"));
+        .with_hint("run the command on a terminal and confirm, or let the security officer reset the PIN"));
     }
     if facts.pad {
         prompter.touch(&format!("enter the PIN of {device} on its own keypad"))?;

@@ -165,8 +165,8 @@ impl Module {
                 "start the PKCS#11 module anew",
                 "another library of this process uses it too",
             )
-            .on(self.path.display().to_string())
-            .advice("restart the program"));
+            .with_target(self.path.display().to_string())
+            .with_hint("restart the program"));
         }
         log::debug!("{}: finalise and initialise anew", self.path.display());
         let _ = self.calls.clone().finalize();
@@ -213,8 +213,8 @@ impl Module {
         if !self.is_softhsm() {
             return decoded;
         }
-        let answer = decoded.answer().to_owned();
-        Error::new(Kind::DeviceGone, "start the PKCS#11 module", answer).on(on).caused_by(decoded).advice(
+        let answer = decoded.message().to_owned();
+        Error::new(Kind::DeviceGone, "start the PKCS#11 module", answer).with_target(on).caused_by(decoded).with_hint(
             "SoftHSM found no usable configuration or token directory: check $SOFTHSM2_CONF and its directories.tokendir",
         )
     }
@@ -235,7 +235,9 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn not_loaded(path: &Path, error: CallError) -> Error {
     let refused = |kind, answer: String, advice: &str| {
-        Error::new(kind, "load the PKCS#11 module", answer).on(path.display().to_string()).advice(advice)
+        Error::new(kind, "load the PKCS#11 module", answer)
+            .with_target(path.display().to_string())
+            .with_hint(advice)
     };
     let no_module =
         "name the vendor's PKCS#11 library in module-path; `strongroom doctor` lists those it finds";

@@ -65,8 +65,8 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
             "find the key",
             format!("{} keys are labelled `{label}`: which one is meant cannot be known", private.len()),
         )
-        .on(uri.display_name())
-        .advice("delete or relabel all but one, or name it by id= in the URI")
+        .with_target(uri.display_name())
+        .with_hint("delete or relabel all but one, or name it by id= in the URI")
         .into()),
     }
 }
@@ -203,5 +203,5 @@ fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, Fault> {
 
 fn unfit(answer: impl Into<String>) -> Error {
     Error::new(Kind::Unsupported, "use the key", answer)
-        .advice("let Strongroom create its own key: choose another object= in the URI")
+        .with_hint("let Strongroom create its own key: choose another object= in the URI")
 }

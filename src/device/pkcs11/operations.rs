@@ -119,7 +119,7 @@ fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<V
             "agree on a key",
             "the device does not hand out the ECDH secret",
         )
-        .advice("use a key of another algorithm: --algorithm rsa3072 or aes256")
+        .with_hint("use a key of another algorithm: --algorithm rsa3072 or aes256")
         .into()),
     }
 }

@@ -140,7 +140,7 @@ impl Operation<'_> {
         })?;
         if purpose == Purpose::Sign && matches!(public, PublicKey::Aes256 { .. }) {
             let answer = format!("a key of the kind {} signs nothing", public.algorithm());
-            return Err(Error::new(Kind::Unsupported, "use the key", answer).on(self.name).into());
+            return Err(Error::new(Kind::Unsupported, "use the key", answer).with_target(self.name).into());
         }
         let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;
         Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence, material: Vec::new() })
@@ -153,7 +153,7 @@ impl Operation<'_> {
 
     fn another(&self, purpose: Purpose) -> Error {
         let answer = format!("its {purpose} key is not the one that was enrolled");
-        Error::new(Kind::KeyMissing, "find the key", answer).on(self.name).advice(
+        Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(
             "somebody replaced the key, or this is another token of the same name: connect the enrolled one, \
              or enrol this one as a device of its own",
         )

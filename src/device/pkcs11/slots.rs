@@ -123,10 +123,10 @@ const LIST: &str = "list the module's slots";
 const FIND: &str = "find the device";
 
 fn none(there: &[(Slot, TokenFacts)], uri: &DeviceUri, on: &str) -> Error {
-    let gone = |answer: String| Error::new(Kind::DeviceGone, FIND, answer).on(on);
+    let gone = |answer: String| Error::new(Kind::DeviceGone, FIND, answer).with_target(on);
     let initialised: Vec<_> = there.iter().filter(|(_, token)| token.initialised).collect();
     if initialised.is_empty() {
-        return gone("the module has no initialised token".into()).advice(
+        return gone("the module has no initialised token".into()).with_hint(
             "plug the device in; a new one is initialised with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)",
         );
     }
@@ -134,14 +134,14 @@ fn none(there: &[(Slot, TokenFacts)], uri: &DeviceUri, on: &str) -> Error {
         return gone(format!("there is no slot {id}; there are {}", listed(initialised)));
     }
     gone(format!("no token matches; there are {}", listed(initialised)))
-        .advice("correct the URI's token, serial, manufacturer, model or slot-id, or plug the device in")
+        .with_hint("correct the URI's token, serial, manufacturer, model or slot-id, or plug the device in")
 }
 
 fn several(matching: &[(Slot, TokenFacts)], on: &str) -> Error {
     let answer = format!("{} tokens match: {}", matching.len(), listed(matching));
     Error::new(Kind::Usage, FIND, answer)
-        .on(on)
-        .advice("add serial= or slot-id= to the URI so that one is meant")
+        .with_target(on)
+        .with_hint("add serial= or slot-id= to the URI so that one is meant")
 }
 
 /// Tokens as the URI attributes that would name them.

@@ -55,7 +55,7 @@ impl Chip {
         prompter: &mut dyn Prompter,
         job: impl Fn(&mut Seat, &Ready) -> Result<T, Fault>,
     ) -> Result<T> {
-        let named = |e: Error| e.on(self.name.clone()).while_trying(tried);
+        let named = |e: Error| e.with_target(self.name.clone()).with_operation(tried);
         let material = Material::of(key).map_err(named)?;
         if !is_for(&material.key, purpose) {
             return Err(named(Error::new(Kind::KeyMissing, tried, "the key is not for that")));
@@ -188,8 +188,9 @@ impl Device for Chip {
         challenge: Challenge<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let other =
-            || Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").on(&self.name);
+        let other = || {
+            Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").with_target(&self.name)
+        };
         let Challenge::Ecdh { peer } = challenge else { return Err(other()) };
         let peer = peer.try_into().map_err(|_| other())?;
         self.operate(OPEN, (Purpose::Open, key), prompter, |seat, ready| ecdh(seat, ready, peer))
@@ -197,7 +198,7 @@ impl Device for Chip {
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         let digest = digest.try_into().map_err(|_| {
-            Error::new(Kind::KeyMissing, SIGN, "its signing key is of another kind").on(&self.name)
+            Error::new(Kind::KeyMissing, SIGN, "its signing key is of another kind").with_target(&self.name)
         })?;
         let signature =
             self.operate(SIGN, (Purpose::Sign, key), prompter, |seat, ready| sign(seat, ready, digest))?;

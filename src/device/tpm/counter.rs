@@ -147,7 +147,7 @@ fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
     }
     let answer = format!("every index from {FIRST:#x} to {LAST:#x} is in use");
     Err(Error::new(Kind::Conflict, "make a counter", answer)
-        .advice("remove those of stores that are no more: `tpm2_nvreadpublic`, `tpm2_nvundefine INDEX`")
+        .with_hint("remove those of stores that are no more: `tpm2_nvreadpublic`, `tpm2_nvundefine INDEX`")
         .into())
 }
 

@@ -49,7 +49,7 @@ impl Provision for Chip {
         options.only_for(Scheme::Tpm, self)?;
         if algorithm != Algorithm::P256 {
             let answer = format!("Strongroom's keys in a TPM are p256, never {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).on(&self.name));
+            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
         }
         let wanted = self.wanted(&tried, purpose, options, prompter)?;
         let mut shared = lock(&self.shared);
@@ -76,10 +76,10 @@ impl Provision for Chip {
     /// Removes the copy at a persistent handle. The key itself lies in its enrolment, and nobody can take it back from there.
     fn destroy(&mut self, key: &KeyInfo, _prompter: &mut dyn Prompter) -> Result<()> {
         const TRIED: &str = "destroy the key";
-        let material = Material::of(&KeyRef::from(key)).map_err(|e| e.on(self.name.clone()))?;
+        let material = Material::of(&KeyRef::from(key)).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(handle) = material.persistent else {
             let answer = "it lies in its enrolment, encrypted to the TPM, and not in the TPM";
-            return Err(Error::new(Kind::Unsupported, TRIED, answer).on(&self.name).advice(
+            return Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name).with_hint(
                 "retire the device with `strongroom device retire`; `tpm2_clear` makes everything that was made in this TPM \
                  useless, other programs' keys included",
             ));
@@ -96,13 +96,13 @@ impl Chip {
         options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<Wanted> {
-        let usage = |answer: &str| Error::new(Kind::Usage, tried, answer).on(&self.name);
+        let usage = |answer: &str| Error::new(Kind::Usage, tried, answer).with_target(&self.name);
         let roots = options.roots.as_deref().map(roots_from).transpose()?;
         let options = &options.tpm;
         let signer = options.pcr_policy_key.as_deref().map(Signer::from_pem).transpose()?;
         if signer.is_some() && options.pcrs.is_none() {
             return Err(usage("a PCR policy key signs values of PCRs, and none are named")
-                .advice("name them, for example --pcrs sha256:7"));
+                .with_hint("name them, for example --pcrs sha256:7"));
         }
         let parent = self.uri.attribute("srk").map_or(Some(templates::SRK), handle);
         let parent = parent
@@ -136,7 +136,7 @@ impl Chip {
     }
 
     fn key_info(&self, purpose: Purpose, material: &Material, evidence: Evidence) -> Result<KeyInfo> {
-        let point = templates::point(&material.key.public).ok_or_else(|| unlike().on(&self.name))?;
+        let point = templates::point(&material.key.public).ok_or_else(|| unlike().with_target(&self.name))?;
         let suffix = if purpose == Purpose::Open { "open" } else { "sign" };
         let mut uri = format!("tpm:object={}-{suffix}", self.uri.object());
         if let Some(handle) = material.persistent {
@@ -215,7 +215,7 @@ fn keep(seat: &mut Seat, parent: KeyHandle, name: [u8; 34], handle: u32) -> Resu
                 "at {handle:#x} lies a key that is not the storage root key of the TCG's template for P-256"
             );
             Err(Error::new(Kind::Conflict, "use the storage root key", answer)
-                .advice(
+                .with_hint(
                     "it may be another program's, and is left alone. Name a free handle, for example \
                      tpm:srk=0x81000002 (`tpm2_getcap handles-persistent` lists those in use)",
                 )

@@ -161,17 +161,18 @@ impl Fault {
     /// In the library's form.
     pub fn report(self, tried: &str, on: &str) -> Error {
         let (command, error) = match self {
-            Self::Final(error) if error.answered_by().is_some() => return error,
-            Self::Final(error) => return error.on(on),
+            Self::Final(error) if error.target().is_some() => return error,
+            Self::Final(error) => return error.with_target(on),
             Self::Call { command, error } => (command, error),
         };
         let Some(code) = Code::of(&error) else {
             let answer = format!("{command} has an answer that makes no sense: {error}");
-            return Error::new(Kind::Device, tried, answer).on(on).caused_by(error);
+            return Error::new(Kind::Device, tried, answer).with_target(on).caused_by(error);
         };
         let (kind, advice) = code.meaning();
-        let report = Error::new(kind, tried, format!("{code} from {command}")).on(on).caused_by(error);
-        if advice.is_empty() { report } else { report.advice(advice) }
+        let report =
+            Error::new(kind, tried, format!("{code} from {command}")).with_target(on).caused_by(error);
+        if advice.is_empty() { report } else { report.with_hint(advice) }
     }
 }
 

@@ -311,16 +311,16 @@ fn holding<T>(
 
 fn failed(answer: impl Into<String>) -> Error {
     Error::new(Kind::Evidence, TRIED, answer)
-        .advice("find out what stands between this program and the TPM before you trust this machine")
+        .with_hint("find out what stands between this program and the TPM before you trust this machine")
 }
 
 fn distrusted(kind: EkKind, error: &Error) -> Error {
     let answer = format!(
         "its {kind} EK certificate (NV index {:#010x}) is not to be trusted: {}",
         kind.index(),
-        error.answer()
+        error.message()
     );
-    Error::new(Kind::Evidence, TRIED, answer).advice(
+    Error::new(Kind::Evidence, TRIED, answer).with_hint(
         "put the CA certificates of the TPM's maker into the directory of --ek-roots, those in between as well; \
          without --ek-roots the key is recorded as `reported`",
     )
@@ -328,7 +328,7 @@ fn distrusted(kind: EkKind, error: &Error) -> Error {
 
 fn uncertified() -> Error {
     Error::new(Kind::Evidence, TRIED, "the TPM shows no endorsement key certificate")
-        .advice("without --ek-roots the key is recorded as `reported`")
+        .with_hint("without --ek-roots the key is recorded as `reported`")
 }
 
 fn another_key(endorsement: &Endorsement) -> Error {
@@ -343,7 +343,7 @@ fn another_key(endorsement: &Endorsement) -> Error {
 fn guarded() -> Error {
     let answer =
         "the TPM's endorsement hierarchy has an authorisation value, and attesting keys needs it empty";
-    Error::new(Kind::Device, TRIED, answer).advice(
+    Error::new(Kind::Device, TRIED, answer).with_hint(
         "empty it for the enrolment (`tpm2_changeauth -c endorsement -p VALUE`), or enrol without --ek-roots",
     )
 }

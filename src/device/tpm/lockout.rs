@@ -57,23 +57,23 @@ impl Lockout {
     /// # Errors
     /// `PinLocked`.
     pub fn allows_a_try(&self, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
-        let fail = |answer: String| Error::new(Kind::PinLocked, USE_PIN, answer).on(device);
+        let fail = |answer: String| Error::new(Kind::PinLocked, USE_PIN, answer).with_target(device);
         if self.locked {
             return Err(fail(format!("the TPM is in lockout after {} wrong tries", self.failures))
-                .advice(self.what_now()));
+                .with_hint(self.hint()));
         }
         let last = format!(
             "One more wrong PIN locks {device}, for every program that uses a PIN with this TPM. Use the last try?"
         );
         if self.tries() == TriesLeft::Last && !prompter.confirm(&last)? {
             return Err(fail("one more wrong PIN would lock the TPM, and the try was not confirmed".into())
-                .advice(format!("run the command on a terminal and confirm, or {}", self.what_now())));
+                .with_hint(format!("run the command on a terminal and confirm, or {}", self.hint())));
         }
         Ok(())
     }
 
     /// When it ends.
-    fn what_now(&self) -> String {
+    fn hint(&self) -> String {
         let clear =
             "the owner of the lockout authorisation can end it: `tpm2_dictionarylockout --clear-lockout`";
         match self.forgives {
@@ -93,11 +93,11 @@ pub fn report(fault: Fault, lockout: Option<Lockout>, tried: &str, on: &str) -> 
                 1 => "1 try is left".into(),
                 n => format!("{n} tries are left"),
             };
-            error.advice(format!(
+            error.with_hint(format!(
                 "it is not tried again; {left} before the TPM locks. Check the PIN, then repeat the command"
             ))
         }
-        _ => error.advice(lockout.what_now()),
+        _ => error.with_hint(lockout.hint()),
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     fn a_lockout_says_when_it_ends() {
         let locked = Lockout { failures: 3, locked: true, ..FRESH };
         let error = locked.allows_a_try("tpm:", &mut Silent).unwrap_err();
-        assert!(error.what_now().unwrap().contains("every 1000 seconds"), "{error}");
+        assert!(error.hint().unwrap().contains("every 1000 seconds"), "{error}");
         assert_eq!(duration(7200), "2 hours");
         assert_eq!(duration(600), "10 minutes");
     }

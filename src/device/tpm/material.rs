@@ -67,7 +67,7 @@ impl Material {
         let Some(material) = material else {
             let answer = "its material was written by a newer Strongroom";
             return Err(Error::new(Kind::Unsupported, "use the key", answer)
-                .advice("install the newest strongroom here"));
+                .with_hint("install the newest strongroom here"));
         };
         // Also finds bytes that follow.
         if material.encode()? != bytes { Err(malformed("it is not canonical")) } else { Ok(material) }

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 
 impl Measured for Chip {
     fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
-        let material = Material::of(key).map_err(|e| e.on(self.name.clone()))?;
+        let material = Material::of(key).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(enrolled) = &material.policy.pcrs else { return Ok(None) };
         let mut now = lock(&self.shared).work("read the PCRs", &self.name, |seat| {
             Pcrs::read_from(&mut seat.context, enrolled.bank(), &enrolled.indices())
@@ -42,8 +42,8 @@ impl Measured for Chip {
     }
 
     fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions> {
-        let material = Material::of(key).map_err(|e| e.on(self.name.clone()))?;
-        let tpm = bound_alike(&material.policy).map_err(|e| e.on(self.name.clone()))?;
+        let material = Material::of(key).map_err(|e| e.with_target(self.name.clone()))?;
+        let tpm = bound_alike(&material.policy).map_err(|e| e.with_target(self.name.clone()))?;
         Ok(CreateOptions { tpm, ..CreateOptions::default() })
     }
 }
@@ -52,7 +52,7 @@ impl Measured for Chip {
 fn bound_alike(policy: &Policy) -> Result<TpmOptions> {
     if let (Some(pcrs), Some(_)) = (&policy.pcrs, &policy.signer) {
         let answer = "they are bound to what somebody signs, and keep of that only a name";
-        return Err(Error::new(Kind::Usage, "bind new keys as the old ones are", answer).advice(format!(
+        return Err(Error::new(Kind::Usage, "bind new keys as the old ones are", answer).with_hint(format!(
             "name the signer's key again: --pcrs {} --pcr-policy-key FILE{}",
             pcrs.shown(),
             if policy.pin { " --pin" } else { "" }
@@ -72,7 +72,7 @@ pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
         [one] => format!("PCR {one} ({}) is not as it was when the key was made", meaning(*one)),
         several => format!("PCRs {} are not as they were when the key was made", listed(several)),
     };
-    Error::new(Kind::Refused, "satisfy the PCR policy", answer).advice(
+    Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(
         "`strongroom device pcrs` compares. If the change was meant, open with another device and bind this one anew with \
          `strongroom device repin`",
     )

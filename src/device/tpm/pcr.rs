@@ -94,7 +94,7 @@ impl Bank {
 pub fn parse_selection(text: &str) -> Result<(Bank, Vec<u8>)> {
     let wrong = |answer: &str| {
         Error::new(Kind::Usage, "read the PCR selection", answer)
-            .advice("write for example --pcrs sha256:0,2,7")
+            .with_hint("write for example --pcrs sha256:0,2,7")
     };
     let (bank, indices) = text.split_once(':').ok_or_else(|| wrong("it names no bank"))?;
     let bank = Bank::named(bank).ok_or_else(|| wrong("its bank is none of sha1, sha256, sha384, sha512"))?;
@@ -125,7 +125,7 @@ impl Pcrs {
                 let answer =
                     format!("this TPM does not keep the {} bank, or not these PCRs in it", bank.name());
                 return Err(Error::new(Kind::Unsupported, "read the PCRs", answer)
-                    .advice("`strongroom doctor` lists the banks")
+                    .with_hint("`strongroom doctor` lists the banks")
                     .into());
             }
             values.extend(

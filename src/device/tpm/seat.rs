@@ -322,7 +322,7 @@ fn gone() -> Error {
         "load the key",
         "its storage root key is not this TPM's: this is another TPM, or it was cleared, and its keys are gone for good",
     )
-    .advice(
+    .with_hint(
         "open with another enrolled device (`strongroom device list`), enrol this TPM anew with `strongroom device add`, and \
          seal the tokens to it with `strongroom reseal`",
     )

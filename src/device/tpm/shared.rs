@@ -78,7 +78,9 @@ impl Shared {
         if self.seat.is_none() {
             self.seat = Some(Seat::new(self.transport.connect(on)?));
         }
-        self.seat.as_mut().ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").on(on))
+        self.seat
+            .as_mut()
+            .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(on))
     }
 
     /// Works on the TPM; once more where a failure asks for it.
@@ -172,8 +174,8 @@ impl Shared {
         if self.pin.refused {
             let answer = "the TPM has refused the PIN, or its answer was lost: it is not tried again";
             return Err(Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
-                .on(asking.device)
-                .advice("check the PIN, then start the command anew"));
+                .with_target(asking.device)
+                .with_hint("check the PIN, then start the command anew"));
         }
         let device = asking.device;
         let lockout = self.work(lockout::USE_PIN, device, |seat| Lockout::read(&mut seat.context))?;
@@ -200,7 +202,7 @@ impl Shared {
         let (pin, repeated) = (again("for its new keys")?, again("once more")?);
         if *pin != *repeated {
             let answer = "the two PINs differ: no key was made";
-            return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).on(device));
+            return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).with_target(device));
         }
         self.pin = Pin { value: Some(pin.clone()), proven: true, refused: false };
         Ok(pin)
@@ -209,8 +211,9 @@ impl Shared {
     fn ask(&mut self, asking: &mut Asking<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
         let request = PinRequest { device: asking.device, source: asking.source, tries };
         let pin = asking.prompter.pin(&request)?;
-        let fail =
-            |kind, answer: &str| Err(Error::new(kind, lockout::USE_PIN, answer).on(asking.device.to_owned()));
+        let fail = |kind, answer: &str| {
+            Err(Error::new(kind, lockout::USE_PIN, answer).with_target(asking.device.to_owned()))
+        };
         // TPM2B_AUTH holds as much as the key's name algorithm; trailing zero bytes do not count (part 1 §19.6.4.3).
         match pin.len() {
             0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the TPM"),
@@ -235,10 +238,10 @@ impl Shared {
         }
         self.forget();
         self.pin.refused = true;
-        let answer = format!("the answer to the PIN was lost ({}); it is not sent again", error.answer());
+        let answer = format!("the answer to the PIN was lost ({}); it is not sent again", error.message());
         Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
-            .on(on)
-            .advice("see to the device, check the PIN, then start the command anew")
+            .with_target(on)
+            .with_hint("see to the device, check the PIN, then start the command anew")
             .caused_by(error)
     }
 

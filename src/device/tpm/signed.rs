@@ -77,8 +77,8 @@ impl Signer {
     pub fn from_pem(path: &Path) -> Result<Self> {
         let wrong = |kind, answer: &str| {
             Error::new(kind, "read the PCR policy key", answer)
-                .on(path.display().to_string())
-                .advice("make one with `openssl ecparam -name prime256v1 -genkey -noout -out pcr-key.pem`, and name what \
+                .with_target(path.display().to_string())
+                .with_hint("make one with `openssl ecparam -name prime256v1 -genkey -noout -out pcr-key.pem`, and name what \
                          `openssl pkey -in pcr-key.pem -pubout` writes")
         };
         let text = read_small(path).map_err(|e| wrong(Kind::Io, &e))?;
@@ -133,7 +133,7 @@ pub fn satisfy(
     }
     let ticket = verified(context, signer, &approved, &signatures)?.ok_or_else(|| {
         let answer = "no signature over the values of now is by the key that was enrolled";
-        Error::new(Kind::Refused, "satisfy the PCR policy", answer).on(path.display().to_string())
+        Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string())
     })?;
     let (expected, selection) = (policy::digest(now.digest())?, now.selection()?);
     let asserted =
@@ -161,14 +161,14 @@ fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(
     let places = || PLACES.iter().map(Path::new).find(|path| path.exists());
     let Some(path) = file.or_else(places) else {
         let answer = "the key is bound to signed PCR values, and no file with signatures is there";
-        return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).advice(format!(
+        return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(format!(
             "have the values signed (docs/reference/tpm.md says how), and put the signatures into {} or name them with \
              pcr-signature= in the device's URI",
             PLACES[0]
         )));
     };
     let wrong = |kind, answer: String| {
-        Error::new(kind, "read the PCR signatures", answer).on(path.display().to_string())
+        Error::new(kind, "read the PCR signatures", answer).with_target(path.display().to_string())
     };
     let text = read_small(path).map_err(|e| wrong(Kind::Io, e))?;
     let entries: Entries = serde_json::from_str(&text).map_err(|e| wrong(Kind::Usage, e.to_string()))?;
@@ -229,7 +229,7 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
             super::measured::listed(changed)
         ),
     };
-    Error::new(Kind::Refused, "satisfy the PCR policy", answer).on(path.display().to_string()).advice(
+    Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string()).with_hint(
         "have the signer sign the values of now: `strongroom device pcrs --policy-digest` prints what is to be signed",
     )
 }

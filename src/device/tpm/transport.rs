@@ -36,13 +36,13 @@ impl Transport {
             Some(named) => named.to_owned(),
         };
         let transport = Self { name };
-        transport.conf().map_err(|e| e.on(uri.display_name()))?;
+        transport.conf().map_err(|e| e.with_target(uri.display_name()))?;
         Ok(transport)
     }
 
     fn conf(&self) -> Result<TctiNameConf> {
         TctiNameConf::from_str(&self.name).map_err(|e| {
-            Error::new(Kind::Usage, TRIED, "the attribute `tcti` names no transport that is known").caused_by(e).advice(
+            Error::new(Kind::Usage, TRIED, "the attribute `tcti` names no transport that is known").caused_by(e).with_hint(
                 "write tcti=device:/dev/tpmrm0, tcti=tabrmd:bus_type=system or tcti=swtpm:host=127.0.0.1,port=2321",
             )
         })
@@ -91,14 +91,15 @@ fn unreachable(error: &tss_esapi::Error, code: Option<Code>, on: &str) -> Error 
         Some(code) => format!("nothing answers there: {code}"),
         None => format!("nothing answers there: {error}"),
     };
-    Error::new(Kind::DeviceGone, TRIED, answer).on(on).advice(UNREACHABLE)
+    Error::new(Kind::DeviceGone, TRIED, answer).with_target(on).with_hint(UNREACHABLE)
 }
 
 /// tpm2-tss says only that it failed; this says why.
 fn check(device: &Path, on: &str) -> Result<()> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
-    let gone =
-        |answer: String, advice: &str| Err(Error::new(Kind::DeviceGone, TRIED, answer).on(on).advice(advice));
+    let gone = |answer: String, advice: &str| {
+        Err(Error::new(Kind::DeviceGone, TRIED, answer).with_target(on).with_hint(advice))
+    };
     let shown = device.display();
     match opened.map_err(|e| e.kind()) {
         Err(ErrorKind::NotFound) => gone(
@@ -151,6 +152,6 @@ mod tests {
     fn a_missing_device_is_said_to_be_missing() {
         let error = transport("tpm:?tcti=device:/nonexistent/tpmrm0").unwrap().connect("tpm:").unwrap_err();
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert!(error.answer().starts_with("there is no /nonexistent/tpmrm0"), "{error}");
+        assert!(error.message().starts_with("there is no /nonexistent/tpmrm0"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use crate::prompt::{Prompter, Silent};
 use zeroize::Zeroizing;
 
 fn without<T>(name: &str, what: &str) -> Result<T> {
-    Err(Error::new(Kind::Unsupported, what, "the device cannot").on(name))
+    Err(Error::new(Kind::Unsupported, what, "the device cannot").with_target(name))
 }
 
 impl Measured for Watchdog {

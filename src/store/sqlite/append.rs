@@ -11,7 +11,7 @@ pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Posit
     let bytes: usize = append.statements.iter().map(Vec::len).sum();
     if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
         let answer = "a batch has at least one statement, and at most 16 MiB of them";
-        return Err(Error::new(Kind::Usage, attempt.to, answer).on(attempt.location));
+        return Err(Error::new(Kind::Usage, attempt.to, answer).with_target(attempt.location));
     }
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
@@ -143,6 +143,6 @@ pub(super) fn stored(prev: &Hash) -> &[u8] {
 
 fn conflict(attempt: &Attempt<'_>, answer: String) -> Error {
     Error::new(Kind::Conflict, attempt.to, answer)
-        .on(attempt.location)
-        .advice("look at what changed and try again")
+        .with_target(attempt.location)
+        .with_hint("look at what changed and try again")
 }

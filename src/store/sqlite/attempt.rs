@@ -105,14 +105,15 @@ impl Attempt<'_> {
     /// A row that no Strongroom wrote.
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
         Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
-            .on(self.location)
-            .advice(fault::ALTERED)
+            .with_target(self.location)
+            .with_hint(fault::ALTERED)
     }
 
     /// A number of ours as SQLite stores it.
     pub(super) fn integer(&self, n: u64) -> Result<i64> {
         i64::try_from(n).map_err(|_| {
-            Error::new(Kind::Usage, self.to, format!("{n} is more than a store can hold")).on(self.location)
+            Error::new(Kind::Usage, self.to, format!("{n} is more than a store can hold"))
+                .with_target(self.location)
         })
     }
 }

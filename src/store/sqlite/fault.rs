@@ -23,7 +23,7 @@ pub(super) fn decode(
         rusqlite::Error::SqlInputError { error, msg, .. } => meaning(*error, Some(msg)),
         other => (Kind::Store, other.to_string(), DAMAGED),
     };
-    Error::new(kind, to, format!("{place}{what}")).on(location).advice(advice)
+    Error::new(kind, to, format!("{place}{what}")).with_target(location).with_hint(advice)
 }
 
 fn meaning(code: ffi::Error, message: Option<&str>) -> (Kind, String, &'static str) {
@@ -73,7 +73,7 @@ const READ_ONLY: &str = "it is read-only here: the file, its directory or the me
 const MAKE_WRITABLE: &str = "make it writable for this user; reading works as it is";
 
 pub(super) fn read_only(to: &'static str, location: &str) -> Error {
-    Error::new(Kind::Store, to, READ_ONLY).on(location).advice(MAKE_WRITABLE)
+    Error::new(Kind::Store, to, READ_ONLY).with_target(location).with_hint(MAKE_WRITABLE)
 }
 
 /// Whether a row could not be inserted because its key is there already.
@@ -129,10 +129,10 @@ mod tests {
             let error = decoded(code);
             assert_eq!(error.kind(), kind, "{error}");
             assert!(
-                error.answer().starts_with("table `heads`: ") && error.answer().contains(says),
+                error.message().starts_with("table `heads`: ") && error.message().contains(says),
                 "{error}"
             );
-            assert!(error.what_now().is_some(), "{error}");
+            assert!(error.hint().is_some(), "{error}");
         }
     }
 

@@ -40,13 +40,14 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
     let to = "create the store";
     make_file(path).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => occupied(location),
-        _ => Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e),
+        _ => Error::new(Kind::Io, to, e.to_string()).with_target(location).caused_by(e),
     })?;
     let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
     let attempt = Attempt { db: &db, location, durable: &Cell::new(None), to };
     make_tables(&attempt)?;
     write_ahead(&attempt)?;
-    sync_directory(path).map_err(|e| Error::new(Kind::Io, to, e.to_string()).on(location).caused_by(e))?;
+    sync_directory(path)
+        .map_err(|e| Error::new(Kind::Io, to, e.to_string()).with_target(location).caused_by(e))?;
     Ok(db)
 }
 
@@ -92,8 +93,8 @@ fn write_ahead(attempt: &Attempt<'_>) -> Result<()> {
 
 fn occupied(location: &str) -> Error {
     Error::new(Kind::Conflict, "create the store", "there is a file already")
-        .on(location)
-        .advice("open it, or choose another place with --store")
+        .with_target(location)
+        .with_hint("open it, or choose another place with --store")
 }
 
 /// A new file is durable once its directory is.
@@ -181,7 +182,7 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
             _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
         },
     };
-    Err(Error::new(Kind::Store, "open the store", answer).on(location).advice(advice))
+    Err(Error::new(Kind::Store, "open the store", answer).with_target(location).with_hint(advice))
 }
 
 const EMPTY: &str = "restore a backup; `strongroom init` makes a new store, which has no tokens";
@@ -208,7 +209,7 @@ fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Err
         ),
         Ok(_) => return fault::decode(to, location, None, answer),
     };
-    Error::new(Kind::Store, to, answer).on(location).advice(advice)
+    Error::new(Kind::Store, to, answer).with_target(location).with_hint(advice)
 }
 
 const OWNERSHIP: &str = "run it as the user who owns the store, or ask that user";

@@ -30,8 +30,8 @@ pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64, end: Option<Positio
     let transaction = attempt.writing(true)?;
     if ledger::tail(attempt).ok() != end {
         return Err(Error::new(Kind::Conflict, attempt.to, "something came after it in the meantime")
-            .on(attempt.location)
-            .advice("try again"));
+            .with_target(attempt.location)
+            .with_hint("try again"));
     }
     file::allow_rows_of(attempt, i32::MAX)?;
     let moved = move_after(attempt, n);

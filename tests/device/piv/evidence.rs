@@ -98,8 +98,8 @@ fn a_chain_to_a_stranger_is_refused_unless_the_user_trusts_it() {
         assert!(!device.identity().simulator);
         let error = create_as(&mut *device, Purpose::Open, &CreateOptions::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Evidence);
-        assert!(error.answer().contains("none of the trusted certificates issued it"), "{error}");
-        assert!(error.what_now().unwrap().contains("--attestation-roots"));
+        assert!(error.message().contains("none of the trusted certificates issued it"), "{error}");
+        assert!(error.hint().unwrap().contains("--attestation-roots"));
         // A key that is refused does not stay.
         assert!(yubikey.card().memory().slot(0x9d).is_none());
 
@@ -135,7 +135,7 @@ fn an_imported_key_is_refused_unless_taken_on_trust() {
         let mut device = device_at(&format!("{};slot=9d", yubikey.uri()));
         let error = judged(&mut *device, &CreateOptions::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Evidence);
-        assert!(error.answer().starts_with("the key was imported"), "{error}");
+        assert!(error.message().starts_with("the key was imported"), "{error}");
         let listed = device.keys(&mut Scripted::default()).unwrap();
         assert_eq!(listed[0].evidence.check(&listed[0]).unwrap_err().kind(), Kind::Evidence);
 
@@ -224,7 +224,7 @@ fn what_the_certificate_says_is_what_the_card_says() {
             let mut named = device_at(&format!("{};slot=9d", yubikey.uri()));
             judged(&mut *named, &options)
                 .map(|keys| keys[0].evidence.level)
-                .map_err(|error| error.answer().to_owned())
+                .map_err(|error| error.message().to_owned())
         };
         let right: Said = [(3, vec![5, 7, 1]), (7, vec![2, 4, 0, 0xbc, 0x61, 0x4e]), (8, vec![2, 1])];
         assert_eq!(judged_as(&point, &right), Ok(EvidenceLevel::Attested));

@@ -14,8 +14,11 @@ fn no_service() {
         yubikey.service().stop();
         let error = not_connected(&yubikey.uri());
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert!(error.answer().starts_with("pcscd, the service for smart cards, does not answer"), "{error}");
-        assert_eq!(error.what_now(), Some("sudo systemctl enable --now pcscd.socket"));
+        assert!(
+            error.message().starts_with("pcscd, the service for smart cards, does not answer"),
+            "{error}"
+        );
+        assert_eq!(error.hint(), Some("sudo systemctl enable --now pcscd.socket"));
     });
 }
 
@@ -27,7 +30,7 @@ fn no_card() {
             ("piv:serial=12345678", "YubiKey 12345678 is not plugged in, nor any other"),
         ] {
             let error = not_connected(uri);
-            assert_eq!((error.kind(), error.answer()), (Kind::DeviceGone, answer));
+            assert_eq!((error.kind(), error.message()), (Kind::DeviceGone, answer));
         }
         drop(yubikey.reader());
     });
@@ -38,7 +41,7 @@ fn the_wrong_serial() {
     isolated(Options::default(), |yubikey| {
         let error = not_connected("piv:serial=1");
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert_eq!(error.answer(), "YubiKey 1 is not plugged in; here is 12345678");
+        assert_eq!(error.message(), "YubiKey 1 is not plugged in; here is 12345678");
         for serial in ["abc", "+1", "99999999999"] {
             assert_eq!(not_connected(&format!("piv:serial={serial}")).kind(), Kind::Usage);
         }
@@ -56,7 +59,7 @@ fn several_are_told_apart_by_serial() {
         }
         let error = not_connected("piv:");
         assert_eq!(error.kind(), Kind::Usage);
-        let advice = error.what_now().unwrap();
+        let advice = error.hint().unwrap();
         assert!(advice.contains("piv:serial=12345678") && advice.contains("piv:serial=222"), "{advice}");
     });
 }
@@ -78,9 +81,9 @@ fn a_card_that_hangs() {
         let mut device = Watchdog::connect(&uri, PATIENCE).unwrap();
         let hung = yubikey.card();
         let error = open(&mut device, &key, &mut Scripted::pin(PIN)).unwrap_err();
-        assert_eq!((error.kind(), error.answer()), (Kind::Device, "the device has not answered for 2s"));
-        assert_eq!(error.answered_by(), Some("piv:serial=12345678"));
-        assert!(error.what_now().unwrap().starts_with("unplug it"), "{error}");
+        assert_eq!((error.kind(), error.message()), (Kind::Device, "the device has not answered for 2s"));
+        assert_eq!(error.target(), Some("piv:serial=12345678"));
+        assert!(error.hint().unwrap().starts_with("unplug it"), "{error}");
         assert_eq!(Watchdog::connect(&uri, PATIENCE).err().unwrap().kind(), Kind::Device);
         drop(hung);
         // It has come to itself: nothing was lost, and no try.

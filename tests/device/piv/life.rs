@@ -75,7 +75,7 @@ fn a_yubikey_that_was_put_back_goes_on() {
         yubikey.remove();
         let error = open(&mut *device, &opens, &mut prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::DeviceGone);
-        assert!(error.answer().contains("YubiKey 12345678 is not plugged in"), "{error}");
+        assert!(error.message().contains("YubiKey 12345678 is not plugged in"), "{error}");
         yubikey.insert();
         open(&mut *device, &opens, &mut prompter).unwrap();
     });

@@ -55,7 +55,7 @@ fn a_key_is_typed_in_hexadecimal() {
             let error = made_by(&mut *device, &mut typed("0102".into())).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
             let error = made_by(&mut *device, &mut typed("ab".repeat(length.into()))).unwrap_err();
-            assert_eq!((error.kind(), error.answer()), (Kind::PinWrong, "the YubiKey refused it"));
+            assert_eq!((error.kind(), error.message()), (Kind::PinWrong, "the YubiKey refused it"));
             let key = made_by(&mut *device, &mut typed(hex::encode(&bytes))).unwrap();
             device.provisioning().unwrap().destroy(&key, &mut typed(hex::encode(&bytes))).unwrap();
             back_to_the_factorys(&bytes, algorithm);

@@ -50,7 +50,7 @@ fn a_touch_that_is_missing_is_no_missing_pin() {
                 let mut prompter = Scripted::pin(PIN);
                 let error = open(&mut *device, &key, &mut prompter).unwrap_err();
                 assert_eq!(error.kind(), Kind::Cancelled, "{pin} {touch}: {error}");
-                assert!(error.answer().starts_with("it was not touched"), "{error}");
+                assert!(error.message().starts_with("it was not touched"), "{error}");
                 assert_eq!(prompter.touches, 1, "the person is not asked twice");
             }
             yubikey.touch(Touch::Late(Duration::from_millis(50)));

@@ -22,7 +22,7 @@ fn a_wrong_pin_is_never_tried_again() {
         yubikey.forget_apdus();
         let mut wrong = Scripted::pin("654321");
         let error = open(&mut *device, &key, &mut wrong).unwrap_err();
-        assert_eq!((error.kind(), error.answer()), (Kind::PinWrong, "the PIN is wrong; 2 tries are left"));
+        assert_eq!((error.kind(), error.message()), (Kind::PinWrong, "the PIN is wrong; 2 tries are left"));
         assert_eq!(wrong.tries, Some(TriesLeft::Count(3)));
         assert!(!format!("{error} {error:?}").contains("654321"));
 
@@ -55,7 +55,7 @@ fn the_last_try_is_used_only_when_confirmed() {
         let error = open(&mut *device, &key, &mut prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinLocked);
         assert_eq!((prompter.confirmations, prompter.pins, sent(yubikey)), (1, 0, 0));
-        assert!(error.what_now().unwrap().contains("unblock-pin"));
+        assert!(error.hint().unwrap().contains("unblock-pin"));
 
         prompter.confirm = true;
         open(&mut *device, &key, &mut prompter).unwrap();
@@ -78,8 +78,8 @@ fn a_blocked_pin_is_not_asked_for() {
         yubikey.forget_apdus();
         let mut prompter = Scripted::pin(PIN);
         let error = open(&mut *device, &key, &mut prompter).unwrap_err();
-        assert_eq!((error.kind(), error.answer()), (Kind::PinLocked, "the PIN is blocked"));
-        assert!(error.what_now().unwrap().contains("ykman piv access unblock-pin"));
+        assert_eq!((error.kind(), error.message()), (Kind::PinLocked, "the PIN is blocked"));
+        assert!(error.hint().unwrap().contains("ykman piv access unblock-pin"));
         assert_eq!((prompter.pins, sent(yubikey)), (0, 0));
     });
 }
@@ -95,7 +95,7 @@ fn a_pin_that_cannot_be_right_is_not_sent() {
         {
             let error = open(&mut *device, &key, &mut Scripted::pin(pin)).unwrap_err();
             assert_eq!(error.kind(), kind);
-            assert!(error.answer().contains("not sent"), "{error}");
+            assert!(error.message().contains("not sent"), "{error}");
         }
         assert_eq!((sent(yubikey), yubikey.tries().0), (0, 3));
     });

@@ -64,14 +64,14 @@ fn a_slot_in_use_is_not_overwritten() {
 
         let error = create_as(&mut *device, Purpose::Open, &CreateOptions::default()).unwrap_err();
         assert_eq!(
-            (error.kind(), error.answer()),
+            (error.kind(), error.message()),
             (Kind::Conflict, "slot 9d is in use: it holds a p256 key")
         );
-        let advice = error.what_now().unwrap();
+        let advice = error.hint().unwrap();
         assert!(advice.starts_with("free are 83, 84, 85") && advice.contains("slot=83"), "{advice}");
         let error = create_as(&mut *device, Purpose::Sign, &CreateOptions::default()).unwrap_err();
-        assert_eq!(error.answer(), "slot 9c is in use: it holds a p384 key");
-        assert!(error.what_now().unwrap().contains("sign-slot=83"));
+        assert_eq!(error.message(), "slot 9c is in use: it holds a p384 key");
+        assert!(error.hint().unwrap().contains("sign-slot=83"));
 
         let mut mistyped = CreateOptions::default();
         mistyped.piv.overwrite = Some("1234567".into());
@@ -161,7 +161,7 @@ fn other_algorithms_are_refused_with_words() {
             let mut device = device_at(&format!("{};{attribute}=83", yubikey.uri()));
             let error = device.keys(&mut Scripted::default()).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported);
-            assert!(error.answer().starts_with("slot 83 holds an rsa1024 key"), "{error}");
+            assert!(error.message().starts_with("slot 83 holds an rsa1024 key"), "{error}");
         }
         let mut device = device(yubikey);
         let provision = device.provisioning().unwrap();
@@ -182,17 +182,17 @@ fn an_empty_or_exchanged_slot_is_told() {
         let mut elsewhere = device_at(&format!("{};slot=90", yubikey.uri()));
         let error = open(&mut *elsewhere, &key, &mut Scripted::pin(PIN)).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing);
-        assert_eq!(error.answer(), "slot 90, where the opening key should be, is empty");
+        assert_eq!(error.message(), "slot 90, where the opening key should be, is empty");
 
         occupy(SlotId::KeyManagement, AlgorithmId::EccP256);
         let error = open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap_err();
         assert_eq!(
-            (error.kind(), error.answer()),
+            (error.kind(), error.message()),
             (Kind::KeyMissing, "the key in slot 9d is not the opening key that was enrolled")
         );
         occupy(SlotId::KeyManagement, AlgorithmId::EccP384);
         let error = open(&mut *device, &key, &mut Scripted::pin(PIN)).unwrap_err();
-        assert_eq!(error.answer(), "slot 9d holds a p384 key, and the enrolled one is p256");
+        assert_eq!(error.message(), "slot 9d holds a p384 key, and the enrolled one is p256");
     });
 }
 
@@ -241,6 +241,6 @@ fn an_old_firmware_is_refused() {
     isolated(Options { firmware: [5, 2, 7], ..Options::default() }, |yubikey| {
         let error = not_connected(&yubikey.uri());
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.answer().contains("5.2.7"), "{error}");
+        assert!(error.message().contains("5.2.7"), "{error}");
     });
 }

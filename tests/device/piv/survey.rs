@@ -40,17 +40,17 @@ fn a_blocked_puk_makes_a_blocked_pin_final() {
         block_pin();
         assert_eq!((facts().pin.tries, facts().puk.tries), (0, 3));
         let error = open(&mut *device(yubikey), &key, &mut Scripted::pin(PIN)).unwrap_err();
-        assert_eq!((error.kind(), error.answer()), (Kind::PinLocked, "the PIN is blocked"));
-        assert!(error.what_now().unwrap().contains("ykman piv access unblock-pin"));
+        assert_eq!((error.kind(), error.message()), (Kind::PinLocked, "the PIN is blocked"));
+        assert!(error.hint().unwrap().contains("ykman piv access unblock-pin"));
 
         YubiKey::open().unwrap().block_puk().unwrap();
         assert_eq!((facts().pin.tries, facts().puk.tries), (0, 0));
         let error = open(&mut *device(yubikey), &key, &mut Scripted::pin(PIN)).unwrap_err();
         assert_eq!(
-            (error.kind(), error.answer()),
+            (error.kind(), error.message()),
             (Kind::PinLocked, "the PIN is blocked, and so is the PUK")
         );
-        assert!(error.what_now().unwrap().contains("its keys are lost"));
+        assert!(error.hint().unwrap().contains("its keys are lost"));
     });
 }
 

@@ -47,7 +47,7 @@ fn flipped_bytes_never_cause_a_panic() {
         let Err(error) = open(&other.url()).and_then(|mut store| read_all(&mut *store)) else { continue };
         damaged += 1;
         let expected = matches!(error.kind(), Kind::Store | Kind::Tampered | Kind::Conflict);
-        assert!(expected && error.what_now().is_some(), "{error:?}");
+        assert!(expected && error.hint().is_some(), "{error:?}");
     }
     assert!(damaged > 150, "{damaged}");
 }

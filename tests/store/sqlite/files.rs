@@ -13,9 +13,9 @@ use tempfile::TempDir;
 fn refused(path: &Path) -> Error {
     let Err(error) = SqliteStore::open(path) else { panic!("{} was opened", path.display()) };
     assert_eq!(error.kind(), Kind::Store, "{error}");
-    assert_eq!(error.tried(), "open the store");
-    assert_eq!(error.answered_by(), Some(&*format!("sqlite://{}", path.display())));
-    assert!(error.what_now().is_some(), "{error}");
+    assert_eq!(error.operation(), "open the store");
+    assert_eq!(error.target(), Some(&*format!("sqlite://{}", path.display())));
+    assert!(error.hint().is_some(), "{error}");
     error
 }
 
@@ -23,9 +23,9 @@ fn refused(path: &Path) -> Error {
 fn a_missing_store_is_missing() {
     let dir = TempDir::new().unwrap();
     let error = refused(&dir.path().join("store.sqlite"));
-    assert_eq!(error.answer(), "there is no such file");
-    assert!(error.what_now().unwrap().contains("strongroom init"));
-    assert_eq!(refused(&dir.path().join("no/such/dir")).answer(), "there is no such file");
+    assert_eq!(error.message(), "there is no such file");
+    assert!(error.hint().unwrap().contains("strongroom init"));
+    assert_eq!(refused(&dir.path().join("no/such/dir")).message(), "there is no such file");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created by looking");
 }
 
@@ -34,7 +34,7 @@ fn an_empty_file_is_empty() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("store.sqlite");
     fs::write(&path, "").unwrap();
-    assert_eq!(refused(&path).answer(), "the file is empty");
+    assert_eq!(refused(&path).message(), "the file is empty");
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
 
@@ -44,7 +44,7 @@ fn a_file_that_is_not_sqlite_is_not() {
     let path = dir.path().join("store.sqlite");
     for contents in ["x", "not a database\n", &"a text of some length\n".repeat(1000), &"\0".repeat(8192)] {
         fs::write(&path, contents).unwrap();
-        assert!(refused(&path).answer().contains("not an SQLite database"), "{}", refused(&path));
+        assert!(refused(&path).message().contains("not an SQLite database"), "{}", refused(&path));
         assert_eq!(fs::read(&path).unwrap(), contents.as_bytes());
     }
 }
@@ -52,7 +52,7 @@ fn a_file_that_is_not_sqlite_is_not() {
 #[test]
 fn a_directory_is_no_file() {
     let dir = TempDir::new().unwrap();
-    assert_eq!(refused(dir.path()).answer(), "it is not a file");
+    assert_eq!(refused(dir.path()).message(), "it is not a file");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn another_programs_database_is_left_alone() {
     db.execute_batch("CREATE TABLE batches (first); PRAGMA user_version = 1").unwrap();
     drop(db);
     let before = fs::read(&path).unwrap();
-    assert!(refused(&path).answer().contains("not a Strongroom store"));
+    assert!(refused(&path).message().contains("not a Strongroom store"));
     assert_eq!(create(path.to_str().unwrap()).err().unwrap().kind(), Kind::Conflict);
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -73,10 +73,10 @@ fn a_newer_format_asks_for_a_newer_program() {
     let bench = Sqlite::new();
     bench.attack("PRAGMA user_version = 2");
     let error = refused(&bench.path());
-    assert_eq!(error.answer(), "it has format 2, this build knows 1");
-    assert_eq!(error.what_now(), Some("upgrade Strongroom"));
+    assert_eq!(error.message(), "it has format 2, this build knows 1");
+    assert_eq!(error.hint(), Some("upgrade Strongroom"));
     bench.attack("PRAGMA user_version = 0");
-    assert!(refused(&bench.path()).answer().contains("not a Strongroom store"));
+    assert!(refused(&bench.path()).message().contains("not a Strongroom store"));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_truncated_store_is_damaged() {
     let damaged = open(&bench.url()).and_then(|mut store| store.batches_after(0, usize::MAX));
     let error = damaged.unwrap_err();
     assert_eq!(error.kind(), Kind::Store);
-    assert!(error.answer().contains("damaged"), "{error}");
+    assert!(error.message().contains("damaged"), "{error}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn nothing_is_created_over_a_store() {
     let bench = Sqlite::new();
     let tail = first_of([1]).append(&mut *bench.open()).unwrap();
     let error = create(&bench.url()).err().unwrap();
-    assert_eq!((error.kind(), error.answer()), (Kind::Conflict, "there is a file already"));
+    assert_eq!((error.kind(), error.message()), (Kind::Conflict, "there is a file already"));
     assert_eq!(bench.open().tail().unwrap(), tail);
 }
 
@@ -154,7 +154,7 @@ fn urls_say_which_kind_of_store() {
     assert_eq!(sqlite_path("a/b").unwrap(), Path::new("a/b"));
     let error = sqlite_path("mysql://a/b").unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported);
-    assert!(error.answer().contains("`mysql`"));
+    assert!(error.message().contains("`mysql`"));
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn fill(disk: &Path) {
 
 fn assert_full(error: &Error) {
     assert_eq!(error.kind(), Kind::Store, "{error}");
-    assert!(error.answer().contains("the disk is full; nothing was changed and nothing is lost"), "{error}");
-    assert!(error.what_now().unwrap().contains("free space"), "{error}");
+    assert!(error.message().contains("the disk is full; nothing was changed and nothing is lost"), "{error}");
+    assert!(error.hint().unwrap().contains("free space"), "{error}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn create_when_full() {
     fill(&disk);
     let error = create(&url).err().unwrap();
     assert_full(&error);
-    assert_eq!(error.tried(), "create the store");
+    assert_eq!(error.operation(), "create the store");
     fs::remove_file(disk.join("ballast")).unwrap();
     create(&url).unwrap();
 }

@@ -33,8 +33,8 @@ fn assert_read_only(store: &mut dyn Store) {
     ];
     for error in refused {
         assert_eq!(error.kind(), Kind::Store, "{error}");
-        assert!(error.answer().contains("read-only"), "{error}");
-        assert!(error.what_now().unwrap().contains("writable"), "{error}");
+        assert!(error.message().contains("read-only"), "{error}");
+        assert!(error.hint().unwrap().contains("writable"), "{error}");
     }
 }
 
@@ -123,8 +123,8 @@ fn a_log_that_cannot_be_read_is_not_passed_over() {
 fn log_is_missed() {
     let error = open_inner().err().unwrap();
     assert_eq!(error.kind(), Kind::Store);
-    assert!(error.answer().contains("its log (-wal) cannot be read"), "{error}");
-    assert!(error.what_now().unwrap().contains("copy the store with its -wal"));
+    assert!(error.message().contains("its log (-wal) cannot be read"), "{error}");
+    assert!(error.hint().unwrap().contains("copy the store with its -wal"));
 }
 
 #[test]
@@ -142,8 +142,8 @@ fn who_may_not_read_is_told_so() {
 #[ignore = "the inner half of another test"]
 fn denied() {
     let error = open_inner().err().unwrap();
-    assert_eq!((error.kind(), error.answer()), (Kind::Store, "permission denied"));
-    assert!(error.what_now().unwrap().contains("the user who owns the store"));
+    assert_eq!((error.kind(), error.message()), (Kind::Store, "permission denied"));
+    assert!(error.hint().unwrap().contains("the user who owns the store"));
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn who_may_not_create_is_told_so() {
 #[ignore = "the inner half of another test"]
 fn not_created() {
     let error = create(inner().join("store.sqlite").to_str().unwrap()).err().unwrap();
-    assert_eq!((error.kind(), error.tried()), (Kind::Io, "create the store"));
-    assert!(error.answer().contains("Permission denied"), "{error}");
+    assert_eq!((error.kind(), error.operation()), (Kind::Io, "create the store"));
+    assert!(error.message().contains("Permission denied"), "{error}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn no_value_in_any_column_causes_a_panic() {
                     noticed += 1;
                     let expected = matches!(error.kind(), Kind::Tampered | Kind::Conflict);
                     assert!(expected, "{table}.{column} = {value:?}: {error:?}");
-                    let shown = format!("{error} {}", error.what_now().unwrap_or_default());
+                    let shown = format!("{error} {}", error.hint().unwrap_or_default());
                     assert!(!shown.chars().any(char::is_control), "{shown:?}");
                 }
                 // Whatever it was, an admin can go on from what was verified.
@@ -115,8 +115,8 @@ fn no_value_in_any_column_causes_a_panic() {
 fn tampered(answer: Result<impl Sized, Error>, names: &str) {
     let error = answer.err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered, "{error}");
-    assert!(error.answer().contains(names), "{error}");
-    assert!(error.what_now().unwrap().contains("strongroom repair"));
+    assert!(error.message().contains(names), "{error}");
+    assert!(error.hint().unwrap().contains("strongroom repair"));
 }
 
 #[test]

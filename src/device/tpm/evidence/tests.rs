@@ -122,7 +122,7 @@ fn endorsement_of(context: &mut Context) -> Endorsement {
 fn refusal(outcome: Result<(), Fault>) -> String {
     let error = outcome.unwrap_err().report("x", "tpm:");
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
-    error.answer().to_owned()
+    error.message().to_owned()
 }
 
 #[test]
