@@ -10,7 +10,7 @@ use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::device::{EvidenceLevel, KeyInfo};
 use strongroom::ledger::DeviceId;
 use strongroom::paths::Paths;
-use strongroom::prompt::Terminal;
+use strongroom::prompt::{self, Terminal};
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, InitReport, Setup};
 use strongroom::{Error, Kind, Result, Vault};
@@ -49,8 +49,10 @@ impl Act for Init {
             }
         };
         let uri = with_module(uri)?;
+        let prompter = prompt::for_process_with(&resolved.config.prompt);
+        let devices = vec![(uri.clone(), None)];
         let setup =
-            Setup::new(resolved.store.clone(), vec![(uri.clone(), None)], resolved.paths.state.clone());
+            Setup { prompter, ..Setup::new(resolved.store.clone(), devices, resolved.paths.state.clone()) };
         let options =
             InitOptions { device_name: self.name, algorithm, create, anti_rollback: self.anti_rollback };
         let (mut vault, report) = Vault::init(setup, &options)?;
