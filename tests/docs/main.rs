@@ -1,4 +1,15 @@
 //! The documents: their links lead somewhere, and what they tell people to type works.
+#![cfg(all(feature = "pkcs11", feature = "tpm", feature = "piv"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "../common/softhsm.rs"]
+mod softhsm;
+#[path = "../common/swtpm.rs"]
+mod swtpm;
+#[path = "../common/yubikey.rs"]
+mod yubikey;
+
+mod home;
 mod links;
+mod page;
+mod play;

@@ -1,0 +1,101 @@
+//! A reader's home: nothing in it but what the page puts there, and simulators in place of hardware.
+
+use crate::swtpm::Swtpm;
+use crate::yubikey::{Options, PIN, VirtualYubiKey};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The serial numbers of the YubiKeys that the pages name.
+const SERIALS: [u32; 2] = [12_345_678, 87_654_321];
+
+/// Answers each question for a PIN with [`PIN`], as a person would.
+const PINENTRY: &str = "#!/bin/sh
+echo OK
+while read -r command rest; do
+    [ \"$command\" != GETPIN ] || echo \"D @PIN@\"
+    echo OK
+done
+";
+
+/// The pages' readers may become root; the tests need not.
+const SUDO: &str = "#!/bin/sh
+exec \"$@\"
+";
+
+/// A directory, a SoftHSM without tokens, a TPM and two YubiKeys.
+pub struct Home {
+    dir: tempfile::TempDir,
+    tpm: Swtpm,
+    yubikeys: VirtualYubiKey,
+}
+
+impl Home {
+    /// `None`, visibly, where a simulator is missing. Where `CI` is set that is a failure.
+    pub fn new() -> Option<Self> {
+        if crate::softhsm::module().is_none() {
+            assert!(std::env::var_os("CI").is_none(), "SoftHSM is missing: apt-get install softhsm2");
+            eprintln!("SKIPPED: SoftHSM is missing: apt-get install softhsm2");
+            return None;
+        }
+        let tpm = Swtpm::new()?;
+        let yubikeys = VirtualYubiKey::start(Options { serial: SERIALS[0], ..Options::default() });
+        yubikeys.add(&Options { serial: SERIALS[1], ..Options::default() });
+        let dir = tempfile::Builder::new().prefix("docs-").tempdir().unwrap();
+        let home = Self { dir, tpm, yubikeys };
+        home.program("pinentry", &PINENTRY.replace("@PIN@", PIN));
+        home.program("sudo", SUDO);
+        let pinentry = home.path("bin/pinentry");
+        home.file(".config/strongroom/config.toml", &format!("[prompt]\npinentry = {pinentry:?}\n"));
+        let tokens = home.path(".softhsm/tokens");
+        home.file(".softhsm/softhsm2.conf", &format!("directories.tokendir = {}\n", tokens.display()));
+        std::fs::create_dir(tokens).unwrap();
+        Some(home)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn file(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        self.file(&format!("bin/{name}"), text);
+        let path = self.path(&format!("bin/{name}"));
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a page's script. The pages name `tpm:`, the machine's own; here that is the simulator.
+    pub fn run(&self, script: &str) -> Output {
+        let uri = format!("'{}'", self.tpm.uri());
+        let words = script.split_inclusive([' ', '\n']);
+        let script: String = words
+            .map(|word| if word.trim_end() == "tpm:" { word.replace("tpm:", &uri) } else { word.to_owned() })
+            .collect();
+        let bin = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
+        let installed = std::env::var_os("PATH").unwrap();
+        let path = [self.path("bin"), bin.to_owned()].into_iter().chain(std::env::split_paths(&installed));
+        // Without a terminal of its own, so that nobody at the tests' terminal is asked.
+        let mut command = Command::new("setsid");
+        command.args(["--wait", "bash", "-euo", "pipefail", "-c", &script]);
+        command
+            .env_clear()
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .envs(self.yubikeys.environment());
+        command.current_dir(self.dir.path()).env("HOME", self.dir.path()).stdin(Stdio::null());
+        command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("STRONGROOM_AGENT", "");
+        // As for any user, also where root runs the tests.
+        for (variable, directory) in
+            [("CONFIG", ".config"), ("STATE", ".local/state"), ("DATA", ".local/share")]
+        {
+            command.env(format!("XDG_{variable}_HOME"), self.path(directory));
+        }
+        command.env("SOFTHSM2_CONF", self.path(".softhsm/softhsm2.conf"));
+        command.env("STRONGROOM_PKCS11_MODULE", crate::softhsm::module().unwrap());
+        command.output().unwrap()
+    }
+}
