@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-fn root() -> &'static Path {
+/// The repository.
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The repository's files with one of these extensions. What is built or hidden is not searched.
-fn files(extensions: &[&str]) -> Vec<PathBuf> {
+pub fn files(extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root().to_owned()];
     while let Some(directory) = directories.pop() {

@@ -11,5 +11,6 @@ mod yubikey;
 
 mod home;
 mod links;
+mod named_tests;
 mod page;
 mod play;

@@ -2,12 +2,9 @@
 //! page in a home of its own, its blocks in order, by `bash -euo pipefail`.
 
 use crate::home::Home;
+use crate::links::root;
 use crate::page::{blocks, script};
-use std::path::{Path, PathBuf};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use std::path::PathBuf;
 
 /// The pages that tell people what to type.
 fn pages() -> Vec<PathBuf> {

@@ -1,0 +1,39 @@
+//! Tests that pages name as proof of what they promise.
+
+use crate::links::{files, root};
+
+/// Pages that name tests.
+const PAGES: [&str; 3] =
+    ["docs/explanation/threat-model.md", "docs/explanation/evidence.md", "docs/reference/format.md"];
+
+/// What stands between backticks.
+fn spans(page: &str) -> impl Iterator<Item = &str> {
+    page.split('`').skip(1).step_by(2)
+}
+
+fn is_test_name(span: &str) -> bool {
+    span.matches('_').count() >= 2 && span.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+#[test]
+fn tests_that_pages_name_are_there() {
+    let sources: Vec<_> = files(&["rs"]).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let (mut paths, mut names) = (0, 0);
+    for page in PAGES {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        for span in spans(&text) {
+            if span.starts_with("tests/") || span.starts_with("src/") {
+                paths += 1;
+                assert!(root().join(span).exists(), "{page}: {span} is not there");
+            } else if is_test_name(span) {
+                names += 1;
+                let declared = format!("fn {span}(");
+                assert!(
+                    sources.iter().any(|source| source.contains(&declared)),
+                    "{page}: no test is called {span}"
+                );
+            }
+        }
+    }
+    assert!(paths > 40 && names > 40, "only {paths} paths and {names} tests were found");
+}
