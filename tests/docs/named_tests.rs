@@ -1,4 +1,4 @@
-//! Tests that pages name as proof of what they promise.
+//! Tests that pages name as proof of what they promise, and attacks that the format's page names.
 
 use crate::links::{files, root};
 
@@ -36,4 +36,33 @@ fn tests_that_pages_name_are_there() {
         }
     }
     assert!(paths > 40 && names > 40, "only {paths} paths and {names} tests were found");
+}
+
+/// The marks of attacks in the format's prose: lower-case words in brackets that are no link.
+fn marks(page: &str) -> Vec<&str> {
+    let prose = page.split("```").step_by(2);
+    let spans = prose.flat_map(|part| part.split('`').step_by(2));
+    let brackets = spans.flat_map(|span| span.split('[').skip(1)).filter_map(|rest| {
+        let (mark, after) = rest.split_once(']')?;
+        (!after.starts_with('(') && mark.len() > 5).then_some(mark)
+    });
+    brackets
+        .filter(|mark| mark.starts_with(|c: char| c.is_ascii_lowercase()) && !mark.contains(':'))
+        .collect()
+}
+
+#[test]
+fn every_attack_that_the_format_answers_is_told() {
+    let read = |page: &str| std::fs::read_to_string(root().join(page)).unwrap();
+    let (format, threats) = (read("docs/reference/format.md"), read("docs/explanation/threat-model.md"));
+    let threats = threats.replace('\n', " ");
+    let format = format.replace('\n', " ");
+    let marks = marks(&format);
+    assert!(marks.len() > 12, "{marks:?}");
+    for mark in marks {
+        assert!(
+            mark == "brackets" || threats.contains(&format!("**[{mark}]")),
+            "[{mark}] is not in the threat model"
+        );
+    }
 }
