@@ -81,6 +81,8 @@ impl Home {
         let path = [self.path("bin"), bin.to_owned()].into_iter().chain(std::env::split_paths(&installed));
         // Without a terminal of its own, so that nobody at the tests' terminal is asked.
         let mut command = Command::new("setsid");
+        // What a page starts in the background ends with it.
+        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || :' EXIT\n{script}");
         command.args(["--wait", "bash", "-euo", "pipefail", "-c", &script]);
         command
             .env_clear()
