@@ -10,6 +10,7 @@ mod swtpm;
 mod yubikey;
 
 mod home;
+mod json;
 mod links;
 mod named_tests;
 mod page;
