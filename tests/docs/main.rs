@@ -9,6 +9,7 @@ mod swtpm;
 #[path = "../common/yubikey.rs"]
 mod yubikey;
 
+mod api;
 mod home;
 mod json;
 mod links;
