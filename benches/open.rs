@@ -22,7 +22,7 @@ use strongroom::Secret;
 use strongroom::device::Algorithm;
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{InitOptions, PutOptions, Setup, Vault, Wanted};
+use strongroom::vault::{InitOptions, PutOptions, Setup, TokenRef, Vault};
 
 fn main() {
     softhsm::benchmark(measure);
@@ -64,8 +64,8 @@ fn measure(hsm: &SoftHsm) {
 
 const BATCH: usize = 32;
 
-fn wanted(i: usize) -> Wanted {
-    Wanted { name: Name::parse(&format!("token/{i}")).unwrap(), version: None }
+fn wanted(i: usize) -> TokenRef {
+    TokenRef { name: Name::parse(&format!("token/{i}")).unwrap(), version: None }
 }
 
 fn vault_with_tokens(hsm: &SoftHsm, algorithm: Algorithm) -> Vault {

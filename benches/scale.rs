@@ -15,10 +15,10 @@ use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::body::{Body, Put, State};
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
-    Batch, DeviceId, Hash, MAX_BATCH, Name, Position, Statement, Subject, TokenId, leaf, sha256,
+    Batch, DeviceId, Hash, LogPosition, MAX_BATCH, Name, Statement, Subject, TokenId, leaf, sha256,
 };
 use strongroom::prompt;
-use strongroom::replica::{HandOver, ListFilter};
+use strongroom::replica::{ListFilter, TrustAnchor};
 use strongroom::store::{self, Append};
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, PutOptions, Setup, Vault};
@@ -123,7 +123,7 @@ fn verify(hsm: &SoftHsm, tokens: u64) {
 }
 
 /// Puts `tokens` tokens in batches of 10,000, each with one signature.
-fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> HandOver {
+fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> TrustAnchor {
     let (device_row, store_id) = (vault.replica().devices().unwrap().remove(0), vault.head().store);
     let admin_head = vault.replica().admin_head();
     let mut store = store::open(vault.location()).unwrap();
@@ -162,7 +162,7 @@ fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> HandOver {
             .unwrap();
         next += count;
     }
-    HandOver { store: store_id, position: Position { n: at.n, chain: at.chain } }
+    TrustAnchor { store: store_id, position: LogPosition { n: at.n, chain: at.chain } }
 }
 
 fn put(vault: &Vault, template: &Template, author: DeviceId, i: u64) -> (Statement, (Hash, Vec<u8>)) {

@@ -215,7 +215,7 @@ impl Agent {
 
     fn lend_one(&self, station: &Arc<Station>, id: crate::ledger::DeviceId) {
         let (remote, uri) = (Remote::new(station, self.deadline), station.uri.clone());
-        self.writer.tell(move |vault| vault.lend(uri, id, Box::new(remote)));
+        self.writer.tell(move |vault| vault.attach_device(uri, id, Box::new(remote)));
     }
 
     /// Learns which devices those are that the configuration does not tell the id of.

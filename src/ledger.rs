@@ -6,7 +6,7 @@ pub mod batch;
 pub mod body;
 mod body_codec;
 mod cbor;
-pub mod fault;
+pub mod error;
 pub mod id;
 pub mod judge;
 pub mod merkle;
@@ -18,7 +18,7 @@ pub mod verify;
 pub use batch::{Batch, Envelope, SignedBatch};
 pub use body::Body;
 pub use body_codec::sorted_roles;
-pub use fault::{Ineffective, Tampering};
+pub use error::{Ineffective, Tampering};
 pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
 pub use name::{Name, Prefix};
 pub use signature::SignatureAlgorithm;
@@ -64,14 +64,14 @@ pub fn sha256(bytes: &[u8]) -> Hash {
 
 /// A place on a chain: how many statements, and the chain's value there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct LogPosition {
     /// Statements so far; 0 before genesis.
     pub n: u64,
     /// chain(n).
     pub chain: Hash,
 }
 
-impl Position {
+impl LogPosition {
     /// Before the first statement.
     pub const START: Self = Self { n: 0, chain: Hash::ZERO };
 

@@ -70,6 +70,7 @@ pub mod replica;
 pub mod seal;
 pub mod secret;
 pub mod store;
+pub mod timestamp;
 pub mod uri;
 pub mod vault;
 

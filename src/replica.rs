@@ -1,30 +1,30 @@
 //! What this client has verified of a store: the only thing it believes.
 //!
-//! A local SQLite file per store, metadata only. [`Replica::follow`] verifies what the store holds beyond it and moves it
+//! A local SQLite file per store, metadata only. [`Replica::sync`] verifies what the store holds beyond it and moves it
 //! forward; every read, list and search answers from it. It can be lost at any time: it is rebuilt from the store, and
 //! the [`Pin`], which lies outside it, remembers how far this client had come.
 
 mod apply;
+mod cache;
 mod compare;
 mod devices;
-mod follow;
-mod known;
-mod picture;
+mod ledger_view;
 mod pin;
 mod read;
 mod rows;
 mod schema;
+mod sync;
 
 pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow};
-pub use follow::Followed;
-pub(crate) use follow::{other_store, tampered};
-pub use pin::{HandOver, Pin};
+pub use pin::{Pin, TrustAnchor};
 pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
+pub use sync::Followed;
+pub(crate) use sync::{other_store, tampered};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Hash, Position, StoreId};
-use known::Known;
+use crate::ledger::{Hash, LogPosition, StoreId};
+use cache::Cache;
 use rows::blob;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
@@ -39,12 +39,12 @@ pub struct Replica {
     db: Connection,
     path: PathBuf,
     store: StoreId,
-    position: Position,
+    position: LogPosition,
     admin_head: Hash,
     newest: u64,
     /// How many batches guarded something (docs/reference/format.md, section 9).
-    guarded: u64,
-    known: RefCell<Known>,
+    counted_changes: u64,
+    cache: RefCell<Cache>,
     /// What happened to the file, in words for the user.
     notice: Option<String>,
     /// What was found to be wrong with the file since it was opened.
@@ -59,7 +59,7 @@ impl Replica {
     /// # Errors
     /// `Io` when the file cannot be reached or made.
     pub fn open(path: &Path, store: StoreId) -> Result<Self> {
-        let _alone = alone_with(path)?;
+        let _alone = lock_exclusive(path)?;
         let (db, notice) = match schema::open(path) {
             Ok(db) => (db, None),
             Err(Unusable::Missing) => {
@@ -78,7 +78,7 @@ impl Replica {
     /// Begins anew when the file was found to be damaged; answers whether it was.
     pub(crate) fn recover(&mut self) -> Result<bool> {
         let Some(why) = self.damage.take() else { return Ok(false) };
-        let _alone = alone_with(&self.path)?;
+        let _alone = lock_exclusive(&self.path)?;
         *self = Self::begin_anew(&self.path, self.store, &why)?;
         Ok(true)
     }
@@ -105,11 +105,11 @@ impl Replica {
             db,
             path: path.into(),
             store,
-            position: Position::START,
+            position: LogPosition::START,
             admin_head: Hash::ZERO,
             newest: 0,
-            guarded: 0,
-            known: RefCell::default(),
+            counted_changes: 0,
+            cache: RefCell::default(),
             notice,
             damage: RefCell::default(),
         };
@@ -132,29 +132,29 @@ impl Replica {
         if self.position.n != n {
             self.forget();
         }
-        self.position = Position { n, chain: Hash(chain) };
+        self.position = LogPosition { n, chain: Hash(chain) };
         self.admin_head = Hash(admin_head);
         self.newest = newest;
-        self.guarded = guarded;
+        self.counted_changes = guarded;
         Ok(())
     }
 
-    /// Keeps the file still for its reader until [`Replica::let_go`]: another process that shares it may move it forward
+    /// Keeps the file still for its reader until [`Replica::end_read`]: another process that shares it may move it forward
     /// between any two questions.
-    pub(crate) fn hold(&mut self) -> Result<()> {
+    pub(crate) fn begin_read(&mut self) -> Result<()> {
         self.db.execute_batch("BEGIN").map_err(|e| self.failed(e))?;
-        self.reload().inspect_err(|_| self.let_go())
+        self.reload().inspect_err(|_| self.end_read())
     }
 
     /// Lets the file move on.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn end_read(&self) {
         // Nothing was written: to end a transaction that only read cannot fail in a way that matters.
         self.db.execute_batch("COMMIT").ok();
     }
 
     /// Forgets everything that was read: another process, or an undone transaction, changed what it rests on.
     fn forget(&self) {
-        self.known.take();
+        self.cache.take();
     }
 
     /// Removes a replica's file, for one that is to begin again.
@@ -223,7 +223,7 @@ fn io(path: &Path, error: &std::io::Error) -> Error {
 
 /// Until it is dropped, no other process opens, makes or replaces the file: none may take a half-made one for damaged, or
 /// find the journal of one file beside another.
-fn alone_with(path: &Path) -> Result<File> {
+fn lock_exclusive(path: &Path) -> Result<File> {
     let lock = File::create(path.with_extension("lock")).map_err(|e| io(path, &e))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|e| io(path, &e.into()))?;
     Ok(lock)

@@ -25,7 +25,7 @@ mod sealed;
 pub use age_core::format::FileKey;
 pub use context::Context;
 pub use ec_tag::recipient_string;
-pub use sealed::{Lock, Sealed, open};
+pub use sealed::{Sealed, StanzaChallenge, open};
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
@@ -219,14 +219,14 @@ fn cannot_open(kind: Kind, answer: impl Into<String>) -> Error {
 }
 
 /// The file is not what its author sealed, or its author sealed it wrongly.
-fn broken(answer: impl Into<String>) -> Error {
+fn tampered(answer: impl Into<String>) -> Error {
     cannot_open(Kind::Tampered, answer).with_hint("run `strongroom verify` to see what else was altered")
 }
 
 /// The file key in a stanza that opened.
 fn file_key(bytes: &[u8]) -> Result<FileKey> {
     if bytes.len() != FILE_KEY_BYTES {
-        return Err(broken("a stanza holds no file key: it opens to another length than 16 bytes"));
+        return Err(tampered("a stanza holds no file key: it opens to another length than 16 bytes"));
     }
     Ok(FileKey::init_with_mut(|key| key.copy_from_slice(bytes)))
 }

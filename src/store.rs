@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, Position};
+use crate::ledger::{Hash, LogPosition};
 
 pub mod sqlite;
 
@@ -66,8 +66,8 @@ pub trait Store: Send {
     /// Where it is, in the user's words: `sqlite:///var/lib/strongroom/store.sqlite`.
     fn location(&self) -> &str;
 
-    /// The last position, as the store says; [`Position::START`] for a store without genesis.
-    fn tail(&mut self) -> Result<Position>;
+    /// The last position, as the store says; [`LogPosition::START`] for a store without genesis.
+    fn tail(&mut self) -> Result<LogPosition>;
 
     /// The chain value at the end of the batch that ends at `n`, as the store says.
     fn chain_at(&mut self, n: u64) -> Result<Option<Hash>>;
@@ -82,14 +82,14 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
-    fn append(&mut self, append: &Append<'_>) -> Result<Position>;
+    fn append(&mut self, append: &Append<'_>) -> Result<LogPosition>;
 
     /// Frees advances that were taken by statements without effect, so that they do not block others for ever. The caller has
     /// verified everything up to `at`, and knows that nothing advanced these pairs with effect.
     ///
     /// # Errors
     /// `Conflict` when the ledger does not end at `at` any more: what came since may have advanced them.
-    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()>;
+    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: LogPosition) -> Result<()>;
 
     /// Sealed bytes by their digest, as the store says: the caller hashes them. `None` when they are not there.
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
@@ -101,7 +101,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// `Conflict` when the tail is another by now: what came since may be sound.
-    fn set_aside_after(&mut self, n: u64, end: Option<Position>) -> Result<u64>;
+    fn quarantine_after(&mut self, n: u64, end: Option<LogPosition>) -> Result<u64>;
 
     /// Appends lines to the access log, all or none, without waiting for the disk.
     fn record(&mut self, accesses: &[Access]) -> Result<()>;

@@ -18,62 +18,42 @@
 //! # }
 //! ```
 
-mod access;
-mod anchor;
-mod author;
-mod change;
+mod backend;
 mod desk;
 mod devices;
-mod enrol;
-mod entry;
-mod grant;
-mod grantee;
-mod import;
+mod grants;
 mod init;
-mod keeping;
-mod keys;
-mod log;
-mod measured;
-pub mod moment;
-mod open;
-mod openable;
-mod put;
-mod repair;
-mod repin;
-mod reseal;
-mod retire;
+mod ledger;
 mod setup;
 mod tokens;
-mod verify;
-mod view;
 
-pub use access::Reader;
-pub(crate) use access::outcome;
+pub use backend::TokenBackend;
 pub(crate) use desk::is_enrolled_as;
-pub use enrol::{EnrolOptions, EnrolReport};
-pub use entry::{AccessView, EntryView};
-pub use grant::{GrantOn, GrantOptions, Revoked, check_alias};
-pub use grantee::{Grantee, OPS, Op};
-pub use import::{ImportItem, Imported};
+pub use devices::add::{EnrolOptions, EnrolReport};
+pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
+pub use devices::retire::{RetireOptions, RetireReport};
+pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};
+pub use grants::grantee::{Grantee, OPS, Op};
 pub use init::{InitOptions, InitReport};
-pub use keeping::span;
-pub use log::{LogEntry, LogOrder};
-pub(crate) use openable::Ready;
-pub use openable::Wanted;
-pub use put::{PutOptions, PutReport};
-pub use reseal::{ResealProgress, ResealReport, Unresealed};
-pub use retire::{RetireOptions, RetireReport};
+pub use ledger::access_log::Accessor;
+pub(crate) use ledger::access_log::outcome;
+pub use ledger::log::{LogEntry, LogOrder};
+pub use ledger::verify::{Problem, VerifyReport};
+pub use ledger::views::{AccessView, EntryView};
 pub use setup::{Setup, system_clock};
-pub use tokens::Tokens;
-pub use verify::{Problem, VerifyReport};
-pub use view::{GrantView, Shown, TokenView, VersionView};
+pub use tokens::cache_label::span;
+pub use tokens::import::{ImportItem, Imported};
+pub(crate) use tokens::lookup::SealedToken;
+pub use tokens::lookup::TokenRef;
+pub use tokens::put::{PutOptions, PutReport};
+pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
-use crate::ledger::{Name, Position, StoreId};
-use crate::replica::{HandOver, Pin, Replica, TokenRow};
+use crate::ledger::{LogPosition, Name, StoreId};
+use crate::replica::{Pin, Replica, TokenRow, TrustAnchor};
 use crate::store::Store;
-use devices::Devices;
+use devices::connections::Devices;
 use std::path::{Path, PathBuf};
 
 /// A store, what was verified of it, and the devices at hand.
@@ -84,12 +64,12 @@ pub struct Vault {
     devices: Devices,
     state: PathBuf,
     clock: fn() -> u64,
-    reader: Reader,
+    reader: Accessor,
     notices: Vec<String>,
     /// Where the store ended when the counters at hand were last compared with it.
-    anchored: Option<Position>,
+    anchored: Option<LogPosition>,
     /// The counters at hand are not asked: an admin begins them anew.
-    waived: bool,
+    skip_counter_check: bool,
 }
 
 impl Vault {
@@ -111,7 +91,7 @@ impl Vault {
             return Err(first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
-        vault.follow(progress)?;
+        vault.sync(progress)?;
         Ok(vault)
     }
 
@@ -119,19 +99,19 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::open`].
-    pub fn open_anew(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+    pub fn open_rebuilt(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
         let Some(pin) = Pin::load(&setup.state, store.location())? else {
             return Err(first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
         let now = (vault.clock)();
-        vault.replica.make_anew(&mut *vault.store, &vault.pin, now, progress)?;
+        vault.replica.rebuild(&mut *vault.store, &vault.pin, now, progress)?;
         vault.keep_pin()?;
         Ok(vault)
     }
 
-    /// First contact: believes `hand_over`, verifies the whole store against it, and remembers it. With `replace`, also
+    /// First contact: believes `anchor`, verifies the whole store against it, and remembers it. With `replace`, also
     /// where another store was known, or a later state of this one that is lost for good.
     ///
     /// # Errors
@@ -139,31 +119,31 @@ impl Vault {
     /// known at this place and `replace` is not set.
     pub fn trust(
         setup: Setup,
-        hand_over: &HandOver,
+        anchor: &TrustAnchor,
         replace: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
         let location = store.location().to_owned();
         let state = setup.state.clone();
-        let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::of(StoreId::UNBORN)));
-        let mut pin = hand_over.clone();
+        let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::from_store(StoreId::ZERO)));
+        let mut pin = anchor.clone();
         match known {
             // What was verified here before is not forgotten over what somebody handed over.
-            Some(known) if known.store == hand_over.store && !replace => {
+            Some(known) if known.store == anchor.store && !replace => {
                 pin = if known.position.n > pin.position.n { known } else { pin };
             }
             Some(known) if !replace => return Err(crate::replica::other_store(&location, known.store)),
             Some(_) => {
                 Pin::forget(&state, &location)?;
-                Replica::remove(&replica_path(&state, hand_over.store))?;
+                Replica::remove(&replica_path(&state, anchor.store))?;
             }
             None => {}
         }
         crate::paths::make_private(&state)?;
         let mut vault = Self::assemble(setup, store, pin)?;
-        vault.follow(progress)?;
-        vault.replica.check_reached(hand_over, &location)?;
+        vault.sync(progress)?;
+        vault.replica.check_reached(anchor, &location)?;
         vault.keep_pin()?;
         Ok(vault)
     }
@@ -175,18 +155,18 @@ impl Vault {
         let notices = replica.take_notice().into_iter().collect();
         let devices = Devices::new(setup.devices, setup.connected, setup.prompter);
         let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
-        let (anchored, waived) = (None, false);
-        Ok(Self { store, replica, pin, devices, state, clock, reader, notices, anchored, waived })
+        let (anchored, skip_counter_check) = (None, false);
+        Ok(Self { store, replica, pin, devices, state, clock, reader, notices, anchored, skip_counter_check })
     }
 
     /// Verifies what is new in the store.
-    fn follow(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+    fn sync(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let now = (self.clock)();
-        let followed = self.replica.follow(&mut *self.store, &self.pin, now, progress);
+        let followed = self.replica.sync(&mut *self.store, &self.pin, now, progress);
         // A replica is only a copy: one that turns out to be damaged is not worth stopping for.
         if followed.is_err() && self.replica.recover()? {
             self.notices.extend(self.replica.take_notice());
-            self.replica.follow(&mut *self.store, &self.pin, now, progress)?;
+            self.replica.sync(&mut *self.store, &self.pin, now, progress)?;
         } else {
             followed?;
         }
@@ -197,10 +177,10 @@ impl Vault {
     }
 
     /// Runs `work` on one picture of the store, however many processes share the replica.
-    fn on_one_picture<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.replica.hold()?;
+    fn with_snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.replica.begin_read()?;
         let done = work(self);
-        self.replica.let_go();
+        self.replica.end_read();
         done
     }
 
@@ -220,7 +200,7 @@ impl Vault {
     }
 
     /// The store's id and the verified position, to hand to another machine.
-    pub fn head(&self) -> HandOver {
+    pub fn head(&self) -> TrustAnchor {
         Pin { store: self.pin.store, position: self.replica.position() }
     }
 

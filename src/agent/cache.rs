@@ -6,7 +6,7 @@
 
 use crate::ledger::{Name, Prefix};
 use crate::secret::Secret;
-use crate::vault::Wanted;
+use crate::vault::TokenRef;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,9 +38,9 @@ pub struct Cache {
 #[derive(Default)]
 struct Kept {
     epoch: u64,
-    tokens: HashMap<Wanted, (Instant, Secret)>,
+    tokens: HashMap<TokenRef, (Instant, Secret)>,
     /// By connection: what it was granted a moment ago.
-    granted: HashMap<(u64, Wanted), (Instant, u64)>,
+    granted: HashMap<(u64, TokenRef), (Instant, u64)>,
 }
 
 impl Cache {
@@ -60,14 +60,14 @@ impl Cache {
     }
 
     /// The token, if it was opened in this epoch and not too long ago.
-    pub fn find(&self, epoch: u64, wanted: &Wanted) -> Option<Secret> {
+    pub fn find(&self, epoch: u64, wanted: &TokenRef) -> Option<Secret> {
         let kept = self.kept();
         let (until, token) = kept.tokens.get(wanted).filter(|_| kept.epoch == epoch)?;
         (Instant::now() < *until).then(|| token.clone())
     }
 
     /// The token and its version, if this connection was granted it in this epoch, a moment ago.
-    pub fn find_granted(&self, epoch: u64, serial: u64, wanted: &Wanted) -> Option<(Secret, u64)> {
+    pub fn find_granted(&self, epoch: u64, serial: u64, wanted: &TokenRef) -> Option<(Secret, u64)> {
         let kept = self.kept();
         if kept.tokens.is_empty() {
             return None;
@@ -79,7 +79,7 @@ impl Cache {
     }
 
     /// Remembers for a moment that this connection was granted this version.
-    pub fn grant(&self, epoch: u64, serial: u64, wanted: &Wanted, version: u64) {
+    pub fn grant(&self, epoch: u64, serial: u64, wanted: &TokenRef, version: u64) {
         let mut kept = self.kept();
         kept.enter(epoch);
         if kept.epoch == epoch && kept.granted.len() < MOST && kept.tokens.contains_key(wanted) {
@@ -88,7 +88,7 @@ impl Cache {
     }
 
     /// Keeps a token that was opened in this epoch, if it may be kept; `own` is what it says of itself.
-    pub fn keep(&self, epoch: u64, wanted: &Wanted, own: Option<Duration>, token: &Secret) {
+    pub fn keep(&self, epoch: u64, wanted: &TokenRef, own: Option<Duration>, token: &Secret) {
         let Some(time) = self.time(&wanted.name, own) else { return };
         let mut kept = self.kept();
         kept.enter(epoch);
@@ -137,8 +137,8 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn wanted(name: &str) -> Wanted {
-        Wanted { name: Name::parse(name).unwrap(), version: None }
+    fn wanted(name: &str) -> TokenRef {
+        TokenRef { name: Name::parse(name).unwrap(), version: None }
     }
 
     fn cache(time: Duration) -> Cache {
@@ -152,7 +152,7 @@ mod tests {
         cache.keep(1, &wanted("hot/a"), None, &token);
         cache.keep(1, &wanted("cold"), None, &token);
         assert!(cache.find(1, &wanted("hot/a")).is_some() && cache.find(1, &wanted("cold")).is_none());
-        assert!(cache.find(1, &Wanted { version: Some(1), ..wanted("hot/a") }).is_none());
+        assert!(cache.find(1, &TokenRef { version: Some(1), ..wanted("hot/a") }).is_none());
         assert!(cache.find(2, &wanted("hot/a")).is_none());
         cache.enter(2);
         assert_eq!(cache.len(), 0);

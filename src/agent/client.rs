@@ -6,9 +6,10 @@ use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
+use crate::timestamp;
 use crate::vault::{
     AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions, PutReport,
-    Revoked, TokenView, Tokens, VersionView, Wanted, moment,
+    Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -252,9 +253,9 @@ impl Client {
     }
 }
 
-impl Tokens for Client {
-    fn open_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
-        let open = |wanted: &Wanted| {
+impl TokenBackend for Client {
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>> {
+        let open = |wanted: &TokenRef| {
             let version = wanted.version.map(|version| ("version", version.to_string()));
             let bytes = self.ask("GET", &format!("/v1/values/{}", wanted.name), version.as_slice(), None)?;
             Ok(Secret::from(bytes))
@@ -312,7 +313,7 @@ impl Tokens for Client {
         self.send(&format!("/v1/states/{name}"), &body).map(drop)
     }
 
-    fn sealed(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
         let version = wanted.version.map(|version| ("version", version.to_string()));
         let sealed = self.ask("GET", &format!("/v1/sealed/{}", wanted.name), version.as_slice(), None);
         Ok(sealed.map_err(|error| error.with_operation(tried))?.to_vec())
@@ -351,7 +352,7 @@ impl Tokens for Client {
 
     fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView> {
         let ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
-        let until = options.until.map(moment::program);
+        let until = options.until.map(timestamp::rfc3339_millis);
         let body = json!({
             "on": on.to_string(), "to": to.to_string(), "ops": ops, "until": until, "as": options.alias,
         });

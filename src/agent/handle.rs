@@ -10,7 +10,7 @@ use crate::ledger::body::State;
 use crate::ledger::{Name, Prefix};
 use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
-use crate::vault::{Op, PutOptions, Vault, Wanted};
+use crate::vault::{Op, PutOptions, TokenRef, Vault};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode};
@@ -122,7 +122,7 @@ impl Agent {
         let query = Query::parse(query, &known)?;
         match action {
             Action::Get => {
-                let wanted = Wanted { name: name_in_path(name)?, version: query.number("version")? };
+                let wanted = TokenRef { name: name_in_path(name)?, version: query.number("version")? };
                 self.open(caller, &wanted).await.map(answer::token)
             }
             Action::List => {

@@ -7,7 +7,7 @@ use super::query::Query;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::vault::{
-    EntryView, GrantOn, GrantOptions, Grantee, LogOrder, Op, Revoked, Tokens, Vault, Wanted, moment,
+    EntryView, GrantOn, GrantOptions, Grantee, LogOrder, Op, Revoked, TokenBackend, TokenRef, Vault,
 };
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ struct GrantBody {
     to: String,
     #[serde(default)]
     ops: Vec<String>,
-    #[serde(default, deserialize_with = "moment::deserialize")]
+    #[serde(default, deserialize_with = "crate::timestamp::deserialize")]
     until: Option<u64>,
     #[serde(rename = "as")]
     alias: Option<String>,
@@ -38,9 +38,9 @@ impl Agent {
     /// A version as it lies in the store.
     ///
     /// # Errors
-    /// As [`Tokens::sealed`].
+    /// As [`TokenBackend::sealed`].
     pub async fn sealed(&self, name: Name, query: &Query) -> Result<Answer> {
-        let wanted = Wanted { name, version: query.number("version")? };
+        let wanted = TokenRef { name, version: query.number("version")? };
         let tried = format!("show {}", wanted.name);
         let sealed = self
             .read("show sealed bytes", move |reader| reader.vault.sealed_version(&wanted, &tried))
@@ -59,7 +59,7 @@ impl Agent {
         let page = self.read("read the ledger", move |reader| {
             let mut page = Page::default();
             reader.vault.log(order, after.or(before), |vault, entry| {
-                Ok(page.take(EntryView::of(vault, &entry), limit))
+                Ok(page.take(EntryView::from_entry(vault, &entry), limit))
             })?;
             Ok(page.entries)
         });
@@ -74,7 +74,7 @@ impl Agent {
         let (after, limit) = (query.number("after")?.unwrap_or(0), lines(query)?);
         let page = self.read("read the history", move |reader| {
             let mut page = Page::default();
-            let entries = Tokens::history(&mut reader.vault, &name)?;
+            let entries = TokenBackend::history(&mut reader.vault, &name)?;
             let _ = entries.into_iter().filter(|entry| entry.n > after).all(|entry| page.take(entry, limit));
             Ok(page.entries)
         });
@@ -88,8 +88,9 @@ impl Agent {
     pub async fn accesses(&self, query: &Query) -> Result<Answer> {
         let before = query.number("before")?.unwrap_or(0);
         let limit = u32::try_from(lines(query)?).unwrap_or(1);
-        let page = self
-            .read("read the access log", move |reader| Tokens::accesses(&mut reader.vault, before, limit));
+        let page = self.read("read the access log", move |reader| {
+            TokenBackend::accesses(&mut reader.vault, before, limit)
+        });
         Ok(answer::json(&json!({"accesses": page.await?})))
     }
 
@@ -99,7 +100,8 @@ impl Agent {
     /// As [`Vault::grants`].
     pub async fn grants(&self, query: &Query) -> Result<Answer> {
         let on = query.one("on")?.map(|text| part(text, "list grants")).transpose()?;
-        let grants = self.read("list grants", move |reader| Tokens::grants(&mut reader.vault, on.as_ref()));
+        let grants =
+            self.read("list grants", move |reader| TokenBackend::grants(&mut reader.vault, on.as_ref()));
         Ok(answer::json(&json!({"grants": grants.await?})))
     }
 
@@ -116,7 +118,8 @@ impl Agent {
             until: body.until,
             alias: body.alias,
         };
-        let grant = self.write(TRIED, move |vault: &mut Vault| Tokens::grant(vault, &on, &to, &options));
+        let grant =
+            self.write(TRIED, move |vault: &mut Vault| TokenBackend::grant(vault, &on, &to, &options));
         Ok(answer::json(&grant.await?))
     }
 
@@ -131,7 +134,7 @@ impl Agent {
             (None, Some(on), Some(to)) => Revoked::Of(part(on, TRIED)?, part(to, TRIED)?),
             _ => return Err(Error::new(Kind::Usage, TRIED, "say which by id, or by on and to")),
         };
-        let grants = self.write(TRIED, move |vault: &mut Vault| Tokens::ungrant(vault, &which));
+        let grants = self.write(TRIED, move |vault: &mut Vault| TokenBackend::ungrant(vault, &which));
         Ok(answer::json(&json!({"grants": grants.await?})))
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::secret::Secret;
 use crate::store::Access;
-use crate::vault::{Op, Wanted, outcome};
+use crate::vault::{Op, TokenRef, outcome};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -29,7 +29,7 @@ impl Agent {
     ///
     /// # Errors
     /// `Refused` without a grant; else as [`crate::Vault::get`].
-    pub async fn open(&self, caller: &Caller, wanted: &Wanted) -> Result<Secret> {
+    pub async fn open(&self, caller: &Caller, wanted: &TokenRef) -> Result<Secret> {
         let deadline = Instant::now() + self.deadline;
         let opening = self.try_open(caller, wanted, deadline).await;
         self.count(&opening);
@@ -89,7 +89,7 @@ impl Agent {
         error
     }
 
-    async fn try_open(&self, caller: &Caller, wanted: &Wanted, deadline: Instant) -> Opening {
+    async fn try_open(&self, caller: &Caller, wanted: &TokenRef, deadline: Instant) -> Opening {
         let epoch = self.seen.epoch.load(Ordering::Acquire);
         if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
             self.metrics.cached.add();
@@ -128,7 +128,7 @@ impl Agent {
     async fn look_up(
         &self,
         caller: &Caller,
-        wanted: &Wanted,
+        wanted: &TokenRef,
         deadline: Instant,
     ) -> Result<Option<Arc<Granted>>> {
         let mut caller = caller.clone();
@@ -156,7 +156,7 @@ impl Agent {
         &self,
         granted: &Arc<Granted>,
         program: &str,
-        wanted: &Wanted,
+        wanted: &TokenRef,
         deadline: Instant,
     ) -> Opening {
         let mut opening = Opening {
@@ -196,7 +196,7 @@ impl Agent {
     }
 
     /// An error for a store that was set back, where a device here has a counter that tells. Asked when the store changed.
-    async fn check_counters(&self, granted: &Granted, wanted: &Wanted, deadline: Instant) -> Result<()> {
+    async fn check_counters(&self, granted: &Granted, wanted: &TokenRef, deadline: Instant) -> Result<()> {
         if !granted.anchored || self.counted.load(Ordering::Acquire) == granted.epoch {
             return Ok(());
         }

@@ -7,9 +7,9 @@ use super::peer::Peer;
 use super::place::Place;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{DeviceId, Hash, Name, Position, Prefix};
+use crate::ledger::{DeviceId, Hash, LogPosition, Name, Prefix};
 use crate::replica::{GrantRow, ListFilter};
-use crate::vault::{Op, Ready, Vault, VersionView, Wanted};
+use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,9 +41,9 @@ pub struct Reader {
     /// What a change has to drop.
     pub cache: Arc<Cache>,
     /// What was told last; `None` at the start.
-    pub at: Option<Position>,
+    pub at: Option<LogPosition>,
     /// What was looked up since the last change: sealed tokens, checked, that whoever is granted them opens.
-    pub found: HashMap<Wanted, Arc<Granted>>,
+    pub found: HashMap<TokenRef, Arc<Granted>>,
 }
 
 /// Who asks.
@@ -58,7 +58,7 @@ pub struct Caller {
 /// A token that the caller may have, and the devices that open it.
 pub struct Granted {
     /// The token.
-    pub ready: Ready,
+    pub ready: SealedToken,
     /// The epoch in which that was so.
     pub epoch: u64,
     /// The opening keys of the devices it is sealed to.
@@ -159,7 +159,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Refused`, `NotFound`; the store's.
-    pub fn look_up(&mut self, caller: &Caller, wanted: &Wanted) -> Result<Option<Arc<Granted>>> {
+    pub fn look_up(&mut self, caller: &Caller, wanted: &TokenRef) -> Result<Option<Arc<Granted>>> {
         self.follow()?;
         match self.may(caller, &wanted.name, Op::Get)? {
             true => self.granted(wanted).map(Some),
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    fn granted(&mut self, wanted: &Wanted) -> Result<Arc<Granted>> {
+    fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<Granted>> {
         if let Some(found) = self.found.get(wanted) {
             return Ok(Arc::clone(found));
         }
@@ -193,7 +193,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::look_up`].
-    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(Wanted, Result<Arc<Granted>>)>> {
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(TokenRef, Result<Arc<Granted>>)>> {
         self.follow()?;
         let wanted = self.credential_name(unit, id)?;
         Ok(wanted.map(|wanted| {
@@ -203,7 +203,7 @@ impl Reader {
     }
 
     /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name.
-    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<Wanted>> {
+    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<TokenRef>> {
         let tried = format!("hand out the credential {id} to {unit}");
         let now = self.vault.latest_time();
         let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
@@ -223,7 +223,7 @@ impl Reader {
             [] => return Ok(None),
             _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
         };
-        Ok(Name::parse(&name).ok().map(|name| Wanted { name, version: None }))
+        Ok(Name::parse(&name).ok().map(|name| TokenRef { name, version: None }))
     }
 }
 
@@ -236,7 +236,7 @@ fn covers(grant: &GrantRow, id: &str) -> bool {
 }
 
 /// What was tried, in the words of the command line.
-pub fn tried(wanted: &Wanted) -> String {
+pub fn tried(wanted: &TokenRef) -> String {
     match wanted.version {
         Some(version) => format!("open {}@{version}", wanted.name),
         None => format!("open {}", wanted.name),
@@ -246,7 +246,7 @@ pub fn tried(wanted: &Wanted) -> String {
 /// Up to `limit` tokens, in the order of their names.
 fn add_page(vault: &Vault, filter: &ListFilter, limit: usize, page: &mut Vec<VersionView>) -> Result<()> {
     vault.replica().list(filter, |token, row| {
-        page.push(VersionView::of(vault, &token, row));
+        page.push(VersionView::from_row(vault, &token, row));
         Ok(page.len() < limit)
     })
 }

@@ -9,7 +9,7 @@ use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::paths::Paths;
 use strongroom::prompt;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{Setup, Tokens};
+use strongroom::vault::{Setup, TokenBackend};
 use strongroom::{Result, Vault};
 
 /// Options that every command takes.
@@ -152,7 +152,7 @@ impl Context {
     /// The agent's, the vault's and the work's.
     pub fn with_tokens<T>(
         &mut self,
-        work: impl FnOnce(&mut dyn Tokens, &mut Output) -> anyhow::Result<T>,
+        work: impl FnOnce(&mut dyn TokenBackend, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         match self.agent()? {
             Some(mut agent) => work(&mut agent, &mut self.out),

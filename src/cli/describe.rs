@@ -6,7 +6,7 @@ use strongroom::vault;
 
 /// What a listing can be narrowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Shown {
+pub enum EffectiveState {
     /// Opens.
     Active,
     /// Closed for now.
@@ -23,17 +23,17 @@ pub enum Shown {
     Destroyed,
 }
 
-impl Shown {
+impl EffectiveState {
     /// Whether a version is shown so.
-    pub fn is(self, shown: vault::Shown) -> bool {
+    pub fn is(self, shown: vault::EffectiveState) -> bool {
         match self {
-            Self::Active => shown == vault::Shown::Active,
-            Self::Suspended => shown == vault::Shown::Suspended,
-            Self::Revoked => shown == vault::Shown::Revoked,
-            Self::Staged => shown == vault::Shown::Staged,
-            Self::Expired => shown == vault::Shown::Expired,
-            Self::Early => shown == vault::Shown::Early,
-            Self::Destroyed => shown == vault::Shown::Destroyed,
+            Self::Active => shown == vault::EffectiveState::Active,
+            Self::Suspended => shown == vault::EffectiveState::Suspended,
+            Self::Revoked => shown == vault::EffectiveState::Revoked,
+            Self::Staged => shown == vault::EffectiveState::Staged,
+            Self::Expired => shown == vault::EffectiveState::Expired,
+            Self::Early => shown == vault::EffectiveState::Early,
+            Self::Destroyed => shown == vault::EffectiveState::Destroyed,
         }
     }
 }
@@ -43,7 +43,7 @@ pub const NOTHING: &str = "-";
 
 /// A time in a column.
 pub fn time_or_nothing(at: Option<u64>) -> String {
-    at.map_or_else(|| NOTHING.into(), time::person)
+    at.map_or_else(|| NOTHING.into(), time::rfc3339_secs)
 }
 
 /// Labels in a column: `env=prod,team=web`.

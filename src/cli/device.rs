@@ -13,7 +13,7 @@ use super::output::Output;
 use super::{init, time};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use strongroom::ledger::body::{Role, Slot};
+use strongroom::ledger::body::{EnrolledKey, Role};
 use strongroom::replica::{AnchorRow, DeviceRow};
 use strongroom::{Error, Kind, Result, Vault, seal};
 
@@ -133,7 +133,12 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
         ("serial", enrolment.serial.clone()),
         (
             "enrolled",
-            format!("{} by {} (statement {})", time::person(row.time), vault.device_name(&row.author), row.n),
+            format!(
+                "{} by {} (statement {})",
+                time::rfc3339_secs(row.time),
+                vault.device_name(&row.author),
+                row.n
+            ),
         ),
         ("evidence", init::evidence(evidence(row)).into()),
         ("anchor", row.anchor.map(|anchor| anchored(vault, &anchor)).unwrap_or_default()),
@@ -146,7 +151,7 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
 }
 
 fn anchored(vault: &Vault, anchor: &AnchorRow) -> String {
-    format!("counter 0x{:08x}, due to stand at {}", anchor.index, vault.replica().due(anchor))
+    format!("counter 0x{:08x}, due to stand at {}", anchor.index, vault.replica().expected_count(anchor))
 }
 
 fn state(row: &DeviceRow) -> &'static str {
@@ -167,17 +172,17 @@ fn evidence(row: &DeviceRow) -> strongroom::device::EvidenceLevel {
     row.enrolment.opening.evidence.level.min(row.enrolment.signing.evidence.level)
 }
 
-fn key(slot: &Slot) -> String {
+fn key(slot: &EnrolledKey) -> String {
     format!("{}: {}", slot.key.algorithm(), slot.uri)
 }
 
-fn claims(slot: &Slot) -> String {
+fn claims(slot: &EnrolledKey) -> String {
     let claims: Vec<_> = slot.evidence.claims.iter().map(|(name, is)| format!("{name}={is}")).collect();
     claims.join(" ")
 }
 
 fn as_json(vault: &Vault, row: &DeviceRow) -> Value {
-    let slot = |slot: &Slot| {
+    let slot = |slot: &EnrolledKey| {
         json!({
             "algorithm": slot.key.algorithm().to_string(),
             "uri": slot.uri,
@@ -192,7 +197,7 @@ fn as_json(vault: &Vault, row: &DeviceRow) -> Value {
         "roles": row.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
         "model": row.enrolment.model,
         "serial": row.enrolment.serial,
-        "enrolled": time::program(row.time),
+        "enrolled": time::rfc3339_millis(row.time),
         "by": vault.device_name(&row.author),
         "evidence": evidence(row).to_string(),
         "anchor": row.anchor.map(|anchor| anchor.index),

@@ -1,13 +1,13 @@
 //! `list`: the tokens, their states and labels. Nothing here opens anything.
 
 use super::context::Context;
-use super::describe::{Shown, labels, time_or_nothing};
+use super::describe::{EffectiveState, labels, time_or_nothing};
 use super::output::Output;
 use super::table::Table;
 use super::{Act, names, time};
 use clap::Args;
 use strongroom::replica::ListFilter;
-use strongroom::vault::{Tokens, VersionView};
+use strongroom::vault::{TokenBackend, VersionView};
 use strongroom::{Result, vault};
 
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub struct List {
     prefix: Option<String>,
     /// Only those in this state
     #[arg(long, value_enum)]
-    state: Option<Shown>,
+    state: Option<EffectiveState>,
     /// Only active ones that expire within this time, or have already: 7d, 12h, 2027-01-31
     #[arg(long, value_name = "TIME")]
     expiring: Option<String>,
@@ -27,7 +27,7 @@ pub struct List {
 
 /// What the replica cannot narrow by itself.
 struct Narrow {
-    state: Option<Shown>,
+    state: Option<EffectiveState>,
     expiring: Option<u64>,
     labels: Vec<(String, String)>,
 }
@@ -36,7 +36,7 @@ impl Act for List {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
         let filter = ListFilter {
             prefix: self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default(),
-            destroyed: self.state == Some(Shown::Destroyed),
+            destroyed: self.state == Some(EffectiveState::Destroyed),
             after: String::new(),
         };
         let narrow = Narrow {
@@ -48,7 +48,7 @@ impl Act for List {
     }
 }
 
-fn list(tokens: &mut dyn Tokens, out: &mut Output, filter: &ListFilter, narrow: &Narrow) -> Result<()> {
+fn list(tokens: &mut dyn TokenBackend, out: &mut Output, filter: &ListFilter, narrow: &Narrow) -> Result<()> {
     let mut table = out.table(&["NAME", "VERSION", "STATE", "EXPIRES", "LABELS"]);
     let (mut any, mut found) = (false, false);
     tokens.list(filter, &mut |view| {
@@ -70,7 +70,7 @@ fn list(tokens: &mut dyn Tokens, out: &mut Output, filter: &ListFilter, narrow: 
     Ok(())
 }
 
-fn is_empty(tokens: &mut dyn Tokens) -> Result<bool> {
+fn is_empty(tokens: &mut dyn TokenBackend) -> Result<bool> {
     let mut empty = true;
     tokens.list(&ListFilter::default(), &mut |_| {
         empty = false;
@@ -95,7 +95,10 @@ fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> 
 
 impl Narrow {
     fn admits(&self, view: &VersionView) -> bool {
-        let open = matches!(view.state, vault::Shown::Active | vault::Shown::Expired | vault::Shown::Early);
+        let open = matches!(
+            view.state,
+            vault::EffectiveState::Active | vault::EffectiveState::Expired | vault::EffectiveState::Early
+        );
         self.state.is_none_or(|state| state.is(view.state))
             && self.expiring.is_none_or(|until| open && view.expires.is_some_and(|at| at <= until))
             && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))

@@ -8,7 +8,7 @@ use super::{Act, names};
 use clap::Args;
 use serde_json::json;
 use strongroom::Result;
-use strongroom::vault::{AccessView, EntryView, LogOrder, Tokens};
+use strongroom::vault::{AccessView, EntryView, LogOrder, TokenBackend};
 
 /// How many lines of the access log are read at once.
 const PAGE: u32 = 500;
@@ -51,7 +51,7 @@ impl Act for Log {
     }
 }
 
-fn ledger(tokens: &mut dyn Tokens, out: &mut Output, order: LogOrder, limit: u64) -> Result<()> {
+fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, limit: u64) -> Result<()> {
     let (mut table, mut left) = (out.table(COLUMNS), limit);
     tokens.log(order, &mut |entry| {
         if left == 0 {
@@ -85,7 +85,7 @@ fn print(out: &mut Output, table: &mut Table, entry: &EntryView) -> Result<()> {
     out.row(table, cells.into())
 }
 
-fn accesses(tokens: &mut dyn Tokens, out: &mut Output, limit: u64) -> Result<()> {
+fn accesses(tokens: &mut dyn TokenBackend, out: &mut Output, limit: u64) -> Result<()> {
     let mut table = out.table(&["N", "TIME", "TOKEN", "OUTCOME", "UID", "PID", "PROGRAM", "DEVICE"]);
     let (mut before, mut left) = (0, limit);
     while left > 0 {

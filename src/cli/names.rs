@@ -4,7 +4,7 @@ use std::str::FromStr;
 use strongroom::error::printable;
 use strongroom::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_short, check_text};
 use strongroom::ledger::{Name, Prefix};
-use strongroom::vault::Wanted;
+use strongroom::vault::TokenRef;
 use strongroom::{Error, Kind, Result};
 
 /// How much of something unusable is repeated.
@@ -28,14 +28,14 @@ pub fn name(text: &str) -> Result<Name> {
 ///
 /// # Errors
 /// `Usage`, saying which rule was broken.
-pub fn versioned(text: &str) -> Result<Wanted> {
+pub fn versioned(text: &str) -> Result<TokenRef> {
     let Some((before, version)) = text.split_once('@') else {
-        return Ok(Wanted { name: parse(text)?, version: None });
+        return Ok(TokenRef { name: parse(text)?, version: None });
     };
     let number =
         u64::from_str(version).ok().filter(|n| *n > 0 && version.bytes().all(|b| b.is_ascii_digit()));
     match number {
-        Some(number) => Ok(Wanted { name: parse(before)?, version: Some(number) }),
+        Some(number) => Ok(TokenRef { name: parse(before)?, version: Some(number) }),
         None => Err(unusable(text, "a name", "after the @ stands a version: a number from 1".into())),
     }
 }

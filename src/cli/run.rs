@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use strongroom::error::printable;
 use strongroom::uri::{DeviceUri, PinSource};
-use strongroom::vault::Wanted;
+use strongroom::vault::TokenRef;
 use strongroom::{Error, Kind, Result, Secret};
 
 /// What stands before a token's name in an environment file.
@@ -40,8 +40,8 @@ pub struct Run {
 /// What a variable is set to.
 enum Value {
     Plain(String),
-    Token(Wanted),
-    File(Wanted),
+    Token(TokenRef),
+    File(TokenRef),
 }
 
 impl Act for Run {
@@ -66,7 +66,7 @@ impl Act for Run {
                 failed.map_or(Ok(tokens), |code| Err(ExitWith(code).into()))
             })?,
         };
-        let token = |of: &Wanted| wanted.iter().position(|other| other == of).map(|i| &tokens[i]);
+        let token = |of: &TokenRef| wanted.iter().position(|other| other == of).map(|i| &tokens[i]);
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
         without_pins(context, &mut command)?;
@@ -105,7 +105,7 @@ impl Run {
     }
 }
 
-fn binding(option: &str, text: &str, value: fn(Wanted) -> Value) -> Result<(String, Value)> {
+fn binding(option: &str, text: &str, value: fn(TokenRef) -> Value) -> Result<(String, Value)> {
     let tried = format!("use the value of {option}");
     let (variable, name) = text.split_once('=').ok_or_else(|| unusable(&tried, "it is not VAR=NAME"))?;
     if !dotenv::is_variable(variable) {
@@ -140,8 +140,8 @@ fn from_file(path: &Path) -> Result<Vec<(String, Value)>> {
 }
 
 /// Each token once, however many variables it goes into.
-fn distinct(variables: &[(String, Value)]) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
+fn distinct(variables: &[(String, Value)]) -> Vec<TokenRef> {
+    let mut wanted: Vec<TokenRef> = Vec::new();
     for (_, value) in variables {
         if let Value::Token(token) | Value::File(token) = value
             && !wanted.contains(token)
@@ -164,7 +164,7 @@ fn without_pins(context: &Context, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn in_environment(variable: &str, of: &Wanted, token: Option<&Secret>) -> Result<OsString> {
+fn in_environment(variable: &str, of: &TokenRef, token: Option<&Secret>) -> Result<OsString> {
     let bytes = token.map(Secret::expose).unwrap_or_default();
     if bytes.contains(&0) {
         let error = unusable(

@@ -5,7 +5,7 @@ use super::describe::{labels, time_or_nothing};
 use super::output::Output;
 use super::{Act, names};
 use clap::Args;
-use strongroom::vault::{TokenView, Tokens, Wanted};
+use strongroom::vault::{TokenBackend, TokenRef, TokenView};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ impl Act for Show {
     }
 }
 
-fn sealed(tokens: &mut dyn Tokens, out: &mut Output, wanted: &Wanted, tried: &str) -> Result<()> {
+fn sealed(tokens: &mut dyn TokenBackend, out: &mut Output, wanted: &TokenRef, tried: &str) -> Result<()> {
     if out.to_terminal() {
         let answer = "an age file is binary, and would garble the terminal";
         return Err(Error::new(Kind::Usage, tried, answer).with_hint("redirect it to a file"));

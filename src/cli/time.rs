@@ -5,7 +5,7 @@
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, ZonedDateTime};
-pub use strongroom::vault::moment::{person, program};
+pub use strongroom::timestamp::{rfc3339_millis, rfc3339_secs};
 use strongroom::{Error, Kind, Result};
 
 /// How a time may be typed, for `--help`.
@@ -27,7 +27,7 @@ pub fn future(option: &str, text: &str) -> Result<u64> {
     let now = ZonedDateTime::now();
     match parse(text, &now) {
         Ok(at) if at > milliseconds(&now.timestamp()).unwrap_or(0) => Ok(at),
-        Ok(at) => Err(unusable(option, format!("{} is past", person(at)))),
+        Ok(at) => Err(unusable(option, format!("{} is past", rfc3339_secs(at)))),
         Err(why) => Err(unusable(option, why)),
     }
 }

@@ -5,7 +5,7 @@ use super::describe::counted;
 use super::{Act, ask, names};
 use clap::Args;
 use serde_json::json;
-use strongroom::replica::HandOver;
+use strongroom::replica::TrustAnchor;
 use strongroom::{Error, Kind, Result, Vault};
 
 #[derive(Debug, Args)]
@@ -29,12 +29,12 @@ pub struct Repair {
 
 impl Act for Trust {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
-        let hand_over = parse(&self.line)?;
+        let anchor = parse(&self.line)?;
         let setup = context.setup()?;
         let mut progress = context.out.progress();
         let mut report = |done, total| progress("verifying the ledger", done, total);
-        let mut vault = Vault::trust(setup, &hand_over, self.replace, &mut report)?;
-        let (head, rests_on) = (vault.head(), hand_over.position.n);
+        let mut vault = Vault::trust(setup, &anchor, self.replace, &mut report)?;
+        let (head, rests_on) = (vault.head(), anchor.position.n);
         if context.out.json_wanted() {
             let (store, location) = (head.store.to_string(), vault.location());
             let all =
@@ -56,7 +56,7 @@ impl Act for Trust {
     }
 }
 
-fn parse(line: &str) -> Result<HandOver> {
+fn parse(line: &str) -> Result<TrustAnchor> {
     line.trim().parse().map_err(|why: String| {
         Error::new(Kind::Usage, "trust the store", why)
             .with_hint("give the line that `strongroom head` prints, whole")

@@ -18,7 +18,7 @@ pub struct Verify {
 
 impl Act for Verify {
     fn act(self, context: &mut Context) -> anyhow::Result<()> {
-        let open = if self.rebuild { Vault::open_anew } else { Vault::open_with_progress };
+        let open = if self.rebuild { Vault::open_rebuilt } else { Vault::open_with_progress };
         context.with_vault_by(open, |vault, out| {
             let mut progress = out.progress();
             let report = vault.verify(&mut |what, done, total| progress(what, done, total))?;

@@ -3,7 +3,7 @@
 use super::cbor::{Malformed, Reader, Writer};
 use super::id::{DeviceId, Hash, StoreId};
 use super::signature::SignatureAlgorithm;
-use super::{MAX_BATCH, Position, merkle};
+use super::{LogPosition, MAX_BATCH, merkle};
 use crate::device::PublicKey;
 use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder};
 
@@ -25,7 +25,7 @@ pub struct Batch {
     /// RFC 6962 root over the statements.
     pub root: Hash,
     /// The position its author had verified.
-    pub seen: Position,
+    pub seen: LogPosition,
     /// The head of the admin subject that its author acted under.
     pub admin_head: Hash,
 }
@@ -53,7 +53,13 @@ pub struct SignedBatch {
 
 impl Batch {
     /// A batch over statements with these hashes.
-    pub fn over(store: StoreId, author: DeviceId, leaves: &[Hash], seen: Position, admin_head: Hash) -> Self {
+    pub fn over(
+        store: StoreId,
+        author: DeviceId,
+        leaves: &[Hash],
+        seen: LogPosition,
+        admin_head: Hash,
+    ) -> Self {
         Self { store, author, size: leaves.len() as u64, root: merkle::root(leaves), seen, admin_head }
     }
 
@@ -77,7 +83,7 @@ impl Batch {
             author,
             size: r.uint("a size")?,
             root: Hash(r.fixed("a root")?),
-            seen: Position { n: r.uint("a position")?, chain: Hash(r.fixed("a chain value")?) },
+            seen: LogPosition { n: r.uint("a position")?, chain: Hash(r.fixed("a chain value")?) },
             admin_head: Hash(r.fixed("an admin head")?),
         };
         r.end()?;
@@ -98,7 +104,7 @@ impl Batch {
     /// When r or s is not a scalar of the curve, or the length is none of the algorithm's.
     pub fn sign_with(self, by: SignatureAlgorithm, signature: &[u8]) -> Result<SignedBatch, Malformed> {
         let signature = by.canonical(signature).ok_or(Malformed("a signature"))?;
-        let envelope = Envelope::of(by, self.author, self.payload(), signature);
+        let envelope = Envelope::from_parts(by, self.author, self.payload(), signature);
         Ok(SignedBatch { batch: self, envelope })
     }
 }
@@ -109,7 +115,12 @@ fn unsigned(by: SignatureAlgorithm, author: DeviceId, payload: Vec<u8>) -> CoseS
 }
 
 impl Envelope {
-    fn of(algorithm: SignatureAlgorithm, author: DeviceId, payload: Vec<u8>, signature: Vec<u8>) -> Self {
+    fn from_parts(
+        algorithm: SignatureAlgorithm,
+        author: DeviceId,
+        payload: Vec<u8>,
+        signature: Vec<u8>,
+    ) -> Self {
         let to_be_signed = unsigned(algorithm, author, payload.clone()).tbs_data(EXTERNAL_AAD);
         Self { author, payload, to_be_signed, algorithm, signature }
     }
@@ -134,11 +145,11 @@ impl Envelope {
         let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
         let signature = sign1.signature;
         // An algorithm in the header that is not the signature's does not survive the comparison below.
-        let algorithm = SignatureAlgorithm::of_signature(&signature).ok_or(Malformed("a signature"))?;
+        let algorithm = SignatureAlgorithm::from_signature(&signature).ok_or(Malformed("a signature"))?;
         if algorithm.canonical(&signature).ok_or(Malformed("a signature"))? != signature {
             return Err(Malformed("a signature with high s"));
         }
-        let envelope = Self::of(algorithm, author, payload, signature);
+        let envelope = Self::from_parts(algorithm, author, payload, signature);
         if envelope.encode() == bytes { Ok(envelope) } else { Err(Malformed("COSE that is not canonical")) }
     }
 

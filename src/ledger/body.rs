@@ -55,7 +55,7 @@ pub struct Genesis {
 
 /// One of a device's two keys, as enrolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct EnrolledKey {
     /// Public part.
     pub key: PublicKey,
     /// Where it lies, in RFC 7512 form.
@@ -78,9 +78,9 @@ pub struct Enrol {
     /// Serial, as it says itself.
     pub serial: String,
     /// The key that opens.
-    pub opening: Slot,
+    pub opening: EnrolledKey,
     /// The key that signs: always P-256.
-    pub signing: Slot,
+    pub signing: EnrolledKey,
     /// What it may do.
     pub roles: Vec<Role>,
 }

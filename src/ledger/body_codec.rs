@@ -8,9 +8,9 @@ use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::signature::SignatureAlgorithm;
 use crate::device::PublicKey;
-use slot::{Form, read_key, read_slot, write_key, write_slot};
+use enrolled_key::{Form, read_enrolled_key, read_key, write_enrolled_key, write_key};
 
-mod slot;
+mod enrolled_key;
 
 /// An enumeration value or kind from a later version of the format.
 pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
@@ -103,7 +103,7 @@ fn token_id(r: &mut Reader<'_>) -> Decoded<TokenId> {
 }
 
 fn check_signs(key: &PublicKey) -> Decoded<()> {
-    match SignatureAlgorithm::of(key) {
+    match SignatureAlgorithm::from_key(key) {
         Some(_) => Ok(()),
         None => Err(Malformed("a signing key that signs nothing")),
     }
@@ -164,8 +164,8 @@ fn read_roles(r: &mut Reader<'_>) -> Decoded<Vec<Role>> {
 fn write_enrol(w: &mut Writer, b: &Enrol) {
     w.array(7).bytes(&b.device.0).text(&b.name).text(&b.model).text(&b.serial);
     let form = if b.has_material() { Form::WithMaterial } else { Form::Bare };
-    write_slot(w, &b.opening, form);
-    write_slot(w, &b.signing, form);
+    write_enrolled_key(w, &b.opening, form);
+    write_enrolled_key(w, &b.signing, form);
     write_roles(w, &b.roles);
 }
 
@@ -173,7 +173,8 @@ fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
     r.array_of(7, "an enrolment")?;
     let (device, name) = (device_id(r)?, r.text("a device's name")?);
     let (model, serial) = (r.text("a model")?, r.text("a serial")?);
-    let (opening, signing, roles) = (read_slot(r, form)?, read_slot(r, form)?, read_roles(r)?);
+    let (opening, signing, roles) =
+        (read_enrolled_key(r, form)?, read_enrolled_key(r, form)?, read_roles(r)?);
     check_opens(&opening.key)?;
     check_signs(&signing.key)?;
     let enrol = Enrol { device, name, model, serial, opening, signing, roles };

@@ -69,5 +69,5 @@ impl Hash {
 
 impl StoreId {
     /// Stands in the genesis statement, whose hash becomes the real one.
-    pub const UNBORN: Self = Self([0; 32]);
+    pub const ZERO: Self = Self([0; 32]);
 }

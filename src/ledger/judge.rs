@@ -3,11 +3,11 @@
 use super::body::{
     Body, Destroy, Grant, Put, Rename, Repair, Reseal, Role, State, StateChange, Target, Ungrant,
 };
-use super::fault::Ineffective;
+use super::error::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
 use super::statement::{Statement, Subject};
-use super::{MAX_RECIPIENTS, MAX_SEALED_BYTES, Position};
+use super::{LogPosition, MAX_RECIPIENTS, MAX_SEALED_BYTES};
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -110,7 +110,7 @@ pub type Verdict = Result<std::result::Result<(), Ineffective>>;
 pub fn judge(
     statement: &Statement,
     author: &DeviceState,
-    before: Position,
+    before: LogPosition,
     picture: &impl Picture,
 ) -> Verdict {
     for (subject, prev) in &statement.advances {
@@ -335,7 +335,7 @@ fn ungrant(b: &Ungrant, author: &DeviceState, picture: &impl Picture) -> Verdict
     }
 }
 
-fn repair(b: &Repair, before: Position) -> Verdict {
+fn repair(b: &Repair, before: LogPosition) -> Verdict {
     check!(text(&b.reason));
     match (b.kept, b.chain) == (before.n, before.chain) {
         true => Ok(Ok(())),

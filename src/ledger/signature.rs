@@ -21,7 +21,7 @@ pub enum SignatureAlgorithm {
 
 impl SignatureAlgorithm {
     /// That of a signing key; `None` for a key that signs nothing.
-    pub fn of(key: &PublicKey) -> Option<Self> {
+    pub fn from_key(key: &PublicKey) -> Option<Self> {
         match key {
             PublicKey::P256(_) => Some(Self::Es256),
             PublicKey::P384(_) => Some(Self::Es384),
@@ -31,7 +31,7 @@ impl SignatureAlgorithm {
     }
 
     /// That of a signature, by its length.
-    pub(super) fn of_signature(signature: &[u8]) -> Option<Self> {
+    pub(super) fn from_signature(signature: &[u8]) -> Option<Self> {
         match signature.len() {
             64 => Some(Self::Es256),
             96 => Some(Self::Es384),
@@ -66,7 +66,7 @@ impl SignatureAlgorithm {
                 let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
                 Some(signature.normalize_s().unwrap_or(signature).to_bytes().to_vec())
             }
-            Self::Ps256 => (Self::of_signature(signature) == Some(self)).then(|| signature.to_vec()),
+            Self::Ps256 => (Self::from_signature(signature) == Some(self)).then(|| signature.to_vec()),
         }
     }
 

@@ -58,7 +58,7 @@ impl Subject {
 /// One change, as its author states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// [`StoreId::UNBORN`] in genesis.
+    /// [`StoreId::ZERO`] in genesis.
     pub store: StoreId,
     /// The device that signs it.
     pub author: DeviceId,

@@ -2,11 +2,11 @@
 
 use super::batch::Envelope;
 use super::body::{Body, Role};
-use super::fault::{Ineffective, Tampering};
+use super::error::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
 use super::judge::{DeviceState, Picture, enrolment_in_form};
 use super::statement::Statement;
-use super::{Batch, MAX_BATCH_BYTES, Position, leaf, merkle};
+use super::{Batch, LogPosition, MAX_BATCH_BYTES, leaf, merkle};
 use crate::device::PublicKey;
 use crate::error::{Error, Result};
 
@@ -33,7 +33,7 @@ pub struct CheckedBatch {
     /// Why none of the statements has an effect, where that is so.
     pub verdict: std::result::Result<(), Ineffective>,
     /// The position after it.
-    pub end: Position,
+    pub end: LogPosition,
 }
 
 /// Where verification stands.
@@ -41,7 +41,7 @@ pub trait Chain: Picture {
     /// The store's id.
     fn store(&self) -> StoreId;
     /// The last verified position.
-    fn position(&self) -> Position;
+    fn position(&self) -> LogPosition;
     /// chain(n), when `n` is 0 or the end of a verified batch.
     fn chain_at(&self, n: u64) -> Result<Option<Hash>>;
 }
@@ -128,7 +128,7 @@ fn decode(
             if statement.author != batch.author {
                 return Err(Tampering::Author { n });
             }
-            let expected = if n == 1 { StoreId::UNBORN } else { store };
+            let expected = if n == 1 { StoreId::ZERO } else { store };
             if statement.store != expected {
                 return Err(Tampering::OtherStore { n });
             }

@@ -20,7 +20,7 @@ impl Replica {
 
     /// Applies a statement that was judged to have an effect.
     pub(super) fn apply(&mut self, n: u64, statement: &Statement, hash: Hash) -> Result<()> {
-        self.known.borrow_mut().forget_lines();
+        self.cache.borrow_mut().forget_lines();
         match &statement.body {
             // Most statements are puts: theirs is the short way, with the heads written at once.
             Body::Put(b) => return self.apply_put(n, statement, b, hash),
@@ -44,7 +44,7 @@ impl Replica {
             }
         }
         if statement.body.is_admin() {
-            self.known.borrow_mut().forget_devices();
+            self.cache.borrow_mut().forget_devices();
         }
         for (subject, _) in &statement.advances {
             self.advance(n, subject, hash)?;
@@ -96,7 +96,7 @@ impl Replica {
 
     fn apply_anchor(&self, b: &Anchor) -> Result<()> {
         // The batch that states it guards something, and is counted when it is through.
-        let counter = b.counter.map(|counter| (counter.index, counter.start, self.guarded() + 1));
+        let counter = b.counter.map(|counter| (counter.index, counter.start, self.counted_changes() + 1));
         let (index, start, after) = match counter {
             Some((index, start, after)) => (Some(index), Some(start), Some(after)),
             None => (None, None, None),
@@ -121,12 +121,12 @@ impl Replica {
     /// Whether these are some only of the devices that should open what is put now.
     fn is_narrow(&self, recipients: &[DeviceId]) -> Result<bool> {
         let same = |openers: &Vec<u8>| openers.chunks_exact(16).eq(recipients.iter().map(|id| &id.0[..]));
-        if let Some(openers) = &self.known.borrow().openers {
+        if let Some(openers) = &self.cache.borrow().openers {
             return Ok(!same(openers));
         }
         let openers = self.openers()?.iter().flat_map(|device| device.id.0).collect();
         let narrow = !same(&openers);
-        self.known.borrow_mut().openers = Some(openers);
+        self.cache.borrow_mut().openers = Some(openers);
         Ok(narrow)
     }
 
@@ -182,13 +182,13 @@ impl Replica {
     /// The row of this set of recipients.
     fn recipients_row(&self, devices: &[DeviceId]) -> Result<i64> {
         let devices: Vec<u8> = devices.iter().flat_map(|id| id.0).collect();
-        if let Some(row) = self.known.borrow().recipients.get(&devices) {
+        if let Some(row) = self.cache.borrow().recipients.get(&devices) {
             return Ok(*row);
         }
         self.run("INSERT OR IGNORE INTO recipients (devices) VALUES (?1)", [&devices])?;
         let row = self.one("SELECT row FROM recipients WHERE devices = ?1", [&devices], |row| row.get(0))?;
         let row = row.ok_or_else(|| self.failed(rusqlite::Error::QueryReturnedNoRows))?;
-        self.known.borrow_mut().recipients.insert(devices, row);
+        self.cache.borrow_mut().recipients.insert(devices, row);
         Ok(row)
     }
 

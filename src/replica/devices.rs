@@ -56,12 +56,12 @@ impl Replica {
 
     /// One device.
     pub fn device_row(&self, id: &DeviceId) -> Result<Option<DeviceRow>> {
-        if let Some(known) = self.known.borrow().rows.get(id) {
+        if let Some(known) = self.cache.borrow().rows.get(id) {
             return Ok(Some(known.clone()));
         }
         let found = self.one(&format!("{DEVICE} WHERE id = ?1"), [&id.0[..]], device_from)?;
         if let Some(row) = &found {
-            self.known.borrow_mut().rows.insert(*id, row.clone());
+            self.cache.borrow_mut().rows.insert(*id, row.clone());
         }
         Ok(found)
     }
@@ -89,7 +89,7 @@ impl Replica {
     }
 
     /// The device that stands in this one's place now: mostly itself.
-    pub fn heir(&self, mut device: DeviceRow) -> Result<DeviceRow> {
+    pub fn latest_successor(&self, mut device: DeviceRow) -> Result<DeviceRow> {
         while let Some(next) = self.successor(&device)? {
             device = next;
         }
@@ -103,8 +103,8 @@ impl Replica {
     }
 
     /// Where an anchor's counter is due to stand.
-    pub fn due(&self, anchor: &AnchorRow) -> u64 {
-        anchor.start.saturating_add(self.guarded.saturating_sub(anchor.after))
+    pub fn expected_count(&self, anchor: &AnchorRow) -> u64 {
+        anchor.start.saturating_add(self.counted_changes.saturating_sub(anchor.after))
     }
 
     /// Whether any device has an anchor.
@@ -113,8 +113,8 @@ impl Replica {
     }
 
     /// How many batches guarded something, so far.
-    pub(super) fn guarded(&self) -> u64 {
-        self.guarded
+    pub(super) fn counted_changes(&self) -> u64 {
+        self.counted_changes
     }
 }
 

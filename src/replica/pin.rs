@@ -1,7 +1,7 @@
 //! The pin: which store lies at a place, and how far this client had verified it. Kept outside the replica.
 
 use crate::error::{Error, Kind, Result, printable};
-use crate::ledger::{Hash, Position, StoreId};
+use crate::ledger::{Hash, LogPosition, StoreId};
 use rustix::fs::{FlockOperation, flock};
 use std::fmt;
 use std::fs::File;
@@ -16,16 +16,16 @@ pub struct Pin {
     /// The hash of its genesis.
     pub store: StoreId,
     /// How far it was verified.
-    pub position: Position,
+    pub position: LogPosition,
 }
 
 /// A pin on its way to another machine: `<store id>` or `<store id>:<n>:<chain>`.
-pub type HandOver = Pin;
+pub type TrustAnchor = Pin;
 
 impl Pin {
     /// Nothing but the store's id is known.
-    pub fn of(store: StoreId) -> Self {
-        Self { store, position: Position::START }
+    pub fn from_store(store: StoreId) -> Self {
+        Self { store, position: LogPosition::START }
     }
 
     /// Whether so many statements lie ahead that a bulk load pays.
@@ -117,8 +117,8 @@ impl FromStr for Pin {
         let mut parts = s.split(':');
         let store = parts.next().unwrap_or_default().parse().map_err(|e| format!("a store id is {e}"))?;
         let position = match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => Position::START,
-            (Some(n), Some(chain), None) => Position {
+            (None, _, _) => LogPosition::START,
+            (Some(n), Some(chain), None) => LogPosition {
                 n: n.parse::<NonZeroU64>()
                     .map_err(|_| "the position is not a number above 0".to_string())?
                     .get(),
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_pin_never_moves_back() {
         let directory = tempfile::tempdir().unwrap();
-        let at = |n| Pin { store: StoreId([7; 32]), position: Position { n, chain: Hash([n as u8; 32]) } };
+        let at = |n| Pin { store: StoreId([7; 32]), position: LogPosition { n, chain: Hash([n as u8; 32]) } };
         assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), None);
         for (keep, expect) in [(3, 3), (2, 3), (9, 9)] {
             at(keep).keep(directory.path(), "sqlite:///x").unwrap();
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_damaged_pin_is_not_a_first_contact() {
         let directory = tempfile::tempdir().unwrap();
-        Pin::of(StoreId([7; 32])).keep(directory.path(), "here").unwrap();
+        Pin::from_store(StoreId([7; 32])).keep(directory.path(), "here").unwrap();
         std::fs::write(file(directory.path(), "here"), "").unwrap();
         assert_eq!(Pin::load(directory.path(), "here").unwrap_err().kind(), Kind::Untrusted);
     }

@@ -5,7 +5,7 @@ use super::apply::labels_from;
 use super::rows::{DESTROYED, blob, state_from, state_to};
 use crate::error::Result;
 use crate::ledger::body::{State, Target};
-use crate::ledger::{DeviceId, GrantId, Hash, Position, Prefix, TokenId};
+use crate::ledger::{DeviceId, GrantId, Hash, LogPosition, Prefix, TokenId};
 use rusqlite::{Params, Row};
 
 /// A living or destroyed token.
@@ -50,7 +50,7 @@ pub struct VersionRow {
     /// The devices it is sealed to.
     pub recipients: Vec<DeviceId>,
     /// Put for some only of the devices that could have opened it: no reseal gives it to others.
-    pub narrow: bool,
+    pub explicit_recipients: bool,
     /// The position of the put.
     pub n: u64,
     /// The time the put claims (ms).
@@ -245,9 +245,9 @@ impl Replica {
     }
 
     /// The ends of verified batches after position `n`, at most `limit`.
-    pub(crate) fn batch_ends(&self, n: u64, limit: u32) -> Result<Vec<Position>> {
+    pub(crate) fn batch_ends(&self, n: u64, limit: u32) -> Result<Vec<LogPosition>> {
         let sql = "SELECT n, chain FROM boundaries WHERE n > ?1 ORDER BY n LIMIT ?2";
-        self.many(sql, (n, limit), |row| Ok(Position { n: row.get(0)?, chain: Hash(blob(row, 1)?) }))
+        self.many(sql, (n, limit), |row| Ok(LogPosition { n: row.get(0)?, chain: Hash(blob(row, 1)?) }))
     }
 
     /// Names that are living tokens, for suggestions; at most `limit`, beginning with this one in order.
@@ -264,7 +264,7 @@ impl Replica {
     }
 
     /// Every token that ever had this name, the living one last.
-    pub fn bearers(&self, name: &str) -> Result<Vec<TokenRow>> {
+    pub fn tokens_ever_named(&self, name: &str) -> Result<Vec<TokenRow>> {
         let sql =
             "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE name = ?1 ORDER BY row";
         self.many(sql, [name], |row| token_from(row, 0))
@@ -390,6 +390,6 @@ fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
         n: row.get(at + 11)?,
         time: row.get(at + 12)?,
         author: DeviceId(blob(row, at + 13)?),
-        narrow: row.get(at + 14)?,
+        explicit_recipients: row.get(at + 14)?,
     })
 }

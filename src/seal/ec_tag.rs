@@ -4,7 +4,7 @@
 //! Sealing is the `age` and `hpke` crates' own. Opening needs one raw ECDH from the device; the rest of HPKE (RFC 9180,
 //! DHKEM of the curve, HKDF-SHA256, ChaCha20Poly1305, base mode) runs here, on the device's answer.
 
-use super::{BASE64, broken, decoded, encoded, file_key};
+use super::{BASE64, decoded, encoded, file_key, tampered};
 use crate::device::{Challenge, PublicKey};
 use crate::error::{Error, Kind, Result};
 use age::Recipient as _;
@@ -143,7 +143,7 @@ impl<C: Curve> EcTag<C> {
     /// check answers an invalid point with bits of its private key.
     pub(super) fn challenge(&self) -> Result<Challenge<'_>> {
         if self.enc[0] != 4 || !C::has(&self.enc) {
-            return Err(broken(format!("its {} stanza holds no point of the curve {}", C::TYPE, C::NAME)));
+            return Err(tampered(format!("its {} stanza holds no point of the curve {}", C::TYPE, C::NAME)));
         }
         Ok(Challenge::Ecdh { peer: &self.enc })
     }
@@ -159,7 +159,7 @@ impl<C: Curve> EcTag<C> {
         let answered = AnsweredKey { x_coordinate, public: Point::<C>(public.to_vec(), PhantomData) };
         let enc = Point(self.enc.clone(), PhantomData);
         let opened = hpke_open::<AnsweredKem<C>>(&enc, &answered, C::INFO, &self.body)
-            .map_err(|_| broken(format!("its {} stanza does not open", C::TYPE)))?;
+            .map_err(|_| tampered(format!("its {} stanza does not open", C::TYPE)))?;
         file_key(&Zeroizing::new(opened))
     }
 }

@@ -3,7 +3,7 @@
 //! The `rsa` crate only encrypts here. Its private-key operations leak the key through their timing (RUSTSEC-2023-0071); ours are the
 //! device's.
 
-use super::{broken, decoded, encoded, first_four};
+use super::{decoded, encoded, first_four, tampered};
 use crate::device::{Challenge, OaepHash};
 use crate::error::Result;
 use age_core::format::{FileKey, Stanza};
@@ -41,14 +41,14 @@ impl RsaOaep {
     /// author can talk a device into a weaker one.
     pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<Challenge<'_>> {
         if self.hash != enrolled {
-            return Err(broken(format!(
+            return Err(tampered(format!(
                 "its rsa-oaep stanza uses {}, the key is enrolled with {}",
                 name(self.hash),
                 name(enrolled)
             )));
         }
         if self.ciphertext.len() != n.len() {
-            return Err(broken("its rsa-oaep stanza is not as long as the key's modulus"));
+            return Err(tampered("its rsa-oaep stanza is not as long as the key's modulus"));
         }
         Ok(Challenge::Oaep { hash: self.hash, ciphertext: &self.ciphertext })
     }

@@ -2,7 +2,7 @@
 
 use super::ec_tag::{Curve, EcTag, P256, P384};
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
-use super::{broken, cannot_open, context, file_key};
+use super::{cannot_open, context, file_key, tampered};
 use super::{hsm_aes_gcm, rsa_oaep};
 use super::{hsm_aes_gcm::HsmAesGcm, rsa_oaep::RsaOaep};
 use crate::device::{Challenge, PublicKey};
@@ -22,7 +22,12 @@ use zeroize::Zeroizing;
 /// # Errors
 /// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open or
 /// fails its MAC; what `ask` returns, as it was.
-pub fn open(sealed: &[u8], context: &Context, key: &PublicKey, ask: &mut Asker<'_>) -> Result<Secret> {
+pub fn open(
+    sealed: &[u8],
+    context: &Context,
+    key: &PublicKey,
+    ask: &mut PrivateOperationFn<'_>,
+) -> Result<Secret> {
     let sealed = Sealed::parse(sealed)?;
     sealed.belongs_to(context)?;
     let file_key = sealed.file_key(key, ask)?;
@@ -30,7 +35,7 @@ pub fn open(sealed: &[u8], context: &Context, key: &PublicKey, ask: &mut Asker<'
 }
 
 /// Puts a challenge to a device.
-pub type Asker<'a> = dyn FnMut(Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
+pub type PrivateOperationFn<'a> = dyn FnMut(Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
 
 /// A sealed token whose header was read. Nothing in it is authenticated before [`Sealed::finish`].
 pub struct Sealed<'a> {
@@ -64,10 +69,10 @@ impl<'a> Sealed<'a> {
                 .replace(Context::from_stanza(&stanza).ok_or_else(|| malformed(&stanza))?)
                 .is_some()
             {
-                return Err(broken("it has more than one context stanza"));
+                return Err(tampered("it has more than one context stanza"));
             }
         }
-        let context = belongs.ok_or_else(|| broken("it has no context stanza"))?;
+        let context = belongs.ok_or_else(|| tampered("it has no context stanza"))?;
         Ok(Self { bytes, context, context_line: context.to_string(), stanzas })
     }
 
@@ -78,7 +83,7 @@ impl<'a> Sealed<'a> {
 
     /// The stanzas that carry the tag of `key`, as locks on the file key, in the file's order. Tags have four bytes: several
     /// may match, and only opening tells. An error in place of a lock is a stanza that no device should be asked about.
-    pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<Lock<'s>>> {
+    pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<StanzaChallenge<'s>>> {
         self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
     }
 
@@ -89,7 +94,7 @@ impl<'a> Sealed<'a> {
     ///
     /// # Errors
     /// As [`open`].
-    pub fn file_key(&self, key: &PublicKey, ask: &mut Asker<'_>) -> Result<FileKey> {
+    pub fn file_key(&self, key: &PublicKey, ask: &mut PrivateOperationFn<'_>) -> Result<FileKey> {
         let mut failure: Option<Error> = None;
         for lock in self.locks(key) {
             match lock.and_then(|lock| lock.unlock(&ask(lock.challenge())?)) {
@@ -114,12 +119,12 @@ impl<'a> Sealed<'a> {
         let known = Known(Cell::new(Some(file_key)));
         let reader = Decryptor::new_buffered(self.bytes)
             .and_then(|decryptor| decryptor.decrypt(std::iter::once(&known as _)))
-            .map_err(|e| broken("its header was altered: the MAC does not fit").caused_by(e))?;
+            .map_err(|e| tampered("its header was altered: the MAC does not fit").caused_by(e))?;
         let plaintext = read_payload(reader, self.bytes.len())
-            .map_err(|e| broken("its payload was altered or cut short").caused_by(e))?;
+            .map_err(|e| tampered("its payload was altered or cut short").caused_by(e))?;
         self.belongs_to(context)?;
         if plaintext.is_empty() || plaintext.len() > MAX_TOKEN_BYTES {
-            return Err(broken("its payload is empty or larger than 1 MiB"));
+            return Err(tampered("its payload is empty or larger than 1 MiB"));
         }
         Ok(plaintext)
     }
@@ -131,7 +136,7 @@ impl<'a> Sealed<'a> {
             own if own.token != context.token => "another token",
             _ => "another version of the token",
         };
-        Err(broken(format!("these sealed bytes belong to {whose}")))
+        Err(tampered(format!("these sealed bytes belong to {whose}")))
     }
 }
 
@@ -149,7 +154,7 @@ impl RecipientStanza {
     }
 
     /// `None` unless the stanza is of the key's type and carries its tag.
-    fn lock<'s>(&'s self, key: &'s PublicKey, aad: &'s str) -> Result<Option<Lock<'s>>> {
+    fn lock<'s>(&'s self, key: &'s PublicKey, aad: &'s str) -> Result<Option<StanzaChallenge<'s>>> {
         let (challenge, exchange) = match (self, key) {
             (Self::P256Tag(stanza), PublicKey::P256(point)) if stanza.is_for(point) => {
                 (stanza.challenge()?, Exchange::P256(stanza, point))
@@ -165,12 +170,12 @@ impl RecipientStanza {
             }
             _ => return Ok(None),
         };
-        Ok(Some(Lock { challenge, exchange }))
+        Ok(Some(StanzaChallenge { challenge, exchange }))
     }
 }
 
 /// A stanza that may hold the file key for the key it was asked for.
-pub struct Lock<'s> {
+pub struct StanzaChallenge<'s> {
     challenge: Challenge<'s>,
     exchange: Exchange<'s>,
 }
@@ -185,7 +190,7 @@ enum Exchange<'s> {
     P384(&'s EcTag<P384>, &'s [u8]),
 }
 
-impl<'s> Lock<'s> {
+impl<'s> StanzaChallenge<'s> {
     /// What to ask the device.
     pub fn challenge(&self) -> Challenge<'s> {
         self.challenge
@@ -207,7 +212,7 @@ impl<'s> Lock<'s> {
 /// Refuses what would take `age` long to parse: it reads the header again from its start for every line.
 pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     if bytes.len() > MAX_SEALED_BYTES {
-        return Err(broken("it is larger than a sealed token can be"));
+        return Err(tampered("it is larger than a sealed token can be"));
     }
     let start = &bytes[..bytes.len().min(MAX_HEADER_BYTES)];
     let mut stanzas = 0;
@@ -217,10 +222,10 @@ pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
         }
         stanzas += usize::from(line.starts_with(b"-> "));
         if stanzas > MAX_STANZAS {
-            return Err(broken(format!("it has more than {MAX_STANZAS} stanzas")));
+            return Err(tampered(format!("it has more than {MAX_STANZAS} stanzas")));
         }
     }
-    Err(broken("it has no age header, or a longer one than 64 KiB"))
+    Err(tampered("it has no age header, or a longer one than 64 KiB"))
 }
 
 /// The header's stanzas by age's own parser, so that what is judged here is what the MAC covers.
@@ -230,8 +235,8 @@ fn age_stanzas(bytes: &[u8]) -> Result<Vec<Stanza>> {
         .and_then(|decryptor| decryptor.decrypt(std::iter::once(&captured as _)));
     match outcome {
         Err(DecryptError::NoMatchingKeys) => Ok(captured.0.take()),
-        Err(e) => Err(broken("it is no age v1 file").caused_by(e)),
-        Ok(_) => Err(broken("it opens without a key")),
+        Err(e) => Err(tampered("it is no age v1 file").caused_by(e)),
+        Ok(_) => Err(tampered("it opens without a key")),
     }
 }
 
@@ -275,5 +280,5 @@ fn read_payload(mut reader: impl Read, room: usize) -> io::Result<Secret> {
 }
 
 fn malformed(stanza: &Stanza) -> Error {
-    broken(format!("its {} stanza is malformed", stanza.tag))
+    tampered(format!("its {} stanza is malformed", stanza.tag))
 }

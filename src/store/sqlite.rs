@@ -5,18 +5,18 @@
 
 mod access;
 mod append;
-mod attempt;
-mod fault;
+mod error;
 mod file;
 mod ledger;
+mod operation;
 mod repair;
 
 use super::{Access, Append, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, Position};
-use attempt::Attempt;
+use crate::ledger::{Hash, LogPosition};
 pub(crate) use file::move_log_when_closed;
+use operation::SqliteOperation;
 use rusqlite::Connection;
 use std::cell::Cell;
 use std::path::Path;
@@ -49,8 +49,8 @@ impl SqliteStore {
         file::open(path, &location).map(|db| Self { db, location, durable: Cell::new(None) })
     }
 
-    fn attempt(&self, to: &'static str) -> Attempt<'_> {
-        Attempt { db: &self.db, location: &self.location, durable: &self.durable, to }
+    fn attempt(&self, to: &'static str) -> SqliteOperation<'_> {
+        SqliteOperation { db: &self.db, location: &self.location, durable: &self.durable, to }
     }
 }
 
@@ -59,7 +59,7 @@ impl Store for SqliteStore {
         &self.location
     }
 
-    fn tail(&mut self) -> Result<Position> {
+    fn tail(&mut self) -> Result<LogPosition> {
         ledger::tail(&self.attempt("read the ledger"))
     }
 
@@ -79,11 +79,11 @@ impl Store for SqliteStore {
         ledger::batch_of(&attempt, n)
     }
 
-    fn append(&mut self, append: &Append<'_>) -> Result<Position> {
+    fn append(&mut self, append: &Append<'_>) -> Result<LogPosition> {
         append::append(&self.attempt("append to the ledger"), append)
     }
 
-    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()> {
+    fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: LogPosition) -> Result<()> {
         append::release(&self.attempt("change the ledger"), advances, at)
     }
 
@@ -96,8 +96,8 @@ impl Store for SqliteStore {
         )
     }
 
-    fn set_aside_after(&mut self, n: u64, end: Option<Position>) -> Result<u64> {
-        repair::set_aside_after(&self.attempt("set the unverifiable tail aside"), n, end)
+    fn quarantine_after(&mut self, n: u64, end: Option<LogPosition>) -> Result<u64> {
+        repair::quarantine_after(&self.attempt("set the unverifiable tail aside"), n, end)
     }
 
     fn record(&mut self, accesses: &[Access]) -> Result<()> {

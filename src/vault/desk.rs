@@ -1,12 +1,13 @@
 //! The vault for somebody who serves others: looking up, opening and recording apart, so that each can wait by itself.
 
-use super::devices::opening_key;
-use super::openable::Ready;
-use super::{Vault, Wanted};
+use crate::vault::devices::connections::opening_key;
+use crate::vault::tokens::lookup::SealedToken;
+use crate::vault::{TokenRef, Vault};
+
 use crate::device::{Device, KeyRef};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
-use crate::ledger::{DeviceId, Position};
+use crate::ledger::{DeviceId, LogPosition};
 use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::secret::Secret;
@@ -18,8 +19,8 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::open`].
-    pub(crate) fn refresh(&mut self) -> Result<Position> {
-        self.follow(&mut |_, _| {})?;
+    pub(crate) fn refresh(&mut self) -> Result<LogPosition> {
+        self.sync(&mut |_, _| {})?;
         Ok(self.replica.position())
     }
 
@@ -27,7 +28,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::get`], but for the device's.
-    pub(crate) fn ready(&mut self, wanted: &Wanted) -> Result<Ready> {
+    pub(crate) fn ready(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         self.prepare(wanted)
     }
 
@@ -36,13 +37,13 @@ impl Vault {
     /// # Errors
     /// `RolledBack`; the store's and the devices'.
     pub(crate) fn check_counters(&mut self, tried: &str) -> Result<()> {
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         self.check_anchors(tried)
     }
 
     /// Uses a device that somebody else owns.
-    pub(crate) fn lend(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
-        self.devices.adopt(uri, id, device);
+    pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
+        self.devices.attach_device(uri, id, device);
     }
 
     /// The key that an enrolled device opens with; `None` when it was retired.
@@ -58,7 +59,7 @@ impl Vault {
 /// Most tokens are smaller; each more device takes a hundred bytes or two.
 const SMALL: usize = 16 << 10;
 
-impl Ready {
+impl SealedToken {
     /// The devices that it is sealed to.
     pub(crate) fn recipients(&self) -> &[DeviceId] {
         &self.recipients
@@ -94,7 +95,7 @@ impl Ready {
         prompter: &mut dyn Prompter,
         key: &KeyRef,
     ) -> Result<Secret> {
-        super::open::open_one(device, prompter, key, self)
+        crate::vault::tokens::open::open_one(device, prompter, key, self)
     }
 }
 

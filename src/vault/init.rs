@@ -1,13 +1,14 @@
 //! A new store: keys, evidence, a proof that they work, genesis.
 
-use super::author::Prepared;
-use super::enrol::EnrolReport;
-use super::keys::{Wanted, device_name, find_or_create, prove, signature_of};
-use super::{Setup, Vault, random_id};
+use crate::vault::devices::add::EnrolReport;
+use crate::vault::devices::keys::{KeySpec, device_name, find_or_create, self_test, signature_of};
+use crate::vault::ledger::submit::EncodedBatch;
+use crate::vault::{Setup, Vault, random_id};
+
 use crate::device::{self, Algorithm, CreateOptions, Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Genesis, Role};
-use crate::ledger::{Batch, DeviceId, Hash, Position, Statement, StoreId};
+use crate::ledger::{Batch, DeviceId, Hash, LogPosition, Statement, StoreId};
 use crate::replica::Pin;
 use crate::store::Store;
 use crate::uri::DeviceUri;
@@ -48,18 +49,18 @@ impl Vault {
         let mut device = connected.map_or_else(|| device::connect_attended(&uri, &mut *prompter), Ok)?;
         let name = device_name(&mut *device, options.device_name.as_deref())?;
         if options.anti_rollback {
-            super::anchor::counting(&mut *device)?;
+            crate::vault::devices::rollback_counter::counting(&mut *device)?;
         }
         // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
         let found = device.keys_judged_by(&options.create, &mut *prompter)?;
         let mut store = open_or_create(&url)?;
-        let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
+        let wanted = KeySpec { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, &mut *prompter)?;
-        prove(&mut *device, &keys, &mut *prompter)?;
+        self_test(&mut *device, &keys, &mut *prompter)?;
         let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
-        let first = EnrolReport::of(&mut *device, name, (keys, created), roles)?;
+        let first = EnrolReport::from_device(&mut *device, name, (keys, created), roles)?;
         let (id, prepared) = genesis(&first, clock())?;
-        let batch = Batch::over(id, first.device, &prepared.leaves(), Position::START, Hash::ZERO);
+        let batch = Batch::over(id, first.device, &prepared.leaves(), LogPosition::START, Hash::ZERO);
         let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, &*device)?);
         let signature = device.sign(&key, &batch.digest(by), &mut *prompter)?;
         let signed = batch
@@ -68,13 +69,13 @@ impl Vault {
         // The pin comes first: once the store has its genesis, this machine knows it.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
-        Pin::of(id).keep(&state, store.location())?;
-        prepared.append_to(&mut *store, &signed, Hash::ZERO, Position::START)?;
+        Pin::from_store(id).keep(&state, store.location())?;
+        prepared.append_to(&mut *store, &signed, Hash::ZERO, LogPosition::START)?;
         let setup =
             Setup { store: url, devices: Vec::new(), connected: Vec::new(), state, prompter, clock, reader };
-        let mut vault = Self::assemble(setup, store, Pin::of(id))?;
-        vault.devices.adopt(uri, first.device, device);
-        vault.follow(&mut |_, _| {})?;
+        let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
+        vault.devices.attach_device(uri, first.device, device);
+        vault.sync(&mut |_, _| {})?;
         if options.anti_rollback {
             vault.anchor(&first.device_name, false)?;
         }
@@ -113,7 +114,7 @@ fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
     crate::store::open(url).or_else(|_| crate::store::create(url))
 }
 
-fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, Prepared)> {
+fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, EncodedBatch)> {
     let signing = first.keys[1].public.clone();
     let (author, nonce, enrol) = (first.device, random_id()?, first.statement());
     let compose = |store, body, head: Hash| {
@@ -124,7 +125,6 @@ fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, Prepared)> {
         let Ok(statement) = Statement::compose(store, author, time, body, head);
         statement
     };
-    let first =
-        compose(StoreId::UNBORN, Body::Genesis(Genesis { nonce, device: author, signing }), Hash::ZERO);
-    Ok(Prepared::genesis(first, |store, head| compose(store, Body::Enrol(Box::new(enrol)), head)))
+    let first = compose(StoreId::ZERO, Body::Genesis(Genesis { nonce, device: author, signing }), Hash::ZERO);
+    Ok(EncodedBatch::genesis(first, |store, head| compose(store, Body::Enrol(Box::new(enrol)), head)))
 }

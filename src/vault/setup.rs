@@ -1,6 +1,5 @@
 //! What a vault is opened with.
 
-use super::access::Reader;
 use crate::config::{Config, ConfiguredDevice};
 use crate::device::Device;
 use crate::error::Result;
@@ -8,6 +7,7 @@ use crate::ledger::DeviceId;
 use crate::paths::Paths;
 use crate::prompt::{self, Prompter};
 use crate::uri::DeviceUri;
+use crate::vault::ledger::access_log::Accessor;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ pub struct Setup {
     /// Milliseconds since 1970.
     pub clock: fn() -> u64,
     /// Who stands in the access log.
-    pub reader: Reader,
+    pub reader: Accessor,
 }
 
 impl Setup {
@@ -45,7 +45,7 @@ impl Setup {
 
     /// With the system's clock, this process as the reader, and a terminal, where there is one, to ask.
     pub fn new(store: String, devices: Vec<(DeviceUri, Option<DeviceId>)>, state: PathBuf) -> Self {
-        let (prompter, reader) = (prompt::for_process(), Reader::this_process());
+        let (prompter, reader) = (prompt::for_process(), Accessor::this_process());
         Self { store, devices, connected: Vec::new(), state, prompter, clock: system_clock, reader }
     }
 }

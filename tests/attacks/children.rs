@@ -188,7 +188,7 @@ fn steps(vault: &mut Vault, k: u64) -> u64 {
     let token = name(&format!("c/{k}"));
     let Some(row) = vault.replica().find(token.as_str()).unwrap() else {
         // Not yet, or no longer.
-        return if vault.replica().bearers(token.as_str()).unwrap().is_empty() { 0 } else { 5 };
+        return if vault.replica().tokens_ever_named(token.as_str()).unwrap().is_empty() { 0 } else { 5 };
     };
     let one = vault.replica().version_row(&row, 1).unwrap().unwrap().state;
     let two = vault.replica().version_row(&row, 2).unwrap();

@@ -3,7 +3,7 @@
 use crate::order::put_by_writer;
 use crate::world::{World, name, secret};
 use strongroom::Kind;
-use strongroom::ledger::Position;
+use strongroom::ledger::LogPosition;
 use strongroom::ledger::verify::Chain;
 use strongroom::replica::Pin;
 use strongroom::vault::PutOptions;
@@ -22,7 +22,7 @@ fn a_dropped_tail_at_first_contact() {
     assert_eq!(error.kind(), Kind::RolledBack);
     assert!(error.message().contains(&format!("statement {last}")), "{error}");
     // A hand-over from before, and the store's id alone, cannot tell: that is the silence that the specification states.
-    for (client, known) in [("older", before), ("id", Pin::of(world.id))] {
+    for (client, known) in [("older", before), ("id", Pin::from_store(world.id))] {
         let mut vault = world.contact(client, &known, &[&world.opener]).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two");
     }
@@ -74,7 +74,7 @@ fn a_fork_shown_to_two_clients() {
     // What a writer signed on one side has no place on the other.
     let vault = world.client("ada", &[]).unwrap();
     let (foreign, bytes) = put_by_writer(&world, &vault, 1, "w/forked");
-    let elsewhere = Position { n: his.position.n, chain: his.position.chain };
+    let elsewhere = LogPosition { n: his.position.n, chain: his.position.chain };
     world.plant(&foreign.seeing(elsewhere).sign().with(&bytes));
     let error = world.client("ada", &[]).err().unwrap();
     assert!(error.message().contains("was signed on another chain"), "{error}");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use strongroom::ledger::body::{Grant, Retire, Role, Roles, State, Target};
 use strongroom::ledger::name::Name;
 use strongroom::ledger::{Body, GrantId};
-use strongroom::replica::{HandOver, ListFilter, Pin};
+use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::vault::{ImportItem, LogOrder, PutOptions, Vault};
 use strongroom::{Error, Result};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ const CLIENTS: [&str; 2] = ["reader", "slow"];
 /// The store as it should be, and what was copied on the way.
 pub struct History {
     world: World,
-    pub head: HandOver,
+    pub head: TrustAnchor,
     /// Older copies of the file.
     pub yesterdays: Vec<PathBuf>,
     /// What each question is answered.
@@ -166,9 +166,9 @@ impl Copy {
     }
 
     /// Opens it as one who was handed this.
-    pub fn meet(&self, client: &str, hand_over: &HandOver) -> Result<Vault> {
+    pub fn meet(&self, client: &str, anchor: &TrustAnchor) -> Result<Vault> {
         let setup = setup(self.url(), self.dir.path().join(client), &self.history.openers());
-        Vault::trust(setup, hand_over, false, &mut |_, _| {})
+        Vault::trust(setup, anchor, false, &mut |_, _| {})
     }
 }
 

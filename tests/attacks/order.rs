@@ -7,7 +7,7 @@ use strongroom::Kind;
 use strongroom::ledger::body::{Grant, Retire, Target};
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
-use strongroom::ledger::{Body, GrantId, Hash, Position, Subject, leaf};
+use strongroom::ledger::{Body, GrantId, Hash, LogPosition, Subject, leaf};
 use strongroom::replica::Pin;
 use strongroom::vault::{ImportItem, PutOptions, Vault};
 
@@ -50,7 +50,7 @@ fn a_put_inserted_before_its_authors_removal() {
     let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.put(&name("after"), &secret("after"), &PutOptions::default()).unwrap();
-    let hand_over = vault.head();
+    let anchor = vault.head();
     let true_tail = batches(&world, removal);
 
     // The retired writer knows every byte, signs with its own key what it could have signed then, and has the database.
@@ -61,10 +61,10 @@ fn a_put_inserted_before_its_authors_removal() {
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("is not the one that was verified here before"), "{error}");
     // Whoever meets the store sees that the later put was signed on another chain.
-    let error = world.contact("newcomer", &Pin::of(world.id), &[]).err().unwrap();
+    let error = world.contact("newcomer", &Pin::from_store(world.id), &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("was signed on another chain"), "{error}");
-    assert!(world.contact("handed", &hand_over, &[]).is_err());
+    assert!(world.contact("handed", &anchor, &[]).is_err());
 
     replace_tail(&world, removal, true_tail);
     let mut vault = world.client("newcomer", &[&world.admin]).unwrap();
@@ -80,12 +80,12 @@ fn a_put_inserted_before_a_removal_that_nobody_built_on() {
     let vault = world.client("admin", &[]).unwrap();
     let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
     let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
-    let hand_over = world.client("admin", &[]).unwrap().head();
+    let anchor = world.client("admin", &[]).unwrap().head();
     let true_tail = batches(&world, removal);
     replace_tail(&world, removal, [planted.sign().with(&bytes)].into_iter().chain(true_tail));
     assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::Tampered);
-    assert_eq!(world.contact("handed", &hand_over, &[]).err().unwrap().kind(), Kind::Tampered);
-    let vault = world.contact("told-the-id", &Pin::of(world.id), &[]).unwrap();
+    assert_eq!(world.contact("handed", &anchor, &[]).err().unwrap().kind(), Kind::Tampered);
+    let vault = world.contact("told-the-id", &Pin::from_store(world.id), &[]).unwrap();
     let why = vault.replica().ineffective(removal + 1).unwrap().unwrap();
     assert!(why.contains("directly after"), "{why}");
 }
@@ -355,16 +355,16 @@ fn what_an_author_has_not_seen() {
         // A true chain value, inside a batch.
         let start = vault.replica().chain_at(imported - 1).unwrap().unwrap();
         let statement = &batches(&world, imported)[0].statements[0];
-        Position { n: imported - 1, chain: start }.after(leaf(statement))
+        LogPosition { n: imported - 1, chain: start }.after(leaf(statement))
     };
     let own = here.after(draft.statements[0].hash());
     let wrong = [
-        Position { n: here.n, chain: Hash([1; 32]) },
-        Position { n: here.n - 4, chain: here.chain },
-        Position { n: 0, chain: here.chain },
-        Position { n: 1, chain: Hash::ZERO },
-        Position { n: u64::MAX, chain: here.chain },
-        Position { n: here.n + 100, chain: Hash::ZERO },
+        LogPosition { n: here.n, chain: Hash([1; 32]) },
+        LogPosition { n: here.n - 4, chain: here.chain },
+        LogPosition { n: 0, chain: here.chain },
+        LogPosition { n: 1, chain: Hash::ZERO },
+        LogPosition { n: u64::MAX, chain: here.chain },
+        LogPosition { n: here.n + 100, chain: Hash::ZERO },
         inner,
         own,
     ];
@@ -374,7 +374,7 @@ fn what_an_author_has_not_seen() {
         world.unplant(first);
     }
     // An older position that is true is a slow author's, and fine.
-    let slow = Position { n: 2, chain: vault.replica().chain_at(2).unwrap().unwrap() };
+    let slow = LogPosition { n: 2, chain: vault.replica().chain_at(2).unwrap().unwrap() };
     let n = world.plant(&draft.seeing(slow).sign().with(&bytes));
     let mut vault = world.client("reader", &[&world.opener]).unwrap();
     assert_eq!(vault.replica().ineffective(n).unwrap(), None);

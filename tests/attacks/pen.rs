@@ -9,7 +9,7 @@ use strongroom::ledger::body::{Put, State};
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
-    Batch, Body, DeviceId, Hash, Position, Statement, StoreId, Subject, TokenId, leaf, sha256,
+    Batch, Body, DeviceId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, leaf, sha256,
 };
 use strongroom::seal::{self, Context, Recipient};
 use strongroom::vault::Vault;
@@ -22,7 +22,7 @@ pub struct Draft {
     pub kid: DeviceId,
     pub store: StoreId,
     pub statements: Vec<Statement>,
-    pub seen: Position,
+    pub seen: LogPosition,
     pub admin_head: Hash,
 }
 
@@ -60,7 +60,7 @@ impl Draft {
     }
 
     /// Seen as `position`.
-    pub fn seeing(self, position: Position) -> Self {
+    pub fn seeing(self, position: LogPosition) -> Self {
         Self { seen: position, ..self }
     }
 

@@ -203,18 +203,18 @@ fn corrupt() {
             }
         };
         *outcomes.entry(outcome).or_default() += 1;
-        let mut vault = copy.open_anew("reader");
+        let mut vault = copy.open_rebuilt("reader");
         let report = vault.verify(&mut |_, _, _| {}).unwrap();
         assert_eq!(report.problems, [], "byte {at}, {outcome}, anew");
     }
     eprintln!("{outcomes:?}");
-    assert_eq!(told(copy.open_anew("reader")).0, expected);
+    assert_eq!(told(copy.open_rebuilt("reader")).0, expected);
 }
 
 impl Copy {
-    fn open_anew(&self, client: &str) -> Vault {
+    fn open_rebuilt(&self, client: &str) -> Vault {
         let setup = crate::world::setup(self.url(), self.client(client), &self.history.openers());
-        Vault::open_anew(setup, &mut |_, _| {}).unwrap()
+        Vault::open_rebuilt(setup, &mut |_, _| {}).unwrap()
     }
 }
 
@@ -256,7 +256,7 @@ fn edited() {
             report.problems.iter().any(|problem| problem.place == format!("replica, table `{table}`"));
         assert!(named, "{sql}: {:?}", report.problems);
         drop(vault);
-        let mut vault = copy.open_anew("reader");
+        let mut vault = copy.open_rebuilt("reader");
         assert_eq!(vault.verify(&mut |_, _, _| {}).unwrap().problems, [], "{sql}");
         drop(vault);
         assert_eq!(copy.answers("reader").0, expected(), "{sql}");
@@ -315,7 +315,7 @@ fn the_pin_is_lost_or_damaged() {
     assert!(copy.open("reader").is_err());
     // Told again whom to trust, it goes on.
     fs::remove_file(&pin).unwrap();
-    assert_eq!(told(copy.meet("reader", &Pin::of(history().head.store)).unwrap()).0, expected());
+    assert_eq!(told(copy.meet("reader", &Pin::from_store(history().head.store)).unwrap()).0, expected());
     assert_eq!(Pin::load(&copy.client("reader"), &copy.url()).unwrap(), Some(history().head.clone()));
 }
 
@@ -357,7 +357,7 @@ fn fooled_for_a_while() {
     let right = fs::read(copy.path()).unwrap();
     // The same store with another put after yesterday's end, and the pinned chain value written over it.
     fs::copy(&history().yesterdays[2], copy.path()).unwrap();
-    let mut writer = copy.meet("forger", &Pin::of(history().head.store)).unwrap();
+    let mut writer = copy.meet("forger", &Pin::from_store(history().head.store)).unwrap();
     while writer.replica().position().n < history().head.position.n {
         writer.put(&name("last/token"), &secret("another"), &PutOptions::default()).unwrap();
     }
@@ -383,8 +383,8 @@ fn trust_does_not_forget_what_was_verified() {
     fs::copy(&history().yesterdays[1], copy.path()).unwrap();
     fs::remove_file(copy.replica("reader")).unwrap();
     let slow = Pin::load(&copy.client("slow"), &copy.url()).unwrap().unwrap();
-    for hand_over in [Pin::of(history().head.store), slow] {
-        let error = copy.meet("reader", &hand_over).err().unwrap();
+    for anchor in [Pin::from_store(history().head.store), slow] {
+        let error = copy.meet("reader", &anchor).err().unwrap();
         assert_eq!(error.kind(), Kind::RolledBack, "{error}");
     }
     // And what is handed over counts, though more was verified.
@@ -393,7 +393,7 @@ fn trust_does_not_forget_what_was_verified() {
     (wrong.position.n, wrong.position.chain) = (4, Hash([7; 32]));
     assert_eq!(copy.meet("reader", &wrong).err().unwrap().kind(), Kind::Tampered);
     let other = World::bare(4);
-    let error = copy.meet("reader", &Pin::of(other.id)).err().unwrap();
+    let error = copy.meet("reader", &Pin::from_store(other.id)).err().unwrap();
     assert_eq!(error.kind(), Kind::Untrusted, "{error}");
     assert_eq!(copy.answers("reader").0, expected());
 }

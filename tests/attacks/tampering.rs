@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use strongroom::ledger::{Body, Hash, Position, Statement, leaf, sha256};
+use strongroom::ledger::{Body, Hash, LogPosition, Statement, leaf, sha256};
 use strongroom::replica::Pin;
 use strongroom::vault::{PutOptions, Vault};
 use strongroom::{Error, Kind};
@@ -55,7 +55,7 @@ fn recompute_chain(db: &Connection) {
     let number = |value: &Value| if let Value::Integer(n) = value { *n } else { 0 };
     let statements = rows(db, TABLES[1].0, TABLES[1].1);
     let mut batches = rows(db, TABLES[0].0, TABLES[0].1);
-    let mut at = Position::START;
+    let mut at = LogPosition::START;
     for batch in &mut batches {
         let (first, last) = (number(&batch[0]), number(&batch[1]));
         for statement in statements.iter().filter(|row| (first..=last).contains(&number(&row[0]))) {
@@ -129,7 +129,7 @@ fn check(copy: &Copy) {
         }
     }
     // With the id alone an older state may be shown; never anything that was not true once.
-    if let Ok(mut vault) = copy.meet("told", &Pin::of(copy.history.head.store)) {
+    if let Ok(mut vault) = copy.meet("told", &Pin::from_store(copy.history.head.store)) {
         for token in ["prod/db", "prod/key", "w/own", "many/0", "many/3", "moved/2", "last/token"] {
             if let Ok(token) = vault.get(&name(token), None) {
                 let text = String::from_utf8_lossy(token.expose()).into_owned();

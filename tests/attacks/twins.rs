@@ -305,7 +305,7 @@ fn a_statement_of_another_store() {
     let mut inside = draft.clone();
     inside.statements[0].store = other.id;
     let mut unborn = draft.clone();
-    unborn.statements[0].store = strongroom::ledger::StoreId::UNBORN;
+    unborn.statements[0].store = strongroom::ledger::StoreId::ZERO;
     let mut outside = draft.clone();
     outside.store = other.id;
     each_is_refused(

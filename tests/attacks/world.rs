@@ -6,13 +6,13 @@ use rusqlite::{Connection, params};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use strongroom::device::{PublicKey, Purpose};
-use strongroom::ledger::body::{Enrol, Genesis, Role, Slot};
+use strongroom::ledger::body::{Enrol, EnrolledKey, Genesis, Role};
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
-    Body, DeviceId, Hash, Name, Position, Statement, StoreId, Subject, leaf, sorted_roles,
+    Body, DeviceId, Hash, LogPosition, Name, Statement, StoreId, Subject, leaf, sorted_roles,
 };
 use strongroom::prompt::Silent;
-use strongroom::replica::{HandOver, ListFilter, Pin};
+use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::store::Append;
 use strongroom::vault::{PutOptions, Reader, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
@@ -40,7 +40,7 @@ impl Actor {
     pub fn enrolment(&self, roles: Vec<Role>) -> Body {
         let [opening, signing] = self.device.key_infos().map(|key| {
             assert!(matches!(key.purpose, Purpose::Open | Purpose::Sign));
-            Slot { key: key.public, uri: key.uri, evidence: key.evidence, material: key.material }
+            EnrolledKey { key: key.public, uri: key.uri, evidence: key.evidence, material: key.material }
         });
         Body::Enrol(Box::new(Enrol {
             device: self.id,
@@ -62,7 +62,7 @@ pub fn genesis(admin: &Actor, nonce: u8) -> Statement {
         signing: PublicKey::P256(admin.device.signing_point()),
     };
     Statement {
-        store: StoreId::UNBORN,
+        store: StoreId::ZERO,
         author: admin.id,
         time: NOW,
         advances: vec![(Subject::Store, Hash::ZERO)],
@@ -120,7 +120,7 @@ impl World {
             kid: world.admin.id,
             store: id,
             statements: vec![genesis, enrol],
-            seen: Position::START,
+            seen: LogPosition::START,
             admin_head: Hash::ZERO,
         };
         world.plant(&draft.sign());
@@ -174,8 +174,8 @@ impl World {
     }
 
     /// A first contact with this hand-over.
-    pub fn contact(&self, client: &str, hand_over: &HandOver, devices: &[&Actor]) -> Result<Vault> {
-        Vault::trust(self.setup(client, devices), hand_over, false, &mut |_, _| {})
+    pub fn contact(&self, client: &str, anchor: &TrustAnchor, devices: &[&Actor]) -> Result<Vault> {
+        Vault::trust(self.setup(client, devices), anchor, false, &mut |_, _| {})
     }
 
     /// The file as somebody sees it who can write to it.
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Where the store says that it ends.
-    pub fn tail(&self) -> Position {
+    pub fn tail(&self) -> LogPosition {
         strongroom::store::open(&self.url()).unwrap().tail().unwrap()
     }
 
@@ -219,7 +219,7 @@ impl World {
         let before = "SELECT chain FROM batches WHERE last = ?1";
         let chain = db.query_row(before, [first - 1], |row| row.get::<_, Vec<u8>>(0));
         let chain = chain.map_or(Hash::ZERO, |chain| Hash::from_slice(&chain).unwrap());
-        let mut end = Position { n: first - 1, chain };
+        let mut end = LogPosition { n: first - 1, chain };
         for bytes in &signed.statements {
             end = end.after(leaf(bytes));
             db.execute("INSERT INTO statements VALUES (?1, ?2)", params![end.n, bytes]).unwrap();
@@ -276,7 +276,7 @@ impl World {
         std::fs::create_dir_all(&loose).unwrap();
         let mut replica = strongroom::replica::Replica::open(&loose.join("replica"), self.id).unwrap();
         let mut store = strongroom::store::open(&self.url()).unwrap();
-        replica.follow(&mut *store, &Pin::of(self.id), NOW, &mut |_, _| {}).unwrap_err();
+        replica.sync(&mut *store, &Pin::from_store(self.id), NOW, &mut |_, _| {}).unwrap_err();
         assert!(replica.position().n < self.tail().n);
     }
 
@@ -324,7 +324,7 @@ pub fn client_in(dir: &Path, id: StoreId, client: &str, devices: &[&Actor]) -> R
     let state = dir.join(client);
     match Pin::load(&state, &url)? {
         Some(_) => Vault::open(setup(url, state, devices)),
-        None => Vault::trust(setup(url, state, devices), &Pin::of(id), false, &mut |_, _| {}),
+        None => Vault::trust(setup(url, state, devices), &Pin::from_store(id), false, &mut |_, _| {}),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use strongroom::Result;
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Hash, Position, leaf};
+use strongroom::ledger::{Hash, LogPosition, leaf};
 use strongroom::store::{Access, Append, RecordedAccess, Store};
 
 /// Batches as they were pushed, sealed bytes by digest.
@@ -21,11 +21,11 @@ impl MemoryStore {
     }
 
     /// The end of every batch.
-    fn ends(&self) -> impl Iterator<Item = Position> {
+    fn ends(&self) -> impl Iterator<Item = LogPosition> {
         let leaves =
             |batch: &StoredBatch| batch.statements.iter().map(|bytes| leaf(bytes)).collect::<Vec<_>>();
-        self.batches.iter().map(leaves).scan(Position::START, |position, leaves| {
-            *position = leaves.into_iter().fold(*position, Position::after);
+        self.batches.iter().map(leaves).scan(LogPosition::START, |position, leaves| {
+            *position = leaves.into_iter().fold(*position, LogPosition::after);
             Some(*position)
         })
     }
@@ -36,8 +36,8 @@ impl Store for MemoryStore {
         "memory"
     }
 
-    fn tail(&mut self) -> Result<Position> {
-        Ok(self.ends().last().unwrap_or(Position::START))
+    fn tail(&mut self) -> Result<LogPosition> {
+        Ok(self.ends().last().unwrap_or(LogPosition::START))
     }
 
     fn chain_at(&mut self, n: u64) -> Result<Option<Hash>> {
@@ -58,7 +58,7 @@ impl Store for MemoryStore {
         Ok(self.batches.iter().rev().find(|batch| batch.first <= n).cloned())
     }
 
-    fn append(&mut self, append: &Append<'_>) -> Result<Position> {
+    fn append(&mut self, append: &Append<'_>) -> Result<LogPosition> {
         let first = self.tail()?.n + 1;
         let (sign1, statements) = (append.sign1.to_vec(), append.statements.to_vec());
         self.batches.push(StoredBatch { first, sign1, statements });
@@ -67,7 +67,7 @@ impl Store for MemoryStore {
         self.tail()
     }
 
-    fn release(&mut self, _: &[(Vec<u8>, Hash)], _: Position) -> Result<()> {
+    fn release(&mut self, _: &[(Vec<u8>, Hash)], _: LogPosition) -> Result<()> {
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Store for MemoryStore {
         Ok(self.sealed.get(digest).cloned())
     }
 
-    fn set_aside_after(&mut self, n: u64, _: Option<Position>) -> Result<u64> {
+    fn quarantine_after(&mut self, n: u64, _: Option<LogPosition>) -> Result<u64> {
         let before = self.tail()?.n;
         self.batches.retain(|batch| batch.first <= n);
         Ok(before - self.tail()?.n)

@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
-    Slot, State, StateChange, Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, Put, Rename, Repair, Reseal, Retire,
+    Role, Roles, State, StateChange, Target, Ungrant,
 };
 use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
 
@@ -58,14 +58,14 @@ fn key() -> BoxedStrategy<PublicKey> {
     .boxed()
 }
 
-fn slot(key: BoxedStrategy<PublicKey>) -> BoxedStrategy<Slot> {
+fn slot(key: BoxedStrategy<PublicKey>) -> BoxedStrategy<EnrolledKey> {
     let levels = [EvidenceLevel::Simulator, EvidenceLevel::Reported, EvidenceLevel::Attested];
     let claims = vec((text(), any::<bool>()), 0..3);
     let material = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..40)];
     (key, text(), prop::sample::select(levels.to_vec()), claims, material)
         .prop_map(|(key, uri, level, claims, material)| {
             let evidence = Evidence { level, claims };
-            Slot { key, uri, evidence, material }
+            EnrolledKey { key, uri, evidence, material }
         })
         .boxed()
 }

@@ -6,7 +6,7 @@ use crate::soft::SoftDevice;
 use crate::statements::examples;
 use serde_json::{Value, json};
 use strongroom::device::PublicKey;
-use strongroom::ledger::{Batch, Hash, Position, SignedBatch, StoreId, leaf, merkle};
+use strongroom::ledger::{Batch, Hash, LogPosition, SignedBatch, StoreId, leaf, merkle};
 
 #[test]
 fn every_batch_encodes_and_decodes() {
@@ -20,7 +20,7 @@ fn every_batch_encodes_and_decodes() {
         };
         let leaves = list(&vector["statements"], |v| leaf(&bytes(v)));
         let seen =
-            Position { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
+            LogPosition { n: vector["seen"]["n"].as_u64().unwrap(), chain: parsed(&vector["seen"]["chain"]) };
         let admin_head = parsed(&vector["admin_head"]);
         let batch =
             Batch::over(parsed(&vector["store"]), parsed(&vector["author"]), &leaves, seen, admin_head);
@@ -62,7 +62,7 @@ fn every_root_path_and_chain_value_is_as_stated() {
         }
         let chain: Vec<Hash> = leaves
             .iter()
-            .scan(Position::START, |position, leaf| {
+            .scan(LogPosition::START, |position, leaf| {
                 *position = position.after(*leaf);
                 Some(position.chain)
             })
@@ -76,12 +76,12 @@ fn every_root_path_and_chain_value_is_as_stated() {
 #[ignore = "writes into tests/vectors"]
 fn write_missing_vectors() {
     let statements: Vec<Vec<u8>> = examples().iter().map(|(_, statement)| statement.encode()).collect();
-    let seen = Position { n: 23, chain: Hash([0xcc; 32]) };
-    let far = Position { n: u64::MAX, chain: Hash([0xcd; 32]) };
+    let seen = LogPosition { n: 23, chain: Hash([0xcc; 32]) };
+    let far = LogPosition { n: u64::MAX, chain: Hash([0xcd; 32]) };
     add_missing(
         "batches",
         [
-            batch("nothing came before", 0xd1, &statements[..2], Position::START, Hash::ZERO),
+            batch("nothing came before", 0xd1, &statements[..2], LogPosition::START, Hash::ZERO),
             batch("one statement", 0xd1, &statements[10..11], seen, Hash([0xad; 32])),
             batch("three statements, far on", 0x07, &statements[11..14], far, Hash([0xad; 32])),
             batch("all statements", 0x07, &statements, seen, Hash([0xad; 32])),
@@ -107,7 +107,7 @@ fn write_missing_vectors() {
     add_missing("merkle", [0, 1, 2, 3, 4, 5, 8, 9].map(|count| merkle(&short[..count])));
 }
 
-fn batch(comment: &str, number: u8, statements: &[Vec<u8>], seen: Position, admin_head: Hash) -> Value {
+fn batch(comment: &str, number: u8, statements: &[Vec<u8>], seen: LogPosition, admin_head: Hash) -> Value {
     batch_by(&SoftDevice::new(number, "any"), comment, number, statements, (seen, admin_head))
 }
 
@@ -116,7 +116,7 @@ fn batch_by(
     comment: &str,
     number: u8,
     statements: &[Vec<u8>],
-    (seen, admin_head): (Position, Hash),
+    (seen, admin_head): (LogPosition, Hash),
 ) -> Value {
     let store = StoreId([0x5a; 32]);
     let signed = device.batch(store, statements, seen, admin_head);
@@ -142,7 +142,7 @@ fn batch_by(
 fn merkle(statements: &[Vec<u8>]) -> Value {
     let leaves: Vec<Hash> = statements.iter().map(|bytes| leaf(bytes)).collect();
     let shown = |hashes: &[Hash]| hashes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let chain = leaves.iter().scan(Position::START, |position, leaf| {
+    let chain = leaves.iter().scan(LogPosition::START, |position, leaf| {
         *position = position.after(*leaf);
         Some(position.chain.to_string())
     });

@@ -9,7 +9,9 @@ use strongroom::Result;
 use strongroom::ledger::body::{Body, Put, Role, State};
 use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::{Chain, StoredBatch};
-use strongroom::ledger::{DeviceId, GrantId, Hash, Position, Statement, StoreId, Subject, TokenId, sha256};
+use strongroom::ledger::{
+    DeviceId, GrantId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256,
+};
 use strongroom::replica::{Followed, ListFilter, Pin, Replica, TokenRow};
 
 /// What every replica of these tests takes for the present.
@@ -19,7 +21,7 @@ pub const NOW: u64 = 1_900_000_000_000;
 #[derive(Clone)]
 pub struct Draft {
     pub statements: Vec<Statement>,
-    pub seen: Position,
+    pub seen: LogPosition,
     pub admin_head: Hash,
 }
 
@@ -42,15 +44,15 @@ pub fn empty_replica(store: StoreId) -> (Replica, tempfile::TempDir) {
 
 /// Follows, knowing nothing but the store's id.
 pub fn follow(replica: &mut Replica, store: &mut MemoryStore) -> Result<Followed> {
-    let pin = Pin::of(replica.store());
-    replica.follow(store, &pin, NOW, &mut |_, _| {})
+    let pin = Pin::from_store(replica.store());
+    replica.sync(store, &pin, NOW, &mut |_, _| {})
 }
 
 impl Chronicle {
     /// The first batch: genesis and the enrolment of `first`.
     pub fn begin(first: &SoftDevice, roles: &[Role]) -> Self {
         let (time, none) = (1_700_000_000_000, |_: &Subject| Ok::<_, std::convert::Infallible>(Hash::ZERO));
-        let Ok(genesis) = Statement::compose(StoreId::UNBORN, first.id, time, first.genesis(), none);
+        let Ok(genesis) = Statement::compose(StoreId::ZERO, first.id, time, first.genesis(), none);
         let (id, head) = (StoreId(genesis.hash().0), genesis.hash());
         let heads = |subject: &Subject| -> std::result::Result<_, std::convert::Infallible> {
             Ok(if *subject == Subject::Store { head } else { Hash::ZERO })
@@ -60,7 +62,8 @@ impl Chronicle {
         let store = MemoryStore::default();
         let mut chronicle =
             Self { id, store, replica, entries: Vec::new(), time: time + 1, _directory: directory };
-        let draft = Draft { statements: vec![genesis, enrol], seen: Position::START, admin_head: Hash::ZERO };
+        let draft =
+            Draft { statements: vec![genesis, enrol], seen: LogPosition::START, admin_head: Hash::ZERO };
         chronicle.land("the store begins", first, &draft);
         chronicle
     }

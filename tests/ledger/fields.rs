@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
-    Slot, State, StateChange, Target, Ungrant,
+    Anchor, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, Put, Rename, Repair, Reseal, Retire,
+    Role, Roles, State, StateChange, Target, Ungrant,
 };
 use strongroom::ledger::{Statement, Subject};
 
@@ -42,7 +42,7 @@ fn show_body(body: &Body) -> Value {
         }),
         Body::Enrol(b) => json!({
             "device": b.device.to_string(), "name": b.name, "model": b.model, "serial": b.serial,
-            "opening": show_slot(&b.opening), "signing": show_slot(&b.signing), "roles": show_roles(&b.roles),
+            "opening": show_enrolled_key(&b.opening), "signing": show_enrolled_key(&b.signing), "roles": show_roles(&b.roles),
         }),
         Body::Retire(b) => {
             json!({ "device": b.device.to_string(), "compromised": b.compromised, "reason": b.reason })
@@ -87,8 +87,8 @@ fn read_body(kind: &str, v: &Value) -> Body {
             name: text(&v["name"]),
             model: text(&v["model"]),
             serial: text(&v["serial"]),
-            opening: read_slot(&v["opening"]),
-            signing: read_slot(&v["signing"]),
+            opening: read_enrolled_key(&v["opening"]),
+            signing: read_enrolled_key(&v["signing"]),
             roles: read_roles(&v["roles"]),
         })),
         "retire" => Body::Retire(Retire {
@@ -243,7 +243,7 @@ fn read_key(v: &Value) -> PublicKey {
     }
 }
 
-fn show_slot(slot: &Slot) -> Value {
+fn show_enrolled_key(slot: &EnrolledKey) -> Value {
     let (level, claims) = (slot.evidence.level.to_string(), &slot.evidence.claims);
     let mut shown = json!({ "key": show_key(&slot.key), "uri": slot.uri, "level": level, "claims": claims });
     if !slot.material.is_empty() {
@@ -252,7 +252,7 @@ fn show_slot(slot: &Slot) -> Value {
     shown
 }
 
-fn read_slot(v: &Value) -> Slot {
+fn read_enrolled_key(v: &Value) -> EnrolledKey {
     let level = match v["level"].as_str().unwrap() {
         "simulator" => EvidenceLevel::Simulator,
         "reported" => EvidenceLevel::Reported,
@@ -261,7 +261,12 @@ fn read_slot(v: &Value) -> Slot {
     };
     let claims = list(&v["claims"], |v| (text(&v[0]), v[1].as_bool().unwrap()));
     let material = v.get("material").map(bytes).unwrap_or_default();
-    Slot { key: read_key(&v["key"]), uri: text(&v["uri"]), evidence: Evidence { level, claims }, material }
+    EnrolledKey {
+        key: read_key(&v["key"]),
+        uri: text(&v["uri"]),
+        evidence: Evidence { level, claims },
+        material,
+    }
 }
 
 /// Roles as vectors show them; a prefix stands as it is, allowed or not.

@@ -7,9 +7,9 @@ use rand_core::{CryptoRng, RngCore};
 use rsa::{BigUint, Pss, RsaPrivateKey};
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::SignatureAlgorithm;
-use strongroom::ledger::body::{Body, Enrol, Genesis, Role, Slot};
+use strongroom::ledger::body::{Body, Enrol, EnrolledKey, Genesis, Role};
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, sorted_roles};
+use strongroom::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId, sorted_roles};
 
 /// A device whose keys follow from its number.
 #[derive(Clone)]
@@ -124,7 +124,7 @@ impl SoftDevice {
 
     /// How it signs.
     pub fn by(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::of(&self.signing()).unwrap()
+        SignatureAlgorithm::from_key(&self.signing()).unwrap()
     }
 
     pub fn genesis(&self) -> Body {
@@ -132,7 +132,7 @@ impl SoftDevice {
     }
 
     pub fn enrol(&self, roles: &[Role]) -> Body {
-        let slot = |key: PublicKey, object: &str| Slot {
+        let slot = |key: PublicKey, object: &str| EnrolledKey {
             key,
             uri: format!("pkcs11:token={};object=strongroom-{object}", self.name),
             evidence: Evidence {
@@ -172,7 +172,7 @@ impl SoftDevice {
         &self,
         store: StoreId,
         statements: &[Vec<u8>],
-        seen: Position,
+        seen: LogPosition,
         admin_head: Hash,
     ) -> SignedBatch {
         let leaves: Vec<Hash> = statements.iter().map(|bytes| strongroom::ledger::leaf(bytes)).collect();
@@ -187,7 +187,7 @@ impl SoftDevice {
         store: StoreId,
         first: u64,
         statements: &[Statement],
-        seen: Position,
+        seen: LogPosition,
         admin_head: Hash,
     ) -> StoredBatch {
         let statements: Vec<Vec<u8>> = statements.iter().map(Statement::encode).collect();

@@ -10,7 +10,7 @@ use crate::whole_store::Cast;
 use serde_json::json;
 use strongroom::ledger::body::{Body, Role};
 use strongroom::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
-use strongroom::ledger::{Hash, NEWER_FORMAT, Position, Statement, StoreId, Subject, Tampering};
+use strongroom::ledger::{Hash, LogPosition, NEWER_FORMAT, Statement, StoreId, Subject, Tampering};
 use strongroom::replica::Replica;
 
 /// How many batches of `whole-store.json` come before: so many that the stranger is none, the hsm is retired.
@@ -154,14 +154,14 @@ fn signers(c: &Chronicle, cast: &Cast, one: &Draft) -> Vec<Forgery> {
 
 fn places(c: &Chronicle, cast: &Cast, one: &Draft) -> Vec<Forgery> {
     let seen = |n, chain| {
-        let draft = Draft { seen: Position { n, chain }, ..one.clone() };
+        let draft = Draft { seen: LogPosition { n, chain }, ..one.clone() };
         c.signed(&cast.owner, &draft)
     };
     let here = c.replica.position();
     let end_of_three = c.store.batches.iter().find(|batch| batch.statements.len() == 3).unwrap().first + 2;
     let chain = |n| c.replica.chain_at(n).unwrap();
     let inside = c.store.batches.iter().flat_map(|batch| &batch.statements).take(end_of_three as usize - 1);
-    let inside = inside.fold(Position::START, |at, bytes| at.after(strongroom::ledger::leaf(bytes)));
+    let inside = inside.fold(LogPosition::START, |at, bytes| at.after(strongroom::ledger::leaf(bytes)));
     vec![
         ("seen on another chain", seen(here.n, Hash([0xee; 32]))),
         ("seen before everything, on another chain", seen(0, Hash([0xee; 32]))),
@@ -193,7 +193,7 @@ fn claims(c: &Chronicle, cast: &Cast, one: &Draft) -> Vec<Forgery> {
     };
     vec![
         ("a statement for another store", changed(&|statement| statement.store = other_store)),
-        ("a statement for the unborn store", changed(&|statement| statement.store = StoreId::UNBORN)),
+        ("a statement for the unborn store", changed(&|statement| statement.store = StoreId::ZERO)),
         ("a batch for another store", envelope),
         ("a second genesis", genesis),
         ("signed bytes that are no statement", not_one),
@@ -209,7 +209,7 @@ fn beginnings() -> Vec<Forgery> {
     let first = |device: &SoftDevice, statements: &[Statement], seen, admin_head| {
         device.stored(good.id, 1, statements, seen, admin_head)
     };
-    let plain = |statements: &[Statement]| first(&cast.owner, statements, Position::START, Hash::ZERO);
+    let plain = |statements: &[Statement]| first(&cast.owner, statements, LogPosition::START, Hash::ZERO);
     let enrolled = |body: Body| {
         let mut statements = statements.clone();
         statements[1].body = body;
@@ -237,7 +237,7 @@ fn beginnings() -> Vec<Forgery> {
         three
     };
     let second_author = cast.stranger.clone().called(cast.owner.id);
-    let wrong_seen = Position { n: 0, chain: Hash([1; 32]) };
+    let wrong_seen = LogPosition { n: 0, chain: Hash([1; 32]) };
     vec![
         ("beginning: another genesis", plain(&other_nonce)),
         ("beginning: genesis alone", plain(&statements[..1])),
@@ -248,9 +248,12 @@ fn beginnings() -> Vec<Forgery> {
         ("beginning: an enrolment without admin", plain(&enrolled(cast.owner.enrol(&[Role::Open])))),
         ("beginning: an enrolment that links nowhere", plain(&unlinked)),
         ("beginning: a genesis with a past", plain(&later)),
-        ("beginning: signed by another key", first(&second_author, &statements, Position::START, Hash::ZERO)),
+        (
+            "beginning: signed by another key",
+            first(&second_author, &statements, LogPosition::START, Hash::ZERO),
+        ),
         ("beginning: something seen", first(&cast.owner, &statements, wrong_seen, Hash::ZERO)),
-        ("beginning: an admin head", first(&cast.owner, &statements, Position::START, Hash([1; 32]))),
+        ("beginning: an admin head", first(&cast.owner, &statements, LogPosition::START, Hash([1; 32]))),
         ("beginning: no statement", StoredBatch { statements: Vec::new(), ..plain(&statements) }),
     ]
 }

@@ -185,7 +185,7 @@ pub fn grant(id: u8, target: Target) -> Body {
     })
 }
 
-fn repair(position: strongroom::ledger::Position) -> Body {
+fn repair(position: strongroom::ledger::LogPosition) -> Body {
     Body::Repair(Repair { kept: position.n, chain: position.chain, reason: "a forged tail".into() })
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use strongroom::error::Result;
 use strongroom::ledger::body::{Retire, State, StateChange};
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Body, DeviceId, Hash, Position, Statement, StoreId, Subject, TokenId, sha256};
+use strongroom::ledger::{Body, DeviceId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256};
 use strongroom::store::{Access, Append, Store};
 
 /// The head of the admin subject that nobody advanced.
@@ -72,7 +72,7 @@ fn of(statements: &[Statement]) -> Change {
 }
 
 impl Change {
-    pub fn append(&self, store: &mut dyn Store) -> Result<Position> {
+    pub fn append(&self, store: &mut dyn Store) -> Result<LogPosition> {
         store.append(&Append {
             sign1: &self.sign1,
             statements: &self.statements,
@@ -103,7 +103,7 @@ impl Change {
 /// Sets aside what lies after `n`, by one who sees what is there now.
 pub fn set_aside(store: &mut dyn Store, n: u64) -> Result<u64> {
     let end = store.tail().ok();
-    store.set_aside_after(n, end)
+    store.quarantine_after(n, end)
 }
 
 /// A line for the access log.

@@ -5,7 +5,7 @@ use crate::change::{QUIET, advancing, first_of, retiring, set_aside, statement};
 use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Hash, Position, leaf, sha256};
+use strongroom::ledger::{Hash, LogPosition, leaf, sha256};
 use strongroom::store::{Access, Store};
 
 /// The whole suite for one kind of store.
@@ -46,8 +46,8 @@ macro_rules! conformance {
     };
 }
 
-fn position(n: u64, statements: &[Vec<u8>]) -> Position {
-    let end = statements.iter().fold(Position::START, |at, bytes| at.after(leaf(bytes)));
+fn position(n: u64, statements: &[Vec<u8>]) -> LogPosition {
+    let end = statements.iter().fold(LogPosition::START, |at, bytes| at.after(leaf(bytes)));
     assert_eq!(end.n, n);
     end
 }
@@ -71,7 +71,7 @@ fn whole_ledger(store: &mut dyn Store) -> Vec<StoredBatch> {
 pub fn a_new_store_is_empty<B: Bench>() {
     let bench = B::new();
     let mut store = bench.open();
-    assert_eq!(store.tail().unwrap(), Position::START);
+    assert_eq!(store.tail().unwrap(), LogPosition::START);
     assert_eq!(store.chain_at(0).unwrap(), Some(Hash::ZERO));
     assert_eq!(store.chain_at(1).unwrap(), None);
     assert_eq!(store.batches_after(0, usize::MAX).unwrap(), []);
@@ -274,7 +274,7 @@ pub fn nothing_is_set_aside_twice<B: Bench>() {
         assert_eq!(set_aside(&mut *store, 1).unwrap(), 0);
     }
     assert_eq!(set_aside(&mut *store, 0).unwrap(), 1);
-    assert_eq!(store.tail().unwrap(), Position::START);
+    assert_eq!(store.tail().unwrap(), LogPosition::START);
     first_of([1]).append(&mut *store).unwrap();
 }
 

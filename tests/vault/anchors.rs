@@ -76,7 +76,7 @@ fn guarding_changes_are_counted_and_nothing_else_is() {
     put(&mut vault, "c", "goes on");
     assert_eq!((opened(&mut vault, "c"), stands(&tpm)), (Ok("goes on".into()), 46));
     let row = &vault.replica().devices().unwrap()[0];
-    assert_eq!(vault.replica().due(&row.anchor.unwrap()), 46);
+    assert_eq!(vault.replica().expected_count(&row.anchor.unwrap()), 46);
     verifies(&mut vault);
 }
 
@@ -188,7 +188,7 @@ fn killed_between_any_two_steps() {
         child.wait().unwrap();
         let mut vault = place.at("first", &[&device]);
         let anchor = vault.replica().devices().unwrap()[0].anchor.unwrap();
-        let due = vault.replica().due(&anchor);
+        let due = vault.replica().expected_count(&anchor);
         assert!(stands(&tpm) == due || stands(&tpm) + 1 == due, "{} and {due}", stands(&tpm));
         vault.set_state(&name("a"), None, State::Active, "").unwrap();
         assert_eq!((opened(&mut vault, "a"), stands(&tpm)), (Ok("token".into()), due));

@@ -5,7 +5,7 @@ use strongroom::device::{Algorithm, EvidenceLevel};
 use strongroom::ledger::Name;
 use strongroom::ledger::body::State;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, Vault, Wanted};
+use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, TokenRef, Vault};
 use strongroom::{Kind, Secret};
 
 fn setup(hsm: &SoftHsm, store: &str) -> Setup {
@@ -58,7 +58,7 @@ fn life_of_a_token(hsm: &SoftHsm, algorithm: Algorithm) {
     for name in &many {
         vault.put(name, &secret(name.as_str()), &PutOptions::default()).unwrap();
     }
-    let wanted: Vec<_> = many.iter().map(|name| Wanted { name: name.clone(), version: None }).collect();
+    let wanted: Vec<_> = many.iter().map(|name| TokenRef { name: name.clone(), version: None }).collect();
     for (name, token) in many.iter().zip(vault.get_all(&wanted)) {
         assert_eq!(token.unwrap().expose(), name.as_str().as_bytes());
     }

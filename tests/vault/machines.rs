@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use strongroom::ledger::{Hash, Name};
 use strongroom::prompt::Silent;
 use strongroom::replica::{SealedRow, VersionRow};
-use strongroom::vault::{EnrolOptions, InitOptions, PutOptions, Reader, Setup, Vault};
+use strongroom::vault::{Accessor, EnrolOptions, InitOptions, PutOptions, Setup, Vault};
 use strongroom::{Result, Secret};
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ impl Place {
             connected,
             prompter: Box::new(Silent),
             clock: || NOW,
-            reader: Reader { uid: 0, pid: 1, exe: "test".into() },
+            reader: Accessor { uid: 0, pid: 1, exe: "test".into() },
             ..Setup::new(self.url(), Vec::new(), self.dir.path().join(machine))
         }
     }

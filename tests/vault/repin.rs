@@ -87,7 +87,7 @@ fn an_anchor_moves_along() {
     assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
     put(&mut vault, "a", "next");
     let stands = std::fs::read_to_string(tpm.path().join(counter.index.to_string())).unwrap();
-    assert_eq!(stands.parse::<u64>().unwrap(), vault.replica().due(&row.anchor.unwrap()));
+    assert_eq!(stands.parse::<u64>().unwrap(), vault.replica().expected_count(&row.anchor.unwrap()));
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Host {
     ///
     /// # Errors
     /// The device's; `Tampered`.
-    pub fn open(&mut self, token: &crate::vault::Ready, key: &KeyRef, what: &str) -> Result<Secret> {
+    pub fn open(&mut self, token: &crate::vault::SealedToken, key: &KeyRef, what: &str) -> Result<Secret> {
         let opened = self.run(what, |device, prompter| token.open_on(device, prompter, key));
         if opened.is_ok() && !self.spread {
             self.spread(key);

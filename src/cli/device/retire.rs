@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use strongroom::ledger::DeviceId;
 use strongroom::replica::SealedRow;
-use strongroom::vault::{RetireOptions, RetireReport, Shown};
+use strongroom::vault::{EffectiveState, RetireOptions, RetireReport};
 use strongroom::{Result, Vault};
 
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ fn tell(
     reseal::tell(out, &report.reseal);
     let mut table = out.table(&["TOKEN", "STATE", "PUT"]);
     for row in could_open {
-        let cells = [at(row), state(vault, row)?.into(), time::person(row.version.time)];
+        let cells = [at(row), state(vault, row)?.into(), time::rfc3339_secs(row.version.time)];
         out.row(&mut table, cells.into())?;
     }
     out.end(table)?;
@@ -94,7 +94,7 @@ fn at(row: &SealedRow) -> String {
 
 fn state(vault: &Vault, row: &SealedRow) -> Result<&'static str> {
     let token = vault.replica().find(&row.name)?;
-    Ok(token.map_or("", |token| Shown::of(vault, &token, &row.version).word()))
+    Ok(token.map_or("", |token| EffectiveState::from_row(vault, &token, &row.version).word()))
 }
 
 fn as_json(vault: &Vault, report: &RetireReport, could_open: &[SealedRow]) -> Result<serde_json::Value> {

@@ -1,7 +1,7 @@
 //! The access log: who read what, chained per device.
 
-use super::attempt::{Attempt, Fields};
 use super::file;
+use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
 use crate::ledger::Hash;
 use crate::store::{Access, RecordedAccess};
@@ -10,7 +10,7 @@ use rusqlite::params;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
-pub(super) fn record(attempt: &Attempt<'_>, accesses: &[Access]) -> Result<()> {
+pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
     // By device; looked up once, however many lines there are.
@@ -28,12 +28,12 @@ pub(super) fn record(attempt: &Attempt<'_>, accesses: &[Access]) -> Result<()> {
 }
 
 /// The chain's value after a device's last line.
-fn end_of(attempt: &Attempt<'_>, device: &str) -> Result<Hash> {
+fn end_of(attempt: &SqliteOperation<'_>, device: &str) -> Result<Hash> {
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
     Ok(attempt.first("access", sql, [device], |row| row.hash(1))?.unwrap_or(Hash::ZERO))
 }
 
-fn insert(attempt: &Attempt<'_>, access: &Access, chain: Hash) -> Result<()> {
+fn insert(attempt: &SqliteOperation<'_>, access: &Access, chain: Hash) -> Result<()> {
     let (time, version) = (attempt.integer(access.time)?, attempt.integer(access.version)?);
     let Access { device, uid, pid, exe, name, outcome, .. } = access;
     attempt.execute(
@@ -45,7 +45,11 @@ fn insert(attempt: &Attempt<'_>, access: &Access, chain: Hash) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn accesses(attempt: &Attempt<'_>, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
+pub(super) fn accesses(
+    attempt: &SqliteOperation<'_>,
+    before: u64,
+    limit: u32,
+) -> Result<Vec<RecordedAccess>> {
     let before = if before == 0 { i64::MAX } else { attempt.integer(before)? };
     let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain
                FROM access WHERE n < ?1 ORDER BY n DESC LIMIT ?2";
@@ -58,7 +62,7 @@ pub(super) fn accesses(attempt: &Attempt<'_>, before: u64, limit: u32) -> Result
 }
 
 /// Recomputes the chain of every device; answers how many rows there are.
-pub(super) fn check(attempt: &Attempt<'_>) -> Result<u64> {
+pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
     let (mut rows, mut ends) = (0, HashMap::<String, Hash>::new());
     let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain FROM access ORDER BY n";
     attempt.each("access", sql, [], |row| {

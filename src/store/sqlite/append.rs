@@ -1,13 +1,13 @@
 //! Appending: a batch and everything that belongs to it, in one transaction.
 
-use super::attempt::Attempt;
-use super::{fault, file, ledger};
+use super::operation::SqliteOperation;
+use super::{error, file, ledger};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Hash, MAX_BATCH_BYTES, Position, Statement, leaf};
+use crate::ledger::{Hash, LogPosition, MAX_BATCH_BYTES, Statement, leaf};
 use crate::store::Append;
 use rusqlite::params;
 
-pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Position> {
+pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
     let bytes: usize = append.statements.iter().map(Vec::len).sum();
     if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
         let answer = "a batch has at least one statement, and at most 16 MiB of them";
@@ -33,7 +33,11 @@ pub(super) fn append(attempt: &Attempt<'_>, append: &Append<'_>) -> Result<Posit
 }
 
 /// Frees pairs of which the caller verified, up to `at`, that nothing advanced them with effect.
-pub(super) fn release(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], at: Position) -> Result<()> {
+pub(super) fn release(
+    attempt: &SqliteOperation<'_>,
+    advances: &[(Vec<u8>, Hash)],
+    at: LogPosition,
+) -> Result<()> {
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
     if ledger::tail(attempt)? != at {
@@ -47,7 +51,7 @@ pub(super) fn release(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], at: P
 }
 
 /// Whether the batch lands where its author thought it would.
-fn check_order(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<()> {
+fn check_order(attempt: &SqliteOperation<'_>, append: &Append<'_>, tail: LogPosition) -> Result<()> {
     let (subject, head) = &append.admin;
     if let Some(batch) = advanced_by(attempt, subject, *head)? {
         return Err(conflict(attempt, format!("devices or roles were changed first, at position {batch}")));
@@ -61,7 +65,11 @@ fn check_order(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Re
     }
 }
 
-fn insert_batch(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> Result<Position> {
+fn insert_batch(
+    attempt: &SqliteOperation<'_>,
+    append: &Append<'_>,
+    tail: LogPosition,
+) -> Result<LogPosition> {
     let mut end = tail;
     let no_room = |n: u64| attempt.tampered("batches", &n.to_string(), "no ledger is that long");
     for statement in append.statements {
@@ -69,7 +77,7 @@ fn insert_batch(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> R
         let n = attempt.integer(end.n).map_err(|_| no_room(tail.n))?;
         attempt.raw("INSERT INTO statements (n, bytes) VALUES (?1, ?2)", params![n, statement]).map_err(
             |e| {
-                if fault::is_taken(&e) {
+                if error::is_taken(&e) {
                     attempt.tampered("statements", &end.n.to_string(), "no batch covers it")
                 } else {
                     attempt.failed(Some("statements"), &e)
@@ -86,7 +94,7 @@ fn insert_batch(attempt: &Attempt<'_>, append: &Append<'_>, tail: Position) -> R
     Ok(end)
 }
 
-fn insert_advances(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], batch: u64) -> Result<()> {
+fn insert_advances(attempt: &SqliteOperation<'_>, advances: &[(Vec<u8>, Hash)], batch: u64) -> Result<()> {
     let batch = attempt.integer(batch)?;
     // In the order of the index, so that a large batch touches each of its pages once.
     let mut sorted: Vec<_> = advances.iter().collect();
@@ -95,8 +103,8 @@ fn insert_advances(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], batch: u
         let sql = "INSERT INTO heads (subject, prev, batch) VALUES (?1, ?2, ?3)";
         if let Err(e) = attempt.raw(sql, params![subject, stored(prev), batch]) {
             return Err(match advanced_by(attempt, subject, *prev)? {
-                Some(first) if fault::is_taken(&e) => {
-                    let subject = fault::subject_in_words(subject);
+                Some(first) if error::is_taken(&e) => {
+                    let subject = error::subject_in_words(subject);
                     conflict(attempt, format!("another change of {subject} came first, at position {first}"))
                 }
                 _ => attempt.failed(Some("heads"), &e),
@@ -106,7 +114,7 @@ fn insert_advances(attempt: &Attempt<'_>, advances: &[(Vec<u8>, Hash)], batch: u
     Ok(())
 }
 
-fn insert_sealed(attempt: &Attempt<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()> {
+fn insert_sealed(attempt: &SqliteOperation<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()> {
     let mut sorted: Vec<_> = sealed.iter().collect();
     sorted.sort_unstable_by_key(|(digest, _)| *digest);
     for (digest, bytes) in sorted {
@@ -121,7 +129,7 @@ fn insert_sealed(attempt: &Attempt<'_>, sealed: &[(Hash, Vec<u8>)]) -> Result<()
 /// The first position of the batch that advanced `subject` from `prev`.
 ///
 /// Only a row that a statement bears out counts: a planted one would otherwise look like a change that always came first.
-fn advanced_by(attempt: &Attempt<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>> {
+fn advanced_by(attempt: &SqliteOperation<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>> {
     let sql = "SELECT subject, batch FROM heads WHERE subject = ?1 AND prev = ?2";
     let Some(first) = attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))? else {
         return Ok(None);
@@ -141,7 +149,7 @@ pub(super) fn stored(prev: &Hash) -> &[u8] {
     if *prev == Hash::ZERO { &[] } else { &prev.0 }
 }
 
-fn conflict(attempt: &Attempt<'_>, answer: String) -> Error {
+fn conflict(attempt: &SqliteOperation<'_>, answer: String) -> Error {
     Error::new(Kind::Conflict, attempt.to, answer)
         .with_target(attempt.location)
         .with_hint("look at what changed and try again")

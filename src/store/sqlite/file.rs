@@ -1,7 +1,7 @@
 //! The file itself: creating it, opening it fast, saying what is wrong with it.
 
-use super::attempt::Attempt;
-use super::fault;
+use super::error;
+use super::operation::SqliteOperation;
 use crate::error::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -43,7 +43,7 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
         _ => Error::new(Kind::Io, to, e.to_string()).with_target(location).caused_by(e),
     })?;
     let db = connect(path, READ_WRITE).map_err(|e| explain(to, location, path, &e))?;
-    let attempt = Attempt { db: &db, location, durable: &Cell::new(None), to };
+    let attempt = SqliteOperation { db: &db, location, durable: &Cell::new(None), to };
     make_tables(&attempt)?;
     write_ahead(&attempt)?;
     sync_directory(path)
@@ -64,7 +64,7 @@ fn make_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn make_tables(attempt: &Attempt<'_>) -> Result<()> {
+fn make_tables(attempt: &SqliteOperation<'_>) -> Result<()> {
     let transaction = attempt.writing(true)?;
     let tables =
         attempt.first("sqlite_schema", "SELECT count(*) FROM sqlite_schema", [], |row| row.uint(0))?;
@@ -79,7 +79,7 @@ fn make_tables(attempt: &Attempt<'_>) -> Result<()> {
 }
 
 /// Turns the write-ahead log on. For that SQLite needs the file alone for a moment, and does not wait for others by itself.
-fn write_ahead(attempt: &Attempt<'_>) -> Result<()> {
+fn write_ahead(attempt: &SqliteOperation<'_>) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
         match attempt.db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
@@ -192,7 +192,7 @@ const CHECK_THE_PATH: &str = "check the path";
 /// file here would drop the locks of this process's other connections.
 fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Error) -> Error {
     if !matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied)) {
-        return fault::decode(to, location, None, answer);
+        return error::decode(to, location, None, answer);
     }
     let (answer, advice) = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -207,7 +207,7 @@ fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Err
                 .into(),
             "copy the store with its -wal to a directory of yours",
         ),
-        Ok(_) => return fault::decode(to, location, None, answer),
+        Ok(_) => return error::decode(to, location, None, answer),
     };
     Error::new(Kind::Store, to, answer).with_target(location).with_hint(advice)
 }
@@ -250,22 +250,22 @@ fn immutable(path: &Path) -> PathBuf {
     uri.into()
 }
 
-pub(super) fn refuse_read_only(attempt: &Attempt<'_>) -> Result<()> {
+pub(super) fn refuse_read_only(attempt: &SqliteOperation<'_>) -> Result<()> {
     match attempt.db.is_readonly(MAIN_DB) {
-        Ok(true) => Err(fault::read_only(attempt.to, attempt.location)),
+        Ok(true) => Err(error::read_only(attempt.to, attempt.location)),
         Ok(false) => Ok(()),
         Err(e) => Err(attempt.failed(None, &e)),
     }
 }
 
 /// Reads and moves rows of this length at most.
-pub(super) fn allow_rows_of(attempt: &Attempt<'_>, bytes: i32) -> Result<()> {
+pub(super) fn allow_rows_of(attempt: &SqliteOperation<'_>, bytes: i32) -> Result<()> {
     let set = attempt.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes);
     set.map(|_| ()).map_err(|e| attempt.failed(None, &e))
 }
 
 /// What only writers of the ledger need, so that mere readers open faster.
-pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
+pub(super) fn prepare_for_writing(attempt: &SqliteOperation<'_>) -> Result<()> {
     refuse_read_only(attempt)?;
     // A copy made by a backup tool may have left this mode.
     write_ahead(attempt)?;
@@ -281,7 +281,7 @@ pub(super) fn prepare_for_writing(attempt: &Attempt<'_>) -> Result<()> {
 
 /// Empties the log, which still holds what was destroyed. Best effort: while somebody reads an older picture, it is left to
 /// the next checkpoint.
-pub(super) fn forget_destroyed(attempt: &Attempt<'_>) {
+pub(super) fn forget_destroyed(attempt: &SqliteOperation<'_>) {
     let emptied = attempt
         .db
         .busy_timeout(Duration::from_millis(250))

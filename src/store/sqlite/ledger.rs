@@ -1,23 +1,23 @@
 //! Reading batches and statements.
 
-use super::attempt::{Attempt, Fields};
+use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES, Position};
+use crate::ledger::{Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES};
 use rusqlite::params;
 
 /// The last batch that starts at ?1 or before.
 const BATCH_AT: &str =
     "SELECT first, last, chain, sign1 FROM batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
 
-pub(super) fn tail(attempt: &Attempt<'_>) -> Result<Position> {
+pub(super) fn tail(attempt: &SqliteOperation<'_>) -> Result<LogPosition> {
     let last = attempt.first("batches", BATCH_AT, [i64::MAX], |row| {
-        Ok(Position { n: row.uint(1)?, chain: row.hash(2)? })
+        Ok(LogPosition { n: row.uint(1)?, chain: row.hash(2)? })
     })?;
-    Ok(last.unwrap_or(Position::START))
+    Ok(last.unwrap_or(LogPosition::START))
 }
 
-pub(super) fn chain_at(attempt: &Attempt<'_>, n: u64) -> Result<Option<Hash>> {
+pub(super) fn chain_at(attempt: &SqliteOperation<'_>, n: u64) -> Result<Option<Hash>> {
     if n == 0 {
         return Ok(Some(Hash::ZERO));
     }
@@ -26,14 +26,18 @@ pub(super) fn chain_at(attempt: &Attempt<'_>, n: u64) -> Result<Option<Hash>> {
     Ok(end.flatten())
 }
 
-pub(super) fn batch_of(attempt: &Attempt<'_>, n: u64) -> Result<Option<StoredBatch>> {
+pub(super) fn batch_of(attempt: &SqliteOperation<'_>, n: u64) -> Result<Option<StoredBatch>> {
     let covering = attempt.first("batches", BATCH_AT, [at(n)], |row| {
         if row.uint(1)? < n { Ok(None) } else { read_batch(attempt, row, 3).map(Some) }
     })?;
     Ok(covering.flatten())
 }
 
-pub(super) fn batches_after(attempt: &Attempt<'_>, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
+pub(super) fn batches_after(
+    attempt: &SqliteOperation<'_>,
+    n: u64,
+    budget: usize,
+) -> Result<Vec<StoredBatch>> {
     let mut left = budget;
     let mut batches = Vec::new();
     let sql = "SELECT first, last, sign1 FROM batches WHERE first > ?1 ORDER BY first";
@@ -47,14 +51,14 @@ pub(super) fn batches_after(attempt: &Attempt<'_>, n: u64, budget: usize) -> Res
 }
 
 /// The batch of a row that starts with `first` and `last`. Statements that are missing are missing in the answer.
-fn read_batch(attempt: &Attempt<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
+fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);
     let statements = statements(attempt, first, last)?;
     Ok(StoredBatch { first, sign1: row.blob(sign1)?, statements })
 }
 
 /// One more than a batch may have is enough to see that it has too many, whatever `last` claims.
-fn statements(attempt: &Attempt<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
+fn statements(attempt: &SqliteOperation<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
     let (mut statements, mut total) = (Vec::new(), 0);
     let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
     let params = params![at(first), at(last), MAX_BATCH as i64 + 1];

@@ -1,10 +1,10 @@
 //! Setting aside what cannot be verified. The rows stay in the file, in tables beside the store's.
 
 use super::append::stored;
-use super::attempt::Attempt;
+use super::operation::SqliteOperation;
 use super::{file, ledger};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Position, Statement};
+use crate::ledger::{LogPosition, Statement};
 use rusqlite::params;
 
 /// No types and no keys: what is set aside may be anything, and may be set aside again.
@@ -25,7 +25,11 @@ const MOVE_HEADS: &str = "
 ";
 
 /// Keeps positions 1 to `n`, which the caller verified; sets everything else aside. Answers how many statements that is.
-pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64, end: Option<Position>) -> Result<u64> {
+pub(super) fn quarantine_after(
+    attempt: &SqliteOperation<'_>,
+    n: u64,
+    end: Option<LogPosition>,
+) -> Result<u64> {
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
     if ledger::tail(attempt).ok() != end {
@@ -41,7 +45,7 @@ pub(super) fn set_aside_after(attempt: &Attempt<'_>, n: u64, end: Option<Positio
     Ok(moved)
 }
 
-fn move_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
+fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {
     run(attempt, TABLES)?;
     let kept = attempt.integer(n)?;
     let copy =
@@ -61,7 +65,7 @@ fn move_after(attempt: &Attempt<'_>, n: u64) -> Result<u64> {
 }
 
 /// The batches that are no part of one line from 1 to `kept`, by where they start. Their fields may be anything.
-fn strays(attempt: &Attempt<'_>, kept: i64) -> Result<Vec<i64>> {
+fn strays(attempt: &SqliteOperation<'_>, kept: i64) -> Result<Vec<i64>> {
     let failed = |e| attempt.failed(Some("batches"), &e);
     let mut query = attempt.db.prepare("SELECT first, last FROM batches ORDER BY first").map_err(failed)?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get_ref(1)?.as_i64().unwrap_or(0))));
@@ -74,7 +78,7 @@ fn strays(attempt: &Attempt<'_>, kept: i64) -> Result<Vec<i64>> {
 }
 
 /// The advances of the statements that are left, each with the start of its batch. The first to advance a head has it.
-fn index_kept(attempt: &Attempt<'_>) -> Result<()> {
+fn index_kept(attempt: &SqliteOperation<'_>) -> Result<()> {
     let sql = "SELECT n, bytes, (SELECT max(first) FROM batches WHERE first <= n) FROM statements ORDER BY n";
     attempt.each("statements", sql, [], |row| {
         let batch = attempt.integer(row.uint(2)?)?;
@@ -87,6 +91,6 @@ fn index_kept(attempt: &Attempt<'_>) -> Result<()> {
     })
 }
 
-fn run(attempt: &Attempt<'_>, sql: &str) -> Result<()> {
+fn run(attempt: &SqliteOperation<'_>, sql: &str) -> Result<()> {
     attempt.db.execute_batch(sql).map_err(|e| attempt.failed(None, &e))
 }

@@ -6,7 +6,7 @@ use crate::item::{Item, wide_head};
 use crate::soft::SoftDevice;
 use crate::statements::examples;
 use p384::elliptic_curve::PrimeField;
-use strongroom::ledger::{Hash, Position, StoreId};
+use strongroom::ledger::{Hash, LogPosition, StoreId};
 
 /// The four parts of a COSE_Sign1, as items.
 struct Sign1 {
@@ -49,7 +49,7 @@ fn sign1_of(device: &SoftDevice, algorithm: &[u8]) -> Sign1 {
     let signature = key.rsa().map_or_else(|| key.point().unwrap().len() - 1, |(n, _)| n.len());
     let statements: Vec<Vec<u8>> =
         examples()[10..11].iter().map(|(_, statement)| statement.encode()).collect();
-    let seen = Position { n: 23, chain: Hash([0xcc; 32]) };
+    let seen = LogPosition { n: 23, chain: Hash([0xcc; 32]) };
     let signed = device.batch(StoreId([0x5a; 32]), &statements, seen, Hash([0xad; 32])).encode();
     let protected = [&[0xa2, 0x01], algorithm, &[0x04, 0x50], &[0xd1; 16]].concat();
     let head = if signature < 256 { 2 } else { 3 };

@@ -6,7 +6,7 @@ use crate::change::first_of;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use strongroom::ledger::{Position, leaf};
+use strongroom::ledger::{LogPosition, leaf};
 
 /// What was acknowledged on standard output is in the store, whole; and so is its sealed part.
 #[test]
@@ -36,7 +36,7 @@ fn a_kill_loses_nothing_acknowledged() {
 fn check(bench: &Sqlite, acknowledged: u64) {
     let mut store = bench.open();
     let batches = store.batches_after(0, usize::MAX).unwrap();
-    let mut end = Position::START;
+    let mut end = LogPosition::START;
     for batch in batches {
         assert_eq!(batch.first, end.n + 1);
         assert_eq!(batch.statements.len(), 3, "half a batch");

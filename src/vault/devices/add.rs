@@ -1,12 +1,13 @@
 //! Further devices: enrolled by an admin device, with roles of their own.
 
-use super::author::{Draft, Needs};
-use super::keys::{Wanted, device_name, find_or_create, prove};
-use super::{Vault, random_id};
+use crate::vault::devices::keys::{KeySpec, device_name, find_or_create, self_test};
+use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::{Vault, random_id};
+
 use crate::device::{self, Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
-use crate::ledger::body::{Body, Enrol, Role, Roles, Slot};
+use crate::ledger::body::{Body, Enrol, EnrolledKey, Role, Roles};
 use crate::replica::DeviceRow;
 use crate::uri::DeviceUri;
 
@@ -55,7 +56,7 @@ pub struct EnrolReport {
 
 impl EnrolReport {
     /// A device that is about to be enrolled, by its own word.
-    pub(super) fn of(
+    pub(crate) fn from_device(
         device: &mut dyn Device,
         device_name: String,
         (keys, created): ([KeyInfo; 2], [bool; 2]),
@@ -69,8 +70,8 @@ impl EnrolReport {
     }
 
     /// The statement by which it joins.
-    pub(super) fn statement(&self) -> Enrol {
-        let [opening, signing] = self.keys.each_ref().map(|key| Slot {
+    pub(crate) fn statement(&self) -> Enrol {
+        let [opening, signing] = self.keys.each_ref().map(|key| EnrolledKey {
             key: key.public.clone(),
             uri: key.uri.clone(),
             evidence: key.evidence.clone(),
@@ -93,9 +94,9 @@ impl Vault {
         connected: Option<Box<dyn Device>>,
         options: &EnrolOptions,
     ) -> Result<EnrolReport> {
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         // Whatever can fail without leaving a trace comes before the keys.
-        self.author(TRIED, Needs::Admin)?;
+        self.author(TRIED, RequiredRole::Admin)?;
         let prompter = &mut *self.devices.prompter;
         let mut device = connected.map_or_else(|| device::connect_attended(&uri, prompter), Ok)?;
         let name = device_name(&mut *device, options.device_name.as_deref())?;
@@ -103,14 +104,14 @@ impl Vault {
         let prompter = &mut *self.devices.prompter;
         let found = device.keys_judged_by(&options.create, prompter)?;
         expect_new(&found, &self.replica.devices()?, &*device)?;
-        let wanted = Wanted { algorithm: options.algorithm, create: &options.create };
+        let wanted = KeySpec { algorithm: options.algorithm, create: &options.create };
         let (keys, created) = find_or_create(&mut *device, &found, &wanted, prompter)?;
-        prove(&mut *device, &keys, prompter)?;
-        let report = EnrolReport::of(&mut *device, name, (keys, created), options.roles.clone())?;
-        self.submit(TRIED, Needs::Admin, |_| {
+        self_test(&mut *device, &keys, prompter)?;
+        let report = EnrolReport::from_device(&mut *device, name, (keys, created), options.roles.clone())?;
+        self.submit(TRIED, RequiredRole::Admin, |_| {
             Ok((Draft { bodies: vec![Body::Enrol(Box::new(report.statement()))], ..Draft::default() }, ()))
         })?;
-        self.devices.adopt(uri, report.device, device);
+        self.devices.attach_device(uri, report.device, device);
         Ok(report)
     }
 
@@ -120,7 +121,7 @@ impl Vault {
     /// `NotFound`; `Refused` without the role `admin`, or when no admin would be left.
     pub fn set_roles(&mut self, name: &str, roles: &[Role]) -> Result<DeviceId> {
         let tried = format!("give the device {} other roles", crate::error::printable(name));
-        self.submit(&tried, Needs::Admin, |vault| {
+        self.submit(&tried, RequiredRole::Admin, |vault| {
             let device = vault.active_device(name, &tried)?.id;
             let roles = crate::ledger::sorted_roles(roles.to_vec());
             let body = Body::Roles(Roles { device, roles });

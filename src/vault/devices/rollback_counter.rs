@@ -4,14 +4,14 @@
 //! killed in between leaves it too low by one, which the next change makes good. Two processes never raise it at once: a
 //! counter that went too high could not be taken back.
 
-use super::Vault;
-use super::author::{Draft, Needs};
 use crate::device::{Counting, Device};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::{Anchor, Body, Counter};
 use crate::ledger::verify::Chain;
 use crate::replica::{AnchorRow, DeviceRow};
+use crate::vault::Vault;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 
@@ -27,13 +27,13 @@ impl Vault {
     /// `Unsupported` for a device without counters; `Conflict` when it is tied already; `Refused` without the role `admin`.
     pub fn anchor(&mut self, name: &str, accept_older: bool) -> Result<Counter> {
         let tried = format!("anchor the store to {}", crate::error::printable(name));
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let row = self.active_device(name, &tried)?;
         if row.anchor.is_some() && !accept_older {
             let answer = "the store is anchored to it already";
             return Err(Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned()));
         }
-        self.author(&tried, Needs::Admin)?;
+        self.author(&tried, RequiredRole::Admin)?;
         let (device, _) = self.devices.get(&row.id)?;
         let counting = counting(device)?;
         let known = match row.anchor.map(|anchor| (anchor.index, counting.read_counter(anchor.index))) {
@@ -45,9 +45,9 @@ impl Vault {
         let made = known.is_none();
         let (index, start) = known.map_or_else(|| counting.make_counter(), Ok)?;
         let counter = Counter { index: index.into(), start };
-        self.waived = accept_older;
+        self.skip_counter_check = accept_older;
         let anchored = self.state_anchor(&tried, &row, Some(counter));
-        self.waived = false;
+        self.skip_counter_check = false;
         if anchored.is_err() && made && !self.may_be_stated(&row, index) {
             self.remove_counter(&row.id, index);
         }
@@ -61,7 +61,7 @@ impl Vault {
     /// `NotFound`; `Refused` without the role `admin`; `RolledBack`.
     pub fn unanchor(&mut self, name: &str) -> Result<bool> {
         let tried = format!("untie the store from {}", crate::error::printable(name));
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let row = self.active_device(name, &tried)?;
         let Some(anchor) = row.anchor else {
             return Err(Error::new(Kind::NotFound, tried, "the store is not anchored to it"));
@@ -71,31 +71,31 @@ impl Vault {
     }
 
     /// Removes a counter that counts nothing any more, where its device is at hand. Answers whether that was so.
-    pub(super) fn remove_counter(&mut self, device: &DeviceId, index: u32) -> bool {
+    pub(crate) fn remove_counter(&mut self, device: &DeviceId, index: u32) -> bool {
         let Ok((device, _)) = self.devices.get(device) else { return false };
         device.counting().is_some_and(|counting| counting.remove_counter(index).is_ok())
     }
 
     /// Whether the ledger ties the store to this counter: the error may have come after the change was stored.
     fn may_be_stated(&mut self, row: &DeviceRow, index: u32) -> bool {
-        let stated = self.follow(&mut |_, _| {}).and_then(|_| {
-            let row = self.replica.device_row(&row.id)?.map(|row| self.replica.heir(row));
+        let stated = self.sync(&mut |_, _| {}).and_then(|_| {
+            let row = self.replica.device_row(&row.id)?.map(|row| self.replica.latest_successor(row));
             Ok(row.transpose()?.and_then(|row| row.anchor))
         });
         stated.map_or(true, |anchor| anchor.is_some_and(|anchor| anchor.index == index))
     }
 
     fn state_anchor(&mut self, tried: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
-        self.submit(tried, Needs::Admin, |_| {
+        self.submit(tried, RequiredRole::Admin, |_| {
             let body = Body::Anchor(Anchor { device: row.id, counter });
             Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
         })
     }
 
     /// Refuses a store that ends before what the counters at hand have counted.
-    pub(super) fn check_anchors(&mut self, tried: &str) -> Result<()> {
+    pub(crate) fn check_anchors(&mut self, tried: &str) -> Result<()> {
         // With nothing new, a counter has nothing new to say.
-        if self.waived || self.anchored == Some(self.replica.position()) {
+        if self.skip_counter_check || self.anchored == Some(self.replica.position()) {
             return Ok(());
         }
         let (anchors, failures) = self.anchors_here()?;
@@ -144,24 +144,24 @@ impl Vault {
         stands: u64,
     ) -> Result<()> {
         let fits = |anchor: &AnchorRow, due| (anchor.start..=due).contains(&stands);
-        if fits(&anchor, self.replica.due(&anchor)) {
+        if fits(&anchor, self.replica.expected_count(&anchor)) {
             return Ok(());
         }
         // Another process may have made a change, and counted it, since the store was followed.
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let now = match self.replica.device_row(&row.id)?.and_then(|row| row.anchor) {
             Some(now) if now.index == anchor.index => now,
             // It was untied in the meantime.
             _ => return Ok(()),
         };
-        let (name, due) = (&row.enrolment.name, self.replica.due(&now));
+        let (name, due) = (&row.enrolment.name, self.replica.expected_count(&now));
         let answer = match stands {
             _ if fits(&now, due) => return Ok(()),
             _ if stands < now.start => {
                 format!("the counter of {name} stands at {stands}, and stood at {} before", now.start)
             }
             _ => {
-                let changes = super::counted(stands - due, "change", "changes");
+                let changes = crate::vault::counted(stands - due, "change", "changes");
                 format!("the store was set back: {name} counted {changes} that it does not hold")
             }
         };
@@ -171,7 +171,7 @@ impl Vault {
     }
 
     /// Raises the counters at hand to where they are due. The change is stored: what fails here is told, and made good next time.
-    pub(super) fn raise_anchors(&mut self) {
+    pub(crate) fn raise_anchors(&mut self) {
         if let Err(error) = self.try_to_raise() {
             self.notices.push(format!(
                 "the change is stored, but not counted yet ({}); the next change makes that good",
@@ -187,7 +187,7 @@ impl Vault {
         }
         let _alone = self.alone_with_counters()?;
         for (row, anchor) in anchors {
-            let due = self.replica.due(&anchor);
+            let due = self.replica.expected_count(&anchor);
             let (device, _) = self.devices.get(&row.id)?;
             let counting = counting(device)?;
             let mut stands = counting.read_counter(anchor.index)?;
@@ -235,7 +235,7 @@ impl Vault {
 ///
 /// # Errors
 /// `Unsupported` when it has none.
-pub(super) fn counting(device: &mut dyn Device) -> Result<&mut dyn Counting> {
+pub(crate) fn counting(device: &mut dyn Device) -> Result<&mut dyn Counting> {
     let name = device.name().to_owned();
     device.counting().ok_or_else(|| {
         Error::new(Kind::Unsupported, "use its counter", "the device has no counters that only go up")

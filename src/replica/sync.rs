@@ -3,10 +3,10 @@
 use super::schema;
 use super::{Pin, Replica, io, remove};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::fault::{Ineffective, Tampering};
+use crate::ledger::error::{Ineffective, Tampering};
 use crate::ledger::judge::{DeviceState, Picture, judge};
 use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
-use crate::ledger::{Hash, Position, Statement, StoreId};
+use crate::ledger::{Hash, LogPosition, Statement, StoreId};
 use crate::store::Store;
 use rusqlite::params;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Replica {
     /// # Errors
     /// `RolledBack` when the store ends before the pin or this replica; `Tampered` when it holds something else at the
     /// verified position, or something new that nobody enrolled signed so; `Untrusted` when it is another store.
-    pub fn follow(
+    pub fn sync(
         &mut self,
         store: &mut dyn Store,
         pin: &Pin,
@@ -59,7 +59,7 @@ impl Replica {
         }
         let first_contact = self.position.n == 0 && pin.is_past_genesis(tail.n);
         let followed = match first_contact {
-            true => self.rebuild(store, now, progress)?,
+            true => self.load_into_new_file(store, now, progress)?,
             false => self.take_over(store, now, progress)?,
         };
         self.check_reached(pin, store.location())?;
@@ -80,7 +80,7 @@ impl Replica {
         Err(self.damaged("it is not on the chain that was pinned").with_target(location.to_owned()))
     }
 
-    fn check_position(&mut self, store: &mut dyn Store, tail: Position, pin: &Pin) -> Result<()> {
+    fn check_position(&mut self, store: &mut dyn Store, tail: LogPosition, pin: &Pin) -> Result<()> {
         // What was verified last, be it remembered by the replica or, after its loss, by the pin alone.
         let verified = if pin.position.n > self.position.n { pin.position } else { self.position };
         if tail.n < verified.n {
@@ -119,7 +119,12 @@ impl Replica {
     }
 
     /// A long way from the start: built in a temporary file and put in place when it is whole.
-    fn rebuild(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+    fn load_into_new_file(
+        &mut self,
+        store: &mut dyn Store,
+        now: u64,
+        progress: Progress<'_>,
+    ) -> Result<Followed> {
         let temporary = super::scratch(&self.path, "new");
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
         let followed = fresh.load(store, now, progress);
@@ -137,7 +142,7 @@ impl Replica {
     }
 
     fn replace_by(&mut self, file: &Path) -> Result<()> {
-        let _alone = super::alone_with(&self.path)?;
+        let _alone = super::lock_exclusive(&self.path)?;
         // Through a connection of our own, so that the old file's journals go before the new file comes.
         let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
         drop(std::mem::replace(&mut self.db, placeholder));
@@ -251,7 +256,7 @@ impl Replica {
                 &self.position.chain.0[..],
                 &self.admin_head.0[..],
                 self.newest,
-                self.guarded
+                self.counted_changes
             ],
         )?;
         Ok(page)
@@ -284,7 +289,7 @@ impl Replica {
             }
             self.position = self.position.after(*hash);
         }
-        self.guarded += u64::from(guarding);
+        self.counted_changes += u64::from(guarding);
         self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
         Ok(ineffective)
     }
@@ -330,15 +335,15 @@ impl Replica {
     /// Makes this replica's file anew from the store, whatever it holds.
     ///
     /// # Errors
-    /// As [`Replica::follow`].
-    pub fn make_anew(
+    /// As [`Replica::sync`].
+    pub fn rebuild(
         &mut self,
         store: &mut dyn Store,
         pin: &Pin,
         now: u64,
         progress: Progress<'_>,
     ) -> Result<Followed> {
-        let followed = self.rebuild(store, now, progress)?;
+        let followed = self.load_into_new_file(store, now, progress)?;
         self.check_reached(pin, store.location())?;
         Ok(followed)
     }

@@ -5,18 +5,18 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A time for people: UTC, to the second.
-pub fn person(ms: u64) -> String {
+pub fn rfc3339_secs(ms: u64) -> String {
     timestamp(ms).map_or_else(|| "never".into(), |at| at.strftime("%FT%TZ").to_string())
 }
 
 /// A time for programs: RFC 3339, UTC, to the millisecond.
-pub fn program(ms: u64) -> String {
+pub fn rfc3339_millis(ms: u64) -> String {
     timestamp(ms).map_or_else(|| "never".into(), |at| at.strftime("%FT%T.%3fZ").to_string())
 }
 
 /// The same of a time that may be none.
-pub(super) fn program_or_nothing(at: Option<u64>) -> Option<String> {
-    at.map(program)
+pub(super) fn rfc3339_millis_opt(at: Option<u64>) -> Option<String> {
+    at.map(rfc3339_millis)
 }
 
 fn timestamp(ms: u64) -> Option<Timestamp> {
@@ -25,7 +25,7 @@ fn timestamp(ms: u64) -> Option<Timestamp> {
 
 /// For serde's `with`.
 pub(crate) fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    ms.map(program).serialize(serializer)
+    ms.map(rfc3339_millis).serialize(serializer)
 }
 
 /// For serde's `with`.

@@ -1,11 +1,11 @@
 //! `verify`: everything, from genesis, without believing what was verified before.
 
-use super::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
 use crate::ledger::{TokenId, sha256};
 use crate::replica::{Replica, VersionRow};
 use crate::seal::Sealed;
+use crate::vault::Vault;
 
 /// How many sealed tokens are read between two calls of the progress.
 const PAGE: u32 = 500;
@@ -86,7 +86,7 @@ impl Vault {
             return Ok(());
         }
         self.verify_chain(&fresh, report)?;
-        match self.on_one_picture(|vault| vault.compare_with(&fresh, report)) {
+        match self.with_snapshot(|vault| vault.compare_with(&fresh, report)) {
             Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             compared => compared?,
         }

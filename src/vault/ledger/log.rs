@@ -1,11 +1,11 @@
 //! Reading the ledger back: what was stated, by whom, with what effect. Every line shown lies on the verified chain.
 
-use super::Vault;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::fault::Tampering;
+use crate::ledger::error::Tampering;
 use crate::ledger::verify::{Chain, StoredBatch};
-use crate::ledger::{Hash, Name, Position, Statement, leaf};
+use crate::ledger::{Hash, LogPosition, Name, Statement, leaf};
 use crate::replica::tampered;
+use crate::vault::Vault;
 
 /// One statement of the ledger.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Tampered`.
     pub fn history(&mut self, name: &Name) -> Result<Vec<LogEntry>> {
-        let mut tokens = self.replica.bearers(name.as_str())?;
+        let mut tokens = self.replica.tokens_ever_named(name.as_str())?;
         if tokens.is_empty() {
             tokens = vec![self.token(name, &format!("show the history of {name}"))?];
         }
@@ -148,7 +148,7 @@ impl Vault {
         let before = batch.first.checked_sub(1).ok_or_else(|| self.altered(batch.first))?;
         let start = self.replica.chain_at(before)?.ok_or_else(|| self.altered(batch.first))?;
         let leaves: Vec<Hash> = batch.statements.iter().map(|bytes| leaf(bytes)).collect();
-        let end = leaves.iter().fold(Position { n: before, chain: start }, |at, leaf| at.after(*leaf));
+        let end = leaves.iter().fold(LogPosition { n: before, chain: start }, |at, leaf| at.after(*leaf));
         if leaves.is_empty() || self.replica.chain_at(end.n)? != Some(end.chain) {
             return Err(self.altered(batch.first));
         }

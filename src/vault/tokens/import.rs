@@ -1,8 +1,5 @@
 //! Importing many tokens: sealed on all cores, one signature per batch.
 
-use super::Vault;
-use super::author::{Draft, Needs};
-use super::put::{PutOptions, as_recipients, on_all_cores};
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Body, Put};
@@ -10,6 +7,9 @@ use crate::ledger::{MAX_BATCH, MAX_BATCH_BYTES, Name, sha256};
 use crate::replica::DeviceRow;
 use crate::seal;
 use crate::secret::Secret;
+use crate::vault::Vault;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::tokens::put::{PutOptions, as_recipients, on_all_cores};
 use std::collections::HashSet;
 
 /// How many bytes of tokens are held in memory at once.
@@ -81,7 +81,7 @@ impl Vault {
         }
         let tried = format!("import {} tokens", items.len());
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
-        self.submit(&tried, Needs::Write(&names), |vault| {
+        self.submit(&tried, RequiredRole::Write(&names), |vault| {
             let devices = vault.recipients(&tried, &[])?;
             let puts = vault.compose_puts(items, &devices)?;
             let mut draft = Draft::default();

@@ -1,9 +1,5 @@
 //! Opening tokens: the ledger's word first, then the device's.
 
-use super::Vault;
-use super::access::outcome;
-use super::devices::opening_key;
-use super::openable::{Ready, Wanted};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, Name};
@@ -11,6 +7,10 @@ use crate::prompt::{For, PinRequest, Prompter};
 use crate::replica::{DeviceRow, SealedRow};
 use crate::seal;
 use crate::secret::Secret;
+use crate::vault::Vault;
+use crate::vault::devices::connections::opening_key;
+use crate::vault::ledger::access_log::outcome;
+use crate::vault::tokens::lookup::{SealedToken, TokenRef};
 use std::sync::Mutex;
 
 type Opened = (Option<DeviceId>, Result<Secret>);
@@ -22,7 +22,7 @@ impl Vault {
     /// `NotFound`; `Refused` when it is suspended, revoked, destroyed, expired or not yet valid; `Tampered` when the sealed
     /// bytes are not those that were put; the device's.
     pub fn get(&mut self, name: &Name, version: Option<u64>) -> Result<Secret> {
-        let wanted = Wanted { name: name.clone(), version };
+        let wanted = TokenRef { name: name.clone(), version };
         let mut opened = self.get_all(&[wanted]);
         opened.pop().unwrap_or_else(|| {
             Err(Error::new(Kind::NotFound, format!("open {name}"), "nothing was asked for"))
@@ -30,14 +30,14 @@ impl Vault {
     }
 
     /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions.
-    pub fn get_all(&mut self, wanted: &[Wanted]) -> Vec<Result<Secret>> {
-        let prepared: Vec<Result<Ready>> = match self.check_anchors("open tokens") {
+    pub fn get_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>> {
+        let prepared: Vec<Result<SealedToken>> = match self.check_anchors("open tokens") {
             Ok(()) => wanted.iter().map(|wanted| self.prepare(wanted)).collect(),
             Err(error) => {
                 wanted.iter().map(|wanted| Err(instead(&error, format!("open {}", wanted.name)))).collect()
             }
         };
-        let ready: Vec<&Ready> = prepared.iter().flatten().collect();
+        let ready: Vec<&SealedToken> = prepared.iter().flatten().collect();
         let mut opened = self.open_ready(&ready).into_iter();
         let (mut results, mut accesses) = (Vec::new(), Vec::new());
         for (wanted, prepared) in wanted.iter().zip(prepared) {
@@ -55,8 +55,8 @@ impl Vault {
     }
 
     /// Whether a version opens here, whatever its state.
-    pub(super) fn try_opening(&mut self, row: &SealedRow) -> Result<()> {
-        let ready = Ready {
+    pub(crate) fn try_opening(&mut self, row: &SealedRow) -> Result<()> {
+        let ready = SealedToken {
             name: row.name.clone(),
             version: row.version.version,
             context: self.context(row.token, row.version.version),
@@ -69,7 +69,7 @@ impl Vault {
         opened.map_or_else(|| Err(unanswered(&row.name)), |(_, result)| result.map(drop))
     }
 
-    pub(super) fn open_ready(&mut self, ready: &[&Ready]) -> Vec<Opened> {
+    pub(crate) fn open_ready(&mut self, ready: &[&SealedToken]) -> Vec<Opened> {
         if ready.is_empty() {
             return Vec::new();
         }
@@ -79,7 +79,7 @@ impl Vault {
         }
     }
 
-    fn open_with(&mut self, ready: &[&Ready], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
+    fn open_with(&mut self, ready: &[&SealedToken], here: &[DeviceRow], failures: Vec<Error>) -> Vec<Opened> {
         let mut results: Vec<Option<Opened>> = ready.iter().map(|_| None).collect();
         for row in here {
             self.open_the_rest(ready, row, &mut results);
@@ -92,7 +92,7 @@ impl Vault {
                 Ok(true) | Err(_) => self.open_the_rest(ready, row, &mut results),
             }
         }
-        let nobody = |token: &Ready| match failures.first() {
+        let nobody = |token: &SealedToken| match failures.first() {
             Some(failure) => restate(failure, token),
             None => self.no_device_for(token),
         };
@@ -104,9 +104,9 @@ impl Vault {
     }
 
     /// Has a device open what no device before it opened: a failing one must not keep the next from being tried.
-    fn open_the_rest(&mut self, ready: &[&Ready], row: &DeviceRow, results: &mut [Option<Opened>]) {
+    fn open_the_rest(&mut self, ready: &[&SealedToken], row: &DeviceRow, results: &mut [Option<Opened>]) {
         let todo = unopened(ready, row, results);
-        let tokens: Vec<&Ready> = todo.iter().map(|i| ready[*i]).collect();
+        let tokens: Vec<&SealedToken> = todo.iter().map(|i| ready[*i]).collect();
         let opened = match self.devices.get(&row.id) {
             Ok((device, prompter)) => open_on(device, prompter, row, &tokens),
             Err(error) => tokens.iter().map(|token| Err(restate(&error, token))).collect(),
@@ -119,7 +119,7 @@ impl Vault {
         }
     }
 
-    fn no_device_for(&self, token: &Ready) -> Error {
+    fn no_device_for(&self, token: &SealedToken) -> Error {
         let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
         let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
         names.sort();
@@ -133,7 +133,7 @@ impl Vault {
 }
 
 /// Which tokens a device may open, and none has yet.
-fn unopened(ready: &[&Ready], row: &DeviceRow, results: &[Option<Opened>]) -> Vec<usize> {
+fn unopened(ready: &[&SealedToken], row: &DeviceRow, results: &[Option<Opened>]) -> Vec<usize> {
     let open = |i: &usize| matches!(results[*i], Some((_, Ok(_))));
     (0..ready.len()).filter(|i| ready[*i].recipients.contains(&row.id) && !open(i)).collect()
 }
@@ -143,7 +143,7 @@ fn unanswered(name: impl std::fmt::Display) -> Error {
 }
 
 /// The same failure, told for one token.
-fn restate(error: &Error, token: &Ready) -> Error {
+fn restate(error: &Error, token: &SealedToken) -> Error {
     instead(error, format!("open {}@{}", token.name, token.version))
 }
 
@@ -158,11 +158,11 @@ fn instead(error: &Error, tried: String) -> Error {
     told
 }
 
-pub(super) fn open_one(
+pub(crate) fn open_one(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     key: &KeyRef,
-    token: &Ready,
+    token: &SealedToken,
 ) -> Result<Secret> {
     let purpose = format!("open {}", token.name);
     let mut prompter = For { inner: prompter, purpose: &purpose };
@@ -175,7 +175,7 @@ fn open_on(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     row: &DeviceRow,
-    tokens: &[&Ready],
+    tokens: &[&SealedToken],
 ) -> Vec<Result<Secret>> {
     let key = opening_key(row);
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
@@ -214,7 +214,7 @@ fn open_in_parallel(
     prompter: &mut dyn Prompter,
     others: Vec<Box<dyn Device>>,
     key: &KeyRef,
-    tokens: &[&Ready],
+    tokens: &[&SealedToken],
 ) -> Vec<Result<Secret>> {
     let results: Vec<Mutex<Option<Result<Secret>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -235,7 +235,7 @@ fn open_in_parallel(
         }
         work(device, prompter);
     });
-    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &&Ready)| {
+    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &&SealedToken)| {
         let opened = result.into_inner().ok().flatten();
         opened.unwrap_or_else(|| {
             Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended"))

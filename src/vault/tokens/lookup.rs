@@ -1,17 +1,19 @@
 //! What may be opened: the ledger's word about a version, and its sealed bytes.
 
-use super::{Vault, keeping, moment};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::replica::{TokenRow, VersionRow};
 use crate::seal::Context;
+use crate::timestamp;
+use crate::vault::Vault;
+use crate::vault::tokens::cache_label;
 use std::time::Duration;
 
 /// A token to open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Wanted {
+pub struct TokenRef {
     /// Its name.
     pub name: Name,
     /// A version; the newest active one when left out.
@@ -19,36 +21,36 @@ pub struct Wanted {
 }
 
 /// A token that may be opened, with everything that takes.
-pub(crate) struct Ready {
-    pub(super) name: String,
-    pub(super) version: u64,
-    pub(super) context: Context,
-    pub(super) recipients: Vec<DeviceId>,
-    pub(super) sealed: Vec<u8>,
+pub(crate) struct SealedToken {
+    pub(crate) name: String,
+    pub(crate) version: u64,
+    pub(crate) context: Context,
+    pub(crate) recipients: Vec<DeviceId>,
+    pub(crate) sealed: Vec<u8>,
     /// How long it may be kept opened, where it is signed that it may.
-    pub(super) keep: Option<Duration>,
+    pub(crate) keep: Option<Duration>,
     /// Whether it opens until the ledger says otherwise, whatever the time.
-    pub(super) timeless: bool,
+    pub(crate) timeless: bool,
 }
 
 impl Vault {
     /// Whether it may be opened, and the bytes to open.
-    pub(super) fn prepare(&mut self, wanted: &Wanted) -> Result<Ready> {
+    pub(crate) fn prepare(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let at = self.replica.position();
-        match self.on_one_picture(|vault| vault.look_up(wanted)) {
+        match self.with_snapshot(|vault| vault.look_up(wanted)) {
             // They may have been destroyed since the store was followed: then the ledger says so by now.
             Err(error) if error.kind() == Kind::Tampered => {
-                self.follow(&mut |_, _| {})?;
+                self.sync(&mut |_, _| {})?;
                 if self.replica.position() == at {
                     return Err(error);
                 }
-                self.on_one_picture(|vault| vault.look_up(wanted))
+                self.with_snapshot(|vault| vault.look_up(wanted))
             }
             done => done,
         }
     }
 
-    fn look_up(&mut self, wanted: &Wanted) -> Result<Ready> {
+    fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let tried = match wanted.version {
             Some(version) => format!("open {}@{version}", wanted.name),
             None => format!("open {}", wanted.name),
@@ -56,11 +58,11 @@ impl Vault {
         let token = self.token(&wanted.name, &tried)?;
         let version = self.openable(&token, wanted.version, &tried)?;
         let sealed = self.sealed_bytes(&token, &version)?;
-        Ok(Ready {
+        Ok(SealedToken {
             name: token.name.clone(),
             version: version.version,
             context: self.context(token.id, version.version),
-            keep: keeping::time(&version.labels),
+            keep: cache_label::time(&version.labels),
             timeless: version.expiry.is_none() && version.not_before.is_none(),
             recipients: version.recipients,
             sealed,
@@ -126,9 +128,9 @@ impl Vault {
         };
         let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
         let early = row.not_before.filter(|from| *from > (self.clock)());
-        let expiry = expired.map(|at| (format!("it expired at {}", moment::person(at)), put));
+        let expiry = expired.map(|at| (format!("it expired at {}", timestamp::rfc3339_secs(at)), put));
         let early = early.map(|at| {
-            (format!("it is not valid before {}", moment::person(at)), "wait until then".to_owned())
+            (format!("it is not valid before {}", timestamp::rfc3339_secs(at)), "wait until then".to_owned())
         });
         state.or(expiry).or(early)
     }
@@ -145,7 +147,7 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
-    pub fn sealed_version(&mut self, wanted: &Wanted, tried: &str) -> Result<Vec<u8>> {
+    pub fn sealed_version(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
         let token = self.living_or_last(&wanted.name, tried)?;
         let row = self.replica.version_row(&token, wanted.version.unwrap_or(token.latest))?;
         let row = row.ok_or_else(|| {
@@ -158,7 +160,7 @@ impl Vault {
         }
     }
 
-    pub(super) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
+    pub(crate) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
         let wrong = |answer: &str, location: &str| {
             let at = format!("{name}@{}", row.version);
             Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)

@@ -1,8 +1,5 @@
 //! Putting a token: seal it to the devices that may open it, state it, sign it.
 
-use super::author::{Draft, Needs};
-use super::devices::opening_key;
-use super::{Vault, keeping, random_id};
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put, Role, State};
@@ -10,6 +7,10 @@ use crate::ledger::{DeviceId, Name, TokenId, sha256};
 use crate::replica::DeviceRow;
 use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
+use crate::vault::devices::connections::opening_key;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::tokens::cache_label;
+use crate::vault::{Vault, random_id};
 
 /// How a token version is put. What is left out is taken over from the version before, except expiry and not-before.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +56,7 @@ impl Vault {
         if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
         }
-        self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
+        self.submit(&tried, RequiredRole::Write(&[name.as_str()]), |vault| {
             let devices = vault.recipients(&tried, &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
             let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
@@ -67,7 +68,7 @@ impl Vault {
     }
 
     /// The active devices with the role `open`, or those named, sorted by id.
-    pub(super) fn recipients(&self, tried: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
+    pub(crate) fn recipients(&self, tried: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
         let mut openers = self.replica.devices()?;
         openers.retain(|device| device.roles.contains(&Role::Open));
         if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name)))
@@ -85,7 +86,7 @@ impl Vault {
     }
 
     /// A put on top of what is verified now, with its sealed bytes.
-    pub(super) fn compose_put(
+    pub(crate) fn compose_put(
         &mut self,
         name: &Name,
         plaintext: &Secret,
@@ -98,18 +99,18 @@ impl Vault {
         Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body }, sealed))
     }
 
-    pub(super) fn context(&self, token: TokenId, version: u64) -> Context {
+    pub(crate) fn context(&self, token: TokenId, version: u64) -> Context {
         Context { store: self.pin.store.0, token: token.0, version }
     }
 
     /// The next version of a name, all but its sealed bytes.
-    pub(super) fn next_version(
+    pub(crate) fn next_version(
         &self,
         name: &Name,
         options: &PutOptions,
         devices: &[DeviceRow],
     ) -> Result<Put> {
-        keeping::check(options.labels.as_deref().unwrap_or_default(), &format!("put {name}"))?;
+        cache_label::check(options.labels.as_deref().unwrap_or_default(), &format!("put {name}"))?;
         let token = self.replica.find(name.as_str())?;
         let before = match &token {
             Some(token) => self.replica.version_row(token, token.latest)?,
@@ -138,7 +139,7 @@ impl Vault {
         })
     }
 
-    pub(super) fn seal_to(
+    pub(crate) fn seal_to(
         &mut self,
         plaintext: &Secret,
         context: &Context,
@@ -165,7 +166,7 @@ impl Vault {
 }
 
 /// The same work on each of many, as fast as this machine can.
-pub(super) fn on_all_cores<J: Sync, T: Send>(
+pub(crate) fn on_all_cores<J: Sync, T: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
@@ -189,7 +190,7 @@ pub(super) fn on_all_cores<J: Sync, T: Send>(
 }
 
 /// Devices as the recipients of a sealed token.
-pub(super) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
+pub(crate) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
     let enrolments = devices.iter().map(|device| &device.enrolment);
     enrolments.map(|enrolled| Recipient { public: &enrolled.opening.key, name: &enrolled.name }).collect()
 }

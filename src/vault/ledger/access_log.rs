@@ -1,13 +1,13 @@
 //! The access log: who read what, when, with what outcome.
 
-use super::Vault;
 use crate::error::{Kind, Result};
 use crate::ledger::DeviceId;
 use crate::store::{Access, RecordedAccess};
+use crate::vault::Vault;
 
 /// Who reads: as the kernel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reader {
+pub struct Accessor {
     /// Real user id.
     pub uid: u32,
     /// Process id.
@@ -16,7 +16,7 @@ pub struct Reader {
     pub exe: String,
 }
 
-impl Reader {
+impl Accessor {
     /// This process.
     pub fn this_process() -> Self {
         let exe = std::fs::read_link("/proc/self/exe").unwrap_or_default();
@@ -31,14 +31,14 @@ impl Reader {
 impl Vault {
     /// Records reads. A log that cannot be written is reported, and does not stop the read: reading must go on when the
     /// store's disk is full or read-only.
-    pub(super) fn record(&mut self, accesses: &[Access]) {
+    pub(crate) fn record(&mut self, accesses: &[Access]) {
         if let Err(error) = self.store.record(accesses) {
             self.notices.push(format!("this read is not in the access log: {}", error.message()));
         }
     }
 
     /// A line of the access log.
-    pub(super) fn access(&self, name: &str, version: u64, device: Option<DeviceId>, outcome: &str) -> Access {
+    pub(crate) fn access(&self, name: &str, version: u64, device: Option<DeviceId>, outcome: &str) -> Access {
         Access {
             time: (self.clock)(),
             device: device.map(|id| id.to_string()).unwrap_or_default(),

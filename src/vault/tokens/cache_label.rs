@@ -30,7 +30,7 @@ pub fn span(text: &str) -> Option<Duration> {
 }
 
 /// What the labels say; nothing where they say it in a form that is not known here.
-pub(super) fn time(labels: &[(String, String)]) -> Option<Duration> {
+pub(crate) fn time(labels: &[(String, String)]) -> Option<Duration> {
     let (_, value) = labels.iter().find(|(key, _)| key == LABEL)?;
     span(value).filter(|time| *time <= MOST)
 }
@@ -39,7 +39,7 @@ pub(super) fn time(labels: &[(String, String)]) -> Option<Duration> {
 ///
 /// # Errors
 /// `Usage`.
-pub(super) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
+pub(crate) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
     let refused = |answer: String, advice: &str| {
         Err(Error::new(Kind::Usage, tried, answer).with_hint(advice.to_owned()))
     };

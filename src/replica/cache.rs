@@ -12,7 +12,7 @@ pub(super) type TokenLine = (Hash, TokenState);
 pub(super) type NameLine = (Hash, bool);
 
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct Cache {
     /// Devices as the rules see them.
     pub(super) devices: HashMap<DeviceId, DeviceState>,
     /// Devices as they are listed.
@@ -27,7 +27,7 @@ pub(super) struct Known {
     pub(super) name: Option<(String, Option<NameLine>)>,
 }
 
-impl Known {
+impl Cache {
     /// Before any change.
     pub(super) fn forget_lines(&mut self) {
         (self.token, self.name) = (None, None);

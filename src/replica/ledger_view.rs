@@ -1,14 +1,14 @@
 //! The replica as the judge of the next statement sees it.
 
 use super::Replica;
-use super::known::{NameLine, TokenLine};
+use super::cache::{NameLine, TokenLine};
 use super::rows::{blob, state_from};
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Role, State, Target};
 use crate::ledger::judge::{DeviceState, Picture, TokenState};
 use crate::ledger::verify::Chain;
-use crate::ledger::{DeviceId, GrantId, Hash, Position, StoreId, Subject, TokenId};
+use crate::ledger::{DeviceId, GrantId, Hash, LogPosition, StoreId, Subject, TokenId};
 use rusqlite::{OptionalExtension, Params, Row};
 
 impl Replica {
@@ -29,7 +29,7 @@ impl Replica {
 
     /// A token's head and state. The rules ask for one after the other: the last answer is kept.
     fn token_line(&self, id: &TokenId) -> Result<Option<TokenLine>> {
-        if let Some((last, line)) = &self.known.borrow().token
+        if let Some((last, line)) = &self.cache.borrow().token
             && last == id
         {
             return Ok(line.clone());
@@ -40,20 +40,20 @@ impl Replica {
             let state = TokenState { name, latest, suspended: row.get(3)?, destroyed: row.get(4)? };
             Ok((Hash(blob(row, 0)?), state))
         })?;
-        self.known.borrow_mut().token = Some((*id, line.clone()));
+        self.cache.borrow_mut().token = Some((*id, line.clone()));
         Ok(line)
     }
 
     /// A name's head, and whether a living token has it.
     fn name_line(&self, name: &str) -> Result<Option<NameLine>> {
-        if let Some((last, line)) = &self.known.borrow().name
+        if let Some((last, line)) = &self.cache.borrow().name
             && last == name
         {
             return Ok(*line);
         }
         let sql = "SELECT head, token IS NOT NULL FROM names WHERE name = ?1";
         let line = self.one(sql, [name], |row| Ok((Hash(blob(row, 0)?), row.get(1)?)))?;
-        self.known.borrow_mut().name = Some((name.to_owned(), line));
+        self.cache.borrow_mut().name = Some((name.to_owned(), line));
         Ok(line)
     }
 
@@ -74,7 +74,7 @@ impl Picture for Replica {
     }
 
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>> {
-        if let Some(known) = self.known.borrow().devices.get(id) {
+        if let Some(known) = self.cache.borrow().devices.get(id) {
             return Ok(Some(known.clone()));
         }
         let found = self.device_row(id)?.map(|row| DeviceState {
@@ -85,7 +85,7 @@ impl Picture for Replica {
             retired: row.retired.is_some(),
         });
         if let Some(device) = &found {
-            self.known.borrow_mut().devices.insert(*id, device.clone());
+            self.cache.borrow_mut().devices.insert(*id, device.clone());
         }
         Ok(found)
     }
@@ -153,7 +153,7 @@ impl Chain for Replica {
         self.store
     }
 
-    fn position(&self) -> Position {
+    fn position(&self) -> LogPosition {
         self.position
     }
 

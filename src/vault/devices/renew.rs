@@ -1,16 +1,16 @@
 //! New keys in a device whose old ones are bound to what was measured at a boot that is over.
 
-use super::Vault;
-use super::author::{Draft, Needs};
-use super::devices::opening_key;
-use super::enrol::{EnrolOptions, EnrolReport};
-use super::keys::{Wanted, find_or_create, prove};
-use super::reseal::{ResealProgress, ResealReport};
 use crate::device::CreateOptions;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Prefix;
 use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire, Role};
 use crate::replica::DeviceRow;
+use crate::vault::Vault;
+use crate::vault::devices::add::{EnrolOptions, EnrolReport};
+use crate::vault::devices::connections::opening_key;
+use crate::vault::devices::keys::{KeySpec, find_or_create, self_test};
+use crate::vault::devices::reseal::{ResealProgress, ResealReport};
+use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 impl Vault {
     /// Makes new keys in an enrolled device, retires it and enrols it anew under its name and with its roles, all in one
@@ -28,10 +28,10 @@ impl Vault {
         progress: ResealProgress<'_>,
     ) -> Result<(EnrolReport, ResealReport)> {
         let tried = format!("renew the keys of {}", crate::error::printable(name));
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let old = self.active_device(name, &tried)?;
         // Whatever can fail without leaving a trace comes before the keys.
-        self.author(&tried, Needs::AdminBut(old.id))?;
+        self.author(&tried, RequiredRole::AdminBut(old.id))?;
         if options.create.piv.overwrite.is_some() {
             // The new keys destroy the old ones: nothing can be brought over by them afterwards.
             self.reseal_sole(&old, progress)?;
@@ -47,10 +47,11 @@ impl Vault {
         {
             create = measured.bound_alike(&opening_key(&old))?;
         }
-        let wanted = Wanted { algorithm: options.algorithm, create: &create };
+        let wanted = KeySpec { algorithm: options.algorithm, create: &create };
         let (keys, created) = find_or_create(device, &[], &wanted, prompter)?;
-        prove(device, &keys, prompter)?;
-        let mut report = EnrolReport::of(device, old.enrolment.name.clone(), (keys, created), Vec::new())?;
+        self_test(device, &keys, prompter)?;
+        let mut report =
+            EnrolReport::from_device(device, old.enrolment.name.clone(), (keys, created), Vec::new())?;
         report.roles = self.take_the_place(&old, &report.statement(), &tried)?;
         self.devices.renew(old.id, report.device);
         let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
@@ -76,7 +77,7 @@ impl Vault {
 
     /// Answers with the roles: those that the old one has when it goes.
     fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<Vec<Role>> {
-        self.submit(tried, Needs::AdminBut(old.id), |vault| {
+        self.submit(tried, RequiredRole::AdminBut(old.id), |vault| {
             let old = vault.still_active(&old.id, tried)?;
             let enrol = Enrol { roles: old.roles.clone(), ..enrol.clone() };
             let retire =
@@ -84,7 +85,8 @@ impl Vault {
             let mut bodies = vec![Body::Retire(retire), Body::Enrol(Box::new(enrol.clone()))];
             if let Some(anchor) = old.anchor {
                 let (device, _) = vault.devices.get(&old.id)?;
-                let start = super::anchor::counting(device)?.read_counter(anchor.index)?;
+                let start =
+                    crate::vault::devices::rollback_counter::counting(device)?.read_counter(anchor.index)?;
                 let counter = Some(Counter { index: anchor.index.into(), start });
                 bodies.push(Body::Anchor(Anchor { device: enrol.device, counter }));
             }

@@ -1,16 +1,16 @@
 //! Authoring: from a change in mind to a signed batch in the store.
 
-use super::Vault;
-use super::devices::signing_key;
-use super::keys::signature_of;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Body;
 use crate::ledger::judge::{Picture, judge};
 use crate::ledger::verify::Chain;
-use crate::ledger::{Batch, DeviceId, Hash, Position, SignedBatch, Statement, StoreId, Subject};
+use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId, Subject};
 use crate::prompt::For;
 use crate::replica::DeviceRow;
 use crate::store::Append;
+use crate::vault::Vault;
+use crate::vault::devices::connections::signing_key;
+use crate::vault::devices::keys::signature_of;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ const TRIES: u32 = 300;
 
 /// A change about to be signed.
 #[derive(Default)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     /// What is stated, in order.
-    pub(super) bodies: Vec<Body>,
+    pub(crate) bodies: Vec<Body>,
     /// Sealed bytes that come with it.
-    pub(super) sealed: Vec<(Hash, Vec<u8>)>,
+    pub(crate) sealed: Vec<(Hash, Vec<u8>)>,
     /// Sealed bytes that go with it.
-    pub(super) destroyed: Vec<Hash>,
+    pub(crate) destroyed: Vec<Hash>,
 }
 
 /// The role a change needs.
 #[derive(Clone, Copy)]
-pub(super) enum Needs<'a> {
+pub(crate) enum RequiredRole<'a> {
     /// `write` on all of these names.
     Write(&'a [&'a str]),
     Admin,
@@ -41,24 +41,24 @@ pub(super) enum Needs<'a> {
 impl Vault {
     /// Makes a change: composes it on what is verified now, signs it and appends it. When another change came first, it is
     /// composed again on top of that, so `compose` decides each time whether it still makes sense.
-    pub(super) fn submit<T>(
+    pub(crate) fn submit<T>(
         &mut self,
         tried: &str,
-        needs: Needs<'_>,
+        needs: RequiredRole<'_>,
         mut compose: impl FnMut(&mut Self) -> Result<(Draft, T)>,
     ) -> Result<T> {
         let mut attempt = 0;
         loop {
-            self.follow(&mut |_, _| {})?;
+            self.sync(&mut |_, _| {})?;
             self.check_anchors(tried)?;
             // What is signed rests on one state of the ledger: the same that the batch then says it has seen.
-            let (author, prepared, value) = self.on_one_picture(|vault| {
+            let (author, prepared, value) = self.with_snapshot(|vault| {
                 let author = vault.author(tried, needs)?;
                 let (draft, value) = compose(vault)?;
                 if draft.bodies.is_empty() {
                     return Ok((author, None, value));
                 }
-                let prepared = Prepared::compose(vault, author.id, draft)?;
+                let prepared = EncodedBatch::compose(vault, author.id, draft)?;
                 vault.judge_beforehand(tried, &author, &prepared)?;
                 Ok((author, Some(prepared), value))
             })?;
@@ -77,15 +77,15 @@ impl Vault {
     }
 
     /// The first device here whose roles suffice.
-    pub(super) fn author(&mut self, tried: &str, needs: Needs<'_>) -> Result<DeviceRow> {
+    pub(crate) fn author(&mut self, tried: &str, needs: RequiredRole<'_>) -> Result<DeviceRow> {
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         let mut away = Vec::new();
         for row in here {
             let Some(state) = self.replica.device(&row.id)? else { continue };
             let may = match needs {
-                Needs::Write(names) => names.iter().all(|name| state.writes(name)),
-                Needs::Admin => state.is_admin(),
-                Needs::AdminBut(id) => state.is_admin() && row.id != id,
+                RequiredRole::Write(names) => names.iter().all(|name| state.writes(name)),
+                RequiredRole::Admin => state.is_admin(),
+                RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
             };
             if may {
                 // One that is not plugged in leaves it to the next.
@@ -104,14 +104,14 @@ impl Vault {
         Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(tried, needs)))
     }
 
-    fn no_author(&self, tried: &str, needs: Needs<'_>) -> Error {
+    fn no_author(&self, tried: &str, needs: RequiredRole<'_>) -> Error {
         let role = match needs {
-            Needs::Write(names) => format!("`write` on {}", names.join(", ")),
-            Needs::Admin | Needs::AdminBut(_) => "`admin`".into(),
+            RequiredRole::Write(names) => format!("`write` on {}", names.join(", ")),
+            RequiredRole::Admin | RequiredRole::AdminBut(_) => "`admin`".into(),
         };
         let answer = match (self.devices.is_empty(), needs) {
             (true, _) => "no device is configured here".to_owned(),
-            (_, Needs::AdminBut(_)) => format!("no other device here has the role {role}"),
+            (_, RequiredRole::AdminBut(_)) => format!("no other device here has the role {role}"),
             _ => format!("no device here has the role {role}"),
         };
         Error::new(Kind::Refused, tried, answer)
@@ -119,19 +119,19 @@ impl Vault {
             .with_hint("name a device with --device; `strongroom device list` shows who has which role")
     }
 
-    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
+    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &EncodedBatch) -> Result<()> {
         let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
         let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
         let signed = self.sign(tried, author, batch)?;
         let end = match prepared.append_to(&mut *self.store, &signed, admin_head, seen) {
             Err(error) if error.kind() == Kind::Conflict => {
-                self.release_squatted(prepared, admin_head, seen)?;
+                self.release_ineffective(prepared, admin_head, seen)?;
                 return Err(error);
             }
             other => other?,
         };
-        self.follow(&mut |_, _| {})?;
-        self.expect_landed(tried, end)?;
+        self.sync(&mut |_, _| {})?;
+        self.verify_appended(tried, end)?;
         for n in (end.n + 1 - signed.batch.size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
                 return Err(Error::new(
@@ -147,7 +147,7 @@ impl Vault {
 
     /// What the store accepted must be on the chain that this client verifies: rows that were planted beside the ledger can
     /// hide a change from everybody, its author included.
-    fn expect_landed(&self, tried: &str, end: Position) -> Result<()> {
+    fn verify_appended(&self, tried: &str, end: LogPosition) -> Result<()> {
         if self.replica.chain_at(end.n)? == Some(end.chain) {
             return Ok(());
         }
@@ -159,8 +159,13 @@ impl Vault {
 
     /// When nothing new came and yet a place is taken, a statement without effect sits on it: it may not stay there, or
     /// one enrolled device could block the others for ever.
-    fn release_squatted(&mut self, prepared: &Prepared, admin_head: Hash, seen: Position) -> Result<()> {
-        self.follow(&mut |_, _| {})?;
+    fn release_ineffective(
+        &mut self,
+        prepared: &EncodedBatch,
+        admin_head: Hash,
+        seen: LogPosition,
+    ) -> Result<()> {
+        self.sync(&mut |_, _| {})?;
         if self.replica.position() != seen {
             return Ok(());
         }
@@ -170,7 +175,7 @@ impl Vault {
     }
 
     /// What would be ineffective is not even signed.
-    fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &Prepared) -> Result<()> {
+    fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &EncodedBatch) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
         if prepared.builds_on_itself() {
             let statements: Vec<_> = prepared.statements.iter().cloned().zip(prepared.leaves()).collect();
@@ -195,7 +200,7 @@ impl Vault {
     }
 
     /// Has the author's device sign, and checks what it gave with the key that was enrolled.
-    pub(super) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
+    pub(crate) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
         let key = signing_key(author);
         let (device, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, device)?;
@@ -211,14 +216,14 @@ impl Vault {
 }
 
 /// Statements with everything the store needs to know of them.
-pub(super) struct Prepared {
-    pub(super) statements: Vec<Statement>,
+pub(crate) struct EncodedBatch {
+    pub(crate) statements: Vec<Statement>,
     encoded: Vec<Vec<u8>>,
     sealed: Vec<(Hash, Vec<u8>)>,
     destroyed: Vec<Hash>,
 }
 
-impl Prepared {
+impl EncodedBatch {
     /// Links each body to the heads it advances, also those that an earlier one of the same draft advanced.
     fn compose(vault: &Vault, author: DeviceId, draft: Draft) -> Result<Self> {
         let (time, mut heads) = ((vault.clock)(), HashMap::<Subject, Hash>::new());
@@ -238,7 +243,7 @@ impl Prepared {
     }
 
     /// The two statements of a store's first batch.
-    pub(super) fn genesis(
+    pub(crate) fn genesis(
         genesis: Statement,
         enrol: impl FnOnce(StoreId, Hash) -> Statement,
     ) -> (StoreId, Self) {
@@ -258,7 +263,7 @@ impl Prepared {
         self.statements.push(statement);
     }
 
-    pub(super) fn leaves(&self) -> Vec<Hash> {
+    pub(crate) fn leaves(&self) -> Vec<Hash> {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
     }
 
@@ -281,13 +286,13 @@ impl Prepared {
         advances.map(|(subject, prev)| (subject.encode(), *prev)).collect()
     }
 
-    pub(super) fn append_to(
+    pub(crate) fn append_to(
         &self,
         store: &mut dyn crate::store::Store,
         signed: &SignedBatch,
         admin_head: Hash,
-        seen: Position,
-    ) -> Result<Position> {
+        seen: LogPosition,
+    ) -> Result<LogPosition> {
         let admin = self.is_admin();
         store.append(&Append {
             sign1: &signed.encode(),
@@ -304,7 +309,7 @@ impl Prepared {
 /// Waits a little, each time longer and never as long as others: contenders must not move in step.
 fn pause(attempt: u32) -> Result<()> {
     let mut random = [0; 1];
-    super::random(&mut random)?;
+    crate::vault::random(&mut random)?;
     std::thread::sleep(Duration::from_micros(u64::from(random[0]) * u64::from(attempt.min(20) + 1) * 4));
     Ok(())
 }

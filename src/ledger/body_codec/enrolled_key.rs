@@ -2,7 +2,7 @@
 
 use super::NEWER;
 use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey, RSA_BYTES};
-use crate::ledger::body::Slot;
+use crate::ledger::body::EnrolledKey;
 use crate::ledger::cbor::{Decoded, Malformed, Reader, Writer};
 
 pub(super) fn write_key(w: &mut Writer, key: &PublicKey) {
@@ -67,7 +67,7 @@ pub(super) enum Form {
     WithMaterial,
 }
 
-pub(super) fn write_slot(w: &mut Writer, slot: &Slot, form: Form) {
+pub(super) fn write_enrolled_key(w: &mut Writer, slot: &EnrolledKey, form: Form) {
     w.array(4 + usize::from(form == Form::WithMaterial));
     write_key(w, &slot.key);
     w.text(&slot.uri).uint(match slot.evidence.level {
@@ -84,7 +84,7 @@ pub(super) fn write_slot(w: &mut Writer, slot: &Slot, form: Form) {
     }
 }
 
-pub(super) fn read_slot(r: &mut Reader<'_>, form: Form) -> Decoded<Slot> {
+pub(super) fn read_enrolled_key(r: &mut Reader<'_>, form: Form) -> Decoded<EnrolledKey> {
     r.array_of(4 + usize::from(form == Form::WithMaterial), "a key slot")?;
     let (key, uri) = (read_key(r)?, r.text("a key's URI")?);
     let level = match r.uint("an evidence level")? {
@@ -101,5 +101,5 @@ pub(super) fn read_slot(r: &mut Reader<'_>, form: Form) -> Decoded<Slot> {
         Form::Bare => Vec::new(),
         Form::WithMaterial => r.bytes("a key's material")?.to_vec(),
     };
-    Ok(Slot { key, uri, evidence: Evidence { level, claims }, material })
+    Ok(EnrolledKey { key, uri, evidence: Evidence { level, claims }, material })
 }

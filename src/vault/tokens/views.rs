@@ -1,17 +1,17 @@
 //! Tokens, versions and grants as programs see them: what `--json` prints and what the agent answers, in one form.
 
-use super::{Vault, moment};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::{DeviceId, Name};
 use crate::replica::{GrantRow, TokenRow, VersionRow};
+use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a listing says about a version: its state, and whether its time has come or is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shown {
+pub enum EffectiveState {
     /// Opens.
     Active,
     /// Closed for now.
@@ -36,15 +36,15 @@ pub struct VersionView {
     /// From 1.
     pub version: u64,
     /// Its state now.
-    pub state: Shown,
+    pub state: EffectiveState,
     /// Why, in its author's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// Not from then on.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub expires: Option<u64>,
     /// Not before.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub not_before: Option<u64>,
     /// By key.
     pub labels: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ pub struct VersionView {
     /// How many versions stay openable.
     pub keep: Option<u64>,
     /// When it was put, as its author claims.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub put: Option<u64>,
     /// Who put it.
     pub by: String,
@@ -79,7 +79,7 @@ pub struct GrantView {
     /// What they may do.
     pub ops: Vec<String>,
     /// Until when.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub until: Option<u64>,
     /// The id under which a systemd unit asks for it.
     #[serde(rename = "as")]
@@ -108,9 +108,9 @@ pub struct TokenView {
     pub grants: Vec<GrantView>,
 }
 
-impl Shown {
+impl EffectiveState {
     /// Of one version of a token.
-    pub fn of(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Self {
+    pub fn from_row(vault: &Vault, token: &TokenRow, row: &VersionRow) -> Self {
         match row.state {
             None => Self::Destroyed,
             Some(State::Revoked) => Self::Revoked,
@@ -139,9 +139,9 @@ impl Shown {
 
 impl VersionView {
     /// One version of a token.
-    pub fn of(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
+    pub fn from_row(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
         let recipients = vault.device_names(&row.recipients);
-        let state = Shown::of(vault, token, &row);
+        let state = EffectiveState::from_row(vault, token, &row);
         Self {
             name: token.name.clone(),
             version: row.version,
@@ -181,7 +181,7 @@ impl TokenView {
     ///
     /// # Errors
     /// The replica's.
-    pub fn of(vault: &Vault, token: &TokenRow, versions: Vec<VersionRow>) -> Result<Self> {
+    pub fn from_versions(vault: &Vault, token: &TokenRow, versions: Vec<VersionRow>) -> Result<Self> {
         let closed = versions.last().and_then(|newest| vault.closed_because(token, newest));
         let grants = vault.replica().grants_reaching(token)?;
         Ok(Self {
@@ -190,7 +190,7 @@ impl TokenView {
             suspended: token.suspended,
             destroyed: token.destroyed,
             closed: closed.map(|(why, _)| why),
-            versions: versions.into_iter().map(|row| VersionView::of(vault, token, row)).collect(),
+            versions: versions.into_iter().map(|row| VersionView::from_row(vault, token, row)).collect(),
             grants: grants.iter().map(GrantView::from).collect(),
         })
     }
@@ -209,7 +209,7 @@ impl Vault {
             let answer = format!("it has no such version; the newest is {}", token.latest);
             return Err(Error::new(Kind::NotFound, tried, answer));
         }
-        TokenView::of(self, &token, versions)
+        TokenView::from_versions(self, &token, versions)
     }
 
     /// The token of this name, or the last one that had it.
@@ -218,9 +218,12 @@ impl Vault {
     /// `NotFound`.
     pub fn living_or_last(&self, name: &Name, tried: &str) -> Result<TokenRow> {
         match self.token(name, tried) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                self.replica.bearers(name.as_str())?.pop().filter(|token| token.destroyed).ok_or(error)
-            }
+            Err(error) if error.kind() == Kind::NotFound => self
+                .replica
+                .tokens_ever_named(name.as_str())?
+                .pop()
+                .filter(|token| token.destroyed)
+                .ok_or(error),
             other => other,
         }
     }

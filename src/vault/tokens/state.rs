@@ -1,10 +1,10 @@
 //! Changes of state, destruction and new names.
 
-use super::Vault;
-use super::author::{Draft, Needs};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::{Body, Destroy, Rename, State, StateChange};
+use crate::vault::Vault;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 impl Vault {
     /// Sets a version's state, or the whole token's: `Active` resumes (and activates what is staged), `Suspended`
@@ -20,7 +20,7 @@ impl Vault {
             State::Staged => "stage",
         };
         let tried = with_version(verb, name, version);
-        self.submit(&tried, Needs::Write(&[name.as_str()]), |vault| {
+        self.submit(&tried, RequiredRole::Write(&[name.as_str()]), |vault| {
             let token = vault.token(name, &tried)?.id;
             let change =
                 StateChange { token, version: number(&tried, version)?, state, reason: reason.into() };
@@ -34,7 +34,7 @@ impl Vault {
     /// `NotFound`; `Refused` without the role `admin`.
     pub fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {
         let tried = with_version("destroy", name, version);
-        self.submit(&tried, Needs::Admin, |vault| {
+        self.submit(&tried, RequiredRole::Admin, |vault| {
             let token = vault.token(name, &tried)?;
             let version = number(&tried, version)?;
             let mut versions = vault.replica.versions(&token)?;
@@ -53,7 +53,7 @@ impl Vault {
     /// `NotFound`; `Conflict` when the new name is taken; `Refused` without the role on both names.
     pub fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         let tried = format!("rename {from} to {to}");
-        self.submit(&tried, Needs::Write(&[from.as_str(), to.as_str()]), |vault| {
+        self.submit(&tried, RequiredRole::Write(&[from.as_str(), to.as_str()]), |vault| {
             let token = vault.token(from, &tried)?.id;
             if vault.replica.find(to.as_str())?.is_some() {
                 return Err(Error::new(Kind::Refused, &tried, format!("there is a token `{to}` already")));

@@ -1,7 +1,8 @@
 //! Grants: which application may do what with which tokens. Signed statements like everything else; the agent heeds them.
 
-use super::author::{Draft, Needs};
-use super::{Grantee, Op, Vault, random_id};
+use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::{Grantee, Op, Vault, random_id};
+
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Grant, Target, Ungrant};
 use crate::ledger::{GrantId, Name, Prefix};
@@ -96,7 +97,7 @@ impl Vault {
         ops.sort();
         ops.dedup();
         let id = GrantId(random_id()?);
-        self.submit(&tried, Needs::Write(&[on.path()]), |vault| {
+        self.submit(&tried, RequiredRole::Write(&[on.path()]), |vault| {
             let target = vault.grant_target(on, &tried)?;
             vault.refuse_doubles(&tried, &target, to, &ops, options)?;
             let (to, ops, until, alias) = (to.to_string(), ops.clone(), options.until, options.alias.clone());
@@ -123,7 +124,7 @@ impl Vault {
         // On what it is decides which role is needed.
         let found = self.granted(which, &tried)?;
         let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
-        self.submit(&tried, Needs::Write(&[&path]), |vault| {
+        self.submit(&tried, RequiredRole::Write(&[&path]), |vault| {
             let grants = vault.granted(which, &tried)?;
             if grants.is_empty() {
                 return Err(none());

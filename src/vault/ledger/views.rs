@@ -1,11 +1,12 @@
 //! Statements of the ledger and lines of the access log, in words for people and in parts for programs.
 
-use super::log::LogEntry;
-use super::{Vault, moment};
 use crate::ledger::body::{Body, Put, Role, State, Target};
 use crate::ledger::judge::Picture;
 use crate::ledger::{DeviceId, TokenId};
 use crate::store::RecordedAccess;
+use crate::timestamp;
+use crate::vault::Vault;
+use crate::vault::ledger::log::LogEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -69,7 +70,8 @@ fn words(vault: &Vault, body: &Body) -> String {
 
 fn put_words(vault: &Vault, put: &Put) -> String {
     let staged = if put.state == State::Staged { ", staged" } else { "" };
-    let expiry = put.expiry.map(|at| format!(", expires {}", moment::person(at))).unwrap_or_default();
+    let expiry =
+        put.expiry.map(|at| format!(", expires {}", timestamp::rfc3339_secs(at))).unwrap_or_default();
     let recipients = vault.device_names(&put.recipients).join(", ");
     format!("put {}, sealed to {recipients}{staged}{expiry}", at(&put.name, put.version))
 }
@@ -111,7 +113,7 @@ pub struct EntryView {
     /// Its hash.
     pub hash: String,
     /// When, as its author claims.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub time: Option<u64>,
     /// Its author, by name.
     pub by: String,
@@ -129,7 +131,7 @@ pub struct EntryView {
 
 impl EntryView {
     /// One statement.
-    pub fn of(vault: &Vault, entry: &LogEntry) -> Self {
+    pub fn from_entry(vault: &Vault, entry: &LogEntry) -> Self {
         let statement = &entry.statement;
         Self {
             n: entry.n,
@@ -159,7 +161,7 @@ pub struct AccessView {
     /// Its number.
     pub n: u64,
     /// When.
-    #[serde(with = "moment")]
+    #[serde(with = "crate::timestamp")]
     pub time: Option<u64>,
     /// The token's name as it was asked for.
     pub name: String,
@@ -179,7 +181,7 @@ pub struct AccessView {
 
 impl AccessView {
     /// One line.
-    pub(super) fn of(vault: &Vault, line: RecordedAccess) -> Self {
+    pub(crate) fn from_record(vault: &Vault, line: RecordedAccess) -> Self {
         let access = line.access;
         let device = access.device.parse::<DeviceId>().map(|id| vault.device_name(&id));
         Self {
@@ -221,7 +223,7 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Rename(rename) => json!({"token": text(&rename.token), "from": rename.from, "to": rename.to}),
         Body::Grant(grant) => json!({
             "grant": text(&grant.grant), "target": target(vault, &grant.target), "to": grant.to, "ops": grant.ops,
-            "until": moment::program_or_nothing(grant.until), "alias": grant.alias,
+            "until": timestamp::rfc3339_millis_opt(grant.until), "alias": grant.alias,
         }),
         Body::Ungrant(ungrant) => {
             json!({"grant": text(&ungrant.grant), "target": target(vault, &ungrant.target)})
@@ -247,7 +249,7 @@ fn put_json(vault: &Vault, put: &Put) -> Value {
     json!({
         "token": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
         "digest": put.digest.to_string(), "length": put.length, "recipients": vault.device_names(&put.recipients),
-        "not_before": moment::program_or_nothing(put.not_before), "expires": moment::program_or_nothing(put.expiry),
+        "not_before": timestamp::rfc3339_millis_opt(put.not_before), "expires": timestamp::rfc3339_millis_opt(put.expiry),
         "labels": labels, "description": put.description, "keep": put.keep,
     })
 }

@@ -1,7 +1,7 @@
 //! Statements run against a file that anybody may have written to: each error says what was tried, and each field
 //! is checked for its type.
 
-use super::fault;
+use super::error;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Hash;
 use rusqlite::types::ValueRef;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior};
 use std::cell::Cell;
 
 /// One thing that was asked of the store.
-pub(super) struct Attempt<'a> {
+pub(super) struct SqliteOperation<'a> {
     pub(super) db: &'a Connection,
     pub(super) location: &'a str,
     /// What the connection was last told of waiting for the disk.
@@ -18,7 +18,7 @@ pub(super) struct Attempt<'a> {
     pub(super) to: &'static str,
 }
 
-impl Attempt<'_> {
+impl SqliteOperation<'_> {
     /// Begins a transaction that reads one picture of the store.
     pub(super) fn reading(&self) -> Result<Transaction<'_>> {
         self.begin(TransactionBehavior::Deferred)
@@ -99,14 +99,14 @@ impl Attempt<'_> {
 
     /// What SQLite answered, decoded.
     pub(super) fn failed(&self, table: Option<&'static str>, answer: &rusqlite::Error) -> Error {
-        fault::decode(self.to, self.location, table, answer)
+        error::decode(self.to, self.location, table, answer)
     }
 
     /// A row that no Strongroom wrote.
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
         Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
             .with_target(self.location)
-            .with_hint(fault::ALTERED)
+            .with_hint(error::ALTERED)
     }
 
     /// A number of ours as SQLite stores it.
@@ -120,7 +120,7 @@ impl Attempt<'_> {
 
 /// One row. Its first column names it in errors.
 pub(super) struct Fields<'a> {
-    attempt: &'a Attempt<'a>,
+    attempt: &'a SqliteOperation<'a>,
     table: &'static str,
     row: &'a Row<'a>,
 }

@@ -1,13 +1,13 @@
 //! Retirement: a device that no token is sealed to any more, and what it could open.
 
-use super::Vault;
-use super::author::{Draft, Needs};
-use super::reseal::{ResealProgress, ResealReport};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Retire};
 use crate::ledger::judge::Picture;
 use crate::ledger::{DeviceId, Prefix};
 use crate::replica::{DeviceRow, SealedRow};
+use crate::vault::Vault;
+use crate::vault::devices::reseal::{ResealProgress, ResealReport};
+use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 /// How many versions are listed at once.
 const PAGE: u32 = 500;
@@ -50,18 +50,18 @@ impl Vault {
         progress: ResealProgress<'_>,
     ) -> Result<RetireReport> {
         let tried = format!("retire the device {}", crate::error::printable(name));
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let device = self.active_device(name, &tried)?;
-        self.author(&tried, Needs::Admin)?;
+        self.author(&tried, RequiredRole::Admin)?;
         self.expect_another_admin(&device, &tried)?;
         // Nobody here could sign for what is resealed afterwards: then all of it comes before.
-        let alone = self.author(&tried, Needs::AdminBut(device.id)).is_err();
+        let alone = self.author(&tried, RequiredRole::AdminBut(device.id)).is_err();
         let first = |row: &SealedRow| row.version.recipients.contains(&device.id);
         let mut report = match alone {
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
         };
-        self.submit(&tried, Needs::Admin, |vault| {
+        self.submit(&tried, RequiredRole::Admin, |vault| {
             // By its id: another may have taken its name, and it may be what a put of now was sealed to alone.
             let device = vault.still_active(&device.id, &tried)?;
             vault.expect_others_open(&device, options.force, "--force retires it", &tried)?;
@@ -115,7 +115,7 @@ impl Vault {
     }
 
     /// Reseals what this device alone opens, to the others.
-    pub(super) fn reseal_sole(
+    pub(crate) fn reseal_sole(
         &mut self,
         device: &DeviceRow,
         progress: ResealProgress<'_>,
@@ -133,7 +133,7 @@ impl Vault {
     }
 
     /// Versions, at most so many, that would open on no active device without this one.
-    pub(super) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
+    pub(crate) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
         let (others, mut sole, mut after) = (self.others(device)?, Vec::new(), (0, 0));
         while sole.len() < limit {
             let page = self.replica.openable_page(&Prefix::default(), after, PAGE)?;
@@ -149,7 +149,7 @@ impl Vault {
     ///
     /// # Errors
     /// `Conflict` when it is active no more.
-    pub(super) fn still_active(&self, id: &DeviceId, tried: &str) -> Result<DeviceRow> {
+    pub(crate) fn still_active(&self, id: &DeviceId, tried: &str) -> Result<DeviceRow> {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         row.ok_or_else(|| {
             let answer = "it was retired or renewed in the meantime";
@@ -158,7 +158,7 @@ impl Vault {
     }
 
     /// Refuses to lose what this device alone opens, unless forced to: `forcing` says how that is done.
-    pub(super) fn expect_others_open(
+    pub(crate) fn expect_others_open(
         &self,
         device: &DeviceRow,
         force: bool,

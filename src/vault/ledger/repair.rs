@@ -1,11 +1,11 @@
 //! Repair: an admin drops a tail that cannot be verified, and says so under signature.
 
-use super::Vault;
-use super::author::{Draft, Needs};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Repair};
 use crate::ledger::verify::Chain;
 use crate::replica::Pin;
+use crate::vault::Vault;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 impl Vault {
     /// Sets aside what the store holds after the last position that verifies, and states it. Answers how many statements were set aside.
@@ -14,10 +14,10 @@ impl Vault {
     ///
     /// # Errors
     /// `RolledBack` when the store ends before what was verified here: that is no tail to drop. `Refused` without the role `admin`.
-    pub fn repair(setup: super::Setup, reason: &str) -> Result<(Self, u64)> {
+    pub fn repair(setup: crate::vault::Setup, reason: &str) -> Result<(Self, u64)> {
         let store = crate::store::open(&setup.store)?;
         let Some(pin) = Pin::load(&setup.state, store.location())? else {
-            return Err(super::first_contact(store));
+            return Err(crate::vault::first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
         loop {
@@ -33,18 +33,18 @@ impl Vault {
         let end = self.store.tail().ok();
         self.reach_the_fault()?;
         // Nothing is set aside unless somebody here can say so under signature.
-        self.author("repair the store", Needs::Admin)?;
+        self.author("repair the store", RequiredRole::Admin)?;
         let (kept, pin) = (self.replica.position(), self.pin.position);
         if self.replica.chain_at(pin.n)? != Some(pin.chain) {
             return Err(self.verified_part_is_missing());
         }
         // Before the check: a row that was planted beside the verified ones would hide them.
-        let dropped = self.store.set_aside_after(kept.n, end)?;
+        let dropped = self.store.quarantine_after(kept.n, end)?;
         if self.store.chain_at(kept.n)? != Some(kept.chain) {
             return Err(self.verified_part_is_missing());
         }
         if dropped > 0 {
-            self.submit("repair the store", Needs::Admin, |_| {
+            self.submit("repair the store", RequiredRole::Admin, |_| {
                 let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
                 Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
             })?;
@@ -61,9 +61,9 @@ impl Vault {
     /// Verifies as far as that goes. A fault counts only when the replica, made anew, meets it again.
     fn reach_the_fault(&mut self) -> Result<()> {
         let now = (self.clock)();
-        let followed = match self.follow(&mut |_, _| {}) {
+        let followed = match self.sync(&mut |_, _| {}) {
             Err(error) if error.kind() == Kind::Tampered => {
-                self.replica.make_anew(&mut *self.store, &self.pin, now, &mut |_, _| {}).map(drop)
+                self.replica.rebuild(&mut *self.store, &self.pin, now, &mut |_, _| {}).map(drop)
             }
             followed => followed,
         };

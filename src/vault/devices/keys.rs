@@ -1,26 +1,26 @@
 //! The keys of a device that joins a store: made or found, their evidence, a proof that they work.
 
-use super::random;
 use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::SignatureAlgorithm;
-use crate::ledger::{Batch, DeviceId, Hash, Position, StoreId};
+use crate::ledger::{Batch, DeviceId, Hash, LogPosition, StoreId};
 use crate::prompt::Prompter;
 use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
+use crate::vault::random;
 
 /// What keys should be like that are made where there are none.
-pub(super) struct Wanted<'a> {
+pub(crate) struct KeySpec<'a> {
     /// The opening key's; the best the device can do by default.
-    pub(super) algorithm: Option<Algorithm>,
-    pub(super) create: &'a CreateOptions,
+    pub(crate) algorithm: Option<Algorithm>,
+    pub(crate) create: &'a CreateOptions,
 }
 
 /// The two keys, the opening one first, and which of them were made now.
-pub(super) fn find_or_create(
+pub(crate) fn find_or_create(
     device: &mut dyn Device,
     found: &[KeyInfo],
-    wanted: &Wanted<'_>,
+    wanted: &KeySpec<'_>,
     prompter: &mut dyn Prompter,
 ) -> Result<([KeyInfo; 2], [bool; 2])> {
     let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
@@ -46,7 +46,7 @@ pub(super) fn find_or_create(
 fn create(
     device: &mut dyn Device,
     purpose: Purpose,
-    wanted: &Wanted<'_>,
+    wanted: &KeySpec<'_>,
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
     let name = device.name().to_owned();
@@ -66,7 +66,11 @@ fn create(
 }
 
 /// Seals and opens, signs and verifies: a key that does not work is not enrolled.
-pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompter) -> Result<()> {
+pub(crate) fn self_test(
+    device: &mut dyn Device,
+    keys: &[KeyInfo; 2],
+    prompter: &mut dyn Prompter,
+) -> Result<()> {
     let [opening, signing] = keys;
     let name = device.name().to_owned();
     let failed = |what: &str| Error::new(Kind::Device, "prove the keys", what).with_target(name.clone());
@@ -83,7 +87,7 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
     if seal::open(&sealed, &context, &opening.public, &mut ask)? != plain {
         return Err(failed("what was sealed to the opening key did not come back from it"));
     }
-    let batch = Batch::over(StoreId::UNBORN, DeviceId([0; 16]), &[Hash::ZERO], Position::START, Hash::ZERO);
+    let batch = Batch::over(StoreId::ZERO, DeviceId([0; 16]), &[Hash::ZERO], LogPosition::START, Hash::ZERO);
     let by = signature_of(&signing.public, &*device)?;
     let signature = device.sign(&KeyRef::from(signing), &batch.digest(by), prompter)?;
     match batch.sign_with(by, &signature) {
@@ -96,16 +100,16 @@ pub(super) fn prove(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut
 ///
 /// # Errors
 /// `Unsupported` for a key that signs nothing.
-pub(super) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<SignatureAlgorithm> {
-    SignatureAlgorithm::of(key).ok_or_else(|| {
+pub(crate) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<SignatureAlgorithm> {
+    SignatureAlgorithm::from_key(key).ok_or_else(|| {
         let answer = format!("a key of the kind {} signs nothing", key.algorithm());
         Error::new(Kind::Unsupported, "sign", answer).with_target(device.name())
     })
 }
 
 /// What a device is to be called: its own label where nobody says.
-pub(super) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result<String> {
-    let name = name.map(str::to_owned).unwrap_or_else(|| speakable(&device.identity().label));
+pub(crate) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result<String> {
+    let name = name.map(str::to_owned).unwrap_or_else(|| sanitize_label(&device.identity().label));
     crate::ledger::name::check_short(&name).map_err(|e| {
         Error::new(Kind::Usage, "name the device", e)
             .with_target(device.name())
@@ -115,7 +119,7 @@ pub(super) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result
 }
 
 /// A label as a device name: what is not allowed in one becomes `-`.
-fn speakable(label: &str) -> String {
+fn sanitize_label(label: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._+:".contains(c) { c } else { '-' };
     let name: String = label.chars().map(safe).take(crate::ledger::name::MAX_SEGMENT_BYTES).collect();
     match name.trim_matches('-') {

@@ -7,10 +7,6 @@
 //! The sealed bytes of before go in the transaction that brings the new ones and the statement, so that there is no moment
 //! at which nobody can open a version. Every batch stands for itself: after a kill, what is left is resealed by another run.
 
-use super::Vault;
-use super::author::{Draft, Needs};
-use super::openable::Ready;
-use super::put::{as_recipients, on_all_cores};
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Reseal, State};
@@ -18,6 +14,10 @@ use crate::ledger::{DeviceId, Prefix, sha256};
 use crate::replica::{DeviceRow, SealedRow, VersionRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
+use crate::vault::Vault;
+use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::tokens::lookup::SealedToken;
+use crate::vault::tokens::put::{as_recipients, on_all_cores};
 use std::collections::HashMap;
 
 /// How many versions are looked at at once, and stated under one signature at most.
@@ -52,26 +52,26 @@ pub struct Unresealed {
 }
 
 /// Who should open what.
-pub(super) struct Targets {
+pub(crate) struct RecipientPlan {
     openers: Vec<DeviceRow>,
     /// By each device that ever was, the one that stands in its place now.
-    heirs: HashMap<DeviceId, DeviceId>,
+    successors: HashMap<DeviceId, DeviceId>,
     without: Option<DeviceId>,
 }
 
-impl Targets {
+impl RecipientPlan {
     /// The devices that a version should be sealed to, sorted by id; none when all that it was put for are gone.
-    pub(super) fn of(&self, version: &VersionRow) -> Vec<DeviceRow> {
-        let stays = |device: &&DeviceRow| match version.narrow {
+    pub(crate) fn devices_for(&self, version: &VersionRow) -> Vec<DeviceRow> {
+        let stays = |device: &&DeviceRow| match version.explicit_recipients {
             false => true,
-            true => version.recipients.iter().any(|id| self.heirs.get(id) == Some(&device.id)),
+            true => version.recipients.iter().any(|id| self.successors.get(id) == Some(&device.id)),
         };
         let here = |device: &&DeviceRow| Some(device.id) != self.without;
         self.openers.iter().filter(stays).filter(here).cloned().collect()
     }
 
     fn is_met(&self, version: &VersionRow) -> bool {
-        self.of(version).iter().map(|device| device.id).eq(version.recipients.iter().copied())
+        self.devices_for(version).iter().map(|device| device.id).eq(version.recipients.iter().copied())
     }
 }
 
@@ -83,8 +83,8 @@ impl Vault {
     /// # Errors
     /// `Refused` without the role `admin`; the devices' and the store's. What `progress` last told is in the store.
     pub fn reseal(&mut self, prefix: &Prefix, progress: ResealProgress<'_>) -> Result<ResealReport> {
-        self.follow(&mut |_, _| {})?;
-        self.author("reseal", Needs::Admin)?;
+        self.sync(&mut |_, _| {})?;
+        self.author("reseal", RequiredRole::Admin)?;
         self.reseal_those(prefix, None, &|_| true, progress)
     }
 
@@ -104,7 +104,7 @@ impl Vault {
     pub fn count_closed_to(&self, device: &DeviceId) -> Result<u64> {
         let targets = self.targets(None)?;
         self.count_openable(&Prefix::default(), |row| {
-            let should = targets.of(&row.version).iter().any(|target| target.id == *device);
+            let should = targets.devices_for(&row.version).iter().any(|target| target.id == *device);
             should && !row.version.recipients.contains(device)
         })
     }
@@ -119,14 +119,18 @@ impl Vault {
         }
     }
 
-    pub(super) fn targets(&self, without: Option<DeviceId>) -> Result<Targets> {
+    pub(crate) fn targets(&self, without: Option<DeviceId>) -> Result<RecipientPlan> {
         let devices = self.replica.devices()?.into_iter();
-        let heirs = devices.map(|device| Ok((device.id, self.replica.heir(device)?.id)));
-        Ok(Targets { openers: self.replica.openers()?, heirs: heirs.collect::<Result<_>>()?, without })
+        let successors = devices.map(|device| Ok((device.id, self.replica.latest_successor(device)?.id)));
+        Ok(RecipientPlan {
+            openers: self.replica.openers()?,
+            successors: successors.collect::<Result<_>>()?,
+            without,
+        })
     }
 
     /// Reseals those versions under `prefix` that are wanted, to all that should open them but one device.
-    pub(super) fn reseal_those(
+    pub(crate) fn reseal_those(
         &mut self,
         prefix: &Prefix,
         without: Option<DeviceId>,
@@ -159,10 +163,10 @@ impl Vault {
     ) -> Result<()> {
         let targets = self.targets(without)?;
         let (rows, orphans): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| !targets.of(&row.version).is_empty());
+            rows.into_iter().partition(|row| !targets.devices_for(&row.version).is_empty());
         report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
         let opened = self.open_to_reseal(rows, report)?;
-        let resealed = self.submit("reseal", Needs::Admin, |vault| {
+        let resealed = self.submit("reseal", RequiredRole::Admin, |vault| {
             let jobs = vault.still_to_do(&opened, &vault.targets(without)?)?;
             let mut draft = Draft::default();
             for (job, sealed) in jobs.iter().zip(vault.seal_each(&jobs)?) {
@@ -190,7 +194,7 @@ impl Vault {
                 Ok(sealed) => {
                     let context = self.context(row.token, row.version.version);
                     let (name, recipients) = (row.name.clone(), row.version.recipients.clone());
-                    ready.push(Ready {
+                    ready.push(SealedToken {
                         name,
                         version: row.version.version,
                         context,
@@ -210,7 +214,9 @@ impl Vault {
         let opened = self.open_ready(&ready.iter().collect::<Vec<_>>());
         let (mut tokens, mut accesses) = (Vec::new(), Vec::new());
         for (row, (device, result)) in found.into_iter().zip(opened) {
-            let outcome = result.as_ref().map_or_else(|e| super::access::outcome(e.kind()), |_| "resealed");
+            let outcome = result
+                .as_ref()
+                .map_or_else(|e| crate::vault::ledger::access_log::outcome(e.kind()), |_| "resealed");
             accesses.push(self.access(&row.name, row.version.version, device, outcome));
             match result {
                 Ok(token) => tokens.push((row, token)),
@@ -222,18 +228,22 @@ impl Vault {
     }
 
     fn is_as_before(&mut self, row: &SealedRow) -> Result<bool> {
-        self.follow(&mut |_, _| {})?;
+        self.sync(&mut |_, _| {})?;
         let now = self.replica.sealed_row(row.at)?.map(|now| now.version);
         Ok(now.is_some_and(|now| now.digest == row.version.digest && now.state.is_some()))
     }
 
     /// Without those that somebody else resealed, or closed.
-    fn still_to_do<'a>(&self, opened: &'a [(SealedRow, Secret)], targets: &Targets) -> Result<Vec<Job<'a>>> {
+    fn still_to_do<'a>(
+        &self,
+        opened: &'a [(SealedRow, Secret)],
+        targets: &RecipientPlan,
+    ) -> Result<Vec<Job<'a>>> {
         let mut jobs = Vec::new();
         for (row, token) in opened {
             let now = self.replica.sealed_row(row.at)?;
             let Some(now) = now.filter(|now| now.version.digest == row.version.digest) else { continue };
-            let devices = targets.of(&now.version);
+            let devices = targets.devices_for(&now.version);
             let open = now.version.state.is_some_and(|state| state != State::Revoked);
             if open && !devices.is_empty() && !targets.is_met(&now.version) {
                 jobs.push(Job { row, token, devices });
@@ -301,7 +311,7 @@ fn unresealed(row: &SealedRow, error: Error) -> Unresealed {
 
 fn nobody_left(row: &SealedRow) -> Error {
     let tried = format!("reseal {}@{}", row.name, row.version.version);
-    let answer = match row.version.narrow {
+    let answer = match row.version.explicit_recipients {
         true => "it was put for certain devices only, and none of them opens any more",
         false => "no device has the role `open`",
     };

@@ -1,10 +1,10 @@
 //! Devices whose keys are bound to what was measured at boot: as enrolled, as it is now, as it may be.
 
-use super::Vault;
-use super::devices::opening_key;
 use crate::device::{Measurement, Prediction};
 use crate::error::{Error, Kind, Result};
 use crate::replica::DeviceRow;
+use crate::vault::Vault;
+use crate::vault::devices::connections::opening_key;
 
 impl Vault {
     /// What the opening keys at hand are bound to, or that of the device with this name. Predicted values take the place of those of

@@ -1,0 +1,192 @@
+//! What one does with tokens, whoever does it: a vault on this machine's devices, or an agent that owns them.
+
+use crate::vault::{
+    AccessView, EffectiveState, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions,
+    PutReport, Revoked, TokenRef, TokenView, Vault, VersionView,
+};
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::Name;
+use crate::ledger::body::State;
+use crate::replica::ListFilter;
+use crate::secret::Secret;
+
+/// Tokens to be had, listed and changed.
+pub trait TokenBackend {
+    /// Opens several tokens, in the order asked for.
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>>;
+
+    /// Tokens in the order of their names; `each` answers whether to go on.
+    ///
+    /// # Errors
+    /// Those of `each`, the replica's or the agent's.
+    fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()>;
+
+    /// All about a token, with all of its versions or one.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView>;
+
+    /// As [`Vault::put`].
+    ///
+    /// # Errors
+    /// As [`Vault::put`].
+    fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport>;
+
+    /// As [`Vault::set_state`].
+    ///
+    /// # Errors
+    /// As [`Vault::set_state`].
+    fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()>;
+
+    /// As [`Vault::destroy`].
+    ///
+    /// # Errors
+    /// As [`Vault::destroy`].
+    fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64>;
+
+    /// As [`Vault::rename`].
+    ///
+    /// # Errors
+    /// As [`Vault::rename`].
+    fn rename(&mut self, from: &Name, to: &Name) -> Result<()>;
+
+    /// The sealed bytes of a version, by default of the newest.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
+    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>>;
+
+    /// As [`Vault::log`], from the end on.
+    ///
+    /// # Errors
+    /// As [`Vault::log`], and those of `each`.
+    fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()>;
+
+    /// As [`Vault::history`].
+    ///
+    /// # Errors
+    /// As [`Vault::history`].
+    fn history(&mut self, name: &Name) -> Result<Vec<EntryView>>;
+
+    /// Who read what: at most `limit` lines, newest first, before this one, or from the newest on where it is 0.
+    ///
+    /// # Errors
+    /// `Store`.
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>>;
+
+    /// As [`Vault::grant`].
+    ///
+    /// # Errors
+    /// As [`Vault::grant`].
+    fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView>;
+
+    /// As [`Vault::ungrant`].
+    ///
+    /// # Errors
+    /// As [`Vault::ungrant`].
+    fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>>;
+
+    /// As [`Vault::grants`].
+    ///
+    /// # Errors
+    /// As [`Vault::grants`].
+    fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>>;
+
+    /// Opens one token.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
+    fn open(&mut self, wanted: &TokenRef) -> Result<Secret> {
+        let nothing = || Error::new(Kind::NotFound, format!("open {}", wanted.name), "nothing was asked for");
+        self.open_all(std::slice::from_ref(wanted)).pop().unwrap_or_else(|| Err(nothing()))
+    }
+
+    /// The version that opens where none is named.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn current(&mut self, name: &Name, tried: &str) -> Result<Option<u64>> {
+        let versions = self.show(name, None, tried)?.versions;
+        let newest =
+            versions.iter().rev().find(|view| view.state != EffectiveState::Staged).or(versions.last());
+        Ok(newest.map(|view| view.version))
+    }
+
+    /// An error unless there is a living token of this name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
+        match self.show(name, None, tried)?.destroyed {
+            false => Ok(()),
+            true => Err(Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"))
+                .with_hint("`strongroom list` shows the names")),
+        }
+    }
+}
+
+impl TokenBackend for Vault {
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>> {
+        self.get_all(wanted)
+    }
+
+    fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()> {
+        self.replica().list(filter, |token, row| each(VersionView::from_row(self, &token, row)))
+    }
+
+    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+        self.shown(name, version, tried)
+    }
+
+    fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport> {
+        Vault::put(self, name, token, options)
+    }
+
+    fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {
+        Vault::set_state(self, name, version, state, reason)
+    }
+
+    fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {
+        Vault::destroy(self, name, version, reason)
+    }
+
+    fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
+        Vault::rename(self, from, to)
+    }
+
+    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
+        self.sealed_version(wanted, tried)
+    }
+
+    fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
+        Vault::log(self, order, None, |vault, entry| each(EntryView::from_entry(vault, &entry)))
+    }
+
+    fn history(&mut self, name: &Name) -> Result<Vec<EntryView>> {
+        let entries = Vault::history(self, name)?;
+        Ok(entries.iter().map(|entry| EntryView::from_entry(self, entry)).collect())
+    }
+
+    fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>> {
+        let lines = Vault::accesses(self, before, limit)?;
+        Ok(lines.into_iter().map(|line| AccessView::from_record(self, line)).collect())
+    }
+
+    fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView> {
+        Vault::grant(self, on, to, options).map(|grant| GrantView::from(&grant))
+    }
+
+    fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>> {
+        Ok(Vault::ungrant(self, which)?.iter().map(GrantView::from).collect())
+    }
+
+    fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>> {
+        Ok(Vault::grants(self, on)?.iter().map(GrantView::from).collect())
+    }
+
+    fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
+        self.token(name, tried).map(drop)
+    }
+}

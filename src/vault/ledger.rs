@@ -1,0 +1,8 @@
+//! The ledger: sign and submit changes, read, verify and repair it; the access log.
+
+pub(crate) mod access_log;
+pub(crate) mod log;
+pub(crate) mod repair;
+pub(crate) mod submit;
+pub(crate) mod verify;
+pub(crate) mod views;
