@@ -94,7 +94,7 @@ mod tests {
         // Half a year away from summer time, an hour and a half east of Greenwich.
         let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(5400).unwrap());
         let now = "2026-11-23T18:00:00Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone);
-        parse(text, &now).map(person)
+        parse(text, &now).map(rfc3339_secs)
     }
 
     #[test]

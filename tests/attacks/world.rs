@@ -14,7 +14,7 @@ use strongroom::ledger::{
 use strongroom::prompt::Silent;
 use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::store::Append;
-use strongroom::vault::{PutOptions, Reader, Setup, Vault};
+use strongroom::vault::{PutOptions, Accessor, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
 use tempfile::TempDir;
 
@@ -336,7 +336,7 @@ pub fn setup(store: String, state: PathBuf, devices: &[&Actor]) -> Setup {
         connected,
         prompter: Box::new(Silent),
         clock: || NOW,
-        reader: Reader { uid: 0, pid: 1, exe: "test".into() },
+        reader: Accessor { uid: 0, pid: 1, exe: "test".into() },
         ..Setup::new(store, Vec::new(), state)
     }
 }
