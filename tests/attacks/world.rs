@@ -14,7 +14,7 @@ use strongroom::ledger::{
 use strongroom::prompt::Silent;
 use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::store::Append;
-use strongroom::vault::{PutOptions, Accessor, Setup, Vault};
+use strongroom::vault::{Accessor, PutOptions, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
 use tempfile::TempDir;
 
