@@ -13,6 +13,6 @@ mod api;
 mod home;
 mod json;
 mod links;
-mod named_tests;
+mod names;
 mod page;
 mod play;
