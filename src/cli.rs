@@ -4,44 +4,26 @@
 //! what a person or a program gets to see goes through [`Output`], the exit code through [`exit`].
 
 mod agent;
-mod ask;
+mod args;
+mod completions;
+mod confirm;
 mod context;
-mod describe;
-mod device;
+mod devices;
 mod doctor;
-mod dotenv;
 mod exit;
-mod get;
-mod grant;
-mod harden;
-mod import;
+mod grants;
 mod init;
-mod keys;
-mod later;
-mod list;
-mod log;
-mod logging;
-mod names;
+mod ledger;
 mod output;
-mod put;
-mod quiet;
-mod reseal;
-mod run;
-mod shell;
-mod show;
-mod state;
-mod status;
-mod survey;
-mod table;
-mod time;
-mod trust;
-mod verify;
+mod process;
+mod tokens;
 
+use args::Deferred;
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::Globals;
-use later::Later;
 use output::Output;
+use process::{hardening, logging, tss_log};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -62,7 +44,7 @@ enum Command {
     ///
     /// Finds or creates two keys in the device, one that opens and one that signs, checks the evidence that they cannot
     /// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
-    Init(Later<init::Init>),
+    Init(Deferred<init::Init>),
     /// Store a token: a new one, or a new version of one
     ///
     /// The token is read from standard input, or asked for (twice, unseen) when that is a terminal. Standard input and
@@ -70,11 +52,11 @@ enum Command {
     /// is given. Use `printf %s`, or --trim.
     ///
     /// What is not given is taken over from the version before: labels, description and --keep; not the times.
-    Put(Later<put::Put>),
+    Put(Deferred<tokens::put::Put>),
     /// Open a token and print it
     ///
     /// Its bytes as they were put; on a terminal a newline follows. Without a version, the newest that is not staged.
-    Get(Later<get::Get>),
+    Get(Deferred<tokens::get::Get>),
     /// Start a program with tokens in its environment or in memory-backed files
     ///
     /// Every token is opened before anything is started, each once; if one cannot be opened, nothing is started. Strongroom
@@ -82,88 +64,88 @@ enum Command {
     ///
     /// The environment of a process can be read by its user and by root, and is handed to its children; files do not show
     /// up there.
-    Run(Later<run::Run>),
+    Run(Deferred<tokens::run::Run>),
     /// List tokens
     ///
     /// Each with its newest version. Into a pipe: columns with tabs between them and no header. With --json: one object
     /// for each line.
-    List(Later<list::List>),
+    List(Deferred<tokens::list::List>),
     /// Show a token's metadata, versions, recipients and grants
     ///
     /// With --sealed, the sealed bytes as they lie in the store go to standard output: an age file, which any age
     /// implementation opens that reaches the same hardware.
-    Show(Later<show::Show>),
+    Show(Deferred<tokens::show::Show>),
     /// Show the statements that changed a token, oldest first
-    History(Later<log::History>),
+    History(Deferred<ledger::log::History>),
     /// Close a token, or one of its versions, for now
-    Suspend(Later<state::Suspend>),
+    Suspend(Deferred<tokens::state::Suspend>),
     /// Open what was suspended again, or put a staged version into use
-    Resume(Later<state::Resume>),
+    Resume(Deferred<tokens::state::Resume>),
     /// Close a token, or one of its versions, for ever
     ///
     /// It takes effect at once, for every machine that follows the store. What was read before is known to its readers:
     /// have the issuer of the token refuse it too.
-    Revoke(Later<state::Revoke>),
+    Revoke(Deferred<tokens::state::Revoke>),
     /// Delete the sealed bytes of a token, or of one of its versions
     ///
     /// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
-    Destroy(Later<state::Destroy>),
+    Destroy(Deferred<tokens::state::Destroy>),
     /// Give a token another name
     ///
     /// Its versions, states and grants stay. The old name is free again, and inherits nothing.
-    Rename(Later<state::Rename>),
+    Rename(Deferred<tokens::state::Rename>),
     /// Let an application have a token, or all tokens under a prefix, from the agent
     ///
     /// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
     /// but its owner.
-    Grant(Later<grant::Grant>),
+    Grant(Deferred<grants::Grant>),
     /// Take a grant back; it takes effect at once, also in agents
-    Ungrant(Later<grant::Ungrant>),
+    Ungrant(Deferred<grants::Ungrant>),
     /// List the grants that stand
-    Grants(Later<grant::Grants>),
+    Grants(Deferred<grants::Grants>),
     /// Serve tokens to applications on a Unix socket
     ///
     /// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
     /// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
-    Agent(Later<agent::Agent>),
+    Agent(Deferred<agent::Agent>),
     /// Unlock a device of the agent: its PIN once, then it stays logged in
     ///
     /// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
-    Unlock(Later<status::Unlock>),
+    Unlock(Deferred<agent::status::Unlock>),
     /// Have the agent log all devices out, and forget PINs and cached tokens, at once
-    Lock(Later<status::Lock>),
+    Lock(Deferred<agent::status::Lock>),
     /// Show how the agent and its devices are
-    Status(Later<status::Status>),
+    Status(Deferred<agent::status::Status>),
     /// Store many tokens at once, with one signature for up to 10,000
     ///
     /// jsonl: one object for each line, {"name": "prod/db", "value": "text"} or "base64" in place of "value"; also "labels"
     /// (an object), "description" and "expires". env: VAR=value lines; the variable is the name.
-    Import(Later<import::Import>),
+    Import(Deferred<tokens::import::Import>),
     /// Show the ledger, newest first; with --access, who read what
     ///
     /// The ledger is signed and verified. The access log is what the reading machines wrote down: one that cheats can
     /// leave itself out.
-    Log(Later<log::Log>),
+    Log(Deferred<ledger::log::Log>),
     /// Print the line that introduces this store to another machine
     ///
     /// It holds the store's id and the verified position. Bring it to the other machine by a way you trust, and give it to
     /// `strongroom trust` there.
-    Head(Later<log::Head>),
+    Head(Deferred<ledger::log::Head>),
     /// Verify everything, from the first statement on
     ///
     /// Signatures, roles and order of all statements; the replica against the store; the bytes of every sealed token; the
     /// chain of the access log. Every problem is listed with its place, and the exit code is 7 if there is one.
-    Verify(Later<verify::Verify>),
+    Verify(Deferred<ledger::verify::Verify>),
     /// Believe a store that this machine never met
     ///
     /// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
     /// verified against it, so get it by a way you trust, never from the store itself.
-    Trust(Later<trust::Trust>),
+    Trust(Deferred<ledger::trust::Trust>),
     /// Set aside the end of a store that cannot be verified
     ///
     /// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
     /// more, for nobody. Needs the role `admin`.
-    Repair(Later<trust::Repair>),
+    Repair(Deferred<ledger::trust::Repair>),
     /// Seal tokens that are there to the devices that should open them now
     ///
     /// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
@@ -172,78 +154,78 @@ enum Command {
     ///
     /// Needs a device that opens the tokens and an admin device that signs. May be broken off and run again: at every moment each
     /// token opens with the devices of before or with those of after.
-    Reseal(Later<reseal::Reseal>),
+    Reseal(Deferred<devices::reseal::Reseal>),
     /// Show and change the enrolled devices
-    Device(device::Device),
+    Device(devices::Device),
     /// Say which hardware, modules, services and permissions are there, and what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
-    Doctor(Later<doctor::Doctor>),
+    Doctor(Deferred<doctor::Doctor>),
     /// Print the man page, or write those of all commands into a directory
-    Man(Later<shell::Man>),
+    Man(Deferred<completions::Man>),
     /// Print completions for a shell
     ///
     /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
-    Completions(Later<shell::Completions>),
+    Completions(Deferred<completions::Completions>),
 }
 
 /// What every command does.
-trait Act {
-    fn act(self, context: &mut Context) -> anyhow::Result<()>;
+trait Execute {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()>;
 }
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    quiet::tpm2_tss();
-    let hardened = harden::process();
+    tss_log::silence();
+    let hardened = hardening::apply();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => {
-            let output = Output::new(cli.globals.manner());
+            let output = Output::new(cli.globals.output_options());
             let mut context = Context::new(cli.globals, output);
             let done = hardened
                 .map_err(anyhow::Error::from)
                 .and_then(|()| Ok(logging::start()?))
-                .and_then(|()| cli.command.act(&mut context));
+                .and_then(|()| cli.command.execute(&mut context));
             exit::code(&mut context.out, done)
         }
-        Err(error) => exit::usage(&mut Output::new(Globals::manner_of(&arguments)), &error),
+        Err(error) => exit::usage(&mut Output::new(Globals::output_options_of(&arguments)), &error),
     }
 }
 
 impl Command {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         match self {
-            Self::Init(command) => command.0.act(context),
-            Self::Put(command) => command.0.act(context),
-            Self::Get(command) => command.0.act(context),
-            Self::Run(command) => command.0.act(context),
-            Self::List(command) => command.0.act(context),
-            Self::Show(command) => command.0.act(context),
-            Self::History(command) => command.0.act(context),
-            Self::Suspend(command) => command.0.act(context),
-            Self::Resume(command) => command.0.act(context),
-            Self::Revoke(command) => command.0.act(context),
-            Self::Destroy(command) => command.0.act(context),
-            Self::Rename(command) => command.0.act(context),
-            Self::Grant(command) => command.0.act(context),
-            Self::Ungrant(command) => command.0.act(context),
-            Self::Grants(command) => command.0.act(context),
-            Self::Agent(command) => command.0.act(context),
-            Self::Unlock(command) => command.0.act(context),
-            Self::Lock(command) => command.0.act(context),
-            Self::Status(command) => command.0.act(context),
-            Self::Import(command) => command.0.act(context),
-            Self::Log(command) => command.0.act(context),
-            Self::Head(command) => command.0.act(context),
-            Self::Verify(command) => command.0.act(context),
-            Self::Trust(command) => command.0.act(context),
-            Self::Repair(command) => command.0.act(context),
-            Self::Reseal(command) => command.0.act(context),
-            Self::Device(command) => command.act(context),
-            Self::Doctor(command) => command.0.act(context),
-            Self::Man(command) => command.0.act(context),
-            Self::Completions(command) => command.0.act(context),
+            Self::Init(command) => command.0.execute(context),
+            Self::Put(command) => command.0.execute(context),
+            Self::Get(command) => command.0.execute(context),
+            Self::Run(command) => command.0.execute(context),
+            Self::List(command) => command.0.execute(context),
+            Self::Show(command) => command.0.execute(context),
+            Self::History(command) => command.0.execute(context),
+            Self::Suspend(command) => command.0.execute(context),
+            Self::Resume(command) => command.0.execute(context),
+            Self::Revoke(command) => command.0.execute(context),
+            Self::Destroy(command) => command.0.execute(context),
+            Self::Rename(command) => command.0.execute(context),
+            Self::Grant(command) => command.0.execute(context),
+            Self::Ungrant(command) => command.0.execute(context),
+            Self::Grants(command) => command.0.execute(context),
+            Self::Agent(command) => command.0.execute(context),
+            Self::Unlock(command) => command.0.execute(context),
+            Self::Lock(command) => command.0.execute(context),
+            Self::Status(command) => command.0.execute(context),
+            Self::Import(command) => command.0.execute(context),
+            Self::Log(command) => command.0.execute(context),
+            Self::Head(command) => command.0.execute(context),
+            Self::Verify(command) => command.0.execute(context),
+            Self::Trust(command) => command.0.execute(context),
+            Self::Repair(command) => command.0.execute(context),
+            Self::Reseal(command) => command.0.execute(context),
+            Self::Device(command) => command.execute(context),
+            Self::Doctor(command) => command.0.execute(context),
+            Self::Man(command) => command.0.execute(context),
+            Self::Completions(command) => command.0.execute(context),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! `agent`: the daemon, in the foreground.
+//! `agent`: the daemon, in the foreground. Beside it, what a person tells or asks a running one.
 
-use super::Act;
-use super::context::{Context, Globals};
-use super::names;
-use super::output::{Manner, Output};
+pub mod status;
+
+use crate::cli::Execute;
+use crate::cli::args::names;
+use crate::cli::context::{Context, Globals};
+use crate::cli::output::{Output, OutputOptions};
 use clap::Args;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,8 +44,8 @@ pub struct Agent {
     connections: usize,
 }
 
-impl Act for Agent {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Agent {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         harden()?;
         // Without locked memory, labels that ask for keeping are not heeded; an option that asks for it is refused.
         let memory = lock_memory();
@@ -60,7 +62,7 @@ impl Act for Agent {
         let said = format!("serving on {} with {count} devices", shown.unwrap_or_default());
         let mut reload =
             || self.options(&Context::new(globals.clone(), Output::new(quiet(&globals))), locked);
-        let mut ready = || context.out.say(&said);
+        let mut ready = || context.out.info(&said);
         Ok(agent::run(options, sockets, &Running::default(), &mut ready, &mut reload)?)
     }
 }
@@ -97,8 +99,8 @@ impl Agent {
 }
 
 /// What a reload says goes to the log.
-fn quiet(globals: &Globals) -> Manner {
-    Manner { quiet: true, ..globals.manner() }
+fn quiet(globals: &Globals) -> OutputOptions {
+    OutputOptions { quiet: true, ..globals.output_options() }
 }
 
 /// NAME=TIME.

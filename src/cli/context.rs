@@ -1,6 +1,6 @@
 //! What every command is given: the global options, resolved against the configuration, and the output.
 
-use super::output::{Colour, Manner, Output};
+use crate::cli::output::{Colour, Output, OutputOptions};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -54,12 +54,12 @@ pub struct Globals {
 
 impl Globals {
     /// How the user wants to be spoken to.
-    pub fn manner(&self) -> Manner {
-        Manner { json: self.json, quiet: self.quiet, colour: self.color }
+    pub fn output_options(&self) -> OutputOptions {
+        OutputOptions { json: self.json, quiet: self.quiet, colour: self.color }
     }
 
     /// The same, of a command line that does not parse.
-    pub fn manner_of(arguments: &[OsString]) -> Manner {
+    pub fn output_options_of(arguments: &[OsString]) -> OutputOptions {
         // What follows belongs to the program that `run` starts.
         let ours = || arguments.iter().take_while(|argument| *argument != "--");
         let colour = |value: &str| <Colour as clap::ValueEnum>::from_str(value, true).ok();
@@ -68,7 +68,7 @@ impl Globals {
             .filter(|(option, _)| *option == "--color")
             .map(|(_, value)| value.to_str());
         let joined = ours().filter_map(|argument| argument.to_str()?.strip_prefix("--color="));
-        Manner {
+        OutputOptions {
             json: ours().any(|argument| argument == "--json"),
             quiet: false,
             colour: joined.chain(after.flatten()).find_map(colour).unwrap_or_default(),
@@ -85,7 +85,7 @@ pub struct Context {
 }
 
 /// A way of opening a vault that tells how far it is.
-pub type Opening = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
+pub type OpenVault = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
 
 /// The configuration with the global options over it.
 pub struct Resolved {
@@ -197,20 +197,20 @@ impl Context {
     /// The vault's and the work's.
     pub fn with_vault_by<T>(
         &mut self,
-        open: Opening,
+        open: OpenVault,
         work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let setup = self.setup()?;
         let mut progress = self.out.progress();
         let mut vault = open(setup, &mut |done, total| progress("verifying the ledger", done, total))?;
-        self.tell_notices(&mut vault);
+        self.print_notices(&mut vault);
         let done = work(&mut vault, &mut self.out);
-        self.tell_notices(&mut vault);
+        self.print_notices(&mut vault);
         done
     }
 
     /// What the user should hear that is no error.
-    pub fn tell_notices(&mut self, vault: &mut Vault) {
+    pub fn print_notices(&mut self, vault: &mut Vault) {
         vault.take_notices().iter().for_each(|notice| self.out.warn(notice));
     }
 }

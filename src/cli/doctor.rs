@@ -1,13 +1,13 @@
 //! `doctor`: what is there, what is missing, and the command that fixes it. Works without a store and logs in nowhere.
 
+mod configuration;
 mod machine;
 mod piv;
-mod setting;
 mod tpm;
 
-use super::Act;
-use super::context::Context;
-use super::output::Output;
+use crate::cli::Execute;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
 use clap::Args;
 use serde::Serialize;
 use strongroom::{Error, Kind, Result};
@@ -54,7 +54,7 @@ impl Finding {
     }
 
     /// A failure, with its own advice.
-    pub fn of_error(area: &'static str, status: Status, error: &Error) -> Self {
+    pub fn from_error(area: &'static str, status: Status, error: &Error) -> Self {
         let on = error.target().map(|on| format!("{on}: ")).unwrap_or_default();
         let finding =
             Self::new(area, status, format!("{on}cannot {}: {}", error.operation(), error.message()));
@@ -76,12 +76,12 @@ impl Status {
     }
 }
 
-impl Act for Doctor {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Doctor {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let mut findings = machine::findings();
         findings.extend(tpm::findings(context));
-        findings.extend(setting::findings(context));
-        tell(&mut context.out, &findings)?;
+        findings.extend(configuration::findings(context));
+        print_report(&mut context.out, &findings)?;
         match findings.iter().filter(|finding| finding.status == Status::Broken).count() {
             0 => Ok(()),
             n => {
@@ -92,7 +92,7 @@ impl Act for Doctor {
     }
 }
 
-fn tell(out: &mut Output, findings: &[Finding]) -> Result<()> {
+fn print_report(out: &mut Output, findings: &[Finding]) -> Result<()> {
     for finding in findings {
         if out.json_wanted() {
             out.json(finding)?;
@@ -100,7 +100,7 @@ fn tell(out: &mut Output, findings: &[Finding]) -> Result<()> {
         }
         out.line(&format!("{:7}  {:13}  {}", finding.status.word(), finding.area, finding.what))?;
         if let Some(fix) = &finding.fix {
-            out.line(&format!("{:7}  {:13}  {} {fix}", "", "", super::table::arrow()))?;
+            out.line(&format!("{:7}  {:13}  {} {fix}", "", "", crate::cli::output::table::arrow()))?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Exit codes, and what is said on the way out.
 
-use super::output::Output;
+use crate::cli::output::Output;
 use clap::error::ErrorKind;
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ Exit codes:
     run: the program's own code; 126 when it cannot be executed, 127 when there is none";
 
 /// The row of the table for a sort of failure.
-pub fn of(kind: Kind) -> u8 {
+pub fn code_of(kind: Kind) -> u8 {
     match kind {
         Kind::Usage => 2,
         Kind::NotFound => 3,
@@ -58,7 +58,7 @@ pub fn code(out: &mut Output, done: anyhow::Result<()>) -> ExitCode {
     let code = match failure.downcast_ref::<Error>() {
         Some(error) => {
             out.error(error);
-            of(error.kind())
+            code_of(error.kind())
         }
         None if other.is_some() => 1,
         None => {
@@ -88,11 +88,11 @@ pub fn usage(out: &mut Output, error: &clap::Error) -> ExitCode {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             out.help_instead(&text.to_string());
-            ExitCode::from(of(Kind::Usage))
+            ExitCode::from(code_of(Kind::Usage))
         }
         _ => {
             out.parse_error(&text.to_string());
-            ExitCode::from(of(Kind::Usage))
+            ExitCode::from(code_of(Kind::Usage))
         }
     }
 }

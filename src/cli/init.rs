@@ -1,9 +1,10 @@
 //! `init`: a new store, whose first device is one of this machine.
 
-use super::context::{Context, Resolved, default_store};
-use super::keys::KeyOptions;
-use super::output::Output;
-use super::{Act, ask, survey};
+use crate::cli::args::new_keys::KeyOptions;
+use crate::cli::context::{Context, Resolved, default_store};
+use crate::cli::devices::discovery;
+use crate::cli::output::Output;
+use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
 use strongroom::config::{Config, ConfiguredDevice};
@@ -32,8 +33,8 @@ pub struct Init {
     keys: KeyOptions,
 }
 
-impl Act for Init {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Init {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let resolved = context.resolve()?;
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let uri = match context.globals.devices.as_slice() {
@@ -57,16 +58,16 @@ impl Act for Init {
             InitOptions { device_name: self.name, algorithm, create, anti_rollback: self.anti_rollback };
         let (mut vault, report) = Vault::init(setup, &options)?;
         let remembered = remember(resolved, &uri, &report.first.device, Place::First)?;
-        tell(&mut context.out, &vault, &report, &remembered)?;
-        context.tell_notices(&mut vault);
+        print_report(&mut context.out, &vault, &report, &remembered)?;
+        context.print_notices(&mut vault);
         Ok(())
     }
 }
 
 /// The only device that is there, if the user agrees.
 pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
-    let (tokens, errors) = survey::tokens(survey::modules());
-    let others = survey::yubikeys().into_iter().chain(survey::tpms());
+    let (tokens, errors) = discovery::tokens(discovery::modules());
+    let others = discovery::yubikeys().into_iter().chain(discovery::tpms());
     let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
     let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).with_hint(advice);
     match ready.as_slice() {
@@ -85,7 +86,7 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
                 format!(", serial {}", identity.serial)
             };
             let what = format!("{} {}{serial}", identity.maker, identity.model);
-            ask::agreement(yes, tried, &format!("Found {}: {what}. Use it?", only.uri))?;
+            confirm::confirm(yes, tried, &format!("Found {}: {what}. Use it?", only.uri))?;
             DeviceUri::parse(&only.uri)
         }
         several => {
@@ -157,13 +158,18 @@ fn configuration_of(resolved: Resolved) -> Option<(Paths, Config)> {
     Some((paths, config))
 }
 
-fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Option<String>) -> Result<()> {
+fn print_report(
+    out: &mut Output,
+    vault: &Vault,
+    report: &InitReport,
+    remembered: &Option<String>,
+) -> Result<()> {
     if out.json_wanted() {
         return out.json(&as_json(vault, report, remembered));
     }
     let first = &report.first;
     let [opening, signing] = &first.keys;
-    out.card(&[
+    out.fields(&[
         ("store", vault.location().to_owned()),
         ("store id", report.store.to_string()),
         ("device", format!("{} ({})", first.device_name, first.model)),
@@ -173,12 +179,12 @@ fn tell(out: &mut Output, vault: &Vault, report: &InitReport, remembered: &Optio
         ("configuration", remembered.clone().unwrap_or_default()),
     ])?;
     if remembered.is_none() {
-        out.say(
+        out.info(
             "config.toml describes another store and was left alone: name this one with --store and --device",
         );
     }
-    out.say("Keep the store id where an attacker cannot change it: other machines need it for `strongroom trust`.");
-    out.say("Next: `strongroom put NAME` stores a token, `strongroom get NAME` opens it.");
+    out.info("Keep the store id where an attacker cannot change it: other machines need it for `strongroom trust`.");
+    out.info("Next: `strongroom put NAME` stores a token, `strongroom get NAME` opens it.");
     Ok(())
 }
 

@@ -3,7 +3,9 @@
 //! Whatever comes from outside (names, labels of devices, reasons, paths) passes [`printable`] on its way to a line, so
 //! that it cannot drive a terminal. Only [`Output::bytes`] lets bytes through as they are.
 
-use super::table::{self, Table};
+pub mod format;
+pub mod table;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
@@ -13,10 +15,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use strongroom::error::printable;
 use strongroom::{Error, Kind, Result};
+use table::Table;
 
 /// How the user wants to be spoken to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Manner {
+pub struct OutputOptions {
     /// JSON instead of text.
     pub json: bool,
     /// Errors and warnings only.
@@ -39,7 +42,7 @@ pub enum Colour {
 
 /// Stdout and stderr.
 pub struct Output {
-    manner: Manner,
+    options: OutputOptions,
     /// A duplicate of stdout with a buffer of our own: the standard library's would flush at every line.
     data: Option<BufWriter<File>>,
     words: Stderr,
@@ -49,17 +52,17 @@ pub struct Output {
 
 impl Output {
     /// On this process's stdout and stderr.
-    pub fn new(manner: Manner) -> Self {
+    pub fn new(options: OutputOptions) -> Self {
         let stdout = io::stdout();
         let data = stdout.as_fd().try_clone_to_owned().ok().map(|fd| BufWriter::new(File::from(fd)));
         let (terminal, words) = (stdout.is_terminal(), io::stderr());
         let words_terminal = words.is_terminal();
-        Self { manner, data, words, terminal, words_terminal }
+        Self { options, data, words, terminal, words_terminal }
     }
 
     /// Whether data is wanted as JSON.
     pub fn json_wanted(&self) -> bool {
-        self.manner.json
+        self.options.json
     }
 
     /// Whether data goes to a person.
@@ -69,7 +72,7 @@ impl Output {
 
     /// Whether data may have colour.
     pub fn colours_data(&self) -> bool {
-        colours(self.manner.colour, self.terminal)
+        colours(self.options.colour, self.terminal)
     }
 
     /// How many columns a person sees; `None` when data goes elsewhere.
@@ -100,7 +103,7 @@ impl Output {
     }
 
     /// One line for each pair, its name padded to the longest; pairs without a value are left out.
-    pub fn card(&mut self, pairs: &[(&str, String)]) -> Result<()> {
+    pub fn fields(&mut self, pairs: &[(&str, String)]) -> Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             self.line(&format!("{name:width$}  {value}"))?;
@@ -139,8 +142,8 @@ impl Output {
     }
 
     /// Words that `--quiet` leaves out.
-    pub fn say(&mut self, text: &str) {
-        if !self.manner.quiet {
+    pub fn info(&mut self, text: &str) {
+        if !self.options.quiet {
             self.word(&printable(text));
         }
     }
@@ -153,7 +156,7 @@ impl Output {
 
     /// What was tried, on what, what came back, and what to do now.
     pub fn error(&mut self, error: &Error) {
-        if self.manner.json {
+        if self.options.json {
             return self.word(&ascii(&error_json(error)));
         }
         let name = self.paint("1;31", "strongroom");
@@ -171,7 +174,7 @@ impl Output {
     /// What the parser of the command line says, which repeats what was typed.
     pub fn parse_error(&mut self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
-        if self.manner.json {
+        if self.options.json {
             let (answer, advice) = text.split_once('\n').unwrap_or((text, ""));
             let error = Error::new(Kind::Usage, "understand the command line", answer);
             return self.error(&error.with_hint(advice.split_whitespace().collect::<Vec<_>>().join(" ")));
@@ -183,7 +186,7 @@ impl Output {
 
     /// A bar on stderr, where a person sees it; it appears once it is clear that there is something to wait for.
     pub fn progress(&self) -> impl FnMut(&str, u64, u64) + use<> {
-        let visible = self.words_terminal && !self.manner.quiet;
+        let visible = self.words_terminal && !self.options.quiet;
         let mut shown: Option<(String, ProgressBar)> = None;
         let started = std::time::Instant::now();
         move |what, done, total| {
@@ -211,7 +214,7 @@ impl Output {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        match colours(self.manner.colour, self.words_terminal) {
+        match colours(self.options.colour, self.words_terminal) {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
         }

@@ -1,7 +1,7 @@
 //! The machine: its system, devices and services, whatever is configured.
 
-use super::super::survey::{self, Module, Token};
 use super::{Finding, Status};
+use crate::cli::devices::discovery::{self, Module, Token};
 use rustix::fs::{Access, access};
 use std::path::Path;
 use strongroom::uri::Scheme;
@@ -11,7 +11,7 @@ const PCSCD: &str = "/run/pcscd/pcscd.comm";
 
 /// All of them.
 pub fn findings() -> Vec<Finding> {
-    let packages = Packages::of_this_system();
+    let packages = Packages::from_os_release();
     let mut findings = vec![program(), system()];
     findings.extend(pkcs11(&packages));
     findings.push(smart_cards(&packages));
@@ -52,7 +52,7 @@ fn os_release(key: &str) -> Option<String> {
 }
 
 fn pkcs11(packages: &Packages) -> Vec<Finding> {
-    let modules = survey::modules();
+    let modules = discovery::modules();
     if modules.is_empty() {
         let what = "no module is installed where they usually are";
         let fix = packages.install("opensc-pkcs11", "opensc") + ", or the library of the device's vendor";
@@ -65,7 +65,7 @@ fn module(module: &Module) -> Vec<Finding> {
     let path = module.path.display();
     match &module.tokens {
         // Not configured, perhaps not even wanted: nothing is broken.
-        Err(error) => vec![Finding::of_error("pkcs11", Status::Note, error)],
+        Err(error) => vec![Finding::from_error("pkcs11", Status::Note, error)],
         Ok(tokens) if tokens.is_empty() => {
             vec![Finding::new("pkcs11", Status::Note, format!("{path}: no token"))]
         }
@@ -125,7 +125,7 @@ enum Packages {
 }
 
 impl Packages {
-    fn of_this_system() -> Self {
+    fn from_os_release() -> Self {
         let like =
             format!("{} {}", os_release("ID").unwrap_or_default(), os_release("ID_LIKE").unwrap_or_default());
         let is = |name: &str| like.split_whitespace().any(|word| word == name);

@@ -53,7 +53,7 @@ fn health(uri: &DeviceUri) -> Vec<Finding> {
     use strongroom::device::tpm::examine;
     let health = match examine(uri) {
         Ok(health) => health,
-        Err(error) => return vec![Finding::of_error(AREA, Status::Broken, &error)],
+        Err(error) => return vec![Finding::from_error(AREA, Status::Broken, &error)],
     };
     let identity = &health.identity;
     let simulator = if identity.simulator { ", a simulator" } else { "" };

@@ -1,9 +1,9 @@
 //! Whether the store can be believed: `verify`, and what to do when it cannot.
 
-use super::Act;
-use super::context::Context;
-use super::describe::counted;
-use super::output::Output;
+use crate::cli::Execute;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::pluralize;
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::vault::VerifyReport;
@@ -16,16 +16,16 @@ pub struct Verify {
     rebuild: bool,
 }
 
-impl Act for Verify {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Verify {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let open = if self.rebuild { Vault::open_rebuilt } else { Vault::open_with_progress };
         context.with_vault_by(open, |vault, out| {
             let mut progress = out.progress();
             let report = vault.verify(&mut |what, done, total| progress(what, done, total))?;
-            tell(out, &report)?;
+            print_report(out, &report)?;
             if !report.problems.is_empty() {
                 let answer =
-                    format!("{} did not verify", counted(report.problems.len() as u64, "thing", "things"));
+                    format!("{} did not verify", pluralize(report.problems.len() as u64, "thing", "things"));
                 let error = Error::new(Kind::Tampered, "believe the whole store", answer)
                     .with_target(vault.location().to_owned());
                 return Err(error.with_hint("restore what is damaged from a sound copy of the store").into());
@@ -35,7 +35,7 @@ impl Act for Verify {
     }
 }
 
-fn tell(out: &mut Output, report: &VerifyReport) -> Result<()> {
+fn print_report(out: &mut Output, report: &VerifyReport) -> Result<()> {
     if out.json_wanted() {
         return out.json(&as_json(report));
     }
@@ -48,11 +48,11 @@ fn tell(out: &mut Output, report: &VerifyReport) -> Result<()> {
     };
     // What was gone through is not all sound when something was found.
     let word = if report.problems.is_empty() { "verified" } else { "gone through" };
-    out.say(&format!(
+    out.info(&format!(
         "{word}: {}{ineffective}, {}, {} of the access log",
-        counted(report.statements, "statement", "statements"),
-        counted(report.sealed, "sealed version", "sealed versions"),
-        counted(report.accesses, "line", "lines"),
+        pluralize(report.statements, "statement", "statements"),
+        pluralize(report.sealed, "sealed version", "sealed versions"),
+        pluralize(report.accesses, "line", "lines"),
     ));
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! `show`: all there is to know about one token, but the token.
 
-use super::context::Context;
-use super::describe::{labels, time_or_nothing};
-use super::output::Output;
-use super::{Act, names};
+use crate::cli::Execute;
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::{labels, time_cell};
 use clap::Args;
 use strongroom::vault::{TokenBackend, TokenRef, TokenView};
 use strongroom::{Error, Kind, Result};
@@ -17,8 +18,8 @@ pub struct Show {
     sealed: bool,
 }
 
-impl Act for Show {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Show {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
         let tried = format!("show {}", self.name);
         context.with_tokens(|tokens, out| {
@@ -28,7 +29,7 @@ impl Act for Show {
             let token = tokens.show(&wanted.name, wanted.version, &tried)?;
             match out.json_wanted() {
                 true => out.json(&token)?,
-                false => tell(out, &token)?,
+                false => print_report(out, &token)?,
             }
             Ok(())
         })
@@ -43,9 +44,9 @@ fn sealed(tokens: &mut dyn TokenBackend, out: &mut Output, wanted: &TokenRef, tr
     out.bytes(&tokens.sealed(wanted, tried)?)
 }
 
-fn tell(out: &mut Output, token: &TokenView) -> Result<()> {
+fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
     let Some(newest) = token.versions.last() else { return Ok(()) };
-    out.card(&[
+    out.fields(&[
         ("name", token.name.clone()),
         ("token id", token.token.clone()),
         ("state", newest.state.word().into()),
@@ -61,10 +62,10 @@ fn tell(out: &mut Output, token: &TokenView) -> Result<()> {
         let cells = [
             view.version.to_string(),
             view.state.word().into(),
-            time_or_nothing(view.put),
+            time_cell(view.put),
             view.by.clone(),
-            time_or_nothing(view.not_before),
-            time_or_nothing(view.expires),
+            time_cell(view.not_before),
+            time_cell(view.expires),
             view.recipients.join(","),
             view.reason.clone(),
         ];
@@ -77,7 +78,7 @@ fn tell(out: &mut Output, token: &TokenView) -> Result<()> {
     out.line("")?;
     let mut table = out.aligned_table(&["GRANTED TO", "OPERATIONS", "ON", "UNTIL", "STATEMENT"]);
     for grant in &token.grants {
-        let until = time_or_nothing(grant.until);
+        let until = time_cell(grant.until);
         let cells = [grant.to.clone(), grant.ops.join(","), grant.on.clone(), until, grant.n.to_string()];
         out.row(&mut table, cells.into())?;
     }

@@ -2,15 +2,18 @@
 
 mod add;
 mod change;
-mod measured;
+pub mod discovery;
+mod pcrs;
+pub mod reseal;
 mod retire;
 
-use super::Act;
-use super::context::Context;
-use super::describe::NOTHING;
-use super::later::Later;
-use super::output::Output;
-use super::{init, time};
+use crate::cli::Execute;
+use crate::cli::args::Deferred;
+use crate::cli::args::time;
+use crate::cli::context::Context;
+use crate::cli::init;
+use crate::cli::output::Output;
+use crate::cli::output::format::EMPTY_CELL;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use strongroom::ledger::body::{EnrolledKey, Role};
@@ -37,51 +40,51 @@ enum DeviceCommand {
     /// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
     /// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
     /// offers. The device goes into config.toml.
-    Add(Later<Box<add::Add>>),
+    Add(Deferred<Box<add::Add>>),
     /// Give a device other roles, in place of those it has
-    Roles(Later<change::Roles>),
+    Roles(Deferred<change::Roles>),
     /// Retire a device: nothing is sealed to it any more
     ///
     /// Reseals what was sealed to it to the devices that stay, and lists the tokens that it could open. Who has the device and a
     /// copy of the store from before can open these still: have their issuers rotate them. Refuses the last admin, and a device
     /// that alone opens a token.
-    Retire(Later<retire::Retire>),
+    Retire(Deferred<retire::Retire>),
     /// Tie the store to a counter in a device, to notice when all of it is set back
     ///
     /// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
     /// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
     /// set back with it. Reading does not raise it.
-    Anchor(Later<change::Anchor>),
+    Anchor(Deferred<change::Anchor>),
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
     /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
     /// another device. Another admin device has to be at hand. Where none of the options for new keys is given, a TPM's are bound
     /// as the old ones were (--pcrs, --pin); else all of them have to be said.
-    Repin(Later<Box<change::Repin>>),
+    Repin(Deferred<Box<change::Repin>>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
     /// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
-    Pcrs(Later<measured::Pcrs>),
+    Pcrs(Deferred<pcrs::Pcrs>),
     /// Say whether a device will still open after a reboot or an update
     ///
     /// With predicted PCR values in place of those of now. The exit code is 4 when a device will not open.
-    Check(Later<measured::Check>),
+    Check(Deferred<pcrs::Check>),
 }
 
-impl Act for Device {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Device {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let here: Vec<String> =
             context.resolve()?.devices.into_iter().filter_map(|device| device.id).collect();
         match self.command {
             DeviceCommand::List => context.with_vault(|vault, out| Ok(list(vault, out, &here)?)),
             DeviceCommand::Show { name } => context.with_vault(|vault, out| Ok(show(vault, out, &name)?)),
-            DeviceCommand::Add(command) => command.0.act(context),
-            DeviceCommand::Roles(command) => command.0.act(context),
-            DeviceCommand::Retire(command) => command.0.act(context),
-            DeviceCommand::Anchor(command) => command.0.act(context),
-            DeviceCommand::Repin(command) => command.0.act(context),
-            DeviceCommand::Pcrs(command) => command.0.act(context),
-            DeviceCommand::Check(command) => command.0.act(context),
+            DeviceCommand::Add(command) => command.0.execute(context),
+            DeviceCommand::Roles(command) => command.0.execute(context),
+            DeviceCommand::Retire(command) => command.0.execute(context),
+            DeviceCommand::Anchor(command) => command.0.execute(context),
+            DeviceCommand::Repin(command) => command.0.execute(context),
+            DeviceCommand::Pcrs(command) => command.0.execute(context),
+            DeviceCommand::Check(command) => command.0.execute(context),
         }
     }
 }
@@ -99,7 +102,7 @@ fn list(vault: &Vault, out: &mut Output, here: &[String]) -> Result<()> {
             state(&row).into(),
             roles(&row),
             evidence(&row).to_string(),
-            if is_here { "yes".into() } else { NOTHING.into() },
+            if is_here { "yes".into() } else { EMPTY_CELL.into() },
             row.enrolment.model.clone(),
             row.id.to_string(),
         ];
@@ -123,7 +126,7 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
     }
     let enrolment = &row.enrolment;
     let retired = row.retired.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
-    out.card(&[
+    out.fields(&[
         ("name", enrolment.name.clone()),
         ("id", row.id.to_string()),
         ("state", state(row).into()),
@@ -164,7 +167,7 @@ fn state(row: &DeviceRow) -> &'static str {
 
 fn roles(row: &DeviceRow) -> String {
     let roles: Vec<String> = row.roles.iter().map(Role::to_string).collect();
-    if roles.is_empty() { NOTHING.into() } else { roles.join(",") }
+    if roles.is_empty() { EMPTY_CELL.into() } else { roles.join(",") }
 }
 
 /// The weaker of the two keys' evidence.

@@ -1,8 +1,10 @@
 //! `import`: many tokens at once, from JSON lines or a `.env` file.
 
-use super::context::Context;
-use super::describe::counted;
-use super::{Act, dotenv, names, time};
+use super::dotenv;
+use crate::cli::Execute;
+use crate::cli::args::{names, time};
+use crate::cli::context::Context;
+use crate::cli::output::format::pluralize;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
@@ -72,8 +74,8 @@ struct Source {
     read: Cell<u64>,
 }
 
-impl Act for Import {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Import {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let prefix = self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default();
         let below = match prefix.as_str() {
             "" => String::new(),
@@ -94,17 +96,17 @@ impl Act for Import {
             });
             let done = imported.inspect_err(|_| {
                 if so_far.tokens > 0 {
-                    let stored = counted(so_far.tokens, "token was", "tokens were");
+                    let stored = pluralize(so_far.tokens, "token was", "tokens were");
                     out.warn(&format!("{stored} stored before this; the rest is not"));
                 }
             })?;
             if out.json_wanted() {
                 return Ok(out.json(&json!({"tokens": done.tokens, "batches": done.batches}))?);
             }
-            out.say(&format!(
+            out.info(&format!(
                 "imported {} with {}",
-                counted(done.tokens, "token", "tokens"),
-                counted(done.batches, "signature", "signatures")
+                pluralize(done.tokens, "token", "tokens"),
+                pluralize(done.batches, "signature", "signatures")
             ));
             Ok(())
         })

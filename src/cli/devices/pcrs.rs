@@ -1,9 +1,10 @@
 //! `device pcrs` and `device check`: what the keys at hand are bound to, and whether they will open after an update.
 
+use crate::cli::Execute;
 use crate::cli::context::Context;
-use crate::cli::describe::NOTHING;
 use crate::cli::output::Output;
-use crate::cli::{Act, table};
+use crate::cli::output::format::EMPTY_CELL;
+use crate::cli::output::table;
 use clap::Args;
 use serde_json::json;
 use strongroom::device::{Measurement, Prediction};
@@ -30,8 +31,8 @@ pub struct Check {
     predicted: Vec<String>,
 }
 
-impl Act for Pcrs {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Pcrs {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
             let measured = vault.measure(self.name.as_deref(), &[])?;
             if self.policy_digest {
@@ -43,8 +44,8 @@ impl Act for Pcrs {
     }
 }
 
-impl Act for Check {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Check {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let predicted =
             self.predicted.iter().map(|text| predictions(text)).collect::<Result<Vec<_>>>()?.concat();
         context.with_vault(|vault, out| {
@@ -75,11 +76,11 @@ fn compare(out: &mut Output, measured: &[(DeviceRow, Option<Measurement>)]) -> R
         let Some(measurement) = measurement else {
             let cells = [
                 &row.enrolment.name,
-                NOTHING,
+                EMPTY_CELL,
                 "bound to nothing that is measured",
-                NOTHING,
-                NOTHING,
-                NOTHING,
+                EMPTY_CELL,
+                EMPTY_CELL,
+                EMPTY_CELL,
             ];
             out.row(&mut table, cells.map(str::to_owned).into())?;
             continue;
@@ -100,7 +101,7 @@ fn compare(out: &mut Output, measured: &[(DeviceRow, Option<Measurement>)]) -> R
     for (row, measurement) in measured {
         if let Some((path, signed)) = measurement.as_ref().and_then(|m| m.signature.as_ref()) {
             let is = if *signed { "there is a signature" } else { "there is NO signature" };
-            out.say(&format!("{}: {is} over the values of now in {}", row.enrolment.name, printable(path)));
+            out.info(&format!("{}: {is} over the values of now in {}", row.enrolment.name, printable(path)));
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What is configured here: files and who may touch them, devices, the store, what is known of it.
 
-use super::super::context::{Context, Resolved};
-use super::super::describe::counted;
 use super::{Finding, Status};
+use crate::cli::context::{Context, Resolved};
+use crate::cli::output::format::pluralize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use strongroom::config::ConfiguredDevice;
@@ -21,7 +21,7 @@ const OURS: u32 = 0o022;
 pub fn findings(context: &Context) -> Vec<Finding> {
     let resolved = match context.resolve() {
         Ok(resolved) => resolved,
-        Err(error) => return vec![Finding::of_error("configuration", Status::Broken, &error)],
+        Err(error) => return vec![Finding::from_error("configuration", Status::Broken, &error)],
     };
     let mut findings = configuration(&resolved);
     findings.extend(resolved.devices.iter().flat_map(device));
@@ -39,7 +39,7 @@ fn configuration(resolved: &Resolved) -> Vec<Finding> {
             Finding::new("configuration", Status::Missing, what).fix("strongroom init --device URI"),
         ];
     }
-    let what = format!("{shown}: {}", counted(resolved.config.devices.len() as u64, "device", "devices"));
+    let what = format!("{shown}: {}", pluralize(resolved.config.devices.len() as u64, "device", "devices"));
     std::iter::once(Finding::new("configuration", Status::Ok, what))
         .chain(mode("configuration", path, OURS))
         .collect()
@@ -48,10 +48,10 @@ fn configuration(resolved: &Resolved) -> Vec<Finding> {
 fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
     let uri = match DeviceUri::parse(&configured.uri) {
         Ok(uri) => uri,
-        Err(error) => return vec![Finding::of_error("device", Status::Broken, &error)],
+        Err(error) => return vec![Finding::from_error("device", Status::Broken, &error)],
     };
     let connected = match device::connect(&uri) {
-        Err(error) => Finding::of_error("device", Status::Broken, &error),
+        Err(error) => Finding::from_error("device", Status::Broken, &error),
         Ok(mut device) => {
             let identity = device.identity();
             let simulator = if identity.simulator { ", a simulator: protects nothing" } else { "" };
@@ -119,7 +119,7 @@ fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
                 "strongroom trust LINE, with the line that `strongroom head` prints where the store is known",
             ),
         ),
-        Err(error) => findings.push(Finding::of_error("store", Status::Broken, &error)),
+        Err(error) => findings.push(Finding::from_error("store", Status::Broken, &error)),
     }
     findings
 }
@@ -133,7 +133,7 @@ fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
             Finding::new("store", Status::Missing, format!("{} does not exist", printable(&resolved.store)))
                 .fix("strongroom init --device URI")
         }
-        false => Finding::of_error("store", Status::Broken, error),
+        false => Finding::from_error("store", Status::Broken, error),
     }
 }
 
@@ -143,10 +143,10 @@ fn vault(context: &Context, location: &str, pin: &Pin) -> Finding {
     match opened {
         Ok((tokens, head)) => {
             let (tokens, statements) =
-                (counted(tokens, "token", "tokens"), counted(head.position.n, "statement", "statements"));
+                (pluralize(tokens, "token", "tokens"), pluralize(head.position.n, "statement", "statements"));
             let what = format!("{location}: {tokens}, {statements} verified, store {}", pin.store);
             Finding::new("store", Status::Ok, what)
         }
-        Err(error) => Finding::of_error("store", Status::Broken, &error),
+        Err(error) => Finding::from_error("store", Status::Broken, &error),
     }
 }

@@ -1,8 +1,9 @@
 //! `trust` and `repair`: how this machine comes to believe a store, and how it gets over one that was damaged.
 
-use super::context::Context;
-use super::describe::counted;
-use super::{Act, ask, names};
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::format::pluralize;
+use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
 use strongroom::replica::TrustAnchor;
@@ -27,8 +28,8 @@ pub struct Repair {
     yes: bool,
 }
 
-impl Act for Trust {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Trust {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let anchor = parse(&self.line)?;
         let setup = context.setup()?;
         let mut progress = context.out.progress();
@@ -41,17 +42,17 @@ impl Act for Trust {
                 json!({"location": location, "store": store, "n": head.position.n, "rests_on": rests_on});
             context.out.json(&all)?;
         } else {
-            context.out.say(&format!(
+            context.out.info(&format!(
                 "{}: trusted, {} statements verified",
                 vault.location(),
                 head.position.n
             ));
-            context.out.say(&match rests_on {
+            context.out.info(&match rests_on {
                 0 => "This rests on the store id alone: that nothing was cut off its end cannot be known.".to_owned(),
                 n => format!("This rests on the store id and statement {n}: nothing up to there was cut off or altered."),
             });
         }
-        context.tell_notices(&mut vault);
+        context.print_notices(&mut vault);
         Ok(())
     }
 }
@@ -63,24 +64,24 @@ fn parse(line: &str) -> Result<TrustAnchor> {
     })
 }
 
-impl Act for Repair {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Repair {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let reason = names::text("--reason", &self.reason)?;
         let setup = context.setup()?;
         let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
-        ask::agreement(self.yes, "repair the store", &question)?;
+        confirm::confirm(self.yes, "repair the store", &question)?;
         let (mut vault, dropped) = Vault::repair(setup, &reason)?;
         if context.out.json_wanted() {
             context.out.json(
                 &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
             )?;
         } else {
-            context.out.say(&match dropped {
+            context.out.info(&match dropped {
                 0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
-                n => format!("{}: {} set aside", vault.location(), counted(n, "statement", "statements")),
+                n => format!("{}: {} set aside", vault.location(), pluralize(n, "statement", "statements")),
             });
         }
-        context.tell_notices(&mut vault);
+        context.print_notices(&mut vault);
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! `reseal`: what was put before devices came or went, sealed to those that should open it now.
 
-use super::context::Context;
-use super::describe::counted;
-use super::output::Output;
-use super::{Act, ask, names};
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::pluralize;
+use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::ledger::Prefix;
@@ -30,8 +31,8 @@ pub struct Resealing {
     no_reseal: bool,
 }
 
-impl Act for Reseal {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Reseal {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let prefix = self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default();
         context.with_vault(|vault, out| {
             let report = run(vault, out, &prefix)?;
@@ -39,9 +40,9 @@ impl Act for Reseal {
                 let (resealed, batches) = (report.resealed, report.batches);
                 out.json(&json!({"resealed": resealed, "batches": batches, "left": left_json(&report)}))?;
             } else if report.resealed == 0 && report.left.is_empty() {
-                out.say("every token is sealed to the devices that should open it");
+                out.info("every token is sealed to the devices that should open it");
             } else {
-                tell(out, &report);
+                print_report(out, &report);
             }
             expect_all(out, &report)
         })
@@ -58,7 +59,7 @@ fn run(vault: &mut Vault, out: &mut Output, prefix: &Prefix) -> Result<ResealRep
         if so_far > 0 {
             out.warn(&format!(
                 "{} done before this; run it again for the rest",
-                counted(so_far, "version was", "versions were")
+                pluralize(so_far, "version was", "versions were")
             ));
         }
     })
@@ -77,18 +78,18 @@ pub fn offer(
         return Ok(0);
     }
     let question =
-        format!("{device} cannot open {} yet. Reseal now?", counted(closed, "version", "versions"));
+        format!("{device} cannot open {} yet. Reseal now?", pluralize(closed, "version", "versions"));
     let now = match (wanted.reseal, wanted.no_reseal) {
         (true, _) => true,
         (_, true) => false,
-        _ => ask::whether(&question)?.unwrap_or(false),
+        _ => confirm::ask_yes_no(&question)?.unwrap_or(false),
     };
     if !now {
         hint(out, closed, device);
         return Ok(0);
     }
     let report = run(vault, out, prefix)?;
-    tell(out, &report);
+    print_report(out, &report);
     expect_all(out, &report)?;
     Ok(report.resealed)
 }
@@ -96,19 +97,19 @@ pub fn offer(
 /// What is to be done for a device that came.
 pub fn hint(out: &mut Output, closed: u64, device: &str) {
     if closed > 0 {
-        let versions = counted(closed, "version", "versions");
-        out.say(&format!("{device} cannot open {versions} yet: `strongroom reseal` lets it."));
+        let versions = pluralize(closed, "version", "versions");
+        out.info(&format!("{device} cannot open {versions} yet: `strongroom reseal` lets it."));
     }
 }
 
 /// What was done.
-pub fn tell(out: &mut Output, report: &ResealReport) {
+pub fn print_report(out: &mut Output, report: &ResealReport) {
     if report.resealed > 0 && !out.json_wanted() {
         let (versions, signatures) = (
-            counted(report.resealed, "version", "versions"),
-            counted(report.batches, "signature", "signatures"),
+            pluralize(report.resealed, "version", "versions"),
+            pluralize(report.batches, "signature", "signatures"),
         );
-        out.say(&format!("resealed {versions} with {signatures}"));
+        out.info(&format!("resealed {versions} with {signatures}"));
     }
 }
 
@@ -119,7 +120,7 @@ pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()>
         out.warn(&format!("{}@{} stays as it was: {}", left.name, left.version, left.error.message()));
     }
     let answer =
-        format!("{} left as before", counted(report.left.len() as u64, "version is", "versions are"));
+        format!("{} left as before", pluralize(report.left.len() as u64, "version is", "versions are"));
     let advice = first.error.hint().unwrap_or("run it again where a device is that opens them");
     Err(Error::new(first.error.kind(), "reseal everything", answer).with_hint(advice).into())
 }

@@ -1,10 +1,11 @@
 //! `log`, `history` and `head`: what was stated, by whom, and how far it goes.
 
-use super::context::Context;
-use super::describe::{NOTHING, time_or_nothing};
-use super::output::Output;
-use super::table::Table;
-use super::{Act, names};
+use crate::cli::Execute;
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::{EMPTY_CELL, time_cell};
+use crate::cli::output::table::Table;
 use clap::Args;
 use serde_json::json;
 use strongroom::Result;
@@ -38,8 +39,8 @@ pub struct History {
 #[derive(Debug, Args)]
 pub struct Head {}
 
-impl Act for Log {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Log {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let limit = self.limit.unwrap_or(u64::MAX);
         context.with_tokens(|tokens, out| match self.access {
             true => Ok(accesses(tokens, out, limit)?),
@@ -64,8 +65,8 @@ fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, limi
     out.end(table)
 }
 
-impl Act for History {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for History {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let name = names::name(&self.name)?;
         context.with_tokens(|tokens, out| {
             let mut table = out.table(COLUMNS);
@@ -81,7 +82,7 @@ fn print(out: &mut Output, table: &mut Table, entry: &EntryView) -> Result<()> {
     if out.json_wanted() {
         return out.json(entry);
     }
-    let cells = [entry.n.to_string(), time_or_nothing(entry.time), entry.by.clone(), entry.line()];
+    let cells = [entry.n.to_string(), time_cell(entry.time), entry.by.clone(), entry.line()];
     out.row(table, cells.into())
 }
 
@@ -110,19 +111,19 @@ fn print_access(out: &mut Output, table: &mut Table, line: &AccessView) -> Resul
     }
     let cells = [
         line.n.to_string(),
-        time_or_nothing(line.time),
+        time_cell(line.time),
         line.version.map_or_else(|| line.name.clone(), |version| format!("{}@{version}", line.name)),
         line.outcome.clone(),
         line.uid.to_string(),
         line.pid.to_string(),
         line.exe.clone(),
-        if line.device.is_empty() { NOTHING.into() } else { line.device.clone() },
+        if line.device.is_empty() { EMPTY_CELL.into() } else { line.device.clone() },
     ];
     out.row(table, cells.into())
 }
 
-impl Act for Head {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Head {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
             let head = vault.head();
             if out.json_wanted() {

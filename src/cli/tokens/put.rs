@@ -1,7 +1,8 @@
 //! `put`: a new version of a token, from stdin, a file, a prompt or the machine's own randomness.
 
-use super::context::Context;
-use super::{Act, ask, names, time};
+use crate::cli::args::{names, time};
+use crate::cli::context::Context;
+use crate::cli::{Execute, confirm};
 use clap::Args;
 use rand_core::{OsRng, RngCore};
 use serde_json::json;
@@ -57,8 +58,8 @@ pub struct Put {
     only: Vec<String>,
 }
 
-impl Act for Put {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Put {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let name = names::name(&self.name)?;
         if self.token.is_some() {
             return Err(as_argument(&name).into());
@@ -76,7 +77,7 @@ impl Act for Put {
                 let all = json!({"name": name.as_str(), "version": report.version, "token": token, "recipients": report.recipients});
                 return Ok(out.json(&all)?);
             }
-            out.say(&format!("{name}: version {}, sealed to {}", report.version, report.recipients.join(", ")));
+            out.info(&format!("{name}: version {}, sealed to {}", report.version, report.recipients.join(", ")));
             Ok(())
         })
     }
@@ -104,7 +105,7 @@ impl Put {
         let token = match (self.generate, &self.file) {
             (Some(length), _) => return generate(length, tried),
             (None, Some(path)) if path != Path::new("-") => from_file(path, tried)?,
-            _ if stdin.is_terminal() => ask::new_token(tried, &self.name)?,
+            _ if stdin.is_terminal() => confirm::ask_new_token(tried, &self.name)?,
             _ => Secret::read_from(stdin.lock(), tried)?,
         };
         let token = if self.trim { trimmed(&token) } else { token };

@@ -1,8 +1,9 @@
 //! Changes that need no new bytes: states, destruction, names.
 
-use super::context::Context;
-use super::describe::counted;
-use super::{Act, ask, names};
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::format::pluralize;
+use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::body::State;
@@ -54,20 +55,20 @@ pub struct Rename {
     to: String,
 }
 
-impl Act for Suspend {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Suspend {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         change(context, &self.name, State::Suspended, &self.reason)
     }
 }
 
-impl Act for Resume {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Resume {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         change(context, &self.name, State::Active, &self.reason)
     }
 }
 
-impl Act for Revoke {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Revoke {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         change(context, &self.name, State::Revoked, &self.reason)
     }
 }
@@ -80,13 +81,13 @@ fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyh
             let (name, state) = (wanted.name.as_str(), state.to_string());
             return Ok(out.json(&json!({"name": name, "version": wanted.version, "state": state}))?);
         }
-        out.say(&format!("{name}: {state}"));
+        out.info(&format!("{name}: {state}"));
         Ok(())
     })
 }
 
-impl Act for Destroy {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Destroy {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
         let tried = format!("destroy {}", self.name);
         context.with_tokens(|tokens, out| {
@@ -94,27 +95,27 @@ impl Act for Destroy {
             tokens.expect(&wanted.name, &tried)?;
             let question =
                 format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
-            ask::typed_agreement(self.yes, &tried, &question, &self.name)?;
+            confirm::confirm_typed(self.yes, &tried, &question, &self.name)?;
             let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
             if out.json_wanted() {
                 let name = wanted.name.as_str();
                 return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
             }
-            out.say(&format!("{}: destroyed, {}", self.name, counted(count, "version", "versions")));
+            out.info(&format!("{}: destroyed, {}", self.name, pluralize(count, "version", "versions")));
             Ok(())
         })
     }
 }
 
-impl Act for Rename {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Rename {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (from, to) = (names::name(&self.from)?, names::name(&self.to)?);
         context.with_tokens(|tokens, out| {
             tokens.rename(&from, &to)?;
             if out.json_wanted() {
                 return Ok(out.json(&json!({"from": from.as_str(), "to": to.as_str()}))?);
             }
-            out.say(&format!("{from}: renamed to {to}"));
+            out.info(&format!("{from}: renamed to {to}"));
             Ok(())
         })
     }

@@ -1,9 +1,9 @@
 //! `get`: a token's bytes, to where they were asked for.
 
-use super::Act;
-use super::context::Context;
-use super::names;
-use super::output::Output;
+use crate::cli::Execute;
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -28,8 +28,8 @@ pub struct Get {
     force: bool,
 }
 
-impl Act for Get {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Get {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
         context.with_tokens(|tokens, out| {
             let token = tokens.open(&wanted)?;

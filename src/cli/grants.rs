@@ -1,9 +1,10 @@
 //! `grant`, `ungrant` and `grants`: which application may do what with which tokens.
 
-use super::context::Context;
-use super::describe::{NOTHING, time_or_nothing};
-use super::output::Output;
-use super::{Act, names, time};
+use crate::cli::Execute;
+use crate::cli::args::{names, time};
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use clap::Args;
 use strongroom::ledger::GrantId;
 use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked, check_alias};
@@ -42,8 +43,8 @@ pub struct Grants {
     on: Option<String>,
 }
 
-impl Act for Grant {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Grant {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (on, to) = (on(&self.on)?, grantee(&self.to)?);
         let options = GrantOptions {
             ops: self.ops.iter().map(|text| op(text)).collect::<Result<_>>()?,
@@ -55,14 +56,14 @@ impl Act for Grant {
             if out.json_wanted() {
                 return Ok(out.json(&granted)?);
             }
-            out.say(&format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id));
+            out.info(&format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id));
             Ok(())
         })
     }
 }
 
-impl Act for Ungrant {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Ungrant {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let which = match (&self.to, self.what.parse::<GrantId>()) {
             (Some(to), _) => Revoked::Of(on(&self.what)?, grantee(to)?),
             (None, Ok(id)) => Revoked::Id(id),
@@ -77,7 +78,7 @@ impl Act for Ungrant {
             for grant in tokens.ungrant(&which)? {
                 match out.json_wanted() {
                     true => out.json(&grant)?,
-                    false => out.say(&format!("{}: no longer granted to {}", grant.on, grant.to)),
+                    false => out.info(&format!("{}: no longer granted to {}", grant.on, grant.to)),
                 }
             }
             Ok(())
@@ -85,13 +86,13 @@ impl Act for Ungrant {
     }
 }
 
-impl Act for Grants {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Grants {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let on = self.on.as_deref().map(on).transpose()?;
         context.with_tokens(|tokens, out| {
             let grants = tokens.grants(on.as_ref())?;
             if grants.is_empty() {
-                out.say("nothing is granted: only the agent's owner gets tokens from it");
+                out.info("nothing is granted: only the agent's owner gets tokens from it");
             }
             Ok(list(out, &grants)?)
         })
@@ -109,8 +110,8 @@ fn list(out: &mut Output, grants: &[GrantView]) -> Result<()> {
             grant.on.clone(),
             grant.to.clone(),
             grant.ops.join(","),
-            time_or_nothing(grant.until),
-            grant.alias.clone().unwrap_or_else(|| NOTHING.into()),
+            time_cell(grant.until),
+            grant.alias.clone().unwrap_or_else(|| EMPTY_CELL.into()),
             grant.id.clone(),
         ];
         out.row(&mut table, cells.into())?;

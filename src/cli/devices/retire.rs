@@ -1,8 +1,10 @@
 //! `device retire`: a device that leaves, and the tokens that it could open.
 
+use super::reseal;
+use crate::cli::args::{names, time};
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::{Act, init, names, reseal, time};
+use crate::cli::{Execute, init};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::DeviceId;
@@ -25,8 +27,8 @@ pub struct Retire {
     force: bool,
 }
 
-impl Act for Retire {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Retire {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let reason = names::text("--reason", &self.reason)?;
         let options = RetireOptions { compromised: self.compromised, reason, force: self.force };
         let resolved = context.resolve()?;
@@ -37,7 +39,7 @@ impl Act for Retire {
             let could_open = could_open(vault, &report.device)?;
             match out.json_wanted() {
                 true => out.json(&as_json(vault, &report, &could_open)?)?,
-                false => tell(vault, out, &report, &could_open, self.compromised)?,
+                false => print_report(vault, out, &report, &could_open, self.compromised)?,
             }
             if report.reseal.left.is_empty() {
                 init::forget(resolved, &report.device)?;
@@ -57,7 +59,7 @@ fn could_open(vault: &Vault, device: &DeviceId) -> Result<Vec<SealedRow>> {
     Ok(rows)
 }
 
-fn tell(
+fn print_report(
     vault: &Vault,
     out: &mut Output,
     report: &RetireReport,
@@ -65,8 +67,8 @@ fn tell(
     compromised: bool,
 ) -> Result<()> {
     let name = &report.name;
-    out.say(&format!("{name}: retired"));
-    reseal::tell(out, &report.reseal);
+    out.info(&format!("{name}: retired"));
+    reseal::print_report(out, &report.reseal);
     let mut table = out.table(&["TOKEN", "STATE", "PUT"]);
     for row in could_open {
         let cells = [at(row), state(vault, row)?.into(), time::rfc3339_secs(row.version.time)];
@@ -74,7 +76,7 @@ fn tell(
     }
     out.end(table)?;
     out.flush()?;
-    out.say(&match (could_open.is_empty(), compromised) {
+    out.info(&match (could_open.is_empty(), compromised) {
         (true, _) => format!("{name} could open no token."),
         (_, true) => format!(
             "{name} could open every token above. Have each of them rotated at its issuer now: new seals do not take back \

@@ -1,10 +1,11 @@
 //! `list`: the tokens, their states and labels. Nothing here opens anything.
 
-use super::context::Context;
-use super::describe::{EffectiveState, labels, time_or_nothing};
-use super::output::Output;
-use super::table::Table;
-use super::{Act, names, time};
+use crate::cli::Execute;
+use crate::cli::args::{names, time};
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use crate::cli::output::format::{StateFilter, labels, time_cell};
+use crate::cli::output::table::Table;
 use clap::Args;
 use strongroom::replica::ListFilter;
 use strongroom::vault::{TokenBackend, VersionView};
@@ -16,7 +17,7 @@ pub struct List {
     prefix: Option<String>,
     /// Only those in this state
     #[arg(long, value_enum)]
-    state: Option<EffectiveState>,
+    state: Option<StateFilter>,
     /// Only active ones that expire within this time, or have already: 7d, 12h, 2027-01-31
     #[arg(long, value_name = "TIME")]
     expiring: Option<String>,
@@ -27,16 +28,16 @@ pub struct List {
 
 /// What the replica cannot narrow by itself.
 struct Narrow {
-    state: Option<EffectiveState>,
+    state: Option<StateFilter>,
     expiring: Option<u64>,
     labels: Vec<(String, String)>,
 }
 
-impl Act for List {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for List {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let filter = ListFilter {
             prefix: self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default(),
-            destroyed: self.state == Some(EffectiveState::Destroyed),
+            destroyed: self.state == Some(StateFilter::Destroyed),
             after: String::new(),
         };
         let narrow = Narrow {
@@ -62,7 +63,7 @@ fn list(tokens: &mut dyn TokenBackend, out: &mut Output, filter: &ListFilter, na
     out.end(table)?;
     if !found {
         let all = !any && filter.prefix.as_str().is_empty() && !filter.destroyed;
-        out.say(match all || is_empty(tokens)? {
+        out.info(match all || is_empty(tokens)? {
             true => "there are no tokens yet: `strongroom put NAME` stores one",
             false => "no token matches",
         });
@@ -87,7 +88,7 @@ fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> 
         view.name.clone(),
         view.version.to_string(),
         view.state.word().into(),
-        time_or_nothing(view.expires),
+        time_cell(view.expires),
         labels(&view.labels),
     ];
     out.row(table, cells.into())

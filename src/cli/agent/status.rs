@@ -1,8 +1,8 @@
 //! `unlock`, `lock` and `status`: a person and the agent.
 
-use super::Act;
-use super::context::Context;
-use super::output::Output;
+use crate::cli::Execute;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
 use clap::Args;
 use serde_json::Value;
 use strongroom::agent::Client;
@@ -24,21 +24,21 @@ pub struct Lock {}
 #[derive(Debug, Args)]
 pub struct Status {}
 
-impl Act for Unlock {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Unlock {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let mut agent = agent(context)?;
         let pin = if self.pin_source { None } else { Some(pin(self.name.as_deref())?) };
         let done = agent.unlock(self.name.as_deref(), pin.as_ref())?;
         if context.out.json_wanted() {
             return Ok(context.out.json(&done)?);
         }
-        context.out.say(&format!("{}: unlocked", text(&done["device"])));
+        context.out.info(&format!("{}: unlocked", text(&done["device"])));
         Ok(())
     }
 }
 
-impl Act for Lock {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Lock {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let done = agent(context)?.lock()?;
         if context.out.json_wanted() {
             return Ok(context.out.json(&done)?);
@@ -46,7 +46,7 @@ impl Act for Lock {
         let mut stuck = Vec::new();
         for device in done["devices"].as_array().into_iter().flatten() {
             match device["locked"].as_bool() {
-                Some(true) => context.out.say(&format!("{}: locked", text(&device["device"]))),
+                Some(true) => context.out.info(&format!("{}: locked", text(&device["device"]))),
                 _ => stuck.push(text(&device["device"]).to_owned()),
             }
         }
@@ -62,20 +62,20 @@ impl Act for Lock {
     }
 }
 
-impl Act for Status {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Status {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let health = agent(context)?.health()?;
         if context.out.json_wanted() {
             return Ok(context.out.json(&health)?);
         }
-        Ok(tell(&mut context.out, &health)?)
+        Ok(print_report(&mut context.out, &health)?)
     }
 }
 
-fn tell(out: &mut Output, health: &Value) -> Result<()> {
+fn print_report(out: &mut Output, health: &Value) -> Result<()> {
     let counts = &health["counts"];
     let number = |key: &str| counts[key].as_u64().map(|n| n.to_string()).unwrap_or_default();
-    out.card(&[
+    out.fields(&[
         ("agent", text(&health["status"]).to_owned()),
         ("up", health["uptime_seconds"].as_u64().map(|s| format!("{s} s")).unwrap_or_default()),
         ("opened", number("opened")),

@@ -1,7 +1,7 @@
 //! `man` and `completions`: what packagers and shells want to know of the command line.
 
-use super::context::Context;
-use super::{Act, Cli};
+use crate::cli::context::Context;
+use crate::cli::{Cli, Execute};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ pub struct Completions {
     shell: Shell,
 }
 
-impl Act for Man {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Man {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let Some(directory) = self.directory else {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
@@ -37,8 +37,8 @@ impl Act for Man {
     }
 }
 
-impl Act for Completions {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Completions {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "strongroom", &mut script);
         Ok(context.out.bytes(&script)?)

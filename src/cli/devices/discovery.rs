@@ -28,12 +28,12 @@ pub struct Token {
 #[cfg(feature = "pkcs11")]
 pub fn modules() -> Vec<Module> {
     use strongroom::device::pkcs11::{candidate_modules, tokens_of};
-    let survey = |path: PathBuf| {
+    let discover = |path: PathBuf| {
         let tokens = tokens_of(&path);
         let tokens = tokens.map(|tokens| tokens.into_iter().map(|facts| token(facts, &path)).collect());
         Module { path, tokens }
     };
-    candidate_modules().into_iter().map(survey).collect()
+    candidate_modules().into_iter().map(discover).collect()
 }
 
 /// This build has no PKCS#11 driver.

@@ -10,7 +10,7 @@ use strongroom::{Error, Kind, Result, Secret};
 ///
 /// # Errors
 /// `Cancelled` for a no; `Usage` when nobody can be asked.
-pub fn agreement(yes: bool, tried: &str, question: &str) -> Result<()> {
+pub fn confirm(yes: bool, tried: &str, question: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
@@ -27,18 +27,18 @@ pub fn agreement(yes: bool, tried: &str, question: &str) -> Result<()> {
 ///
 /// # Errors
 /// `Io` when the terminal fails.
-pub fn whether(question: &str) -> Result<Option<bool>> {
+pub fn ask_yes_no(question: &str) -> Result<Option<bool>> {
     match Terminal::open() {
         None => Ok(None),
         Some(_) => prompt::for_process().confirm(question).map(Some),
     }
 }
 
-/// As [`agreement`], for what cannot be undone: `word` is to be typed.
+/// As [`confirm`], for what cannot be undone: `word` is to be typed.
 ///
 /// # Errors
-/// As [`agreement`].
-pub fn typed_agreement(yes: bool, tried: &str, question: &str, word: &str) -> Result<()> {
+/// As [`confirm`].
+pub fn confirm_typed(yes: bool, tried: &str, question: &str, word: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
@@ -59,7 +59,7 @@ pub fn typed_agreement(yes: bool, tried: &str, question: &str, word: &str) -> Re
 ///
 /// # Errors
 /// `Usage` when the two differ; `Io` when the terminal fails.
-pub fn new_token(tried: &str, name: &str) -> Result<Secret> {
+pub fn ask_new_token(tried: &str, name: &str) -> Result<Secret> {
     let failed = |e: Error| Error::new(Kind::Io, tried, e.message().to_owned());
     let nobody = || Error::new(Kind::Io, tried, "there is no terminal to ask on");
     let mut terminal = Terminal::open().ok_or_else(nobody)?;

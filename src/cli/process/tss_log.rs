@@ -16,7 +16,7 @@ const VARIABLE: &str = "TSS2_LOG";
 static OURS: OnceLock<()> = OnceLock::new();
 
 /// Silences it. To be called first of all.
-pub fn tpm2_tss() {
+pub fn silence() {
     #[cfg(feature = "tpm")]
     if std::env::var_os(VARIABLE).is_none() {
         // Where it fails there is more noise, and no harm.
@@ -26,7 +26,7 @@ pub fn tpm2_tss() {
 }
 
 /// A program that takes over, or is started, does not inherit what the user did not set.
-pub fn forget(command: &mut Command) {
+pub fn restore(command: &mut Command) {
     if OURS.get().is_some() {
         command.env_remove(VARIABLE);
     }

@@ -1,12 +1,12 @@
 //! Tokens and versions in words, for people and for programs.
 
-use super::time;
+use crate::cli::args::time;
 use std::collections::BTreeMap;
 use strongroom::vault;
 
 /// What a listing can be narrowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum EffectiveState {
+pub enum StateFilter {
     /// Opens.
     Active,
     /// Closed for now.
@@ -23,7 +23,7 @@ pub enum EffectiveState {
     Destroyed,
 }
 
-impl EffectiveState {
+impl StateFilter {
     /// Whether a version is shown so.
     pub fn is(self, shown: vault::EffectiveState) -> bool {
         match self {
@@ -39,20 +39,20 @@ impl EffectiveState {
 }
 
 /// What stands for nothing in a column.
-pub const NOTHING: &str = "-";
+pub const EMPTY_CELL: &str = "-";
 
 /// A time in a column.
-pub fn time_or_nothing(at: Option<u64>) -> String {
-    at.map_or_else(|| NOTHING.into(), time::rfc3339_secs)
+pub fn time_cell(at: Option<u64>) -> String {
+    at.map_or_else(|| EMPTY_CELL.into(), time::rfc3339_secs)
 }
 
 /// Labels in a column: `env=prod,team=web`.
 pub fn labels(labels: &BTreeMap<String, String>) -> String {
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    if labels.is_empty() { NOTHING.into() } else { labels.join(",") }
+    if labels.is_empty() { EMPTY_CELL.into() } else { labels.join(",") }
 }
 
 /// So many of something: `1 token`, `2 tokens`.
-pub fn counted(n: u64, one: &str, many: &str) -> String {
+pub fn pluralize(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }

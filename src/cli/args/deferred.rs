@@ -8,9 +8,9 @@ use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// The arguments of one command.
 #[derive(Debug)]
-pub struct Later<T>(pub T);
+pub struct Deferred<T>(pub T);
 
-impl<T: FromArgMatches> FromArgMatches for Later<T> {
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         T::from_arg_matches(matches).map(Self)
     }
@@ -24,7 +24,7 @@ impl<T: FromArgMatches> FromArgMatches for Later<T> {
     }
 }
 
-impl<T: Args> Args for Later<T> {
+impl<T: Args> Args for Deferred<T> {
     fn augment_args(command: Command) -> Command {
         command.defer(|command| as_before(command, T::augment_args))
     }

@@ -1,8 +1,11 @@
 //! `run`: becomes a program that finds its tokens in its environment, or in files that lie in memory.
 
-use super::context::Context;
-use super::exit::ExitWith;
-use super::{Act, dotenv, harden, names, quiet};
+use super::dotenv;
+use crate::cli::Execute;
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::exit::ExitWith;
+use crate::cli::process::{hardening, tss_log};
 use clap::Args;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use std::ffi::OsString;
@@ -44,8 +47,8 @@ enum Value {
     File(TokenRef),
 }
 
-impl Act for Run {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Run {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let variables = self.variables()?;
         let wanted = distinct(&variables);
         let tokens = match wanted.is_empty() {
@@ -59,7 +62,7 @@ impl Act for Run {
                         Ok(token) => tokens.push(token),
                         Err(error) => {
                             out.error(&error);
-                            failed.get_or_insert(super::exit::of(error.kind()));
+                            failed.get_or_insert(crate::cli::exit::code_of(error.kind()));
                         }
                     }
                 }
@@ -70,7 +73,7 @@ impl Act for Run {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
         without_pins(context, &mut command)?;
-        quiet::forget(&mut command);
+        tss_log::restore(&mut command);
         let mut files = Vec::new();
         for (variable, value) in &variables {
             match value {
@@ -196,7 +199,7 @@ fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String>
 
 /// Does not come back unless it fails.
 fn become_program(mut command: Command, program: &OsString) -> anyhow::Error {
-    harden::restore_core_limit();
+    hardening::restore_core_limit();
     let failure = command.exec();
     let (code, advice) = match failure.kind() {
         io::ErrorKind::NotFound => (127, "check its name and $PATH"),

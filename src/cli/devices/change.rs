@@ -1,9 +1,10 @@
 //! `device roles`, `device anchor` and `device repin`: changes of a device that stays.
 
 use super::add;
+use super::reseal;
+use crate::cli::args::new_keys::KeyOptions;
 use crate::cli::context::Context;
-use crate::cli::keys::KeyOptions;
-use crate::cli::{Act, init, reseal};
+use crate::cli::{Execute, init};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::body::Role;
@@ -41,8 +42,8 @@ pub struct Repin {
     keys: KeyOptions,
 }
 
-impl Act for Roles {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Roles {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let roles = add::roles(&self.roles)?;
         context.with_vault(|vault, out| {
             let device = vault.set_roles(&self.name, &roles)?;
@@ -56,25 +57,25 @@ impl Act for Roles {
                     out.json(&json!({"device": device.to_string(), "roles": roles, "closed": closed}))?
                 );
             }
-            out.say(&format!("{}: its roles are changed", self.name));
+            out.info(&format!("{}: its roles are changed", self.name));
             reseal::hint(out, closed, &self.name);
             if vault.count_stale(&Default::default())? > closed {
-                out.say("`strongroom reseal` takes what it should not open any more away from it.");
+                out.info("`strongroom reseal` takes what it should not open any more away from it.");
             }
             Ok(())
         })
     }
 }
 
-impl Act for Anchor {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Anchor {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
             if self.remove {
                 let removed = vault.unanchor(&self.name)?;
                 if out.json_wanted() {
                     return Ok(out.json(&json!({"device": self.name, "index": null, "removed": removed}))?);
                 }
-                out.say(&format!("the store is no longer anchored to {}", self.name));
+                out.info(&format!("the store is no longer anchored to {}", self.name));
                 if !removed {
                     out.warn("its counter is still in the device, which could not be reached");
                 }
@@ -85,7 +86,7 @@ impl Act for Anchor {
                 let (index, start) = (counter.index, counter.start);
                 return Ok(out.json(&json!({"device": self.name, "index": index, "start": start}))?);
             }
-            out.say(&format!(
+            out.info(&format!(
                 "the store is anchored to {}: counter 0x{:08x}, from {}",
                 self.name, counter.index, counter.start
             ));
@@ -94,8 +95,8 @@ impl Act for Anchor {
     }
 }
 
-impl Act for Repin {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Repin {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let options = EnrolOptions { algorithm, create, ..EnrolOptions::default() };
         let resolved = context.resolve()?;
@@ -107,8 +108,8 @@ impl Act for Repin {
                     progress("resealing", done, total)
                 })?;
             let remembered = init::rename(resolved, &old, &report.device)?;
-            add::tell(out, &report, &remembered)?;
-            reseal::tell(out, &resealed);
+            add::print_report(out, &report, &remembered)?;
+            reseal::print_report(out, &resealed);
             if out.json_wanted() {
                 let left = resealed.left.len() as u64;
                 out.json(&add::as_json(&report, &remembered, left + resealed.resealed, resealed.resealed))?;

@@ -1,10 +1,10 @@
 //! `device add`: another device, signed by one that is an admin.
 
+use super::reseal::{self, Resealing};
+use crate::cli::args::new_keys::KeyOptions;
 use crate::cli::context::Context;
-use crate::cli::keys::KeyOptions;
 use crate::cli::output::Output;
-use crate::cli::reseal::{self, Resealing};
-use crate::cli::{Act, init};
+use crate::cli::{Execute, init};
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::ledger::Prefix;
@@ -34,8 +34,8 @@ pub struct Add {
     keys: KeyOptions,
 }
 
-impl Act for Add {
-    fn act(self, context: &mut Context) -> anyhow::Result<()> {
+impl Execute for Add {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let roles = if self.roles.is_empty() { vec![Role::Open] } else { roles(&self.roles)? };
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let options = EnrolOptions { device_name: self.name, algorithm, create, roles };
@@ -48,7 +48,7 @@ impl Act for Add {
             let uri = init::with_module(uri)?;
             let report = vault.enrol(uri.clone(), None, &options)?;
             let remembered = init::remember(resolved, &uri, &report.device, init::Place::Last)?;
-            tell(out, &report, &remembered)?;
+            print_report(out, &report, &remembered)?;
             let closed = match report.roles.contains(&Role::Open) {
                 true => vault.count_closed_to(&report.device)?,
                 false => 0,
@@ -75,12 +75,12 @@ pub fn roles(texts: &[String]) -> Result<Vec<Role>> {
 }
 
 /// The new device, for people.
-pub fn tell(out: &mut Output, report: &EnrolReport, remembered: &Option<String>) -> Result<()> {
+pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<String>) -> Result<()> {
     if out.json_wanted() {
         return Ok(());
     }
     let [opening, signing] = &report.keys;
-    out.card(&[
+    out.fields(&[
         ("device", format!("{} ({})", report.device_name, report.model)),
         ("id", report.device.to_string()),
         ("roles", report.roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")),
@@ -90,7 +90,7 @@ pub fn tell(out: &mut Output, report: &EnrolReport, remembered: &Option<String>)
         ("configuration", remembered.clone().unwrap_or_default()),
     ])?;
     if remembered.is_none() {
-        out.say("config.toml describes another store and was left alone: name this device with --device");
+        out.info("config.toml describes another store and was left alone: name this device with --device");
     }
     Ok(())
 }

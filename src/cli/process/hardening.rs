@@ -9,8 +9,8 @@ static CORE: OnceLock<Rlimit> = OnceLock::new();
 
 /// No core file, and no debugger of the same user: neither may show a token or a PIN.
 ///
-/// A closed pipe needs no care here: Rust ignores SIGPIPE, so it comes as an error, which [`super::exit`] takes for success.
-pub fn process() -> Result<(), Error> {
+/// A closed pipe needs no care here: Rust ignores SIGPIPE, so it comes as an error, which [`crate::cli::exit`] takes for success.
+pub fn apply() -> Result<(), Error> {
     let failed =
         |e: rustix::io::Errno| Error::new(Kind::Io, "keep the process from being dumped", e.to_string());
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
