@@ -121,7 +121,7 @@ impl Options {
 
     fn setup(&self) -> Setup {
         let mut setup = Setup::new(self.store.clone(), Vec::new(), self.state.clone());
-        (setup.prompter, setup.clock) = (Box::new(crate::prompt::Silent), self.clock);
+        (setup.prompter, setup.clock) = (Box::new(crate::prompt::BatchPrompter), self.clock);
         setup
     }
 }

@@ -14,6 +14,7 @@ mod exit;
 mod grants;
 mod init;
 mod ledger;
+mod man;
 mod output;
 mod process;
 mod tokens;
@@ -89,11 +90,11 @@ enum Command {
     /// Delete the sealed bytes of a token, or of one of its versions
     ///
     /// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
-    Destroy(Deferred<tokens::state::Destroy>),
+    Destroy(Deferred<tokens::destroy::Destroy>),
     /// Give a token another name
     ///
     /// Its versions, states and grants stay. The old name is free again, and inherits nothing.
-    Rename(Deferred<tokens::state::Rename>),
+    Rename(Deferred<tokens::rename::Rename>),
     /// Let an application have a token, or all tokens under a prefix, from the agent
     ///
     /// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
@@ -111,9 +112,9 @@ enum Command {
     /// Unlock a device of the agent: its PIN once, then it stays logged in
     ///
     /// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
-    Unlock(Deferred<agent::status::Unlock>),
+    Unlock(Deferred<agent::unlock::Unlock>),
     /// Have the agent log all devices out, and forget PINs and cached tokens, at once
-    Lock(Deferred<agent::status::Lock>),
+    Lock(Deferred<agent::unlock::Lock>),
     /// Show how the agent and its devices are
     Status(Deferred<agent::status::Status>),
     /// Store many tokens at once, with one signature for up to 10,000
@@ -130,7 +131,7 @@ enum Command {
     ///
     /// It holds the store's id and the verified position. Bring it to the other machine by a way you trust, and give it to
     /// `strongroom trust` there.
-    Head(Deferred<ledger::log::Head>),
+    Head(Deferred<ledger::head::Head>),
     /// Verify everything, from the first statement on
     ///
     /// Signatures, roles and order of all statements; the replica against the store; the bytes of every sealed token; the
@@ -145,7 +146,7 @@ enum Command {
     ///
     /// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
     /// more, for nobody. Needs the role `admin`.
-    Repair(Deferred<ledger::trust::Repair>),
+    Repair(Deferred<ledger::repair::Repair>),
     /// Seal tokens that are there to the devices that should open them now
     ///
     /// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
@@ -162,7 +163,7 @@ enum Command {
     /// The exit code is 0 unless something that is configured does not work.
     Doctor(Deferred<doctor::Doctor>),
     /// Print the man page, or write those of all commands into a directory
-    Man(Deferred<completions::Man>),
+    Man(Deferred<man::Man>),
     /// Print completions for a shell
     ///
     /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.

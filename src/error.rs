@@ -167,8 +167,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}", self.0.operation)?;
-        if let Some(target) = &self.0.target {
-            write!(f, " on {target}")?;
+        // An operation may have its target in its words: "write the token to /x".
+        if let Some(target) = self.target().filter(|target| !self.operation().contains(target)) {
+            write!(f, ": {target}")?;
         }
         write!(f, ": {}", self.0.message)
     }

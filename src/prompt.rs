@@ -6,14 +6,14 @@ use crate::uri::PinSource;
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 
-mod command;
+mod notifier;
+mod pin_source;
 mod pinentry;
-mod source;
 mod terminal;
 
-pub use command::Notifying;
+pub use notifier::CommandNotifier;
+pub use pin_source::BatchPrompter;
 pub use pinentry::Pinentry;
-pub use source::Silent;
 pub use terminal::Terminal;
 
 /// How many tries the device says it has left.
@@ -69,14 +69,14 @@ pub trait Prompter {
 }
 
 /// A prompter that says what a touch is for: the drivers know their devices, not what is done with them.
-pub struct For<'a> {
+pub struct PurposePrompter<'a> {
     /// Who is asked.
     pub inner: &'a mut dyn Prompter,
     /// `open prod/db`.
     pub purpose: &'a str,
 }
 
-impl Prompter for For<'_> {
+impl Prompter for PurposePrompter<'_> {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         self.inner.pin(request)
     }
@@ -110,7 +110,7 @@ pub struct Settings {
     pub pinentry: Option<String>,
 }
 
-/// The prompter that fits this process: the terminal, if a person sits at one, else a pinentry, else [`Silent`]; with a
+/// The prompter that fits this process: the terminal, if a person sits at one, else a pinentry, else [`BatchPrompter`]; with a
 /// notification where one is configured.
 pub fn for_process_with(settings: &Settings) -> Box<dyn Prompter + Send> {
     // Under cron or in a pipeline of a detached shell there may be a /dev/tty and nobody in front of it.
@@ -118,11 +118,11 @@ pub fn for_process_with(settings: &Settings) -> Box<dyn Prompter + Send> {
     let inner: Box<dyn Prompter + Send> = match (Terminal::open(), &settings.pinentry) {
         (Some(terminal), _) if attended => Box::new(terminal),
         (_, Some(program)) => Box::new(Pinentry { program: program.clone() }),
-        _ => Box::new(Silent),
+        _ => Box::new(BatchPrompter),
     };
     match settings.command.is_empty() {
         true => inner,
-        false => Box::new(Notifying { inner, command: settings.command.clone() }),
+        false => Box::new(CommandNotifier { inner, command: settings.command.clone() }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `agent`: the daemon, in the foreground. Beside it, what a person tells or asks a running one.
 
 pub mod status;
+pub mod unlock;
 
 use crate::cli::Execute;
 use crate::cli::args::names;

@@ -1,11 +1,13 @@
 //! `device`: the enrolled devices, as the ledger has them, and changes of them.
 
 mod add;
-mod change;
+mod anchor;
 pub mod discovery;
 mod pcrs;
+mod renew;
 pub mod reseal;
 mod retire;
+mod roles;
 
 use crate::cli::Execute;
 use crate::cli::args::Deferred;
@@ -42,7 +44,7 @@ enum DeviceCommand {
     /// offers. The device goes into config.toml.
     Add(Deferred<Box<add::Add>>),
     /// Give a device other roles, in place of those it has
-    Roles(Deferred<change::Roles>),
+    Roles(Deferred<roles::Roles>),
     /// Retire a device: nothing is sealed to it any more
     ///
     /// Reseals what was sealed to it to the devices that stay, and lists the tokens that it could open. Who has the device and a
@@ -54,13 +56,13 @@ enum DeviceCommand {
     /// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
     /// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
     /// set back with it. Reading does not raise it.
-    Anchor(Deferred<change::Anchor>),
+    Anchor(Deferred<anchor::Anchor>),
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
     /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
     /// another device. Another admin device has to be at hand. Where none of the options for new keys is given, a TPM's are bound
     /// as the old ones were (--pcrs, --pin); else all of them have to be said.
-    Repin(Deferred<Box<change::Repin>>),
+    Renew(Deferred<Box<renew::Renew>>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
     /// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
@@ -82,7 +84,7 @@ impl Execute for Device {
             DeviceCommand::Roles(command) => command.0.execute(context),
             DeviceCommand::Retire(command) => command.0.execute(context),
             DeviceCommand::Anchor(command) => command.0.execute(context),
-            DeviceCommand::Repin(command) => command.0.execute(context),
+            DeviceCommand::Renew(command) => command.0.execute(context),
             DeviceCommand::Pcrs(command) => command.0.execute(context),
             DeviceCommand::Check(command) => command.0.execute(context),
         }

@@ -1,10 +1,12 @@
 //! Tokens: store, open, list, change.
 
+pub mod destroy;
 mod dotenv;
 pub mod get;
 pub mod import;
 pub mod list;
 pub mod put;
+pub mod rename;
 pub mod run;
 pub mod show;
 pub mod state;

@@ -10,7 +10,7 @@ use super::{
     Provision, Wrap,
 };
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{Prompter, Silent};
+use crate::prompt::{BatchPrompter, Prompter};
 use crate::uri::{DeviceUri, Scheme};
 use relay::{Message, Relay};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Watchdog {
     pub fn connect(uri: &DeviceUri, patience: Duration) -> Result<Self> {
         let own = uri.clone();
         let make = move |_: &mut dyn Prompter| super::connect_here(&own);
-        Self::around(make, uri.scheme(), uri.display_name(), patience, &mut Silent)
+        Self::around(make, uri.scheme(), uri.display_name(), patience, &mut BatchPrompter)
     }
 
     /// Connects as [`super::connect_attended`] does. The time that a person takes does not count.
@@ -213,8 +213,8 @@ fn hung(name: &str, tried: &str, patience: Duration) -> Error {
 
 impl Device for Watchdog {
     fn identity(&mut self) -> DeviceIdentity {
-        let asked =
-            self.ask("identify the device", self.patience, &mut Silent, |device, _| Ok(device.identity()));
+        let asked = self
+            .ask("identify the device", self.patience, &mut BatchPrompter, |device, _| Ok(device.identity()));
         asked.unwrap_or_else(|error| {
             log::warn!("{error}");
             DeviceIdentity::unknown(self.scheme)
@@ -268,7 +268,7 @@ impl Device for Watchdog {
 
     fn lock(&mut self) {
         // A device that has hung still holds its PIN; so does its thread, until the process ends.
-        let _ = self.ask("lock", self.patience, &mut Silent, |device, _| {
+        let _ = self.ask("lock", self.patience, &mut BatchPrompter, |device, _| {
             device.lock();
             Ok(())
         });

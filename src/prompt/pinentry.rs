@@ -3,7 +3,7 @@
 //! <https://www.gnupg.org/documentation/manuals/assuan/>, and the commands in pinentry's own manual. Lines of at most 1000 bytes;
 //! `OK`, `ERR` and `D` (data, percent-encoded) are the answers that matter.
 
-use super::source::pin_from;
+use super::pin_source::pin_from;
 use super::terminal::question;
 use super::{PinRequest, Prompter};
 use crate::error::{Error, Kind, Result, printable};
@@ -16,10 +16,10 @@ use zeroize::Zeroizing;
 const LINE: usize = 1000;
 
 /// How long a dialogue stays before it counts as cancelled, in seconds.
-const PATIENCE: u32 = 120;
+const TIMEOUT_SECONDS: u32 = 120;
 
 /// GPG_ERR_CANCELED, GPG_ERR_NOT_CONFIRMED and GPG_ERR_TIMEOUT, in the low bits of an error's number.
-const SAID_NO: [u32; 3] = [99, 114, 62];
+const DECLINED: [u32; 3] = [99, 114, 62];
 
 /// What a failing dialogue was trying.
 const ASK: &str = "ask by pinentry";
@@ -90,7 +90,7 @@ impl<'a> Dialogue<'a> {
         };
         let mut dialogue = Self { program, child, to, from };
         dialogue.answer()?;
-        dialogue.say(&format!("SETTIMEOUT {PATIENCE}"))?;
+        dialogue.say(&format!("SETTIMEOUT {TIMEOUT_SECONDS}"))?;
         Ok(dialogue)
     }
 
@@ -128,7 +128,7 @@ impl<'a> Dialogue<'a> {
         let text = String::from_utf8_lossy(rest);
         let number = text.split(' ').next().and_then(|number| number.parse::<u32>().ok());
         match number.map(|number| number & 0xffff) {
-            Some(number) if SAID_NO.contains(&number) => Ok(None),
+            Some(number) if DECLINED.contains(&number) => Ok(None),
             _ => Err(failed(self.program, &printable(&text))),
         }
     }

@@ -1,6 +1,6 @@
 //! The person at the terminal.
 
-use super::source::pin_from;
+use super::pin_source::pin_from;
 use super::{PinRequest, Prompter, TriesLeft};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -28,7 +28,7 @@ impl Terminal {
 
     /// What is typed, which is not shown: not even to who answers the moment the question is there.
     fn hidden(&mut self, question: &str) -> Result<Secret> {
-        let _quiet = Quiet::now(&self.tty).map_err(|e| failed(&e))?;
+        let _echo_off = EchoOff::now(&self.tty).map_err(|e| failed(&e))?;
         self.say(question)?;
         let typed = rpassword::read_password().map_err(|e| failed(&e))?;
         Ok(Secret::new(typed.into_bytes()))
@@ -40,22 +40,22 @@ impl Terminal {
 }
 
 /// The terminal shows nothing of what is typed, until this is dropped.
-struct Quiet {
+struct EchoOff {
     tty: File,
     before: Termios,
 }
 
-impl Quiet {
+impl EchoOff {
     fn now(tty: &File) -> std::io::Result<Self> {
         let (tty, before) = (tty.try_clone()?, tcgetattr(tty)?);
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&tty, OptionalActions::Now, &quiet)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&tty, OptionalActions::Now, &silent)?;
         Ok(Self { tty, before })
     }
 }
 
-impl Drop for Quiet {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.before);
     }

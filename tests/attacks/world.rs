@@ -11,7 +11,7 @@ use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
     Body, DeviceId, Hash, LogPosition, Name, Statement, StoreId, Subject, leaf, sorted_roles,
 };
-use strongroom::prompt::Silent;
+use strongroom::prompt::BatchPrompter;
 use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::store::Append;
 use strongroom::vault::{Accessor, PutOptions, Setup, Vault};
@@ -334,7 +334,7 @@ pub fn setup(store: String, state: PathBuf, devices: &[&Actor]) -> Setup {
         devices.iter().map(|actor| (actor.device.uri(), Box::new(actor.device.clone()) as _)).collect();
     Setup {
         connected,
-        prompter: Box::new(Silent),
+        prompter: Box::new(BatchPrompter),
         clock: || NOW,
         reader: Accessor { uid: 0, pid: 1, exe: "test".into() },
         ..Setup::new(store, Vec::new(), state)

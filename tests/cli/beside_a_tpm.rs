@@ -71,14 +71,14 @@ fn an_old_copy_of_everything_is_refused() {
 }
 
 #[test]
-fn an_update_takes_the_keys_away_and_repin_brings_them_back() {
+fn an_update_takes_the_keys_away_and_renewing_brings_them_back() {
     let Some((home, tpm)) = with_server(&["--pcrs", "sha256:16"]) else { return };
     tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
     fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 4);
     assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"token");
     // The new keys are bound to the same, said or not.
     for options in [&["--pcrs", "sha256:16"][..], &[]] {
-        home.ok(&[&["device", "repin", "server", "--quiet"], options].concat());
+        home.ok(&[&["device", "renew", "server", "--quiet"], options].concat());
         assert_eq!(get(&home, &tpm.uri()), b"token");
         tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "cd".repeat(32))]);
         let said = fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 4);

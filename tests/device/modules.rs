@@ -33,7 +33,7 @@ fn a_missing_module() {
     assert_eq!(error.kind(), Kind::DeviceGone);
     assert_eq!(
         error.to_string(),
-        "cannot load the PKCS#11 module on /nonexistent/module.so: there is no such file"
+        "cannot load the PKCS#11 module: /nonexistent/module.so: there is no such file"
     );
 }
 

@@ -5,7 +5,7 @@ use crate::shim::Shim;
 use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyRef, Purpose, connect};
 use strongroom::error::Kind;
-use strongroom::prompt::{Silent, TriesLeft};
+use strongroom::prompt::{BatchPrompter, TriesLeft};
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
     connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap()
@@ -57,8 +57,8 @@ fn a_wrong_pin_file_costs_one_try() {
     isolated(|hsm| {
         let uri = hsm.uri_with_pin(&format!("token={LABEL}"), "9999");
         let mut device = connect(&uri.parse().unwrap()).unwrap();
-        assert_eq!(device.keys(&mut Silent).unwrap_err().kind(), Kind::PinWrong);
-        assert_eq!(device.keys(&mut Silent).unwrap_err().kind(), Kind::PinWrong);
+        assert_eq!(device.keys(&mut BatchPrompter).unwrap_err().kind(), Kind::PinWrong);
+        assert_eq!(device.keys(&mut BatchPrompter).unwrap_err().kind(), Kind::PinWrong);
     });
 }
 
@@ -66,7 +66,7 @@ fn a_wrong_pin_file_costs_one_try() {
 fn a_pin_file_opens() {
     isolated(|hsm| {
         let mut device = connect(&hsm.uri().parse().unwrap()).unwrap();
-        assert_eq!(device.keys(&mut Silent).unwrap(), []);
+        assert_eq!(device.keys(&mut BatchPrompter).unwrap(), []);
     });
 }
 
@@ -78,7 +78,7 @@ fn a_missing_or_empty_pin_file_is_not_no_pin() {
         let empty = hsm.uri_with_pin(&format!("token={LABEL}"), "");
         for uri in [missing, empty] {
             let mut device = connect(&uri.parse().unwrap()).unwrap();
-            assert_eq!(device.keys(&mut Silent).unwrap_err().kind(), Kind::PinUnavailable);
+            assert_eq!(device.keys(&mut BatchPrompter).unwrap_err().kind(), Kind::PinUnavailable);
         }
     });
 }

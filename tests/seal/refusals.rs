@@ -52,7 +52,7 @@ fn a_wrapping_device_that_fails_or_answers_nonsense() {
     let gone = sealing_with(&mut || {
         Err(Error::new(Kind::DeviceGone, "encrypt", "CKR_DEVICE_REMOVED").with_target("slot 1"))
     });
-    assert_eq!(gone.to_string(), "cannot encrypt on slot 1: CKR_DEVICE_REMOVED");
+    assert_eq!(gone.to_string(), "cannot encrypt: slot 1: CKR_DEVICE_REMOVED");
     assert_eq!(gone.kind(), Kind::DeviceGone);
     let short = sealing_with(&mut || Ok(vec![0; 31]));
     assert_eq!((short.kind(), short.target()), (Kind::Device, Some("the hsm")));
@@ -92,7 +92,7 @@ fn a_device_error_arrives_whole_and_ends_the_asking() {
         });
         let error = error.unwrap_err();
         assert_eq!((error.kind(), error.hint()), (kind, Some("try another")));
-        assert_eq!(error.to_string(), "cannot log in on pkcs11:token=demo: as it came");
+        assert_eq!(error.to_string(), "cannot log in: pkcs11:token=demo: as it came");
     }
 }
 

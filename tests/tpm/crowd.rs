@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
-use strongroom::prompt::Silent;
+use strongroom::prompt::BatchPrompter;
 use tss_esapi::tcti_ldr::{TctiInfo, TctiNameConf};
 
 /// Tells a process which device it is to use, and with what key.
@@ -35,7 +35,7 @@ fn one_of_the_crowd() {
     };
     let mut device = connect(&uri.parse().unwrap()).unwrap();
     for _ in 0..3 {
-        open(&mut *device, &key, &mut Silent).unwrap();
+        open(&mut *device, &key, &mut BatchPrompter).unwrap();
     }
 }
 

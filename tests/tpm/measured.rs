@@ -10,7 +10,7 @@ use strongroom::device::{
     CreateOptions, Device, KeyInfo, KeyRef, Measurement, Prediction, TpmOptions, connect,
 };
 use strongroom::error::Kind;
-use strongroom::prompt::Silent;
+use strongroom::prompt::BatchPrompter;
 
 const PCRS: &str = "sha256:0,7,16";
 
@@ -37,20 +37,20 @@ fn a_changed_pcr_is_named() {
         extend(bench, 7);
 
         let mut device = bench.device();
-        let error = open(&mut *device, &opens, &mut Silent).unwrap_err();
+        let error = open(&mut *device, &opens, &mut BatchPrompter).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
         assert!(
             error.message().starts_with("PCR 7 (Secure Boot state and keys) is not as it was"),
             "{error}"
         );
-        let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut Silent).unwrap_err();
+        let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut BatchPrompter).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
 
         let measurement = measure(&mut *device, &opens, &[]);
         assert_eq!((measurement.changed(), measurement.opens()), (vec![7], false));
         drop(device);
         extend(bench, 16);
-        let error = open(&mut *bench.device(), &opens, &mut Silent).unwrap_err();
+        let error = open(&mut *bench.device(), &opens, &mut BatchPrompter).unwrap_err();
         assert!(error.message().starts_with("PCRs 7 and 16 are not as they were"), "{error}");
         assert_eq!(bench.tpm.loaded(), (0, 0));
     });
@@ -152,7 +152,7 @@ fn a_signed_policy_survives_a_change(algorithm: &[&str]) {
         let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public.clone())) };
         let (opens, _) = bench.keys();
         let mut device = signer.device(bench);
-        let refused = |device: &mut dyn Device| open(device, &opens, &mut Silent).unwrap_err();
+        let refused = |device: &mut dyn Device| open(device, &opens, &mut BatchPrompter).unwrap_err();
         std::fs::write(&signer.signatures, "{}").unwrap();
         let error = refused(&mut *device);
         assert_eq!(error.kind(), Kind::Refused, "{error}");
@@ -202,7 +202,7 @@ fn options_that_make_no_sense_are_refused() {
             let bench = OnSwtpm { tpm: bench.tpm, options };
             let mut device = bench.device();
             let create = device.provisioning().unwrap();
-            let error = create.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut Silent);
+            let error = create.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut BatchPrompter);
             let error = error.unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
         };

@@ -5,7 +5,7 @@ use crate::conformance::Bench;
 use crate::prompter::Scripted;
 use strongroom::device::{KeyRef, TpmOptions, connect};
 use strongroom::error::Kind;
-use strongroom::prompt::{Silent, TriesLeft};
+use strongroom::prompt::{BatchPrompter, TriesLeft};
 
 fn with_pin(test: impl FnOnce(&OnSwtpm<'_>)) {
     with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, test);
@@ -130,7 +130,7 @@ fn a_new_pin_is_asked_for_twice() {
             provision.create(Purpose::Open, Algorithm::P256, &bench.options(), prompter)
         };
         assert_eq!(create(&mut Slips(0)).unwrap_err().kind(), Kind::PinWrong);
-        assert_eq!(create(&mut Silent).unwrap_err().kind(), Kind::PinUnavailable);
+        assert_eq!(create(&mut BatchPrompter).unwrap_err().kind(), Kind::PinUnavailable);
         let mut careful = Scripted::pin(PIN);
         create(&mut careful).unwrap();
         assert_eq!(careful.pins, 2);
@@ -144,7 +144,7 @@ fn a_pin_comes_from_a_file() {
         let file = bench.tpm.dir.join("pin");
         std::fs::write(&file, format!("{PIN}\n")).unwrap();
         let uri = format!("{}&pin-source=file:{}", bench.tpm.uri(), file.display());
-        open(&mut *connect(&uri.parse().unwrap()).unwrap(), &opens, &mut Silent).unwrap();
+        open(&mut *connect(&uri.parse().unwrap()).unwrap(), &opens, &mut BatchPrompter).unwrap();
     });
 }
 

@@ -152,7 +152,7 @@ fn child() {
     let device = SoftDevice::named("one").counting_in(tpm);
     let setup = strongroom::vault::Setup {
         connected: vec![(device.uri(), Box::new(device) as _)],
-        prompter: Box::new(strongroom::prompt::Silent),
+        prompter: Box::new(strongroom::prompt::BatchPrompter),
         ..strongroom::vault::Setup::new(
             format!("sqlite://{dir}/store.sqlite"),
             Vec::new(),

@@ -3,7 +3,7 @@
 use crate::soft_device::SoftDevice;
 use std::path::PathBuf;
 use strongroom::ledger::{Hash, Name};
-use strongroom::prompt::Silent;
+use strongroom::prompt::BatchPrompter;
 use strongroom::replica::{SealedRow, VersionRow};
 use strongroom::vault::{Accessor, EnrolOptions, InitOptions, PutOptions, Setup, Vault};
 use strongroom::{Result, Secret};
@@ -53,7 +53,7 @@ impl Place {
             devices.iter().map(|device| (device.uri(), Box::new((*device).clone()) as _)).collect();
         Setup {
             connected,
-            prompter: Box::new(Silent),
+            prompter: Box::new(BatchPrompter),
             clock: || NOW,
             reader: Accessor { uid: 0, pid: 1, exe: "test".into() },
             ..Setup::new(self.url(), Vec::new(), self.dir.path().join(machine))

@@ -198,7 +198,7 @@ fn child() {
         connected: ["one", "two"]
             .map(|name| (SoftDevice::named(name).uri(), Box::new(SoftDevice::named(name)) as _))
             .into(),
-        prompter: Box::new(strongroom::prompt::Silent),
+        prompter: Box::new(strongroom::prompt::BatchPrompter),
         ..strongroom::vault::Setup::new(
             format!("sqlite://{}", PathBuf::from(&dir).join("store.sqlite").display()),
             Vec::new(),

@@ -1,7 +1,7 @@
 //! Who answers a device that asks: the PIN that was typed at `unlock`, the URI's pin-source, or a program of the owner's.
 
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{PinRequest, Prompter, Silent};
+use crate::prompt::{BatchPrompter, PinRequest, Prompter};
 use crate::secret::Secret;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -86,7 +86,7 @@ impl Prompter for Caller {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         match (&self.pin, request.source, self.program.clone()) {
             (Some(pin), ..) => Ok(pin.clone()),
-            (None, Some(_), _) => Silent.pin(request),
+            (None, Some(_), _) => BatchPrompter.pin(request),
             (None, None, Some(program)) => self.ask(program, request.device),
             (None, None, None) => {
                 Err(Error::new(Kind::PinUnavailable, "get the PIN", "the device is locked")

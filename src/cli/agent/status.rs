@@ -1,4 +1,4 @@
-//! `unlock`, `lock` and `status`: a person and the agent.
+//! `status`: how the agent and its devices are.
 
 use crate::cli::Execute;
 use crate::cli::context::Context;
@@ -6,61 +6,10 @@ use crate::cli::output::Output;
 use clap::Args;
 use serde_json::Value;
 use strongroom::agent::Client;
-use strongroom::prompt::{self, PinRequest, TriesLeft};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
-pub struct Unlock {
-    /// The device, as `strongroom status` names it; may be left out where there is only one
-    name: Option<String>,
-    /// Use the pin-source of the device's URI instead of asking
-    #[arg(long)]
-    pin_source: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Lock {}
-
-#[derive(Debug, Args)]
 pub struct Status {}
-
-impl Execute for Unlock {
-    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let mut agent = agent(context)?;
-        let pin = if self.pin_source { None } else { Some(pin(self.name.as_deref())?) };
-        let done = agent.unlock(self.name.as_deref(), pin.as_ref())?;
-        if context.out.json_wanted() {
-            return Ok(context.out.json(&done)?);
-        }
-        context.out.info(&format!("{}: unlocked", text(&done["device"])));
-        Ok(())
-    }
-}
-
-impl Execute for Lock {
-    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let done = agent(context)?.lock()?;
-        if context.out.json_wanted() {
-            return Ok(context.out.json(&done)?);
-        }
-        let mut stuck = Vec::new();
-        for device in done["devices"].as_array().into_iter().flatten() {
-            match device["locked"].as_bool() {
-                Some(true) => context.out.info(&format!("{}: locked", text(&device["device"]))),
-                _ => stuck.push(text(&device["device"]).to_owned()),
-            }
-        }
-        match stuck.first() {
-            Some(name) => {
-                Err(Error::new(Kind::Device, "lock", "it does not answer; it is locked as soon as it does")
-                    .with_target(name)
-                    .with_hint("restart the agent to be sure")
-                    .into())
-            }
-            None => Ok(()),
-        }
-    }
-}
 
 impl Execute for Status {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
@@ -106,25 +55,15 @@ fn print_report(out: &mut Output, health: &Value) -> Result<()> {
     Ok(())
 }
 
-fn text(value: &Value) -> &str {
+/// A field of the agent's JSON.
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn agent(context: &Context) -> Result<Client> {
+/// The running agent, or an error that says how to start one.
+pub fn agent(context: &Context) -> Result<Client> {
     context.agent_at_all()?.ok_or_else(|| {
         Error::new(Kind::NotFound, "reach the agent", "none is running here")
             .with_hint("start one with `strongroom agent`, or the unit strongroom.service")
     })
-}
-
-/// Typed on the terminal, or a line of standard input.
-fn pin(device: Option<&str>) -> Result<strongroom::Secret> {
-    use std::io::IsTerminal;
-    if std::io::stdin().is_terminal() {
-        let device = device.unwrap_or("the agent's device");
-        return prompt::for_process().pin(&PinRequest { device, source: None, tries: TriesLeft::Unknown });
-    }
-    let typed = strongroom::Secret::read_from(std::io::stdin().lock(), "read the PIN")?;
-    let line = typed.expose().strip_suffix(b"\n").unwrap_or(typed.expose());
-    Ok(strongroom::Secret::new(line.to_vec()))
 }

@@ -1,4 +1,4 @@
-//! What new keys should be like: the options that `init`, `device add` and `device repin` share.
+//! What new keys should be like: the options that `init`, `device add` and `device renew` share.
 
 use clap::Args;
 use std::path::PathBuf;

@@ -236,7 +236,7 @@ fn will_not_open(names: &[&str]) -> Error {
     let answer = format!("with these values it does not: {}", names.join(", "));
     Error::new(Kind::Refused, "expect the device to open", answer).with_hint(
         "before the update: see that another device can open (`strongroom device list`), or have the new values signed; after it: \
-         `strongroom device repin` by means of another device",
+         `strongroom device renew` by means of another device",
     )
 }
 

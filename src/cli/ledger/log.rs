@@ -1,4 +1,4 @@
-//! `log`, `history` and `head`: what was stated, by whom, and how far it goes.
+//! `log` and `history`: what was stated, and by whom.
 
 use crate::cli::Execute;
 use crate::cli::args::names;
@@ -7,7 +7,6 @@ use crate::cli::output::Output;
 use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use crate::cli::output::table::Table;
 use clap::Args;
-use serde_json::json;
 use strongroom::Result;
 use strongroom::vault::{AccessView, EntryView, LogOrder, TokenBackend};
 
@@ -35,9 +34,6 @@ pub struct History {
     /// The token's name; tokens that had it before are shown too
     name: String,
 }
-
-#[derive(Debug, Args)]
-pub struct Head {}
 
 impl Execute for Log {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
@@ -120,19 +116,4 @@ fn print_access(out: &mut Output, table: &mut Table, line: &AccessView) -> Resul
         if line.device.is_empty() { EMPTY_CELL.into() } else { line.device.clone() },
     ];
     out.row(table, cells.into())
-}
-
-impl Execute for Head {
-    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        context.with_vault(|vault, out| {
-            let head = vault.head();
-            if out.json_wanted() {
-                let (store, chain) = (head.store.to_string(), head.position.chain.to_string());
-                let all =
-                    json!({"store": store, "n": head.position.n, "chain": chain, "line": head.to_string()});
-                return Ok(out.json(&all)?);
-            }
-            Ok(out.line(&head.to_string())?)
-        })
-    }
 }

@@ -1,9 +1,7 @@
-//! `trust` and `repair`: how this machine comes to believe a store, and how it gets over one that was damaged.
+//! `trust`: how this machine comes to believe a store.
 
-use crate::cli::args::names;
+use crate::cli::Execute;
 use crate::cli::context::Context;
-use crate::cli::output::format::pluralize;
-use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
 use strongroom::replica::TrustAnchor;
@@ -16,16 +14,6 @@ pub struct Trust {
     /// Forget what is known at this place: another store, or a later state of this one that is lost for good
     #[arg(long)]
     replace: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Repair {
-    /// Why; it stands in the ledger
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
 }
 
 impl Execute for Trust {
@@ -62,26 +50,4 @@ fn parse(line: &str) -> Result<TrustAnchor> {
         Error::new(Kind::Usage, "trust the store", why)
             .with_hint("give the line that `strongroom head` prints, whole")
     })
-}
-
-impl Execute for Repair {
-    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let reason = names::text("--reason", &self.reason)?;
-        let setup = context.setup()?;
-        let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
-        confirm::confirm(self.yes, "repair the store", &question)?;
-        let (mut vault, dropped) = Vault::repair(setup, &reason)?;
-        if context.out.json_wanted() {
-            context.out.json(
-                &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
-            )?;
-        } else {
-            context.out.info(&match dropped {
-                0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
-                n => format!("{}: {} set aside", vault.location(), pluralize(n, "statement", "statements")),
-            });
-        }
-        context.print_notices(&mut vault);
-        Ok(())
-    }
 }

@@ -92,7 +92,9 @@ fn write_file(path: &Path, token: &Secret) -> Result<()> {
     };
     written.map_err(|e| {
         let shown = printable(&path.display().to_string());
-        Error::new(Kind::Io, "write the token", e.to_string()).with_target(shown).caused_by(e)
+        Error::new(Kind::Io, format!("write the token to {shown}"), e.to_string())
+            .with_target(shown)
+            .caused_by(e)
     })
 }
 

@@ -266,7 +266,7 @@ mod tests {
             let error = json_line(&source(), 7, bad.as_bytes(), "").unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{bad}");
             assert!(
-                error.to_string().contains("import line 7 on tokens.jsonl")
+                error.to_string().contains("import line 7: tokens.jsonl")
                     && !error.to_string().contains("s3cret"),
                 "{error}"
             );

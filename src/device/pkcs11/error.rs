@@ -141,7 +141,7 @@ mod tests {
     fn codes_and_calls_have_the_standards_names() {
         let error =
             decode(CallError::Pkcs11(RvError::PinIncorrect, Function::Login), "log in", "pkcs11:token=demo");
-        assert_eq!(error.to_string(), "cannot log in on pkcs11:token=demo: CKR_PIN_INCORRECT from C_Login");
+        assert_eq!(error.to_string(), "cannot log in: pkcs11:token=demo: CKR_PIN_INCORRECT from C_Login");
         assert_eq!(error.kind(), Kind::PinWrong);
         assert_eq!(code_name(RvError::RandomNoRng), "CKR_RANDOM_NO_RNG");
         assert_eq!(code_name(RvError::SlotIdInvalid), "CKR_SLOT_ID_INVALID");

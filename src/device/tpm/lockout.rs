@@ -118,23 +118,23 @@ fn nonsense() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::Silent;
+    use crate::prompt::BatchPrompter;
 
     const FRESH: Lockout = Lockout { failures: 0, limit: 3, forgives: 1000, locked: false };
 
     #[test]
     fn the_last_try_is_confirmed() {
         assert_eq!(FRESH.tries(), TriesLeft::Count(3));
-        FRESH.allows_a_try("tpm:", &mut Silent).unwrap();
+        FRESH.allows_a_try("tpm:", &mut BatchPrompter).unwrap();
         let last = Lockout { failures: 2, ..FRESH };
         assert_eq!(last.tries(), TriesLeft::Last);
-        assert_eq!(last.allows_a_try("tpm:", &mut Silent).unwrap_err().kind(), Kind::PinLocked);
+        assert_eq!(last.allows_a_try("tpm:", &mut BatchPrompter).unwrap_err().kind(), Kind::PinLocked);
     }
 
     #[test]
     fn a_lockout_says_when_it_ends() {
         let locked = Lockout { failures: 3, locked: true, ..FRESH };
-        let error = locked.allows_a_try("tpm:", &mut Silent).unwrap_err();
+        let error = locked.allows_a_try("tpm:", &mut BatchPrompter).unwrap_err();
         assert!(error.hint().unwrap().contains("every 1000 seconds"), "{error}");
         assert_eq!(duration(7200), "2 hours");
         assert_eq!(duration(600), "10 minutes");

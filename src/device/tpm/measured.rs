@@ -74,7 +74,7 @@ pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(
         "`strongroom device pcrs` compares. If the change was meant, open with another device and bind this one anew with \
-         `strongroom device repin`",
+         `strongroom device renew`",
     )
 }
 

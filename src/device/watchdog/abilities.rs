@@ -6,7 +6,7 @@ use crate::device::{
     Provision, Purpose, Wrap,
 };
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{Prompter, Silent};
+use crate::prompt::{BatchPrompter, Prompter};
 use zeroize::Zeroizing;
 
 fn without<T>(name: &str, what: &str) -> Result<T> {
@@ -17,7 +17,7 @@ impl Measured for Watchdog {
     fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
         const WHAT: &str = "read what was measured";
         let (key, predicted, name) = (key.clone(), predicted.to_vec(), self.name.clone());
-        self.ask(WHAT, self.patience, &mut Silent, move |device, _| match device.measured() {
+        self.ask(WHAT, self.patience, &mut BatchPrompter, move |device, _| match device.measured() {
             Some(measured) => measured.measure(&key, &predicted),
             None => without(&name, WHAT),
         })
@@ -26,7 +26,7 @@ impl Measured for Watchdog {
     fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions> {
         const WHAT: &str = "tell what the key is bound to";
         let (key, name) = (key.clone(), self.name.clone());
-        self.ask(WHAT, self.patience, &mut Silent, move |device, _| match device.measured() {
+        self.ask(WHAT, self.patience, &mut BatchPrompter, move |device, _| match device.measured() {
             Some(measured) => measured.bound_alike(&key),
             None => without(&name, WHAT),
         })
@@ -40,7 +40,7 @@ impl Watchdog {
         job: impl FnOnce(&mut dyn Counting) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let name = self.name.clone();
-        self.ask(what, self.patience, &mut Silent, move |device, _| match device.counting() {
+        self.ask(what, self.patience, &mut BatchPrompter, move |device, _| match device.counting() {
             Some(counting) => job(counting),
             None => without(&name, what),
         })
@@ -84,7 +84,7 @@ impl Provision for Watchdog {
     }
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
-        self.ask("list the device's mechanisms", self.patience, &mut Silent, |device, _| {
+        self.ask("list the device's mechanisms", self.patience, &mut BatchPrompter, |device, _| {
             device.provisioning().map_or_else(|| Ok(Vec::new()), Provision::algorithms)
         })
     }
@@ -121,7 +121,7 @@ impl Wrap for Watchdog {
 impl Parallel for Watchdog {
     fn lanes(&self, key: &KeyRef) -> usize {
         let key = key.clone();
-        let lanes = self.ask("count the lanes", self.patience, &mut Silent, move |device, _| {
+        let lanes = self.ask("count the lanes", self.patience, &mut BatchPrompter, move |device, _| {
             Ok(device.parallel().map_or(1, |parallel| parallel.lanes(&key)))
         });
         lanes.unwrap_or(1)
@@ -130,10 +130,10 @@ impl Parallel for Watchdog {
     fn another(&mut self) -> Result<Box<dyn Device>> {
         const WHAT: &str = "open another session";
         let name = self.name.clone();
-        let lane = self.ask(WHAT, self.patience, &mut Silent, move |device, _| {
+        let lane = self.ask(WHAT, self.patience, &mut BatchPrompter, move |device, _| {
             device.parallel().map_or_else(|| without(&name, WHAT), Parallel::another)
         })?;
         let (scheme, name) = (self.scheme, self.name.clone());
-        Ok(Box::new(Self::around(move |_| Ok(lane), scheme, name, self.patience, &mut Silent)?))
+        Ok(Box::new(Self::around(move |_| Ok(lane), scheme, name, self.patience, &mut BatchPrompter)?))
     }
 }

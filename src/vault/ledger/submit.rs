@@ -5,7 +5,7 @@ use crate::ledger::body::Body;
 use crate::ledger::judge::{Picture, judge};
 use crate::ledger::verify::Chain;
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId, Subject};
-use crate::prompt::For;
+use crate::prompt::PurposePrompter;
 use crate::replica::DeviceRow;
 use crate::store::Append;
 use crate::vault::Vault;
@@ -204,7 +204,7 @@ impl Vault {
         let key = signing_key(author);
         let (device, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, device)?;
-        let signature = device.sign(&key, &batch.digest(by), &mut For { inner: prompter, purpose: tried })?;
+        let signature = device.sign(&key, &batch.digest(by), &mut PurposePrompter { inner: prompter, purpose: tried })?;
         let name = device.name().to_owned();
         let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
         signed.ok_or_else(|| {

@@ -3,7 +3,7 @@
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, Name};
-use crate::prompt::{For, PinRequest, Prompter};
+use crate::prompt::{PinRequest, Prompter, PurposePrompter};
 use crate::replica::{DeviceRow, SealedRow};
 use crate::seal;
 use crate::secret::Secret;
@@ -165,7 +165,7 @@ pub(crate) fn open_one(
     token: &SealedToken,
 ) -> Result<Secret> {
     let purpose = format!("open {}", token.name);
-    let mut prompter = For { inner: prompter, purpose: &purpose };
+    let mut prompter = PurposePrompter { inner: prompter, purpose: &purpose };
     let mut ask = |challenge: crate::device::Challenge<'_>| device.open_key(key, challenge, &mut prompter);
     seal::open(&token.sealed, &token.context, &key.public, &mut ask).map_err(|error| restate(&error, token))
 }

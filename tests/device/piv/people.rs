@@ -6,7 +6,7 @@ use crate::yubikey::{Options, PIN, Touch, VirtualYubiKey, isolated};
 use std::time::Duration;
 use strongroom::device::{KeyInfo, Purpose, connect_attended};
 use strongroom::error::Kind;
-use strongroom::prompt::{For, PinRequest, Prompter};
+use strongroom::prompt::{PinRequest, Prompter, PurposePrompter};
 use strongroom::secret::Secret;
 
 fn touched(yubikey: &VirtualYubiKey, pin: &str, touch: &str) -> KeyInfo {
@@ -22,7 +22,7 @@ fn a_touch_is_asked_for_with_the_serial_and_the_purpose() {
         open(&mut *device, &key, &mut prompter).unwrap();
         assert_eq!(prompter.told, ["touch your YubiKey 12345678"]);
 
-        let mut purposeful = For { inner: &mut prompter, purpose: "open prod/db" };
+        let mut purposeful = PurposePrompter { inner: &mut prompter, purpose: "open prod/db" };
         purposeful.touch("touch your YubiKey 12345678").unwrap();
         assert_eq!(prompter.told[1], "touch your YubiKey 12345678 to open prod/db");
     });

@@ -5,7 +5,7 @@ use crate::prompter::Scripted;
 use crate::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{CreateOptions, Purpose};
 use strongroom::error::Kind;
-use strongroom::prompt::{Silent, TriesLeft};
+use strongroom::prompt::{BatchPrompter, TriesLeft};
 
 const VERIFY: u8 = 0x20;
 
@@ -106,12 +106,12 @@ fn a_pin_file_opens_and_a_wrong_one_costs_one_try() {
     isolated(Options::default(), |yubikey| {
         let mut right = device_at(&yubikey.uri_with_pin(PIN));
         let signs = create_as(&mut *right, Purpose::Sign, &guarded_by("once", "never")).unwrap();
-        right.sign(&(&signs).into(), &[0; 32], &mut Silent).unwrap();
+        right.sign(&(&signs).into(), &[0; 32], &mut BatchPrompter).unwrap();
         drop(right);
 
         let mut wrong = device_at(&yubikey.uri_with_pin("654321"));
         for _ in 0..2 {
-            let error = wrong.sign(&(&signs).into(), &[0; 32], &mut Silent).unwrap_err();
+            let error = wrong.sign(&(&signs).into(), &[0; 32], &mut BatchPrompter).unwrap_err();
             assert_eq!(error.kind(), Kind::PinWrong);
         }
         assert_eq!(yubikey.tries().0, 2);

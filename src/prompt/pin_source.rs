@@ -18,9 +18,9 @@ const GET: &str = "get the PIN";
 
 /// Nobody to ask: PINs come from the URI's pin-source or not at all.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct BatchPrompter;
 
-impl Prompter for Silent {
+impl Prompter for BatchPrompter {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         if let Some(source) = request.source {
             return pin_from(source);
@@ -133,9 +133,9 @@ mod tests {
     #[test]
     fn silence_says_what_to_do() {
         let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
-        let error = Silent.pin(&request).unwrap_err();
+        let error = BatchPrompter.pin(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::PinUnavailable);
         assert!(error.hint().unwrap().contains("pin-source="));
-        assert!(!Silent.confirm("really?").unwrap());
+        assert!(!BatchPrompter.confirm("really?").unwrap());
     }
 }

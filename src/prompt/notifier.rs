@@ -6,14 +6,14 @@ use crate::secret::Secret;
 use std::process::{Command, Stdio};
 
 /// Runs a command besides whatever its inner prompter does.
-pub struct Notifying {
+pub struct CommandNotifier {
     /// Who is asked.
     pub inner: Box<dyn Prompter + Send>,
     /// The program and its arguments; what there is to do comes as one more.
     pub command: Vec<String>,
 }
 
-impl Notifying {
+impl CommandNotifier {
     /// Does not wait for it, and a failing one stops nothing.
     fn notify(&self, what: &str) {
         let Some((program, arguments)) = self.command.split_first() else { return };
@@ -32,7 +32,7 @@ impl Notifying {
     }
 }
 
-impl Prompter for Notifying {
+impl Prompter for CommandNotifier {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         self.inner.pin(request)
     }
@@ -57,7 +57,7 @@ impl Prompter for Notifying {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Silent;
+    use super::super::BatchPrompter;
     use super::*;
     use std::time::{Duration, Instant};
 
@@ -67,7 +67,9 @@ mod tests {
         let said = directory.path().join("said");
         let script = format!("printf '%s' \"$1\" > {0}.new && mv {0}.new {0}", said.display());
         let command = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
-        Notifying { inner: Box::new(Silent), command }.touch("touch your YubiKey 1 to open a\n").unwrap();
+        CommandNotifier { inner: Box::new(BatchPrompter), command }
+            .touch("touch your YubiKey 1 to open a\n")
+            .unwrap();
         let began = Instant::now();
         while !said.exists() && began.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(5));
@@ -78,7 +80,7 @@ mod tests {
     #[test]
     fn a_command_that_is_missing_stops_nothing() {
         let command = vec!["/nonexistent/notify".to_owned()];
-        Notifying { inner: Box::new(Silent), command }.touch("touch it").unwrap();
-        Notifying { inner: Box::new(Silent), command: Vec::new() }.touch("touch it").unwrap();
+        CommandNotifier { inner: Box::new(BatchPrompter), command }.touch("touch it").unwrap();
+        CommandNotifier { inner: Box::new(BatchPrompter), command: Vec::new() }.touch("touch it").unwrap();
     }
 }

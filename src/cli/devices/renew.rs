@@ -1,0 +1,43 @@
+//! `device renew`: new keys in a device that stays.
+
+use super::{add, reseal};
+use crate::cli::args::new_keys::KeyOptions;
+use crate::cli::context::Context;
+use crate::cli::{Execute, init};
+use clap::Args;
+use strongroom::vault::EnrolOptions;
+
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// Its name or id
+    name: String,
+    /// Also when a token is sealed to this device alone and does not open now: it is then lost
+    #[arg(long)]
+    accept_loss: bool,
+    #[command(flatten)]
+    keys: KeyOptions,
+}
+
+impl Execute for Renew {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
+        let options = EnrolOptions { algorithm, create, ..EnrolOptions::default() };
+        let resolved = context.resolve()?;
+        context.with_vault(|vault, out| {
+            let old = vault.active_device(&self.name, "renew the keys of the device")?.id;
+            let mut progress = out.progress();
+            let (report, resealed) =
+                vault.repin(&self.name, &options, self.accept_loss, &mut |done, total| {
+                    progress("resealing", done, total)
+                })?;
+            let remembered = init::rename(resolved, &old, &report.device)?;
+            add::print_report(out, &report, &remembered)?;
+            reseal::print_report(out, &resealed);
+            if out.json_wanted() {
+                let left = resealed.left.len() as u64;
+                out.json(&add::as_json(&report, &remembered, left + resealed.resealed, resealed.resealed))?;
+            }
+            reseal::expect_all(out, &resealed)
+        })
+    }
+}

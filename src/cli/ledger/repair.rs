@@ -1,0 +1,41 @@
+//! `repair`: sets aside the end of a store that cannot be verified.
+
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::format::pluralize;
+use crate::cli::{Execute, confirm};
+use clap::Args;
+use serde_json::json;
+use strongroom::Vault;
+
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Execute for Repair {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        let reason = names::text("--reason", &self.reason)?;
+        let setup = context.setup()?;
+        let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
+        confirm::confirm(self.yes, "repair the store", &question)?;
+        let (mut vault, dropped) = Vault::repair(setup, &reason)?;
+        if context.out.json_wanted() {
+            context.out.json(
+                &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
+            )?;
+        } else {
+            context.out.info(&match dropped {
+                0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
+                n => format!("{}: {} set aside", vault.location(), pluralize(n, "statement", "statements")),
+            });
+        }
+        context.print_notices(&mut vault);
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! `destroy`: deletes sealed bytes for good.
+
+use crate::cli::args::names;
+use crate::cli::context::Context;
+use crate::cli::output::format::pluralize;
+use crate::cli::{Execute, confirm};
+use clap::Args;
+use serde_json::json;
+
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// NAME or NAME@VERSION
+    name: String,
+    /// Why; it stands in the ledger
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Execute for Destroy {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
+        let tried = format!("destroy {}", self.name);
+        context.with_tokens(|tokens, out| {
+            // A name that does not exist is told before anybody is asked.
+            tokens.expect(&wanted.name, &tried)?;
+            let question =
+                format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
+            confirm::confirm_typed(self.yes, &tried, &question, &self.name)?;
+            let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
+            if out.json_wanted() {
+                let name = wanted.name.as_str();
+                return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
+            }
+            out.info(&format!("{}: destroyed, {}", self.name, pluralize(count, "version", "versions")));
+            Ok(())
+        })
+    }
+}
