@@ -4,7 +4,7 @@ use crate::device::{self, Device, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::EnrolledKey;
-use crate::prompt::{For, Prompter};
+use crate::prompt::{Prompter, PurposePrompter};
 use crate::replica::{DeviceRow, Replica};
 use crate::uri::{DeviceUri, Scheme};
 
@@ -103,7 +103,7 @@ impl Devices {
         let Some(entry) = self.entries.iter_mut().find(pluggable).filter(|_| attended) else {
             return Ok(false);
         };
-        let mut prompter = For { inner: &mut *self.prompter, purpose };
+        let mut prompter = PurposePrompter { inner: &mut *self.prompter, purpose };
         entry.device = Some(device::connect_attended(&entry.uri, &mut prompter)?);
         Ok(true)
     }

@@ -204,7 +204,8 @@ impl Vault {
         let key = signing_key(author);
         let (device, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, device)?;
-        let signature = device.sign(&key, &batch.digest(by), &mut PurposePrompter { inner: prompter, purpose: tried })?;
+        let signature =
+            device.sign(&key, &batch.digest(by), &mut PurposePrompter { inner: prompter, purpose: tried })?;
         let name = device.name().to_owned();
         let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
         signed.ok_or_else(|| {
