@@ -15,7 +15,6 @@
 
 mod answer;
 mod cache;
-mod client;
 mod connection;
 mod credential;
 mod device;
@@ -40,11 +39,10 @@ mod socket;
 mod unit;
 
 pub use cache::CachePolicy;
-pub use client::Client;
 pub use device::{AgentDevice, Asking, Connect};
 pub use may::Realm;
 pub use run::{Running, run};
-pub use socket::{MACHINE_SOCKET, Sockets, default_socket, group_of_applications};
+pub use socket::{Sockets, group_of_applications};
 
 use crate::error::Result;
 use crate::vault::{Setup, Vault};

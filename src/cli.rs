@@ -108,7 +108,8 @@ enum Command {
     ///
     /// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
     /// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
-    Agent(Deferred<agent::Agent>),
+    #[cfg(feature = "agent")]
+    Agent(Deferred<agent::serve::Agent>),
     /// Unlock a device of the agent: its PIN once, then it stays logged in
     ///
     /// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
@@ -212,6 +213,7 @@ impl Command {
             Self::Grant(command) => command.0.execute(context),
             Self::Ungrant(command) => command.0.execute(context),
             Self::Grants(command) => command.0.execute(context),
+            #[cfg(feature = "agent")]
             Self::Agent(command) => command.0.execute(context),
             Self::Unlock(command) => command.0.execute(context),
             Self::Lock(command) => command.0.execute(context),

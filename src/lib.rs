@@ -35,7 +35,7 @@
 //!
 //! | floor | modules | what for |
 //! |---|---|---|
-//! | 7 | [`agent`] | a daemon that owns the devices and serves applications |
+//! | 7 | `agent`, [`client`] | a daemon that owns the devices and serves applications; its client |
 //! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair, and devices that come and go |
 //! | 5 | [`replica`] | what this client has verified; answers every question about names, states and devices |
 //! | 4 | [`store`], [`seal`], [`config`] | where bytes lie; a token to an age file and back; what this machine uses |
@@ -50,13 +50,17 @@
 //!
 //! | feature | on by default | what for |
 //! |---|---|---|
+//! | `cli` | yes | the `strongroom` command; a library needs it not |
+//! | `agent` | yes | the daemon, and tokio with it. The [`client`] of an agent is always there |
 //! | `pkcs11` | yes | HSMs and smart cards behind a PKCS#11 module, SoftHSM among them |
 //! | `tpm` | yes | TPM 2.0, swtpm among them, by way of tpm2-tss |
 //! | `piv` | yes | YubiKeys, by way of pcscd |
 //!
 //! A URI of a driver that was left out is an error that names the feature.
 
+#[cfg(feature = "agent")]
 pub mod agent;
+pub mod client;
 pub mod config;
 pub mod device;
 pub mod error;

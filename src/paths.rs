@@ -46,6 +46,25 @@ fn home_directory() -> Result<PathBuf> {
     })
 }
 
+/// Where the machine's agent listens.
+pub const MACHINE_SOCKET: &str = "/run/strongroom/agent.sock";
+
+/// Where the agent of this user, or of the machine for root, listens by default.
+///
+/// # Errors
+/// `Io` when a user has no runtime directory.
+pub fn agent_socket() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(MACHINE_SOCKET.into());
+    }
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let directory = directory.ok_or_else(|| {
+        Error::new(Kind::Io, "find the agent's socket", "XDG_RUNTIME_DIR is not set")
+            .with_hint("name it with --socket")
+    })?;
+    Ok(directory.join("strongroom/agent.sock"))
+}
+
 /// Makes a directory that only its owner enters, with its parents.
 ///
 /// # Errors

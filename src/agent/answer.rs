@@ -1,27 +1,16 @@
 //! What goes back: bytes, JSON, or a problem (RFC 9457) with the same fields as the command's errors.
 
+use crate::client::Problem;
 use crate::error::{Error, Kind};
 use crate::secret::Secret;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// An answer.
 pub type Answer = Response<Full<Bytes>>;
-
-/// A problem, in JSON.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Problem {
-    title: String,
-    status: u16,
-    kind: String,
-    operation: String,
-    target: Option<String>,
-    message: String,
-    hint: Option<String>,
-}
 
 /// Bytes of a media type.
 pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -60,15 +49,7 @@ pub fn problem(error: &Error) -> Answer {
 
 /// An error whose status does not follow from its kind.
 pub fn problem_with(status: StatusCode, error: &Error) -> Answer {
-    let problem = Problem {
-        title: status.canonical_reason().unwrap_or("error").into(),
-        status: status.as_u16(),
-        kind: error.kind().name().into(),
-        operation: error.operation().into(),
-        target: error.target().map(Into::into),
-        message: error.message().into(),
-        hint: error.hint().map(Into::into),
-    };
+    let problem = Problem::new(status.canonical_reason().unwrap_or("error"), status.as_u16(), error);
     let text = serde_json::to_vec(&problem).unwrap_or_default();
     let mut answer = bytes("application/problem+json", text);
     *answer.status_mut() = status;
@@ -106,20 +87,5 @@ fn status(kind: Kind) -> StatusCode {
         Kind::KeyMissing | Kind::Evidence => StatusCode::BAD_GATEWAY,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-impl Problem {
-    /// The error that it was.
-    pub fn into_error(self) -> Error {
-        let kind = Kind::named(&self.kind).unwrap_or(Kind::Io);
-        let mut error = Error::new(kind, self.operation, self.message);
-        if let Some(target) = self.target {
-            error = error.with_target(target);
-        }
-        match self.hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
     }
 }

@@ -25,25 +25,6 @@ const CREDENTIALS: &str = "credentials";
 /// Members of this group may reach the machine's agent. What they get, grants decide.
 const GROUP: &str = "strongroom";
 
-/// Where the machine's agent listens.
-pub const MACHINE_SOCKET: &str = "/run/strongroom/agent.sock";
-
-/// Where the agent of this user, or of the machine, listens where nothing else is said.
-///
-/// # Errors
-/// `Io` when a user has no runtime directory.
-pub fn default_socket() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(MACHINE_SOCKET.into());
-    }
-    let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let directory = directory.ok_or_else(|| {
-        Error::new(Kind::Io, "find the agent's socket", "XDG_RUNTIME_DIR is not set")
-            .with_hint("name it with --socket")
-    })?;
-    Ok(directory.join("strongroom/agent.sock"))
-}
-
 impl Sockets {
     /// Those of the service manager, if it handed any over.
     ///

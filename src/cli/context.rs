@@ -4,9 +4,9 @@ use crate::cli::output::{Colour, Output, OutputOptions};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use strongroom::agent::{Client, MACHINE_SOCKET, default_socket};
+use strongroom::client::Client;
 use strongroom::config::{Config, ConfiguredDevice};
-use strongroom::paths::Paths;
+use strongroom::paths::{MACHINE_SOCKET, Paths, agent_socket};
 use strongroom::prompt;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, TokenBackend};
@@ -181,7 +181,7 @@ impl Context {
             // Set to nothing: there is none.
             return if path.as_os_str().is_empty() { Ok(None) } else { Client::connect(&path) };
         }
-        if let Ok(path) = default_socket()
+        if let Ok(path) = agent_socket()
             && let Some(own) = Client::connect(&path)?
         {
             return Ok(Some(own));

@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::output::Output;
 use clap::Args;
 use serde_json::Value;
-use strongroom::agent::Client;
+use strongroom::client::Client;
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]

@@ -1,6 +1,10 @@
-//! The other side: what the command line asks an agent with. Blocking, one connection, one request after another.
+//! The client of an agent: a [`TokenBackend`] over its socket. Blocking, one connection, one request after another; needs
+//! no tokio.
 
-use super::answer::Problem;
+mod problem;
+
+pub use problem::Problem;
+
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Name;
 use crate::ledger::body::State;
