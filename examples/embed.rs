@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Verifies what is new in the store. No device is reached yet.
     let mut vault = Vault::open(Setup::of_this_machine()?)?;
     // Logs in to the device, which may ask for its PIN; once for everything that follows.
-    let key = match vault.get(&name, None) {
+    let key = match vault.get(&name, None).map(|token| token.value) {
         Err(error) if error.kind() == Kind::NotFound => make_key(&mut vault, &name)?,
         other => other?,
     };

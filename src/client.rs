@@ -12,8 +12,8 @@ use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use crate::timestamp;
 use crate::vault::{
-    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions, PutReport,
-    Revoked, TokenBackend, TokenRef, TokenView, VersionView,
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
+    PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +23,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// The header that says which version of a token was opened.
+pub const VERSION: &str = "strongroom-version";
 
 /// Longer than the agent takes for any answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -134,8 +137,7 @@ impl Client {
     /// `Io`.
     pub fn health(&mut self) -> Result<Value> {
         self.request("GET", "/v1/health", &[], None)?;
-        let (_, _, body) = self.answer()?;
-        parse(&body)
+        parse(&self.response()?.body)
     }
 
     /// Statements, page after page: `from` tells the query from the last one there was.
@@ -174,15 +176,25 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&[u8]>,
     ) -> Result<Zeroizing<Vec<u8>>> {
+        self.exchange(method, path, query, body).map(|response| response.body)
+    }
+
+    fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<Response> {
         self.request(method, path, query, body)?;
-        let (status, media, body) = self.answer()?;
-        match (status, media.as_str()) {
-            (200..=299, _) => Ok(body),
+        let response = self.response()?;
+        match (response.status, response.media.as_str()) {
+            (200..=299, _) => Ok(response),
             (_, "application/problem+json") => {
-                let problem: Problem = parse(&body)?;
+                let problem: Problem = parse(&response.body)?;
                 Err(problem.into_error())
             }
-            _ => Err(odd(&format!("the status {status}")).with_target(&self.on)),
+            (status, _) => Err(odd(&format!("the status {status}")).with_target(&self.on)),
         }
     }
 
@@ -218,12 +230,12 @@ impl Client {
         }
     }
 
-    /// Status, media type and body (RFC 9112), always with a length: that is how the agent answers.
-    fn answer(&mut self) -> Result<(u16, String, Zeroizing<Vec<u8>>)> {
+    /// Reads a response (RFC 9112). The agent always sends a length.
+    fn response(&mut self) -> Result<Response> {
         let first = self.line()?;
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| odd("no HTTP").with_target(&self.on))?;
-        let (mut length, mut media) = (None, String::new());
+        let (mut length, mut media, mut version) = (None, String::new(), None);
         loop {
             let line = self.line()?;
             if line.is_empty() {
@@ -234,6 +246,7 @@ impl Client {
             match key.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse::<usize>().ok(),
                 "content-type" => value.trim().clone_into(&mut media),
+                VERSION => version = value.trim().parse().ok(),
                 _ => {}
             }
         }
@@ -243,7 +256,7 @@ impl Client {
             .ok_or_else(|| odd("no sound length").with_target(&self.on))?;
         let mut body = Zeroizing::new(vec![0; length]);
         self.stream.read_exact(&mut body).map_err(|e| lost(&e, &self.on))?;
-        Ok((status, media, body))
+        Ok(Response { status, media, version, body })
     }
 
     fn line(&mut self) -> Result<String> {
@@ -257,12 +270,23 @@ impl Client {
     }
 }
 
+/// What the agent answered.
+struct Response {
+    status: u16,
+    media: String,
+    /// The version of the token in `body`, where it is one.
+    version: Option<u64>,
+    body: Zeroizing<Vec<u8>>,
+}
+
 impl TokenBackend for Client {
-    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>> {
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
         let open = |wanted: &TokenRef| {
             let version = wanted.version.map(|version| ("version", version.to_string()));
-            let bytes = self.ask("GET", &format!("/v1/values/{}", wanted.name), version.as_slice(), None)?;
-            Ok(Secret::from(bytes))
+            let path = format!("/v1/values/{}", wanted.name);
+            let response = self.exchange("GET", &path, version.as_slice(), None)?;
+            let version = response.version.ok_or_else(|| odd("no version").with_target(&self.on))?;
+            Ok(OpenedToken { version, value: Secret::from(response.body) })
         };
         wanted.iter().map(open).collect()
     }

@@ -138,6 +138,19 @@ impl Error {
         self
     }
 
+    /// The same failure as the outcome of another operation: for one of several things that failed together.
+    #[must_use]
+    pub fn with_context(&self, operation: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            kind: self.0.kind,
+            operation: operation.into(),
+            target: self.0.target.clone(),
+            message: self.0.message.clone(),
+            hint: self.0.hint.clone(),
+            source: None,
+        }))
+    }
+
     /// What sort of failure it was.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -19,7 +19,6 @@
 //! ```
 
 mod backend;
-mod desk;
 mod devices;
 mod grants;
 mod init;
@@ -28,15 +27,14 @@ mod setup;
 mod tokens;
 
 pub use backend::TokenBackend;
-pub(crate) use desk::is_enrolled_as;
 pub use devices::add::{EnrolOptions, EnrolReport};
+pub(crate) use devices::connections::is_enrolled_as;
 pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
 pub use devices::retire::{RetireOptions, RetireReport};
 pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};
 pub use grants::grantee::{Grantee, OPS, Op};
 pub use init::{InitOptions, InitReport};
 pub use ledger::access_log::Accessor;
-pub(crate) use ledger::access_log::outcome;
 pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
@@ -45,6 +43,8 @@ pub use tokens::cache_label::span;
 pub use tokens::import::{ImportItem, Imported};
 pub(crate) use tokens::lookup::SealedToken;
 pub use tokens::lookup::TokenRef;
+pub(crate) use tokens::outcome::OpenOutcome;
+pub use tokens::outcome::OpenedToken;
 pub use tokens::put::{PutOptions, PutReport};
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 
@@ -174,6 +174,15 @@ impl Vault {
             self.keep_pin()?;
         }
         Ok(())
+    }
+
+    /// Verifies what is new in the store; answers where it stands then.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub(crate) fn refresh(&mut self) -> Result<LogPosition> {
+        self.sync(&mut |_, _| {})?;
+        Ok(self.replica.position())
     }
 
     /// Runs `work` on one picture of the store, however many processes share the replica.

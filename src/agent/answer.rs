@@ -3,6 +3,7 @@
 use crate::client::Problem;
 use crate::error::{Error, Kind};
 use crate::secret::Secret;
+use crate::vault::OpenedToken;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -22,8 +23,10 @@ pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Answer {
 }
 
 /// A token. Its bytes are wiped once they are sent.
-pub fn token(token: Secret) -> Answer {
-    bytes("application/octet-stream", Bytes::from_owner(Exposed(token)))
+pub fn token(token: OpenedToken) -> Answer {
+    let mut answer = bytes("application/octet-stream", Bytes::from_owner(Exposed(token.value)));
+    answer.headers_mut().insert(crate::client::VERSION, HeaderValue::from(token.version));
+    answer
 }
 
 struct Exposed(Secret);

@@ -6,14 +6,13 @@
 //! so that is how a credential is denied.
 
 use super::Agent;
-use super::open::Opening;
 use super::peer::Peer;
-use super::reader::{Caller, Granted};
+use super::reader::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::secret::MAX_TOKEN_BYTES;
+use crate::vault::OpenOutcome;
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -123,46 +122,34 @@ impl Agent {
         opening.token
     }
 
-    async fn open_credential(&self, asked: &Asked) -> (Opening, String) {
+    async fn open_credential(&self, asked: &Asked) -> (OpenOutcome, String) {
         let deadline = Instant::now() + self.deadline;
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
         let looked = looked.map_err(|trouble| trouble.told("hand out a credential", "the store")).flatten();
-        let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
+        let failed = |error| OpenOutcome::unopened(0, Err(error));
         match looked {
             Ok(Some((wanted, Ok(granted)))) => {
                 let program = format!("{} as {}", asked.unit, asked.id);
-                let mut opening = self.open_granted(&granted, &program, &wanted, deadline).await;
-                if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
-                    // The ledger changed while the device was busy.
-                    match self.still_credential(asked, &granted, deadline).await {
-                        Ok(true) => {}
-                        Ok(false) => (opening.denied, opening.token) = (true, Err(refused(asked))),
-                        Err(error) => opening.token = Err(error),
-                    }
-                }
+                let again = async || self.credential_now(asked, deadline).await;
+                let opening = self.open_granted(&granted, &program, &wanted, deadline, again).await;
                 (opening, wanted.name.to_string())
             }
             Ok(Some((wanted, Err(error)))) => (failed(error), wanted.name.to_string()),
-            Ok(None) => (Opening { denied: true, ..failed(refused(asked)) }, String::new()),
+            Ok(None) => (OpenOutcome::denied(refused(asked)), String::new()),
             Err(error) => (failed(error), String::new()),
         }
     }
 }
 
 impl Agent {
-    /// Whether anything is still granted to the unit under this id; an error if it is not what was opened.
-    async fn still_credential(&self, asked: &Asked, granted: &Granted, deadline: Instant) -> Result<bool> {
+    /// Which version of which token the unit means by this id now; `None` when nothing is granted to it.
+    async fn credential_now(&self, asked: &Asked, deadline: Instant) -> Result<Option<([u8; 16], u64)>> {
         let tried = format!("hand out the credential {} to {}", asked.id, asked.unit);
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
-        match looked.map_err(|trouble| trouble.told(&tried, "the store"))?? {
-            Some((_, now)) => match now?.ready.identity() == granted.ready.identity() {
-                true => Ok(true),
-                false => Err(Error::new(Kind::Conflict, tried, "another token or version took its place")),
-            },
-            None => Ok(false),
-        }
+        let found = looked.map_err(|trouble| trouble.told(&tried, "the store"))??;
+        found.map(|(_, now)| Ok(now?.ready.identity())).transpose()
     }
 }
 

@@ -4,32 +4,18 @@ use super::Agent;
 use super::may::denied;
 use super::reader::{Caller, Granted, tried};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::DeviceId;
-use crate::secret::Secret;
 use crate::store::Access;
-use crate::vault::{Op, TokenRef, outcome};
+use crate::vault::{Accessor, Op, OpenOutcome, OpenedToken, TokenRef};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// What came of it, for the access log.
-pub struct Opening {
-    /// The version it came to; 0 for none.
-    pub version: u64,
-    /// The device that opened it, or was to.
-    pub device: Option<DeviceId>,
-    /// The caller was not granted it.
-    pub denied: bool,
-    /// The token.
-    pub token: Result<Secret>,
-}
 
 impl Agent {
     /// Opens a token for a caller, and writes down what came of it before it is handed out.
     ///
     /// # Errors
     /// `Refused` without a grant; else as [`crate::Vault::get`].
-    pub async fn open(&self, caller: &Caller, wanted: &TokenRef) -> Result<Secret> {
+    pub async fn open(&self, caller: &Caller, wanted: &TokenRef) -> Result<OpenedToken> {
         let deadline = Instant::now() + self.deadline;
         let opening = self.try_open(caller, wanted, deadline).await;
         self.count(&opening);
@@ -47,11 +33,11 @@ impl Agent {
             true => self.recorder.record_soon(access).await,
             false => self.recorder.record(access, opening.denied).await,
         }
-        opening.token
+        opening.into_token()
     }
 
     /// Counts what came of an opening.
-    pub fn count(&self, opening: &Opening) {
+    pub fn count(&self, opening: &OpenOutcome) {
         match (&opening.token, opening.denied) {
             // A kept token was counted where it was found.
             (Ok(_), _) if opening.device.is_none() => {}
@@ -62,65 +48,46 @@ impl Agent {
     }
 
     /// A line of the access log.
-    pub fn access(&self, caller: &Caller, name: &str, opening: &Opening) -> Access {
-        let outcome = match &opening.token {
-            Ok(_) => "opened",
-            Err(_) if opening.denied => "denied",
-            Err(error) => outcome(error.kind()),
-        };
-        Access {
-            time: (self.clock)(),
-            device: opening.device.map(|id| id.to_string()).unwrap_or_default(),
-            uid: caller.peer.uid,
-            pid: caller.peer.pid,
-            exe: caller.peer.program(),
-            name: name.into(),
-            version: opening.version,
-            outcome: outcome.into(),
-        }
+    pub fn access(&self, caller: &Caller, name: &str, opening: &OpenOutcome) -> Access {
+        let peer = &caller.peer;
+        let accessor = Accessor { uid: peer.uid, pid: peer.pid, exe: peer.program() };
+        opening.access((self.clock)(), &accessor, name, "opened")
     }
 
     /// Writes down that something other than an opening was denied.
     pub fn note_denial(&self, caller: &Caller, name: &str, tried: &str) -> Error {
         self.metrics.denied.add();
         let error = denied(tried);
-        let opening = Opening { version: 0, device: None, denied: true, token: Err(denied(tried)) };
+        let opening = OpenOutcome::denied(denied(tried));
         self.recorder.note_denial(self.access(caller, name, &opening));
         error
     }
 
-    async fn try_open(&self, caller: &Caller, wanted: &TokenRef, deadline: Instant) -> Opening {
+    async fn try_open(&self, caller: &Caller, wanted: &TokenRef, deadline: Instant) -> OpenOutcome {
         let epoch = self.seen.epoch.load(Ordering::Acquire);
         if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
             self.metrics.cached.add();
-            return Opening { version, device: None, denied: false, token: Ok(token) };
+            return OpenOutcome::unopened(version, Ok(token));
         }
-        let failed = |error| Opening { version: 0, device: None, denied: false, token: Err(error) };
         let granted = match self.look_up(caller, wanted, deadline).await {
             Ok(Some(granted)) => granted,
-            Ok(None) => return Opening { denied: true, ..failed(denied(tried(wanted))) },
-            Err(error) => return failed(error),
+            Ok(None) => return OpenOutcome::denied(denied(tried(wanted))),
+            Err(error) => return OpenOutcome::unopened(0, Err(error)),
         };
         if let Some(token) = self.cache.find(granted.epoch, wanted) {
             self.metrics.cached.add();
-            let version = granted.ready.version();
+            let version = granted.ready.version;
             self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
-            return Opening { version, device: None, denied: false, token: Ok(token) };
+            return OpenOutcome::unopened(version, Ok(token));
         }
-        let mut opening = self.open_granted(&granted, &caller.peer.introduction(), wanted, deadline).await;
-        if opening.token.is_ok() && self.seen.epoch.load(Ordering::Acquire) != granted.epoch {
-            // The ledger changed while the device was busy: what was granted and open may not be any more.
-            match self.look_up(caller, wanted, deadline).await {
-                Ok(Some(now)) if now.ready.identity() == granted.ready.identity() => {}
-                Ok(Some(_)) => {
-                    opening.token = Err(Error::new(Kind::Conflict, tried(wanted), "a new version was put"))
-                }
-                Ok(None) => (opening.denied, opening.token) = (true, Err(denied(tried(wanted)))),
-                Err(error) => opening.token = Err(error),
-            }
-        }
+        let again = async || {
+            let now = self.look_up(caller, wanted, deadline).await?;
+            Ok(now.map(|now| now.ready.identity()))
+        };
+        let who = caller.peer.introduction();
+        let opening = self.open_granted(&granted, &who, wanted, deadline, again).await;
         if let Ok(token) = &opening.token {
-            self.cache.keep(granted.epoch, wanted, granted.ready.keep(), token);
+            self.cache.keep(granted.epoch, wanted, granted.ready.keep, token);
         }
         opening
     }
@@ -151,26 +118,46 @@ impl Agent {
         better.filter(|better| better.digest.is_some())
     }
 
-    /// Opens a token on the first device that can.
+    /// Opens a token on the first device that can. `again` looks it up anew where the ledger changed meanwhile.
     pub async fn open_granted(
         &self,
         granted: &Arc<Granted>,
         program: &str,
         wanted: &TokenRef,
         deadline: Instant,
-    ) -> Opening {
-        let mut opening = Opening {
-            version: granted.ready.version(),
-            device: None,
-            denied: false,
-            token: Err(self.nobody_opens(&tried(wanted))),
-        };
+        again: impl AsyncFnOnce() -> Result<Option<([u8; 16], u64)>>,
+    ) -> OpenOutcome {
+        let mut opening = self.open_on_devices(granted, program, wanted, deadline).await;
+        if !opening.is_open() || self.seen.epoch.load(Ordering::Acquire) == granted.epoch {
+            return opening;
+        }
+        // The ledger changed while the device was busy: what was granted and open may not be any more.
+        match again().await {
+            Ok(Some(now)) if now == granted.ready.identity() => {}
+            Ok(Some(_)) => {
+                let taken = "another token or version took its place";
+                opening.token = Err(Error::new(Kind::Conflict, tried(wanted), taken));
+            }
+            Ok(None) => (opening.denied, opening.token) = (true, Err(denied(tried(wanted)))),
+            Err(error) => opening.token = Err(error),
+        }
+        opening
+    }
+
+    async fn open_on_devices(
+        &self,
+        granted: &Arc<Granted>,
+        program: &str,
+        wanted: &TokenRef,
+        deadline: Instant,
+    ) -> OpenOutcome {
+        let nobody = Err(self.nobody_opens(&tried(wanted)));
+        let mut opening = OpenOutcome::unopened(granted.ready.version, nobody);
         if let Err(error) = self.check_counters(granted, wanted, deadline).await {
             opening.token = Err(error);
             return opening;
         }
         let what = format!("{program} asks for {}", wanted.name);
-        let mut first = true;
         let here = self.stations.iter().filter_map(|station| {
             let id = station.id()?;
             granted.keys.iter().find(|(own, _)| *own == id).map(|(id, key)| (station, id, key))
@@ -184,11 +171,8 @@ impl Agent {
                 Ok(()) => station.open(granted, key, &what, deadline).await,
                 Err(error) => Err(error),
             };
-            // The first device's failure is the one to tell, unless another opens.
-            if asked.is_ok() || first {
-                (opening.device, opening.token, first) = (Some(**id), asked, false);
-            }
-            if opening.token.is_ok() {
+            opening.take_answer(**id, asked);
+            if opening.is_open() {
                 break;
             }
         }

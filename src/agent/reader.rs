@@ -172,17 +172,17 @@ impl Reader {
             return Ok(Arc::clone(found));
         }
         // Where a change just destroyed it, this hears of the change.
-        let ready = self.vault.ready(wanted);
+        let ready = self.vault.look_up(wanted);
         self.notice()?;
         let ready = ready?;
         let mut keys = Vec::new();
-        for id in ready.recipients() {
+        for id in &ready.recipients {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
         let anchored = self.vault.replica().is_anchored()?;
         let epoch = self.seen.epoch.load(Ordering::Acquire);
         let granted = Arc::new(Granted { ready, epoch, keys, anchored });
-        if granted.ready.lasts() && self.found.len() < REMEMBERED {
+        if granted.ready.is_worth_remembering() && self.found.len() < REMEMBERED {
             self.found.insert(wanted.clone(), Arc::clone(&granted));
         }
         Ok(granted)

@@ -1,7 +1,7 @@
 //! What one does with tokens, whoever does it: a vault on this machine's devices, or an agent that owns them.
 
 use crate::vault::{
-    AccessView, EffectiveState, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, PutOptions,
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
     PutReport, Revoked, TokenRef, TokenView, Vault, VersionView,
 };
 
@@ -14,7 +14,7 @@ use crate::secret::Secret;
 /// Tokens to be had, listed and changed.
 pub trait TokenBackend {
     /// Opens several tokens, in the order asked for.
-    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>>;
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>>;
 
     /// Tokens in the order of their names; `each` answers whether to go on.
     ///
@@ -98,20 +98,9 @@ pub trait TokenBackend {
     ///
     /// # Errors
     /// As [`Vault::get`].
-    fn open(&mut self, wanted: &TokenRef) -> Result<Secret> {
+    fn open(&mut self, wanted: &TokenRef) -> Result<OpenedToken> {
         let nothing = || Error::new(Kind::NotFound, format!("open {}", wanted.name), "nothing was asked for");
         self.open_all(std::slice::from_ref(wanted)).pop().unwrap_or_else(|| Err(nothing()))
-    }
-
-    /// The version that opens where none is named.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn current(&mut self, name: &Name, tried: &str) -> Result<Option<u64>> {
-        let versions = self.show(name, None, tried)?.versions;
-        let newest =
-            versions.iter().rev().find(|view| view.state != EffectiveState::Staged).or(versions.last());
-        Ok(newest.map(|view| view.version))
     }
 
     /// An error unless there is a living token of this name.
@@ -128,7 +117,7 @@ pub trait TokenBackend {
 }
 
 impl TokenBackend for Vault {
-    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Secret>> {
+    fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
         self.get_all(wanted)
     }
 

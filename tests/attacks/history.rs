@@ -199,7 +199,7 @@ pub fn asked(vault: &mut Vault, opening: bool) -> BTreeMap<String, Result<String
         let Ok(spoken) = Name::parse(&token.name) else { continue };
         let numbers = versions.unwrap_or_default().into_iter().map(|row| Some(row.version));
         for version in numbers.chain([None]).filter(|_| opening) {
-            let opened = refusals_are_answers(vault.get(&spoken, version));
+            let opened = refusals_are_answers(vault.get(&spoken, version).map(|token| token.value));
             answers.insert(format!("get {}@{version:?}", token.name), opened);
         }
         let past = vault.history(&spoken);

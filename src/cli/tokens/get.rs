@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::ledger::Name;
+use strongroom::vault::OpenedToken;
 use strongroom::{Error, Kind, Result, Secret};
 
 #[derive(Debug, Args)]
@@ -34,15 +35,9 @@ impl Execute for Get {
         context.with_tokens(|tokens, out| {
             let token = tokens.open(&wanted)?;
             match &self.output {
-                Some(path) => Ok(write_file(path, &token)?),
-                None if out.json_wanted() => {
-                    let version = match wanted.version {
-                        None => tokens.current(&wanted.name, &format!("open {}", wanted.name))?,
-                        version => version,
-                    };
-                    Ok(out.json(&as_json(&wanted.name, version, &token))?)
-                }
-                None => Ok(self.print(out, &token)?),
+                Some(path) => Ok(write_file(path, &token.value)?),
+                None if out.json_wanted() => Ok(out.json(&as_json(&wanted.name, &token))?),
+                None => Ok(self.print(out, &token.value)?),
             }
         })
     }
@@ -72,8 +67,8 @@ fn is_text(bytes: &[u8]) -> bool {
         .is_ok_and(|text| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'))
 }
 
-fn as_json(name: &Name, version: Option<u64>, token: &Secret) -> serde_json::Value {
-    let name = name.as_str();
+fn as_json(name: &Name, token: &OpenedToken) -> serde_json::Value {
+    let (name, version) = (name.as_str(), token.version);
     match std::str::from_utf8(token.expose()) {
         Ok(text) => json!({"name": name, "version": version, "value": text}),
         Err(_) => json!({"name": name, "version": version, "base64": STANDARD.encode(token.expose())}),

@@ -59,7 +59,7 @@ impl Execute for Run {
                 let mut tokens = Vec::with_capacity(wanted.len());
                 for opened in store.open_all(&wanted) {
                     match opened {
-                        Ok(token) => tokens.push(token),
+                        Ok(token) => tokens.push(token.value),
                         Err(error) => {
                             out.error(&error);
                             failed.get_or_insert(crate::cli::exit::code_of(error.kind()));

@@ -7,6 +7,35 @@ use crate::ledger::body::EnrolledKey;
 use crate::prompt::{Prompter, PurposePrompter};
 use crate::replica::{DeviceRow, Replica};
 use crate::uri::{DeviceUri, Scheme};
+use crate::vault::Vault;
+
+impl Vault {
+    /// Uses a device that somebody else owns.
+    pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
+        self.devices.attach_device(uri, id, device);
+    }
+
+    /// The key that an enrolled device opens with; `None` when it was retired.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub(crate) fn opener(&self, id: &DeviceId) -> Result<Option<KeyRef>> {
+        let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
+        Ok(row.as_ref().map(opening_key))
+    }
+}
+
+/// Whether a connected device is the one in this row.
+///
+/// # Errors
+/// The device's.
+pub(crate) fn is_enrolled_as(
+    device: &mut dyn Device,
+    row: &DeviceRow,
+    prompter: &mut dyn Prompter,
+) -> Result<bool> {
+    device.holds(&opening_key(row), prompter)
+}
 
 /// Devices and who is asked for their PINs.
 pub(crate) struct Devices {

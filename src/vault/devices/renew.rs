@@ -62,7 +62,9 @@ impl Vault {
     /// What only this device opens has to open now, or it is lost.
     fn expect_openable(&mut self, old: &DeviceRow, tried: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
-        self.try_opening(&row).map_err(|error| {
+        let token = self.sealed_token(&row)?;
+        let opened = self.open_on_devices(&[&token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
+        opened.map_err(|error| {
             let answer = format!(
                 "{}@{} is sealed to this device alone, which does not open it now: {}",
                 row.name,

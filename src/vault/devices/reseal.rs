@@ -16,7 +16,6 @@ use crate::seal::{self, Context};
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use crate::vault::tokens::lookup::SealedToken;
 use crate::vault::tokens::put::{as_recipients, on_all_cores};
 use std::collections::HashMap;
 
@@ -188,21 +187,11 @@ impl Vault {
         rows: Vec<SealedRow>,
         report: &mut ResealReport,
     ) -> Result<Vec<(SealedRow, Secret)>> {
-        let (mut ready, mut found) = (Vec::new(), Vec::new());
+        let (mut sealed, mut found) = (Vec::new(), Vec::new());
         for row in rows {
-            match self.checked_bytes(&row.name, &row.version) {
-                Ok(sealed) => {
-                    let context = self.context(row.token, row.version.version);
-                    let (name, recipients) = (row.name.clone(), row.version.recipients.clone());
-                    ready.push(SealedToken {
-                        name,
-                        version: row.version.version,
-                        context,
-                        recipients,
-                        sealed,
-                        keep: None,
-                        timeless: false,
-                    });
+            match self.sealed_token(&row) {
+                Ok(token) => {
+                    sealed.push(token);
                     found.push(row);
                 }
                 Err(error) if self.is_as_before(&row)? => report.left.push(unresealed(&row, error)),
@@ -211,19 +200,15 @@ impl Vault {
             }
         }
         self.check_anchors("reseal")?;
-        let opened = self.open_ready(&ready.iter().collect::<Vec<_>>());
-        let (mut tokens, mut accesses) = (Vec::new(), Vec::new());
-        for (row, (device, result)) in found.into_iter().zip(opened) {
-            let outcome = result
-                .as_ref()
-                .map_or_else(|e| crate::vault::ledger::access_log::outcome(e.kind()), |_| "resealed");
-            accesses.push(self.access(&row.name, row.version.version, device, outcome));
-            match result {
+        let outcomes = self.open_on_devices(&sealed.iter().collect::<Vec<_>>());
+        self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), "resealed");
+        let mut tokens = Vec::new();
+        for (row, outcome) in found.into_iter().zip(outcomes) {
+            match outcome.token {
                 Ok(token) => tokens.push((row, token)),
                 Err(error) => report.left.push(unresealed(&row, error)),
             }
         }
-        self.record(&accesses);
         Ok(tokens)
     }
 

@@ -92,6 +92,15 @@ impl Vault {
         })
     }
 
+    /// Verifies what is new in the store, and refuses one that the counters at hand know to be set back.
+    ///
+    /// # Errors
+    /// `RolledBack`; the store's and the devices'.
+    pub(crate) fn check_counters(&mut self, tried: &str) -> Result<()> {
+        self.refresh()?;
+        self.check_anchors(tried)
+    }
+
     /// Refuses a store that ends before what the counters at hand have counted.
     pub(crate) fn check_anchors(&mut self, tried: &str) -> Result<()> {
         // With nothing new, a counter has nothing new to say.

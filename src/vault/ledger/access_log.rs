@@ -1,9 +1,9 @@
 //! The access log: who read what, when, with what outcome.
 
-use crate::error::{Kind, Result};
-use crate::ledger::DeviceId;
-use crate::store::{Access, RecordedAccess};
+use crate::error::Result;
+use crate::store::RecordedAccess;
 use crate::vault::Vault;
+use crate::vault::tokens::outcome::OpenOutcome;
 
 /// Who reads: as the kernel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,25 +29,18 @@ impl Accessor {
 }
 
 impl Vault {
-    /// Records reads. A log that cannot be written is reported, and does not stop the read: reading must go on when the
-    /// store's disk is full or read-only.
-    pub(crate) fn record(&mut self, accesses: &[Access]) {
-        if let Err(error) = self.store.record(accesses) {
+    /// Records what became of opening tokens, by their names; `done` is the word for success. A log that cannot be written
+    /// is reported, and does not stop the read: reading must go on when the store's disk is full or read-only.
+    pub(crate) fn record<'a>(
+        &mut self,
+        outcomes: impl Iterator<Item = (&'a str, &'a OpenOutcome)>,
+        done: &str,
+    ) {
+        let now = (self.clock)();
+        let lines: Vec<_> =
+            outcomes.map(|(name, outcome)| outcome.access(now, &self.reader, name, done)).collect();
+        if let Err(error) = self.store.record(&lines) {
             self.notices.push(format!("this read is not in the access log: {}", error.message()));
-        }
-    }
-
-    /// A line of the access log.
-    pub(crate) fn access(&self, name: &str, version: u64, device: Option<DeviceId>, outcome: &str) -> Access {
-        Access {
-            time: (self.clock)(),
-            device: device.map(|id| id.to_string()).unwrap_or_default(),
-            uid: self.reader.uid,
-            pid: self.reader.pid,
-            exe: self.reader.exe.clone(),
-            name: name.into(),
-            version,
-            outcome: outcome.into(),
         }
     }
 
@@ -57,17 +50,5 @@ impl Vault {
     /// `Store`.
     pub fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
         self.store.accesses(before, limit)
-    }
-}
-
-/// A word for the access log.
-pub(crate) fn outcome(kind: Kind) -> &'static str {
-    match kind {
-        Kind::NotFound => "not found",
-        Kind::Refused => "refused",
-        Kind::Tampered => "tampered",
-        Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => "no PIN",
-        Kind::DeviceGone | Kind::Device | Kind::KeyMissing => "device failed",
-        _ => "failed",
     }
 }

@@ -1,11 +1,14 @@
 //! What may be opened: the ledger's word about a version, and its sealed bytes.
 
+use crate::device::{Challenge, Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
-use crate::replica::{TokenRow, VersionRow};
-use crate::seal::Context;
+use crate::prompt::{Prompter, PurposePrompter};
+use crate::replica::{SealedRow, TokenRow, VersionRow};
+use crate::seal::{self, Context};
+use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::Vault;
 use crate::vault::tokens::cache_label;
@@ -20,6 +23,9 @@ pub struct TokenRef {
     pub version: Option<u64>,
 }
 
+/// Most tokens are smaller; each more device takes a hundred bytes or two.
+const SMALL: usize = 16 << 10;
+
 /// A token that may be opened, with everything that takes.
 pub(crate) struct SealedToken {
     pub(crate) name: String,
@@ -33,24 +39,61 @@ pub(crate) struct SealedToken {
     pub(crate) timeless: bool,
 }
 
+impl SealedToken {
+    /// What opening it is called in errors.
+    pub(crate) fn operation(&self) -> String {
+        format!("open {}@{}", self.name, self.version)
+    }
+
+    /// Whether it is small and opens until the ledger says otherwise, whatever the time: worth being remembered.
+    pub(crate) fn is_worth_remembering(&self) -> bool {
+        self.timeless && self.sealed.len() <= SMALL
+    }
+
+    /// Which version of which token it is, whatever its name.
+    pub(crate) fn identity(&self) -> ([u8; 16], u64) {
+        (self.context.token, self.version)
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The device's; `Tampered`.
+    pub(crate) fn open_on(
+        &self,
+        device: &mut dyn Device,
+        prompter: &mut dyn Prompter,
+        key: &KeyRef,
+    ) -> Result<Secret> {
+        let purpose = format!("open {}", self.name);
+        let mut prompter = PurposePrompter { inner: prompter, purpose: &purpose };
+        let mut answer = |challenge: Challenge<'_>| device.open_key(key, challenge, &mut prompter);
+        seal::open(&self.sealed, &self.context, &key.public, &mut answer)
+            .map_err(|error| error.with_context(self.operation()))
+    }
+}
+
 impl Vault {
-    /// Whether it may be opened, and the bytes to open.
-    pub(crate) fn prepare(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
+    /// A token that the ledger lets open now, with everything that takes. No device is asked.
+    ///
+    /// # Errors
+    /// As [`Vault::get`], but for the device's.
+    pub(crate) fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let at = self.replica.position();
-        match self.with_snapshot(|vault| vault.look_up(wanted)) {
+        match self.with_snapshot(|vault| vault.look_up_now(wanted)) {
             // They may have been destroyed since the store was followed: then the ledger says so by now.
             Err(error) if error.kind() == Kind::Tampered => {
                 self.sync(&mut |_, _| {})?;
                 if self.replica.position() == at {
                     return Err(error);
                 }
-                self.with_snapshot(|vault| vault.look_up(wanted))
+                self.with_snapshot(|vault| vault.look_up_now(wanted))
             }
             done => done,
         }
     }
 
-    fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
+    fn look_up_now(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let tried = match wanted.version {
             Some(version) => format!("open {}@{version}", wanted.name),
             None => format!("open {}", wanted.name),
@@ -66,6 +109,19 @@ impl Vault {
             timeless: version.expiry.is_none() && version.not_before.is_none(),
             recipients: version.recipients,
             sealed,
+        })
+    }
+
+    /// A version to open whatever its state, to seal it anew or to prove that it opens.
+    pub(crate) fn sealed_token(&mut self, row: &SealedRow) -> Result<SealedToken> {
+        Ok(SealedToken {
+            name: row.name.clone(),
+            version: row.version.version,
+            context: self.context(row.token, row.version.version),
+            recipients: row.version.recipients.clone(),
+            sealed: self.checked_bytes(&row.name, &row.version)?,
+            keep: None,
+            timeless: false,
         })
     }
 

@@ -1,0 +1,94 @@
+//! What became of opening one token: for its reader, and for the access log.
+
+use crate::error::{Kind, Result};
+use crate::ledger::DeviceId;
+use crate::secret::Secret;
+use crate::store::Access;
+use crate::vault::Accessor;
+
+/// An opened token.
+#[derive(Debug)]
+pub struct OpenedToken {
+    /// The version that was opened.
+    pub version: u64,
+    /// Its bytes, as they were put.
+    pub value: Secret,
+}
+
+impl OpenedToken {
+    /// The bytes. Named so that a reader of the calling code notices.
+    pub fn expose(&self) -> &[u8] {
+        self.value.expose()
+    }
+}
+
+/// What became of opening one token.
+pub(crate) struct OpenOutcome {
+    /// The version; 0 where the ledger named none.
+    pub version: u64,
+    /// The device that opened it, or the first that failed.
+    pub device: Option<DeviceId>,
+    /// The caller has no grant for it.
+    pub denied: bool,
+    /// The bytes, or the failure to report.
+    pub token: Result<Secret>,
+}
+
+impl OpenOutcome {
+    /// No device was asked yet: what stands if none opens it.
+    pub fn unopened(version: u64, token: Result<Secret>) -> Self {
+        Self { version, device: None, denied: false, token }
+    }
+
+    /// The caller has no grant.
+    pub fn denied(error: crate::Error) -> Self {
+        Self { denied: true, ..Self::unopened(0, Err(error)) }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.token.is_ok()
+    }
+
+    /// Takes a device's answer. The first device's failure is the one to report, unless a later device opens the token.
+    pub fn take_answer(&mut self, device: DeviceId, answer: Result<Secret>) {
+        if answer.is_ok() || self.device.is_none() {
+            (self.device, self.token) = (Some(device), answer);
+        }
+    }
+
+    /// Its line in the access log; `done` is the word for success. `time` is in milliseconds since 1970.
+    pub fn access(&self, time: u64, accessor: &Accessor, name: &str, done: &str) -> Access {
+        let outcome = match &self.token {
+            Ok(_) => done,
+            Err(_) if self.denied => "denied",
+            Err(error) => failure(error.kind()),
+        };
+        Access {
+            time,
+            device: self.device.map(|id| id.to_string()).unwrap_or_default(),
+            uid: accessor.uid,
+            pid: accessor.pid,
+            exe: accessor.exe.clone(),
+            name: name.into(),
+            version: self.version,
+            outcome: outcome.into(),
+        }
+    }
+
+    pub fn into_token(self) -> Result<OpenedToken> {
+        let version = self.version;
+        self.token.map(|value| OpenedToken { version, value })
+    }
+}
+
+/// A failure in the words of the access log.
+fn failure(kind: Kind) -> &'static str {
+    match kind {
+        Kind::NotFound => "not found",
+        Kind::Refused => "refused",
+        Kind::Tampered => "tampered",
+        Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => "no PIN",
+        Kind::DeviceGone | Kind::Device | Kind::KeyMissing => "device failed",
+        _ => "failed",
+    }
+}
