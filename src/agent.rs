@@ -13,53 +13,45 @@
 //!
 //! This module and those below it are the only ones that use tokio.
 
-mod answer;
-mod cache;
-mod connection;
-mod credential;
+mod access_log;
+mod authz;
+mod credentials;
 mod device;
-mod handle;
-mod health;
-mod ledger;
-mod may;
+mod http;
+mod identity;
+mod ledger_queries;
+mod lifecycle;
 mod metrics;
-mod notify;
-mod open;
+mod open_token;
 mod owner;
-mod peer;
-mod place;
-mod query;
-mod reader;
-mod record;
 mod remote;
-mod routes;
-mod run;
-mod serve;
-mod socket;
-mod unit;
+mod sd_notify;
+mod sockets;
+mod store_file;
+mod token_cache;
 
-pub use cache::CachePolicy;
+pub use authz::AgentOwner;
 pub use device::{AgentDevice, Asking, Connect};
-pub use may::Realm;
-pub use run::{Running, run};
-pub use socket::{Sockets, group_of_applications};
+pub use lifecycle::{StopHandle, run};
+pub use sockets::{Sockets, group_of_applications};
+pub use token_cache::CachePolicy;
 
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
-use cache::Cache;
+use access_log::AccessLog;
 use device::Station;
+use identity::pidfd_cache::PidfdCache;
+use ledger_queries::{LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
 use owner::{Alive, Owner};
-use peer::Held;
-use place::Place;
-use reader::{Reader, Seen};
-use record::Recorder;
 use remote::Remote;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use store_file::StoreFile;
+use token_cache::Cache;
 use tokio::sync::Semaphore;
 
 /// How many requests may wait for the reader or the writer.
@@ -77,7 +69,7 @@ pub struct Options {
     /// The devices, in the order in which they are tried.
     pub devices: Vec<AgentDevice>,
     /// Whose agent it is.
-    pub realm: Realm,
+    pub realm: AgentOwner,
     /// Tokens that may be kept opened for a while.
     pub cache: Vec<CachePolicy>,
     /// Whether those may be, too, whose label `strongroom.cache` says so.
@@ -96,7 +88,7 @@ pub struct Options {
 
 impl Options {
     /// With the usual limits.
-    pub fn new(store: String, state: PathBuf, devices: Vec<AgentDevice>, realm: Realm) -> Self {
+    pub fn new(store: String, state: PathBuf, devices: Vec<AgentDevice>, realm: AgentOwner) -> Self {
         Self {
             store,
             state,
@@ -126,20 +118,20 @@ impl Options {
 
 /// Everything that the answers are made from.
 struct Agent {
-    reader: Owner<Reader>,
+    reader: Owner<LedgerQueries>,
     writer: Owner<Vault>,
-    recorder: Recorder,
+    access_log: AccessLog,
     stations: Vec<Arc<Station>>,
-    seen: Arc<Seen>,
+    epoch: Arc<LedgerEpoch>,
     /// The epoch in which the counters at hand were last compared with the store.
-    counted: AtomicU64,
-    place: Place,
+    counters_checked: AtomicU64,
+    store_file: StoreFile,
     cache: Arc<Cache>,
     metrics: Metrics,
-    held: Held,
+    pidfds: PidfdCache,
     /// Turns at reading a caller's program.
-    reading_programs: Arc<Semaphore>,
-    realm: Realm,
+    digest_permits: Arc<Semaphore>,
+    realm: AgentOwner,
     deadline: Duration,
     body_time: Duration,
     connections: usize,
@@ -147,28 +139,28 @@ struct Agent {
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<String>>,
     /// Numbers of tokens, and when they were counted.
-    numbers: tokio::sync::Mutex<Option<(Instant, Numbers)>>,
+    numbers: tokio::sync::Mutex<Option<(Instant, LedgerCounts)>>,
     started: Instant,
 }
 
 /// Living tokens, those that expire soon, and the ledger's length.
-type Numbers = (u64, u64, u64);
+type LedgerCounts = (u64, u64, u64);
 
 impl Agent {
     fn start(options: Options, alive: &Alive) -> Result<Self> {
-        let seen = Arc::new(Seen::default());
+        let epoch = Arc::new(LedgerEpoch::default());
         let vault = options.vault()?;
-        let recorder = Recorder::start(crate::store::open(&options.store)?, alive)?;
+        let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
         let writer = Owner::start("writer", QUEUE, alive, options.vault()?)?;
-        let place = Place::of(&options.store);
-        let (realm, accounts) = (options.realm, may::Accounts::default());
+        let store_file = StoreFile::of(&options.store);
+        let (realm, accounts) = (options.realm, authz::AccountIds::default());
         let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
-        let mut reader = Reader {
+        let mut reader = LedgerQueries {
             vault,
-            place: place.clone(),
+            store_file: store_file.clone(),
             realm,
             accounts,
-            seen: Arc::clone(&seen),
+            epoch: Arc::clone(&epoch),
             cache: Arc::clone(&cache),
             at: None,
             found: HashMap::new(),
@@ -180,15 +172,15 @@ impl Agent {
         let agent = Self {
             reader: Owner::start("reader", QUEUE, alive, reader)?,
             writer,
-            recorder,
+            access_log,
             stations,
-            seen,
-            counted: AtomicU64::new(0),
-            place,
+            epoch,
+            counters_checked: AtomicU64::new(0),
+            store_file,
             cache,
             metrics: Metrics::default(),
-            held: Held::default(),
-            reading_programs: Arc::new(Semaphore::new(PROGRAMS)),
+            pidfds: PidfdCache::default(),
+            digest_permits: Arc::new(Semaphore::new(PROGRAMS)),
             realm,
             deadline: options.deadline,
             body_time: options.body_time,
@@ -232,7 +224,7 @@ impl Agent {
 
     /// Follows the store, and lets the devices look at the time.
     async fn tick(&self) {
-        let followed = self.reader.ask(Instant::now() + self.deadline, Reader::follow).await;
+        let followed = self.reader.ask(Instant::now() + self.deadline, LedgerQueries::follow).await;
         let trouble = match followed {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -251,24 +243,29 @@ impl Agent {
 /// Everything that the agent's own parsers make of some bytes, in words: those for a request's path and query, for a
 /// credential's name, for a control group and for a grantee. For whoever feeds them anything.
 #[doc(hidden)]
-pub fn understood(bytes: &[u8]) -> Vec<String> {
+pub fn fuzz_parsers(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let (method, target) = text.split_once(' ').unwrap_or(("GET", &text));
     let (path, parameters) = target.split_once('?').unwrap_or((target, ""));
     let mut said = Vec::new();
-    if let routes::Found::Route(action, name) = routes::find(method, path) {
-        let known: Vec<&str> = routes::ROUTES.iter().flat_map(|route| route.query).map(|p| p.name).collect();
-        said.push(query::name_in_path(name).map_or_else(|e| e.to_string(), |name| name.to_string()));
-        match query::Query::parse(parameters, &known) {
+    if let http::routes::Found::Route(action, name) = http::routes::find(method, path) {
+        let known: Vec<&str> =
+            http::routes::ROUTES.iter().flat_map(|route| route.query).map(|p| p.name).collect();
+        said.push(http::query::name_in_path(name).map_or_else(|e| e.to_string(), |name| name.to_string()));
+        match http::query::Query::parse(parameters, &known) {
             Ok(query) => {
                 said.push(format!("{action:?} {:?} {:?}", query.number("version"), query.time("expires")));
-                said.push(format!("{:?}", handle::put_options(&query).err()));
+                said.push(format!("{:?}", http::handlers::put_options(&query).err()));
             }
             Err(error) => said.push(error.to_string()),
         }
     }
-    said.extend(credential::Asked::parse(bytes).map(|asked| format!("{} {}", asked.unit, asked.id)));
-    said.extend(unit::Unit::from_cgroup(&text).map(|unit| format!("{:?}", unit.to_string())));
+    said.extend(
+        credentials::CredentialRequest::parse(bytes).map(|asked| format!("{} {}", asked.unit, asked.id)),
+    );
+    said.extend(
+        identity::systemd_unit::Unit::from_cgroup(&text).map(|unit| format!("{:?}", unit.to_string())),
+    );
     said.extend(text.parse::<crate::vault::Grantee>().map(|grantee| grantee.to_string()).ok());
     said
 }

@@ -4,7 +4,7 @@
 //! A PIN that the device refused is never sent again before a person says so (`unlock`), wherever it came from.
 
 use super::owner::{Alive, Owner};
-use super::reader::Granted;
+use crate::agent::ledger_queries::AuthorizedToken;
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
@@ -132,7 +132,7 @@ impl Station {
     /// The trouble of the thread, or the device's error.
     pub async fn open(
         &self,
-        token: &Arc<Granted>,
+        token: &Arc<AuthorizedToken>,
         key: &KeyRef,
         what: &str,
         deadline: Instant,

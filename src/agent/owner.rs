@@ -4,7 +4,7 @@
 //! whoever wants something of it queues a job and waits until a deadline. A full queue is an answer too: `Full`, at
 //! once. Nobody waits for a job whose owner hangs longer than its own deadline, and a job whose asker has gone is not run.
 
-use super::metrics::Histogram;
+use crate::agent::metrics::Histogram;
 use crate::error::{Error, Kind, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! A device's thread, as a device: what the vault that writes signs and seals with.
 
-use super::device::{Host, Station};
-use super::owner::Owner;
+use crate::agent::device::{Host, Station};
+use crate::agent::owner::Owner;
 use crate::device::{Challenge, Counting, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, Wrap};
 use crate::error::{Error, Result};
 use crate::prompt::Prompter;

@@ -3,7 +3,7 @@
 use crate::served::{Served, own_uid};
 use crate::world::Actor;
 use std::path::Path;
-use strongroom::agent::Realm;
+use strongroom::agent::AgentOwner;
 
 fn stands(counter: &Path) -> u64 {
     std::fs::read_to_string(counter).unwrap().parse().unwrap()
@@ -14,7 +14,7 @@ fn a_store_that_was_set_back_opens_nothing() {
     let tpm = tempfile::tempdir().unwrap();
     let device = Actor::named("admin").device.counting_in(tpm.path());
     let connected = device.clone();
-    let served = Served::new(Realm::User(own_uid()), |options| {
+    let served = Served::new(AgentOwner::User(own_uid()), |options| {
         options.devices[0].connect = Box::new(move || Ok(Box::new(connected.clone())));
     });
     let counting = Actor { device, ..served.world.admin.clone() };

@@ -4,7 +4,7 @@ use crate::served::{Served, own_uid};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use strongroom::agent::Realm;
+use strongroom::agent::AgentOwner;
 use strongroom::vault::{GrantOn, GrantOptions};
 
 /// What comes back to an end of this abstract name.
@@ -34,7 +34,7 @@ fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {
     if own_uid() != 0 {
         return eprintln!("SKIPPED: only root is believed");
     }
-    let served = Served::new(Realm::Machine, |_| {});
+    let served = Served::new(AgentOwner::Machine, |_| {});
     let socket = served.world.dir.path().join("credentials.sock");
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
     let on = GrantOn::Token(crate::world::name("prod/db"));
@@ -61,7 +61,7 @@ fn a_forged_name_is_of_no_use_to_anybody_else() {
     if own_uid() != 0 {
         return eprintln!("SKIPPED: only root can be somebody else");
     }
-    let served = Served::new(Realm::Machine, |_| {});
+    let served = Served::new(AgentOwner::Machine, |_| {});
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
     let on = GrantOn::Token(crate::world::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();

@@ -5,11 +5,11 @@ use crate::softhsm::in_namespaces;
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use strongroom::agent::Realm;
+use strongroom::agent::AgentOwner;
 
 /// An agent that waits a second for anything.
 fn impatient() -> Served {
-    Served::new(Realm::User(own_uid()), |options| options.deadline = Duration::from_secs(1))
+    Served::new(AgentOwner::User(own_uid()), |options| options.deadline = Duration::from_secs(1))
 }
 
 #[test]
@@ -141,8 +141,9 @@ fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
 
 #[test]
 fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
-    let served =
-        Served::new(Realm::User(own_uid()), |options| options.asking.idle = Some(Duration::from_millis(300)));
+    let served = Served::new(AgentOwner::User(own_uid()), |options| {
+        options.asking.idle = Some(Duration::from_millis(300))
+    });
     *served.faults[0].pin.lock().unwrap() = Some("1234");
     let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
     let body = serde_json::json!({"device": name, "pin": "1234"}).to_string();
@@ -190,7 +191,8 @@ fn a_store_that_is_away_is_said_so_and_comes_back() {
 
 #[test]
 fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
-    let served = Served::new(Realm::User(own_uid()), |options| options.deadline = Duration::from_secs(3));
+    let served =
+        Served::new(AgentOwner::User(own_uid()), |options| options.deadline = Duration::from_secs(3));
     let db = served.world.db();
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");

@@ -4,13 +4,13 @@ use crate::http::ask;
 use crate::served::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
 use crate::world::name;
 use std::time::{Duration, Instant};
-use strongroom::agent::Realm;
+use strongroom::agent::AgentOwner;
 use strongroom::ledger::body::State;
 use strongroom::vault::{Op, Revoked};
 
 #[test]
 fn only_what_may_be_kept_is_kept() {
-    let served = keeping(Realm::User(own_uid()));
+    let served = keeping(AgentOwner::User(own_uid()));
     let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
     let get = |path: &str| assert_eq!(served.get(path).status, 200);
     (0..3).for_each(|_| get("/v1/values/prod/db"));
@@ -23,7 +23,7 @@ fn only_what_may_be_kept_is_kept() {
 }
 
 /// Keeps `prod/db` once it was opened.
-fn keeping(realm: Realm) -> Served {
+fn keeping(realm: AgentOwner) -> Served {
     Served::new(realm, |options| options.cache = vec![cached("prod/db", Duration::from_secs(600))])
 }
 
@@ -36,7 +36,7 @@ fn kept(served: &Served) -> u64 {
 
 #[test]
 fn a_kept_token_is_dropped_at_once_by_lock_and_by_changes_through_the_agent() {
-    let served = keeping(Realm::User(own_uid()));
+    let served = keeping(AgentOwner::User(own_uid()));
     let keep = || {
         assert_eq!(served.get("/v1/values/prod/db").text(), "two");
         assert_eq!(kept(&served), 1);
@@ -56,7 +56,7 @@ fn a_kept_token_is_dropped_at_once_by_lock_and_by_changes_through_the_agent() {
 
 #[test]
 fn a_kept_token_is_not_handed_out_after_another_process_revoked_it() {
-    let served = keeping(Realm::User(own_uid()));
+    let served = keeping(AgentOwner::User(own_uid()));
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");
     assert_eq!(kept(&served), 1);
     served.another().set_state(&name("prod/db"), None, State::Revoked, "leaked").unwrap();
@@ -67,7 +67,7 @@ fn a_kept_token_is_not_handed_out_after_another_process_revoked_it() {
 
 #[test]
 fn a_kept_token_is_not_handed_out_after_its_grant_was_taken_back() {
-    let served = keeping(Realm::User(SOMEBODY_ELSE));
+    let served = keeping(AgentOwner::User(SOMEBODY_ELSE));
     let id = served.grant("prod/db", &me(), &[Op::Get]);
     let mut stream = served.connect();
     let mut get = || ask(&mut stream, b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n").status;
@@ -92,7 +92,7 @@ fn a_token_is_kept_because_its_signed_label_says_so() {
         served.ask("PUT", &format!("/v1/values/prod/hot{query}"), b"hot").status
     };
     for heeded in [true, false] {
-        let served = Served::new(Realm::User(own_uid()), |options| options.cache_labels = heeded);
+        let served = Served::new(AgentOwner::User(own_uid()), |options| options.cache_labels = heeded);
         let opened = || served.faults[0].opened.load(std::sync::atomic::Ordering::SeqCst);
         let get = || assert_eq!(served.get("/v1/values/prod/hot").text(), "hot");
         for nonsense in ["?label=strongroom.cache=soon", "?label=strongroom.cahce=5m"] {
@@ -118,7 +118,8 @@ fn a_token_is_kept_because_its_signed_label_says_so() {
 fn a_token_opens_until_it_expires_however_often_it_was_opened() {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NOW: AtomicU64 = AtomicU64::new(crate::world::NOW);
-    let served = Served::new(Realm::User(own_uid()), |options| options.clock = || NOW.load(Ordering::SeqCst));
+    let served =
+        Served::new(AgentOwner::User(own_uid()), |options| options.clock = || NOW.load(Ordering::SeqCst));
     // A minute later.
     let expires = "2033-05-18T03:34:20Z";
     assert_eq!(served.ask("PUT", &format!("/v1/values/prod/short?expires={expires}"), b"x").status, 200);

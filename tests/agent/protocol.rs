@@ -4,7 +4,7 @@ use crate::http::{ask, is_closed, read};
 use crate::served::{Served, own_uid};
 use std::io::Write;
 use std::time::{Duration, Instant};
-use strongroom::agent::Realm;
+use strongroom::agent::AgentOwner;
 use strongroom::vault::Op;
 
 const GET: &[u8] = b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -101,7 +101,8 @@ fn a_head_that_trickles_is_given_up() {
 
 #[test]
 fn a_body_that_trickles_is_given_up() {
-    let served = Served::new(Realm::User(own_uid()), |options| options.body_time = Duration::from_secs(1));
+    let served =
+        Served::new(AgentOwner::User(own_uid()), |options| options.body_time = Duration::from_secs(1));
     let (mut slow, started) = (served.connect(), Instant::now());
     slow.write_all(b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n").unwrap();
     while started.elapsed() < Duration::from_secs(10) && slow.write_all(b"x").is_ok() {
@@ -130,7 +131,7 @@ fn requests_may_follow_each_other_without_waiting() {
 
 #[test]
 fn many_idle_connections_are_held_and_the_one_too_many_is_let_go() {
-    let served = Served::new(Realm::User(own_uid()), |options| options.connections = 400);
+    let served = Served::new(AgentOwner::User(own_uid()), |options| options.connections = 400);
     let mut held: Vec<_> = (0..400).map(|_| served.connect()).collect();
     for stream in held.iter_mut().step_by(50) {
         assert_eq!(ask(stream, GET).text(), "two");
@@ -145,7 +146,8 @@ fn many_idle_connections_are_held_and_the_one_too_many_is_let_go() {
 
 #[test]
 fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
-    let served = Served::new(Realm::User(crate::served::SOMEBODY_ELSE), |options| options.connections = 40);
+    let served =
+        Served::new(AgentOwner::User(crate::served::SOMEBODY_ELSE), |options| options.connections = 40);
     let mut held: Vec<_> = (0..30).map(|_| served.connect()).collect();
     assert_eq!(ask(&mut held[29], b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
     assert!(is_closed(&mut served.connect()));
@@ -154,7 +156,7 @@ fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
 /// Each holds a request whose body does not come.
 #[test]
 fn the_requests_of_one_user_wait_for_each_other() {
-    let served = Served::new(Realm::User(crate::served::SOMEBODY_ELSE), |options| {
+    let served = Served::new(AgentOwner::User(crate::served::SOMEBODY_ELSE), |options| {
         options.deadline = Duration::from_secs(1);
     });
     served.grant("prod/", &format!("user:{}", own_uid()), &[Op::Put]);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use strongroom::agent::{AgentDevice, CachePolicy, Options, Realm, Running, Sockets, run};
+use strongroom::agent::{AgentDevice, AgentOwner, CachePolicy, Options, Sockets, StopHandle, run};
 use strongroom::ledger::Prefix;
 use strongroom::vault::{GrantOn, GrantOptions, Op, Revoked};
 use strongroom::{Result, Vault};
@@ -22,7 +22,7 @@ pub struct Served {
     pub socket: PathBuf,
     /// Of the admin's device and of the opener's.
     pub faults: [Arc<Faults>; 2],
-    running: Running,
+    running: StopHandle,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -45,15 +45,15 @@ pub fn me() -> String {
 impl Served {
     /// To its owner.
     pub fn to_owner() -> Self {
-        Self::new(Realm::User(own_uid()), |_| {})
+        Self::new(AgentOwner::User(own_uid()), |_| {})
     }
 
     /// To strangers.
     pub fn to_strangers() -> Self {
-        Self::new(Realm::User(SOMEBODY_ELSE), |_| {})
+        Self::new(AgentOwner::User(SOMEBODY_ELSE), |_| {})
     }
 
-    pub fn new(realm: Realm, change: impl FnOnce(&mut Options)) -> Self {
+    pub fn new(realm: AgentOwner, change: impl FnOnce(&mut Options)) -> Self {
         let world = World::new();
         let faults: [Arc<Faults>; 2] = Default::default();
         let devices = vec![device(&world.admin, &faults[0]), device(&world.opener, &faults[1])];
@@ -64,7 +64,7 @@ impl Served {
         change(&mut options);
         let socket = world.dir.path().join("agent.sock");
         let sockets = Sockets::make(&socket, None, Some(&world.dir.path().join("credentials.sock"))).unwrap();
-        let running = Running::default();
+        let running = StopHandle::default();
         let stop = running.clone();
         let thread = std::thread::spawn(move || {
             run(options, sockets, &stop, &mut || {}, &mut || panic!("nobody hung up"))

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 use std::path::PathBuf;
 use std::time::Duration;
-use strongroom::agent::{self, AgentDevice, CachePolicy, Options, Realm, Running, Sockets};
+use strongroom::agent::{self, AgentDevice, AgentOwner, CachePolicy, Options, Sockets, StopHandle};
 use strongroom::config::ConfiguredDevice;
 use strongroom::paths::agent_socket;
 use strongroom::{Error, Kind, Result};
@@ -62,7 +62,7 @@ impl Execute for Agent {
         let mut reload =
             || self.options(&Context::new(globals.clone(), Output::new(quiet(&globals))), locked);
         let mut ready = || context.out.info(&said);
-        Ok(agent::run(options, sockets, &Running::default(), &mut ready, &mut reload)?)
+        Ok(agent::run(options, sockets, &StopHandle::default(), &mut ready, &mut reload)?)
     }
 }
 
@@ -73,7 +73,7 @@ impl Agent {
             |device: &ConfiguredDevice| device.parsed().map(|(uri, id)| AgentDevice::configured(uri, id));
         let devices = resolved.devices.iter().map(device).collect::<Result<_>>()?;
         let uid = rustix::process::geteuid();
-        let realm = if uid.is_root() { Realm::Machine } else { Realm::User(uid.as_raw()) };
+        let realm = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
         let mut options = Options::new(resolved.store, resolved.paths.state, devices, realm);
         options.cache = self.cache.iter().map(|text| policy(text)).collect::<Result<_>>()?;
         options.cache_labels = locked && !self.no_cache_labels;

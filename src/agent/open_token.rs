@@ -1,8 +1,9 @@
-//! Opening a token for somebody: granted, looked up, opened by a device, still granted, written down, handed out.
+//! Opens a token for a client: authorize, look up, open on a device, check the grant again, record, hand out.
 
 use super::Agent;
-use super::may::denied;
-use super::reader::{Caller, Granted, tried};
+use crate::agent::authz::denied;
+use crate::agent::identity::ClientIdentity;
+use crate::agent::ledger_queries::{AuthorizedToken, tried};
 use crate::error::{Error, Kind, Result};
 use crate::store::Access;
 use crate::vault::{Accessor, Op, OpenOutcome, OpenedToken, TokenRef};
@@ -15,7 +16,7 @@ impl Agent {
     ///
     /// # Errors
     /// `Refused` without a grant; else as [`crate::Vault::get`].
-    pub async fn open(&self, caller: &Caller, wanted: &TokenRef) -> Result<OpenedToken> {
+    pub async fn open(&self, caller: &ClientIdentity, wanted: &TokenRef) -> Result<OpenedToken> {
         let deadline = Instant::now() + self.deadline;
         let opening = self.try_open(caller, wanted, deadline).await;
         self.count(&opening);
@@ -30,8 +31,8 @@ impl Agent {
             access.exe
         );
         match opening.token.is_ok() && opening.device.is_none() {
-            true => self.recorder.record_soon(access).await,
-            false => self.recorder.record(access, opening.denied).await,
+            true => self.access_log.record_soon(access).await,
+            false => self.access_log.record(access, opening.denied).await,
         }
         opening.into_token()
     }
@@ -48,28 +49,28 @@ impl Agent {
     }
 
     /// A line of the access log.
-    pub fn access(&self, caller: &Caller, name: &str, opening: &OpenOutcome) -> Access {
+    pub fn access(&self, caller: &ClientIdentity, name: &str, opening: &OpenOutcome) -> Access {
         let peer = &caller.peer;
         let accessor = Accessor { uid: peer.uid, pid: peer.pid, exe: peer.program() };
         opening.access((self.clock)(), &accessor, name, "opened")
     }
 
     /// Writes down that something other than an opening was denied.
-    pub fn note_denial(&self, caller: &Caller, name: &str, tried: &str) -> Error {
+    pub fn note_denial(&self, caller: &ClientIdentity, name: &str, tried: &str) -> Error {
         self.metrics.denied.add();
         let error = denied(tried);
         let opening = OpenOutcome::denied(denied(tried));
-        self.recorder.note_denial(self.access(caller, name, &opening));
+        self.access_log.note_denial(self.access(caller, name, &opening));
         error
     }
 
-    async fn try_open(&self, caller: &Caller, wanted: &TokenRef, deadline: Instant) -> OpenOutcome {
-        let epoch = self.seen.epoch.load(Ordering::Acquire);
+    async fn try_open(&self, caller: &ClientIdentity, wanted: &TokenRef, deadline: Instant) -> OpenOutcome {
+        let epoch = self.epoch.epoch.load(Ordering::Acquire);
         if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
             self.metrics.cached.add();
             return OpenOutcome::unopened(version, Ok(token));
         }
-        let granted = match self.look_up(caller, wanted, deadline).await {
+        let granted = match self.authorize(caller, wanted, deadline).await {
             Ok(Some(granted)) => granted,
             Ok(None) => return OpenOutcome::denied(denied(tried(wanted))),
             Err(error) => return OpenOutcome::unopened(0, Err(error)),
@@ -81,7 +82,7 @@ impl Agent {
             return OpenOutcome::unopened(version, Ok(token));
         }
         let again = async || {
-            let now = self.look_up(caller, wanted, deadline).await?;
+            let now = self.authorize(caller, wanted, deadline).await?;
             Ok(now.map(|now| now.ready.identity()))
         };
         let who = caller.peer.introduction();
@@ -92,28 +93,28 @@ impl Agent {
         opening
     }
 
-    async fn look_up(
+    async fn authorize(
         &self,
-        caller: &Caller,
+        caller: &ClientIdentity,
         wanted: &TokenRef,
         deadline: Instant,
-    ) -> Result<Option<Arc<Granted>>> {
+    ) -> Result<Option<Arc<AuthorizedToken>>> {
         let mut caller = caller.clone();
         loop {
             let (who, asked) = (caller.clone(), wanted.clone());
-            let looked = self.reader.ask(deadline, move |reader| reader.look_up(&who, &asked)).await;
+            let looked = self.reader.ask(deadline, move |reader| reader.authorize(&who, &asked)).await;
             let looked = looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
             if looked.is_some() {
                 return Ok(looked);
             }
-            let Some(better) = self.better_known(&caller, deadline).await else { return Ok(None) };
+            let Some(better) = self.with_exe_digest(&caller, deadline).await else { return Ok(None) };
             caller = better;
         }
     }
 
     /// The caller with the digest of its program, where that was just found to matter.
-    async fn better_known(&self, caller: &Caller, deadline: Instant) -> Option<Caller> {
-        let unknown = caller.digest.is_none() && self.seen.digests.load(Ordering::Acquire);
+    async fn with_exe_digest(&self, caller: &ClientIdentity, deadline: Instant) -> Option<ClientIdentity> {
+        let unknown = caller.digest.is_none() && self.epoch.digests.load(Ordering::Acquire);
         let better = if unknown { Some(self.with_digest(caller, deadline).await) } else { None };
         better.filter(|better| better.digest.is_some())
     }
@@ -121,14 +122,14 @@ impl Agent {
     /// Opens a token on the first device that can. `again` looks it up anew where the ledger changed meanwhile.
     pub async fn open_granted(
         &self,
-        granted: &Arc<Granted>,
+        granted: &Arc<AuthorizedToken>,
         program: &str,
         wanted: &TokenRef,
         deadline: Instant,
         again: impl AsyncFnOnce() -> Result<Option<([u8; 16], u64)>>,
     ) -> OpenOutcome {
         let mut opening = self.open_on_devices(granted, program, wanted, deadline).await;
-        if !opening.is_open() || self.seen.epoch.load(Ordering::Acquire) == granted.epoch {
+        if !opening.is_open() || self.epoch.epoch.load(Ordering::Acquire) == granted.epoch {
             return opening;
         }
         // The ledger changed while the device was busy: what was granted and open may not be any more.
@@ -146,7 +147,7 @@ impl Agent {
 
     async fn open_on_devices(
         &self,
-        granted: &Arc<Granted>,
+        granted: &Arc<AuthorizedToken>,
         program: &str,
         wanted: &TokenRef,
         deadline: Instant,
@@ -180,14 +181,19 @@ impl Agent {
     }
 
     /// An error for a store that was set back, where a device here has a counter that tells. Asked when the store changed.
-    async fn check_counters(&self, granted: &Granted, wanted: &TokenRef, deadline: Instant) -> Result<()> {
-        if !granted.anchored || self.counted.load(Ordering::Acquire) == granted.epoch {
+    async fn check_counters(
+        &self,
+        granted: &AuthorizedToken,
+        wanted: &TokenRef,
+        deadline: Instant,
+    ) -> Result<()> {
+        if !granted.anchored || self.counters_checked.load(Ordering::Acquire) == granted.epoch {
             return Ok(());
         }
         let what = tried(wanted);
         let checked = self.writer.ask(deadline, move |vault| vault.check_counters(&what)).await;
         checked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
-        self.counted.store(granted.epoch, Ordering::Release);
+        self.counters_checked.store(granted.epoch, Ordering::Release);
         Ok(())
     }
 
@@ -211,7 +217,7 @@ impl Agent {
     /// `Refused`, the same for tokens that are there and that are not.
     pub async fn check(
         &self,
-        caller: &Caller,
+        caller: &ClientIdentity,
         name: &crate::ledger::Name,
         op: Op,
         tried: &str,
@@ -226,7 +232,7 @@ impl Agent {
             if may.await.map_err(|trouble| trouble.told(tried, "the store"))?? {
                 return Ok(());
             }
-            match self.better_known(&caller, deadline).await {
+            match self.with_exe_digest(&caller, deadline).await {
                 Some(better) => caller = better,
                 None => return Err(self.note_denial(&caller, name.as_str(), tried)),
             }

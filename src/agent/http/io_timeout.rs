@@ -20,7 +20,7 @@ pub const TAKE: Duration = Duration::from_secs(20);
 pub const IDLE: Duration = Duration::from_secs(600);
 
 /// A stream whose reads and writes do not wait for ever.
-pub struct Patient {
+pub struct TimeoutIo {
     io: TokioIo<UnixStream>,
     /// The service has a request in hand: how long that takes is its own affair.
     handling: Arc<AtomicBool>,
@@ -29,7 +29,7 @@ pub struct Patient {
     writing: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl TimeoutIo {
     /// Around a stream. The flag is set by the service while it has a request in hand.
     pub fn new(stream: UnixStream, handling: Arc<AtomicBool>) -> Self {
         Self { io: TokioIo::new(stream), handling, begun: false, reading: None, writing: None }
@@ -59,7 +59,7 @@ fn over(timer: &mut Option<Pin<Box<Sleep>>>, patience: Duration, cx: &mut Contex
     timer.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx)
 }
 
-impl Read for Patient {
+impl Read for TimeoutIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl Read for Patient {
     }
 }
 
-impl Write for Patient {
+impl Write for TimeoutIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,10 +1,10 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
-use super::answer::{self, Answer};
-use super::device::Condition;
-use super::metrics::gauge;
-use super::owner::Trouble;
-use super::{Agent, Numbers};
+use crate::agent::device::Condition;
+use crate::agent::http::response::{self, Answer};
+use crate::agent::metrics::gauge;
+use crate::agent::owner::Trouble;
+use crate::agent::{Agent, LedgerCounts};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
 use hyper::StatusCode;
@@ -23,28 +23,28 @@ const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Agent {
     /// Why the agent cannot do all of what it is for; empty when it can.
-    fn ailments(&self) -> Vec<String> {
-        let mut ailments = Vec::new();
-        ailments.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
         if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
-            ailments.push("the store does not answer".into());
+            problems.push("the store does not answer".into());
         }
         for station in &self.stations {
             let (condition, why) = station.condition();
             if !matches!(condition, Condition::Ready | Condition::Unused) {
-                ailments.push(format!("{}: {}: {why}", station.name, condition.word()));
+                problems.push(format!("{}: {}: {why}", station.name, condition.word()));
             }
         }
-        ailments
+        problems
     }
 
     /// Whether all is well; the owner hears why not.
     pub fn health(&self, owner: bool) -> Answer {
-        let ailments = self.ailments();
-        let status = if ailments.is_empty() { "ok" } else { "degraded" };
+        let problems = self.problems();
+        let status = if problems.is_empty() { "ok" } else { "degraded" };
         let mut health = json!({"status": status});
         if owner {
-            health["ailments"] = json!(ailments);
+            health["ailments"] = json!(problems);
             health["uptime_seconds"] = json!(self.started.elapsed().as_secs());
             health["devices"] = self.stations.iter().map(|station| self.device_json(station)).collect();
             health["cached_tokens"] = json!(self.cache.len());
@@ -57,14 +57,14 @@ impl Agent {
                 "changed": self.metrics.changed.value(), "requests": self.metrics.requests.value(),
             });
         }
-        let mut answer = answer::json(&health);
-        if !ailments.is_empty() {
+        let mut answer = response::json(&health);
+        if !problems.is_empty() {
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         answer
     }
 
-    fn device_json(&self, station: &super::device::Station) -> Value {
+    fn device_json(&self, station: &crate::agent::device::Station) -> Value {
         let (condition, why) = station.condition();
         json!({
             "device": station.name,
@@ -89,26 +89,26 @@ impl Agent {
         gauge(&mut out, "cached_tokens", "Tokens in locked memory", self.cache.len());
         gauge(&mut out, "queue_reader", "Requests waiting for the reader", self.reader.load().waiting());
         gauge(&mut out, "queue_writer", "Requests waiting for the writer", self.writer.load().waiting());
-        gauge(&mut out, "healthy", "1 when all is well", u8::from(self.ailments().is_empty()));
+        gauge(&mut out, "healthy", "1 when all is well", u8::from(self.problems().is_empty()));
         self.device_numbers(&mut out);
-        Ok(answer::bytes("text/plain; version=0.0.4", out))
+        Ok(response::bytes("text/plain; version=0.0.4", out))
     }
 
     /// Living tokens, those that expire soon, and the ledger's length. Counted once in a while, however many ask.
-    async fn tokens_counted(&self) -> Result<Numbers> {
-        // Held while they are counted: whoever asks meanwhile gets the same numbers.
+    async fn tokens_counted(&self) -> Result<LedgerCounts> {
+        // Held while they are counted: those who ask meanwhile get the same numbers.
         let known = tokio::time::timeout(self.deadline, self.numbers.lock()).await;
         let mut known = known.map_err(|_| Trouble::Late.told("count tokens", "the store"))?;
         if let Some((_, numbers)) = known.filter(|(at, _)| at.elapsed() < COUNTS_STAND) {
             return Ok(numbers);
         }
         let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
-        let counted = self.read("count tokens", move |reader| {
+        let counters_checked = self.read("count tokens", move |reader| {
             let until = reader.vault.latest_time().saturating_add(soon);
             let replica = reader.vault.replica();
             Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))
         });
-        let numbers = counted.await?;
+        let numbers = counters_checked.await?;
         *known = Some((Instant::now(), numbers));
         Ok(numbers)
     }

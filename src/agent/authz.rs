@@ -1,7 +1,7 @@
 //! Who may do what: the owner everything, everybody else what was granted, nobody anything else.
 
-use super::peer::Peer;
-use super::unit::Unit;
+use crate::agent::identity::peer::Peer;
+use crate::agent::identity::systemd_unit::Unit;
 use crate::error::{Error, Kind};
 use crate::ledger::Hash;
 use crate::replica::GrantRow;
@@ -15,14 +15,14 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Whose agent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Realm {
+pub enum AgentOwner {
     /// One user's: this user may everything.
     User(u32),
     /// The machine's: root may everything.
     Machine,
 }
 
-impl Realm {
+impl AgentOwner {
     /// Whether this is the owner, by rule and not by accident.
     pub fn is_owner(self, peer: &Peer) -> bool {
         match self {
@@ -49,12 +49,12 @@ pub fn denied(tried: impl Into<String>) -> Error {
 
 /// Numbers of users and groups, asked for once in a while.
 #[derive(Default)]
-pub struct Accounts {
+pub struct AccountIds {
     users: HashMap<String, (Instant, Option<u32>)>,
     groups: HashMap<String, (Instant, Option<u32>)>,
 }
 
-impl Accounts {
+impl AccountIds {
     fn user(&mut self, name: &str) -> Option<u32> {
         let ask = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
         number(&mut self.users, name, ask)
@@ -85,7 +85,7 @@ fn number(
 }
 
 /// A peer, and what was found out about it on demand.
-pub struct Asker<'a> {
+pub struct Subject<'a> {
     /// The process.
     pub peer: &'a Peer,
     /// The digest of its program, where some grant asks for one.
@@ -94,12 +94,12 @@ pub struct Asker<'a> {
 
 /// Whether one of these grants lets the peer do it now. `now` in milliseconds.
 pub fn is_granted(
-    realm: Realm,
-    asker: &Asker<'_>,
+    realm: AgentOwner,
+    asker: &Subject<'_>,
     op: Op,
     now: u64,
     grants: &[GrantRow],
-    accounts: &mut Accounts,
+    accounts: &mut AccountIds,
 ) -> bool {
     let op = op.to_string();
     grants.iter().any(|grant| {
@@ -111,7 +111,7 @@ pub fn is_granted(
 }
 
 /// Whether a grantee is this peer.
-fn is(realm: Realm, asker: &Asker<'_>, grantee: &Grantee, accounts: &mut Accounts) -> bool {
+fn is(realm: AgentOwner, asker: &Subject<'_>, grantee: &Grantee, accounts: &mut AccountIds) -> bool {
     let peer = asker.peer;
     match grantee {
         Grantee::Unit(name) => peer.unit.as_ref().is_some_and(|unit| realm.is_unit(unit, name)),
@@ -129,7 +129,7 @@ fn is(realm: Realm, asker: &Asker<'_>, grantee: &Grantee, accounts: &mut Account
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::peer::Held;
+    use crate::agent::identity::pidfd_cache::PidfdCache;
     use crate::ledger::GrantId;
     use crate::ledger::body::Target;
     use std::os::unix::net::UnixStream;
@@ -149,27 +149,27 @@ mod tests {
 
     fn peer() -> Peer {
         let (one, _other) = UnixStream::pair().unwrap();
-        Peer::of(&one, &Held::default()).unwrap()
+        Peer::of(&one, &PidfdCache::default()).unwrap()
     }
 
-    fn may(realm: Realm, peer: &Peer, op: Op, grant: GrantRow) -> bool {
-        is_granted(realm, &Asker { peer, digest: None }, op, 1000, &[grant], &mut Accounts::default())
+    fn may(realm: AgentOwner, peer: &Peer, op: Op, grant: GrantRow) -> bool {
+        is_granted(realm, &Subject { peer, digest: None }, op, 1000, &[grant], &mut AccountIds::default())
     }
 
     #[test]
     fn a_grant_is_for_its_grantee_its_operations_and_its_time() {
         let peer = Peer { unit: Some(Unit::System("web.service".into())), ..peer() };
         let web = |ops: &[&str], until| grant("unit:web.service", ops, until);
-        assert!(may(Realm::Machine, &peer, Op::Get, web(&["get"], None)));
-        assert!(may(Realm::Machine, &peer, Op::List, web(&["get"], None)));
-        assert!(may(Realm::Machine, &peer, Op::Get, web(&["get"], Some(1001))));
-        assert!(!may(Realm::Machine, &peer, Op::Get, web(&["get"], Some(1000))));
-        assert!(!may(Realm::Machine, &peer, Op::Put, web(&["get"], None)));
-        assert!(!may(Realm::Machine, &peer, Op::Get, web(&["list"], None)));
-        assert!(!may(Realm::Machine, &peer, Op::Get, grant("unit:db.service", &["get"], None)));
-        assert!(!may(Realm::Machine, &peer, Op::Get, grant("host:web.service", &["get"], None)));
+        assert!(may(AgentOwner::Machine, &peer, Op::Get, web(&["get"], None)));
+        assert!(may(AgentOwner::Machine, &peer, Op::List, web(&["get"], None)));
+        assert!(may(AgentOwner::Machine, &peer, Op::Get, web(&["get"], Some(1001))));
+        assert!(!may(AgentOwner::Machine, &peer, Op::Get, web(&["get"], Some(1000))));
+        assert!(!may(AgentOwner::Machine, &peer, Op::Put, web(&["get"], None)));
+        assert!(!may(AgentOwner::Machine, &peer, Op::Get, web(&["list"], None)));
+        assert!(!may(AgentOwner::Machine, &peer, Op::Get, grant("unit:db.service", &["get"], None)));
+        assert!(!may(AgentOwner::Machine, &peer, Op::Get, grant("host:web.service", &["get"], None)));
         // In a user's agent, a unit is one of the user's own.
-        assert!(!may(Realm::User(peer.uid), &peer, Op::Get, web(&["get"], None)));
+        assert!(!may(AgentOwner::User(peer.uid), &peer, Op::Get, web(&["get"], None)));
     }
 
     #[test]
@@ -177,17 +177,18 @@ mod tests {
         let unit = Some(Unit::User { uid: 1234, unit: "web.service".into() });
         let peer = Peer { unit, ..peer() };
         let get = |realm, to: &str| may(realm, &peer, Op::Get, grant(to, &["get"], None));
-        assert!(!get(Realm::Machine, "unit:web.service"));
-        assert!(get(Realm::Machine, "unit:1234/web.service"));
-        assert!(!get(Realm::Machine, "unit:1235/web.service"));
-        assert!(get(Realm::User(1234), "unit:web.service"));
-        assert!(!get(Realm::User(1235), "unit:web.service"));
+        assert!(!get(AgentOwner::Machine, "unit:web.service"));
+        assert!(get(AgentOwner::Machine, "unit:1234/web.service"));
+        assert!(!get(AgentOwner::Machine, "unit:1235/web.service"));
+        assert!(get(AgentOwner::User(1234), "unit:web.service"));
+        assert!(!get(AgentOwner::User(1235), "unit:web.service"));
     }
 
     #[test]
     fn users_groups_and_programs() {
         let peer = peer();
-        let get = |peer: &Peer, to: String| may(Realm::Machine, peer, Op::Get, grant(&to, &["get"], None));
+        let get =
+            |peer: &Peer, to: String| may(AgentOwner::Machine, peer, Op::Get, grant(&to, &["get"], None));
         let exe = peer.exe.clone().unwrap();
         assert!(get(&peer, format!("user:{}", peer.uid)) && !get(&peer, format!("user:{}", peer.uid + 1)));
         assert!(get(&peer, format!("group:{}", peer.groups[0])));

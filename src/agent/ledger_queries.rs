@@ -1,13 +1,13 @@
 //! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
 //! device does stops it.
 
-use super::cache::Cache;
-use super::may::{Accounts, Asker, Realm, is_granted};
-use super::peer::Peer;
-use super::place::Place;
+use crate::agent::authz::{AccountIds, AgentOwner, Subject, is_granted};
+use crate::agent::identity::ClientIdentity;
+use crate::agent::store_file::StoreFile;
+use crate::agent::token_cache::Cache;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{DeviceId, Hash, LogPosition, Name, Prefix};
+use crate::ledger::{DeviceId, LogPosition, Name, Prefix};
 use crate::replica::{GrantRow, ListFilter};
 use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView};
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What others see of the reader without asking it.
 #[derive(Default)]
-pub struct Seen {
+pub struct LedgerEpoch {
     /// Goes up with every change of the ledger: what was concluded before it is worth nothing any more.
     pub epoch: AtomicU64,
     /// Some grant names the digest of a program.
@@ -27,36 +27,27 @@ pub struct Seen {
 const REMEMBERED: usize = 256;
 
 /// What the thread owns.
-pub struct Reader {
+pub struct LedgerQueries {
     /// Without devices.
     pub vault: Vault,
     /// Where the store lies.
-    pub place: Place,
+    pub store_file: StoreFile,
     /// Whose agent it is.
-    pub realm: Realm,
+    pub realm: AgentOwner,
     /// Numbers of users and groups.
-    pub accounts: Accounts,
+    pub accounts: AccountIds,
     /// For everybody.
-    pub seen: Arc<Seen>,
+    pub epoch: Arc<LedgerEpoch>,
     /// What a change has to drop.
     pub cache: Arc<Cache>,
     /// What was told last; `None` at the start.
     pub at: Option<LogPosition>,
     /// What was looked up since the last change: sealed tokens, checked, that whoever is granted them opens.
-    pub found: HashMap<TokenRef, Arc<Granted>>,
-}
-
-/// Who asks.
-#[derive(Clone)]
-pub struct Caller {
-    /// The process.
-    pub peer: Arc<Peer>,
-    /// The digest of its program, where some grant asks for one.
-    pub digest: Option<Hash>,
+    pub found: HashMap<TokenRef, Arc<AuthorizedToken>>,
 }
 
 /// A token that the caller may have, and the devices that open it.
-pub struct Granted {
+pub struct AuthorizedToken {
     /// The token.
     pub ready: SealedToken,
     /// The epoch in which that was so.
@@ -67,13 +58,13 @@ pub struct Granted {
     pub anchored: bool,
 }
 
-impl Reader {
+impl LedgerQueries {
     /// Follows the store, and tells everybody when it changed.
     ///
     /// # Errors
     /// The store's; `RolledBack`, `Tampered`.
     pub fn follow(&mut self) -> Result<()> {
-        self.place.check()?;
+        self.store_file.check()?;
         let followed = self.vault.refresh();
         for notice in self.vault.take_notices() {
             log::warn!("{notice}");
@@ -93,8 +84,8 @@ impl Reader {
         }
         self.at = Some(now);
         let digests = self.vault.replica().any_granted_by_digest();
-        self.seen.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
-        let epoch = self.seen.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        self.epoch.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
+        let epoch = self.epoch.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.cache.enter(epoch);
         self.found.clear();
         digests.map(drop)
@@ -104,7 +95,7 @@ impl Reader {
     ///
     /// # Errors
     /// The replica's.
-    pub fn may(&mut self, caller: &Caller, name: &Name, op: Op) -> Result<bool> {
+    pub fn may(&mut self, caller: &ClientIdentity, name: &Name, op: Op) -> Result<bool> {
         if self.realm.is_owner(&caller.peer) {
             return Ok(true);
         }
@@ -120,7 +111,12 @@ impl Reader {
     ///
     /// # Errors
     /// The replica's.
-    pub fn page(&mut self, caller: &Caller, filter: &ListFilter, limit: usize) -> Result<Vec<VersionView>> {
+    pub fn page(
+        &mut self,
+        caller: &ClientIdentity,
+        filter: &ListFilter,
+        limit: usize,
+    ) -> Result<Vec<VersionView>> {
         let mut page: Vec<VersionView> = Vec::new();
         if self.realm.is_owner(&caller.peer) {
             add_page(&self.vault, filter, limit, &mut page)?;
@@ -150,8 +146,8 @@ impl Reader {
         Ok(page)
     }
 
-    fn any(&mut self, caller: &Caller, op: Op, grants: &[GrantRow]) -> bool {
-        let asker = Asker { peer: &caller.peer, digest: caller.digest };
+    fn any(&mut self, caller: &ClientIdentity, op: Op, grants: &[GrantRow]) -> bool {
+        let asker = Subject { peer: &caller.peer, digest: caller.digest };
         is_granted(self.realm, &asker, op, self.vault.latest_time(), grants, &mut self.accounts)
     }
 
@@ -159,7 +155,11 @@ impl Reader {
     ///
     /// # Errors
     /// `Refused`, `NotFound`; the store's.
-    pub fn look_up(&mut self, caller: &Caller, wanted: &TokenRef) -> Result<Option<Arc<Granted>>> {
+    pub fn authorize(
+        &mut self,
+        caller: &ClientIdentity,
+        wanted: &TokenRef,
+    ) -> Result<Option<Arc<AuthorizedToken>>> {
         self.follow()?;
         match self.may(caller, &wanted.name, Op::Get)? {
             true => self.granted(wanted).map(Some),
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<Granted>> {
+    fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<AuthorizedToken>> {
         if let Some(found) = self.found.get(wanted) {
             return Ok(Arc::clone(found));
         }
@@ -180,8 +180,8 @@ impl Reader {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
         let anchored = self.vault.replica().is_anchored()?;
-        let epoch = self.seen.epoch.load(Ordering::Acquire);
-        let granted = Arc::new(Granted { ready, epoch, keys, anchored });
+        let epoch = self.epoch.epoch.load(Ordering::Acquire);
+        let granted = Arc::new(AuthorizedToken { ready, epoch, keys, anchored });
         if granted.ready.is_worth_remembering() && self.found.len() < REMEMBERED {
             self.found.insert(wanted.clone(), Arc::clone(&granted));
         }
@@ -192,8 +192,12 @@ impl Reader {
     /// was granted to it.
     ///
     /// # Errors
-    /// As [`Reader::look_up`].
-    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(TokenRef, Result<Arc<Granted>>)>> {
+    /// As [`LedgerQueries::authorize`].
+    pub fn credential(
+        &mut self,
+        unit: &str,
+        id: &str,
+    ) -> Result<Option<(TokenRef, Result<Arc<AuthorizedToken>>)>> {
         self.follow()?;
         let wanted = self.credential_name(unit, id)?;
         Ok(wanted.map(|wanted| {

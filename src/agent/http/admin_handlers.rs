@@ -1,9 +1,9 @@
 //! What the owner reads of the ledger and the access log, and grants.
 
-use super::Agent;
-use super::answer::{self, Answer};
-use super::handle::{MAX_JSON_BYTES, parse};
-use super::query::Query;
+use crate::agent::Agent;
+use crate::agent::http::handlers::{MAX_JSON_BYTES, parse};
+use crate::agent::http::query::Query;
+use crate::agent::http::response::{self, Answer};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::vault::{
@@ -45,7 +45,7 @@ impl Agent {
         let sealed = self
             .read("show sealed bytes", move |reader| reader.vault.sealed_version(&wanted, &tried))
             .await?;
-        Ok(answer::bytes("application/octet-stream", sealed))
+        Ok(response::bytes("application/octet-stream", sealed))
     }
 
     /// The ledger, newest first before a position, or oldest first after one.
@@ -63,7 +63,7 @@ impl Agent {
             })?;
             Ok(page.entries)
         });
-        Ok(answer::json(&json!({"entries": page.await?})))
+        Ok(response::json(&json!({"entries": page.await?})))
     }
 
     /// The statements that changed a token, oldest first.
@@ -78,7 +78,7 @@ impl Agent {
             let _ = entries.into_iter().filter(|entry| entry.n > after).all(|entry| page.take(entry, limit));
             Ok(page.entries)
         });
-        Ok(answer::json(&json!({"entries": page.await?})))
+        Ok(response::json(&json!({"entries": page.await?})))
     }
 
     /// Who read what, newest first.
@@ -91,7 +91,7 @@ impl Agent {
         let page = self.read("read the access log", move |reader| {
             TokenBackend::accesses(&mut reader.vault, before, limit)
         });
-        Ok(answer::json(&json!({"accesses": page.await?})))
+        Ok(response::json(&json!({"accesses": page.await?})))
     }
 
     /// The grants that stand.
@@ -102,7 +102,7 @@ impl Agent {
         let on = query.one("on")?.map(|text| part(text, "list grants")).transpose()?;
         let grants =
             self.read("list grants", move |reader| TokenBackend::grants(&mut reader.vault, on.as_ref()));
-        Ok(answer::json(&json!({"grants": grants.await?})))
+        Ok(response::json(&json!({"grants": grants.await?})))
     }
 
     /// One more.
@@ -120,7 +120,7 @@ impl Agent {
         };
         let grant =
             self.write(TRIED, move |vault: &mut Vault| TokenBackend::grant(vault, &on, &to, &options));
-        Ok(answer::json(&grant.await?))
+        Ok(response::json(&grant.await?))
     }
 
     /// One or some less.
@@ -135,7 +135,7 @@ impl Agent {
             _ => return Err(Error::new(Kind::Usage, TRIED, "say which by id, or by on and to")),
         };
         let grants = self.write(TRIED, move |vault: &mut Vault| TokenBackend::ungrant(vault, &which));
-        Ok(answer::json(&json!({"grants": grants.await?})))
+        Ok(response::json(&json!({"grants": grants.await?})))
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Who {
     /// Whoever reaches the socket.
     Anybody,
     /// Whoever was granted the operation on the token.
-    Granted(&'static str),
+    AuthorizedToken(&'static str),
     /// The agent's owner.
     Owner,
 }
@@ -115,7 +115,7 @@ pub const ROUTES: &[Route] = &[
         ..route(
             "GET",
             "/v1/tokens",
-            Who::Granted("list"),
+            Who::AuthorizedToken("list"),
             Action::List,
             "List the tokens that the caller may see",
         )
@@ -125,7 +125,7 @@ pub const ROUTES: &[Route] = &[
         ..route(
             "GET",
             "/v1/tokens/{name}",
-            Who::Granted("list"),
+            Who::AuthorizedToken("list"),
             Action::Show,
             "All about a token, but the token",
         )
@@ -137,7 +137,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         query: &[VERSION],
         answer: BYTES,
-        ..route("GET", "/v1/values/{name}", Who::Granted("get"), Action::Get, "A token's bytes")
+        ..route("GET", "/v1/values/{name}", Who::AuthorizedToken("get"), Action::Get, "A token's bytes")
     },
     Route {
         query: &[
@@ -153,7 +153,7 @@ pub const ROUTES: &[Route] = &[
         ..route(
             "PUT",
             "/v1/values/{name}",
-            Who::Granted("put"),
+            Who::AuthorizedToken("put"),
             Action::Put,
             "Store a new version of a token",
         )
@@ -163,7 +163,7 @@ pub const ROUTES: &[Route] = &[
         ..route(
             "POST",
             "/v1/states/{name}",
-            Who::Granted("state"),
+            Who::AuthorizedToken("state"),
             Action::State,
             "Suspend, resume or revoke a token",
         )
@@ -254,7 +254,13 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         answer: "text/plain; version=0.0.4",
-        ..route("GET", "/metrics", Who::Anybody, Action::Metrics, "Numbers for Prometheus; no token's name")
+        ..route(
+            "GET",
+            "/metrics",
+            Who::Anybody,
+            Action::Metrics,
+            "LedgerCounts for Prometheus; no token's name",
+        )
     },
     route("GET", "/openapi.json", Who::Anybody, Action::OpenApi, "This document"),
 ];
@@ -316,7 +322,7 @@ fn operation(route: &Route) -> Value {
     }
     let who = match route.who {
         Who::Anybody => "whoever reaches the socket".to_owned(),
-        Who::Granted(op) => format!("the owner, and whoever was granted `{op}`"),
+        Who::AuthorizedToken(op) => format!("the owner, and whoever was granted `{op}`"),
         Who::Owner => "the owner".to_owned(),
     };
     let mut operation = json!({

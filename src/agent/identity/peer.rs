@@ -5,26 +5,20 @@
 //! after it was read, and if its user and group are those who connected. An older kernel has no way to get the pidfd of the
 //! connection itself: there the number is opened.
 
-use super::unit::Unit;
+use super::pidfd_cache::{PidfdCache, is_running};
+use super::program::{Exe, MAX_EXE_BYTES};
+use super::systemd_unit::Unit;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Hash;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-
-/// The largest program whose digest is computed.
-const MAX_EXE_BYTES: u64 = 256 << 20;
+use std::sync::{Arc, OnceLock};
 
 /// A process at the other end, as it was when it connected.
 #[derive(Debug)]
@@ -42,35 +36,22 @@ pub struct Peer {
     /// The program it runs, where that can be seen.
     pub exe: Option<Exe>,
     /// The program's digest, once somebody asked for it.
-    pub(super) digest: OnceLock<Hash>,
+    pub(in crate::agent) digest: OnceLock<Hash>,
     /// Keeps the number from being reused.
-    pub(super) held: Arc<OwnedFd>,
+    pub(in crate::agent) held: Arc<OwnedFd>,
 }
-
-/// A program.
-#[derive(Clone, Debug)]
-pub struct Exe {
-    /// Its path, as the process sees it.
-    pub path: PathBuf,
-    /// Device and inode.
-    pub(super) file: (u64, u64),
-}
-
-/// Processes that are held, each once, however many connections it has.
-#[derive(Default)]
-pub struct Held(Mutex<HashMap<u32, Weak<OwnedFd>>>);
 
 impl Peer {
     /// The process that connected this socket.
     ///
     /// # Errors
     /// `Refused` when it is not there any more; `Io` when the kernel does not tell.
-    pub fn of(socket: &impl AsFd, held: &Held) -> Result<Self> {
+    pub fn of(socket: &impl AsFd, held: &PidfdCache) -> Result<Self> {
         Self::by(socket, held, tells_pidfds())
     }
 
     /// As [`Peer::of`], on a kernel that tells the pidfd of a connection or one that does not.
-    fn by(socket: &impl AsFd, held: &Held, pidfds: bool) -> Result<Self> {
+    fn by(socket: &impl AsFd, held: &PidfdCache, pidfds: bool) -> Result<Self> {
         let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials).map_err(unknown)?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
         // Zero stands for a process that has no number here: one outside of this namespace.
@@ -186,12 +167,6 @@ fn open_process(pid: Pid) -> Result<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())
 }
 
-/// A pidfd becomes readable when its process ends (pidfd_open(2)).
-fn is_running(process: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(process, PollFlags::IN)];
-    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
-}
-
 fn read(pid: u32, what: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/{pid}/{what}")).ok()
 }
@@ -205,52 +180,16 @@ fn groups_and_ids(pid: u32) -> Option<(Vec<u32>, u32, u32)> {
     Some((groups, effective("Uid:")?, effective("Gid:")?))
 }
 
-impl Exe {
-    fn of(pid: u32) -> Option<Self> {
-        let link = format!("/proc/{pid}/exe");
-        let path = std::fs::read_link(&link).ok()?;
-        // The kernel's knowledge will do: the file system may be the caller's own (FUSE), and take its time.
-        let file = statx(CWD, &link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
-        Some(Self { path, file: (makedev(file.stx_dev_major, file.stx_dev_minor), file.stx_ino) })
-    }
-
-    /// Whether it is the program at this path, which some grant names, for the agent too: a process can make a mount
-    /// namespace in which its own program lies at any path.
-    pub fn is_at(&self, granted: &Path) -> bool {
-        self.path == granted && std::fs::metadata(granted).is_ok_and(|file| self.is(&file))
-    }
-
-    fn is(&self, file: &Metadata) -> bool {
-        self.file == (file.dev(), file.ino())
-    }
-}
-
-impl Held {
-    /// The handle that is there for this process already, or this one. A number means the same process as long as that is
-    /// running.
-    fn share(&self, pid: u32, process: OwnedFd) -> Arc<OwnedFd> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = held.get(&pid).and_then(Weak::upgrade)
-            && is_running(&known)
-        {
-            return known;
-        }
-        held.retain(|_, known| known.strong_count() > 0);
-        let process = Arc::new(process);
-        held.insert(pid, Arc::downgrade(&process));
-        process
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
 
     #[test]
     fn this_process_is_known_by_its_user_groups_and_program() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&one, &Held::default()).unwrap();
+        let peer = Peer::of(&one, &PidfdCache::default()).unwrap();
         assert_eq!((peer.pid, peer.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         assert_eq!(peer.groups[0], rustix::process::getegid().as_raw());
         let exe = peer.exe.as_ref().unwrap();
@@ -269,7 +208,7 @@ mod tests {
         assert_eq!(plain(&"é".repeat(2000)).chars().count(), SHOWN);
         let (one, _other) = UnixStream::pair().unwrap();
         let unit = Some(Unit::System("web.service".into()));
-        let peer = Peer { unit, uid: 7, ..Peer::of(&one, &Held::default()).unwrap() };
+        let peer = Peer { unit, uid: 7, ..Peer::of(&one, &PidfdCache::default()).unwrap() };
         assert!(peer.introduction().starts_with("web.service, uid 7, /"));
     }
 
@@ -283,21 +222,14 @@ mod tests {
             let mut curl = std::process::Command::new("curl");
             let mut caller = curl.arg("--unix-socket").arg(&path).arg("http://x/").spawn().unwrap();
             let (connection, _) = socket.accept().unwrap();
-            let peer = Peer::by(&connection, &Held::default(), pidfds).unwrap();
+            let peer = Peer::by(&connection, &PidfdCache::default(), pidfds).unwrap();
             assert_eq!((peer.pid, peer.uid), (caller.id(), rustix::process::geteuid().as_raw()));
             assert!(peer.is_there() && peer.exe.as_ref().unwrap().path.ends_with("curl"));
             caller.kill().unwrap();
             caller.wait().unwrap();
             assert!(!peer.is_there());
-            let error = Peer::by(&connection, &Held::default(), pidfds).unwrap_err();
+            let error = Peer::by(&connection, &PidfdCache::default(), pidfds).unwrap_err();
             assert_eq!(error.kind(), Kind::Refused, "{error}");
         }
-    }
-
-    #[test]
-    fn a_process_is_held_once() {
-        let (held, (one, other)) = (Held::default(), UnixStream::pair().unwrap());
-        let (a, b) = (Peer::of(&one, &held).unwrap(), Peer::of(&other, &held).unwrap());
-        assert!(Arc::ptr_eq(&a.held, &b.held));
     }
 }

@@ -1,11 +1,11 @@
 //! Connections: taken up to a bound, served one request after another, and let go in peace at the end.
 
-use super::Agent;
-use super::answer::Answer;
-use super::connection::{IDLE, Patient};
-use super::handle::{crowded, refused_connection};
-use super::peer::Peer;
-use super::reader::Caller;
+use crate::agent::Agent;
+use crate::agent::http::handlers::{refused_connection, too_many_requests};
+use crate::agent::http::io_timeout::{IDLE, TimeoutIo};
+use crate::agent::http::response::Answer;
+use crate::agent::identity::ClientIdentity;
+use crate::agent::identity::peer::Peer;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -37,7 +37,7 @@ const AT_ONCE: usize = 64;
 
 /// How many connections each user has.
 #[derive(Default)]
-pub struct Counts(Mutex<HashMap<u32, User>>);
+pub struct ConnectionCounts(Mutex<HashMap<u32, User>>);
 
 /// What the connections of one user share.
 struct User {
@@ -46,14 +46,14 @@ struct User {
 }
 
 /// One connection's place among those of its user.
-struct Place {
-    counts: Arc<Counts>,
+struct ConnectionSlot {
+    counts: Arc<ConnectionCounts>,
     uid: u32,
     turns: Arc<Semaphore>,
 }
 
-impl Counts {
-    fn take(self: &Arc<Self>, uid: u32, most: usize) -> Option<Place> {
+impl ConnectionCounts {
+    fn take(self: &Arc<Self>, uid: u32, most: usize) -> Option<ConnectionSlot> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || User { connections: 0, turns: Arc::new(Semaphore::new(AT_ONCE)) };
         let user = counts.entry(uid).or_insert_with(new);
@@ -61,11 +61,11 @@ impl Counts {
             return None;
         }
         user.connections += 1;
-        Some(Place { counts: Arc::clone(self), uid, turns: Arc::clone(&user.turns) })
+        Some(ConnectionSlot { counts: Arc::clone(self), uid, turns: Arc::clone(&user.turns) })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(user) = counts.get_mut(&self.uid) {
@@ -79,7 +79,7 @@ impl Drop for Place {
 
 /// Takes connections until told to stop, then waits for those that have something in hand.
 pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
-    let (mut connections, counts) = (JoinSet::new(), Arc::new(Counts::default()));
+    let (mut connections, counts) = (JoinSet::new(), Arc::new(ConnectionCounts::default()));
     loop {
         tokio::select! {
             biased;
@@ -89,7 +89,7 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
                 Ok((stream, _)) if connections.len() < agent.connections => {
                     agent.metrics.connections.add();
                     let (agent, counts, stop) = (Arc::clone(&agent), Arc::clone(&counts), stop.clone());
-                    connections.spawn(converse(agent, counts, stream, stop));
+                    connections.spawn(serve_connection(agent, counts, stream, stop));
                 }
                 Ok(_) => agent.metrics.turned_away.add(),
                 // No more file descriptors: some will be closed.
@@ -104,13 +104,13 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
     while connections.join_next().await.is_some() {}
 }
 
-async fn converse(
+async fn serve_connection(
     agent: Arc<Agent>,
-    counts: Arc<Counts>,
+    counts: Arc<ConnectionCounts>,
     stream: UnixStream,
     mut stop: watch::Receiver<bool>,
 ) {
-    let peer = match Peer::of(&stream, &agent.held) {
+    let peer = match Peer::of(&stream, &agent.pidfds) {
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
     };
@@ -119,11 +119,11 @@ async fn converse(
         true => agent.connections,
         false => agent.connections * SHARE.0 / SHARE.1,
     };
-    let Some(place) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
+    let Some(slot) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
     let Some(last) = asked(&stream, &mut stop).await else { return };
     // Apart, so that a connection that asks for nothing does not hold the room for it.
-    let turns = (!owner).then(|| Arc::clone(&place.turns));
-    Box::pin(speak(agent, peer, turns, stream, last, stop)).await;
+    let turns = (!owner).then(|| Arc::clone(&slot.turns));
+    Box::pin(serve_http(agent, peer, turns, stream, last, stop)).await;
 }
 
 /// A turn among the requests of one user, for those who need one; `None` when none comes in time.
@@ -133,8 +133,8 @@ async fn turn(turns: Option<&Semaphore>, patience: Duration) -> Option<Option<Se
 }
 
 /// The answer, to a process that is still there.
-async fn answer(agent: &Agent, caller: &Caller, request: Request<Incoming>) -> Answer {
-    let nobody = || refused_connection(&super::may::denied("answer"));
+async fn answer(agent: &Agent, caller: &ClientIdentity, request: Request<Incoming>) -> Answer {
+    let nobody = || refused_connection(&crate::agent::authz::denied("answer"));
     if !caller.peer.is_there() {
         return nobody();
     }
@@ -144,7 +144,7 @@ async fn answer(agent: &Agent, caller: &Caller, request: Request<Incoming>) -> A
 }
 
 /// HTTP, until either side has had enough.
-async fn speak(
+async fn serve_http(
     agent: Arc<Agent>,
     peer: Peer,
     turns: Option<Arc<Semaphore>>,
@@ -152,7 +152,7 @@ async fn speak(
     last: bool,
     mut stop: watch::Receiver<bool>,
 ) {
-    let caller = Caller { peer: Arc::new(peer), digest: None };
+    let caller = ClientIdentity { peer: Arc::new(peer), digest: None };
     let handling = Arc::new(AtomicBool::new(false));
     let in_hand = Arc::clone(&handling);
     let service = service_fn(move |request| {
@@ -162,7 +162,7 @@ async fn speak(
         async move {
             let answer = match turn(turns.as_deref(), agent.deadline).await {
                 Some(_turn) => answer(&agent, &caller, request).await,
-                None => crowded(),
+                None => too_many_requests(),
             };
             in_hand.store(false, Ordering::Relaxed);
             Ok::<Answer, Infallible>(answer)
@@ -174,7 +174,7 @@ async fn speak(
         .keep_alive(!last)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
-        .serve_connection(Patient::new(stream, handling), service);
+        .serve_connection(TimeoutIo::new(stream, handling), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
@@ -197,15 +197,15 @@ async fn speak(
 async fn asked(stream: &UnixStream, stop: &mut watch::Receiver<bool>) -> Option<bool> {
     let (asks, last) = tokio::select! {
         biased;
-        ready = tokio::time::timeout(IDLE, something_comes(stream)) => (ready, false),
+        ready = tokio::time::timeout(IDLE, first_byte(stream)) => (ready, false),
         // A request may be on its way.
-        _ = stop.changed() => (tokio::time::timeout(LAST_CALL, something_comes(stream)).await, true),
+        _ = stop.changed() => (tokio::time::timeout(LAST_CALL, first_byte(stream)).await, true),
     };
     matches!(asks, Ok(Ok(()))).then_some(last)
 }
 
 /// Waits for the first byte, or the end. Tokio takes a new connection for readable until somebody looked.
-async fn something_comes(stream: &UnixStream) -> std::io::Result<()> {
+async fn first_byte(stream: &UnixStream) -> std::io::Result<()> {
     let look = || Ok(recv(stream, &mut [0_u8], RecvFlags::PEEK)?);
     loop {
         stream.readable().await?;

@@ -1,6 +1,6 @@
 //! The thread that writes the access log. What was read is written down before it is handed out, many reads at a time.
 
-use super::owner::Alive;
+use crate::agent::owner::Alive;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ type Line = (Access, Option<oneshot::Sender<()>>);
 
 /// A handle on the thread.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct AccessLog {
     openings: mpsc::Sender<Line>,
     /// Apart, and after the openings: anybody can have any number of things denied.
     denials: mpsc::Sender<Line>,
@@ -40,14 +40,14 @@ struct Lines {
     hurry: Arc<Notify>,
 }
 
-impl Recorder {
+impl AccessLog {
     /// Starts the thread.
     ///
     /// # Errors
     /// `Io`.
     pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
         let io = |e: std::io::Error| Error::new(Kind::Io, "start the access log's thread", e.to_string());
-        let (recorder, lines) = Self::new();
+        let (access_log, lines) = Self::new();
         let waiting = Builder::new_current_thread().enable_time().build().map_err(io)?;
         let alive = alive.clone();
         let body = move || {
@@ -55,7 +55,7 @@ impl Recorder {
             drop(alive);
         };
         std::thread::Builder::new().name("access-log".into()).spawn(body).map_err(io)?;
-        Ok(recorder)
+        Ok(access_log)
     }
 
     fn new() -> (Self, Lines) {
@@ -181,27 +181,27 @@ mod tests {
 
     #[test]
     fn openings_go_before_denials_however_many_those_are() {
-        let (recorder, mut lines) = Recorder::new();
+        let (access_log, mut lines) = AccessLog::new();
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        (0..10 * AT_ONCE).for_each(|_| recorder.note_denial(access("denied")));
-        runtime.block_on(recorder.record_soon(access(&"a".repeat(2000))));
+        (0..10 * AT_ONCE).for_each(|_| access_log.note_denial(access("denied")));
+        runtime.block_on(access_log.record_soon(access(&"a".repeat(2000))));
         let batch = runtime.block_on(lines.next()).unwrap();
         assert_eq!((batch.len(), batch[0].0.name.as_str()), (AT_ONCE, "a".repeat(MAX_NAME).as_str()));
         assert_eq!(batch[0].0.exe.chars().count(), MAX_EXE);
         assert!(batch[1..].iter().all(|(access, _)| access.name == "denied"));
-        drop(recorder);
+        drop(access_log);
         let left = std::iter::from_fn(|| runtime.block_on(lines.next())).flatten().count();
         assert_eq!(left, 3 * AT_ONCE + 1);
     }
 
     #[test]
     fn nothing_is_gathered_while_somebody_waits() {
-        let (recorder, mut lines) = Recorder::new();
+        let (access_log, mut lines) = AccessLog::new();
         // Without a clock, nothing can be waited for.
         let runtime = Builder::new_current_thread().build().unwrap();
         let (done, _written) = oneshot::channel();
-        recorder.openings.try_send((access("waits"), Some(done))).unwrap();
-        recorder.openings.try_send((access("is handed out from memory"), None)).unwrap();
+        access_log.openings.try_send((access("waits"), Some(done))).unwrap();
+        access_log.openings.try_send((access("is handed out from memory"), None)).unwrap();
         assert_eq!(runtime.block_on(lines.next()).unwrap().len(), 2);
     }
 }

@@ -1,10 +1,10 @@
 //! From a request to its answer.
 
-use super::Agent;
-use super::answer::{self, Answer};
-use super::query::{Query, name_in_path};
-use super::reader::Caller;
-use super::routes::{Action, Found, ROUTES, Who, find, openapi};
+use crate::agent::Agent;
+use crate::agent::http::query::{Query, name_in_path};
+use crate::agent::http::response::{self, Answer};
+use crate::agent::http::routes::{Action, Found, ROUTES, Who, find, openapi};
+use crate::agent::identity::ClientIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::{Name, Prefix};
@@ -58,33 +58,33 @@ fn pin<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secre
 
 impl Agent {
     /// Answers a request.
-    pub async fn handle(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
+    pub async fn handle(&self, caller: &ClientIdentity, request: Request<Incoming>) -> Answer {
         self.metrics.requests.add();
         let (head, body) = request.into_parts();
         let (action, name) = match find(head.method.as_str(), head.uri.path()) {
             Found::Route(action, name) => (action, name),
-            Found::Methods(methods) => return answer::wrong_method(&methods),
+            Found::Methods(methods) => return response::wrong_method(&methods),
             Found::Nothing => {
                 let error =
                     Error::new(Kind::NotFound, "understand the request", "there is nothing at that path");
-                return answer::problem(&error.with_hint("GET /openapi.json tells what there is"));
+                return response::problem(&error.with_hint("GET /openapi.json tells what there is"));
             }
         };
         let done = match self.check_owner(caller, action, head.uri.path()) {
             Ok(()) => self.act(caller, action, name, head.uri.query().unwrap_or(""), body).await,
             Err(error) => Err(error),
         };
-        done.unwrap_or_else(|error| answer::problem(&error))
+        done.unwrap_or_else(|error| response::problem(&error))
     }
 
     /// The caller with the digest of its program, if some grant asks for one and it can be had in time. Programs are
     /// large, and the caller's choice: only a few are read at once.
-    pub async fn with_digest(&self, caller: &Caller, deadline: Instant) -> Caller {
-        if !self.seen.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
+    pub async fn with_digest(&self, caller: &ClientIdentity, deadline: Instant) -> ClientIdentity {
+        if !self.epoch.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
             return caller.clone();
         }
         let peer = std::sync::Arc::clone(&caller.peer);
-        let reading = std::sync::Arc::clone(&self.reading_programs);
+        let reading = std::sync::Arc::clone(&self.digest_permits);
         let digest = async {
             let turn = reading.acquire_owned().await.ok()?;
             let read = tokio::task::spawn_blocking(move || {
@@ -95,10 +95,10 @@ impl Agent {
             read.await.ok()?
         };
         let digest = tokio::time::timeout_at(deadline.into(), digest).await.ok().flatten();
-        Caller { digest, ..caller.clone() }
+        ClientIdentity { digest, ..caller.clone() }
     }
 
-    fn check_owner(&self, caller: &Caller, action: Action, path: &str) -> Result<()> {
+    fn check_owner(&self, caller: &ClientIdentity, action: Action, path: &str) -> Result<()> {
         let owners = ROUTES.iter().any(|route| route.to == action && route.who == Who::Owner);
         if !owners || self.realm.is_owner(&caller.peer) {
             return Ok(());
@@ -110,20 +110,20 @@ impl Agent {
 
     async fn act(
         &self,
-        caller: &Caller,
+        caller: &ClientIdentity,
         action: Action,
         name: &str,
         query: &str,
         body: Incoming,
     ) -> Result<Answer> {
-        let known = |route: &&super::routes::Route| route.to == action;
+        let known = |route: &&crate::agent::http::routes::Route| route.to == action;
         let known = ROUTES.iter().find(known).map_or(&[][..], |route| route.query);
         let known: Vec<&str> = known.iter().map(|parameter| parameter.name).collect();
         let query = Query::parse(query, &known)?;
         match action {
             Action::Get => {
                 let wanted = TokenRef { name: name_in_path(name)?, version: query.number("version")? };
-                self.open(caller, &wanted).await.map(answer::token)
+                self.open(caller, &wanted).await.map(response::token)
             }
             Action::List => {
                 let caller = self.with_digest(caller, Instant::now() + self.deadline).await;
@@ -149,11 +149,11 @@ impl Agent {
             Action::Lock => Ok(self.lock().await),
             Action::Health => Ok(self.health(self.realm.is_owner(&caller.peer))),
             Action::Metrics => self.metrics().await,
-            Action::OpenApi => Ok(answer::json(&openapi())),
+            Action::OpenApi => Ok(response::json(&openapi())),
         }
     }
 
-    async fn list(&self, caller: &Caller, query: &Query) -> Result<Answer> {
+    async fn list(&self, caller: &ClientIdentity, query: &Query) -> Result<Answer> {
         let prefix = query.one("prefix")?.unwrap_or("").to_owned();
         let prefix = Prefix::parse(&prefix).map_err(|why| Error::new(Kind::Usage, "list", why))?;
         let after = query.one("after")?.unwrap_or("").to_owned();
@@ -163,10 +163,10 @@ impl Agent {
         let caller = caller.clone();
         let page = self.read("list tokens", move |reader| reader.page(&caller, &filter, limit)).await?;
         let next = (page.len() == limit).then(|| page.last().map(|last| last.name.clone())).flatten();
-        Ok(answer::json(&json!({"tokens": page, "next": next})))
+        Ok(response::json(&json!({"tokens": page, "next": next})))
     }
 
-    async fn show(&self, caller: &Caller, name: Name, version: Option<u64>) -> Result<Answer> {
+    async fn show(&self, caller: &ClientIdentity, name: Name, version: Option<u64>) -> Result<Answer> {
         let tried = match version {
             Some(version) => format!("show {name}@{version}"),
             None => format!("show {name}"),
@@ -179,22 +179,28 @@ impl Agent {
             // Who else may have it is the owner's business.
             view.grants.clear();
         }
-        Ok(answer::json(&view))
+        Ok(response::json(&view))
     }
 
-    async fn put(&self, caller: &Caller, name: Name, query: &Query, body: Incoming) -> Result<Answer> {
+    async fn put(
+        &self,
+        caller: &ClientIdentity,
+        name: Name,
+        query: &Query,
+        body: Incoming,
+    ) -> Result<Answer> {
         let options = put_options(query)?;
         self.check_put(caller, &name, &options).await?;
         let token = Secret::from(self.read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
         // A body may take its time: what was granted may not be any more.
         self.check_put(caller, &name, &options).await?;
         let put = self.write("put", move |vault| vault.put(&name, &token, &options)).await?;
-        Ok(answer::json(&json!({
+        Ok(response::json(&json!({
             "token": put.token.to_string(), "version": put.version, "recipients": put.recipients,
         })))
     }
 
-    async fn check_put(&self, caller: &Caller, name: &Name, options: &PutOptions) -> Result<()> {
+    async fn check_put(&self, caller: &ClientIdentity, name: &Name, options: &PutOptions) -> Result<()> {
         self.check(caller, name, Op::Put, &format!("put {name}")).await?;
         if options.keep.is_some() || !options.only.is_empty() {
             // It takes older versions, or devices, away from others.
@@ -203,7 +209,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn state(&self, caller: &Caller, name: Name, body: Incoming) -> Result<Answer> {
+    async fn state(&self, caller: &ClientIdentity, name: Name, body: Incoming) -> Result<Answer> {
         let tried = format!("change the state of {name}");
         // Before the body is held in memory, and again after it took its time.
         self.check(caller, &name, Op::State, &tried).await?;
@@ -224,7 +230,7 @@ impl Agent {
         let (shown, version) = (name.to_string(), body.version);
         self.write("change a state", move |vault| vault.set_state(&name, version, state, &body.reason))
             .await?;
-        Ok(answer::json(&json!({"name": shown, "version": version, "state": state.to_string()})))
+        Ok(response::json(&json!({"name": shown, "version": version, "state": state.to_string()})))
     }
 
     async fn rename(&self, body: Incoming) -> Result<Answer> {
@@ -232,21 +238,21 @@ impl Agent {
         let name = |text: &str| Name::parse(text).map_err(|why| Error::new(Kind::Usage, "rename", why));
         let (from, to) = (name(&body.from)?, name(&body.to)?);
         self.write("rename", move |vault| vault.rename(&from, &to)).await?;
-        Ok(answer::json(&json!({"from": body.from, "to": body.to})))
+        Ok(response::json(&json!({"from": body.from, "to": body.to})))
     }
 
     async fn destroy(&self, name: Name, query: &Query) -> Result<Answer> {
         let (version, reason) = (query.number("version")?, query.one("reason")?.unwrap_or("").to_owned());
         let shown = name.to_string();
         let count = self.write("destroy", move |vault| vault.destroy(&name, version, &reason)).await?;
-        Ok(answer::json(&json!({"name": shown, "version": version, "destroyed": count})))
+        Ok(response::json(&json!({"name": shown, "version": version, "destroyed": count})))
     }
 
     /// Has the reader look something up on the newest state of the store.
     pub async fn read<T: Send + 'static>(
         &self,
         tried: &str,
-        job: impl FnOnce(&mut super::reader::Reader) -> Result<T> + Send + 'static,
+        job: impl FnOnce(&mut crate::agent::ledger_queries::LedgerQueries) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let done = self.reader.ask(Instant::now() + self.deadline, move |reader| {
             reader.follow()?;
@@ -261,8 +267,8 @@ impl Agent {
         tried: &str,
         job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let place = self.place.clone();
-        let job = move |vault: &mut Vault| place.check().and_then(|()| job(vault));
+        let store_file = self.store_file.clone();
+        let job = move |vault: &mut Vault| store_file.check().and_then(|()| job(vault));
         let done = self.writer.ask(Instant::now() + self.deadline, job).await;
         let value = done.map_err(|trouble| trouble.told(tried, "the writer"))??;
         self.metrics.changed.add();
@@ -292,9 +298,9 @@ pub fn put_options(query: &Query) -> Result<PutOptions> {
     })
 }
 
-fn who(caller: &Caller, owner: bool) -> Answer {
+fn who(caller: &ClientIdentity, owner: bool) -> Answer {
     let peer = &caller.peer;
-    answer::json(&json!({
+    response::json(&json!({
         "owner": owner,
         "uid": peer.uid,
         "groups": peer.groups,
@@ -319,13 +325,13 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
 
 /// An answer to what is no request of ours.
 pub fn refused_connection(error: &Error) -> Answer {
-    answer::and_close(answer::problem_with(StatusCode::FORBIDDEN, error))
+    response::and_close(response::problem_with(StatusCode::FORBIDDEN, error))
 }
 
 /// The answer to a request whose turn did not come, for all the others of the same user.
-pub fn crowded() -> Answer {
+pub fn too_many_requests() -> Answer {
     let error = Error::new(Kind::Device, "answer", "too many requests of this user are in hand");
-    answer::and_close(answer::problem(&error.with_target("the agent").with_hint("try again in a moment")))
+    response::and_close(response::problem(&error.with_target("the agent").with_hint("try again in a moment")))
 }
 
 impl Agent {
@@ -378,7 +384,7 @@ impl Agent {
         let done =
             station.thread.ask(Instant::now() + self.deadline, move |host| host.unlock(body.pin)).await;
         done.map_err(|trouble| trouble.told("unlock", &station.name))??;
-        Ok(answer::json(&json!({"device": station.name, "condition": station.condition().0.word()})))
+        Ok(response::json(&json!({"device": station.name, "condition": station.condition().0.word()})))
     }
 
     /// Forgets at once what is kept; the devices as soon as they have finished what they are doing.
@@ -387,11 +393,11 @@ impl Agent {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut locked = Vec::new();
         for station in &self.stations {
-            let done = station.thread.ask(deadline, super::device::Host::lock).await;
+            let done = station.thread.ask(deadline, crate::agent::device::Host::lock).await;
             locked.push(json!({"device": station.name, "locked": done.is_ok()}));
         }
         // What was opened meanwhile by requests that were under way.
         self.cache.clear();
-        answer::json(&json!({"devices": locked}))
+        response::json(&json!({"devices": locked}))
     }
 }

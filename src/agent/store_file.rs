@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 /// The file of a store, as it was when the agent started.
 #[derive(Clone, Debug)]
-pub struct Place(Option<(PathBuf, u64, u64)>);
+pub struct StoreFile(Option<(PathBuf, u64, u64)>);
 
-impl Place {
+impl StoreFile {
     /// Of the store at this URL; of one that is no file, nothing.
     pub fn of(url: &str) -> Self {
         let path = PathBuf::from(url.strip_prefix("sqlite://").unwrap_or(url));
@@ -47,14 +47,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         std::fs::write(&path, "one").unwrap();
-        let place = Place::of(&format!("sqlite://{}", path.display()));
-        assert!(place.check().is_ok() && !place.is_replaced());
+        let store_file = StoreFile::of(&format!("sqlite://{}", path.display()));
+        assert!(store_file.check().is_ok() && !store_file.is_replaced());
         std::fs::rename(&path, path.with_extension("old")).unwrap();
-        assert!(place.check().is_err() && !place.is_replaced());
+        assert!(store_file.check().is_err() && !store_file.is_replaced());
         std::fs::write(&path, "two").unwrap();
-        assert!(place.is_replaced());
+        assert!(store_file.is_replaced());
         std::fs::rename(path.with_extension("old"), &path).unwrap();
-        assert!(place.check().is_ok());
-        assert!(Place::of("postgres://x").check().is_ok());
+        assert!(store_file.check().is_ok());
+        assert!(StoreFile::of("postgres://x").check().is_ok());
     }
 }

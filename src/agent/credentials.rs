@@ -6,8 +6,8 @@
 //! so that is how a credential is denied.
 
 use super::Agent;
-use super::peer::Peer;
-use super::reader::Caller;
+use crate::agent::identity::ClientIdentity;
+use crate::agent::identity::peer::Peer;
 use crate::error::{Error, Kind, Result};
 use crate::secret::MAX_TOKEN_BYTES;
 use crate::vault::OpenOutcome;
@@ -27,14 +27,14 @@ const TAKE: Duration = Duration::from_secs(20);
 
 /// What a unit asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct CredentialRequest {
     /// The unit.
     pub unit: String,
     /// `LoadCredential=`'s ID.
     pub id: String,
 }
 
-impl Asked {
+impl CredentialRequest {
     /// From the abstract name of the other end, without its leading NUL: hexadecimal digits, `/unit/`, unit, `/`, ID.
     pub fn parse(name: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(name).ok()?;
@@ -101,28 +101,28 @@ async fn refuse(stream: &mut UnixStream) -> std::io::Result<()> {
 impl Agent {
     async fn credential(&self, stream: &UnixStream) -> Result<crate::Secret> {
         let tried = "hand out a credential";
-        let peer = Peer::of(stream, &self.held)?;
-        let caller = Caller { peer: Arc::new(peer), digest: None };
+        let peer = Peer::of(stream, &self.pidfds)?;
+        let caller = ClientIdentity { peer: Arc::new(peer), digest: None };
         if caller.peer.uid != 0 {
             return Err(self.note_denial(&caller, "", "hand out a credential to anybody but root"));
         }
         let address = stream.peer_addr().map_err(|e| Error::new(Kind::Io, tried, e.to_string()))?;
         let address: std::os::unix::net::SocketAddr = address.into();
-        let asked = address.as_abstract_name().and_then(Asked::parse);
+        let asked = address.as_abstract_name().and_then(CredentialRequest::parse);
         let asked =
             asked.ok_or_else(|| self.note_denial(&caller, "", "hand out a credential to what is no unit"))?;
         let (opening, name) = self.open_credential(&asked).await;
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
-        self.recorder.record(access, opening.denied).await;
+        self.access_log.record(access, opening.denied).await;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
         }
         opening.token
     }
 
-    async fn open_credential(&self, asked: &Asked) -> (OpenOutcome, String) {
+    async fn open_credential(&self, asked: &CredentialRequest) -> (OpenOutcome, String) {
         let deadline = Instant::now() + self.deadline;
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
@@ -144,7 +144,11 @@ impl Agent {
 
 impl Agent {
     /// Which version of which token the unit means by this id now; `None` when nothing is granted to it.
-    async fn credential_now(&self, asked: &Asked, deadline: Instant) -> Result<Option<([u8; 16], u64)>> {
+    async fn credential_now(
+        &self,
+        asked: &CredentialRequest,
+        deadline: Instant,
+    ) -> Result<Option<([u8; 16], u64)>> {
         let tried = format!("hand out the credential {} to {}", asked.id, asked.unit);
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
@@ -153,8 +157,8 @@ impl Agent {
     }
 }
 
-fn refused(asked: &Asked) -> Error {
-    super::may::denied(format!("hand out the credential {} to {}", asked.id, asked.unit))
+fn refused(asked: &CredentialRequest) -> Error {
+    crate::agent::authz::denied(format!("hand out the credential {} to {}", asked.id, asked.unit))
 }
 
 #[cfg(test)]
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn names_say_unit_and_id() {
-        let asked = Asked::parse(b"16e1aa2bf90a/unit/web@1.service/db-password").unwrap();
+        let asked = CredentialRequest::parse(b"16e1aa2bf90a/unit/web@1.service/db-password").unwrap();
         assert_eq!((asked.unit.as_str(), asked.id.as_str()), ("web@1.service", "db-password"));
     }
 
@@ -181,7 +185,7 @@ mod tests {
             b"a/system/web.service/id",
             b"a/unit/\xff/id",
         ] {
-            assert_eq!(Asked::parse(name), None, "{name:?}");
+            assert_eq!(CredentialRequest::parse(name), None, "{name:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Running: from the sockets to the last answer.
+//! The life of an agent: from its sockets to its last answer, with reloads in between.
 
-use super::owner::Alive;
-use super::{Agent, Options, Sockets, credential, notify, serve};
+use super::http::server;
+use super::{Agent, Options, Sockets, credentials, sd_notify};
+use crate::agent::owner::Alive;
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +22,15 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// How an agent that runs inside another program is told to stop.
 #[derive(Clone)]
-pub struct Running(watch::Sender<bool>);
+pub struct StopHandle(watch::Sender<bool>);
 
-impl Default for Running {
+impl Default for StopHandle {
     fn default() -> Self {
         Self(watch::channel(false).0)
     }
 }
 
-impl Running {
+impl StopHandle {
     /// Stops it: what has been begun is finished.
     pub fn stop(&self) {
         self.0.send_replace(true);
@@ -44,7 +45,7 @@ impl Running {
 pub fn run(
     options: Options,
     sockets: Sockets,
-    running: &Running,
+    running: &StopHandle,
     ready: &mut dyn FnMut(),
     reload: &mut dyn FnMut() -> Result<Options>,
 ) -> Result<()> {
@@ -68,7 +69,7 @@ fn listener(socket: &std::os::unix::net::UnixListener) -> Result<UnixListener> {
 async fn run_on(
     options: Options,
     sockets: Sockets,
-    running: &Running,
+    running: &StopHandle,
     ready: &mut dyn FnMut(),
     reload: &mut dyn FnMut() -> Result<Options>,
 ) -> Result<()> {
@@ -80,7 +81,7 @@ async fn run_on(
     loop {
         let (stop, stopped) = watch::channel(false);
         let serving = begin(&agent, &sockets, &stopped)?;
-        notify::tell("READY=1\nSTATUS=Serving");
+        sd_notify::tell("READY=1\nSTATUS=Serving");
         if !std::mem::replace(&mut told, true) {
             ready();
         }
@@ -90,7 +91,7 @@ async fn run_on(
             _ = interrupt.recv() => {}
             _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => {}
             _ = hang_up.recv() => {
-                notify::reloading();
+                sd_notify::reloading();
                 agent = renewed(agent, &mut || reload().and_then(|options| Agent::start(options, &alive)), &stop, serving).await;
                 continue;
             }
@@ -101,7 +102,7 @@ async fn run_on(
                 continue;
             }
         }
-        notify::tell("STOPPING=1");
+        sd_notify::tell("STOPPING=1");
         finish(&stop, serving).await;
         drop(agent);
         if !alive.ended(CLOSING).await {
@@ -129,7 +130,7 @@ async fn renewed(
 
 /// Comes back when another file is in the store's place.
 async fn replaced(agent: &Agent) {
-    while !agent.place.is_replaced() {
+    while !agent.store_file.is_replaced() {
         tokio::time::sleep(FOLLOW).await;
     }
 }
@@ -138,12 +139,12 @@ type Serving = Vec<tokio::task::JoinHandle<()>>;
 
 fn begin(agent: &Arc<Agent>, sockets: &Sockets, stopped: &watch::Receiver<bool>) -> Result<Serving> {
     let mut serving = vec![
-        tokio::spawn(serve::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
+        tokio::spawn(server::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
         tokio::spawn(follow(Arc::clone(agent), stopped.clone())),
         tokio::spawn(recognise(Arc::clone(agent), stopped.clone())),
     ];
     if let Some(socket) = &sockets.credentials {
-        serving.push(tokio::spawn(credential::serve(Arc::clone(agent), listener(socket)?, stopped.clone())));
+        serving.push(tokio::spawn(credentials::serve(Arc::clone(agent), listener(socket)?, stopped.clone())));
     }
     Ok(serving)
 }
@@ -164,7 +165,7 @@ async fn finish(stop: &watch::Sender<bool>, serving: Serving) {
 async fn follow(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
     let mut every = tokio::time::interval(FOLLOW);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let watchdog = notify::watchdog();
+    let watchdog = sd_notify::watchdog();
     let mut told = tokio::time::Instant::now();
     loop {
         tokio::select! {
@@ -174,7 +175,7 @@ async fn follow(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
         agent.tick().await;
         // Only a reader that answers is a sign of life.
         if watchdog.is_some_and(|every| told.elapsed() >= every / 2) {
-            notify::tell("WATCHDOG=1");
+            sd_notify::tell("WATCHDOG=1");
             told = tokio::time::Instant::now();
         }
     }

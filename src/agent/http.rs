@@ -1,0 +1,10 @@
+//! HTTP/1.1 on the agent's Unix socket: connections, routes, and what a request is answered with.
+
+pub mod admin_handlers;
+pub mod handlers;
+pub mod health;
+pub mod io_timeout;
+pub mod query;
+pub mod response;
+pub mod routes;
+pub mod server;
