@@ -1,8 +1,9 @@
-//! Moments, which are milliseconds since 1970, as RFC 3339 in UTC: in JSON to the millisecond.
+//! Moments, which are milliseconds since 1970, as RFC 3339 in UTC: in JSON to the millisecond. Durations with one unit: `5m`.
 
 use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::time::Duration;
 
 /// A time for people: UTC, to the second.
 pub fn rfc3339_secs(ms: u64) -> String {
@@ -38,8 +39,47 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     u64::try_from(at.as_millisecond()).map(Some).map_err(D::Error::custom)
 }
 
+/// A duration as `30s`, `5m` or `2h`; never zero.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number = text.strip_suffix(unit)?;
+    if !number.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        's' => number,
+        'm' => number.checked_mul(60)?,
+        'h' => number.checked_mul(3600)?,
+        _ => return None,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// The same, written with the largest unit that divides it.
+pub fn format_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_one_unit() {
+        for text in ["30s", "90s", "5m", "2h"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+        assert_eq!(parse_duration("120m"), parse_duration("2h"));
+        for text in ["", "5", "m", "0s", "-1s", "+1s", "5 m", "5d", "18446744073709551615h", "5м"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Holder(#[serde(with = "super")] Option<u64>);
 

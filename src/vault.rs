@@ -39,7 +39,6 @@ pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
 pub use setup::{Setup, system_clock};
-pub use tokens::cache_label::span;
 pub use tokens::import::{ImportItem, Imported};
 pub(crate) use tokens::lookup::SealedToken;
 pub use tokens::lookup::TokenRef;

@@ -9,38 +9,37 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 use std::path::PathBuf;
-use std::time::Duration;
-use strongroom::agent::{self, AgentDevice, AgentOwner, CachePolicy, Options, Sockets, StopHandle};
-use strongroom::config::ConfiguredDevice;
+use strongroom::agent::{self, AgentDevice, AgentOwner, Asking, CachePolicy, Options, Sockets, StopHandle};
+use strongroom::config::{AgentSettings, ConfiguredDevice, Period};
 use strongroom::paths::agent_socket;
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
 pub struct Agent {
-    /// Listen here; by default $XDG_RUNTIME_DIR/strongroom/agent.sock, for root /run/strongroom/agent.sock
+    /// Listen on this socket; by default $XDG_RUNTIME_DIR/strongroom/agent.sock, for root /run/strongroom/agent.sock
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Hand out systemd credentials here; by default, for root, /run/strongroom/credentials.sock
+    /// Hand out systemd credentials on this socket; by default, for root, /run/strongroom/credentials.sock
     #[arg(long, value_name = "PATH")]
     credentials: Option<PathBuf>,
-    /// Keep an opened token, or those under a name, in locked memory for a while
-    #[arg(long, value_name = "NAME=TIME")]
-    cache: Vec<String>,
-    /// Keep none because of its label strongroom.cache=TIME
+    /// Keep an opened token, or those under a name, in locked memory for so long
+    #[arg(long, value_name = "NAME=TIME", value_parser = cached)]
+    cache: Vec<(String, Period)>,
+    /// Ignore the label strongroom.cache=TIME
     #[arg(long)]
     no_cache_labels: bool,
-    /// Lock a device whose PIN was typed when nobody used it for so long
+    /// Lock a device whose PIN was typed once nobody has used it for so long
     #[arg(long, value_name = "TIME")]
-    idle: Option<String>,
-    /// Ask for PINs by running this program: the question is its argument, the PIN the line that it prints
+    idle: Option<Period>,
+    /// Ask for PINs by this program: the question is its argument, the PIN the line that it prints
     #[arg(long, value_name = "PROGRAM")]
     prompt: Option<PathBuf>,
-    /// Answer every request within this time, one way or another
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    deadline: String,
-    /// The most connections at once
-    #[arg(long, value_name = "N", default_value_t = 12_000)]
-    connections: usize,
+    /// Answer every request within this time [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<Period>,
+    /// Serve at most so many connections at once [default: 12000]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
 }
 
 impl Execute for Agent {
@@ -55,7 +54,7 @@ impl Execute for Agent {
             Err(error) => log::info!("{error}"),
             Ok(()) => {}
         }
-        let sockets = self.sockets()?;
+        let sockets = self.sockets(context)?;
         let (socket, count) = (sockets.requests.local_addr().ok(), options.devices.len());
         let shown = socket.and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
         let said = format!("serving on {} with {count} devices", shown.unwrap_or_default());
@@ -74,24 +73,45 @@ impl Agent {
         let devices = resolved.devices.iter().map(device).collect::<Result<_>>()?;
         let uid = rustix::process::geteuid();
         let realm = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
+        let settings = self.settings(resolved.config.agent);
         let mut options = Options::new(resolved.store, resolved.paths.state, devices, realm);
-        options.cache = self.cache.iter().map(|text| policy(text)).collect::<Result<_>>()?;
-        options.cache_labels = locked && !self.no_cache_labels;
-        options.asking.idle = self.idle.as_deref().map(|text| span("--idle", text)).transpose()?;
-        options.asking.program = self.prompt.clone();
-        options.deadline = span("--deadline", &self.deadline)?;
-        options.connections = self.connections;
+        let policy = |(name, period): (String, Period)| {
+            names::prefix(&name).map(|on| CachePolicy { on, time: period.0 })
+        };
+        options.cache = settings.cache.into_iter().map(policy).collect::<Result<_>>()?;
+        options.cache_labels = locked && settings.cache_labels.unwrap_or(true);
+        options.asking = Asking { idle: settings.idle.map(|period| period.0), program: settings.prompt };
+        options.deadline = settings.deadline.map_or(options.deadline, |period| period.0);
+        options.connections = settings.connections.unwrap_or(options.connections);
         Ok(options)
     }
 
-    fn sockets(&self) -> Result<Sockets> {
+    /// What is configured, with this command's options over it.
+    fn settings(&self, configured: AgentSettings) -> AgentSettings {
+        AgentSettings {
+            socket: self.socket.clone().or(configured.socket),
+            credentials: self.credentials.clone().or(configured.credentials),
+            cache: match self.cache.as_slice() {
+                [] => configured.cache,
+                given => given.iter().cloned().collect(),
+            },
+            cache_labels: if self.no_cache_labels { Some(false) } else { configured.cache_labels },
+            idle: self.idle.or(configured.idle),
+            prompt: self.prompt.clone().or(configured.prompt),
+            deadline: self.deadline.or(configured.deadline),
+            connections: self.connections.or(configured.connections),
+        }
+    }
+
+    fn sockets(&self, context: &Context) -> Result<Sockets> {
         if let Some(inherited) = Sockets::inherited()? {
             return Ok(inherited);
         }
         let root = rustix::process::geteuid().is_root();
-        let path = self.socket.clone().map_or_else(agent_socket, Ok)?;
+        let settings = self.settings(context.resolve()?.config.agent);
+        let path = settings.socket.map_or_else(agent_socket, Ok)?;
         let beside = || path.with_file_name("credentials.sock");
-        let credentials = self.credentials.clone().or_else(|| root.then(beside));
+        let credentials = settings.credentials.or_else(|| root.then(beside));
         let group = if root { agent::group_of_applications() } else { None };
         Sockets::make(&path, group, credentials.as_deref())
     }
@@ -103,17 +123,9 @@ fn quiet(globals: &Globals) -> OutputOptions {
 }
 
 /// NAME=TIME.
-fn policy(text: &str) -> Result<CachePolicy> {
-    let (name, time) = text.rsplit_once('=').ok_or_else(|| {
-        Error::new(Kind::Usage, "use the value of --cache", "it is NAME=TIME, as in prod/db=5m")
-    })?;
-    Ok(CachePolicy { on: names::prefix(name)?, time: span("--cache", time)? })
-}
-
-fn span(option: &str, text: &str) -> Result<Duration> {
-    strongroom::vault::span(text).ok_or_else(|| {
-        Error::new(Kind::Usage, format!("use the value of {option}"), "a time is one of 30s, 5m, 2h")
-    })
+fn cached(text: &str) -> Result<(String, Period), String> {
+    let (name, period) = text.rsplit_once('=').ok_or("it is NAME=TIME, as in prod/db=5m")?;
+    Ok((name.to_owned(), period.parse::<Period>()?))
 }
 
 /// What this process forgoes beyond what every command does: it can gain no privileges, and has room for its connections.
@@ -144,12 +156,35 @@ fn lock_memory() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    fn settings(arguments: &[&str], configured: &str) -> AgentSettings {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            agent: Agent,
+        }
+        let line = <Line as clap::Parser>::try_parse_from([&["agent"], arguments].concat()).unwrap();
+        line.agent.settings(toml::from_str(configured).unwrap())
+    }
 
     #[test]
-    fn times_have_a_unit() {
-        assert_eq!(span("--idle", "5m").unwrap(), Duration::from_secs(300));
-        assert!(span("--idle", "5").is_err());
-        assert_eq!(policy("prod/db=30s").unwrap().on.as_str(), "prod/db");
-        assert!(policy("prod/db").is_err() && policy("a//b=5m").is_err());
+    fn options_come_before_the_configuration() {
+        let configured =
+            "idle = \"5m\"\ndeadline = \"10s\"\nconnections = 7\ncache = { a = \"1m\", b = \"2m\" }\n";
+        let merged = settings(&["--idle", "2h", "--cache", "c=3m"], configured);
+        let period = |seconds| Some(Period(Duration::from_secs(seconds)));
+        assert_eq!((merged.idle, merged.deadline, merged.connections), (period(7200), period(10), Some(7)));
+        assert_eq!(merged.cache.get("c").copied(), period(180));
+        assert_eq!(merged.cache.len(), 1);
+        assert_eq!(settings(&[], configured).cache.len(), 2);
+        assert_eq!(settings(&["--no-cache-labels"], "cache-labels = true").cache_labels, Some(false));
+        assert_eq!(settings(&[], "").cache_labels, None);
+    }
+
+    #[test]
+    fn cached_names_have_a_time() {
+        assert_eq!(cached("prod/db=30s").unwrap(), ("prod/db".into(), Period(Duration::from_secs(30))));
+        assert!(cached("prod/db").is_err() && cached("prod/db=5").is_err());
     }
 }

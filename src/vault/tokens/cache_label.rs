@@ -1,6 +1,7 @@
 //! How long a version may be kept opened by an agent: its label `strongroom.cache`, signed with it as all its labels are.
 
 use crate::error::{Error, Kind, Result};
+use crate::timestamp;
 use std::time::Duration;
 
 /// The label.
@@ -12,27 +13,10 @@ const OWN: &str = "strongroom.";
 /// The longest time.
 const MOST: Duration = Duration::from_secs(24 * 3600);
 
-/// A span of time: `30s`, `5m`, `2h`; never nothing.
-pub fn span(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let number = text.strip_suffix(unit)?;
-    if !number.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = number.parse().ok()?;
-    let seconds = match unit {
-        's' => number,
-        'm' => number.checked_mul(60)?,
-        'h' => number.checked_mul(3600)?,
-        _ => return None,
-    };
-    (seconds > 0).then(|| Duration::from_secs(seconds))
-}
-
 /// What the labels say; nothing where they say it in a form that is not known here.
 pub(crate) fn time(labels: &[(String, String)]) -> Option<Duration> {
     let (_, value) = labels.iter().find(|(key, _)| key == LABEL)?;
-    span(value).filter(|time| *time <= MOST)
+    timestamp::parse_duration(value).filter(|time| *time <= MOST)
 }
 
 /// Refuses labels that would mean nothing, or not what somebody who sets them thinks.
