@@ -1,0 +1,44 @@
+//! The example in docs/reference/config.md has every key, and each has an explanation.
+
+use crate::links::root;
+use strongroom::config::{AgentSettings, Config, ConfiguredDevice};
+use strongroom::prompt;
+
+/// The page, and its example.
+fn page() -> (String, String) {
+    let page = std::fs::read_to_string(root().join("docs/reference/config.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    (page, example)
+}
+
+/// A key that is added to the structs does not compile here until the example is looked at.
+#[test]
+fn the_example_has_every_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, page().1).unwrap();
+    let Config { store, prompt, agent, devices } = Config::load(&file).unwrap();
+    assert!(store.is_some());
+    let prompt::Settings { command, pinentry } = prompt;
+    assert!(!command.is_empty() && pinentry.is_some());
+    let AgentSettings { socket, credentials, cache, cache_labels, idle, prompt, deadline, connections } =
+        agent;
+    assert!(socket.is_some() && credentials.is_some() && !cache.is_empty() && cache_labels.is_some());
+    assert!(idle.is_some() && prompt.is_some() && deadline.is_some() && connections.is_some());
+    let ids = devices.iter().map(|ConfiguredDevice { uri: _, id }| id);
+    assert!(ids.flatten().count() > 0);
+    assert!(devices.iter().all(|device| device.parsed().is_ok()));
+}
+
+#[test]
+fn every_key_of_the_example_is_explained() {
+    let (page, example) = page();
+    let keys = example.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
+    let mut count = 0;
+    for key in keys {
+        count += 1;
+        let told = page.contains(&format!("| `{key}` |")) || page.contains(&format!("### `{key}`"));
+        assert!(told, "{key} is not explained");
+    }
+    assert!(count > 10);
+}
