@@ -4,6 +4,7 @@
 use crate::home::Home;
 use crate::links::root;
 use crate::page::{blocks, script};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The pages that tell people what to type.
@@ -25,20 +26,20 @@ fn failure(script: &str, home: &Home) -> Option<String> {
 
 #[test]
 fn what_the_pages_say_works() {
-    let mut problems = Vec::new();
+    let (mut run, mut not_run, mut problems) = (0, Vec::new(), Vec::new());
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         let blocks = blocks(&std::fs::read_to_string(&page).unwrap());
-        for block in &blocks {
-            if let Some(reason) = &block.not_run {
-                eprintln!("NOT RUN: {name}:{}: {reason}", block.line);
-            }
-        }
-        let not_run = blocks.iter().filter(|block| block.not_run.is_some()).count();
-        eprintln!("{name}: {} blocks run, {not_run} not", blocks.len() - not_run);
+        let reasons = blocks.iter().filter_map(|block| Some((block.line, block.not_run.as_ref()?)));
+        not_run.extend(reasons.map(|(line, reason)| format!("\n  {name}:{line}: {reason}")));
+        run += blocks.iter().filter(|block| block.not_run.is_none()).count();
         let Some(home) = Home::new() else { return };
         problems.extend(failure(&script(&blocks), &home).map(|why| format!("{name}: {why}")));
     }
+    // Past the harness, which shows nothing of what a passing test prints.
+    let summary =
+        format!("NOT RUN: {} of {} blocks of shell{}", not_run.len(), run + not_run.len(), not_run.concat());
+    writeln!(std::io::stderr(), "{summary}").unwrap();
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
