@@ -28,7 +28,7 @@ mod tokens;
 
 pub use backend::TokenBackend;
 pub use devices::add::{EnrolOptions, EnrolReport};
-pub(crate) use devices::connections::is_enrolled_as;
+pub use devices::connections::is_enrolled_as;
 pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
 pub use devices::retire::{RetireOptions, RetireReport};
 pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};
@@ -40,10 +40,8 @@ pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
 pub use setup::{Setup, system_clock};
 pub use tokens::import::{ImportItem, Imported};
-pub(crate) use tokens::lookup::SealedToken;
-pub use tokens::lookup::TokenRef;
-pub(crate) use tokens::outcome::OpenOutcome;
-pub use tokens::outcome::OpenedToken;
+pub use tokens::lookup::{SealedToken, TokenRef};
+pub use tokens::outcome::{OpenOutcome, OpenedToken};
 pub use tokens::put::{PutOptions, PutReport};
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 
@@ -179,7 +177,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::open`].
-    pub(crate) fn refresh(&mut self) -> Result<LogPosition> {
+    pub fn refresh(&mut self) -> Result<LogPosition> {
         self.sync(&mut |_, _| {})?;
         Ok(self.replica.position())
     }

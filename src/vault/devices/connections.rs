@@ -11,7 +11,7 @@ use crate::vault::Vault;
 
 impl Vault {
     /// Uses a device that somebody else owns.
-    pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
+    pub fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
         self.devices.attach_device(uri, id, device);
     }
 
@@ -19,7 +19,7 @@ impl Vault {
     ///
     /// # Errors
     /// The replica's.
-    pub(crate) fn opener(&self, id: &DeviceId) -> Result<Option<KeyRef>> {
+    pub fn opener(&self, id: &DeviceId) -> Result<Option<KeyRef>> {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         Ok(row.as_ref().map(opening_key))
     }
@@ -29,7 +29,7 @@ impl Vault {
 ///
 /// # Errors
 /// The device's.
-pub(crate) fn is_enrolled_as(
+pub fn is_enrolled_as(
     device: &mut dyn Device,
     row: &DeviceRow,
     prompter: &mut dyn Prompter,

@@ -96,7 +96,7 @@ impl Vault {
     ///
     /// # Errors
     /// `RolledBack`; the store's and the devices'.
-    pub(crate) fn check_counters(&mut self, tried: &str) -> Result<()> {
+    pub fn check_counters(&mut self, tried: &str) -> Result<()> {
         self.refresh()?;
         self.check_anchors(tried)
     }

@@ -26,32 +26,37 @@ pub struct TokenRef {
 /// Most tokens are smaller; each more device takes a hundred bytes or two.
 const SMALL: usize = 16 << 10;
 
-/// A token that may be opened, with everything that takes.
-pub(crate) struct SealedToken {
-    pub(crate) name: String,
-    pub(crate) version: u64,
-    pub(crate) context: Context,
-    pub(crate) recipients: Vec<DeviceId>,
-    pub(crate) sealed: Vec<u8>,
+/// A token that may be opened, with everything that takes: for programs that own the devices themselves, as the agent does.
+pub struct SealedToken {
+    /// Its name.
+    pub name: String,
+    /// Which version.
+    pub version: u64,
+    /// What its bytes are bound to.
+    pub context: Context,
+    /// The devices that it is sealed to.
+    pub recipients: Vec<DeviceId>,
+    /// Its age file.
+    pub sealed: Vec<u8>,
     /// How long it may be kept opened, where it is signed that it may.
-    pub(crate) keep: Option<Duration>,
+    pub keep: Option<Duration>,
     /// Whether it opens until the ledger says otherwise, whatever the time.
-    pub(crate) timeless: bool,
+    pub timeless: bool,
 }
 
 impl SealedToken {
     /// What opening it is called in errors.
-    pub(crate) fn operation(&self) -> String {
+    pub fn operation(&self) -> String {
         format!("open {}@{}", self.name, self.version)
     }
 
     /// Whether it is small and opens until the ledger says otherwise, whatever the time: worth being remembered.
-    pub(crate) fn is_worth_remembering(&self) -> bool {
+    pub fn is_worth_remembering(&self) -> bool {
         self.timeless && self.sealed.len() <= SMALL
     }
 
     /// Which version of which token it is, whatever its name.
-    pub(crate) fn identity(&self) -> ([u8; 16], u64) {
+    pub fn identity(&self) -> ([u8; 16], u64) {
         (self.context.token, self.version)
     }
 
@@ -59,7 +64,7 @@ impl SealedToken {
     ///
     /// # Errors
     /// The device's; `Tampered`.
-    pub(crate) fn open_on(
+    pub fn open_on(
         &self,
         device: &mut dyn Device,
         prompter: &mut dyn Prompter,
@@ -78,7 +83,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::get`], but for the device's.
-    pub(crate) fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
+    pub fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let at = self.replica.position();
         match self.with_snapshot(|vault| vault.look_up_now(wanted)) {
             // They may have been destroyed since the store was followed: then the ledger says so by now.

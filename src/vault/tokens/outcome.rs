@@ -23,7 +23,7 @@ impl OpenedToken {
 }
 
 /// What became of opening one token.
-pub(crate) struct OpenOutcome {
+pub struct OpenOutcome {
     /// The version; 0 where the ledger named none.
     pub version: u64,
     /// The device that opened it, or the first that failed.
@@ -45,6 +45,7 @@ impl OpenOutcome {
         Self { denied: true, ..Self::unopened(0, Err(error)) }
     }
 
+    /// Whether a device opened it.
     pub fn is_open(&self) -> bool {
         self.token.is_ok()
     }
@@ -75,6 +76,7 @@ impl OpenOutcome {
         }
     }
 
+    /// The opened token with its version, or the failure.
     pub fn into_token(self) -> Result<OpenedToken> {
         let version = self.version;
         self.token.map(|value| OpenedToken { version, value })
