@@ -29,11 +29,7 @@ impl Vault {
 ///
 /// # Errors
 /// The device's.
-pub fn is_enrolled_as(
-    device: &mut dyn Device,
-    row: &DeviceRow,
-    prompter: &mut dyn Prompter,
-) -> Result<bool> {
+pub fn is_enrolled_as(device: &mut dyn Device, row: &DeviceRow, prompter: &mut dyn Prompter) -> Result<bool> {
     device.holds(&opening_key(row), prompter)
 }
 
