@@ -17,6 +17,8 @@ mod ledger;
 mod man;
 mod output;
 mod process;
+#[cfg(all(test, feature = "agent"))]
+mod reference;
 mod tokens;
 
 use args::Deferred;
