@@ -27,9 +27,9 @@ pub fn files(extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// A page without its code: neither blocks nor spans hold links.
-fn prose(page: &str) -> String {
-    let mut prose = String::new();
+/// A page's text without its code, which holds no links, and its code spans. Blocks are in neither.
+pub fn prose_and_code(page: &str) -> (String, Vec<&str>) {
+    let (mut prose, mut code) = (String::new(), Vec::new());
     let mut in_block = false;
     for line in page.lines() {
         if line.trim_start().starts_with("```") {
@@ -37,14 +37,15 @@ fn prose(page: &str) -> String {
         } else if !in_block {
             prose.extend(line.split('`').step_by(2));
             prose.push('\n');
+            code.extend(line.split('`').skip(1).step_by(2));
         }
     }
-    prose
+    (prose, code)
 }
 
 /// The targets of `[text](target)`.
 fn targets(page: &str) -> Vec<String> {
-    let prose = prose(page);
+    let (prose, _) = prose_and_code(page);
     let ends = prose.split("](").skip(1);
     ends.map(|end| end.split_once(')').expect("a link ends with a bracket").0.to_owned()).collect()
 }

@@ -10,6 +10,7 @@ mod swtpm;
 mod yubikey;
 
 mod api;
+mod commands;
 mod config;
 mod home;
 mod json;
