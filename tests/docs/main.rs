@@ -18,3 +18,4 @@ mod links;
 mod names;
 mod page;
 mod play;
+mod rust;
