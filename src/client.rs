@@ -15,6 +15,7 @@ use crate::vault::{
     AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
     PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -38,6 +39,9 @@ const PAGE: u64 = 500;
 
 /// The most bytes of a line of an answer's head.
 const MAX_LINE: u64 = 8 << 10;
+
+/// What is encoded in a query's values.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A connection to an agent.
 pub struct Client {
@@ -210,10 +214,7 @@ impl Client {
             head += if i == 0 { "?" } else { "&" };
             head += key;
             head += "=";
-            value.bytes().for_each(|byte| match byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-                true => head.push(char::from(byte)),
-                false => head += &format!("%{byte:02X}"),
-            });
+            head.extend(utf8_percent_encode(value, &RESERVED));
         }
         head += " HTTP/1.1\r\nhost: strongroom\r\n";
         if let Some(body) = body {

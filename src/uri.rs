@@ -239,8 +239,8 @@ impl fmt::Display for DeviceUri {
                 }
                 write!(f, "{}=", attribute.name)?;
                 match attribute.name.as_str() {
-                    "id" => percent::write_all(f, &attribute.value)?,
-                    _ => percent::write(f, &attribute.value, before == '?')?,
+                    "id" => write!(f, "{}", percent::encode_all(&attribute.value))?,
+                    _ => write!(f, "{}", percent::encode(&attribute.value, before == '?'))?,
                 }
             }
         }

@@ -1,40 +1,48 @@
 //! Percent-encoding (RFC 3986 §2.1) with RFC 7512's character sets.
 
-use std::fmt;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, percent_encode};
+
+/// What RFC 7512 §2.3 does not allow as it is on either side of the `?`.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'@')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=');
+
+/// What is not a `pk11-pchar`.
+const PATH: AsciiSet = RESERVED.remove(b'&');
+
+/// What is not a `pk11-qchar`.
+const QUERY: AsciiSet = RESERVED.remove(b'/').remove(b'?').remove(b'|');
+
+/// Every byte is encoded, as RFC 7512 §2.3 recommends for `id`.
+const ALL: AsciiSet = AsciiSet::EMPTY.complement();
 
 /// Decodes `%XX`; everything else stands for itself. `None` when a `%` lacks its two digits.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => digit(bytes.next()?)? << 4 | digit(bytes.next()?)?,
-            other => other,
-        });
-    }
-    Some(decoded)
+    let digits = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    text.split('%').skip(1).all(digits).then(|| percent_decode_str(text).collect())
 }
 
-/// Encodes what RFC 7512 §2.3 does not allow as it is: `pk11-pchar` before the `?`, `pk11-qchar` after it.
-pub fn write(f: &mut fmt::Formatter<'_>, value: &[u8], query: bool) -> fmt::Result {
-    for &byte in value {
-        let plain = match byte {
-            b'-' | b'.' | b'_' | b'~' => true,
-            b':' | b'[' | b']' | b'@' | b'!' | b'$' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' => true,
-            b'&' => !query,
-            b'/' | b'?' | b'|' => query,
-            other => other.is_ascii_alphanumeric(),
-        };
-        if plain { write!(f, "{}", char::from(byte))? } else { write!(f, "%{byte:02X}")? }
-    }
-    Ok(())
+/// Encodes a value for before the `?`, or after it.
+pub fn encode(value: &[u8], query: bool) -> PercentEncode<'_> {
+    percent_encode(value, if query { &QUERY } else { &PATH })
 }
 
-/// Encodes every byte, as RFC 7512 §2.3 recommends for `id`.
-pub fn write_all(f: &mut fmt::Formatter<'_>, value: &[u8]) -> fmt::Result {
-    value.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok())
+/// Encodes every byte.
+pub fn encode_all(value: &[u8]) -> PercentEncode<'_> {
+    percent_encode(value, &ALL)
 }

@@ -48,27 +48,11 @@ fn parse(text: &str, now: &ZonedDateTime) -> Result<u64, String> {
     milliseconds(&at).ok_or_else(|| "it lies before 1970".into())
 }
 
-/// `None` when it is no number with a unit.
+/// `None` when it is no number with a unit. jiff reads the unit; it would also take several, signs and fractions.
 fn duration(text: &str) -> Option<Result<Span, String>> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    if number.is_empty() || unit.is_empty() || !unit.bytes().all(|b| b.is_ascii_alphabetic()) {
-        return None;
-    }
-    let too_long = || "it is too far away".to_owned();
-    let Ok(number) = number.parse::<i64>() else { return Some(Err(too_long())) };
-    let span = Span::new();
-    let span = match unit {
-        "s" => span.try_seconds(number),
-        "m" | "min" => span.try_minutes(number),
-        "h" => span.try_hours(number),
-        "d" => span.try_days(number),
-        "w" => span.try_weeks(number),
-        "mo" => span.try_months(number),
-        "y" => span.try_years(number),
-        _ => return Some(Err(format!("`{unit}` is no unit of time"))),
-    };
-    Some(span.map_err(|_| too_long()))
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let one = !number.is_empty() && !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_alphabetic());
+    one.then(|| text.parse().map_err(|_| format!("`{unit}` is no unit of time, or it is too far away")))
 }
 
 fn date(text: &str, now: &ZonedDateTime) -> Result<Timestamp, String> {
