@@ -36,6 +36,7 @@ pub use lifecycle::{StopHandle, run};
 pub use sockets::{Sockets, group_of_applications};
 pub use token_cache::CachePolicy;
 
+use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
 use access_log::AccessLog;
@@ -44,7 +45,7 @@ use identity::pidfd_cache::PidfdCache;
 use ledger_queries::{LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
 use owner::{Alive, Owner};
-use remote::Remote;
+use remote::AgentOwned;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -204,8 +205,9 @@ impl Agent {
     }
 
     fn lend_one(&self, station: &Arc<Station>, id: crate::ledger::DeviceId) {
-        let (remote, uri) = (Remote::new(station, self.deadline), station.uri.clone());
-        self.writer.tell(move |vault| vault.attach_device(uri, id, Box::new(remote)));
+        let (owner, uri) = (AgentOwned(Arc::clone(station)), station.uri.clone());
+        let worker = DeviceWorker::owned_by(Box::new(owner), &uri, self.deadline);
+        self.writer.tell(move |vault| vault.attach_device(uri, id, worker));
     }
 
     /// Learns which devices those are that the configuration does not tell the id of.
@@ -215,7 +217,7 @@ impl Agent {
             let rows = self.reader.ask(deadline, |reader| reader.vault.replica().devices()).await;
             let Ok(Ok(mut rows)) = rows else { continue };
             rows.retain(|row| row.retired.is_none());
-            let known = station.thread.ask(deadline, move |host| host.recognise(&rows)).await;
+            let known = station.thread().ask(deadline, move |host| host.recognise(&rows)).await;
             if let Ok(Ok(Some(id))) = known {
                 self.lend_one(station, id);
             }
@@ -235,7 +237,12 @@ impl Agent {
             log::warn!("{trouble}");
         }
         *known = trouble;
-        self.stations.iter().for_each(|station| station.thread.tell(device::Host::tick));
+        for station in &self.stations {
+            if let Err(error) = station.replace_if_hung() {
+                log::warn!("{error}");
+            }
+            station.thread().tell(device::Host::tick);
+        }
         self.cache.sweep();
     }
 }

@@ -21,7 +21,7 @@ pub mod piv;
 pub mod pkcs11;
 #[cfg(feature = "tpm")]
 pub mod tpm;
-pub mod watchdog;
+mod worker;
 
 pub use key::{
     ALLOW_UNATTESTED, Algorithm, Evidence, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
@@ -29,6 +29,7 @@ pub use key::{
 };
 pub use measured::{Measured, Measurement, PcrState, Prediction};
 pub use options::{CreateOptions, PivOptions, TpmOptions};
+pub use worker::{DeviceJob, DeviceOwner, DeviceWorker, PATIENCE, within};
 
 /// What a device says of itself. Claims, not proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,43 +242,25 @@ pub trait Parallel {
     fn another(&mut self) -> Result<Box<dyn Device>>;
 }
 
-/// As [`connect`], where a person may be there: a device that one can plug in is asked for, and waited for.
+/// As [`connect`], where a person may be there: a YubiKey that is not plugged in is asked for, and waited for.
 ///
 /// # Errors
 /// As [`connect`].
+#[cfg_attr(not(feature = "piv"), allow(unused_variables))]
 pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
     match uri.scheme() {
-        Scheme::Piv if prompter.is_attended() => {
-            Ok(Box::new(watchdog::Watchdog::connect_attended(uri, watchdog::PATIENCE, prompter)?))
-        }
+        #[cfg(feature = "piv")]
+        Scheme::Piv if prompter.is_attended() => piv::connect_attended(uri, prompter),
         _ => connect(uri),
     }
 }
 
-#[cfg_attr(not(feature = "piv"), allow(unused_variables))]
-fn connect_attended_here(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Box<dyn Device>> {
-    match uri.scheme() {
-        #[cfg(feature = "piv")]
-        Scheme::Piv => piv::connect_attended(uri, prompter),
-        _ => connect_here(uri),
-    }
-}
-
-/// Connects to the device a URI names. Does not log in.
-///
-/// A TPM and a YubiKey come with a [`watchdog`]: those that hang are met with in the field.
+/// Connects to the device a URI names, on the caller's thread. Does not log in. A device may hang in any call: a
+/// [`DeviceWorker`] does not wait for ever.
 ///
 /// # Errors
 /// `Unsupported` for a driver that was compiled out, naming the feature; else the driver's.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
-    match uri.scheme() {
-        Scheme::Tpm | Scheme::Piv => Ok(Box::new(watchdog::Watchdog::connect(uri, watchdog::PATIENCE)?)),
-        Scheme::Pkcs11 => connect_here(uri),
-    }
-}
-
-/// On the caller's own thread.
-fn connect_here(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     match uri.scheme() {
         #[cfg(feature = "pkcs11")]
         Scheme::Pkcs11 => pkcs11::connect(uri),

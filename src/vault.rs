@@ -28,7 +28,7 @@ mod tokens;
 
 pub use backend::TokenBackend;
 pub use devices::add::{EnrolOptions, EnrolReport};
-pub use devices::connections::is_enrolled_as;
+pub use devices::connections::recognize;
 pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
 pub use devices::retire::{RetireOptions, RetireReport};
 pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};

@@ -20,7 +20,7 @@ mod host;
 pub use host::Host;
 
 /// How a device is reached, again and again.
-pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Device>> + Send>;
+pub type Connect = Arc<dyn Fn() -> Result<Box<dyn Device>> + Send + Sync>;
 
 /// How many requests may wait for one device.
 const QUEUE: usize = 256;
@@ -39,7 +39,7 @@ impl AgentDevice {
     /// A configured one, reached by its driver.
     pub fn configured(uri: DeviceUri, id: Option<DeviceId>) -> Self {
         let own = uri.clone();
-        Self { uri, id, connect: Box::new(move || crate::device::connect(&own)) }
+        Self { uri, id, connect: Arc::new(move || crate::device::connect(&own)) }
     }
 }
 
@@ -95,8 +95,11 @@ pub struct Station {
     pub uri: DeviceUri,
     /// In the user's words.
     pub name: String,
-    /// The thread.
-    pub thread: Owner<Host>,
+    /// Replaced when it hangs.
+    thread: Mutex<Owner<Host>>,
+    connect: Connect,
+    asking: Asking,
+    alive: Alive,
     state: Arc<State>,
     patience: Duration,
 }
@@ -121,9 +124,32 @@ impl Station {
     pub fn start(device: AgentDevice, patience: Duration, asking: Asking, alive: &Alive) -> Result<Self> {
         let seen = Mutex::new((Condition::Unused, String::new()));
         let state = Arc::new(State { id: Mutex::new(device.id), seen, lanes: Mutex::default() });
-        let (name, uri) = (device.uri.display_name(), device.uri);
-        let host = Host::new(device.connect, name.clone(), asking, Arc::clone(&state), alive);
-        Ok(Self { uri, name, thread: Owner::start("device", QUEUE, alive, host)?, state, patience })
+        let (name, uri, connect) = (device.uri.display_name(), device.uri, device.connect);
+        let host = Host::new(Arc::clone(&connect), name.clone(), asking.clone(), Arc::clone(&state), alive);
+        let thread = Mutex::new(Owner::start("device", QUEUE, alive, host)?);
+        Ok(Self { uri, name, thread, connect, asking, alive: alive.clone(), state, patience })
+    }
+
+    /// The device's thread, as it is now.
+    pub fn thread(&self) -> Owner<Host> {
+        lock(&self.thread).clone()
+    }
+
+    /// Gives up a thread whose device does not answer, after twice its time, and starts another. A PIN that was typed is
+    /// forgotten with it.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn replace_if_hung(&self) -> Result<()> {
+        let mut thread = lock(&self.thread);
+        if thread.load().busy_for().is_none_or(|busy| busy < self.patience * 2) {
+            return Ok(());
+        }
+        log::warn!("{} does not answer: it is given up, and connected anew", self.name);
+        let (connect, state) = (Arc::clone(&self.connect), Arc::clone(&self.state));
+        let host = Host::new(connect, self.name.clone(), self.asking.clone(), state, &self.alive);
+        *thread = Owner::start("device", QUEUE, &self.alive, host)?;
+        Ok(())
     }
 
     /// Has a token opened, on whichever session has least to do.
@@ -148,7 +174,7 @@ impl Station {
                 Err(_) => self.state.drop_lanes(),
             }
         }
-        let done = self.thread.ask(deadline, job()).await;
+        let done = self.thread().ask(deadline, job()).await;
         done.map_err(|trouble| trouble.told("open the token", &self.name))?
     }
 
@@ -156,7 +182,7 @@ impl Station {
     fn idlest_lane(&self) -> Option<Owner<Host>> {
         let lanes = lock(&self.state.lanes);
         let idlest = lanes.iter().min_by_key(|lane| lane.load().to_do())?;
-        (idlest.load().to_do() < self.thread.load().to_do()).then(|| idlest.clone())
+        (idlest.load().to_do() < self.thread().load().to_do()).then(|| idlest.clone())
     }
 
     /// Its id in the ledger, once it is known.
@@ -166,7 +192,7 @@ impl Station {
 
     /// What it is like at the moment, and why.
     pub fn condition(&self) -> (Condition, String) {
-        match self.thread.load().busy_for() {
+        match self.thread().load().busy_for() {
             Some(busy) if busy > self.patience => {
                 (Condition::Hung, format!("it has not answered for {} s", busy.as_secs()))
             }

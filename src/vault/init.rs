@@ -1,14 +1,16 @@
 //! A new store: keys, evidence, a proof that they work, genesis.
 
-use crate::vault::devices::add::EnrolReport;
-use crate::vault::devices::keys::{KeySpec, device_name, find_or_create, self_test, signature_of};
+use crate::vault::devices::add::{EnrolReport, reach};
+use crate::vault::devices::keys::{KeySpec, device_name, existing_keys, prepare_keys, signature_of};
+use crate::vault::devices::rollback_counter::expect_counters;
 use crate::vault::ledger::submit::EncodedBatch;
 use crate::vault::{Setup, Vault, random_id};
 
-use crate::device::{self, Algorithm, CreateOptions, Device, KeyRef};
+use crate::device::{Algorithm, CreateOptions, Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Genesis, Role};
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, Statement, StoreId};
+use crate::prompt::Prompter;
 use crate::replica::Pin;
 use crate::store::Store;
 use crate::uri::DeviceUri;
@@ -46,26 +48,28 @@ impl Vault {
         let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
         let (uri, connected) = only_one(devices, connected)?;
         expect_none(&url)?;
-        let mut device = connected.map_or_else(|| device::connect_attended(&uri, &mut *prompter), Ok)?;
-        let name = device_name(&mut *device, options.device_name.as_deref())?;
+        let worker = reach(&uri, connected, &mut *prompter)?;
+        let name = device_name(&worker, options.device_name.as_deref())?;
         if options.anti_rollback {
-            crate::vault::devices::rollback_counter::counting(&mut *device)?;
+            expect_counters(&worker)?;
         }
         // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
-        let found = device.keys_judged_by(&options.create, &mut *prompter)?;
+        let found = existing_keys(&worker, &options.create, &mut *prompter)?;
         let mut store = open_or_create(&url)?;
-        let wanted = KeySpec { algorithm: options.algorithm, create: &options.create };
-        let (keys, created) = find_or_create(&mut *device, &found, &wanted, &mut *prompter)?;
-        self_test(&mut *device, &keys, &mut *prompter)?;
+        let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
+        let keys = prepare_keys(&worker, found, wanted, &mut *prompter)?;
         let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
-        let first = EnrolReport::from_device(&mut *device, name, (keys, created), roles)?;
+        let first = EnrolReport::from_device(&worker, name, keys, roles)?;
         let (id, prepared) = genesis(&first, clock())?;
         let batch = Batch::over(id, first.device, &prepared.leaves(), LogPosition::START, Hash::ZERO);
-        let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, &*device)?);
-        let signature = device.sign(&key, &batch.digest(by), &mut *prompter)?;
+        let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, worker.name())?);
+        let digest = batch.digest(by);
+        let sign =
+            move |device: &mut dyn Device, prompter: &mut dyn Prompter| device.sign(&key, &digest, prompter);
+        let signature = worker.call("sign", &mut *prompter, sign)?;
         let signed = batch
             .sign_with(by, &signature)
-            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(device.name()))?;
+            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
         // The pin comes first: once the store has its genesis, this machine knows it.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
@@ -74,7 +78,7 @@ impl Vault {
         let setup =
             Setup { store: url, devices: Vec::new(), connected: Vec::new(), state, prompter, clock, reader };
         let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
-        vault.devices.attach_device(uri, first.device, device);
+        vault.devices.attach_device(uri, first.device, worker);
         vault.sync(&mut |_, _| {})?;
         if options.anti_rollback {
             vault.anchor(&first.device_name, false)?;

@@ -15,7 +15,7 @@ fn a_store_that_was_set_back_opens_nothing() {
     let device = Actor::named("admin").device.counting_in(tpm.path());
     let connected = device.clone();
     let served = Served::new(AgentOwner::User(own_uid()), |options| {
-        options.devices[0].connect = Box::new(move || Ok(Box::new(connected.clone())));
+        options.devices[0].connect = std::sync::Arc::new(move || Ok(Box::new(connected.clone())));
     });
     let counting = Actor { device, ..served.world.admin.clone() };
     let counter = served.world.client("another", &[&counting]).unwrap().anchor("admin", false).unwrap();

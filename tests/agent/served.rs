@@ -28,7 +28,7 @@ pub struct Served {
 
 fn device(actor: &Actor, faults: &Arc<Faults>) -> AgentDevice {
     let (inner, faults) = (actor.device.clone(), Arc::clone(faults));
-    let connect = Box::new(move || connect(&inner, &faults));
+    let connect = Arc::new(move || connect(&inner, &faults));
     AgentDevice { uri: actor.device.uri(), id: Some(actor.id), connect }
 }
 

@@ -86,3 +86,24 @@ fn an_update_takes_the_keys_away_and_renewing_brings_them_back() {
     }
     home.ok(&["verify", "--quiet"]);
 }
+
+/// A PKCS#11 module that never comes back does not keep the next device from opening: it is given up after 30 seconds.
+#[test]
+fn a_hung_module_leaves_it_to_the_next_device() {
+    let Some((home, _tpm)) = with_server(&[]) else { return };
+    let library = home.dir.join("libsofthsm-hung.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/device/shim.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    compiler.arg(format!("-DMODULE=\"{}\"", crate::softhsm::module().unwrap().display()));
+    compiler.arg(format!("-DCALLS=\"{}\"", home.dir.join("calls").display()));
+    crate::swtpm::run(&mut compiler);
+    let config = home.dir.join("config/strongroom/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let module = crate::softhsm::module().unwrap().display().to_string();
+    std::fs::write(&config, text.replace(&module, &library.display().to_string())).unwrap();
+    let mut get = home.strongroom(&["get", "prod/db"]);
+    let output = get.env("SHIM_HANG", "C_Login").output().unwrap();
+    assert_eq!(output.stdout, b"token", "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(std::fs::read_to_string(home.dir.join("calls")).unwrap().contains("C_Login"));
+}

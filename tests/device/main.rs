@@ -23,6 +23,6 @@ mod shim;
 mod simulators;
 mod start;
 mod storage;
-mod watchdog;
+mod worker;
 #[cfg(feature = "piv")]
 mod ykcs11;

@@ -4,7 +4,7 @@
  * In the environment:
  *   SHIM_FLAGS  bits to set in CK_TOKEN_INFO's flags
  *   SHIM_LOGIN  what C_Login answers instead of asking the module
- *   SHIM_HANG   C_Sign never returns
+ *   SHIM_HANG   a call that never returns: C_Initialize, C_GetSlotList, C_Login, C_DeriveKey or C_Sign
  *   SHIM_LACKS  a mechanism that C_GetMechanismList leaves out
  */
 #include <dlfcn.h>
@@ -37,11 +37,17 @@ static void note(const char *call) {
     }
 }
 
+static void hang(const char *call) {
+    const char *hung = getenv("SHIM_HANG");
+    while (hung && strcmp(hung, call) == 0)
+        pause();
+}
+
 #define REAL(place, ...) ((rv(*)())real->calls[place])(__VA_ARGS__)
 
-static rv initialize(void *a) { note("C_Initialize"); return REAL(INITIALIZE, a); }
+static rv initialize(void *a) { note("C_Initialize"); hang("C_Initialize"); return REAL(INITIALIZE, a); }
 static rv finalize(void *a) { note("C_Finalize"); return REAL(FINALIZE, a); }
-static rv slot_list(unsigned char a, void *b, void *c) { note("C_GetSlotList"); return REAL(SLOT_LIST, a, b, c); }
+static rv slot_list(unsigned char a, void *b, void *c) { note("C_GetSlotList"); hang("C_GetSlotList"); return REAL(SLOT_LIST, a, b, c); }
 static rv find_init(rv a, void *b, rv c) { note("C_FindObjectsInit"); return REAL(FIND_INIT, a, b, c); }
 static rv get_attribute(rv a, rv b, void *c, rv d) { note("C_GetAttributeValue"); return REAL(GET_ATTRIBUTE, a, b, c, d); }
 
@@ -52,6 +58,7 @@ static rv open_session(rv a, rv b, void *c, void *d, void *e) {
 
 static rv derive(rv a, void *b, rv c, void *d, rv e, void *f) {
     note("C_DeriveKey");
+    hang("C_DeriveKey");
     return REAL(DERIVE, a, b, c, d, e, f);
 }
 
@@ -79,14 +86,14 @@ static rv mechanism_list(rv slot, rv *mechanisms, rv *count) {
 
 static rv login(rv session, rv user, void *pin, rv length) {
     note(pin ? "C_Login" : "C_Login without a PIN");
+    hang("C_Login");
     const char *answer = getenv("SHIM_LOGIN");
     return answer ? strtoul(answer, NULL, 0) : REAL(LOGIN, session, user, pin, length);
 }
 
 static rv sign(rv a, void *b, rv c, void *d, void *e) {
     note("C_Sign");
-    while (getenv("SHIM_HANG"))
-        pause();
+    hang("C_Sign");
     return REAL(SIGN, a, b, c, d, e);
 }
 

@@ -5,7 +5,6 @@ use crate::prompter::Scripted;
 use crate::softhsm::{self, LABEL, PIN, SoftHsm, isolated};
 use std::path::Path;
 use std::process::Command;
-use strongroom::device::watchdog::{self, Watchdog};
 use strongroom::device::{Algorithm, Device};
 use strongroom::uri::DeviceUri;
 
@@ -34,23 +33,6 @@ impl Bench for OnSoftHsm {
     }
 }
 
-/// The same behind a watchdog.
-struct Watched(Algorithm);
-
-impl Bench for Watched {
-    fn device(&self) -> Box<dyn Device> {
-        Box::new(Watchdog::connect(&uri(), watchdog::PATIENCE).unwrap())
-    }
-
-    fn prompter(&self) -> Scripted {
-        Scripted::pin(PIN)
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        self.0
-    }
-}
-
 #[test]
 fn softhsm_p256() {
     isolated(|_| conforms(&OnSoftHsm(Algorithm::P256)));
@@ -69,11 +51,6 @@ fn softhsm_rsa() {
 #[test]
 fn softhsm_aes() {
     isolated(|_| conforms(&OnSoftHsm(Algorithm::Aes256)));
-}
-
-#[test]
-fn softhsm_behind_a_watchdog() {
-    isolated(|_| [Algorithm::P256, Algorithm::Aes256].map(Watched).iter().for_each(|bench| conforms(bench)));
 }
 
 #[test]

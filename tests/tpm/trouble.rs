@@ -6,7 +6,7 @@ use crate::prompter::Scripted;
 use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
 use crate::swtpm::Swtpm;
 use std::time::{Duration, Instant};
-use strongroom::device::watchdog::Watchdog;
+use strongroom::device::DeviceWorker;
 use strongroom::device::{Algorithm, Challenge, KeyRef, Purpose, TpmOptions, connect};
 use strongroom::error::Kind;
 
@@ -108,13 +108,16 @@ fn a_tpm_that_hangs_is_given_up() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, _) = bench.keys();
         let patience = Duration::from_secs(5);
-        let mut device = Watchdog::connect(&bench.tpm.uri().parse().unwrap(), patience).unwrap();
-        open(&mut device, &opens, &mut bench.prompter()).unwrap();
+        let worker = DeviceWorker::connect(&bench.tpm.uri().parse().unwrap(), patience).unwrap();
+        let try_opening = || {
+            let opens = opens.clone();
+            worker.call("open", &mut bench.prompter(), move |device, prompter| open(device, &opens, prompter))
+        };
+        try_opening().unwrap();
         bench.tpm.hang(true);
         let began = Instant::now();
-        let error = open(&mut device, &opens, &mut bench.prompter()).unwrap_err();
-        assert_eq!(error.message(), "the device has not answered for 5s");
-        drop(device);
+        assert_eq!(try_opening().unwrap_err().message(), "the device has not answered for 5s");
+        drop(worker);
         assert!(began.elapsed() < Duration::from_secs(120));
         bench.tpm.hang(false);
     });

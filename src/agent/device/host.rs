@@ -178,7 +178,7 @@ impl Host {
             move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").with_target(&name));
         let seen = Mutex::new((Condition::Ready, String::new()));
         let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
-        let lane = Self::new(Box::new(ended), self.name.clone(), Asking::default(), state, &self.alive);
+        let lane = Self::new(Arc::new(ended), self.name.clone(), Asking::default(), state, &self.alive);
         Self { spread: true, device: Some(session), ..lane }
     }
 
@@ -194,12 +194,7 @@ impl Host {
     /// The device's.
     pub fn recognise(&mut self, rows: &[DeviceRow]) -> Result<Option<DeviceId>> {
         let id = self.run("learn which device it is", |device, prompter| {
-            for row in rows {
-                if crate::vault::is_enrolled_as(device, row, prompter)? {
-                    return Ok(Some(row.id));
-                }
-            }
-            Ok(None)
+            crate::vault::recognize(device, rows, prompter)
         })?;
         *lock(&self.state.id) = id;
         Ok(id)

@@ -382,7 +382,7 @@ impl Agent {
         };
         station.check("unlock")?;
         let done =
-            station.thread.ask(Instant::now() + self.deadline, move |host| host.unlock(body.pin)).await;
+            station.thread().ask(Instant::now() + self.deadline, move |host| host.unlock(body.pin)).await;
         done.map_err(|trouble| trouble.told("unlock", &station.name))??;
         Ok(response::json(&json!({"device": station.name, "condition": station.condition().0.word()})))
     }
@@ -393,7 +393,7 @@ impl Agent {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut locked = Vec::new();
         for station in &self.stations {
-            let done = station.thread.ask(deadline, crate::agent::device::Host::lock).await;
+            let done = station.thread().ask(deadline, crate::agent::device::Host::lock).await;
             locked.push(json!({"device": station.name, "locked": done.is_ok()}));
         }
         // What was opened meanwhile by requests that were under way.

@@ -71,7 +71,7 @@ impl Agent {
             "id": station.id().map(|id| id.to_string()),
             "condition": condition.word(),
             "why": why,
-            "waiting": station.thread.load().waiting(),
+            "waiting": station.thread().load().waiting(),
         })
     }
 
@@ -127,11 +127,11 @@ impl Agent {
                 ("ready", ready),
                 ("pin_refused", usize::from(condition == Condition::Refused)),
                 ("pin_locked", usize::from(condition == Condition::LockedOut)),
-                ("queue", station.thread.load().waiting()),
+                ("queue", station.thread().load().waiting()),
             ] {
                 let _ = writeln!(out, "strongroom_device_{gauge}{{{label}}} {value}");
             }
-            station.thread.load().latency.write(out, "strongroom_device_seconds", &label);
+            station.thread().load().latency.write(out, "strongroom_device_seconds", &label);
         }
     }
 }

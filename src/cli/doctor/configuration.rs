@@ -6,10 +6,11 @@ use crate::cli::output::format::pluralize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use strongroom::config::ConfiguredDevice;
+use strongroom::device::{DeviceWorker, PATIENCE};
 use strongroom::error::printable;
 use strongroom::replica::Pin;
 use strongroom::uri::{DeviceUri, PinSource};
-use strongroom::{Kind, Vault, device, store};
+use strongroom::{Kind, Vault, store};
 
 /// Others may not read it.
 const PRIVATE: u32 = 0o077;
@@ -50,9 +51,9 @@ fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
         Ok(uri) => uri,
         Err(error) => return vec![Finding::from_error("device", Status::Broken, &error)],
     };
-    let connected = match device::connect(&uri) {
+    let connected = match DeviceWorker::connect(&uri, PATIENCE) {
         Err(error) => Finding::from_error("device", Status::Broken, &error),
-        Ok(mut device) => {
+        Ok(device) => {
             let identity = device.identity();
             let simulator = if identity.simulator { ", a simulator: protects nothing" } else { "" };
             // A TPM has none.

@@ -4,7 +4,7 @@ use super::card::Card;
 use super::error::{Fault, sensible};
 use super::find::{self, OLDEST};
 use super::slots::{fit_for, name};
-use crate::device::{Purpose, watchdog};
+use crate::device::{PATIENCE, Purpose, within};
 use crate::error::Result;
 use yubikey::YubiKey;
 use yubikey::piv::{self, ManagementSlotId, SlotId};
@@ -58,7 +58,7 @@ pub struct ReferenceFacts {
 /// # Errors
 /// `DeviceGone` when pcscd does not answer; `Device` when a card does not.
 pub fn survey() -> Result<Vec<ReaderFacts>> {
-    watchdog::within(watchdog::PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
+    within(PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
         let facts = |(reader, opened)| ReaderFacts { reader, yubikey: facts(opened) };
         Ok(find::readers()?.into_iter().map(facts).collect())
     })

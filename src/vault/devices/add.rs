@@ -1,13 +1,14 @@
 //! Further devices: enrolled by an admin device, with roles of their own.
 
-use crate::vault::devices::keys::{KeySpec, device_name, find_or_create, self_test};
+use crate::vault::devices::keys::{KeySpec, Keys, device_name, existing_keys, prepare_keys};
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::{Vault, random_id};
 
-use crate::device::{self, Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo};
+use crate::device::{self, Algorithm, CreateOptions, Device, DeviceWorker, EvidenceLevel, KeyInfo};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::{Body, Enrol, EnrolledKey, Role, Roles};
+use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::uri::DeviceUri;
 
@@ -57,9 +58,9 @@ pub struct EnrolReport {
 impl EnrolReport {
     /// A device that is about to be enrolled, by its own word.
     pub(crate) fn from_device(
-        device: &mut dyn Device,
+        device: &DeviceWorker,
         device_name: String,
-        (keys, created): ([KeyInfo; 2], [bool; 2]),
+        (keys, created): Keys,
         roles: Vec<Role>,
     ) -> Result<Self> {
         let identity = device.identity();
@@ -97,21 +98,19 @@ impl Vault {
         self.sync(&mut |_, _| {})?;
         // Whatever can fail without leaving a trace comes before the keys.
         self.author(TRIED, RequiredRole::Admin)?;
+        let worker = reach(&uri, connected, &mut *self.devices.prompter)?;
+        let name = device_name(&worker, options.device_name.as_deref())?;
+        self.expect_free(&name, &worker)?;
         let prompter = &mut *self.devices.prompter;
-        let mut device = connected.map_or_else(|| device::connect_attended(&uri, prompter), Ok)?;
-        let name = device_name(&mut *device, options.device_name.as_deref())?;
-        self.expect_free(&name, &*device)?;
-        let prompter = &mut *self.devices.prompter;
-        let found = device.keys_judged_by(&options.create, prompter)?;
-        expect_new(&found, &self.replica.devices()?, &*device)?;
-        let wanted = KeySpec { algorithm: options.algorithm, create: &options.create };
-        let (keys, created) = find_or_create(&mut *device, &found, &wanted, prompter)?;
-        self_test(&mut *device, &keys, prompter)?;
-        let report = EnrolReport::from_device(&mut *device, name, (keys, created), options.roles.clone())?;
+        let found = existing_keys(&worker, &options.create, prompter)?;
+        expect_new(&found, &self.replica.devices()?, &worker)?;
+        let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
+        let keys = prepare_keys(&worker, found, wanted, prompter)?;
+        let report = EnrolReport::from_device(&worker, name, keys, options.roles.clone())?;
         self.submit(TRIED, RequiredRole::Admin, |_| {
             Ok((Draft { bodies: vec![Body::Enrol(Box::new(report.statement()))], ..Draft::default() }, ()))
         })?;
-        self.devices.attach_device(uri, report.device, device);
+        self.devices.attach_device(uri, report.device, worker);
         Ok(report)
     }
 
@@ -140,7 +139,7 @@ impl Vault {
         })
     }
 
-    fn expect_free(&self, name: &str, device: &dyn Device) -> Result<()> {
+    fn expect_free(&self, name: &str, device: &DeviceWorker) -> Result<()> {
         match self.replica.active_device(name)? {
             None => Ok(()),
             Some(_) => Err(Error::new(Kind::Conflict, TRIED, format!("a device is called {name} already"))
@@ -150,8 +149,20 @@ impl Vault {
     }
 }
 
+/// A device that is to be enrolled, which may be connected already.
+pub(crate) fn reach(
+    uri: &DeviceUri,
+    connected: Option<Box<dyn Device>>,
+    prompter: &mut dyn Prompter,
+) -> Result<DeviceWorker> {
+    match connected {
+        Some(device) => Ok(DeviceWorker::inline(uri.scheme(), device)),
+        None => DeviceWorker::connect_attended(uri, device::PATIENCE, prompter),
+    }
+}
+
 /// Keys are enrolled once, for ever.
-fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &dyn Device) -> Result<()> {
+fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &DeviceWorker) -> Result<()> {
     let has = |row: &&DeviceRow| {
         let own = [&row.enrolment.opening.key, &row.enrolment.signing.key];
         found.iter().any(|key| own.iter().any(|enrolled| key.public.is_same_key(enrolled)))

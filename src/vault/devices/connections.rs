@@ -1,6 +1,6 @@
 //! The devices of this machine: connected when first needed, each once.
 
-use crate::device::{self, Device, KeyRef, Purpose};
+use crate::device::{self, Device, DeviceWorker, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::EnrolledKey;
@@ -11,8 +11,8 @@ use crate::vault::Vault;
 
 impl Vault {
     /// Uses a device that somebody else owns.
-    pub fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
-        self.devices.attach_device(uri, id, device);
+    pub fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
+        self.devices.attach_device(uri, id, worker);
     }
 
     /// The key that an enrolled device opens with; `None` when it was retired.
@@ -23,14 +23,6 @@ impl Vault {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         Ok(row.as_ref().map(opening_key))
     }
-}
-
-/// Whether a connected device is the one in this row.
-///
-/// # Errors
-/// The device's.
-pub fn is_enrolled_as(device: &mut dyn Device, row: &DeviceRow, prompter: &mut dyn Prompter) -> Result<bool> {
-    device.holds(&opening_key(row), prompter)
 }
 
 /// Devices and who is asked for their PINs.
@@ -44,7 +36,7 @@ struct Entry {
     id: Option<DeviceId>,
     /// Retired devices whose place it took: it may still have their keys.
     before: Vec<DeviceId>,
-    device: Option<Box<dyn Device>>,
+    worker: Option<DeviceWorker>,
 }
 
 impl Devices {
@@ -54,12 +46,12 @@ impl Devices {
         prompter: Box<dyn Prompter + Send>,
     ) -> Self {
         let reached = connected.into_iter().map(|(uri, device)| Entry {
+            worker: Some(DeviceWorker::inline(uri.scheme(), device)),
             uri,
             id: None,
             before: Vec::new(),
-            device: Some(device),
         });
-        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, before: Vec::new(), device: None });
+        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, before: Vec::new(), worker: None });
         Self { entries: named.chain(reached).collect(), prompter }
     }
 
@@ -68,8 +60,8 @@ impl Devices {
     }
 
     /// Takes over a device that is connected already.
-    pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, device: Box<dyn Device>) {
-        self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), device: Some(device) });
+    pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
+        self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), worker: Some(worker) });
     }
 
     /// Says that a device is enrolled anew, under another id.
@@ -104,7 +96,7 @@ impl Devices {
     }
 
     /// The connected device with this id, and the prompter it asks.
-    pub(crate) fn get(&mut self, id: &DeviceId) -> Result<(&mut dyn Device, &mut dyn Prompter)> {
+    pub(crate) fn get(&mut self, id: &DeviceId) -> Result<(&DeviceWorker, &mut dyn Prompter)> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is(id)) else {
             return Err(Error::new(
                 Kind::DeviceGone,
@@ -112,9 +104,7 @@ impl Devices {
                 format!("device {id} is not configured here"),
             ));
         };
-        let prompter: &mut dyn Prompter = &mut *self.prompter;
-        let device: &mut dyn Device = entry.connect()?;
-        Ok((device, prompter))
+        Ok((entry.connect()?, &mut *self.prompter))
     }
 
     /// Has a person plug in a device that can be plugged in; false where it cannot, or nobody is there.
@@ -124,12 +114,12 @@ impl Devices {
     pub(crate) fn wait_for(&mut self, id: &DeviceId, purpose: &str) -> Result<bool> {
         let attended = self.prompter.is_attended();
         let pluggable =
-            |entry: &&mut Entry| entry.is(id) && entry.device.is_none() && entry.uri.scheme() == Scheme::Piv;
+            |entry: &&mut Entry| entry.is(id) && entry.worker.is_none() && entry.uri.scheme() == Scheme::Piv;
         let Some(entry) = self.entries.iter_mut().find(pluggable).filter(|_| attended) else {
             return Ok(false);
         };
         let mut prompter = PurposePrompter { inner: &mut *self.prompter, purpose };
-        entry.device = Some(device::connect_attended(&entry.uri, &mut prompter)?);
+        entry.worker = Some(DeviceWorker::connect_attended(&entry.uri, device::PATIENCE, &mut prompter)?);
         Ok(true)
     }
 }
@@ -139,13 +129,10 @@ impl Entry {
         self.id.as_ref() == Some(id) || self.before.contains(id)
     }
 
-    fn connect(&mut self) -> Result<&mut dyn Device> {
-        if self.device.is_none() {
-            self.device = Some(device::connect(&self.uri)?);
-        }
-        match &mut self.device {
-            Some(device) => Ok(&mut **device),
-            None => Err(Error::new(Kind::DeviceGone, "connect to the device", "it is gone")),
+    fn connect(&mut self) -> Result<&DeviceWorker> {
+        match &mut self.worker {
+            Some(worker) => Ok(worker),
+            none => Ok(none.insert(DeviceWorker::connect(&self.uri, device::PATIENCE)?)),
         }
     }
 
@@ -159,31 +146,41 @@ impl Entry {
             // A device that was enrolled anew has the keys of before as well.
             let mut rows = replica.devices()?;
             rows.sort_by_key(|row| (row.retired.is_some(), std::cmp::Reverse(row.n)));
-            self.id = self.recognise(&rows, prompter)?;
+            let which = move |device: &mut dyn Device, prompter: &mut dyn Prompter| {
+                recognize(device, &rows, prompter)
+            };
+            self.id = self.connect()?.call("learn which device it is", prompter, which)?;
         }
         Ok(self.id)
     }
+}
 
-    /// Which of the enrolled devices this is.
-    fn recognise(&mut self, rows: &[DeviceRow], prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
-        let device = self.connect()?;
-        let keys = device.keys(prompter)?;
-        for row in rows {
-            let own = [opening_key(row), signing_key(row)];
-            let (outside, inside): (Vec<_>, Vec<_>) = own.iter().partition(|key| !key.material.is_empty());
-            let found =
-                |key: &&KeyRef| keys.iter().any(|is| (is.purpose, &is.public) == (key.purpose, &key.public));
-            if inside.iter().any(found) {
+/// Which of the enrolled devices a connected one is: the first in `rows` one of whose keys it has. Devices that keep keys
+/// outside themselves are asked about the material.
+///
+/// # Errors
+/// The device's.
+pub fn recognize(
+    device: &mut dyn Device,
+    rows: &[DeviceRow],
+    prompter: &mut dyn Prompter,
+) -> Result<Option<DeviceId>> {
+    let keys = device.keys(prompter)?;
+    for row in rows {
+        let own = [opening_key(row), signing_key(row)];
+        let (outside, inside): (Vec<_>, Vec<_>) = own.iter().partition(|key| !key.material.is_empty());
+        let found =
+            |key: &&KeyRef| keys.iter().any(|is| (is.purpose, &is.public) == (key.purpose, &key.public));
+        if inside.iter().any(found) {
+            return Ok(Some(row.id));
+        }
+        for key in outside {
+            if device.holds(key, prompter)? {
                 return Ok(Some(row.id));
             }
-            for key in outside {
-                if device.holds(key, prompter)? {
-                    return Ok(Some(row.id));
-                }
-            }
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 fn not_enrolled(uri: &DeviceUri) -> Error {

@@ -1,6 +1,8 @@
 //! The keys of a device that joins a store: made or found, their evidence, a proof that they work.
 
-use crate::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, PublicKey, Purpose};
+use crate::device::{
+    Algorithm, Challenge, CreateOptions, Device, DeviceWorker, KeyInfo, KeyRef, PublicKey, Purpose,
+};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::SignatureAlgorithm;
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, StoreId};
@@ -10,19 +12,46 @@ use crate::secret::Secret;
 use crate::vault::random;
 
 /// What keys should be like that are made where there are none.
-pub(crate) struct KeySpec<'a> {
+#[derive(Clone)]
+pub(crate) struct KeySpec {
     /// The opening key's; the best the device can do by default.
     pub(crate) algorithm: Option<Algorithm>,
-    pub(crate) create: &'a CreateOptions,
+    pub(crate) create: CreateOptions,
 }
 
 /// The two keys, the opening one first, and which of them were made now.
-pub(crate) fn find_or_create(
+pub(crate) type Keys = ([KeyInfo; 2], [bool; 2]);
+
+/// Finds or creates the two keys in a device, and proves that they work.
+pub(crate) fn prepare_keys(
+    worker: &DeviceWorker,
+    found: Vec<KeyInfo>,
+    wanted: KeySpec,
+    prompter: &mut dyn Prompter,
+) -> Result<Keys> {
+    worker.call_to_make_keys("make the keys", prompter, move |device, prompter| {
+        let (keys, created) = find_or_create(device, &found, &wanted, prompter)?;
+        self_test(device, &keys, prompter)?;
+        Ok((keys, created))
+    })
+}
+
+/// The keys that are there, for enrolment.
+pub(crate) fn existing_keys(
+    worker: &DeviceWorker,
+    options: &CreateOptions,
+    prompter: &mut dyn Prompter,
+) -> Result<Vec<KeyInfo>> {
+    let options = options.clone();
+    worker.call("list the keys", prompter, move |device, prompter| device.keys_judged_by(&options, prompter))
+}
+
+fn find_or_create(
     device: &mut dyn Device,
     found: &[KeyInfo],
-    wanted: &KeySpec<'_>,
+    wanted: &KeySpec,
     prompter: &mut dyn Prompter,
-) -> Result<([KeyInfo; 2], [bool; 2])> {
+) -> Result<Keys> {
     let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
         Some(key) => Ok((key.clone(), false)),
         None => create(device, purpose, wanted, prompter).map(|key| (key, true)),
@@ -46,7 +75,7 @@ pub(crate) fn find_or_create(
 fn create(
     device: &mut dyn Device,
     purpose: Purpose,
-    wanted: &KeySpec<'_>,
+    wanted: &KeySpec,
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
     let name = device.name().to_owned();
@@ -62,15 +91,11 @@ fn create(
             .first()
             .ok_or_else(|| none("it can do none of P-256 ECDH, RSA-OAEP and AES-256-GCM"))?,
     };
-    provision.create(purpose, algorithm, wanted.create, prompter)
+    provision.create(purpose, algorithm, &wanted.create, prompter)
 }
 
 /// Seals and opens, signs and verifies: a key that does not work is not enrolled.
-pub(crate) fn self_test(
-    device: &mut dyn Device,
-    keys: &[KeyInfo; 2],
-    prompter: &mut dyn Prompter,
-) -> Result<()> {
+fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompter) -> Result<()> {
     let [opening, signing] = keys;
     let name = device.name().to_owned();
     let failed = |what: &str| Error::new(Kind::Device, "prove the keys", what).with_target(name.clone());
@@ -88,7 +113,7 @@ pub(crate) fn self_test(
         return Err(failed("what was sealed to the opening key did not come back from it"));
     }
     let batch = Batch::over(StoreId::ZERO, DeviceId([0; 16]), &[Hash::ZERO], LogPosition::START, Hash::ZERO);
-    let by = signature_of(&signing.public, &*device)?;
+    let by = signature_of(&signing.public, &name)?;
     let signature = device.sign(&KeyRef::from(signing), &batch.digest(by), prompter)?;
     match batch.sign_with(by, &signature) {
         Ok(signed) if signed.is_signed_by(&signing.public) => Ok(()),
@@ -100,15 +125,15 @@ pub(crate) fn self_test(
 ///
 /// # Errors
 /// `Unsupported` for a key that signs nothing.
-pub(crate) fn signature_of(key: &PublicKey, device: &dyn Device) -> Result<SignatureAlgorithm> {
+pub(crate) fn signature_of(key: &PublicKey, device: &str) -> Result<SignatureAlgorithm> {
     SignatureAlgorithm::from_key(key).ok_or_else(|| {
         let answer = format!("a key of the kind {} signs nothing", key.algorithm());
-        Error::new(Kind::Unsupported, "sign", answer).with_target(device.name())
+        Error::new(Kind::Unsupported, "sign", answer).with_target(device)
     })
 }
 
 /// What a device is to be called: its own label where nobody says.
-pub(crate) fn device_name(device: &mut dyn Device, name: Option<&str>) -> Result<String> {
+pub(crate) fn device_name(device: &DeviceWorker, name: Option<&str>) -> Result<String> {
     let name = name.map(str::to_owned).unwrap_or_else(|| sanitize_label(&device.identity().label));
     crate::ledger::name::check_short(&name).map_err(|e| {
         Error::new(Kind::Usage, "name the device", e)

@@ -35,12 +35,11 @@ impl Vault {
             });
         }
         let measured = rows.into_iter().map(|row| {
-            let (device, _) = self.devices.get(&row.id)?;
-            let key = opening_key(&row);
-            let measurement = match device.measured() {
-                Some(measured) => measured.measure(&key, predicted)?,
-                None => None,
-            };
+            let (worker, prompter) = self.devices.get(&row.id)?;
+            let (key, predicted) = (opening_key(&row), predicted.to_vec());
+            let measurement = worker.call("read what was measured", prompter, move |device, _| {
+                device.measured().map_or(Ok(None), |measured| measured.measure(&key, &predicted))
+            })?;
             Ok((row, measurement))
         });
         measured.collect()

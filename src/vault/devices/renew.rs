@@ -8,9 +8,11 @@ use crate::replica::DeviceRow;
 use crate::vault::Vault;
 use crate::vault::devices::add::{EnrolOptions, EnrolReport};
 use crate::vault::devices::connections::opening_key;
-use crate::vault::devices::keys::{KeySpec, find_or_create, self_test};
+use crate::vault::devices::keys::{KeySpec, prepare_keys};
 use crate::vault::devices::reseal::{ResealProgress, ResealReport};
+use crate::vault::devices::rollback_counter::read_counter;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
+use std::sync::Arc;
 
 impl Vault {
     /// Makes new keys in an enrolled device, retires it and enrols it anew under its name and with its roles, all in one
@@ -39,19 +41,19 @@ impl Vault {
         } else if !accept_loss {
             self.expect_openable(&old, &tried)?;
         }
-        let (device, prompter) = self.devices.get(&old.id)?;
+        let (worker, prompter) = self.devices.get(&old.id)?;
         let mut create = options.create.clone();
         // Nobody is to get weaker keys for having typed less.
-        if create == CreateOptions::default()
-            && let Some(measured) = device.measured()
-        {
-            create = measured.bound_alike(&opening_key(&old))?;
+        if create == CreateOptions::default() {
+            let key = opening_key(&old);
+            let bound = worker.call("tell what the key is bound to", prompter, move |device, _| {
+                device.measured().map(|measured| measured.bound_alike(&key)).transpose()
+            })?;
+            create = bound.unwrap_or(create);
         }
-        let wanted = KeySpec { algorithm: options.algorithm, create: &create };
-        let (keys, created) = find_or_create(device, &[], &wanted, prompter)?;
-        self_test(device, &keys, prompter)?;
-        let mut report =
-            EnrolReport::from_device(device, old.enrolment.name.clone(), (keys, created), Vec::new())?;
+        let wanted = KeySpec { algorithm: options.algorithm, create };
+        let keys = prepare_keys(worker, Vec::new(), wanted, prompter)?;
+        let mut report = EnrolReport::from_device(worker, old.enrolment.name.clone(), keys, Vec::new())?;
         report.roles = self.take_the_place(&old, &report.statement(), &tried)?;
         self.devices.renew(old.id, report.device);
         let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
@@ -62,8 +64,8 @@ impl Vault {
     /// What only this device opens has to open now, or it is lost.
     fn expect_openable(&mut self, old: &DeviceRow, tried: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
-        let token = self.sealed_token(&row)?;
-        let opened = self.open_on_devices(&[&token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
+        let token = Arc::new(self.sealed_token(&row)?);
+        let opened = self.open_on_devices(&[token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
         opened.map_err(|error| {
             let answer = format!(
                 "{}@{} is sealed to this device alone, which does not open it now: {}",
@@ -86,9 +88,8 @@ impl Vault {
                 Retire { device: old.id, compromised: false, reason: "its keys were renewed".into() };
             let mut bodies = vec![Body::Retire(retire), Body::Enrol(Box::new(enrol.clone()))];
             if let Some(anchor) = old.anchor {
-                let (device, _) = vault.devices.get(&old.id)?;
-                let start =
-                    crate::vault::devices::rollback_counter::counting(device)?.read_counter(anchor.index)?;
+                let (worker, _) = vault.devices.get(&old.id)?;
+                let start = read_counter(worker, anchor.index)?;
                 let counter = Some(Counter { index: anchor.index.into(), start });
                 bodies.push(Body::Anchor(Anchor { device: enrol.device, counter }));
             }

@@ -18,6 +18,7 @@ use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::put::{as_recipients, on_all_cores};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How many versions are looked at at once, and stated under one signature at most.
 const PAGE: u32 = 500;
@@ -191,7 +192,7 @@ impl Vault {
         for row in rows {
             match self.sealed_token(&row) {
                 Ok(token) => {
-                    sealed.push(token);
+                    sealed.push(Arc::new(token));
                     found.push(row);
                 }
                 Err(error) if self.is_as_before(&row)? => report.left.push(unresealed(&row, error)),
@@ -200,7 +201,7 @@ impl Vault {
             }
         }
         self.check_anchors("reseal")?;
-        let outcomes = self.open_on_devices(&sealed.iter().collect::<Vec<_>>());
+        let outcomes = self.open_on_devices(&sealed);
         self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), "resealed");
         let mut tokens = Vec::new();
         for (row, outcome) in found.into_iter().zip(outcomes) {

@@ -4,11 +4,12 @@
 //! killed in between leaves it too low by one, which the next change makes good. Two processes never raise it at once: a
 //! counter that went too high could not be taken back.
 
-use crate::device::{Counting, Device};
+use crate::device::{Counting, DeviceWorker};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::{Anchor, Body, Counter};
 use crate::ledger::verify::Chain;
+use crate::prompt::BatchPrompter;
 use crate::replica::{AnchorRow, DeviceRow};
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
@@ -34,16 +35,16 @@ impl Vault {
             return Err(Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned()));
         }
         self.author(&tried, RequiredRole::Admin)?;
-        let (device, _) = self.devices.get(&row.id)?;
-        let counting = counting(device)?;
-        let known = match row.anchor.map(|anchor| (anchor.index, counting.read_counter(anchor.index))) {
-            // It is gone for good. Any other failure may pass.
-            Some((_, Err(error))) if error.kind() == Kind::KeyMissing => None,
-            Some((index, read)) => Some((index, read?)),
-            None => None,
-        };
-        let made = known.is_none();
-        let (index, start) = known.map_or_else(|| counting.make_counter(), Ok)?;
+        let (worker, _) = self.devices.get(&row.id)?;
+        let ((index, start), made) = with_counters(worker, "make a counter", move |counters| {
+            match row.anchor.map(|anchor| (anchor.index, counters.read_counter(anchor.index))) {
+                // It is gone for good. Any other failure may pass.
+                Some((_, Err(error))) if error.kind() == Kind::KeyMissing => {}
+                Some((index, read)) => return Ok(((index, read?), false)),
+                None => {}
+            }
+            Ok((counters.make_counter()?, true))
+        })?;
         let counter = Counter { index: index.into(), start };
         self.skip_counter_check = accept_older;
         let anchored = self.state_anchor(&tried, &row, Some(counter));
@@ -72,8 +73,8 @@ impl Vault {
 
     /// Removes a counter that counts nothing any more, where its device is at hand. Answers whether that was so.
     pub(crate) fn remove_counter(&mut self, device: &DeviceId, index: u32) -> bool {
-        let Ok((device, _)) = self.devices.get(device) else { return false };
-        device.counting().is_some_and(|counting| counting.remove_counter(index).is_ok())
+        let Ok((worker, _)) = self.devices.get(device) else { return false };
+        with_counters(worker, "remove the counter", move |counters| counters.remove_counter(index)).is_ok()
     }
 
     /// Whether the ledger ties the store to this counter: the error may have come after the change was stored.
@@ -135,11 +136,11 @@ impl Vault {
 
     /// Where a counter stands; the inner error when its device cannot be reached, which must not keep others from serving.
     fn read_anchor(&mut self, row: &DeviceRow, anchor: &AnchorRow) -> Result<Result<u64>> {
-        let device = match self.devices.get(&row.id) {
-            Ok((device, _)) => device,
+        let worker = match self.devices.get(&row.id) {
+            Ok((worker, _)) => worker,
             Err(error) => return Ok(Err(error)),
         };
-        match counting(device)?.read_counter(anchor.index) {
+        match read_counter(worker, anchor.index) {
             Err(error) if error.kind() == Kind::DeviceGone => Ok(Err(error)),
             read => read.map(Ok),
         }
@@ -197,16 +198,18 @@ impl Vault {
         let _alone = self.alone_with_counters()?;
         for (row, anchor) in anchors {
             let due = self.replica.expected_count(&anchor);
-            let (device, _) = self.devices.get(&row.id)?;
-            let counting = counting(device)?;
-            let mut stands = counting.read_counter(anchor.index)?;
-            // Never more often than there were changes, whatever an admin wrote as the start.
-            for _ in anchor.start..due {
-                if stands < anchor.start || stands >= due {
-                    break;
+            let (worker, _) = self.devices.get(&row.id)?;
+            with_counters(worker, "raise the counter", move |counters| {
+                let mut stands = counters.read_counter(anchor.index)?;
+                // Never more often than there were changes, whatever an admin wrote as the start.
+                for _ in anchor.start..due {
+                    if stands < anchor.start || stands >= due {
+                        break;
+                    }
+                    stands = counters.raise_counter(anchor.index)?;
                 }
-                stands = counting.raise_counter(anchor.index)?;
-            }
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -240,19 +243,36 @@ impl Vault {
     }
 }
 
-/// The device's counters.
+/// Runs `job` with the device's counters.
 ///
 /// # Errors
 /// `Unsupported` when it has none.
-pub(crate) fn counting(device: &mut dyn Device) -> Result<&mut dyn Counting> {
-    let name = device.name().to_owned();
-    device.counting().ok_or_else(|| {
-        Error::new(Kind::Unsupported, "use its counter", "the device has no counters that only go up")
-            .with_target(name)
-            .with_hint(
-                "only TPMs have them: leave --anti-rollback out, or anchor the store to another device",
-            )
+fn with_counters<T: Send + 'static>(
+    worker: &DeviceWorker,
+    operation: &str,
+    mut job: impl FnMut(&mut dyn Counting) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let name = worker.name().to_owned();
+    worker.call(operation, &mut BatchPrompter, move |device, _| match device.counting() {
+        Some(counters) => job(counters),
+        None => Err(Error::new(
+            Kind::Unsupported,
+            "use its counter",
+            "the device has no counters that only go up",
+        )
+        .with_target(name.as_str())
+        .with_hint("only TPMs have them: leave --anti-rollback out, or anchor the store to another device")),
     })
+}
+
+/// An error for a device without counters.
+pub(crate) fn expect_counters(worker: &DeviceWorker) -> Result<()> {
+    with_counters(worker, "use its counter", |_| Ok(()))
+}
+
+/// Where a counter stands.
+pub(crate) fn read_counter(worker: &DeviceWorker, index: u32) -> Result<u64> {
+    with_counters(worker, "read the counter", move |counters| counters.read_counter(index))
 }
 
 const ADVICE: &str = "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \

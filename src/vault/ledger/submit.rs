@@ -202,11 +202,13 @@ impl Vault {
     /// Has the author's device sign, and checks what it gave with the key that was enrolled.
     pub(crate) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
         let key = signing_key(author);
-        let (device, prompter) = self.devices.get(&author.id)?;
-        let by = signature_of(&key.public, device)?;
-        let signature =
-            device.sign(&key, &batch.digest(by), &mut PurposePrompter { inner: prompter, purpose: tried })?;
-        let name = device.name().to_owned();
+        let (worker, prompter) = self.devices.get(&author.id)?;
+        let by = signature_of(&key.public, worker.name())?;
+        let (own, digest) = (key.clone(), batch.digest(by));
+        let mut prompter = PurposePrompter { inner: prompter, purpose: tried };
+        let signature = worker
+            .call("sign", &mut prompter, move |device, prompter| device.sign(&own, &digest, prompter))?;
+        let name = worker.name().to_owned();
         let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
         signed.ok_or_else(|| {
             Error::new(Kind::KeyMissing, "sign the change", "the signature is not that of the enrolled key")

@@ -14,7 +14,7 @@ use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
 use crate::vault::tokens::lookup::{SealedToken, TokenRef};
 use crate::vault::tokens::outcome::{OpenOutcome, OpenedToken};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 impl Vault {
     /// Opens one token.
@@ -31,7 +31,8 @@ impl Vault {
     /// looks them up, has the devices open them, and records who read what.
     pub fn get_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
         let found = self.look_up_all(wanted);
-        let mut opened = self.open_on_devices(&found.iter().flatten().collect::<Vec<_>>()).into_iter();
+        let mut opened =
+            self.open_on_devices(&found.iter().flatten().cloned().collect::<Vec<_>>()).into_iter();
         let outcomes: Vec<OpenOutcome> = wanted
             .iter()
             .zip(found)
@@ -49,9 +50,9 @@ impl Vault {
         outcomes.into_iter().map(OpenOutcome::into_token).collect()
     }
 
-    fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<SealedToken>> {
+    fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Arc<SealedToken>>> {
         match self.check_anchors("open tokens") {
-            Ok(()) => wanted.iter().map(|wanted| self.look_up(wanted)).collect(),
+            Ok(()) => wanted.iter().map(|wanted| self.look_up(wanted).map(Arc::new)).collect(),
             Err(error) => {
                 wanted.iter().map(|wanted| Err(error.with_context(format!("open {}", wanted.name)))).collect()
             }
@@ -59,7 +60,7 @@ impl Vault {
     }
 
     /// Has each token opened by the first device here that can.
-    pub(crate) fn open_on_devices(&mut self, tokens: &[&SealedToken]) -> Vec<OpenOutcome> {
+    pub(crate) fn open_on_devices(&mut self, tokens: &[Arc<SealedToken>]) -> Vec<OpenOutcome> {
         if tokens.is_empty() {
             return Vec::new();
         }
@@ -68,14 +69,14 @@ impl Vault {
             Err(error) => (Vec::new(), vec![error]),
         };
         let untried =
-            |token: &&SealedToken| OpenOutcome::unopened(token.version, Err(unanswered(&token.name)));
+            |token: &Arc<SealedToken>| OpenOutcome::unopened(token.version, Err(unanswered(&token.name)));
         let mut outcomes: Vec<OpenOutcome> = tokens.iter().map(untried).collect();
         for row in &here {
             self.open_the_rest(tokens, row, &mut outcomes);
         }
         // Only where no other device opens it is a person asked to plug one in.
         for row in &here {
-            let Some(first) = unopened(tokens, row, &outcomes).first().map(|i| tokens[*i]) else { continue };
+            let Some(first) = unopened(tokens, row, &outcomes).first().map(|i| &tokens[*i]) else { continue };
             match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
                 Ok(false) => {}
                 Ok(true) | Err(_) => self.open_the_rest(tokens, row, &mut outcomes),
@@ -93,12 +94,18 @@ impl Vault {
     }
 
     /// Has a device open what no device before it opened: one that fails must not keep the next from being tried.
-    fn open_the_rest(&mut self, tokens: &[&SealedToken], row: &DeviceRow, outcomes: &mut [OpenOutcome]) {
+    fn open_the_rest(&mut self, tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &mut [OpenOutcome]) {
         let todo = unopened(tokens, row, outcomes);
-        let chosen: Vec<&SealedToken> = todo.iter().map(|i| tokens[*i]).collect();
+        let chosen: Vec<Arc<SealedToken>> = todo.iter().map(|i| Arc::clone(&tokens[*i])).collect();
         let answers = match self.devices.get(&row.id) {
-            Ok((device, prompter)) => open_on(device, prompter, row, &chosen),
-            Err(error) => chosen.iter().map(|token| Err(error.with_context(token.operation()))).collect(),
+            Ok((worker, prompter)) => {
+                let (key, tokens) = (opening_key(row), chosen.clone());
+                let opened = worker.call("open with the key", prompter, move |device, prompter| {
+                    Ok(open_all(device, prompter, &key, &tokens))
+                });
+                opened.unwrap_or_else(|error| all_failed(&chosen, &error))
+            }
+            Err(error) => all_failed(&chosen, &error),
         };
         for (i, answer) in todo.into_iter().zip(answers) {
             outcomes[i].take_answer(row.id, answer);
@@ -119,7 +126,7 @@ impl Vault {
 }
 
 /// Which tokens a device may open, and none has yet.
-fn unopened(tokens: &[&SealedToken], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
+fn unopened(tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
     (0..tokens.len()).filter(|i| tokens[*i].recipients.contains(&row.id) && !outcomes[*i].is_open()).collect()
 }
 
@@ -127,35 +134,33 @@ fn unanswered(name: impl std::fmt::Display) -> Error {
     Error::new(Kind::Device, format!("open {name}"), "no device answered")
 }
 
-/// The first on the session there is, which logs in; the rest on as many as the device gains by.
-fn open_on(
+fn all_failed(tokens: &[Arc<SealedToken>], error: &Error) -> Vec<Result<Secret>> {
+    tokens.iter().map(|token| Err(error.with_context(token.operation()))).collect()
+}
+
+/// Opens tokens on one device. The first on the session there is, which logs in; the rest on as many as the device gains by.
+fn open_all(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
-    row: &DeviceRow,
-    tokens: &[&SealedToken],
+    key: &KeyRef,
+    tokens: &[Arc<SealedToken>],
 ) -> Vec<Result<Secret>> {
-    let key = opening_key(row);
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
-    let first = first.open_on(device, prompter, &key);
+    let first = first.open_on(device, prompter, key);
     // After a wrong PIN or a lost device nothing else is tried on it.
     if let Err(error) = &first
         && !matches!(error.kind(), Kind::Tampered | Kind::NotFound)
     {
-        let others = rest.iter().map(|token| Err(error.with_context(token.operation()))).collect::<Vec<_>>();
+        let others = all_failed(rest, error);
         return std::iter::once(first).chain(others).collect();
     }
     if rest.is_empty() {
         return vec![first];
     }
-    let lanes =
-        device.parallel().map_or(1, |parallel| parallel.lanes(&key)).min(rest.len().div_ceil(2)).max(1);
-    let rest = match siblings(device, lanes - 1) {
-        others if others.is_empty() => {
-            rest.iter().map(|token| token.open_on(device, prompter, &key)).collect()
-        }
-        others => open_in_parallel(device, prompter, others, &key, rest),
-    };
-    std::iter::once(first).chain(rest).collect()
+    let sessions =
+        device.parallel().map_or(1, |parallel| parallel.lanes(key)).min(rest.len().div_ceil(2)).max(1);
+    let others = siblings(device, sessions - 1);
+    std::iter::once(first).chain(open_in_parallel(device, prompter, others, key, rest)).collect()
 }
 
 /// Further sessions; fewer than asked for where the device has no more.
@@ -171,7 +176,7 @@ fn open_in_parallel(
     prompter: &mut dyn Prompter,
     others: Vec<Box<dyn Device>>,
     key: &KeyRef,
-    tokens: &[&SealedToken],
+    tokens: &[Arc<SealedToken>],
 ) -> Vec<Result<Secret>> {
     let results: Vec<Mutex<Option<Result<Secret>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -180,6 +185,7 @@ fn open_in_parallel(
             Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|i| *i < tokens.len())
         {
             let opened = tokens[i].open_on(device, prompter, key);
+            prompter.still_waiting();
             if let Ok(mut result) = results[i].lock() {
                 *result = Some(opened);
             }
@@ -192,7 +198,7 @@ fn open_in_parallel(
         }
         work(device, prompter);
     });
-    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &&SealedToken)| {
+    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &Arc<SealedToken>)| {
         let opened = result.into_inner().ok().flatten();
         opened.unwrap_or_else(|| {
             Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended"))

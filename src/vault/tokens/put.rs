@@ -11,6 +11,7 @@ use crate::vault::devices::connections::opening_key;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, random_id};
+use zeroize::Zeroizing;
 
 /// How a token version is put. What is left out is taken over from the version before, except expiry and not-before.
 #[derive(Clone, Debug, Default)]
@@ -154,13 +155,13 @@ impl Vault {
         seal::seal(plaintext, context, &recipients, &mut |request| {
             let row = devices.iter().find(|row| &row.enrolment.opening.key == request.recipient.public);
             let Some(row) = row else { return seal::without_device(request) };
-            let Ok((device, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
-            match device.wrapping() {
-                Some(wrap) => {
-                    wrap.wrap(&opening_key(row), request.iv, request.aad, request.file_key, prompter)
-                }
-                None => seal::without_device(request),
-            }
+            let Ok((worker, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
+            let (key, iv, aad) = (opening_key(row), *request.iv, request.aad.to_vec());
+            let file_key = Zeroizing::new(*request.file_key);
+            let wrapped = worker.call("seal with the key", prompter, move |device, prompter| {
+                device.wrapping().map(|wrap| wrap.wrap(&key, &iv, &aad, &*file_key, prompter)).transpose()
+            })?;
+            wrapped.map_or_else(|| seal::without_device(request), Ok)
         })
     }
 }

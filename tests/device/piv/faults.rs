@@ -4,8 +4,8 @@ use super::{create, device_at, not_connected, open};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, isolated};
 use std::time::Duration;
-use strongroom::device::watchdog::Watchdog;
-use strongroom::device::{Device, Purpose};
+use strongroom::device::DeviceWorker;
+use strongroom::device::Purpose;
 use strongroom::error::Kind;
 
 #[test]
@@ -78,16 +78,20 @@ fn a_card_that_hangs() {
     isolated(Options::default(), |yubikey| {
         let key = create(&mut *device_at(&yubikey.uri()), Purpose::Open);
         let uri = yubikey.uri().parse().unwrap();
-        let mut device = Watchdog::connect(&uri, PATIENCE).unwrap();
+        let worker = DeviceWorker::connect(&uri, PATIENCE).unwrap();
+        let try_opening = || {
+            let key = key.clone();
+            worker.call("open", &mut Scripted::pin(PIN), move |device, prompter| open(device, &key, prompter))
+        };
         let hung = yubikey.card();
-        let error = open(&mut device, &key, &mut Scripted::pin(PIN)).unwrap_err();
+        let error = try_opening().unwrap_err();
         assert_eq!((error.kind(), error.message()), (Kind::Device, "the device has not answered for 2s"));
         assert_eq!(error.target(), Some("piv:serial=12345678"));
         assert!(error.hint().unwrap().starts_with("unplug it"), "{error}");
-        assert_eq!(Watchdog::connect(&uri, PATIENCE).err().unwrap().kind(), Kind::Device);
+        assert_eq!(DeviceWorker::connect(&uri, PATIENCE).err().unwrap().kind(), Kind::Device);
         drop(hung);
         // It has come to itself: nothing was lost, and no try.
-        while open(&mut device, &key, &mut Scripted::pin(PIN)).is_err() {
+        while try_opening().is_err() {
             std::thread::sleep(Duration::from_millis(50));
         }
         assert_eq!(yubikey.tries(), (3, 3));
@@ -106,7 +110,7 @@ fn a_person_may_take_longer_than_a_card() {
                 yubikey.insert();
             });
             let mut person = Scripted { attended: true, ..Scripted::pin(PIN) };
-            let device = Watchdog::connect_attended(&uri, PATIENCE, &mut person).unwrap();
+            let device = DeviceWorker::connect_attended(&uri, PATIENCE, &mut person).unwrap();
             assert_eq!(device.name(), "piv:serial=12345678");
         });
     });

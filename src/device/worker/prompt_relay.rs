@@ -6,7 +6,7 @@ use crate::secret::Secret;
 use crate::uri::PinSource;
 use std::sync::mpsc::{Sender, channel};
 
-/// What the device's thread says to the caller's.
+/// What the device's thread sender to the caller's.
 pub enum Message<T> {
     /// Ask the person.
     Question(Question),
@@ -41,7 +41,7 @@ impl Question {
 
 /// The driver's prompter.
 pub struct Relay<'a, T> {
-    pub says: &'a Sender<Message<T>>,
+    pub sender: &'a Sender<Message<T>>,
     pub attended: bool,
 }
 
@@ -49,7 +49,7 @@ impl<T> Relay<'_, T> {
     fn ask<A>(&self, question: impl FnOnce(Sender<Result<A>>) -> Question) -> Result<A> {
         let (reply, answer) = channel();
         let gone = || Error::new(Kind::Cancelled, "ask the person", "the operation was given up meanwhile");
-        self.says.send(Message::Question(question(reply))).map_err(|_| gone())?;
+        self.sender.send(Message::Question(question(reply))).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
@@ -77,6 +77,6 @@ impl<T> Prompter for Relay<'_, T> {
     }
 
     fn still_waiting(&mut self) {
-        let _ = self.says.send(Message::Waiting);
+        let _ = self.sender.send(Message::Waiting);
     }
 }

@@ -1,0 +1,193 @@
+//! A device that stops answering must not stop its caller for ever.
+//!
+//! Drivers call blocking C, which cannot be interrupted. A [`DeviceWorker`] runs closures on the thread that owns the device,
+//! and waits for each answer with a limit. What the driver asks a person is passed back to the caller's thread, and the time
+//! that takes does not count. A device that did not answer in time is given up: its thread is left behind, and after a while
+//! a new one is tried.
+//!
+//! ```no_run
+//! # use strongroom::device::{DeviceWorker, KeyRef};
+//! # fn example(uri: &strongroom::uri::DeviceUri, key: KeyRef, digest: [u8; 32]) -> strongroom::Result<()> {
+//! # let mut prompter = strongroom::prompt::BatchPrompter;
+//! let worker = DeviceWorker::connect(uri, strongroom::device::PATIENCE)?;
+//! let signature = worker.call("sign", &mut prompter, move |device, prompter| device.sign(&key, &digest, prompter))?;
+//! # Ok(())
+//! # }
+//! ```
+
+use super::{Device, DeviceIdentity};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{BatchPrompter, Prompter};
+use crate::uri::{DeviceUri, Scheme};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+mod prompt_relay;
+mod thread;
+
+use thread::DeviceThread;
+pub use thread::within;
+
+/// Longer than a healthy device takes for an operation.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Making an RSA key on a smart card may take a minute.
+const PATIENCE_FOR_MAKING: Duration = Duration::from_secs(180);
+
+/// What is run where the device is. It may be run again when the device turns out to have been away.
+pub type DeviceJob = Box<dyn FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<()> + Send>;
+
+/// The owner of a device, who runs jobs on it for others.
+pub trait DeviceOwner: Send {
+    /// Runs `job`, and waits for at most `patience` while the device is silent. `operation` completes "cannot …".
+    ///
+    /// # Errors
+    /// The job's; `Device` when the device does not answer in time.
+    fn run(
+        &self,
+        operation: &str,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+        job: DeviceJob,
+    ) -> Result<()>;
+}
+
+/// A connected device, wherever it is owned. Dropping it closes the device.
+pub struct DeviceWorker {
+    name: String,
+    scheme: Scheme,
+    patience: Duration,
+    owner: Box<dyn DeviceOwner>,
+}
+
+impl DeviceWorker {
+    /// Connects on a thread of its own. Does not log in.
+    ///
+    /// # Errors
+    /// As [`super::connect`]; `Device` when the device does not answer in time.
+    pub fn connect(uri: &DeviceUri, patience: Duration) -> Result<Self> {
+        let own = uri.clone();
+        let connect = move |_: &mut dyn Prompter| super::connect(&own);
+        Self::on_thread(Box::new(connect), uri, patience, &mut BatchPrompter)
+    }
+
+    /// As [`DeviceWorker::connect`], where a person may be there: a YubiKey that is not plugged in is asked for, and waited for.
+    ///
+    /// # Errors
+    /// As [`DeviceWorker::connect`].
+    pub fn connect_attended(
+        uri: &DeviceUri,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Self> {
+        let own = uri.clone();
+        let connect = move |prompter: &mut dyn Prompter| super::connect_attended(&own, prompter);
+        Self::on_thread(Box::new(connect), uri, patience, prompter)
+    }
+
+    fn on_thread(
+        connect: thread::Connect,
+        uri: &DeviceUri,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Self> {
+        let (thread, name) = DeviceThread::start(connect, uri.display_name(), patience, prompter)?;
+        Ok(Self { name, scheme: uri.scheme(), patience, owner: Box::new(thread) })
+    }
+
+    /// A connected device that the calling threads use themselves, one after the other.
+    pub fn inline(scheme: Scheme, device: Box<dyn Device>) -> Self {
+        let name = device.name().to_owned();
+        Self { name, scheme, patience: PATIENCE, owner: Box::new(Inline(Mutex::new(device))) }
+    }
+
+    /// A device that somebody else owns.
+    pub fn owned_by(owner: Box<dyn DeviceOwner>, uri: &DeviceUri, patience: Duration) -> Self {
+        Self { name: uri.display_name(), scheme: uri.scheme(), patience, owner }
+    }
+
+    /// The device in the user's words, for errors and prompts.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `job` where the device is.
+    ///
+    /// # Errors
+    /// The job's; `Device` when the device does not answer in time.
+    pub fn call<T: Send + 'static>(
+        &self,
+        operation: &str,
+        prompter: &mut dyn Prompter,
+        job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call_within(self.patience, operation, prompter, job)
+    }
+
+    /// As [`DeviceWorker::call`], with the time that making keys may take.
+    ///
+    /// # Errors
+    /// As [`DeviceWorker::call`].
+    pub fn call_to_make_keys<T: Send + 'static>(
+        &self,
+        operation: &str,
+        prompter: &mut dyn Prompter,
+        job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call_within(self.patience.max(PATIENCE_FOR_MAKING), operation, prompter, job)
+    }
+
+    fn call_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        operation: &str,
+        prompter: &mut dyn Prompter,
+        mut job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = channel();
+        let job: DeviceJob = Box::new(move |device, prompter| {
+            let value = job(device, prompter)?;
+            let _ = sender.send(value);
+            Ok(())
+        });
+        self.owner.run(operation, patience, prompter, job)?;
+        receiver.try_recv().map_err(|_| hung(&self.name, operation, patience))
+    }
+
+    /// What the device says of itself; `unknown` where it does not answer.
+    pub fn identity(&self) -> DeviceIdentity {
+        let asked = self.call("identify the device", &mut BatchPrompter, |device, _| Ok(device.identity()));
+        asked.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            DeviceIdentity::unknown(self.scheme)
+        })
+    }
+
+    /// Forgets the PIN and logs out.
+    pub fn lock(&self) {
+        // A device that hangs still holds its PIN; so does its thread, until the process ends.
+        let _ = self.call("lock", &mut BatchPrompter, |device, _| {
+            device.lock();
+            Ok(())
+        });
+    }
+}
+
+/// A device on its callers' threads.
+struct Inline(Mutex<Box<dyn Device>>);
+
+impl DeviceOwner for Inline {
+    fn run(&self, _: &str, _: Duration, prompter: &mut dyn Prompter, mut job: DeviceJob) -> Result<()> {
+        let mut device = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        job(&mut **device, prompter)
+    }
+}
+
+fn hung(name: &str, operation: &str, patience: Duration) -> Error {
+    let message = format!("the device has not answered for {patience:?}");
+    Error::new(Kind::Device, operation, message).with_target(name).with_hint(
+        "unplug it and plug it in again, or restart the service behind it (pcscd, the HSM's client, the \
+         TPM's resource manager), then repeat the command",
+    )
+}

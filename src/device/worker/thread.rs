@@ -1,0 +1,168 @@
+//! The thread that owns a device: connects it, runs its jobs, closes it.
+
+use super::prompt_relay::{Message, Relay};
+use super::{DeviceJob, DeviceOwner, hung};
+use crate::device::Device;
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{BatchPrompter, Prompter};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For closing: what a device does not finish then, the end of the process does, except that nobody gives back what is
+/// loaded in a bare TPM, at which many others may be waiting for their turn.
+const PATIENCE_FOR_CLOSING: Duration = Duration::from_secs(10);
+
+/// How a device is reached, again where its thread was given up.
+pub(super) type Connect = Box<dyn Fn(&mut dyn Prompter) -> Result<Box<dyn Device>> + Send + Sync>;
+
+type Task = Box<dyn FnOnce(&mut dyn Device) + Send>;
+
+/// A thread that owns a device, and is replaced when it hangs.
+pub(super) struct DeviceThread {
+    connect: Arc<Connect>,
+    name: String,
+    patience: Duration,
+    running: Mutex<Running>,
+}
+
+/// The thread as it is now. Dropping it waits until the device is closed, unless it hangs.
+struct Running {
+    // First: without it the thread ends, which `_closed` waits for.
+    tasks: Sender<Task>,
+    /// The thread is in a call. When another call is about to be made, that one has hung.
+    busy: Arc<AtomicBool>,
+    /// When the call that runs began.
+    since: Instant,
+    _closed: Closed,
+}
+
+struct Closed {
+    ended: Receiver<()>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if !self.busy.load(Ordering::Acquire) {
+            let _ = self.ended.recv_timeout(PATIENCE_FOR_CLOSING);
+        }
+    }
+}
+
+impl DeviceThread {
+    /// Connects. The device's own name comes with the thread.
+    pub(super) fn start(
+        connect: Connect,
+        name: String,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+    ) -> Result<(Self, String)> {
+        let connect = Arc::new(connect);
+        let (running, known_as) = Running::start(Arc::clone(&connect), &name, patience, prompter)?;
+        Ok((Self { connect, name: known_as.clone(), patience, running: Mutex::new(running) }, known_as))
+    }
+}
+
+impl DeviceOwner for DeviceThread {
+    fn run(
+        &self,
+        operation: &str,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+        mut job: DeviceJob,
+    ) -> Result<()> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.busy.load(Ordering::Acquire) {
+            // A new thread is tried once the device had its time twice.
+            if running.since.elapsed() < self.patience * 2 {
+                return Err(hung(&self.name, operation, self.patience));
+            }
+            *running =
+                Running::start(Arc::clone(&self.connect), &self.name, self.patience, &mut BatchPrompter)?.0;
+        }
+        running.busy.store(true, Ordering::Release);
+        running.since = Instant::now();
+        let (sender, receiver) = channel();
+        let (busy, attended) = (Arc::clone(&running.busy), prompter.is_attended());
+        let _ = running.tasks.send(Box::new(move |device| {
+            let outcome = job(device, &mut Relay { sender: &sender, attended });
+            busy.store(false, Ordering::Release);
+            let _ = sender.send(Message::Done(outcome));
+        }));
+        receive(&receiver, patience, prompter).unwrap_or_else(|| Err(hung(&self.name, operation, patience)))
+    }
+}
+
+impl Running {
+    fn start(
+        connect: Arc<Connect>,
+        name: &str,
+        patience: Duration,
+        prompter: &mut dyn Prompter,
+    ) -> Result<(Self, String)> {
+        let (tasks, queue) = channel::<Task>();
+        let (sender, receiver) = channel();
+        let (ends, ended) = channel();
+        let busy = Arc::new(AtomicBool::new(true));
+        let closed = Closed { ended, busy: Arc::clone(&busy) };
+        let (shared, attended) = (Arc::clone(&busy), prompter.is_attended());
+        let body = move || {
+            own_device(&connect, sender, attended, &queue, &shared);
+            drop::<Sender<()>>(ends);
+        };
+        let spawned = std::thread::Builder::new().name("device".into()).spawn(body);
+        spawned.map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
+        let connected = receive(&receiver, patience, prompter);
+        let known_as = connected.unwrap_or_else(|| Err(hung(name, "connect to the device", patience)))?;
+        Ok((Self { tasks, busy, since: Instant::now(), _closed: closed }, known_as))
+    }
+}
+
+fn own_device(
+    connect: &Connect,
+    sender: Sender<Message<String>>,
+    attended: bool,
+    tasks: &Receiver<Task>,
+    busy: &AtomicBool,
+) {
+    let connected = connect(&mut Relay { sender: &sender, attended });
+    busy.store(false, Ordering::Release);
+    let mut device = match connected {
+        Ok(device) => device,
+        Err(error) => return drop(sender.send(Message::Done(Err(error)))),
+    };
+    let _ = sender.send(Message::Done(Ok(device.name().to_owned())));
+    drop(sender);
+    tasks.iter().for_each(|task| task(&mut *device));
+}
+
+/// What the device's thread answers; `None` when it says nothing for so long. Its questions are put to the prompter.
+fn receive<T>(
+    receiver: &Receiver<Message<T>>,
+    patience: Duration,
+    prompter: &mut dyn Prompter,
+) -> Option<Result<T>> {
+    loop {
+        match receiver.recv_timeout(patience).ok()? {
+            Message::Done(outcome) => return Some(outcome),
+            Message::Question(question) => question.put_to(prompter),
+            Message::Waiting => {}
+        }
+    }
+}
+
+/// What a job answers that asks a device, or the service behind it, before there is a [`Device`].
+///
+/// # Errors
+/// The job's; `Device` when it does not answer in time. Its thread is left behind then.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    (name, operation): (&str, &str),
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(job()));
+    receiver.recv_timeout(patience).unwrap_or_else(|_| Err(hung(name, operation, patience)))
+}
