@@ -173,6 +173,13 @@ enum Command {
     Completions(Deferred<completions::Completions>),
 }
 
+/// Executes the variant that there is.
+macro_rules! dispatch {
+    ($command:expr, $context:expr, $($(#[$meta:meta])* $variant:ident)*) => {
+        match $command { $($(#[$meta])* Self::$variant(command) => command.execute($context)),* }
+    };
+}
+
 /// What every command does.
 trait Execute {
     fn execute(self, context: &mut Context) -> anyhow::Result<()>;
@@ -199,38 +206,8 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        match self {
-            Self::Init(command) => command.0.execute(context),
-            Self::Put(command) => command.0.execute(context),
-            Self::Get(command) => command.0.execute(context),
-            Self::Run(command) => command.0.execute(context),
-            Self::List(command) => command.0.execute(context),
-            Self::Show(command) => command.0.execute(context),
-            Self::History(command) => command.0.execute(context),
-            Self::Suspend(command) => command.0.execute(context),
-            Self::Resume(command) => command.0.execute(context),
-            Self::Revoke(command) => command.0.execute(context),
-            Self::Destroy(command) => command.0.execute(context),
-            Self::Rename(command) => command.0.execute(context),
-            Self::Grant(command) => command.0.execute(context),
-            Self::Ungrant(command) => command.0.execute(context),
-            Self::Grants(command) => command.0.execute(context),
-            #[cfg(feature = "agent")]
-            Self::Agent(command) => command.0.execute(context),
-            Self::Unlock(command) => command.0.execute(context),
-            Self::Lock(command) => command.0.execute(context),
-            Self::Status(command) => command.0.execute(context),
-            Self::Import(command) => command.0.execute(context),
-            Self::Log(command) => command.0.execute(context),
-            Self::Head(command) => command.0.execute(context),
-            Self::Verify(command) => command.0.execute(context),
-            Self::Trust(command) => command.0.execute(context),
-            Self::Repair(command) => command.0.execute(context),
-            Self::Reseal(command) => command.0.execute(context),
-            Self::Device(command) => command.execute(context),
-            Self::Doctor(command) => command.0.execute(context),
-            Self::Man(command) => command.0.execute(context),
-            Self::Completions(command) => command.0.execute(context),
-        }
+        dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Device
+            Doctor Man Completions)
     }
 }

@@ -121,14 +121,15 @@ impl Config {
     /// # Errors
     /// `Usage` with line and column for a file that does not parse; `Io`.
     pub fn load(path: &Path) -> Result<Self> {
-        let failed = |kind, answer: String| {
-            Error::new(kind, "read the configuration", answer)
-                .with_target(printable(&path.display().to_string()))
+        const OPERATION: &str = "read the configuration";
+        let unreadable = |message: String| {
+            let shown = printable(&path.display().to_string());
+            Error::new(Kind::Usage, OPERATION, message).with_target(shown)
         };
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|e| failed(Kind::Usage, located(&text, &e))),
+            Ok(text) => toml::from_str(&text).map_err(|e| unreadable(located(&text, &e))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(failed(Kind::Io, e.to_string()).caused_by(e)),
+            Err(e) => Err(Error::io(OPERATION, path, e)),
         }
     }
 
@@ -148,11 +149,7 @@ impl Config {
             file.sync_all()?;
             std::fs::rename(&fresh, path)
         };
-        write().map_err(|e| {
-            Error::new(Kind::Io, "write the configuration", e.to_string())
-                .with_target(printable(&path.display().to_string()))
-                .caused_by(e)
-        })
+        write().map_err(|e| Error::io("write the configuration", path, e))
     }
 }
 

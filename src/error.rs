@@ -5,6 +5,7 @@
 //! code is made from.
 
 use std::fmt;
+use std::path::Path;
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -108,6 +109,12 @@ impl Error {
             hint: None,
             source: None,
         }))
+    }
+
+    /// The operating system's answer about a file.
+    pub fn io(operation: impl Into<String>, path: &Path, error: std::io::Error) -> Self {
+        let shown = printable(&path.display().to_string());
+        Self::new(Kind::Io, operation, error.to_string()).with_target(shown).caused_by(error)
     }
 
     /// The device, store or file that answered.

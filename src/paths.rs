@@ -1,6 +1,6 @@
 //! Where things lie: the XDG base directories for a user, the FHS for root.
 
-use crate::error::{Error, Kind, Result, printable};
+use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
 /// The directories of one installation.
@@ -72,9 +72,6 @@ pub fn agent_socket() -> Result<PathBuf> {
 pub fn make_private(directory: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
-        Error::new(Kind::Io, "make a directory", e.to_string())
-            .with_target(printable(&directory.display().to_string()))
-            .with_hint("check who owns the directory above it")
-            .caused_by(e)
+        Error::io("make a directory", directory, e).with_hint("check who owns the directory above it")
     })
 }

@@ -42,7 +42,7 @@ enum DeviceCommand {
     /// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
     /// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
     /// offers. The device goes into config.toml.
-    Add(Deferred<Box<add::Add>>),
+    Add(Deferred<add::Add>),
     /// Give a device other roles, in place of those it has
     Roles(Deferred<roles::Roles>),
     /// Retire a device: nothing is sealed to it any more
@@ -62,7 +62,7 @@ enum DeviceCommand {
     /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
     /// another device. Another admin device has to be at hand. Where none of the options for new keys is given, a TPM's are bound
     /// as the old ones were (--pcrs, --pin); else all of them have to be said.
-    Renew(Deferred<Box<renew::Renew>>),
+    Renew(Deferred<renew::Renew>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
     /// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
@@ -80,13 +80,13 @@ impl Execute for Device {
         match self.command {
             DeviceCommand::List => context.with_vault(|vault, out| Ok(list(vault, out, &here)?)),
             DeviceCommand::Show { name } => context.with_vault(|vault, out| Ok(show(vault, out, &name)?)),
-            DeviceCommand::Add(command) => command.0.execute(context),
-            DeviceCommand::Roles(command) => command.0.execute(context),
-            DeviceCommand::Retire(command) => command.0.execute(context),
-            DeviceCommand::Anchor(command) => command.0.execute(context),
-            DeviceCommand::Renew(command) => command.0.execute(context),
-            DeviceCommand::Pcrs(command) => command.0.execute(context),
-            DeviceCommand::Check(command) => command.0.execute(context),
+            DeviceCommand::Add(command) => command.execute(context),
+            DeviceCommand::Roles(command) => command.execute(context),
+            DeviceCommand::Retire(command) => command.execute(context),
+            DeviceCommand::Anchor(command) => command.execute(context),
+            DeviceCommand::Renew(command) => command.execute(context),
+            DeviceCommand::Pcrs(command) => command.execute(context),
+            DeviceCommand::Check(command) => command.execute(context),
         }
     }
 }

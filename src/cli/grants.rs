@@ -53,11 +53,8 @@ impl Execute for Grant {
         };
         context.with_tokens(|tokens, out| {
             let granted = tokens.grant(&on, &to, &options)?;
-            if out.json_wanted() {
-                return Ok(out.json(&granted)?);
-            }
-            out.info(&format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id));
-            Ok(())
+            let words = format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id);
+            Ok(out.done(&granted, &words)?)
         })
     }
 }
@@ -76,10 +73,7 @@ impl Execute for Ungrant {
         };
         context.with_tokens(|tokens, out| {
             for grant in tokens.ungrant(&which)? {
-                match out.json_wanted() {
-                    true => out.json(&grant)?,
-                    false => out.info(&format!("{}: no longer granted to {}", grant.on, grant.to)),
-                }
+                out.done(&grant, &format!("{}: no longer granted to {}", grant.on, grant.to))?;
             }
             Ok(())
         })
@@ -102,10 +96,6 @@ impl Execute for Grants {
 fn list(out: &mut Output, grants: &[GrantView]) -> Result<()> {
     let mut table = out.table(&["ON", "TO", "OPERATIONS", "UNTIL", "AS", "ID"]);
     for grant in grants {
-        if out.json_wanted() {
-            out.json(grant)?;
-            continue;
-        }
         let cells = [
             grant.on.clone(),
             grant.to.clone(),
@@ -114,7 +104,7 @@ fn list(out: &mut Output, grants: &[GrantView]) -> Result<()> {
             grant.alias.clone().unwrap_or_else(|| EMPTY_CELL.into()),
             grant.id.clone(),
         ];
-        out.row(&mut table, cells.into())?;
+        out.entry(&mut table, grant, cells)?;
     }
     out.end(table)
 }

@@ -4,8 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::{Cli, Execute};
 use clap::{Args, CommandFactory};
 use std::path::PathBuf;
-use strongroom::error::printable;
-use strongroom::{Error, Kind};
+use strongroom::Error;
 
 #[derive(Debug, Args)]
 pub struct Man {
@@ -20,10 +19,7 @@ impl Execute for Man {
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
             return Ok(context.out.bytes(&page)?);
         };
-        let failed = |e: std::io::Error| {
-            let shown = printable(&directory.display().to_string());
-            Error::new(Kind::Io, "write the man pages", e.to_string()).with_target(shown).caused_by(e)
-        };
+        let failed = |e: std::io::Error| Error::io("write the man pages", &directory, e);
         std::fs::create_dir_all(&directory).map_err(failed)?;
         clap_mangen::generate_to(Cli::command(), &directory).map_err(failed)?;
         Ok(())

@@ -102,6 +102,25 @@ impl Output {
         self.bytes(b"\n")
     }
 
+    /// What a command did: an object for programs, words for people.
+    pub fn done(&mut self, object: &impl Serialize, words: &str) -> Result<()> {
+        if self.options.json {
+            return self.json(object);
+        }
+        self.info(words);
+        Ok(())
+    }
+
+    /// One entry of a listing: an object for programs, a row for people.
+    pub fn entry(
+        &mut self,
+        table: &mut Table,
+        object: &impl Serialize,
+        cells: impl Into<Vec<String>>,
+    ) -> Result<()> {
+        if self.options.json { self.json(object) } else { self.row(table, cells.into()) }
+    }
+
     /// One line for each pair, its name padded to the longest; pairs without a value are left out.
     pub fn fields(&mut self, pairs: &[(&str, String)]) -> Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -24,11 +24,7 @@ impl Execute for Unlock {
         let mut agent = agent(context)?;
         let pin = if self.pin_source { None } else { Some(pin(self.name.as_deref())?) };
         let done = agent.unlock(self.name.as_deref(), pin.as_ref())?;
-        if context.out.json_wanted() {
-            return Ok(context.out.json(&done)?);
-        }
-        context.out.info(&format!("{}: unlocked", text(&done["device"])));
-        Ok(())
+        Ok(context.out.done(&done, &format!("{}: unlocked", text(&done["device"])))?)
     }
 }
 

@@ -3,12 +3,20 @@
 //! Every start of the program would otherwise build the descriptions of all commands, which takes longer than parsing does.
 //! What a listing of commands shows of one, its summary, therefore stands at its variant.
 
+use crate::cli::Execute;
+use crate::cli::context::Context;
 use clap::builder::{Resettable, StyledStr};
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// The arguments of one command.
 #[derive(Debug)]
-pub struct Deferred<T>(pub T);
+pub struct Deferred<T>(T);
+
+impl<T: Execute> Execute for Deferred<T> {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        self.0.execute(context)
+    }
+}
 
 impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {

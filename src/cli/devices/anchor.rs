@@ -22,25 +22,18 @@ impl Execute for Anchor {
         context.with_vault(|vault, out| {
             if self.remove {
                 let removed = vault.unanchor(&self.name)?;
-                if out.json_wanted() {
-                    return Ok(out.json(&json!({"device": self.name, "index": null, "removed": removed}))?);
-                }
-                out.info(&format!("the store is no longer anchored to {}", self.name));
-                if !removed {
+                let object = json!({"device": self.name, "index": null, "removed": removed});
+                out.done(&object, &format!("the store is no longer anchored to {}", self.name))?;
+                if !removed && !out.json_wanted() {
                     out.warn("its counter is still in the device, which could not be reached");
                 }
                 return Ok(());
             }
             let counter = vault.anchor(&self.name, self.accept_older)?;
-            if out.json_wanted() {
-                let (index, start) = (counter.index, counter.start);
-                return Ok(out.json(&json!({"device": self.name, "index": index, "start": start}))?);
-            }
-            out.info(&format!(
-                "the store is anchored to {}: counter 0x{:08x}, from {}",
-                self.name, counter.index, counter.start
-            ));
-            Ok(())
+            let (index, start) = (counter.index, counter.start);
+            let words =
+                format!("the store is anchored to {}: counter 0x{index:08x}, from {start}", self.name);
+            Ok(out.done(&json!({"device": self.name, "index": index, "start": start}), &words)?)
         })
     }
 }

@@ -12,13 +12,13 @@ impl Execute for Head {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
             let head = vault.head();
-            if out.json_wanted() {
-                let (store, chain) = (head.store.to_string(), head.position.chain.to_string());
-                let all =
-                    json!({"store": store, "n": head.position.n, "chain": chain, "line": head.to_string()});
-                return Ok(out.json(&all)?);
+            if !out.json_wanted() {
+                return Ok(out.line(&head.to_string())?);
             }
-            Ok(out.line(&head.to_string())?)
+            let (store, chain) = (head.store.to_string(), head.position.chain.to_string());
+            Ok(out.json(
+                &json!({"store": store, "n": head.position.n, "chain": chain, "line": head.to_string()}),
+            )?)
         })
     }
 }

@@ -75,11 +75,8 @@ impl Execute for History {
 }
 
 fn print(out: &mut Output, table: &mut Table, entry: &EntryView) -> Result<()> {
-    if out.json_wanted() {
-        return out.json(entry);
-    }
     let cells = [entry.n.to_string(), time_cell(entry.time), entry.by.clone(), entry.line()];
-    out.row(table, cells.into())
+    out.entry(table, entry, cells)
 }
 
 fn accesses(tokens: &mut dyn TokenBackend, out: &mut Output, limit: u64) -> Result<()> {
@@ -102,9 +99,6 @@ fn accesses(tokens: &mut dyn TokenBackend, out: &mut Output, limit: u64) -> Resu
 }
 
 fn print_access(out: &mut Output, table: &mut Table, line: &AccessView) -> Result<()> {
-    if out.json_wanted() {
-        return out.json(line);
-    }
     let cells = [
         line.n.to_string(),
         time_cell(line.time),
@@ -115,5 +109,5 @@ fn print_access(out: &mut Output, table: &mut Table, line: &AccessView) -> Resul
         line.exe.clone(),
         if line.device.is_empty() { EMPTY_CELL.into() } else { line.device.clone() },
     ];
-    out.row(table, cells.into())
+    out.entry(table, line, cells)
 }

@@ -25,16 +25,13 @@ impl Execute for Repair {
         let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
         confirm::confirm(self.yes, "repair the store", &question)?;
         let (mut vault, dropped) = Vault::repair(setup, &reason)?;
-        if context.out.json_wanted() {
-            context.out.json(
-                &json!({"location": vault.location(), "dropped": dropped, "kept": vault.head().position.n}),
-            )?;
-        } else {
-            context.out.info(&match dropped {
-                0 => format!("{}: everything verifies, nothing was set aside", vault.location()),
-                n => format!("{}: {} set aside", vault.location(), pluralize(n, "statement", "statements")),
-            });
-        }
+        let location = vault.location();
+        let words = match dropped {
+            0 => format!("{location}: everything verifies, nothing was set aside"),
+            n => format!("{location}: {} set aside", pluralize(n, "statement", "statements")),
+        };
+        let object = json!({"location": location, "dropped": dropped, "kept": vault.head().position.n});
+        context.out.done(&object, &words)?;
         context.print_notices(&mut vault);
         Ok(())
     }

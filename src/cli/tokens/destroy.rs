@@ -30,12 +30,9 @@ impl Execute for Destroy {
                 format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
             confirm::confirm_typed(self.yes, &tried, &question, &self.name)?;
             let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
-            if out.json_wanted() {
-                let name = wanted.name.as_str();
-                return Ok(out.json(&json!({"name": name, "version": wanted.version, "destroyed": count}))?);
-            }
-            out.info(&format!("{}: destroyed, {}", self.name, pluralize(count, "version", "versions")));
-            Ok(())
+            let object = json!({"name": wanted.name.as_str(), "version": wanted.version, "destroyed": count});
+            let versions = pluralize(count, "version", "versions");
+            Ok(out.done(&object, &format!("{}: destroyed, {versions}", self.name))?)
         })
     }
 }

@@ -100,15 +100,10 @@ impl Execute for Import {
                     out.warn(&format!("{stored} stored before this; the rest is not"));
                 }
             })?;
-            if out.json_wanted() {
-                return Ok(out.json(&json!({"tokens": done.tokens, "batches": done.batches}))?);
-            }
-            out.info(&format!(
-                "imported {} with {}",
-                pluralize(done.tokens, "token", "tokens"),
-                pluralize(done.batches, "signature", "signatures")
-            ));
-            Ok(())
+            let tokens = pluralize(done.tokens, "token", "tokens");
+            let signatures = pluralize(done.batches, "signature", "signatures");
+            let object = json!({"tokens": done.tokens, "batches": done.batches});
+            Ok(out.done(&object, &format!("imported {tokens} with {signatures}"))?)
         })
     }
 }
@@ -120,9 +115,7 @@ fn open(path: Option<&Path>) -> Result<(Source, Box<dyn Read>)> {
     };
     let shown = printable(&path.display().to_string());
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (length, file) = opened.map_err(|e| {
-        Error::new(Kind::Io, "import tokens", e.to_string()).with_target(shown.clone()).caused_by(e)
-    })?;
+    let (length, file) = opened.map_err(|e| Error::io("import tokens", path, e))?;
     Ok((Source { shown, length, read: Cell::default() }, Box::new(file)))
 }
 

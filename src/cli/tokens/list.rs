@@ -81,9 +81,6 @@ fn is_empty(tokens: &mut dyn TokenBackend) -> Result<bool> {
 }
 
 fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> {
-    if out.json_wanted() {
-        return out.json(view);
-    }
     let cells = [
         view.name.clone(),
         view.version.to_string(),
@@ -91,7 +88,7 @@ fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> 
         time_cell(view.expires),
         labels(&view.labels),
     ];
-    out.row(table, cells.into())
+    out.entry(table, view, cells)
 }
 
 impl Narrow {

@@ -72,13 +72,11 @@ impl Execute for Put {
                 out.warn("the token ends with a newline, which is part of it now; --trim leaves it out");
             }
             let report = tokens.put(&name, &token, &options)?;
-            if out.json_wanted() {
-                let token = report.token.to_string();
-                let all = json!({"name": name.as_str(), "version": report.version, "token": token, "recipients": report.recipients});
-                return Ok(out.json(&all)?);
-            }
-            out.info(&format!("{name}: version {}, sealed to {}", report.version, report.recipients.join(", ")));
-            Ok(())
+            let (version, recipients) = (report.version, &report.recipients);
+            let object = json!({
+                "name": name.as_str(), "version": version, "token": report.token.to_string(), "recipients": recipients,
+            });
+            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}", recipients.join(", ")))?)
         })
     }
 }
@@ -127,10 +125,8 @@ fn as_argument(name: &Name) -> Error {
 }
 
 fn from_file(path: &Path, tried: &str) -> Result<Secret> {
-    let shown = printable(&path.display().to_string());
-    let file = File::open(path)
-        .map_err(|e| Error::new(Kind::Io, tried, e.to_string()).with_target(shown.clone()).caused_by(e))?;
-    Secret::read_from(file, tried).map_err(|e| e.with_target(shown))
+    let file = File::open(path).map_err(|e| Error::io(tried, path, e))?;
+    Secret::read_from(file, tried).map_err(|e| e.with_target(printable(&path.display().to_string())))
 }
 
 fn trimmed(token: &Secret) -> Secret {

@@ -19,11 +19,8 @@ impl Execute for Rename {
         let (from, to) = (names::name(&self.from)?, names::name(&self.to)?);
         context.with_tokens(|tokens, out| {
             tokens.rename(&from, &to)?;
-            if out.json_wanted() {
-                return Ok(out.json(&json!({"from": from.as_str(), "to": to.as_str()}))?);
-            }
-            out.info(&format!("{from}: renamed to {to}"));
-            Ok(())
+            let object = json!({"from": from.as_str(), "to": to.as_str()});
+            Ok(out.done(&object, &format!("{from}: renamed to {to}"))?)
         })
     }
 }

@@ -56,11 +56,8 @@ fn change(context: &mut Context, name: &str, state: State, reason: &str) -> anyh
     let (wanted, reason) = (names::versioned(name)?, names::text("--reason", reason)?);
     context.with_tokens(|tokens, out| {
         tokens.set_state(&wanted.name, wanted.version, state, &reason)?;
-        if out.json_wanted() {
-            let (name, state) = (wanted.name.as_str(), state.to_string());
-            return Ok(out.json(&json!({"name": name, "version": wanted.version, "state": state}))?);
-        }
-        out.info(&format!("{name}: {state}"));
-        Ok(())
+        let object =
+            json!({"name": wanted.name.as_str(), "version": wanted.version, "state": state.to_string()});
+        Ok(out.done(&object, &format!("{name}: {state}"))?)
     })
 }
