@@ -1,4 +1,4 @@
-//! Moments, which are milliseconds since 1970, as RFC 3339 in UTC: in JSON to the millisecond. Durations with one unit: `5m`.
+//! Timestamps in milliseconds since 1970, as RFC 3339 in UTC; durations with one unit, such as `5m`.
 
 use jiff::Timestamp;
 use serde::de::Error;
@@ -15,7 +15,7 @@ pub fn rfc3339_millis(ms: u64) -> String {
     timestamp(ms).map_or_else(|| "never".into(), |at| at.strftime("%FT%T.%3fZ").to_string())
 }
 
-/// The same of a time that may be none.
+/// The same for an optional time.
 pub(super) fn rfc3339_millis_opt(at: Option<u64>) -> Option<String> {
     at.map(rfc3339_millis)
 }

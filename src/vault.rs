@@ -1,7 +1,7 @@
-//! The use cases: what one does with a store and its devices.
+//! The use cases: everything that can be done with a store and its devices.
 //!
-//! [`Vault`] joins a store (untrusted), the replica of it (verified) and the devices of this machine. It is what the
-//! command line calls, and what a program that wants tokens without the command line uses.
+//! [`Vault`] joins a store (untrusted), its replica (verified) and the devices of this machine. The command line calls
+//! it, and so does a program that embeds Strongroom.
 //!
 //! ```no_run
 //! use strongroom::ledger::Name;
@@ -53,7 +53,7 @@ use crate::store::Store;
 use devices::connections::Devices;
 use std::path::{Path, PathBuf};
 
-/// A store, what was verified of it, and the devices at hand.
+/// A store, what has been verified of it, and the devices of this machine.
 pub struct Vault {
     store: Box<dyn Store>,
     replica: Replica,
@@ -63,17 +63,17 @@ pub struct Vault {
     clock: fn() -> u64,
     reader: Accessor,
     notices: Vec<String>,
-    /// Where the store ended when the counters at hand were last compared with it.
+    /// The end of the store when it was last compared with the rollback counters.
     anchored: Option<LogPosition>,
-    /// The counters at hand are not asked: an admin begins them anew.
+    /// Set while an admin restarts the rollback counters: they are not compared.
     skip_counter_check: bool,
 }
 
 impl Vault {
-    /// Opens a store that is known here, and verifies what is new in it. No device is reached.
+    /// Opens a store that this machine knows, and verifies what is new in it. Contacts no device.
     ///
     /// # Errors
-    /// `Untrusted` for a store that was never met; `RolledBack`, `Tampered`, `Store`, `Io`.
+    /// `Untrusted` for a store that this machine has never verified; `RolledBack`, `Tampered`, `Store`, `Io`.
     pub fn open(setup: Setup) -> Result<Self> {
         Self::open_with_progress(setup, &mut |_, _| {})
     }
@@ -92,7 +92,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// As [`Vault::open_with_progress`], with the replica made anew from the store, whatever is the matter with it.
+    /// As [`Vault::open_with_progress`], but rebuilds the replica from the store first.
     ///
     /// # Errors
     /// As [`Vault::open`].
@@ -108,12 +108,12 @@ impl Vault {
         Ok(vault)
     }
 
-    /// First contact: believes `anchor`, verifies the whole store against it, and remembers it. With `replace`, also
-    /// where another store was known, or a later state of this one that is lost for good.
+    /// First contact: trusts `anchor`, verifies the whole store against it, and remembers it. `replace` allows this
+    /// even if another store, or a later state of this one, was known.
     ///
     /// # Errors
-    /// `Tampered` when the store is not the one that was handed over, or ends before it; `Conflict` when another store is
-    /// known at this place and `replace` is not set.
+    /// `Tampered` if the store does not match the anchor or ends before it; `Conflict` if another store is known at
+    /// this location and `replace` is false.
     pub fn trust(
         setup: Setup,
         anchor: &TrustAnchor,
@@ -126,7 +126,7 @@ impl Vault {
         let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::from_store(StoreId::ZERO)));
         let mut pin = anchor.clone();
         match known {
-            // What was verified here before is not forgotten over what somebody handed over.
+            // What was verified here outweighs the line that was handed over.
             Some(known) if known.store == anchor.store && !replace => {
                 pin = if known.position.n > pin.position.n { known } else { pin };
             }
@@ -160,7 +160,7 @@ impl Vault {
     fn sync(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let now = (self.clock)();
         let followed = self.replica.sync(&mut *self.store, &self.pin, now, progress);
-        // A replica is only a copy: one that turns out to be damaged is not worth stopping for.
+        // The replica is only a copy: if it is damaged, rebuild it and go on.
         if followed.is_err() && self.replica.recover()? {
             self.notices.extend(self.replica.take_notice());
             self.replica.sync(&mut *self.store, &self.pin, now, progress)?;
@@ -173,7 +173,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Verifies what is new in the store; answers where it stands then.
+    /// Verifies what is new in the store. Returns the verified position.
     ///
     /// # Errors
     /// As [`Vault::open`].
@@ -182,7 +182,7 @@ impl Vault {
         Ok(self.replica.position())
     }
 
-    /// Runs `work` on one picture of the store, however many processes share the replica.
+    /// Runs `work` on one snapshot of the replica, however many processes share it.
     fn with_snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.replica.begin_read()?;
         let done = work(self);
@@ -195,35 +195,36 @@ impl Vault {
         self.pin.keep(&self.state, self.store.location())
     }
 
-    /// Things the user should hear that are no errors: a replica that was rebuilt, an access that could not be logged.
+    /// Warnings for the user: a rebuilt replica, an access that could not be logged.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }
 
-    /// What was verified: for lists, metadata and devices.
+    /// The verified state: names, metadata, devices.
     pub fn replica(&self) -> &Replica {
         &self.replica
     }
 
-    /// The store's id and the verified position, to hand to another machine.
+    /// The store's id and the verified position: a trust anchor for another machine.
     pub fn head(&self) -> TrustAnchor {
         Pin { store: self.pin.store, position: self.replica.position() }
     }
 
-    /// Where the store is.
+    /// The store's location.
     pub fn location(&self) -> &str {
         self.store.location()
     }
 
-    /// The later of the local clock and the newest time seen: what expiry is judged by. Milliseconds.
+    /// The time that expiry is judged by: the local clock, or the newest time in the ledger if that is later.
+    /// Milliseconds since 1970.
     pub fn latest_time(&self) -> u64 {
         (self.clock)().max(self.replica.newest_time())
     }
 
-    /// The living token of this name.
+    /// The token that has this name now.
     ///
     /// # Errors
-    /// `NotFound`, with a name that is nearly the same where there is one.
+    /// `NotFound`, with the most similar name as the hint.
     pub fn token(&self, name: &Name, tried: &str) -> Result<TokenRow> {
         match self.replica.find(name.as_str())? {
             Some(token) => Ok(token),
@@ -239,7 +240,7 @@ impl Vault {
         }
     }
 
-    /// The living name that is nearest, if any is near. Looks at a bounded number of names.
+    /// The most similar name in use, if any is similar. Looks at a bounded number of names.
     fn nearest(&self, name: &Name) -> Result<Option<String>> {
         const LOOKED_AT: u32 = 100_000;
         let far = name.as_str().len().div_ceil(3).max(1);
@@ -254,13 +255,13 @@ impl Vault {
     }
 }
 
-/// Fills a buffer from the operating system's generator.
+/// Fills a buffer with random bytes from the operating system.
 fn random(buffer: &mut [u8]) -> Result<()> {
     use rand_core::{OsRng, RngCore};
     OsRng.try_fill_bytes(buffer).map_err(|e| Error::new(Kind::Io, "get random bytes", e.to_string()))
 }
 
-/// So many of something: `1 change`, `2 changes`.
+/// A count with its noun: `1 change`, `2 changes`.
 fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }

@@ -1,4 +1,4 @@
-//! What one does with tokens, whoever does it: a vault on this machine's devices, or an agent that owns them.
+//! Operations on tokens, by a vault on this machine's devices or by an agent that owns them.
 
 use crate::vault::{
     AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
@@ -11,18 +11,18 @@ use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::Secret;
 
-/// Tokens to be had, listed and changed.
+/// Opens, lists and changes tokens.
 pub trait TokenBackend {
-    /// Opens several tokens, in the order asked for.
+    /// Opens several tokens, in the given order.
     fn open_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>>;
 
-    /// Tokens in the order of their names; `each` answers whether to go on.
+    /// Lists tokens by name; `each` returns whether to go on.
     ///
     /// # Errors
     /// Those of `each`, the replica's or the agent's.
     fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()>;
 
-    /// All about a token, with all of its versions or one.
+    /// A token with all of its versions, or with one.
     ///
     /// # Errors
     /// `NotFound`.
@@ -52,7 +52,7 @@ pub trait TokenBackend {
     /// As [`Vault::rename`].
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()>;
 
-    /// The sealed bytes of a version, by default of the newest.
+    /// The sealed bytes of a version; the newest by default.
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
@@ -70,7 +70,7 @@ pub trait TokenBackend {
     /// As [`Vault::history`].
     fn history(&mut self, name: &Name) -> Result<Vec<EntryView>>;
 
-    /// Who read what: at most `limit` lines, newest first, before this one, or from the newest on where it is 0.
+    /// Lines of the access log, newest first: at most `limit` before line `before`, or from the newest if that is 0.
     ///
     /// # Errors
     /// `Store`.
@@ -103,7 +103,7 @@ pub trait TokenBackend {
         self.open_all(std::slice::from_ref(wanted)).pop().unwrap_or_else(|| Err(nothing()))
     }
 
-    /// An error unless there is a living token of this name.
+    /// Fails unless a token has this name.
     ///
     /// # Errors
     /// `NotFound`.

@@ -1,4 +1,4 @@
-//! A new store: keys, evidence, a proof that they work, genesis.
+//! Creating a store: keys, evidence, a self-test, genesis.
 
 use crate::vault::devices::add::{EnrolReport, reach};
 use crate::vault::devices::keys::{KeySpec, device_name, existing_keys, prepare_keys, signature_of};
@@ -17,33 +17,34 @@ use crate::uri::DeviceUri;
 
 const TRIED: &str = "create the store";
 
-/// How a store is begun.
+/// Options for a new store.
 #[derive(Clone, Debug, Default)]
 pub struct InitOptions {
-    /// What the first device is called; its own label by default.
+    /// The first device's name; its label by default.
     pub device_name: Option<String>,
-    /// The opening key's algorithm; the best the device can do by default.
+    /// The opening key's algorithm; the best the device supports by default.
     pub algorithm: Option<Algorithm>,
-    /// What else its keys should be like.
+    /// Further options for its keys.
     pub create: CreateOptions,
-    /// Tie the store to a counter in the device.
+    /// Anchor the store to a counter in the device.
     pub anti_rollback: bool,
 }
 
-/// What `init` found and made.
+/// What `init` found and created.
 #[derive(Clone, Debug)]
 pub struct InitReport {
     /// The new store.
     pub store: StoreId,
-    /// The first device, which may everything.
+    /// The first device, with all roles.
     pub first: EnrolReport,
 }
 
 impl Vault {
-    /// Creates a store whose first device is the only one of `setup`, with all roles.
+    /// Creates a store. Its first device is the only one in `setup`, and gets all roles.
     ///
     /// # Errors
-    /// `Conflict` when there is a store already; `Evidence` for keys that could leave the device; the device's and store's.
+    /// `Conflict` if there is a store already; `Evidence` for keys that could leave the device; the device's and the
+    /// store's.
     pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
         let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
         let (uri, connected) = only_one(devices, connected)?;
@@ -53,7 +54,7 @@ impl Vault {
         if options.anti_rollback {
             expect_counters(&worker)?;
         }
-        // Whatever can fail without leaving a trace comes before the file, and the file before the keys.
+        // Do first what can fail and leaves nothing behind, then create the file, then the keys.
         let found = existing_keys(&worker, &options.create, &mut *prompter)?;
         let mut store = open_or_create(&url)?;
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
@@ -70,7 +71,7 @@ impl Vault {
         let signed = batch
             .sign_with(by, &signature)
             .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
-        // The pin comes first: once the store has its genesis, this machine knows it.
+        // Write the pin first, so that this machine knows the store as soon as it has a genesis.
         crate::paths::make_private(&state)?;
         Pin::forget(&state, store.location())?;
         Pin::from_store(id).keep(&state, store.location())?;
@@ -87,7 +88,7 @@ impl Vault {
     }
 }
 
-/// The device to begin with, which may be connected already.
+/// The first device, which may be connected already.
 fn only_one(
     named: Vec<(DeviceUri, Option<DeviceId>)>,
     connected: Vec<(DeviceUri, Box<dyn Device>)>,
@@ -101,7 +102,7 @@ fn only_one(
     }
 }
 
-/// Nobody is asked for a PIN when there is a store already.
+/// Checked before anybody is asked for a PIN.
 fn expect_none(url: &str) -> Result<()> {
     let Ok(mut store) = crate::store::open(url) else { return Ok(()) };
     match store.tail()?.n {
@@ -112,7 +113,7 @@ fn expect_none(url: &str) -> Result<()> {
     }
 }
 
-/// An empty store. One without genesis is one whose creation was cut off: it is gone on with.
+/// An empty store. A store without a genesis is left over from an interrupted `init`: use it.
 fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
     expect_none(url)?;
     crate::store::open(url).or_else(|_| crate::store::create(url))

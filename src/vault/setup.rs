@@ -1,4 +1,4 @@
-//! What a vault is opened with.
+//! What a vault needs to open.
 
 use crate::config::{Config, ConfiguredDevice};
 use crate::device::Device;
@@ -11,21 +11,21 @@ use crate::vault::ledger::access_log::Accessor;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Which store, which devices, and who answers for the user.
+/// The store, the devices, and the prompter.
 pub struct Setup {
     /// The store's URL: `sqlite:///path`.
     pub store: String,
-    /// The devices of this machine in the order in which they are tried, with their ids where these are known.
+    /// The devices of this machine in the order to try them, with their ids if known.
     pub devices: Vec<(DeviceUri, Option<DeviceId>)>,
-    /// Devices that are connected already, tried after those: for programs with a driver of their own. The URI is for errors.
+    /// Devices that are already connected, tried last: for programs with their own driver. The URI is used in errors.
     pub connected: Vec<(DeviceUri, Box<dyn Device>)>,
     /// The directory for replicas and pins.
     pub state: PathBuf,
-    /// Who is asked for PINs.
+    /// Asks for PINs.
     pub prompter: Box<dyn Prompter + Send>,
     /// Milliseconds since 1970.
     pub clock: fn() -> u64,
-    /// Who stands in the access log.
+    /// Who reads, for the access log.
     pub reader: Accessor,
 }
 
@@ -43,7 +43,7 @@ impl Setup {
         Ok(Self { prompter, ..Self::new(store, devices, paths.state) })
     }
 
-    /// With the system's clock, this process as the reader, and a terminal, where there is one, to ask.
+    /// Uses the system's clock, this process as the reader, and the terminal, if any, for questions.
     pub fn new(store: String, devices: Vec<(DeviceUri, Option<DeviceId>)>, state: PathBuf) -> Self {
         let (prompter, reader) = (prompt::for_process(), Accessor::this_process());
         Self { store, devices, connected: Vec::new(), state, prompter, clock: system_clock, reader }

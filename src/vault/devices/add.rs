@@ -1,4 +1,4 @@
-//! Further devices: enrolled by an admin device, with roles of their own.
+//! Adding a device: an admin device enrols it, with its own roles.
 
 use crate::vault::devices::keys::{KeySpec, Keys, device_name, existing_keys, prepare_keys};
 use crate::vault::ledger::submit::{Draft, RequiredRole};
@@ -14,14 +14,14 @@ use crate::uri::DeviceUri;
 
 const TRIED: &str = "enrol the device";
 
-/// How a device is enrolled.
+/// Options for enrolling a device.
 #[derive(Clone, Debug)]
 pub struct EnrolOptions {
-    /// What it is called; its own label by default.
+    /// Its name; its label by default.
     pub device_name: Option<String>,
-    /// The opening key's algorithm; the best the device can do by default.
+    /// The opening key's algorithm; the best the device supports by default.
     pub algorithm: Option<Algorithm>,
-    /// What else its keys should be like.
+    /// Further options for its keys.
     pub create: CreateOptions,
     /// What it may do.
     pub roles: Vec<Role>,
@@ -47,7 +47,7 @@ pub struct EnrolReport {
     pub serial: String,
     /// Its opening and its signing key.
     pub keys: [KeyInfo; 2],
-    /// Which of them were made now; the others were found.
+    /// Whether each was created now.
     pub created: [bool; 2],
     /// The weaker of the keys' evidence.
     pub evidence: EvidenceLevel,
@@ -56,7 +56,7 @@ pub struct EnrolReport {
 }
 
 impl EnrolReport {
-    /// A device that is about to be enrolled, by its own word.
+    /// Describes a device that is about to be enrolled.
     pub(crate) fn from_device(
         device: &DeviceWorker,
         device_name: String,
@@ -70,7 +70,7 @@ impl EnrolReport {
         Ok(Self { device, device_name, model, serial: identity.serial, keys, created, evidence, roles })
     }
 
-    /// The statement by which it joins.
+    /// The statement that enrols it.
     pub(crate) fn statement(&self) -> Enrol {
         let [opening, signing] = self.keys.each_ref().map(|key| EnrolledKey {
             key: key.public.clone(),
@@ -84,11 +84,11 @@ impl EnrolReport {
 }
 
 impl Vault {
-    /// Enrols the device that `uri` names, or that is `connected` already, signed by an admin device that is here.
+    /// Enrols the device that `uri` names, or that is already `connected`. An admin device of this machine signs.
     ///
     /// # Errors
-    /// `Refused` when no device here is an admin; `Conflict` when its name is taken or its keys were enrolled before;
-    /// `Evidence` for keys that could leave it; the devices' and the store's.
+    /// `Refused` if no device here is an admin; `Conflict` if the name is taken or the keys were enrolled before;
+    /// `Evidence` for keys that could leave the device; the devices' and the store's.
     pub fn enrol(
         &mut self,
         uri: DeviceUri,
@@ -96,7 +96,7 @@ impl Vault {
         options: &EnrolOptions,
     ) -> Result<EnrolReport> {
         self.sync(&mut |_, _| {})?;
-        // Whatever can fail without leaving a trace comes before the keys.
+        // Do first what can fail and leaves nothing behind, then create the keys.
         self.author(TRIED, RequiredRole::Admin)?;
         let worker = reach(&uri, connected, &mut *self.devices.prompter)?;
         let name = device_name(&worker, options.device_name.as_deref())?;
@@ -114,10 +114,10 @@ impl Vault {
         Ok(report)
     }
 
-    /// Gives a device other roles in place of those it has.
+    /// Replaces a device's roles.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` without the role `admin`, or when no admin would be left.
+    /// `NotFound`; `Refused` without the role `admin`, or if no admin would be left.
     pub fn set_roles(&mut self, name: &str, roles: &[Role]) -> Result<DeviceId> {
         let tried = format!("give the device {} other roles", crate::error::printable(name));
         self.submit(&tried, RequiredRole::Admin, |vault| {
@@ -149,7 +149,7 @@ impl Vault {
     }
 }
 
-/// A device that is to be enrolled, which may be connected already.
+/// Connects to the device to enrol, if it is not connected already.
 pub(crate) fn reach(
     uri: &DeviceUri,
     connected: Option<Box<dyn Device>>,
@@ -161,7 +161,7 @@ pub(crate) fn reach(
     }
 }
 
-/// Keys are enrolled once, for ever.
+/// Keys can be enrolled only once.
 fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &DeviceWorker) -> Result<()> {
     let has = |row: &&DeviceRow| {
         let own = [&row.enrolment.opening.key, &row.enrolment.signing.key];

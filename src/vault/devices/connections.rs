@@ -1,4 +1,4 @@
-//! The devices of this machine: connected when first needed, each once.
+//! The devices of this machine. Each is connected once, when it is first needed.
 
 use crate::device::{self, Device, DeviceWorker, KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
@@ -10,12 +10,12 @@ use crate::uri::{DeviceUri, Scheme};
 use crate::vault::Vault;
 
 impl Vault {
-    /// Uses a device that somebody else owns.
+    /// Adds a device that another part of the program owns.
     pub fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
         self.devices.attach_device(uri, id, worker);
     }
 
-    /// The key that an enrolled device opens with; `None` when it was retired.
+    /// An enrolled device's opening key; `None` if the device is retired.
     ///
     /// # Errors
     /// The replica's.
@@ -25,7 +25,7 @@ impl Vault {
     }
 }
 
-/// Devices and who is asked for their PINs.
+/// The devices, and the prompter for their PINs.
 pub(crate) struct Devices {
     entries: Vec<Entry>,
     pub(crate) prompter: Box<dyn Prompter + Send>,
@@ -34,7 +34,7 @@ pub(crate) struct Devices {
 struct Entry {
     uri: DeviceUri,
     id: Option<DeviceId>,
-    /// Retired devices whose place it took: it may still have their keys.
+    /// Retired devices that it succeeds: it may still have their keys.
     before: Vec<DeviceId>,
     worker: Option<DeviceWorker>,
 }
@@ -59,12 +59,12 @@ impl Devices {
         self.entries.is_empty()
     }
 
-    /// Takes over a device that is connected already.
+    /// Adds a device that is already connected.
     pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
         self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), worker: Some(worker) });
     }
 
-    /// Says that a device is enrolled anew, under another id.
+    /// Notes that a device was renewed and has a new id.
     pub(crate) fn renew(&mut self, old: DeviceId, new: DeviceId) {
         for entry in self.entries.iter_mut().filter(|entry| entry.id == Some(old)) {
             entry.id = Some(new);
@@ -72,9 +72,9 @@ impl Devices {
         }
     }
 
-    /// The enrolled devices that are here, in the configured order. Asks a device whose id is unknown for its keys.
+    /// The enrolled devices of this machine, in the configured order. Asks a device of unknown id for its keys.
     ///
-    /// A device that cannot be reached is left out; its error comes with the others.
+    /// A device that cannot be reached is left out; its error is returned beside the others.
     pub(crate) fn enrolled(&mut self, replica: &Replica) -> Result<(Vec<DeviceRow>, Vec<Error>)> {
         let (mut here, mut failures) = (Vec::new(), Vec::new());
         for entry in &mut self.entries {
@@ -95,7 +95,7 @@ impl Devices {
         Ok((here, failures))
     }
 
-    /// The connected device with this id, and the prompter it asks.
+    /// The device with this id, connected, and the prompter.
     pub(crate) fn get(&mut self, id: &DeviceId) -> Result<(&DeviceWorker, &mut dyn Prompter)> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is(id)) else {
             return Err(Error::new(
@@ -107,10 +107,10 @@ impl Devices {
         Ok((entry.connect()?, &mut *self.prompter))
     }
 
-    /// Has a person plug in a device that can be plugged in; false where it cannot, or nobody is there.
+    /// Asks a person to plug a device in. Returns false if that is not possible, or nobody is there.
     ///
     /// # Errors
-    /// `DeviceGone` when nobody did in time.
+    /// `DeviceGone` if nobody does in time.
     pub(crate) fn wait_for(&mut self, id: &DeviceId, purpose: &str) -> Result<bool> {
         let attended = self.prompter.is_attended();
         let pluggable =
@@ -137,13 +137,13 @@ impl Entry {
     }
 
     fn identify(&mut self, replica: &Replica, prompter: &mut dyn Prompter) -> Result<Option<DeviceId>> {
-        // The configured id may be one of a store that was here before.
+        // The configured id may belong to an earlier store.
         let known = self.id.map_or(Ok(None), |id| replica.device_row(&id))?;
         if let Some(known) = known {
-            // It may have been enrolled anew from another machine, or before this one could note so.
+            // It may have been renewed from another machine, or before this one noted it.
             self.id = Some(replica.latest_successor(known)?.id);
         } else {
-            // A device that was enrolled anew has the keys of before as well.
+            // A renewed device still has its old keys.
             let mut rows = replica.devices()?;
             rows.sort_by_key(|row| (row.retired.is_some(), std::cmp::Reverse(row.n)));
             let which = move |device: &mut dyn Device, prompter: &mut dyn Prompter| {
@@ -155,8 +155,8 @@ impl Entry {
     }
 }
 
-/// Which of the enrolled devices a connected one is: the first in `rows` one of whose keys it has. Devices that keep keys
-/// outside themselves are asked about the material.
+/// Recognizes an enrolled device: the first in `rows` that shares a key with it. A device that keeps its keys outside
+/// itself is asked whether it can load them.
 ///
 /// # Errors
 /// The device's.

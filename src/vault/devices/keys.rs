@@ -1,4 +1,4 @@
-//! The keys of a device that joins a store: made or found, their evidence, a proof that they work.
+//! The keys of a device to enrol: find or create them, check their evidence, test them.
 
 use crate::device::{
     Algorithm, Challenge, CreateOptions, Device, DeviceWorker, KeyInfo, KeyRef, PublicKey, Purpose,
@@ -11,18 +11,18 @@ use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
 use crate::vault::random;
 
-/// What keys should be like that are made where there are none.
+/// What to create if a key is missing.
 #[derive(Clone)]
 pub(crate) struct KeySpec {
-    /// The opening key's; the best the device can do by default.
+    /// The opening key's algorithm; the best the device supports by default.
     pub(crate) algorithm: Option<Algorithm>,
     pub(crate) create: CreateOptions,
 }
 
-/// The two keys, the opening one first, and which of them were made now.
+/// The opening and the signing key, and whether each was created now.
 pub(crate) type Keys = ([KeyInfo; 2], [bool; 2]);
 
-/// Finds or creates the two keys in a device, and proves that they work.
+/// Finds or creates the two keys in a device, and tests them.
 pub(crate) fn prepare_keys(
     worker: &DeviceWorker,
     found: Vec<KeyInfo>,
@@ -36,7 +36,7 @@ pub(crate) fn prepare_keys(
     })
 }
 
-/// The keys that are there, for enrolment.
+/// The device's existing keys, with evidence for enrolment.
 pub(crate) fn existing_keys(
     worker: &DeviceWorker,
     options: &CreateOptions,
@@ -94,7 +94,7 @@ fn create(
     provision.create(purpose, algorithm, &wanted.create, prompter)
 }
 
-/// Seals and opens, signs and verifies: a key that does not work is not enrolled.
+/// Seals and opens, signs and verifies: a key that does not work must not be enrolled.
 fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Prompter) -> Result<()> {
     let [opening, signing] = keys;
     let name = device.name().to_owned();
@@ -121,7 +121,7 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
     }
 }
 
-/// How a device's signing key signs.
+/// The signature algorithm of a device's signing key.
 ///
 /// # Errors
 /// `Unsupported` for a key that signs nothing.
@@ -132,7 +132,7 @@ pub(crate) fn signature_of(key: &PublicKey, device: &str) -> Result<SignatureAlg
     })
 }
 
-/// What a device is to be called: its own label where nobody says.
+/// The name for a device: its label unless another is given.
 pub(crate) fn device_name(device: &DeviceWorker, name: Option<&str>) -> Result<String> {
     let name = name.map(str::to_owned).unwrap_or_else(|| sanitize_label(&device.identity().label));
     crate::ledger::name::check_short(&name).map_err(|e| {
@@ -143,7 +143,7 @@ pub(crate) fn device_name(device: &DeviceWorker, name: Option<&str>) -> Result<S
     Ok(name)
 }
 
-/// A label as a device name: what is not allowed in one becomes `-`.
+/// Turns a label into a device name: `-` replaces what is not allowed.
 fn sanitize_label(label: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._+:".contains(c) { c } else { '-' };
     let name: String = label.chars().map(safe).take(crate::ledger::name::MAX_SEGMENT_BYTES).collect();

@@ -1,4 +1,4 @@
-//! Devices whose keys are bound to what was measured at boot: as enrolled, as it is now, as it may be.
+//! PCR bindings: the values a key was bound to, those of now, and predicted ones.
 
 use crate::device::{Measurement, Prediction};
 use crate::error::{Error, Kind, Result};
@@ -7,11 +7,11 @@ use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
 
 impl Vault {
-    /// What the opening keys at hand are bound to, or that of the device with this name. Predicted values take the place of those of
-    /// now. `None` for a key that is bound to nothing.
+    /// The PCR bindings of the opening keys here, or of the named device's. Predicted values replace current ones.
+    /// `None` for a key without a binding.
     ///
     /// # Errors
-    /// `NotFound`; `DeviceGone` when the named device is not at hand; the device's.
+    /// `NotFound`; `DeviceGone` if the named device is not here; the device's.
     pub fn measure(
         &mut self,
         name: Option<&str>,
@@ -24,7 +24,7 @@ impl Vault {
             .into_iter()
             .filter(|row| named.as_ref().map_or(row.retired.is_none(), |named| named.id == row.id))
             .collect();
-        // Two URIs may lead to one device.
+        // Two URIs may name one device.
         let mut seen = std::collections::HashSet::new();
         rows.retain(|row| seen.insert(row.id));
         if rows.is_empty() {

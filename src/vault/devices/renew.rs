@@ -1,4 +1,4 @@
-//! New keys in a device whose old ones are bound to what was measured at a boot that is over.
+//! Renewing a device's keys, for example after an update changed the PCR values that they are bound to.
 
 use crate::device::CreateOptions;
 use crate::error::{Error, Kind, Result};
@@ -15,13 +15,13 @@ use crate::vault::ledger::submit::{Draft, RequiredRole};
 use std::sync::Arc;
 
 impl Vault {
-    /// Makes new keys in an enrolled device, retires it and enrols it anew under its name and with its roles, all in one
-    /// batch that another admin device signs, and reseals what was sealed to it. Of `options`, name and roles are left alone; where
-    /// they say nothing of the keys, new ones are bound as the old ones are.
+    /// Creates new keys in an enrolled device, retires it, enrols it again under its name and roles in the same batch,
+    /// which another admin device signs, and reseals its tokens. Ignores the name and roles in `options`. Without key
+    /// options, the new keys are bound as the old ones were.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` when no other device here is an admin, and when tokens are sealed to this device alone that its
-    /// old key does not open any more; the devices' and the store's.
+    /// `NotFound`; `Refused` if no other device here is an admin, or if tokens that only this device opens would be
+    /// lost; the devices' and the store's.
     pub fn repin(
         &mut self,
         name: &str,
@@ -32,10 +32,10 @@ impl Vault {
         let tried = format!("renew the keys of {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
         let old = self.active_device(name, &tried)?;
-        // Whatever can fail without leaving a trace comes before the keys.
+        // Do first what can fail and leaves nothing behind, then create the keys.
         self.author(&tried, RequiredRole::AdminBut(old.id))?;
         if options.create.piv.overwrite.is_some() {
-            // The new keys destroy the old ones: nothing can be brought over by them afterwards.
+            // The new keys overwrite the old ones, so reseal first.
             self.reseal_sole(&old, progress)?;
             self.expect_others_open(&old, accept_loss, "--accept-loss renews it", &tried)?;
         } else if !accept_loss {
@@ -43,7 +43,7 @@ impl Vault {
         }
         let (worker, prompter) = self.devices.get(&old.id)?;
         let mut create = options.create.clone();
-        // Nobody is to get weaker keys for having typed less.
+        // Leaving options out must not make keys weaker.
         if create == CreateOptions::default() {
             let key = opening_key(&old);
             let bound = worker.call("tell what the key is bound to", prompter, move |device, _| {
@@ -61,7 +61,7 @@ impl Vault {
         Ok((report, resealed))
     }
 
-    /// What only this device opens has to open now, or it is lost.
+    /// What only this device opens must open now, or it would be lost.
     fn expect_openable(&mut self, old: &DeviceRow, tried: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
         let token = Arc::new(self.sealed_token(&row)?);
@@ -79,7 +79,7 @@ impl Vault {
         })
     }
 
-    /// Answers with the roles: those that the old one has when it goes.
+    /// Returns the roles, as the old device had them at the end.
     fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<Vec<Role>> {
         self.submit(tried, RequiredRole::AdminBut(old.id), |vault| {
             let old = vault.still_active(&old.id, tried)?;

@@ -1,11 +1,11 @@
-//! Resealing: what was put before devices came or went, sealed to those that should open it now.
+//! Resealing: sealing existing versions to the devices that should open them now.
 //!
-//! A version that was put for every device that could open then is resealed to every device that can open now. One that was
-//! put for some only (`--only`) stays theirs: a device that left falls away, one that took another's place takes it here as
-//! well. Which of the two it is, the ledger says: see docs/reference/format.md, section 3.
+//! A version that was put for all devices with the role `open` is resealed to all that have it now. A version that was
+//! put for some only (`--only`) stays theirs: retired devices are dropped, and a successor takes its predecessor's
+//! place. The ledger tells which is which: docs/reference/format.md, section 3.
 //!
-//! The sealed bytes of before go in the transaction that brings the new ones and the statement, so that there is no moment
-//! at which nobody can open a version. Every batch stands for itself: after a kill, what is left is resealed by another run.
+//! One transaction removes the old sealed bytes and adds the new ones with their statement, so that some device can
+//! open the version at every moment. Each batch is independent: after a kill, run it again to reseal the rest.
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
@@ -20,27 +20,27 @@ use crate::vault::tokens::put::{as_recipients, on_all_cores};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How many versions are looked at at once, and stated under one signature at most.
+/// The most versions read at once, and stated under one signature.
 const PAGE: u32 = 500;
 
-/// How many sealed bytes are held in memory at once.
+/// The most sealed bytes held in memory at once.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// How far resealing is: versions done, and how many there are to do.
+/// Progress: versions done, and versions in all.
 pub type ResealProgress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// What was resealed, and what was not.
 #[derive(Debug, Default)]
 pub struct ResealReport {
-    /// Versions that are sealed to other devices now.
+    /// Versions that were resealed.
     pub resealed: u64,
-    /// Signatures that took.
+    /// Signatures made.
     pub batches: u64,
     /// Versions that could not be resealed here.
     pub left: Vec<Unresealed>,
 }
 
-/// A version that could not be resealed here, and stays as it was.
+/// A version that could not be resealed here. It is unchanged.
 #[derive(Debug)]
 pub struct Unresealed {
     /// The token's name.
@@ -54,13 +54,13 @@ pub struct Unresealed {
 /// Who should open what.
 pub(crate) struct RecipientPlan {
     openers: Vec<DeviceRow>,
-    /// By each device that ever was, the one that stands in its place now.
+    /// For each device, its latest successor: mostly itself.
     successors: HashMap<DeviceId, DeviceId>,
     without: Option<DeviceId>,
 }
 
 impl RecipientPlan {
-    /// The devices that a version should be sealed to, sorted by id; none when all that it was put for are gone.
+    /// The devices that a version should be sealed to, sorted by id; none if all of its devices are gone.
     pub(crate) fn devices_for(&self, version: &VersionRow) -> Vec<DeviceRow> {
         let stays = |device: &&DeviceRow| match version.explicit_recipients {
             false => true,
@@ -76,19 +76,21 @@ impl RecipientPlan {
 }
 
 impl Vault {
-    /// Seals every version under `prefix` that opens, or could again, to the devices that should open it now.
+    /// Reseals every version under `prefix` that is neither revoked nor destroyed.
     ///
-    /// Needs a device here that opens it and an admin device here that signs. What cannot be opened here is in the report.
+    /// Needs a device here that opens it, and an admin device here that signs. The report lists what could not be
+    /// opened.
     ///
     /// # Errors
-    /// `Refused` without the role `admin`; the devices' and the store's. What `progress` last told is in the store.
+    /// `Refused` without the role `admin`; the devices' and the store's. Everything that `progress` has reported is
+    /// stored.
     pub fn reseal(&mut self, prefix: &Prefix, progress: ResealProgress<'_>) -> Result<ResealReport> {
         self.sync(&mut |_, _| {})?;
         self.author("reseal", RequiredRole::Admin)?;
         self.reseal_those(prefix, None, &|_| true, progress)
     }
 
-    /// How many versions under `prefix` are not sealed to just the devices that should open them now.
+    /// Counts the versions under `prefix` whose recipients are not the devices that should open them now.
     ///
     /// # Errors
     /// The replica's.
@@ -97,7 +99,7 @@ impl Vault {
         self.count_openable(prefix, |row| !targets.is_met(&row.version))
     }
 
-    /// How many versions a device should open and cannot yet.
+    /// Counts the versions that a device should open and cannot yet.
     ///
     /// # Errors
     /// The replica's.
@@ -129,7 +131,7 @@ impl Vault {
         })
     }
 
-    /// Reseals those versions under `prefix` that are wanted, to all that should open them but one device.
+    /// Reseals the chosen versions under `prefix` to all devices that should open them, except one.
     pub(crate) fn reseal_those(
         &mut self,
         prefix: &Prefix,
@@ -182,7 +184,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The tokens of those that open here.
+    /// Opens what can be opened here.
     fn open_to_reseal(
         &mut self,
         rows: Vec<SealedRow>,
@@ -196,7 +198,7 @@ impl Vault {
                     found.push(row);
                 }
                 Err(error) if self.is_as_before(&row)? => report.left.push(unresealed(&row, error)),
-                // Another process resealed or destroyed it since the store was followed.
+                // Another process resealed or destroyed it since the last sync.
                 Err(_) => {}
             }
         }
@@ -219,7 +221,7 @@ impl Vault {
         Ok(now.is_some_and(|now| now.digest == row.version.digest && now.state.is_some()))
     }
 
-    /// Without those that somebody else resealed, or closed.
+    /// Leaves out what others have resealed or closed meanwhile.
     fn still_to_do<'a>(
         &self,
         opened: &'a [(SealedRow, Secret)],
@@ -241,7 +243,7 @@ impl Vault {
     fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<u8>>> {
         let symmetric = |device: &DeviceRow| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. });
         if jobs.iter().flat_map(|job| &job.devices).any(symmetric) {
-            // Such a key is reached through its device alone, one after the other.
+            // A symmetric key needs its device, one token after the other.
             let mut seal = |job: &Job<'_>| {
                 let context = self.context(job.row.token, job.row.version.version);
                 self.seal_to(job.token, &context, &job.devices)
@@ -256,7 +258,7 @@ impl Vault {
     }
 }
 
-/// A token on its way to other devices.
+/// A version to seal to other devices.
 struct Job<'a> {
     row: &'a SealedRow,
     token: &'a Secret,
@@ -275,7 +277,7 @@ impl Job<'_> {
     }
 }
 
-/// In portions that fit into memory.
+/// Splits rows into portions that fit into memory.
 fn portions(rows: Vec<SealedRow>) -> Vec<Vec<SealedRow>> {
     let (mut portions, mut bytes) = (Vec::<Vec<SealedRow>>::new(), 0);
     for row in rows {

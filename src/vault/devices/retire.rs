@@ -1,4 +1,4 @@
-//! Retirement: a device that no token is sealed to any more, and what it could open.
+//! Retiring a device, and listing what it could open.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Retire};
@@ -9,40 +9,40 @@ use crate::vault::Vault;
 use crate::vault::devices::reseal::{ResealProgress, ResealReport};
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
-/// How many versions are listed at once.
+/// Versions per page.
 const PAGE: u32 = 500;
 
-/// How many names an error tells.
+/// The most names in an error.
 const NAMED: usize = 5;
 
-/// How a device is retired.
+/// Options for retiring a device.
 #[derive(Clone, Debug, Default)]
 pub struct RetireOptions {
-    /// Its keys must be believed to be in wrong hands.
+    /// Its keys may be in the wrong hands.
     pub compromised: bool,
-    /// Why; it stands in the ledger.
+    /// The reason, for the ledger.
     pub reason: String,
-    /// Also when versions are left that no other device opens.
+    /// Retire it even if versions are lost that only it opens.
     pub force: bool,
 }
 
-/// What retirement came to.
+/// What `retire` did.
 #[derive(Debug)]
 pub struct RetireReport {
     /// The device.
     pub device: DeviceId,
-    /// What it was called.
+    /// Its name.
     pub name: String,
-    /// Versions that are no longer sealed to it, and those that still are.
+    /// Versions that were resealed, and versions that could not be.
     pub reseal: ResealReport,
 }
 
 impl Vault {
-    /// Retires a device: nothing is sealed to it any more, and what was is resealed as far as that can be done here. A
-    /// version that no other device opens is resealed before, by means of the device itself.
+    /// Retires a device and reseals its tokens to the others, as far as that is possible here. Versions that only it
+    /// opens are resealed first, with the device itself.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` without the role `admin`, for the last admin, and when versions would be left that nobody opens.
+    /// `NotFound`; `Refused` without the role `admin`, for the last admin, and if versions would be lost.
     pub fn retire(
         &mut self,
         name: &str,
@@ -54,7 +54,7 @@ impl Vault {
         let device = self.active_device(name, &tried)?;
         self.author(&tried, RequiredRole::Admin)?;
         self.expect_another_admin(&device, &tried)?;
-        // Nobody here could sign for what is resealed afterwards: then all of it comes before.
+        // If no other admin is here to sign afterwards, reseal everything first.
         let alone = self.author(&tried, RequiredRole::AdminBut(device.id)).is_err();
         let first = |row: &SealedRow| row.version.recipients.contains(&device.id);
         let mut report = match alone {
@@ -62,7 +62,7 @@ impl Vault {
             false => self.reseal_sole(&device, progress)?,
         };
         self.submit(&tried, RequiredRole::Admin, |vault| {
-            // By its id: another may have taken its name, and it may be what a put of now was sealed to alone.
+            // By id: another device may have taken the name, and a put may just have been sealed to this device alone.
             let device = vault.still_active(&device.id, &tried)?;
             vault.expect_others_open(&device, options.force, "--force retires it", &tried)?;
             let device = device.id;
@@ -82,7 +82,7 @@ impl Vault {
         Ok(RetireReport { device: device.id, name: device.enrolment.name, reseal: report })
     }
 
-    /// Every version that a device opens or could once open, of those that were not destroyed; `each` answers whether to go on.
+    /// Every version that a device opens, or could once open, except destroyed ones; `each` returns whether to go on.
     ///
     /// # Errors
     /// The replica's, and those of `each`.
@@ -114,7 +114,7 @@ impl Vault {
             .with_hint("give another device the role first: `strongroom device add URI --role admin …`, or `device roles`"))
     }
 
-    /// Reseals what this device alone opens, to the others.
+    /// Reseals what only this device opens to the others.
     pub(crate) fn reseal_sole(
         &mut self,
         device: &DeviceRow,
@@ -125,14 +125,14 @@ impl Vault {
         self.reseal_those(&Prefix::default(), Some(device.id), &sole, progress)
     }
 
-    /// The active devices but this one.
+    /// The other active devices.
     fn others(&self, device: &DeviceRow) -> Result<Vec<DeviceId>> {
         let devices = self.replica.devices()?.into_iter();
         let others = devices.filter(|other| other.retired.is_none() && other.id != device.id);
         Ok(others.map(|other| other.id).collect())
     }
 
-    /// Versions, at most so many, that would open on no active device without this one.
+    /// Up to `limit` versions that no other active device opens.
     pub(crate) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
         let (others, mut sole, mut after) = (self.others(device)?, Vec::new(), (0, 0));
         while sole.len() < limit {
@@ -145,10 +145,10 @@ impl Vault {
         Ok(sole)
     }
 
-    /// The row of now of a device that was active before.
+    /// A device's current row, if it is still active.
     ///
     /// # Errors
-    /// `Conflict` when it is active no more.
+    /// `Conflict` if it is no longer active.
     pub(crate) fn still_active(&self, id: &DeviceId, tried: &str) -> Result<DeviceRow> {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         row.ok_or_else(|| {
@@ -157,7 +157,7 @@ impl Vault {
         })
     }
 
-    /// Refuses to lose what this device alone opens, unless forced to: `forcing` says how that is done.
+    /// Refuses to lose versions that only this device opens, unless forced; `forcing` is the option that forces it.
     pub(crate) fn expect_others_open(
         &self,
         device: &DeviceRow,

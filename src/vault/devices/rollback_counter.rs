@@ -1,8 +1,9 @@
-//! Anchors: counters in devices, which tell when a whole store was set back (docs/reference/format.md, section 9).
+//! Rollback counters: counters in devices that reveal when a whole store was set back (docs/reference/format.md,
+//! section 9).
 //!
-//! A counter is read before tokens are opened and before changes are signed, and raised after a change took. Whoever is
-//! killed in between leaves it too low by one, which the next change makes good. Two processes never raise it at once: a
-//! counter that went too high could not be taken back.
+//! A counter is read before tokens are opened and changes are signed, and raised after a change is stored. A process
+//! killed in between leaves it one too low; the next change corrects that. A lock keeps two processes from raising it
+//! at once: a counter that is too high cannot be taken back.
 
 use crate::device::{Counting, DeviceWorker};
 use crate::error::{Error, Kind, Result};
@@ -16,16 +17,17 @@ use crate::vault::ledger::submit::{Draft, RequiredRole};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 
-/// A device with the counter that the store is anchored to.
+/// A device, and the counter in it that the store is anchored to.
 type Anchored = (DeviceRow, AnchorRow);
 
 impl Vault {
-    /// Ties the store to a counter in the device of this name, which is at hand: one that is made now, or the one it has.
+    /// Anchors the store to a counter in the named device: a new one, or the one it has.
     ///
-    /// With `accept_older`, also when the store was set back: counting begins anew from what is there.
+    /// With `accept_older`, restarts the count for a store that was set back.
     ///
     /// # Errors
-    /// `Unsupported` for a device without counters; `Conflict` when it is tied already; `Refused` without the role `admin`.
+    /// `Unsupported` for a device without counters; `Conflict` if it is anchored already; `Refused` without the role
+    /// `admin`.
     pub fn anchor(&mut self, name: &str, accept_older: bool) -> Result<Counter> {
         let tried = format!("anchor the store to {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
@@ -38,7 +40,7 @@ impl Vault {
         let (worker, _) = self.devices.get(&row.id)?;
         let ((index, start), made) = with_counters(worker, "make a counter", move |counters| {
             match row.anchor.map(|anchor| (anchor.index, counters.read_counter(anchor.index))) {
-                // It is gone for good. Any other failure may pass.
+                // The counter no longer exists. Any other failure may be temporary.
                 Some((_, Err(error))) if error.kind() == Kind::KeyMissing => {}
                 Some((index, read)) => return Ok(((index, read?), false)),
                 None => {}
@@ -55,8 +57,8 @@ impl Vault {
         anchored.map(|()| counter)
     }
 
-    /// Unties the store from the device of this name, and removes the counter where the device is at hand. Answers whether
-    /// that was so.
+    /// Removes the anchor to the named device, and the counter if the device is here. Returns whether the counter was
+    /// removed.
     ///
     /// # Errors
     /// `NotFound`; `Refused` without the role `admin`; `RolledBack`.
@@ -71,13 +73,13 @@ impl Vault {
         Ok(self.remove_counter(&row.id, anchor.index))
     }
 
-    /// Removes a counter that counts nothing any more, where its device is at hand. Answers whether that was so.
+    /// Removes an unused counter if its device is here. Returns whether it did.
     pub(crate) fn remove_counter(&mut self, device: &DeviceId, index: u32) -> bool {
         let Ok((worker, _)) = self.devices.get(device) else { return false };
         with_counters(worker, "remove the counter", move |counters| counters.remove_counter(index)).is_ok()
     }
 
-    /// Whether the ledger ties the store to this counter: the error may have come after the change was stored.
+    /// Whether the ledger names this counter: the error may have come after the change was stored.
     fn may_be_stated(&mut self, row: &DeviceRow, index: u32) -> bool {
         let stated = self.sync(&mut |_, _| {}).and_then(|_| {
             let row = self.replica.device_row(&row.id)?.map(|row| self.replica.latest_successor(row));
@@ -93,7 +95,7 @@ impl Vault {
         })
     }
 
-    /// Verifies what is new in the store, and refuses one that the counters at hand know to be set back.
+    /// Verifies what is new in the store, and refuses a store that a counter shows to be set back.
     ///
     /// # Errors
     /// `RolledBack`; the store's and the devices'.
@@ -102,16 +104,16 @@ impl Vault {
         self.check_anchors(tried)
     }
 
-    /// Refuses a store that ends before what the counters at hand have counted.
+    /// Refuses a store that ends before the changes that a counter has counted.
     pub(crate) fn check_anchors(&mut self, tried: &str) -> Result<()> {
-        // With nothing new, a counter has nothing new to say.
+        // Nothing has changed since the last check.
         if self.skip_counter_check || self.anchored == Some(self.replica.position()) {
             return Ok(());
         }
         let (anchors, failures) = self.anchors_here()?;
         let mut asked_all = failures.is_empty();
         for error in failures {
-            // It may be the one that counts.
+            // Its counter may be the one that would tell.
             self.note_unchecked(error.target().unwrap_or("a device"), error.message());
         }
         for (row, anchor) in anchors {
@@ -134,7 +136,7 @@ impl Vault {
         }
     }
 
-    /// Where a counter stands; the inner error when its device cannot be reached, which must not keep others from serving.
+    /// A counter's value. The inner error means that its device cannot be reached, which must not stop the others.
     fn read_anchor(&mut self, row: &DeviceRow, anchor: &AnchorRow) -> Result<Result<u64>> {
         let worker = match self.devices.get(&row.id) {
             Ok((worker, _)) => worker,
@@ -157,11 +159,11 @@ impl Vault {
         if fits(&anchor, self.replica.expected_count(&anchor)) {
             return Ok(());
         }
-        // Another process may have made a change, and counted it, since the store was followed.
+        // Another process may have made and counted a change since the last sync.
         self.sync(&mut |_, _| {})?;
         let now = match self.replica.device_row(&row.id)?.and_then(|row| row.anchor) {
             Some(now) if now.index == anchor.index => now,
-            // It was untied in the meantime.
+            // The anchor was removed meanwhile.
             _ => return Ok(()),
         };
         let (name, due) = (&row.enrolment.name, self.replica.expected_count(&now));
@@ -180,7 +182,8 @@ impl Vault {
             .with_hint(ADVICE))
     }
 
-    /// Raises the counters at hand to where they are due. The change is stored: what fails here is told, and made good next time.
+    /// Raises the counters to the expected count. The change is stored already: a failure here is reported, and
+    /// corrected by the next change.
     pub(crate) fn raise_anchors(&mut self) {
         if let Err(error) = self.try_to_raise() {
             self.notices.push(format!(
@@ -201,7 +204,7 @@ impl Vault {
             let (worker, _) = self.devices.get(&row.id)?;
             with_counters(worker, "raise the counter", move |counters| {
                 let mut stands = counters.read_counter(anchor.index)?;
-                // Never more often than there were changes, whatever an admin wrote as the start.
+                // At most once per change, whatever start value an admin signed.
                 for _ in anchor.start..due {
                     if stands < anchor.start || stands >= due {
                         break;
@@ -214,7 +217,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The anchors whose devices are here, and why devices that may have others could not be reached.
+    /// The anchors whose devices are here, and why other devices with anchors could not be reached.
     fn anchors_here(&mut self) -> Result<(Vec<Anchored>, Vec<Error>)> {
         if !self.replica.is_anchored()? {
             return Ok((Vec::new(), Vec::new()));
@@ -224,12 +227,12 @@ impl Vault {
         if !self.replica.devices()?.iter().any(away) {
             failures.clear();
         }
-        // What is here and not enrolled counts nothing.
+        // A device that is not enrolled has no counter for this store.
         failures.retain(|error| error.kind() != Kind::Refused);
         Ok((here.into_iter().filter_map(|row| row.anchor.map(|anchor| (row, anchor))).collect(), failures))
     }
 
-    /// Until it is dropped, no other process raises a counter for this store.
+    /// While it is held, no other process raises a counter for this store.
     fn alone_with_counters(&self) -> Result<File> {
         let path = self.replica.path().with_extension("counter.lock");
         let lock = File::create(&path).and_then(|lock| {

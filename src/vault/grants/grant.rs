@@ -1,4 +1,4 @@
-//! Grants: which application may do what with which tokens. Signed statements like everything else; the agent heeds them.
+//! Grants: which application may do what with which tokens. They are signed statements; the agent enforces them.
 
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::{Grantee, Op, Vault, random_id};
@@ -8,32 +8,32 @@ use crate::ledger::body::{Body, Grant, Target, Ungrant};
 use crate::ledger::{GrantId, Name, Prefix};
 use crate::replica::GrantRow;
 
-/// What a grant is on, in the user's words.
+/// What a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrantOn {
-    /// One token, through renames.
+    /// One token; a rename does not change that.
     Token(Name),
-    /// Every token under a prefix, also those to come; the empty one is everything.
+    /// Every token under a prefix, now and later; the empty prefix covers everything.
     Prefix(Prefix),
 }
 
-/// What is granted, beyond on what and to whom.
+/// Options for a grant.
 #[derive(Clone, Debug, Default)]
 pub struct GrantOptions {
-    /// What they may do; `get` when left empty.
+    /// The allowed operations; `get` if empty.
     pub ops: Vec<Op>,
-    /// Until when (ms).
+    /// When it ends. Milliseconds since 1970.
     pub until: Option<u64>,
-    /// The id under which a systemd unit asks for it.
+    /// The credential id that a systemd unit uses for it.
     pub alias: Option<String>,
 }
 
-/// Which grants to take back.
+/// Which grants to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revoked {
-    /// This one.
+    /// The grant with this id.
     Id(GrantId),
-    /// All on this for this grantee.
+    /// All grants on this target for this grantee.
     Of(GrantOn, Grantee),
 }
 
@@ -67,10 +67,10 @@ impl GrantOn {
     }
 }
 
-/// Only a unit asks by an id, and an id means one token.
+/// Checks an alias: only a unit uses one, and it stands for one token.
 ///
 /// # Errors
-/// Why that is no id for it.
+/// Why the alias is not allowed.
 pub fn check_alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<(), String> {
     crate::ledger::name::check_short(id)?;
     match (on, to) {
@@ -80,7 +80,7 @@ pub fn check_alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<(), String> {
 }
 
 impl Vault {
-    /// Grants an application the use of a token, or of all tokens under a prefix.
+    /// Grants an application access to a token, or to all tokens under a prefix.
     ///
     /// # Errors
     /// `NotFound`; `Refused` without the role `write` on it, or when the same grant, or the same id for the same unit,
@@ -108,7 +108,7 @@ impl Vault {
         granted.ok_or_else(|| Error::new(Kind::Tampered, tried, "it does not stand in the ledger"))
     }
 
-    /// Takes grants back, and answers which.
+    /// Revokes grants. Returns them.
     ///
     /// # Errors
     /// `NotFound` when there is no such grant; `Refused` without the role `write` on what it is on.
@@ -121,7 +121,7 @@ impl Vault {
             Error::new(Kind::NotFound, &tried, "there is no such grant")
                 .with_hint("`strongroom grants` lists them with their ids")
         };
-        // On what it is decides which role is needed.
+        // The target decides which role is needed.
         let found = self.granted(which, &tried)?;
         let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
         self.submit(&tried, RequiredRole::Write(&[&path]), |vault| {
@@ -136,7 +136,7 @@ impl Vault {
         })
     }
 
-    /// The grants that stand: all, those that reach a token, or those on a prefix and on what lies below it.
+    /// The active grants: all, those that cover a token, or those on a prefix and below it.
     ///
     /// # Errors
     /// `NotFound` for a token that does not exist.
@@ -174,7 +174,7 @@ impl Vault {
         }
     }
 
-    /// A grant that says nothing new, and an id that would mean two tokens to one unit.
+    /// Refuses a duplicate grant, and an alias that would stand for two tokens.
     fn refuse_doubles(
         &self,
         tried: &str,

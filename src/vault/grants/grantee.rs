@@ -1,4 +1,4 @@
-//! To whom a grant is given, and what for: the texts that stand in the ledger, in one spelling each.
+//! Grantees and operations: the texts in the ledger, in one canonical spelling.
 
 use crate::ledger::Hash;
 use crate::ledger::name::MAX_TEXT_BYTES;
@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Who may: an application as the kernel names it.
+/// The grantee: an application as the kernel identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Grantee {
     /// `unit:web.service`: a unit of the machine's own service manager; for an agent that a user runs, of the user's.
     Unit(String),
-    /// `unit:deploy/sync.service`: a unit of that user's service manager. What runs in it is up to the user.
+    /// `unit:deploy/sync.service`: a unit of that user's service manager. The user decides what runs in it.
     UserUnit {
         /// Whose service manager.
         user: String,
@@ -22,18 +22,18 @@ pub enum Grantee {
     User(String),
     /// `group:ops`, or a number.
     Group(String),
-    /// `exe:/usr/bin/x`: what runs that file.
+    /// `exe:/usr/bin/x`: processes that run this file.
     Exe(PathBuf),
-    /// `exe:sha256:…`: what runs a file with these bytes.
+    /// `exe:sha256:…`: processes that run a file with this digest.
     ExeDigest(Hash),
 }
 
 /// What a grant allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
-    /// Have the token opened.
+    /// Open the token.
     Get,
-    /// See that it is there, and its metadata. Every other operation allows that too.
+    /// See the token and its metadata. Every other operation includes this.
     List,
     /// Store a new version; under a prefix, also a new token.
     Put,
@@ -44,7 +44,7 @@ pub enum Op {
 /// All of them.
 pub const OPS: [Op; 4] = [Op::Get, Op::List, Op::Put, Op::State];
 
-/// What a unit's name ends with when processes run in it.
+/// Suffixes of units that run processes.
 const UNIT_TYPES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
 impl fmt::Display for Grantee {

@@ -5,7 +5,7 @@ use crate::store::RecordedAccess;
 use crate::vault::Vault;
 use crate::vault::tokens::outcome::OpenOutcome;
 
-/// Who reads: as the kernel names it.
+/// The process that reads, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accessor {
     /// Real user id.
@@ -29,8 +29,8 @@ impl Accessor {
 }
 
 impl Vault {
-    /// Records what became of opening tokens, by their names; `done` is the word for success. A log that cannot be written
-    /// is reported, and does not stop the read: reading must go on when the store's disk is full or read-only.
+    /// Records the outcomes of opening tokens; `done` is the word for success. If the log cannot be written, the user
+    /// is warned and the read goes on: reading must work when the store's disk is full or read-only.
     pub(crate) fn record<'a>(
         &mut self,
         outcomes: impl Iterator<Item = (&'a str, &'a OpenOutcome)>,

@@ -1,4 +1,4 @@
-//! Reading the ledger back: what was stated, by whom, with what effect. Every line shown lies on the verified chain.
+//! Reading the ledger: what was stated, by whom, with what effect. Every entry lies on the verified chain.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::error::Tampering;
@@ -16,28 +16,28 @@ pub struct LogEntry {
     pub hash: Hash,
     /// What it says.
     pub statement: Statement,
-    /// Why it has no effect, where it has none.
+    /// Why it has no effect, if it has none.
     pub ineffective: Option<String>,
 }
 
-/// Which end to begin at.
+/// The order of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOrder {
-    /// As `git log`.
+    /// Newest first.
     NewestFirst,
-    /// As it happened.
+    /// Oldest first.
     OldestFirst,
 }
 
-/// About how many bytes of statements are read at once.
+/// About how many bytes of statements to read at once.
 const PAGE_BYTES: usize = 1 << 20;
 
 impl Vault {
-    /// Walks the verified ledger, from its end or from `beyond` on, which is left out; `each` answers whether to go on. It gets the
-    /// vault too, to put names to ids.
+    /// Walks the verified ledger from one end, or from `beyond` (exclusive). `each` gets the vault, to look names up,
+    /// and returns whether to go on.
     ///
     /// # Errors
-    /// `Tampered` when a statement is no longer the one that was verified.
+    /// `Tampered` if a statement is not the one that was verified.
     pub fn log(
         &mut self,
         order: LogOrder,
@@ -60,7 +60,7 @@ impl Vault {
         last: u64,
         each: &mut dyn FnMut(&Self, LogEntry) -> Result<bool>,
     ) -> Result<()> {
-        // Only whole batches are read.
+        // Batches are read whole.
         let mut after = match beyond < last {
             true => {
                 let batch = self.store.batch_of(beyond + 1)?;
@@ -103,7 +103,7 @@ impl Vault {
             let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
             let entries = self.entries(&batch)?;
             let end = entries.last().map_or(0, |entry| entry.n);
-            // Within a batch only where it was to begin there.
+            // `beyond` may lie within a batch.
             if end < n || end > n && n != last {
                 return Err(self.altered(batch.first));
             }
@@ -117,7 +117,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The statements that changed a token, oldest first; of a name that several tokens had, those of all of them.
+    /// The statements that changed a token, oldest first. If several tokens had the name, those of all of them.
     ///
     /// # Errors
     /// `NotFound`; `Tampered`.
@@ -143,7 +143,7 @@ impl Vault {
         Ok(history)
     }
 
-    /// A batch's statements, once they lead from one verified position to the next.
+    /// A batch's statements, checked against the verified positions around them.
     fn entries(&self, batch: &StoredBatch) -> Result<Vec<LogEntry>> {
         let before = batch.first.checked_sub(1).ok_or_else(|| self.altered(batch.first))?;
         let start = self.replica.chain_at(before)?.ok_or_else(|| self.altered(batch.first))?;

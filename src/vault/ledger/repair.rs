@@ -1,4 +1,4 @@
-//! Repair: an admin drops a tail that cannot be verified, and says so under signature.
+//! Repair: an admin quarantines a tail that cannot be verified, and signs a statement about it.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Repair};
@@ -8,12 +8,14 @@ use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 impl Vault {
-    /// Sets aside what the store holds after the last position that verifies, and states it. Answers how many statements were set aside.
+    /// Quarantines everything after the last position that verifies, and states it. Returns how many statements were
+    /// quarantined.
     ///
-    /// Other clients go on from there when they had not verified more. Statements that this client can verify are never dropped.
+    /// Other clients continue from there, unless they have verified more. What this client can verify is never dropped.
     ///
     /// # Errors
-    /// `RolledBack` when the store ends before what was verified here: that is no tail to drop. `Refused` without the role `admin`.
+    /// `RolledBack` if the store ends before what was verified here: that is no tail to drop. `Refused` without the
+    /// role `admin`.
     pub fn repair(setup: crate::vault::Setup, reason: &str) -> Result<(Self, u64)> {
         let store = crate::store::open(&setup.store)?;
         let Some(pin) = Pin::load(&setup.state, store.location())? else {
@@ -29,16 +31,16 @@ impl Vault {
     }
 
     fn repair_from_here(&mut self, reason: &str) -> Result<u64> {
-        // Read first: what lands after that may be sound, and is not set aside unseen.
+        // Read the end first: what is appended later may be sound, and must not be dropped unseen.
         let end = self.store.tail().ok();
         self.reach_the_fault()?;
-        // Nothing is set aside unless somebody here can say so under signature.
+        // Quarantine nothing unless a device here can sign for it.
         self.author("repair the store", RequiredRole::Admin)?;
         let (kept, pin) = (self.replica.position(), self.pin.position);
         if self.replica.chain_at(pin.n)? != Some(pin.chain) {
             return Err(self.verified_part_is_missing());
         }
-        // Before the check: a row that was planted beside the verified ones would hide them.
+        // Before the check: a planted row could hide verified ones.
         let dropped = self.store.quarantine_after(kept.n, end)?;
         if self.store.chain_at(kept.n)? != Some(kept.chain) {
             return Err(self.verified_part_is_missing());
@@ -58,7 +60,7 @@ impl Vault {
             .with_hint("restore the store from a copy that does; repair only drops a tail")
     }
 
-    /// Verifies as far as that goes. A fault counts only when the replica, made anew, meets it again.
+    /// Verifies as far as possible. A fault counts only if a rebuilt replica finds it again.
     fn reach_the_fault(&mut self) -> Result<()> {
         let now = (self.clock)();
         let followed = match self.sync(&mut |_, _| {}) {

@@ -1,4 +1,4 @@
-//! Authoring: from a change in mind to a signed batch in the store.
+//! Submitting a change: compose it, sign it, append it.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Body;
@@ -14,17 +14,17 @@ use crate::vault::devices::keys::signature_of;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// How often a change is made again after others came first.
+/// How often a change is composed again after a conflict.
 const TRIES: u32 = 300;
 
-/// A change about to be signed.
+/// A change to sign.
 #[derive(Default)]
 pub(crate) struct Draft {
-    /// What is stated, in order.
+    /// The statements' bodies, in order.
     pub(crate) bodies: Vec<Body>,
-    /// Sealed bytes that come with it.
+    /// Sealed bytes to add.
     pub(crate) sealed: Vec<(Hash, Vec<u8>)>,
-    /// Sealed bytes that go with it.
+    /// Sealed bytes to delete.
     pub(crate) destroyed: Vec<Hash>,
 }
 
@@ -34,13 +34,13 @@ pub(crate) enum RequiredRole<'a> {
     /// `write` on all of these names.
     Write(&'a [&'a str]),
     Admin,
-    /// `admin`, of another device than this one, which goes with the change.
+    /// `admin`, of any device but this one, which the change retires.
     AdminBut(DeviceId),
 }
 
 impl Vault {
-    /// Makes a change: composes it on what is verified now, signs it and appends it. When another change came first, it is
-    /// composed again on top of that, so `compose` decides each time whether it still makes sense.
+    /// Makes a change: composes it on the verified state, signs it and appends it. After a conflict it is composed
+    /// again, so `compose` decides each time whether it still makes sense.
     pub(crate) fn submit<T>(
         &mut self,
         tried: &str,
@@ -51,7 +51,7 @@ impl Vault {
         loop {
             self.sync(&mut |_, _| {})?;
             self.check_anchors(tried)?;
-            // What is signed rests on one state of the ledger: the same that the batch then says it has seen.
+            // Compose on one snapshot, which the batch then names as seen.
             let (author, prepared, value) = self.with_snapshot(|vault| {
                 let author = vault.author(tried, needs)?;
                 let (draft, value) = compose(vault)?;
@@ -62,7 +62,7 @@ impl Vault {
                 vault.judge_beforehand(tried, &author, &prepared)?;
                 Ok((author, Some(prepared), value))
             })?;
-            // Others may have made the change already.
+            // Another client may have made the change already.
             let Some(prepared) = prepared else { return Ok(value) };
             match self.sign_and_append(tried, &author, &prepared) {
                 Ok(()) => {
@@ -76,7 +76,7 @@ impl Vault {
         }
     }
 
-    /// The first device here whose roles suffice.
+    /// The first device here with the required role.
     pub(crate) fn author(&mut self, tried: &str, needs: RequiredRole<'_>) -> Result<DeviceRow> {
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         let mut away = Vec::new();
@@ -88,7 +88,7 @@ impl Vault {
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
             };
             if may {
-                // One that is not plugged in leaves it to the next.
+                // If it is not plugged in, try the next.
                 match self.devices.get(&row.id) {
                     Ok(_) => return Ok(row),
                     Err(error) => failures.push(error),
@@ -145,8 +145,8 @@ impl Vault {
         Ok(())
     }
 
-    /// What the store accepted must be on the chain that this client verifies: rows that were planted beside the ledger can
-    /// hide a change from everybody, its author included.
+    /// Verifies that the accepted batch is on the chain: planted rows could hide a change from everybody, its author
+    /// included.
     fn verify_appended(&self, tried: &str, end: LogPosition) -> Result<()> {
         if self.replica.chain_at(end.n)? == Some(end.chain) {
             return Ok(());
@@ -157,8 +157,8 @@ impl Vault {
             .with_hint("somebody altered the table `batches`: run `strongroom verify`, and `strongroom repair` as an admin"))
     }
 
-    /// When nothing new came and yet a place is taken, a statement without effect sits on it: it may not stay there, or
-    /// one enrolled device could block the others for ever.
+    /// If an append conflicts although nothing new can be verified, a statement without effect holds the head. Release
+    /// it, or one enrolled device could block the others for ever.
     fn release_ineffective(
         &mut self,
         prepared: &EncodedBatch,
@@ -174,7 +174,7 @@ impl Vault {
         self.store.release(&advances, seen)
     }
 
-    /// What would be ineffective is not even signed.
+    /// Refuses to sign what would have no effect.
     fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &EncodedBatch) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
         if prepared.builds_on_itself() {
@@ -199,7 +199,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Has the author's device sign, and checks what it gave with the key that was enrolled.
+    /// Signs on the author's device, and verifies the signature with the enrolled key.
     pub(crate) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
         let key = signing_key(author);
         let (worker, prompter) = self.devices.get(&author.id)?;
@@ -218,7 +218,7 @@ impl Vault {
     }
 }
 
-/// Statements with everything the store needs to know of them.
+/// Encoded statements, with what the store needs beside them.
 pub(crate) struct EncodedBatch {
     pub(crate) statements: Vec<Statement>,
     encoded: Vec<Vec<u8>>,
@@ -227,7 +227,7 @@ pub(crate) struct EncodedBatch {
 }
 
 impl EncodedBatch {
-    /// Links each body to the heads it advances, also those that an earlier one of the same draft advanced.
+    /// Links each body to the heads it advances, including those that earlier bodies of the draft advanced.
     fn compose(vault: &Vault, author: DeviceId, draft: Draft) -> Result<Self> {
         let (time, mut heads) = ((vault.clock)(), HashMap::<Subject, Hash>::new());
         let mut prepared = Self {
@@ -270,7 +270,7 @@ impl EncodedBatch {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
     }
 
-    /// Whether a statement follows an earlier one of the same batch.
+    /// Whether a statement builds on another of the same batch.
     fn builds_on_itself(&self) -> bool {
         let leaves: HashSet<Hash> = self.leaves().into_iter().collect();
         self.statements
@@ -309,7 +309,7 @@ impl EncodedBatch {
     }
 }
 
-/// Waits a little, each time longer and never as long as others: contenders must not move in step.
+/// Waits a random time that grows with each attempt, so that contenders do not stay in step.
 fn pause(attempt: u32) -> Result<()> {
     let mut random = [0; 1];
     crate::vault::random(&mut random)?;

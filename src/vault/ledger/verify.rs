@@ -1,4 +1,4 @@
-//! `verify`: everything, from genesis, without believing what was verified before.
+//! `verify`: checks everything from genesis, without trusting the replica.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
@@ -7,13 +7,13 @@ use crate::replica::{Replica, VersionRow};
 use crate::seal::Sealed;
 use crate::vault::Vault;
 
-/// How many sealed tokens are read between two calls of the progress.
+/// Sealed tokens per progress call.
 const PAGE: u32 = 500;
 
-/// KiB of cache for the replica made on the way: all of `verify` stays under 64 MiB.
+/// Cache for the temporary replica in KiB: all of `verify` stays under 64 MiB.
 const CACHE: u32 = 24 << 10;
 
-/// Something that is not as it should be.
+/// A problem that `verify` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Table and row, or position.
@@ -22,29 +22,30 @@ pub struct Problem {
     pub what: String,
 }
 
-/// What `verify` went through, and what it found.
+/// What `verify` checked and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
     /// Statements whose signatures, roles and order were verified.
     pub statements: u64,
-    /// Of these, statements without effect.
+    /// Statements among them without effect.
     pub ineffective: u64,
     /// Sealed tokens whose bytes were verified.
     pub sealed: u64,
     /// Rows of the access log.
     pub accesses: u64,
-    /// What is wrong; empty when all is well.
+    /// The problems; empty if all is well.
     pub problems: Vec<Problem>,
 }
 
-/// Which part is being verified, how far it is, and how far it goes.
+/// Progress: the part being verified, the amount done, the total.
 pub type VerifyProgress<'a> = &'a mut dyn FnMut(&'static str, u64, u64);
 
 impl Vault {
-    /// Verifies signatures, roles, chain, the replica against the store, every sealed token's bytes, the access log's chain.
+    /// Verifies signatures, roles and chain, the replica against the store, every sealed token's bytes, and the access
+    /// log's chain.
     ///
     /// # Errors
-    /// Only what keeps it from verifying: an unreadable store, no room. What it finds is in the report.
+    /// Only what stops it: an unreadable store, no disk space. What it finds is in the report.
     pub fn verify(&mut self, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let file = crate::replica::scratch(self.replica.path(), "verify");
@@ -93,7 +94,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The chain values that the store keeps beside its batches: a client compares the one where it stands.
+    /// Checks the chain values that the store keeps beside its batches: clients compare the one at their position.
     fn verify_chain(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
         let mut after = 0;
         loop {
@@ -116,7 +117,7 @@ impl Vault {
 
     fn compare_with(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
         let ours = self.replica.position();
-        // Another process may have appended while the ledger was read: then only the common part is compared.
+        // Another process may have appended meanwhile: compare the common part.
         if fresh.chain_at(ours.n)? != Some(ours.chain) {
             report
                 .add(self.store.location(), "the chain does not lead through what was verified here before");
@@ -191,7 +192,7 @@ impl VerifyReport {
         self.problems.push(Problem { place: place.into(), what: what.into() });
     }
 
-    /// The report as an error, when something was found.
+    /// The report, or an error if it has problems.
     pub fn into_result(self) -> Result<Self> {
         match self.problems.as_slice() {
             [] => Ok(self),

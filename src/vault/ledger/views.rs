@@ -1,4 +1,4 @@
-//! Statements of the ledger and lines of the access log, in words for people and in parts for programs.
+//! Statements and access log lines, in words for people and as fields for programs.
 
 use crate::ledger::body::{Body, Put, Role, State, Target};
 use crate::ledger::judge::Picture;
@@ -89,7 +89,7 @@ fn roles(roles: &[Role]) -> String {
     roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A token by the name it has now.
+/// A token's current name.
 fn token(vault: &Vault, id: &TokenId) -> String {
     match Picture::token(vault.replica(), id) {
         Ok(Some(token)) => token.name,
@@ -105,7 +105,7 @@ fn target(vault: &Vault, target: &Target) -> String {
     }
 }
 
-/// A statement of the ledger, in words and in its parts.
+/// A statement of the ledger, in words and as fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EntryView {
     /// Its position.
@@ -119,13 +119,13 @@ pub struct EntryView {
     pub by: String,
     /// Its author's id.
     pub author: String,
-    /// As docs/reference/format.md calls it.
+    /// Its kind, as docs/reference/format.md names it.
     pub kind: String,
     /// What it says.
     pub words: String,
-    /// The same for programs.
+    /// The same as fields.
     pub body: Value,
-    /// Why it has no effect, where it has none.
+    /// Why it has no effect, if it has none.
     pub ineffective: Option<String>,
 }
 
@@ -146,7 +146,7 @@ impl EntryView {
         }
     }
 
-    /// One line: what was stated, and that it has no effect where it has none.
+    /// One line: what was stated, and whether it has no effect.
     pub fn line(&self) -> String {
         match &self.ineffective {
             Some(why) => format!("{} [without effect: {why}]", self.words),
@@ -163,9 +163,9 @@ pub struct AccessView {
     /// When.
     #[serde(with = "crate::timestamp")]
     pub time: Option<u64>,
-    /// The token's name as it was asked for.
+    /// The requested name.
     pub name: String,
-    /// The version it came to.
+    /// The version that was opened.
     pub version: Option<u64>,
     /// `opened`, or why not.
     pub outcome: String,
@@ -175,7 +175,7 @@ pub struct AccessView {
     pub pid: u32,
     /// Which program.
     pub exe: String,
-    /// The device, by name; empty where none was reached.
+    /// The device's name; empty if none was reached.
     pub device: String,
 }
 

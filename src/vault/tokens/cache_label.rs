@@ -1,4 +1,4 @@
-//! How long a version may be kept opened by an agent: its label `strongroom.cache`, signed with it as all its labels are.
+//! How long an agent may cache an opened version: the signed label `strongroom.cache`.
 
 use crate::error::{Error, Kind, Result};
 use crate::timestamp;
@@ -7,19 +7,19 @@ use std::time::Duration;
 /// The label.
 const LABEL: &str = "strongroom.cache";
 
-/// What the keys of labels begin with that mean something to Strongroom.
+/// The prefix of labels that have a meaning for Strongroom.
 const OWN: &str = "strongroom.";
 
 /// The longest time.
 const MOST: Duration = Duration::from_secs(24 * 3600);
 
-/// What the labels say; nothing where they say it in a form that is not known here.
+/// The duration in the labels; `None` if there is none or its form is unknown.
 pub(crate) fn time(labels: &[(String, String)]) -> Option<Duration> {
     let (_, value) = labels.iter().find(|(key, _)| key == LABEL)?;
     timestamp::parse_duration(value).filter(|time| *time <= MOST)
 }
 
-/// Refuses labels that would mean nothing, or not what somebody who sets them thinks.
+/// Refuses reserved labels that this version does not understand.
 ///
 /// # Errors
 /// `Usage`.

@@ -15,17 +15,17 @@ use std::collections::HashSet;
 /// How many bytes of tokens are held in memory at once.
 const MAX_BYTES: usize = 16 << 20;
 
-/// More than a put has beside its name, texts and recipients.
+/// An upper bound for a put's bytes besides its name, texts and recipients.
 const STATEMENT_BYTES: usize = 384;
 
-/// One token on its way in.
+/// A token to import.
 #[derive(Clone, Debug)]
 pub struct ImportItem {
-    /// Its name: a new one, or one that gets a new version.
+    /// Its name. A name in use gets a new version.
     pub name: Name,
     /// Its bytes.
     pub token: Secret,
-    /// How it is put.
+    /// Its options.
     pub options: PutOptions,
 }
 
@@ -34,15 +34,16 @@ pub struct ImportItem {
 pub struct Imported {
     /// Versions put.
     pub tokens: u64,
-    /// Signatures that took.
+    /// Signatures made.
     pub batches: u64,
 }
 
 impl Vault {
-    /// Puts every item, in batches of up to 10,000 with one signature each. A batch lands whole or not at all.
+    /// Puts every item, in batches of up to 10,000 with one signature each. A batch is stored whole or not at all.
     ///
     /// # Errors
-    /// The first item's error, the role's, the device's or the store's; what `progress` last told is in the store.
+    /// The first failing item's error, the role's, the device's or the store's. Everything that `progress` has reported
+    /// is stored.
     pub fn import(
         &mut self,
         items: impl Iterator<Item = Result<ImportItem>>,
@@ -52,7 +53,7 @@ impl Vault {
         let (mut batch, mut names, mut bytes) = (Vec::new(), HashSet::new(), 0);
         for item in items {
             let item = item?;
-            // A name twice makes two versions, and the second stands on the first.
+            // If a name occurs twice, its second version builds on the first.
             let full = batch.len() == MAX_BATCH
                 || bytes + item.token.len() > MAX_BYTES
                 || names.contains(&item.name);
@@ -96,7 +97,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Whether the statements stay below the limit of a batch. Labels and descriptions may come from the version before.
+    /// Whether the statements fit into one batch. Labels and descriptions may come from the previous version.
     fn fit_into_a_batch(&self, items: &[ImportItem]) -> Result<bool> {
         let devices = self.recipients("import", &[])?;
         let mut bytes = 0;

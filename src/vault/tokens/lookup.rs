@@ -1,4 +1,4 @@
-//! What may be opened: the ledger's word about a version, and its sealed bytes.
+//! Looking tokens up: whether the ledger allows a version to be opened, and its sealed bytes.
 
 use crate::device::{Challenge, Device, KeyRef};
 use crate::error::{Error, Kind, Result};
@@ -19,14 +19,14 @@ use std::time::Duration;
 pub struct TokenRef {
     /// Its name.
     pub name: Name,
-    /// A version; the newest active one when left out.
+    /// The version; the newest that is not staged if `None`.
     pub version: Option<u64>,
 }
 
-/// Most tokens are smaller; each more device takes a hundred bytes or two.
+/// Most sealed tokens are smaller; each recipient adds 100 to 200 bytes.
 const SMALL: usize = 16 << 10;
 
-/// A token that may be opened, with everything that takes: for programs that own the devices themselves, as the agent does.
+/// A token that may be opened, with everything that is needed to open it.
 pub struct SealedToken {
     /// Its name.
     pub name: String,
@@ -34,28 +34,28 @@ pub struct SealedToken {
     pub version: u64,
     /// What its bytes are bound to.
     pub context: Context,
-    /// The devices that it is sealed to.
+    /// The devices it is sealed to.
     pub recipients: Vec<DeviceId>,
     /// Its age file.
     pub sealed: Vec<u8>,
-    /// How long it may be kept opened, where it is signed that it may.
+    /// How long an agent may cache it, if its label allows that.
     pub keep: Option<Duration>,
-    /// Whether it opens until the ledger says otherwise, whatever the time.
+    /// Whether it neither expires nor has a start time.
     pub timeless: bool,
 }
 
 impl SealedToken {
-    /// What opening it is called in errors.
+    /// The operation for errors: `open NAME@VERSION`.
     pub fn operation(&self) -> String {
         format!("open {}@{}", self.name, self.version)
     }
 
-    /// Whether it is small and opens until the ledger says otherwise, whatever the time: worth being remembered.
+    /// Whether it is worth remembering: small, and without a time limit.
     pub fn is_worth_remembering(&self) -> bool {
         self.timeless && self.sealed.len() <= SMALL
     }
 
-    /// Which version of which token it is, whatever its name.
+    /// The token's id and the version.
     pub fn identity(&self) -> ([u8; 16], u64) {
         (self.context.token, self.version)
     }
@@ -79,14 +79,14 @@ impl SealedToken {
 }
 
 impl Vault {
-    /// A token that the ledger lets open now, with everything that takes. No device is asked.
+    /// Looks a token up, if the ledger allows it to be opened now. Asks no device.
     ///
     /// # Errors
     /// As [`Vault::get`], but for the device's.
     pub fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
         let at = self.replica.position();
         match self.with_snapshot(|vault| vault.look_up_now(wanted)) {
-            // They may have been destroyed since the store was followed: then the ledger says so by now.
+            // The bytes may have been destroyed since the last sync; then the ledger says so now.
             Err(error) if error.kind() == Kind::Tampered => {
                 self.sync(&mut |_, _| {})?;
                 if self.replica.position() == at {
@@ -117,7 +117,7 @@ impl Vault {
         })
     }
 
-    /// A version to open whatever its state, to seal it anew or to prove that it opens.
+    /// A version to open whatever its state: to reseal it, or to prove that it opens.
     pub(crate) fn sealed_token(&mut self, row: &SealedRow) -> Result<SealedToken> {
         Ok(SealedToken {
             name: row.name.clone(),
@@ -130,7 +130,7 @@ impl Vault {
         })
     }
 
-    /// The version that was asked for, or the newest that is not staged, if the ledger lets it open.
+    /// The requested version, or the newest that is not staged, if the ledger allows it to be opened.
     fn openable(&self, token: &TokenRow, version: Option<u64>, tried: &str) -> Result<VersionRow> {
         let row = match version {
             Some(version) => self.replica.version_row(token, version)?,
@@ -147,7 +147,7 @@ impl Vault {
         }
     }
 
-    /// The version that opens where none is named: the newest that is not staged, if there is such a one.
+    /// The version that opens if none is named: the newest that is not staged, if any.
     ///
     /// # Errors
     /// The replica's.
@@ -163,7 +163,7 @@ impl Vault {
         }
     }
 
-    /// Why a version does not open now, and what to do about it; `None` when it does.
+    /// Why a version does not open now, and what to do about it; `None` if it opens.
     pub fn closed_because(&self, token: &TokenRow, row: &VersionRow) -> Option<(String, String)> {
         let name = &token.name;
         let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
@@ -199,12 +199,12 @@ impl Vault {
     /// The sealed bytes of a version, checked against the digest in the ledger.
     ///
     /// # Errors
-    /// `Tampered` when they are not there or are others.
+    /// `Tampered` if they are missing or altered.
     pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
         self.checked_bytes(&token.name, row)
     }
 
-    /// The sealed bytes of a version that somebody asks for, whatever its state; of the newest where none is named.
+    /// The sealed bytes of a version in any state; the newest if none is named.
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.

@@ -1,8 +1,8 @@
 //! Opening tokens: look up, open on devices, record.
 //!
-//! The ledger says first whether a token may be opened (`lookup`); then the devices are tried in the configured order; what
-//! became of it goes into the access log before the token is handed out. The agent takes the same steps with devices that
-//! it owns, and shares [`SealedToken`] and [`OpenOutcome`].
+//! First the ledger says whether a token may be opened (`lookup`). Then the devices are tried in the configured order.
+//! Then the outcome goes into the access log, before the token is handed out. The agent takes the same steps with its
+//! own devices, and shares [`SealedToken`] and [`OpenOutcome`].
 
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
@@ -20,15 +20,14 @@ impl Vault {
     /// Opens one token.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` when it is suspended, revoked, destroyed, expired or not yet valid; `Tampered` when the sealed
-    /// bytes are not those that were put; the device's.
+    /// `NotFound`; `Refused` if it is suspended, revoked, destroyed, expired or not yet valid; `Tampered` if the sealed
+    /// bytes were altered; the device's.
     pub fn get(&mut self, name: &Name, version: Option<u64>) -> Result<OpenedToken> {
         let mut opened = self.get_all(&[TokenRef { name: name.clone(), version }]);
         opened.pop().unwrap_or_else(|| Err(unanswered(name)))
     }
 
-    /// Opens several tokens, in the order asked for, with one login and, where the device gains by it, on several sessions:
-    /// looks them up, has the devices open them, and records who read what.
+    /// Opens several tokens, in the given order, with one login, and on several sessions if that is faster.
     pub fn get_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
         let found = self.look_up_all(wanted);
         let mut opened =
@@ -59,7 +58,7 @@ impl Vault {
         }
     }
 
-    /// Has each token opened by the first device here that can.
+    /// Opens each token on the first device that can.
     pub(crate) fn open_on_devices(&mut self, tokens: &[Arc<SealedToken>]) -> Vec<OpenOutcome> {
         if tokens.is_empty() {
             return Vec::new();
@@ -74,7 +73,7 @@ impl Vault {
         for row in &here {
             self.open_the_rest(tokens, row, &mut outcomes);
         }
-        // Only where no other device opens it is a person asked to plug one in.
+        // Ask a person to plug a device in only if no other device opens the token.
         for row in &here {
             let Some(first) = unopened(tokens, row, &outcomes).first().map(|i| &tokens[*i]) else { continue };
             match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
@@ -93,7 +92,7 @@ impl Vault {
         outcomes
     }
 
-    /// Has a device open what no device before it opened: one that fails must not keep the next from being tried.
+    /// Opens on one device what no earlier device opened: a failing device must not keep the next from being tried.
     fn open_the_rest(&mut self, tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &mut [OpenOutcome]) {
         let todo = unopened(tokens, row, outcomes);
         let chosen: Vec<Arc<SealedToken>> = todo.iter().map(|i| Arc::clone(&tokens[*i])).collect();
@@ -125,7 +124,7 @@ impl Vault {
     }
 }
 
-/// Which tokens a device may open, and none has yet.
+/// The tokens that this device may open and no other has.
 fn unopened(tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
     (0..tokens.len()).filter(|i| tokens[*i].recipients.contains(&row.id) && !outcomes[*i].is_open()).collect()
 }
@@ -138,7 +137,7 @@ fn all_failed(tokens: &[Arc<SealedToken>], error: &Error) -> Vec<Result<Secret>>
     tokens.iter().map(|token| Err(error.with_context(token.operation()))).collect()
 }
 
-/// Opens tokens on one device. The first on the session there is, which logs in; the rest on as many as the device gains by.
+/// Opens tokens on one device: the first on the existing session, which logs in, the rest on as many sessions as help.
 fn open_all(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
@@ -147,7 +146,7 @@ fn open_all(
 ) -> Vec<Result<Secret>> {
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     let first = first.open_on(device, prompter, key);
-    // After a wrong PIN or a lost device nothing else is tried on it.
+    // After a wrong PIN or a lost device, try nothing else on it.
     if let Err(error) = &first
         && !matches!(error.kind(), Kind::Tampered | Kind::NotFound)
     {
@@ -163,7 +162,7 @@ fn open_all(
     std::iter::once(first).chain(open_in_parallel(device, prompter, others, key, rest)).collect()
 }
 
-/// Further sessions; fewer than asked for where the device has no more.
+/// More sessions; fewer than `count` if the device has no more.
 fn siblings(device: &mut dyn Device, count: usize) -> Vec<Box<dyn Device>> {
     match device.parallel() {
         Some(parallel) => (0..count).map_while(|_| parallel.another().ok()).collect(),
@@ -207,7 +206,7 @@ fn open_in_parallel(
     results.into_iter().zip(tokens).map(take).collect()
 }
 
-/// Sessions beside the first share its login; they have nobody to ask.
+/// The prompter of further sessions: they share the first one's login, and ask nobody.
 struct LoggedIn;
 
 impl Prompter for LoggedIn {

@@ -1,4 +1,4 @@
-//! What became of opening one token: for its reader, and for the access log.
+//! The outcome of opening one token, for its reader and for the access log.
 
 use crate::error::{Kind, Result};
 use crate::ledger::DeviceId;
@@ -22,9 +22,9 @@ impl OpenedToken {
     }
 }
 
-/// What became of opening one token.
+/// The outcome of opening one token.
 pub struct OpenOutcome {
-    /// The version; 0 where the ledger named none.
+    /// The version; 0 if the ledger names none.
     pub version: u64,
     /// The device that opened it, or the first that failed.
     pub device: Option<DeviceId>,
@@ -35,7 +35,7 @@ pub struct OpenOutcome {
 }
 
 impl OpenOutcome {
-    /// No device was asked yet: what stands if none opens it.
+    /// The outcome before any device was asked.
     pub fn unopened(version: u64, token: Result<Secret>) -> Self {
         Self { version, device: None, denied: false, token }
     }
@@ -50,7 +50,7 @@ impl OpenOutcome {
         self.token.is_ok()
     }
 
-    /// Takes a device's answer. The first device's failure is the one to report, unless a later device opens the token.
+    /// Adds a device's answer. The first device's failure is reported, unless a later device opens the token.
     pub fn take_answer(&mut self, device: DeviceId, answer: Result<Secret>) {
         if answer.is_ok() || self.device.is_none() {
             (self.device, self.token) = (Some(device), answer);
@@ -83,7 +83,7 @@ impl OpenOutcome {
     }
 }
 
-/// A failure in the words of the access log.
+/// A failure as the access log calls it.
 fn failure(kind: Kind) -> &'static str {
     match kind {
         Kind::NotFound => "not found",

@@ -1,4 +1,4 @@
-//! Putting a token: seal it to the devices that may open it, state it, sign it.
+//! Putting a token: seal it to the devices that may open it, and sign the statement.
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
@@ -13,22 +13,22 @@ use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, random_id};
 use zeroize::Zeroizing;
 
-/// How a token version is put. What is left out is taken over from the version before, except expiry and not-before.
+/// Options for a new version. What is left out is taken from the previous version, except expiry and not-before.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     /// Replaces the labels.
     pub labels: Option<Vec<(String, String)>>,
     /// Replaces the description.
     pub description: Option<String>,
-    /// Not to be opened before (ms).
+    /// Not valid before. Milliseconds since 1970.
     pub not_before: Option<u64>,
-    /// Not to be opened from then on (ms).
+    /// Expires at. Milliseconds since 1970.
     pub expiry: Option<u64>,
-    /// How many versions stay openable.
+    /// How many versions stay active.
     pub keep: Option<u64>,
-    /// Put it staged: it opens by its number only, once it is activated.
+    /// Store it as staged: it opens once it is activated.
     pub staged: bool,
-    /// Seal to these devices, by name or id, instead of to all that have the role `open`.
+    /// Seal to these devices only, by name or id.
     pub only: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct PutReport {
     pub token: TokenId,
     /// Its new version.
     pub version: u64,
-    /// The devices that open it, by name.
+    /// The names of the devices that open it.
     pub recipients: Vec<String>,
 }
 
@@ -47,7 +47,8 @@ impl Vault {
     /// Seals `plaintext` as the next version of `name`, or as the first of a new token.
     ///
     /// # Errors
-    /// `Usage` for an empty or too large token or a bad option; `Refused` without the role; the device's and store's.
+    /// `Usage` for a token that is empty or too large, or for a bad option; `Refused` without the role; the device's
+    /// and the store's.
     pub fn put(&mut self, name: &Name, plaintext: &Secret, options: &PutOptions) -> Result<PutReport> {
         let tried = format!("put {name}");
         if plaintext.is_empty() {
@@ -86,7 +87,7 @@ impl Vault {
         Ok(openers)
     }
 
-    /// A put on top of what is verified now, with its sealed bytes.
+    /// A put based on the verified state, with its sealed bytes.
     pub(crate) fn compose_put(
         &mut self,
         name: &Name,
@@ -104,7 +105,7 @@ impl Vault {
         Context { store: self.pin.store.0, token: token.0, version }
     }
 
-    /// The next version of a name, all but its sealed bytes.
+    /// The next version of a name, without its sealed bytes.
     pub(crate) fn next_version(
         &self,
         name: &Name,
@@ -148,7 +149,7 @@ impl Vault {
     ) -> Result<Vec<u8>> {
         let recipients = as_recipients(devices);
         let here = &mut self.devices;
-        // Only a symmetric key is reached through its device.
+        // Only a symmetric key needs its device for sealing.
         if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
             here.enrolled(&self.replica)?;
         }
@@ -166,7 +167,7 @@ impl Vault {
     }
 }
 
-/// The same work on each of many, as fast as this machine can.
+/// Does the same work on each job, on all cores.
 pub(crate) fn on_all_cores<J: Sync, T: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<T> + Sync,

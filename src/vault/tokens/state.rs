@@ -1,4 +1,4 @@
-//! Changes of state, destruction and new names.
+//! Changing a token's state, destroying and renaming it.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
@@ -7,8 +7,8 @@ use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
 impl Vault {
-    /// Sets a version's state, or the whole token's: `Active` resumes (and activates what is staged), `Suspended`
-    /// closes for now, `Revoked` for ever.
+    /// Sets the state of a version, or of the whole token: `Active` resumes (or activates a staged version),
+    /// `Suspended` closes for now, `Revoked` for ever.
     ///
     /// # Errors
     /// `NotFound`; `Refused` without the role or for a change that is not allowed, such as from revoked to active.
@@ -28,7 +28,8 @@ impl Vault {
         })
     }
 
-    /// Deletes the sealed bytes of a version, or of all and the token with them. Answers how many versions went.
+    /// Deletes the sealed bytes of a version, or of all versions and the token with them. Returns how many versions
+    /// were destroyed.
     ///
     /// # Errors
     /// `NotFound`; `Refused` without the role `admin`.
@@ -47,10 +48,10 @@ impl Vault {
         })
     }
 
-    /// Gives a token another name; its versions, states and grants stay.
+    /// Renames a token. Its versions, states and grants stay.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the new name is taken; `Refused` without the role on both names.
+    /// `NotFound`; `Conflict` if the new name is taken; `Refused` without the role on both names.
     pub fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         let tried = format!("rename {from} to {to}");
         self.submit(&tried, RequiredRole::Write(&[from.as_str(), to.as_str()]), |vault| {
@@ -68,7 +69,7 @@ fn with_version(verb: &str, name: &Name, version: Option<u64>) -> String {
     version.map_or_else(|| format!("{verb} {name}"), |version| format!("{verb} {name}@{version}"))
 }
 
-/// 0 is the whole token in the ledger, and no version for people.
+/// In the ledger, version 0 means the whole token; users cannot name it.
 fn number(tried: &str, version: Option<u64>) -> Result<u64> {
     match version {
         Some(0) => Err(Error::new(Kind::NotFound, tried, "versions are counted from 1")),

@@ -1,4 +1,4 @@
-//! Tokens, versions and grants as programs see them: what `--json` prints and what the agent answers, in one form.
+//! Tokens, versions and grants for programs: the form that `--json` prints and the agent returns.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
@@ -8,7 +8,7 @@ use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a listing says about a version: its state, and whether its time has come or is over.
+/// The effective state of a version: its state and its times together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveState {
@@ -50,7 +50,7 @@ pub struct VersionView {
     pub labels: BTreeMap<String, String>,
     /// In the user's words.
     pub description: String,
-    /// How many versions stay openable.
+    /// How many versions stay active.
     pub keep: Option<u64>,
     /// When it was put, as its author claims.
     #[serde(with = "crate::timestamp")]
@@ -81,7 +81,7 @@ pub struct GrantView {
     /// Until when.
     #[serde(with = "crate::timestamp")]
     pub until: Option<u64>,
-    /// The id under which a systemd unit asks for it.
+    /// The credential id that a systemd unit uses for it.
     #[serde(rename = "as")]
     pub alias: Option<String>,
     /// The position of the grant.
@@ -197,7 +197,7 @@ impl TokenView {
 }
 
 impl Vault {
-    /// All about the token of this name, or the last one that had it, with all of its versions or one.
+    /// The token that has this name, or the last one that had it, with all of its versions or one.
     ///
     /// # Errors
     /// `NotFound`.
@@ -228,14 +228,14 @@ impl Vault {
         }
     }
 
-    /// Devices by what people call them, in that order.
+    /// The names of devices, in the same order.
     pub fn device_names(&self, ids: &[DeviceId]) -> Vec<String> {
         let mut names: Vec<_> = ids.iter().map(|id| self.device_name(id)).collect();
         names.sort();
         names
     }
 
-    /// A device by what people call it; by its id where it has no name here.
+    /// A device's name; its id if it has none here.
     pub fn device_name(&self, id: &DeviceId) -> String {
         match self.replica.device_row(id) {
             Ok(Some(row)) => row.enrolment.name,
