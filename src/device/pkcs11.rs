@@ -3,7 +3,7 @@
 //! This file and its directory are the only ones that name `cryptoki`. From the bottom up: `module` keeps one context
 //! per module file, `slots` finds the token a URI means, `login` decides about PINs, `objects` finds keys and reads
 //! their attributes, `operations` does the private-key operations, `token` puts them together as a [`Device`], and
-//! `create` makes keys. `discover` says which modules a machine has.
+//! `create` makes keys. `discovery` says which modules a machine has.
 //!
 //! Strongroom's keys are token objects labelled `<object>-open` and `<object>-sign`, where `<object>` is the URI's
 //! `object` attribute. Labels are not unique in PKCS#11, so a key is used only if exactly one object has its label.
@@ -12,22 +12,22 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::uri::DeviceUri;
 
-mod attempts;
 mod create;
-mod discover;
+mod device;
+mod discovery;
 mod elf;
 mod error;
 mod login;
 mod module;
 mod objects;
 mod operations;
-mod seat;
+mod retry;
+mod session;
 mod slots;
 mod start_lock;
-mod token;
 
-pub use discover::{candidate_modules, module_of, tokens_of, well_known_modules};
-pub use slots::{PinFacts, TokenFacts};
+pub use discovery::{candidate_modules, module_of, tokens_of, well_known_modules};
+pub use slots::{PinInfo, TokenInfo};
 
 /// Connects to the token a URI names: loads and initialises its module and opens a session. Does not log in.
 ///
@@ -38,6 +38,6 @@ pub use slots::{PinFacts, TokenFacts};
 /// `DeviceGone` when module or token is missing, `Usage` when the file is no module or several tokens match,
 /// `Unsupported` when the module is built for another architecture.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
-    let module = discover::module_of(uri)?;
-    Ok(Box::new(token::Token::connect(uri, &module)?))
+    let module = discovery::module_of(uri)?;
+    Ok(Box::new(device::Pkcs11Device::connect(uri, &module)?))
 }

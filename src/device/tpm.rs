@@ -1,9 +1,9 @@
 //! The TPM driver: TPM 2.0 through tpm2-tss.
 //!
 //! This file and its directory are the only ones that name `tss_esapi`. From the bottom up: `error` puts response codes
-//! into words, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed` and `policy` what has to hold
-//! when they are used, `material` is how a key is written down, `seat` is a connection with what is loaded over it, `shared`
-//! lets all devices of a process share one, with the PIN, `chip` puts them together as a [`Device`], `create` makes
+//! into words, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed_policy` and `policy` what has to hold
+//! when they are used, `key_blob` is how a key is written down, `connection` is a connection with what is loaded over it, `connection_pool`
+//! lets all devices of a process share one, with the PIN, `device` puts them together as a [`Device`], `create` makes
 //! keys, `counter` counts.
 //!
 //! Strongroom's keys lie outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger: so a TPM with
@@ -13,23 +13,23 @@ use super::Device;
 use crate::error::Result;
 use crate::uri::DeviceUri;
 
-mod chip;
+mod connection;
+mod connection_pool;
 mod counter;
 mod create;
 mod credential;
+mod device;
 mod ek;
 mod error;
 mod evidence;
 mod health;
 mod identity;
+mod key_blob;
 mod lockout;
-mod material;
-mod measured;
 mod pcr;
+mod pcr_binding;
 mod policy;
-mod seat;
-mod shared;
-mod signed;
+mod signed_policy;
 mod templates;
 mod transport;
 
@@ -40,5 +40,5 @@ pub use health::{Health, examine};
 /// # Errors
 /// `DeviceGone` when there is no TPM, or none for this user; `Usage` for a transport that does not exist.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
-    Ok(Box::new(chip::Chip::connect(uri)?))
+    Ok(Box::new(device::TpmDevice::connect(uri)?))
 }

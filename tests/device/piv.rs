@@ -7,6 +7,7 @@ use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, P
 use strongroom::error::Result;
 use strongroom::prompt::Prompter;
 
+mod discovery;
 mod evidence;
 mod faults;
 mod life;
@@ -14,7 +15,6 @@ mod management;
 mod people;
 mod pins;
 pub mod slots;
-mod survey;
 
 /// A virtual YubiKey on the conformance suite's bench, with opening keys of one algorithm.
 struct OnYubiKey<'a>(&'a VirtualYubiKey, Algorithm);

@@ -43,7 +43,7 @@ pub fn modules() -> Vec<Module> {
 }
 
 #[cfg(feature = "pkcs11")]
-fn token(facts: strongroom::device::pkcs11::TokenFacts, module: &std::path::Path) -> Token {
+fn token(facts: strongroom::device::pkcs11::TokenInfo, module: &std::path::Path) -> Token {
     let (ready, locked) = (facts.initialised && facts.pin.set, facts.pin.locked);
     let attributes =
         [("token", facts.identity.label.as_str()), ("module-path", &module.display().to_string())];
@@ -56,7 +56,7 @@ fn token(facts: strongroom::device::pkcs11::TokenFacts, module: &std::path::Path
 /// The YubiKeys that are plugged in, and new enough.
 #[cfg(feature = "piv")]
 pub fn yubikeys() -> Vec<Token> {
-    let readers = strongroom::device::piv::survey().unwrap_or_default();
+    let readers = strongroom::device::piv::discover().unwrap_or_default();
     readers.into_iter().filter_map(|reader| yubikey(reader.yubikey.ok()?)).collect()
 }
 
@@ -67,7 +67,7 @@ pub fn yubikeys() -> Vec<Token> {
 }
 
 #[cfg(feature = "piv")]
-fn yubikey(facts: strongroom::device::piv::YubiKeyFacts) -> Option<Token> {
+fn yubikey(facts: strongroom::device::piv::YubiKeyInfo) -> Option<Token> {
     let piv = facts.piv?;
     let identity = DeviceIdentity {
         scheme: strongroom::uri::Scheme::Piv,

@@ -5,7 +5,7 @@ use super::Finding;
 /// What pcscd sees; nothing where it does not answer, which is another finding.
 #[cfg(feature = "piv")]
 pub fn findings() -> Vec<Finding> {
-    match strongroom::device::piv::survey() {
+    match strongroom::device::piv::discover() {
         Ok(readers) => readers.iter().flat_map(present::reader).collect(),
         Err(error) if error.kind() == strongroom::Kind::DeviceGone => {
             log::debug!("{error}");
@@ -24,12 +24,12 @@ pub fn findings() -> Vec<Finding> {
 #[cfg(feature = "piv")]
 mod present {
     use super::super::{Finding, Status};
-    use strongroom::device::piv::{PivFacts, ReaderFacts, YubiKeyFacts};
+    use strongroom::device::piv::{PivInfo, ReaderInfo, YubiKeyInfo};
     use strongroom::error::printable;
 
     const AREA: &str = "yubikey";
 
-    pub fn reader(facts: &ReaderFacts) -> Vec<Finding> {
+    pub fn reader(facts: &ReaderInfo) -> Vec<Finding> {
         let yubikey = match &facts.yubikey {
             Ok(yubikey) => yubikey,
             Err(why) => {
@@ -48,7 +48,7 @@ mod present {
         }
     }
 
-    fn summary(uri: &str, yubikey: &YubiKeyFacts, piv: &PivFacts) -> Finding {
+    fn summary(uri: &str, yubikey: &YubiKeyInfo, piv: &PivInfo) -> Finding {
         let free = |slots: &[String]| match slots {
             [] => "none".into(),
             [one] => one.clone(),
@@ -65,7 +65,7 @@ mod present {
         Finding::new(AREA, Status::Ok, what)
     }
 
-    fn warnings(uri: &str, piv: &PivFacts) -> Vec<Finding> {
+    fn warnings(uri: &str, piv: &PivInfo) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut note = |holds: bool, what: &str, fix: &str| {
             if holds {

@@ -3,8 +3,8 @@
 //! The crate keeps every PIN that passes it in a plain vector, so none does: VERIFY goes over a line of its own. PC/SC lines to
 //! one card share the card's state, so what was verified on one counts on the other.
 
-use super::error::{Fault, of, of_pcsc};
-use super::slots::{SlotFacts, certificate_object, id_of, metadata};
+use super::error::{DriverError, of, of_pcsc};
+use super::slots::{SlotInfo, certificate_object, id_of, metadata};
 use crate::device::{Algorithm, PublicKey};
 use crate::secret::Secret;
 use std::ffi::CString;
@@ -61,21 +61,21 @@ impl Card {
     }
 
     /// What is in a slot; `None` when it is empty.
-    pub fn slot(&mut self, slot: SlotId) -> Result<Option<SlotFacts>, Fault> {
-        SlotFacts::read(&mut self.yubikey, slot)
+    pub fn slot(&mut self, slot: SlotId) -> Result<Option<SlotInfo>, DriverError> {
+        SlotInfo::read(&mut self.yubikey, slot)
     }
 
     /// Tries that are left before the PIN is blocked.
-    pub fn tries(&mut self) -> Result<u8, Fault> {
+    pub fn tries(&mut self) -> Result<u8, DriverError> {
         self.tries_of(ManagementSlotId::Pin)
     }
 
     /// Tries that are left before the PUK is blocked.
-    pub fn puk_tries(&mut self) -> Result<u8, Fault> {
+    pub fn puk_tries(&mut self) -> Result<u8, DriverError> {
         self.tries_of(ManagementSlotId::Puk)
     }
 
-    fn tries_of(&mut self, reference: ManagementSlotId) -> Result<u8, Fault> {
+    fn tries_of(&mut self, reference: ManagementSlotId) -> Result<u8, DriverError> {
         let metadata = metadata(&mut self.yubikey, SlotId::Management(reference))?;
         let retries = metadata.and_then(|metadata| metadata.retries);
         let retries = retries.ok_or(yubikey::Error::InvalidObject).map_err(of("GET METADATA"))?;
@@ -88,7 +88,7 @@ impl Card {
     }
 
     /// Whether the card itself still knows that the PIN was verified. Costs no try.
-    pub fn remembers(&mut self) -> Result<bool, Fault> {
+    pub fn remembers(&mut self) -> Result<bool, DriverError> {
         match self.command("VERIFY", &[0x00, 0x20, 0x00, 0x80])? {
             0x9000 => Ok(true),
             _ => Ok(false),
@@ -96,7 +96,7 @@ impl Card {
     }
 
     /// Sends the PIN, once.
-    pub fn verify(&mut self, pin: &Secret, epoch: u64) -> Result<Verdict, Fault> {
+    pub fn verify(&mut self, pin: &Secret, epoch: u64) -> Result<Verdict, DriverError> {
         const CALL: &str = "VERIFY";
         // SP 800-73-4 part 2 §3.2.1: padded with FF to 8 bytes.
         let mut command = Zeroizing::new([0xff; 13]);
@@ -115,25 +115,25 @@ impl Card {
             0x6983 => Ok(Verdict::Wrong { tries: 0 }),
             sw @ 0x63c0..=0x63cf => Ok(Verdict::Wrong { tries: (sw & 0xf) as u8 }),
             // No application is selected any more, or another one: it has not looked at the PIN.
-            0x6d00 | 0x6e00 => Err(Fault::Forgotten),
-            sw => Err(Fault::Status { call: CALL, sw }),
+            0x6d00 | 0x6e00 => Err(DriverError::Forgotten),
+            sw => Err(DriverError::Status { call: CALL, sw }),
         }
     }
 
     /// ECDH: the x-coordinate.
-    pub fn agree(&mut self, slot: SlotId, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    pub fn agree(&mut self, slot: SlotId, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         let algorithm = if peer.len() == 65 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
         piv::decrypt_data(&mut self.yubikey, peer, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
     /// ECDSA over a digest: ASN.1.
-    pub fn sign(&mut self, slot: SlotId, digest: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    pub fn sign(&mut self, slot: SlotId, digest: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         let algorithm = if digest.len() == 32 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
         piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
     /// The bare RSA operation with the private key, on a number below the modulus and as long.
-    pub fn rsa(&mut self, slot: SlotId, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    pub fn rsa(&mut self, slot: SlotId, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         const CALL: &str = "GENERAL AUTHENTICATE";
         let bits = u16::try_from(8 * input.len()).ok();
         let algorithm = bits.and_then(|bits| id_of(Algorithm::Rsa(bits)));
@@ -148,7 +148,7 @@ impl Card {
         slot: SlotId,
         algorithm: AlgorithmId,
         (pin, touch): (PinPolicy, TouchPolicy),
-    ) -> Result<PublicKey, Fault> {
+    ) -> Result<PublicKey, DriverError> {
         const CALL: &str = "GENERATE ASYMMETRIC KEY PAIR";
         let made = piv::generate(&mut self.yubikey, slot, algorithm, pin, touch).map_err(of(CALL))?;
         let public = PublicKey::of_point(made.subject_public_key.raw_bytes());
@@ -156,17 +156,17 @@ impl Card {
     }
 
     /// Removes a key, from firmware 5.7 on. Needs the management key.
-    pub fn delete(&mut self, slot: SlotId) -> Result<(), Fault> {
+    pub fn delete(&mut self, slot: SlotId) -> Result<(), DriverError> {
         const CALL: &str = "MOVE KEY";
         let [class, instruction, nowhere] = DELETE;
         match self.command(CALL, &[class, instruction, nowhere, u8::from(slot)])? {
             0x9000 => Ok(()),
-            sw => Err(Fault::Status { call: CALL, sw }),
+            sw => Err(DriverError::Status { call: CALL, sw }),
         }
     }
 
     /// The card's certificate for a key that was made in it; `None` for one that was imported.
-    pub fn attest(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, Fault> {
+    pub fn attest(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, DriverError> {
         match piv::attest(&mut self.yubikey, slot) {
             Ok(der) => Ok(Some(der.to_vec())),
             Err(yubikey::Error::PcscError { inner }) => {
@@ -180,7 +180,7 @@ impl Card {
     }
 
     /// A slot's certificate object, as it is; `None` when there is none.
-    pub fn certificate(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, Fault> {
+    pub fn certificate(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, DriverError> {
         match self.yubikey.fetch_object(certificate_object(slot)) {
             Ok(object) => Ok(Some(object.to_vec()).filter(|object| !object.is_empty())),
             Err(yubikey::Error::NotFound) => Ok(None),
@@ -189,12 +189,12 @@ impl Card {
     }
 
     /// Writes a slot's certificate object, or removes it. Needs the management key.
-    pub fn write_certificate(&mut self, slot: SlotId, object: &mut [u8]) -> Result<(), Fault> {
+    pub fn write_certificate(&mut self, slot: SlotId, object: &mut [u8]) -> Result<(), DriverError> {
         self.yubikey.save_object(certificate_object(slot), object).map_err(of("PUT DATA"))
     }
 
     /// Sends a command over our own line: the status word.
-    fn command(&mut self, call: &'static str, command: &[u8]) -> Result<u16, Fault> {
+    fn command(&mut self, call: &'static str, command: &[u8]) -> Result<u16, DriverError> {
         let mut answer = [0; 258];
         let own = match &mut self.own {
             Some(own) => own,

@@ -1,11 +1,11 @@
 //! Making and removing keys.
 
-use super::applet::Applet;
-use super::error::Fault;
+use super::device::PivDevice;
+use super::discovery::free_slots;
+use super::error::DriverError;
 use super::evidence::{Judge, object_of};
-use super::seat::Seat;
-use super::slots::{SlotFacts, a_key_of, attribute, id_of, name};
-use super::survey::free_slots;
+use super::slots::{SlotInfo, a_key_of, attribute, id_of, name};
+use super::transaction::Transaction;
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -16,7 +16,7 @@ use yubikey::{PinPolicy, TouchPolicy, Version};
 /// The first firmware that can remove a key.
 const REMOVES: Version = Version { major: 5, minor: 7, patch: 0 };
 
-impl Provision for Applet {
+impl Provision for PivDevice {
     fn create(
         &mut self,
         purpose: Purpose,
@@ -35,20 +35,20 @@ impl Provision for Applet {
                 ),
             ));
         };
-        let policies = Policies::of(purpose, options).map_err(|e| e.with_target(&self.name))?;
+        let policies = Policies::from_options(purpose, options).map_err(|e| e.with_target(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
-        let public = self.operate(&tried, prompter, |seat| {
-            seat.make_room(purpose, options)?.make((purpose, id), policies, &tried)
+        let public = self.operate(&tried, prompter, |transaction| {
+            transaction.make_room(purpose, options)?.make((purpose, id), policies, &tried)
         })?;
-        let made = self.operate(&tried, prompter, |seat| {
-            let facts = seat.made(purpose, policies, &public)?;
-            seat.complete(purpose, version, &facts, &judge)
+        let made = self.operate(&tried, prompter, |transaction| {
+            let facts = transaction.made(purpose, policies, &public)?;
+            transaction.complete(purpose, version, &facts, &judge)
         });
         if made.as_ref().is_err_and(|error| error.kind() == Kind::Evidence) && version >= REMOVES {
             let slot = self.slots.of_purpose(purpose).slot;
-            let removed = self.operate(&tried, prompter, |seat| {
-                seat.authenticate()?;
-                seat.card.delete(slot)
+            let removed = self.operate(&tried, prompter, |transaction| {
+                transaction.authenticate()?;
+                transaction.card.delete(slot)
             });
             removed
                 .unwrap_or_else(|error| log::warn!("the refused key stays in slot {}: {error}", name(slot)));
@@ -62,19 +62,19 @@ impl Provision for Applet {
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
         let (version, slot) = (self.version, self.slots.of_purpose(key.purpose).slot);
-        self.operate("destroy the key", prompter, |seat| {
-            let Some(facts) = seat.card.slot(slot)? else { return Ok(()) };
-            seat.expect(&KeyRef::from(key), &facts)?;
-            seat.authenticate()?;
+        self.operate("destroy the key", prompter, |transaction| {
+            let Some(facts) = transaction.card.slot(slot)? else { return Ok(()) };
+            transaction.expect(&KeyRef::from(key), &facts)?;
+            transaction.authenticate()?;
             match version >= REMOVES {
-                true => seat.card.delete(slot)?,
+                true => transaction.card.delete(slot)?,
                 // What older firmware cannot remove is overwritten: the old key is gone all the same.
                 false => {
                     let guarded = (PinPolicy::Always, TouchPolicy::Always);
-                    seat.card.generate(slot, AlgorithmId::EccP256, guarded).map(drop)?;
+                    transaction.card.generate(slot, AlgorithmId::EccP256, guarded).map(drop)?;
                 }
             }
-            seat.card.write_certificate(slot, &mut [])
+            transaction.card.write_certificate(slot, &mut [])
         })
     }
 }
@@ -88,7 +88,7 @@ struct Policies {
 
 impl Policies {
     /// As chosen; else the PIN once for opening and for each signature, and a touch that counts for 15 seconds.
-    fn of(purpose: Purpose, options: &CreateOptions) -> Result<Self> {
+    fn from_options(purpose: Purpose, options: &CreateOptions) -> Result<Self> {
         let unknown = |option: &str, given: &str, known: &str| {
             let answer = format!("`{}` is no {option} policy", crate::error::printable(given));
             Error::new(Kind::Usage, "choose how the key is guarded", answer)
@@ -110,14 +110,14 @@ impl Policies {
     }
 
     /// Whether a key that was made is guarded by these.
-    fn fit(self, facts: &SlotFacts) -> bool {
+    fn fit(self, facts: &SlotInfo) -> bool {
         facts.generated && facts.pin == self.pin && facts.touch == self.touch
     }
 }
 
-impl Seat<'_> {
+impl Transaction<'_> {
     /// Makes sure that nothing of value is in the slot, or that the user means it.
-    fn make_room(&mut self, purpose: Purpose, options: &CreateOptions) -> Result<&mut Self, Fault> {
+    fn make_room(&mut self, purpose: Purpose, options: &CreateOptions) -> Result<&mut Self, DriverError> {
         let slot = self.slots.of_purpose(purpose).slot;
         let held = match self.card.slot(slot)? {
             Some(facts) => a_key_of(facts.algorithm).to_owned(),
@@ -139,7 +139,7 @@ impl Seat<'_> {
         }
     }
 
-    fn in_use(&mut self, purpose: Purpose, slot: SlotId, held: &str) -> Result<Error, Fault> {
+    fn in_use(&mut self, purpose: Purpose, slot: SlotId, held: &str) -> Result<Error, DriverError> {
         let other = match purpose {
             Purpose::Open => self.slots.signing.slot,
             Purpose::Sign => self.slots.opening.slot,
@@ -170,21 +170,26 @@ impl Seat<'_> {
         (purpose, algorithm): (Purpose, AlgorithmId),
         policies: Policies,
         tried: &str,
-    ) -> Result<PublicKey, Fault> {
+    ) -> Result<PublicKey, DriverError> {
         let slot = self.slots.of_purpose(purpose).slot;
         self.authenticate()?;
         match self.card.generate(slot, algorithm, (policies.pin, policies.touch)) {
             Err(fault) if fault.is_of_the_connection() => {
                 let advice =
                     format!("look into slot {} with `ykman piv info`, then repeat the command", name(slot));
-                Err(fault.told(tried, self.name).with_hint(advice).into())
+                Err(fault.into_error(tried, self.name).with_hint(advice).into())
             }
             done => done,
         }
     }
 
     /// The key in the slot, which has to be the one that was made, guarded as was asked for.
-    fn made(&mut self, purpose: Purpose, policies: Policies, made: &PublicKey) -> Result<SlotFacts, Fault> {
+    fn made(
+        &mut self,
+        purpose: Purpose,
+        policies: Policies,
+        made: &PublicKey,
+    ) -> Result<SlotInfo, DriverError> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
         let slot = self.slots.of_purpose(purpose).slot;
         let facts = self.card.slot(slot)?.ok_or_else(|| gone().with_target(self.name))?;
@@ -202,9 +207,9 @@ impl Seat<'_> {
         &mut self,
         purpose: Purpose,
         version: Version,
-        facts: &SlotFacts,
+        facts: &SlotInfo,
         judge: &Judge,
-    ) -> Result<KeyInfo, Fault> {
+    ) -> Result<KeyInfo, DriverError> {
         let slot = self.slots.of_purpose(purpose).slot;
         let attestation = self.card.attest(slot)?;
         let key = self.key_info(purpose, version, facts, attestation.clone(), judge)?;
@@ -224,7 +229,7 @@ mod tests {
     #[test]
     fn a_key_that_is_guarded_otherwise_does_not_fit() {
         let asked = Policies { pin: PinPolicy::Always, touch: TouchPolicy::Cached };
-        let right = SlotFacts {
+        let right = SlotInfo {
             algorithm: AlgorithmId::EccP256,
             public: None,
             pin: PinPolicy::Always,
@@ -232,8 +237,8 @@ mod tests {
             generated: true,
         };
         assert!(asked.fit(&right));
-        assert!(!asked.fit(&SlotFacts { pin: PinPolicy::Never, ..right.clone() }));
-        assert!(!asked.fit(&SlotFacts { touch: TouchPolicy::Never, ..right.clone() }));
-        assert!(!asked.fit(&SlotFacts { generated: false, ..right }));
+        assert!(!asked.fit(&SlotInfo { pin: PinPolicy::Never, ..right.clone() }));
+        assert!(!asked.fit(&SlotInfo { touch: TouchPolicy::Never, ..right.clone() }));
+        assert!(!asked.fit(&SlotInfo { generated: false, ..right }));
     }
 }

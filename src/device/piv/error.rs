@@ -7,7 +7,7 @@ use crate::error::{Error, Kind};
 use pcsc::Error as Pcsc;
 
 /// Why a call on the card failed.
-pub enum Fault {
+pub enum DriverError {
     /// The crate's answer to one of its calls.
     Crate { call: &'static str, error: yubikey::Error },
     /// The card's answer (ISO 7816-4 §5.1.3) to a command of our own.
@@ -15,34 +15,34 @@ pub enum Fault {
     /// The card no longer knows that the PIN was verified: somebody reset it, or selected another application.
     Forgotten,
     /// The crate panicked over the card's answer, as it does over some that are too short.
-    Senseless,
-    /// Told already.
-    Told(Error),
+    Malformed,
+    /// Reported already.
+    Reported(Error),
 }
 
-impl From<Error> for Fault {
+impl From<Error> for DriverError {
     fn from(error: Error) -> Self {
-        Self::Told(error)
+        Self::Reported(error)
     }
 }
 
 /// Runs what reads a card's answers: the crate indexes some of them without looking how long they are, and panics. `None` when it did;
 /// the panic's own words are on stderr then. The card is to be let go of.
-pub fn sensible<T>(run: impl FnOnce() -> T) -> Option<T> {
+pub fn catch_malformed<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok()
 }
 
 /// Names the call in a crate's error.
-pub fn of(call: &'static str) -> impl Fn(yubikey::Error) -> Fault {
-    move |error| Fault::Crate { call, error }
+pub fn of(call: &'static str) -> impl Fn(yubikey::Error) -> DriverError {
+    move |error| DriverError::Crate { call, error }
 }
 
 /// Names the call in an error of PC/SC.
-pub fn of_pcsc(call: &'static str) -> impl Fn(Pcsc) -> Fault {
-    move |error| Fault::Crate { call, error: error.into() }
+pub fn of_pcsc(call: &'static str) -> impl Fn(Pcsc) -> DriverError {
+    move |error| DriverError::Crate { call, error: error.into() }
 }
 
-impl Fault {
+impl DriverError {
     /// PC/SC's error, if it is one.
     pub fn pcsc(&self) -> Option<Pcsc> {
         match self {
@@ -57,20 +57,20 @@ impl Fault {
     }
 
     /// In words.
-    pub fn told(self, tried: &str, name: &str) -> Error {
+    pub fn into_error(self, tried: &str, name: &str) -> Error {
         if let Some(error) = self.pcsc() {
             return of_reader(error, tried).with_target(name).caused_by(error);
         }
         let device = |answer: String| Error::new(Kind::Device, tried, answer).with_target(name);
         match self {
-            Self::Told(error) => error,
+            Self::Reported(error) => error,
             Self::Forgotten => {
                 device("the YubiKey keeps losing its state: another program may be resetting it".into())
                     .with_hint(
                         "end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)",
                     )
             }
-            Self::Senseless => device("its answer makes no sense".into())
+            Self::Malformed => device("its answer makes no sense".into())
                 .with_hint("if it is a YubiKey, unplug it, plug it in again, and repeat the command"),
             Self::Status { call, sw } => device(format!("{} from {call}", status(sw))),
             Self::Crate { call, error } => device(format!("{} from {call}", refusal(error))).caused_by(error),
@@ -80,21 +80,24 @@ impl Fault {
 
 /// A failure of PC/SC.
 pub fn of_reader(error: Pcsc, tried: &str) -> Error {
-    let told = |kind, answer: &str| Error::new(kind, tried, format!("{answer} ({error:?})"));
+    let failure = |kind, answer: &str| Error::new(kind, tried, format!("{answer} ({error:?})"));
     match error {
         Pcsc::NoService | Pcsc::ServiceStopped => {
-            told(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
+            failure(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
                 .with_hint("sudo systemctl enable --now pcscd.socket")
         }
-        Pcsc::SecurityViolation => told(Kind::DeviceGone, "pcscd does not let this user at smart cards")
-            .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
-        Pcsc::SharingViolation => told(Kind::Device, "another program has the YubiKey for itself").with_hint(
-            "end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",
-        ),
-        error if is_absence(error) => {
-            told(Kind::DeviceGone, "it was removed").with_hint("plug it in and repeat the command")
+        Pcsc::SecurityViolation => {
+            failure(Kind::DeviceGone, "pcscd does not let this user at smart cards")
+                .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d")
         }
-        _ => told(Kind::Device, "the card reader failed").with_hint(
+        Pcsc::SharingViolation => failure(Kind::Device, "another program has the YubiKey for itself")
+            .with_hint(
+                "end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",
+            ),
+        error if is_absence(error) => {
+            failure(Kind::DeviceGone, "it was removed").with_hint("plug it in and repeat the command")
+        }
+        _ => failure(Kind::Device, "the card reader failed").with_hint(
             "unplug the YubiKey and plug it in again; if that is no help: sudo systemctl restart pcscd",
         ),
     }
@@ -150,9 +153,9 @@ mod tests {
     #[test]
     fn an_answer_that_is_too_short_is_an_error() {
         let answer: &[u8] = std::hint::black_box(&[]);
-        assert_eq!(sensible(|| answer[0]), None);
-        assert_eq!(sensible(|| answer.len()), Some(0));
-        let error = Fault::Senseless.told("sign", "piv:serial=1");
+        assert_eq!(catch_malformed(|| answer[0]), None);
+        assert_eq!(catch_malformed(|| answer.len()), Some(0));
+        let error = DriverError::Malformed.into_error("sign", "piv:serial=1");
         assert_eq!((error.kind(), error.message()), (Kind::Device, "its answer makes no sense"));
     }
 }

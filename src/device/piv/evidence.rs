@@ -8,8 +8,8 @@
 //! `simulator`; by no option does it become more.
 
 use super::card::Card;
-use super::error::Fault;
-use super::slots::{SlotFacts, name};
+use super::error::DriverError;
+use super::slots::{SlotInfo, name};
 use super::tlv;
 use crate::device::certificates::{Certificate, Oid, SubjectKey, from_pem, roots_from, verify_chain};
 use crate::device::{ALLOW_UNATTESTED, CreateOptions, Evidence, EvidenceLevel, PublicKey, Purpose};
@@ -49,7 +49,7 @@ pub struct Subject<'a> {
     pub serial: Serial,
     pub version: Version,
     pub slot: SlotId,
-    pub facts: &'a SlotFacts,
+    pub facts: &'a SlotInfo,
     /// As it was made when the key was, where it is at hand.
     pub attestation: Option<Vec<u8>>,
 }
@@ -89,7 +89,7 @@ impl Judge {
     }
 
     /// A key's evidence, and the material that shows it.
-    pub fn evidence(&self, card: &mut Card, key: &Subject<'_>) -> Result<(Evidence, Vec<u8>), Fault> {
+    pub fn evidence(&self, card: &mut Card, key: &Subject<'_>) -> Result<(Evidence, Vec<u8>), DriverError> {
         let shown = match shown(card, key)? {
             Some([slot, issuer]) => {
                 self.judge(key, &slot, &issuer).map(|level| (level, material(&slot, &issuer)))
@@ -182,7 +182,7 @@ fn integer(der: &[u8]) -> Option<u32> {
 }
 
 /// The certificates of a key and of the one that signed it; `None` for a key that the card does not vouch for.
-fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, Fault> {
+fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, DriverError> {
     let Some(issuer) = card.certificate(SlotId::Attestation)?.as_deref().and_then(certificate_of) else {
         return Ok(None);
     };
@@ -194,7 +194,7 @@ fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, Fau
 }
 
 /// The attestation that Strongroom left in a slot for the key in it. No evidence yet: only read, not verified.
-pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<Vec<u8>>, Fault> {
+pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<Vec<u8>>, DriverError> {
     let Some(der) = card.certificate(slot)?.as_deref().and_then(certificate_of) else { return Ok(None) };
     let ours = Certificate::parse(&der).is_ok_and(|certificate| {
         let is_about = public_of(&certificate).is_some_and(|own| own.is_same_key(public));
@@ -236,7 +236,7 @@ fn material(slot: &[u8], issuer: &[u8]) -> Vec<u8> {
 }
 
 /// `pin-once`, `touch-cached`.
-fn policies(facts: &SlotFacts) -> [String; 2] {
+fn policies(facts: &SlotInfo) -> [String; 2] {
     let pin = match facts.pin {
         PinPolicy::Never => "never",
         PinPolicy::Once => "once",

@@ -1,6 +1,6 @@
 //! Finding the YubiKey that a URI means.
 
-use super::error::{is_absence, of_reader, sensible};
+use super::error::{catch_malformed, is_absence, of_reader};
 use crate::error::{Error, Kind, Result, printable};
 use crate::uri::DeviceUri;
 use yubikey::reader::Context;
@@ -112,8 +112,8 @@ pub fn readers() -> Result<Vec<Reader>> {
 fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     const RESETS: usize = 8;
     let reset = yubikey::Error::from(pcsc::Error::ResetCard);
-    let senseless = || Err(yubikey::Error::ParseError);
-    let open = || sensible(|| reader.open()).unwrap_or_else(senseless);
+    let malformed = || Err(yubikey::Error::ParseError);
+    let open = || catch_malformed(|| reader.open()).unwrap_or_else(malformed);
     let mut opened = std::iter::repeat_with(open).take(RESETS);
     opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
 }

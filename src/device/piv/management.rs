@@ -1,7 +1,7 @@
 //! The management key, which whoever makes or removes keys must show (SP 800-73-4 part 1 §3.3.4: card management key).
 
-use super::error::{Fault, of};
-use super::seat::Seat;
+use super::error::{DriverError, of};
+use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use std::sync::Once;
@@ -14,9 +14,9 @@ const FACTORY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2,
 
 const TRIED: &str = "use the management key";
 
-impl Seat<'_> {
+impl Transaction<'_> {
     /// Shows the management key: the factory's, the one that the PIN guards, or one that is asked for.
-    pub fn authenticate(&mut self) -> Result<(), Fault> {
+    pub fn authenticate(&mut self) -> Result<(), DriverError> {
         let slot = SlotId::Management(ManagementSlotId::Management);
         let metadata = piv::metadata(self.card.yubikey(), slot).map_err(of("GET METADATA"))?;
         let SlotAlgorithmId::Management(algorithm) = metadata.algorithm else {
@@ -35,7 +35,7 @@ impl Seat<'_> {
         }
     }
 
-    fn management_key(&mut self, algorithm: MgmAlgorithmId, factory: bool) -> Result<MgmKey, Fault> {
+    fn management_key(&mut self, algorithm: MgmAlgorithmId, factory: bool) -> Result<MgmKey, DriverError> {
         if factory {
             // Making two keys and their certificates shows it four times.
             static SAID: Once = Once::new();

@@ -1,11 +1,11 @@
 //! RSA's paddings (RFC 8017 §7.1, §9.1). A YubiKey leaves them to its callers: it answers with the bare operation (§5.1.2, §5.2.1).
 //!
 //! The `rsa` crate has them, but only together with the operation of a private key that it is given. So it is given one that is no
-//! secret, the *carrier*. What a YubiKey has decrypted is encrypted to the carrier, and the crate decrypts that and takes the padding
-//! off, with checks that take the same time wherever they fail. What a YubiKey is to sign, the crate signs with the carrier, and the
-//! carrier's public half gives the padded digest back.
+//! secret, the *unpadding key*. What a YubiKey has decrypted is encrypted to the unpadding key, and the crate decrypts that and takes the padding
+//! off, with checks that take the same time wherever they fail. What a YubiKey is to sign, the crate signs with the unpadding key, and the
+//! unpadding key's public half gives the padded digest back.
 //!
-//! A carrier has as many bits as the YubiKey's key. Its primes are the largest there are, so that whatever the YubiKey answers is below
+//! An unpadding key has as many bits as the YubiKey's key. Its primes are the largest there are, so that whatever the YubiKey answers is below
 //! its modulus.
 
 use crate::device::OaepHash;
@@ -21,7 +21,7 @@ const PRIMES: [(usize, u32, u32); 3] = [(1024, 105, 179), (1536, 3453, 4977), (2
 const EXPONENT: u32 = 65_537;
 
 /// For keys of so many bytes; `None` for those that a YubiKey does not have.
-fn carrier(bytes: usize) -> Option<RsaPrivateKey> {
+fn unpadding_key(bytes: usize) -> Option<RsaPrivateKey> {
     let (bits, less, much_less) = PRIMES.into_iter().find(|(bits, ..)| bits / 4 == bytes)?;
     let prime = |less: u32| (BigUint::from(1_u32) << bits) - BigUint::from(less);
     RsaPrivateKey::from_p_q(prime(less), prime(much_less), BigUint::from(EXPONENT)).ok()
@@ -37,17 +37,17 @@ fn bytes_of(number: &BigUint, bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Takes OAEP off a decrypted block, as long as the key's modulus. `None`, for whatever reason, if it is not padded so.
 pub fn without_oaep(block: &[u8], hash: OaepHash) -> Option<Zeroizing<Vec<u8>>> {
-    let carrier = carrier(block.len())?;
+    let unpadding_key = unpadding_key(block.len())?;
     let block_number = Zeroizing::new(BigUint::from_bytes_be(block));
-    let carried = bytes_of(&rsa_encrypt(&carrier, &block_number).ok()?, block.len())?;
-    carrier.decrypt_blinded(&mut OsRng, hash.padding(), &carried).map(Zeroizing::new).ok()
+    let carried = bytes_of(&rsa_encrypt(&unpadding_key, &block_number).ok()?, block.len())?;
+    unpadding_key.decrypt_blinded(&mut OsRng, hash.padding(), &carried).map(Zeroizing::new).ok()
 }
 
 /// A SHA-256 digest with PSS put on, with a salt of 32 bytes, for a key of so many bytes, all bits of which count.
 pub fn with_pss(digest: &[u8], bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
-    let carrier = carrier(bytes)?;
-    let signed = carrier.sign_with_rng(&mut OsRng, Pss::new::<Sha256>(), digest).ok()?;
-    bytes_of(&rsa_encrypt(&carrier, &BigUint::from_bytes_be(&signed)).ok()?, bytes)
+    let unpadding_key = unpadding_key(bytes)?;
+    let signed = unpadding_key.sign_with_rng(&mut OsRng, Pss::new::<Sha256>(), digest).ok()?;
+    bytes_of(&rsa_encrypt(&unpadding_key, &BigUint::from_bytes_be(&signed)).ok()?, bytes)
 }
 
 #[cfg(test)]
@@ -60,19 +60,19 @@ mod tests {
     const SIZES: [usize; 3] = [256, 384, 512];
 
     #[test]
-    fn a_carrier_is_as_large_as_it_can_be() {
+    fn an_unpadding_key_is_as_large_as_it_can_be() {
         for bytes in SIZES {
-            let modulus = carrier(bytes).unwrap().n().to_bytes_be();
+            let modulus = unpadding_key(bytes).unwrap().n().to_bytes_be();
             assert_eq!((modulus.len(), &modulus[..16]), (bytes, &[0xff; 16][..]));
         }
-        assert!(carrier(128).is_none() && carrier(255).is_none());
+        assert!(unpadding_key(128).is_none() && unpadding_key(255).is_none());
     }
 
-    /// Another key of the same size takes the YubiKey's part: a carrier is as good a key as any.
+    /// Another key of the same size takes the YubiKey's part: an unpadding key is as good a key as any.
     #[test]
     fn what_was_encrypted_with_oaep_comes_out() {
         for (bytes, hash) in SIZES.into_iter().zip([OaepHash::Sha256, OaepHash::Sha1, OaepHash::Sha256]) {
-            let yubikey = carrier(bytes).unwrap();
+            let yubikey = unpadding_key(bytes).unwrap();
             let sealed =
                 RsaPublicKey::from(&yubikey).encrypt(&mut OsRng, hash.padding(), b"file key").unwrap();
             let block = rsa_decrypt(Some(&mut OsRng), &yubikey, &BigUint::from_bytes_be(&sealed)).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_padded_with_pss_verifies_once_it_is_signed() {
         for bytes in SIZES {
-            let yubikey = carrier(bytes).unwrap();
+            let yubikey = unpadding_key(bytes).unwrap();
             let block = with_pss(&[7; 32], bytes).unwrap();
             assert!(block[0] < 0x80 && block[bytes - 1] == 0xbc, "RFC 8017 §9.1.1");
             let signed = rsa_decrypt(Some(&mut OsRng), &yubikey, &BigUint::from_bytes_be(&block)).unwrap();

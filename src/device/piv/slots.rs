@@ -1,6 +1,6 @@
 //! Slots (SP 800-73-4 part 1 §3.3): which are for what, and what is in them.
 
-use super::error::{Fault, of};
+use super::error::{DriverError, of};
 use crate::device::{Algorithm, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
@@ -10,7 +10,7 @@ use yubikey::{ObjectId, PinPolicy, TouchPolicy, YubiKey};
 
 /// A slot, and whether the URI named it or it is only the usual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct SelectedSlot {
     pub slot: SlotId,
     pub named: bool,
 }
@@ -18,8 +18,8 @@ pub struct Chosen {
 /// The slots of the two keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    pub opening: Chosen,
-    pub signing: Chosen,
+    pub opening: SelectedSlot,
+    pub signing: SelectedSlot,
 }
 
 impl Slots {
@@ -27,17 +27,17 @@ impl Slots {
     ///
     /// # Errors
     /// `Usage` for a slot that is not for such keys, or one for both.
-    pub fn of(uri: &DeviceUri) -> Result<Self> {
+    pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
         let wrong = |answer: String| {
             Error::new(Kind::Usage, "choose the slots", answer)
                 .with_target(uri.display_name())
                 .with_hint("write slot=9d or slot=82 … slot=95, and sign-slot=9c or another of 82 … 95")
         };
         let chosen = |attribute: &str, usual: SlotId| match uri.attribute(attribute) {
-            None => Ok(Chosen { slot: usual, named: false }),
+            None => Ok(SelectedSlot { slot: usual, named: false }),
             Some(name) => match SlotId::from_str(name) {
                 Ok(slot) if slot == usual || matches!(slot, SlotId::Retired(_)) => {
-                    Ok(Chosen { slot, named: true })
+                    Ok(SelectedSlot { slot, named: true })
                 }
                 _ => Err(wrong(format!("the attribute `{attribute}` names no slot for such a key"))),
             },
@@ -53,7 +53,7 @@ impl Slots {
     }
 
     /// Where the key for a purpose is.
-    pub fn of_purpose(&self, purpose: Purpose) -> Chosen {
+    pub fn of_purpose(&self, purpose: Purpose) -> SelectedSlot {
         match purpose {
             Purpose::Open => self.opening,
             Purpose::Sign => self.signing,
@@ -96,7 +96,7 @@ pub fn fit_for(purpose: Purpose) -> impl Iterator<Item = SlotId> {
 
 /// What the card tells of a slot in use (GET METADATA).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotFacts {
+pub struct SlotInfo {
     pub algorithm: AlgorithmId,
     /// Of an EC key on P-256 or P-384, or of an RSA key of 2048 bits or more, as an opening one.
     pub public: Option<PublicKey>,
@@ -106,9 +106,9 @@ pub struct SlotFacts {
     pub generated: bool,
 }
 
-impl SlotFacts {
+impl SlotInfo {
     /// `None` for an empty slot.
-    pub fn read(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<Self>, Fault> {
+    pub fn read(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<Self>, DriverError> {
         let Some(metadata) = metadata(yubikey, slot)? else { return Ok(None) };
         let SlotAlgorithmId::Asymmetric(algorithm) = metadata.algorithm else {
             return Err(of("GET METADATA")(yubikey::Error::InvalidObject));
@@ -161,12 +161,12 @@ pub fn id_of(algorithm: Algorithm) -> Option<AlgorithmId> {
 }
 
 /// GET METADATA; `None` where there is nothing.
-pub fn metadata(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<SlotMetadata>, Fault> {
+pub fn metadata(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<SlotMetadata>, DriverError> {
     match piv::metadata(yubikey, slot) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(yubikey::Error::NotFound) => Ok(None),
         // The firmware knows the command: what does not is another application, which somebody else has selected.
-        Err(yubikey::Error::NotSupported | yubikey::Error::GenericError) => Err(Fault::Forgotten),
+        Err(yubikey::Error::NotSupported | yubikey::Error::GenericError) => Err(DriverError::Forgotten),
         Err(error) => Err(of("GET METADATA")(error)),
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn of(uri: &str) -> Result<Slots> {
-        Slots::of(&uri.parse().unwrap())
+        Slots::from_uri(&uri.parse().unwrap())
     }
 
     #[test]

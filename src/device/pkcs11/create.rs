@@ -1,9 +1,9 @@
 //! Creating and destroying keys.
 
-use super::error::{Fault, decode};
+use super::device::Pkcs11Device;
+use super::error::{DriverError, decode};
 use super::objects::{self, Located, P256_OID, P384_OID};
-use super::seat::{Operation, Seat};
-use super::token::Token;
+use super::session::{Operation, TokenSession};
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -17,7 +17,7 @@ use rand_core::{OsRng, RngCore};
 /// RSA sizes that are offered, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
 const RSA_BITS: [u16; 3] = [3072, 4096, 2048];
 
-impl Provision for Token {
+impl Provision for Pkcs11Device {
     fn create(
         &mut self,
         purpose: Purpose,
@@ -38,7 +38,7 @@ impl Provision for Token {
                 .with_target(&self.name)
                 .with_hint(advice));
         }
-        self.operate(&tried, prompter, |operation, seat| create(operation, seat, purpose, algorithm))
+        self.operate(&tried, prompter, |operation, session| create(operation, session, purpose, algorithm))
     }
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
@@ -49,23 +49,23 @@ impl Provision for Token {
     }
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
-        self.operate("destroy the key", prompter, |operation, seat| {
-            let private = operation.handle(seat, &KeyRef::from(key))?;
+        self.operate("destroy the key", prompter, |operation, session| {
+            let private = operation.handle(session, &KeyRef::from(key))?;
             let (_, public) =
-                objects::search(&seat.session, operation.uri, &objects::label(operation.uri, key.purpose))?;
-            seat.forget_keys();
-            let writable = operation.live.open_rw_session(seat.slot)?;
+                objects::search(&session.raw, operation.uri, &objects::label(operation.uri, key.purpose))?;
+            session.forget_keys();
+            let writable = operation.live.open_rw_session(session.slot)?;
             public.into_iter().chain([private]).try_for_each(|object| Ok(writable.destroy_object(object)?))
         })?;
         self.found = false;
-        if let Some(seat) = &mut self.seat {
-            seat.found = false;
+        if let Some(session) = &mut self.session {
+            session.found = false;
         }
         Ok(())
     }
 }
 
-impl Token {
+impl Pkcs11Device {
     /// What the device can do instead.
     fn able(&mut self, purpose: Purpose) -> Result<String> {
         let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
@@ -78,13 +78,13 @@ impl Token {
     /// Whether the mechanisms that a key is made and used with are there, for its size.
     fn makes(&mut self, purpose: Purpose, algorithm: Algorithm) -> Result<bool> {
         let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);
-        let generation = self.sit()?;
+        let generation = self.ensure_session()?;
         let live = self
             .module
             .live(generation)
             .map_err(|fault| self.report(fault, "list the device's mechanisms"))?;
-        let Some(seat) = &self.seat else { return Ok(false) };
-        let there = live.get_mechanism_list(seat.slot).map_err(|e| failed(e, &self.name))?;
+        let Some(session) = &self.session else { return Ok(false) };
+        let there = live.get_mechanism_list(session.slot).map_err(|e| failed(e, &self.name))?;
         let (make, used) = match algorithm {
             Algorithm::P256 | Algorithm::P384 if purpose == Purpose::Sign => {
                 (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA)
@@ -103,7 +103,7 @@ impl Token {
             Algorithm::P384 => 384,
             Algorithm::P256 | Algorithm::Aes256 => return Ok(true),
         };
-        let limits = live.get_mechanism_info(seat.slot, make).map_err(|e| failed(e, &self.name))?;
+        let limits = live.get_mechanism_info(session.slot, make).map_err(|e| failed(e, &self.name))?;
         Ok((limits.min_key_size()..=limits.max_key_size()).contains(&bits.into()))
     }
 }
@@ -111,18 +111,18 @@ impl Token {
 /// Creates a key and proves that it is what it should be; what is not is destroyed again.
 fn create(
     operation: &Operation<'_>,
-    seat: &mut Seat,
+    session: &mut TokenSession,
     purpose: Purpose,
     algorithm: Algorithm,
-) -> Result<KeyInfo, Fault> {
+) -> Result<KeyInfo, DriverError> {
     let label = objects::label(operation.uri, purpose);
-    let (private, public) = objects::search(&seat.session, operation.uri, &label)?;
+    let (private, public) = objects::search(&session.raw, operation.uri, &label)?;
     if !private.is_empty() || !public.is_empty() {
         return Err(exists(&label).into());
     }
-    let writable = operation.live.open_rw_session(seat.slot)?;
+    let writable = operation.live.open_rw_session(session.slot)?;
     let made = generate(&writable, operation.uri, purpose, algorithm)?;
-    let proved = prove(operation, seat, &made, &label, purpose);
+    let proved = prove(operation, session, &made, &label, purpose);
     if proved.is_err() {
         let objects = made.public.into_iter().chain([made.private]);
         objects.for_each(|object| drop(writable.destroy_object(object)));
@@ -133,15 +133,15 @@ fn create(
 /// Reads back what was made. Two programs may have made the key at the same moment: then both give way.
 fn prove(
     operation: &Operation<'_>,
-    seat: &mut Seat,
+    session: &mut TokenSession,
     made: &Located,
     label: &str,
     purpose: Purpose,
-) -> Result<KeyInfo, Fault> {
-    if objects::search(&seat.session, operation.uri, label)?.0.len() > 1 {
+) -> Result<KeyInfo, DriverError> {
+    if objects::search(&session.raw, operation.uri, label)?.0.len() > 1 {
         return Err(exists(label).into());
     }
-    let key = operation.key_info(seat, made, purpose)?;
+    let key = operation.key_info(session, made, purpose)?;
     key.evidence.check(&key)?;
     Ok(key)
 }
@@ -156,7 +156,7 @@ fn generate(
     uri: &DeviceUri,
     purpose: Purpose,
     algorithm: Algorithm,
-) -> Result<Located, Fault> {
+) -> Result<Located, DriverError> {
     let mut random = [0; 16];
     OsRng.fill_bytes(&mut random);
     let (label, id) = (objects::label(uri, purpose), uri.id().unwrap_or(&random));
@@ -198,7 +198,7 @@ fn generate(
     }
 }
 
-fn pair(made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>) -> Result<Located, Fault> {
+fn pair(made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>) -> Result<Located, DriverError> {
     let (public, private) = made?;
     Ok(Located { private, public: Some(public) })
 }

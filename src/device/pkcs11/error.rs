@@ -6,7 +6,7 @@ use cryptoki::error::{Error as CallError, RvError};
 
 /// Why an attempt at an operation failed, before it is known whether another attempt is worth it.
 #[derive(Debug)]
-pub enum Fault {
+pub enum DriverError {
     /// The module answered a call with an error.
     Call(CallError),
     /// A search found no object of a key that is expected here.
@@ -20,13 +20,13 @@ pub enum Fault {
     Final(Error),
 }
 
-impl From<CallError> for Fault {
+impl From<CallError> for DriverError {
     fn from(error: CallError) -> Self {
         Self::Call(error)
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for DriverError {
     fn from(error: Error) -> Self {
         Self::Final(error)
     }

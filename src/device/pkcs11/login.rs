@@ -5,7 +5,7 @@
 //! module has to be started anew; a PIN that the device refused is forgotten, and no other is sent until somebody
 //! calls `lock`.
 
-use super::slots::PinFacts;
+use super::slots::PinInfo;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::uri::PinSource;
@@ -104,7 +104,7 @@ impl Login {
     /// `PinWrong` when the device refused one before; else as [`ask`].
     pub fn credential(
         &mut self,
-        facts: PinFacts,
+        facts: PinInfo,
         device: &str,
         source: Option<&PinSource>,
         prompter: &mut dyn Prompter,
@@ -134,7 +134,7 @@ pub const LOG_IN: &str = "log in";
 /// `PinLocked` when no try is left or the last one was not confirmed; `PinUnavailable` when there is no PIN to be had;
 /// `PinWrong` when it cannot be right.
 fn ask(
-    facts: PinFacts,
+    facts: PinInfo,
     device: &str,
     source: Option<&PinSource>,
     prompter: &mut dyn Prompter,

@@ -8,7 +8,7 @@
 //! else's session by now, so they are never closed, only forgotten.
 
 use super::elf::{self, FileKind};
-use super::error::{Fault, code, decode};
+use super::error::{DriverError, code, decode};
 use super::login::Login;
 use super::start_lock::StartLock;
 use crate::error::{Error, Kind, Result};
@@ -44,7 +44,7 @@ struct State {
 pub struct ModuleUse(Arc<Module>);
 
 /// Permission to call the module: it cannot be finalised meanwhile.
-pub struct Live<'a> {
+pub struct InitializedModule<'a> {
     state: RwLockReadGuard<'a, State>,
     calls: &'a Pkcs11,
 }
@@ -95,14 +95,14 @@ impl Deref for ModuleUse {
     }
 }
 
-impl Live<'_> {
+impl InitializedModule<'_> {
     /// The generation that handles got now belong to.
     pub fn generation(&self) -> u64 {
         self.state.generation
     }
 }
 
-impl Deref for Live<'_> {
+impl Deref for InitializedModule<'_> {
     type Target = Pkcs11;
 
     fn deref(&self) -> &Pkcs11 {
@@ -132,11 +132,11 @@ impl Module {
     }
 
     /// The module, initialised by this process.
-    pub fn start(&self) -> Result<Live<'_>> {
+    pub fn start(&self) -> Result<InitializedModule<'_>> {
         loop {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             if state.process == std::process::id() {
-                return Ok(Live { state, calls: &self.calls });
+                return Ok(InitializedModule { state, calls: &self.calls });
             }
             drop(state);
             self.initialise()?;
@@ -144,12 +144,12 @@ impl Module {
     }
 
     /// The module, if handles of this generation still mean something.
-    pub fn live(&self, generation: u64) -> Result<Live<'_>, Fault> {
+    pub fn live(&self, generation: u64) -> Result<InitializedModule<'_>, DriverError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if state.generation != generation || state.process != std::process::id() {
-            return Err(Fault::Stale);
+            return Err(DriverError::Stale);
         }
-        Ok(Live { state, calls: &self.calls })
+        Ok(InitializedModule { state, calls: &self.calls })
     }
 
     /// Finalises and initialises the module, unless somebody did since `generation`. The only cure when its storage

@@ -1,6 +1,6 @@
 //! Finding keys, and what the module says of them.
 
-use super::error::Fault;
+use super::error::DriverError;
 use crate::device::{Algorithm, Evidence, EvidenceLevel, PublicKey, Purpose};
 use crate::error::{Error, Kind};
 use crate::uri::DeviceUri;
@@ -35,7 +35,7 @@ pub fn search(
     session: &Session,
     uri: &DeviceUri,
     label: &str,
-) -> Result<(Vec<ObjectHandle>, Vec<ObjectHandle>), Fault> {
+) -> Result<(Vec<ObjectHandle>, Vec<ObjectHandle>), DriverError> {
     let mut template = vec![Attribute::Token(true), Attribute::Label(label.into())];
     template.extend(uri.id().map(|id| Attribute::Id(id.into())));
     let (mut private, mut public) = (Vec::new(), Vec::new());
@@ -55,10 +55,10 @@ pub fn search(
 ///
 /// # Errors
 /// `Missing` when there is none; `KeyMissing` when several answer: which of them is meant cannot be known.
-pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located, Fault> {
+pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located, DriverError> {
     let (private, public) = search(session, uri, label)?;
     match private[..] {
-        [] => Err(Fault::Missing { label: label.into() }),
+        [] => Err(DriverError::Missing { label: label.into() }),
         [private] => Ok(Located { private, public: public.first().copied().filter(|_| public.len() == 1) }),
         _ => Err(Error::new(
             Kind::KeyMissing,
@@ -73,7 +73,7 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
 
 /// The key with this public half, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
 /// Key Management". `None` when there is not exactly one, or the module does not tell points.
-pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, Fault> {
+pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, DriverError> {
     let half = match (enrolled.point(), enrolled.rsa()) {
         // Both lengths are below 128, so one byte of DER tells them.
         (Some(point), _) => Attribute::EcPoint([&[0x04, point.len() as u8], point].concat()),
@@ -94,8 +94,8 @@ pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Optio
 pub fn public_key(
     session: &Session,
     located: &Located,
-    padded: impl FnOnce(Vec<u8>, Vec<u8>) -> Result<PublicKey, Fault>,
-) -> Result<PublicKey, Fault> {
+    padded: impl FnOnce(Vec<u8>, Vec<u8>) -> Result<PublicKey, DriverError>,
+) -> Result<PublicKey, DriverError> {
     match session.get_attributes(located.private, &[AttributeType::KeyType])?.first() {
         Some(Attribute::KeyType(KeyType::EC)) => ec_key(session, located),
         Some(Attribute::KeyType(KeyType::RSA)) => {
@@ -115,7 +115,7 @@ pub fn public_key(
 }
 
 /// Whether the key in the device can be seen to be another one than `enrolled`.
-pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) -> Result<bool, Fault> {
+pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) -> Result<bool, DriverError> {
     Ok(match enrolled {
         PublicKey::P256(_) | PublicKey::P384(_) => match located.public {
             Some(public) => read_point(session, public)?.as_ref() != Some(enrolled),
@@ -130,7 +130,7 @@ pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) ->
 }
 
 /// The attributes that say whether a key can leave, in the standard's names (PKCS#11 v2.40 §4.9).
-pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Result<Evidence, Fault> {
+pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Result<Evidence, DriverError> {
     let asked = [
         AttributeType::Local,
         AttributeType::Sensitive,
@@ -152,7 +152,7 @@ pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Re
 }
 
 /// An EC key by its public point: from the public object, or from the private one where a module keeps it there.
-fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, Fault> {
+fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, DriverError> {
     let curve = session.get_attributes(located.private, &[AttributeType::EcParams])?;
     let wanted = match curve.first() {
         Some(Attribute::EcParams(oid)) if oid[..] == P256_OID => Algorithm::P256,
@@ -166,7 +166,7 @@ fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, Fault> {
 }
 
 /// CKA_EC_POINT is a DER OCTET STRING by the standard; some modules leave the wrapping out.
-fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, Fault> {
+fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, DriverError> {
     let attributes = session.get_attributes(object, &[AttributeType::EcPoint])?;
     let Some(Attribute::EcPoint(bytes)) = attributes.first() else { return Ok(None) };
     let point = match bytes.as_slice() {
@@ -177,7 +177,7 @@ fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKe
 }
 
 /// Modulus and exponent, big-endian without leading zeroes.
-fn modulus(session: &Session, private: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+fn modulus(session: &Session, private: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), DriverError> {
     let trim = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
     let asked = [AttributeType::Modulus, AttributeType::PublicExponent];
     match &session.get_attributes(private, &asked)?[..] {
@@ -186,7 +186,7 @@ fn modulus(session: &Session, private: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>
     }
 }
 
-fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, Fault> {
+fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, DriverError> {
     match &session.get_attributes(secret, &[AttributeType::Id, AttributeType::ValueLen])?[..] {
         [Attribute::Id(_), Attribute::ValueLen(length)] if **length != 32 => {
             Err(unfit("its AES key has not 256 bits").into())

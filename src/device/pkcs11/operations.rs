@@ -1,6 +1,6 @@
 //! The private-key operations, on a session that is logged in.
 
-use super::error::{Fault, code};
+use super::error::{DriverError, code};
 use crate::device::{Challenge, OaepHash, PublicKey};
 use crate::error::{Error, Kind};
 use cryptoki::error::RvError;
@@ -26,7 +26,7 @@ pub fn answer(
     session: &Session,
     key: ObjectHandle,
     challenge: Challenge<'_>,
-) -> Result<Zeroizing<Vec<u8>>, Fault> {
+) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     match challenge {
         Challenge::Ecdh { peer } => ecdh(session, key, peer),
         Challenge::Oaep { hash, ciphertext } => oaep(session, key, hash, ciphertext),
@@ -45,7 +45,7 @@ pub fn wrap(
     iv: &[u8; 12],
     aad: &[u8],
     plaintext: &[u8],
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, DriverError> {
     let mut own = *iv;
     let parameters = GcmParams::new(&mut own, aad, TAG_BITS)?;
     let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
@@ -63,7 +63,7 @@ pub fn sign(
     key: ObjectHandle,
     public: &PublicKey,
     digest: &[u8],
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, DriverError> {
     let (mechanism, wanted) = match public.rsa() {
         Some((n, _)) => (Mechanism::RsaPkcsPss(PSS), n.len()),
         None => (Mechanism::Ecdsa, 2 * digest.len()),
@@ -92,7 +92,7 @@ impl Drop for Derived<'_> {
 }
 
 /// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, half as long as the peer's point.
-fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     let bytes = peer.len() / 2;
     let parameters = Ecdh1DeriveParams::new(EcKdf::null(), peer);
     // Modules differ in their defaults for SENSITIVE and EXTRACTABLE: both are said.
@@ -129,7 +129,7 @@ fn oaep(
     key: ObjectHandle,
     hash: OaepHash,
     ciphertext: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Fault> {
+) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     let (hash, mask) = match hash {
         OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
         OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
@@ -140,13 +140,13 @@ fn oaep(
 
 /// Which OAEP hash the device really does with this key: SHA-256, or SHA-1 where it can do no other. What mechanism lists
 /// say is not enough, so a random message is sealed in software and has to come back.
-pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> Result<OaepHash, Fault> {
+pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> Result<OaepHash, DriverError> {
     for hash in [OaepHash::Sha256, OaepHash::Sha1] {
         let mut message = Zeroizing::new([0; 32]);
         OsRng.fill_bytes(&mut *message);
         match oaep(session, key, hash, &seal_to(n, e, hash, &*message)?) {
             Ok(opened) if opened[..] == message[..] => return Ok(hash),
-            Err(Fault::Call(error)) if !refuses_padding(code(&error)) => return Err(error.into()),
+            Err(DriverError::Call(error)) if !refuses_padding(code(&error)) => return Err(error.into()),
             _ => log::debug!("RSA-OAEP with {hash:?}: not in this device"),
         }
     }
@@ -172,7 +172,7 @@ fn refuses_padding(code: Option<RvError>) -> bool {
     )
 }
 
-fn seal_to(n: &[u8], e: &[u8], hash: OaepHash, message: &[u8]) -> Result<Vec<u8>, Fault> {
+fn seal_to(n: &[u8], e: &[u8], hash: OaepHash, message: &[u8]) -> Result<Vec<u8>, DriverError> {
     let (n, e) = (rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e));
     let sealed =
         rsa::RsaPublicKey::new(n, e).and_then(|key| key.encrypt(&mut OsRng, hash.padding(), message));

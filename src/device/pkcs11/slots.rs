@@ -1,17 +1,17 @@
 //! Which slot a URI means.
 
 use super::error::{code, decode};
-use super::module::Live;
+use super::module::InitializedModule;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::TriesLeft;
 use crate::uri::{DeviceUri, Scheme};
 use cryptoki::error::RvError;
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 /// A token as its module describes it (CK_TOKEN_INFO), without secrets and without types of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenFacts {
+pub struct TokenInfo {
     /// CK_SLOT_ID.
     pub slot_id: u64,
     /// Label, maker, model, serial, firmware.
@@ -19,12 +19,12 @@ pub struct TokenFacts {
     /// CKF_TOKEN_INITIALIZED.
     pub initialised: bool,
     /// What the module tells about the PIN.
-    pub pin: PinFacts,
+    pub pin: PinInfo,
 }
 
 /// The user PIN as CK_TOKEN_INFO tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PinFacts {
+pub struct PinInfo {
     /// CKF_LOGIN_REQUIRED.
     pub required: bool,
     /// CKF_USER_PIN_INITIALIZED.
@@ -39,13 +39,13 @@ pub struct PinFacts {
     pub length: (usize, usize),
 }
 
-impl TokenFacts {
+impl TokenInfo {
     /// What tells tokens of one module apart. Serials are not unique, slots may be renumbered.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.slot_id, self.identity.serial, self.identity.label)
     }
 
-    fn read(slot: Slot, info: &TokenInfo) -> Self {
+    fn read(slot: Slot, info: &CkTokenInfo) -> Self {
         let simulator = info.manufacturer_id().contains("SoftHSM") || info.model().contains("SoftHSM");
         Self {
             slot_id: slot.id(),
@@ -59,7 +59,7 @@ impl TokenFacts {
                 simulator,
             },
             initialised: info.token_initialized(),
-            pin: PinFacts {
+            pin: PinInfo {
                 required: info.login_required(),
                 set: info.user_pin_initialized(),
                 locked: info.user_pin_locked(),
@@ -85,15 +85,15 @@ impl TokenFacts {
 }
 
 /// All slots that hold a token, initialised or not.
-pub fn all(module: &Live<'_>, on: &str) -> Result<Vec<(Slot, TokenFacts)>> {
+pub fn all(module: &InitializedModule<'_>, on: &str) -> Result<Vec<(Slot, TokenInfo)>> {
     let slots = module.get_slots_with_token().map_err(|e| decode(e, LIST, on))?;
     slots.into_iter().filter_map(|slot| one(module, slot, on).transpose()).collect()
 }
 
 /// One slot's token; `None` when there is none.
-fn one(module: &Live<'_>, slot: Slot, on: &str) -> Result<Option<(Slot, TokenFacts)>> {
+fn one(module: &InitializedModule<'_>, slot: Slot, on: &str) -> Result<Option<(Slot, TokenInfo)>> {
     match module.get_token_info(slot) {
-        Ok(info) => Ok(Some((slot, TokenFacts::read(slot, &info)))),
+        Ok(info) => Ok(Some((slot, TokenInfo::read(slot, &info)))),
         Err(e) => match code(&e) {
             Some(RvError::SlotIdInvalid | RvError::TokenNotPresent | RvError::TokenNotRecognized) => Ok(None),
             _ => Err(decode(e, LIST, on)),
@@ -105,7 +105,7 @@ fn one(module: &Live<'_>, slot: Slot, on: &str) -> Result<Option<(Slot, TokenFac
 ///
 /// # Errors
 /// `DeviceGone` when none matches, `Usage` when several do; both list what is there.
-pub fn find(module: &Live<'_>, uri: &DeviceUri, on: &str) -> Result<(Slot, TokenFacts)> {
+pub fn find(module: &InitializedModule<'_>, uri: &DeviceUri, on: &str) -> Result<(Slot, TokenInfo)> {
     let slot = uri.slot_id().and_then(|id| Slot::try_from(id).ok());
     let mut matching = match slot {
         Some(slot) => one(module, slot, on)?.into_iter().collect(),
@@ -122,7 +122,7 @@ pub fn find(module: &Live<'_>, uri: &DeviceUri, on: &str) -> Result<(Slot, Token
 const LIST: &str = "list the module's slots";
 const FIND: &str = "find the device";
 
-fn none(there: &[(Slot, TokenFacts)], uri: &DeviceUri, on: &str) -> Error {
+fn none(there: &[(Slot, TokenInfo)], uri: &DeviceUri, on: &str) -> Error {
     let gone = |answer: String| Error::new(Kind::DeviceGone, FIND, answer).with_target(on);
     let initialised: Vec<_> = there.iter().filter(|(_, token)| token.initialised).collect();
     if initialised.is_empty() {
@@ -137,7 +137,7 @@ fn none(there: &[(Slot, TokenFacts)], uri: &DeviceUri, on: &str) -> Error {
         .with_hint("correct the URI's token, serial, manufacturer, model or slot-id, or plug the device in")
 }
 
-fn several(matching: &[(Slot, TokenFacts)], on: &str) -> Error {
+fn several(matching: &[(Slot, TokenInfo)], on: &str) -> Error {
     let answer = format!("{} tokens match: {}", matching.len(), listed(matching));
     Error::new(Kind::Usage, FIND, answer)
         .with_target(on)
@@ -145,9 +145,9 @@ fn several(matching: &[(Slot, TokenFacts)], on: &str) -> Error {
 }
 
 /// Tokens as the URI attributes that would name them.
-fn listed<'a>(tokens: impl IntoIterator<Item = &'a (Slot, TokenFacts)>) -> String {
+fn listed<'a>(tokens: impl IntoIterator<Item = &'a (Slot, TokenInfo)>) -> String {
     let described = tokens.into_iter().map(|(_, token)| {
-        let TokenFacts { slot_id, identity, .. } = token;
+        let TokenInfo { slot_id, identity, .. } = token;
         format!("token={:?} serial={:?} slot-id={slot_id}", identity.label, identity.serial)
     });
     described.collect::<Vec<_>>().join(", ")

@@ -1,9 +1,9 @@
 //! Counters: NV indices of type counter, TPM 2.0 part 1 §37.2.4.
 
-use super::chip::Chip;
-use super::error::{Command, Fault};
-use super::seat::{self, Seat};
-use super::shared::lock;
+use super::connection::{self, Connection};
+use super::connection_pool::lock;
+use super::device::TpmDevice;
+use super::error::{Command, DriverError};
 use crate::device::Counting;
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
@@ -22,16 +22,16 @@ const LAST: u32 = 0x0180_53ff;
 /// A counter is 64 bits.
 const SIZE: u16 = 8;
 
-impl Counting for Chip {
+impl Counting for TpmDevice {
     fn make_counter(&mut self) -> Result<(u32, u64)> {
-        self.count("make a counter", |seat, session| {
-            let index = define(seat, session)?;
-            let handle = find(seat, index, session)?;
+        self.count("make a counter", |connection, session| {
+            let index = define(connection, session)?;
+            let handle = find(connection, index, session)?;
             // A counter that was never raised has no value (TPM_RC_NV_UNINITIALIZED).
-            match increment(seat, handle, session).and_then(|()| read(seat, handle, session)) {
+            match increment(connection, handle, session).and_then(|()| read(connection, handle, session)) {
                 Ok(value) => Ok((index, value)),
                 Err(fault) => {
-                    let _ = undefine(seat, handle, session);
+                    let _ = undefine(connection, handle, session);
                     Err(fault)
                 }
             }
@@ -39,51 +39,51 @@ impl Counting for Chip {
     }
 
     fn read_counter(&mut self, index: u32) -> Result<u64> {
-        self.count("read the counter", |seat, session| {
-            let handle = find(seat, index, session)?;
-            read(seat, handle, session)
+        self.count("read the counter", |connection, session| {
+            let handle = find(connection, index, session)?;
+            read(connection, handle, session)
         })
     }
 
     fn raise_counter(&mut self, index: u32) -> Result<u64> {
         let before = Cell::new(None);
-        self.count("raise the counter", |seat, session| {
-            let handle = find(seat, index, session)?;
-            let stands = read(seat, handle, session)?;
+        self.count("raise the counter", |connection, session| {
+            let handle = find(connection, index, session)?;
+            let stands = read(connection, handle, session)?;
             // Another attempt, after an answer that was lost, finds out whether the first one has raised it.
             if before.get().is_none_or(|before| before == stands) {
                 before.set(Some(stands));
-                increment(seat, handle, session)?;
+                increment(connection, handle, session)?;
             }
-            read(seat, handle, session)
+            read(connection, handle, session)
         })
     }
 
     fn remove_counter(&mut self, index: u32) -> Result<()> {
-        self.count("remove the counter", |seat, session| {
-            let handle = find(seat, index, session)?;
-            undefine(seat, handle, session)
+        self.count("remove the counter", |connection, session| {
+            let handle = find(connection, index, session)?;
+            undefine(connection, handle, session)
         })
     }
 }
 
-impl Chip {
+impl TpmDevice {
     /// Works with a session of its own: a policy session cannot stand for an owner without policy.
     fn count<T>(
         &mut self,
         tried: &str,
-        job: impl Fn(&mut Seat, AuthSession) -> Result<T, Fault>,
+        job: impl Fn(&mut Connection, AuthSession) -> Result<T, DriverError>,
     ) -> Result<T> {
-        lock(&self.shared).work(tried, &self.name, |seat| {
-            let session = match seat.pinned_parent() {
+        lock(&self.shared).work(tried, &self.name, |connection| {
+            let session = match connection.pinned_parent() {
                 // Nobody between here and the TPM can speak for it.
-                Some(key) => seat::start_session(&mut seat.context, key, SessionType::Hmac)?,
-                None => salted_to_srk(seat)?,
+                Some(key) => connection::start_session(&mut connection.context, key, SessionType::Hmac)?,
+                None => salted_to_srk(connection)?,
             };
-            let done = job(seat, session);
-            let ended = seat.context.flush_context(SessionHandle::from(session).into());
+            let done = job(connection, session);
+            let ended = connection.context.flush_context(SessionHandle::from(session).into());
             if ended.is_err() {
-                seat.leave(session);
+                connection.leave(session);
             }
             done.and_then(|done| ended.of("TPM2_FlushContext").map(|()| done))
         })
@@ -91,12 +91,12 @@ impl Chip {
 }
 
 /// Where no key was used yet there is nothing to compare the storage root key with.
-fn salted_to_srk(seat: &mut Seat) -> Result<AuthSession, Fault> {
-    let srk = seat::primary(&mut seat.context)?;
-    let name = seat::name_of(&mut seat.context, srk.into())?;
-    seat.remember(name);
-    let session = seat::start_session(&mut seat.context, srk, SessionType::Hmac);
-    let flushed = seat.context.flush_context(srk.into()).of("TPM2_FlushContext");
+fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError> {
+    let srk = connection::primary(&mut connection.context)?;
+    let name = connection::name_of(&mut connection.context, srk.into())?;
+    connection.remember(name);
+    let session = connection::start_session(&mut connection.context, srk, SessionType::Hmac);
+    let flushed = connection.context.flush_context(srk.into()).of("TPM2_FlushContext");
     session.and_then(|session| flushed.map(|()| session))
 }
 
@@ -114,18 +114,18 @@ fn attributes(written: bool) -> tss_esapi::Result<NvIndexAttributes> {
 /// A command that the session authorises for the owner, whose authValue is empty. A TPM refuses a session that encrypts what a
 /// command does not have: TPM_RC_ATTRIBUTES.
 fn by_owner<T>(
-    seat: &mut Seat,
+    connection: &mut Connection,
     session: AuthSession,
     (decrypt, encrypt): (bool, bool),
     command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
 ) -> tss_esapi::Result<T> {
     let (_, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
     let (these, _) = SessionAttributesBuilder::new().with_decrypt(decrypt).with_encrypt(encrypt).build();
-    seat.context.tr_sess_set_attributes(session, these, mask)?;
-    seat.context.execute_with_session(Some(session), command)
+    connection.context.tr_sess_set_attributes(session, these, mask)?;
+    connection.context.execute_with_session(Some(session), command)
 }
 
-fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
+fn define(connection: &mut Connection, session: AuthSession) -> Result<u32, DriverError> {
     const COMMAND: &str = "TPM2_NV_DefineSpace";
     for index in FIRST..=LAST {
         let public = NvPublicBuilder::new()
@@ -135,7 +135,7 @@ fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
             .with_data_area_size(SIZE.into())
             .build()
             .of(COMMAND)?;
-        let defined = by_owner(seat, session, (true, false), |context| {
+        let defined = by_owner(connection, session, (true, false), |context| {
             context.nv_define_space(Provision::Owner, None, public)
         });
         match defined.of(COMMAND) {
@@ -153,19 +153,19 @@ fn define(seat: &mut Seat, session: AuthSession) -> Result<u32, Fault> {
 
 /// The index, if it is a counter as [`define`] makes them. The ledger's word is not enough: any index that stands there would
 /// be read, raised and removed.
-fn find(seat: &mut Seat, index: u32, session: AuthSession) -> Result<NvIndexHandle, Fault> {
+fn find(connection: &mut Connection, index: u32, session: AuthSession) -> Result<NvIndexHandle, DriverError> {
     const COMMAND: &str = "TPM2_NV_ReadPublic";
     if !(FIRST..=LAST).contains(&index) {
         return Err(another(index).into());
     }
     let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index).of(COMMAND)?);
-    let found = seat.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
+    let found = connection.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
     let handle = match found.of(COMMAND) {
         Ok(found) => NvIndexHandle::from(found),
         Err(fault) if fault.is(0x8b) => return Err(missing(index).into()),
         Err(fault) => return Err(fault),
     };
-    let public = by_owner(seat, session, (false, true), |context| context.nv_read_public(handle));
+    let public = by_owner(connection, session, (false, true), |context| context.nv_read_public(handle));
     let (public, _) = public.of(COMMAND)?;
     // Its first increment sets TPMA_NV_WRITTEN (part 2 §13.4).
     let ours = [attributes(false).of(COMMAND)?, attributes(true).of(COMMAND)?];
@@ -176,15 +176,24 @@ fn find(seat: &mut Seat, index: u32, session: AuthSession) -> Result<NvIndexHand
     }
 }
 
-fn increment(seat: &mut Seat, handle: NvIndexHandle, session: AuthSession) -> Result<(), Fault> {
+fn increment(
+    connection: &mut Connection,
+    handle: NvIndexHandle,
+    session: AuthSession,
+) -> Result<(), DriverError> {
     let raised =
-        by_owner(seat, session, (false, false), |context| context.nv_increment(NvAuth::Owner, handle));
+        by_owner(connection, session, (false, false), |context| context.nv_increment(NvAuth::Owner, handle));
     raised.of("TPM2_NV_Increment")
 }
 
-fn read(seat: &mut Seat, handle: NvIndexHandle, session: AuthSession) -> Result<u64, Fault> {
-    let read =
-        by_owner(seat, session, (false, true), |context| context.nv_read(NvAuth::Owner, handle, SIZE, 0));
+fn read(
+    connection: &mut Connection,
+    handle: NvIndexHandle,
+    session: AuthSession,
+) -> Result<u64, DriverError> {
+    let read = by_owner(connection, session, (false, true), |context| {
+        context.nv_read(NvAuth::Owner, handle, SIZE, 0)
+    });
     let bytes = read.of("TPM2_NV_Read")?;
     match bytes.value().try_into() {
         Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
@@ -192,8 +201,12 @@ fn read(seat: &mut Seat, handle: NvIndexHandle, session: AuthSession) -> Result<
     }
 }
 
-fn undefine(seat: &mut Seat, handle: NvIndexHandle, session: AuthSession) -> Result<(), Fault> {
-    let removed = by_owner(seat, session, (false, false), |context| {
+fn undefine(
+    connection: &mut Connection,
+    handle: NvIndexHandle,
+    session: AuthSession,
+) -> Result<(), DriverError> {
+    let removed = by_owner(connection, session, (false, false), |context| {
         context.nv_undefine_space(Provision::Owner, handle)
     });
     removed.of("TPM2_NV_UndefineSpace")

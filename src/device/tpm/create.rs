@@ -1,15 +1,15 @@
 //! Making keys.
 
-use super::chip::Chip;
-use super::error::{Command, Fault};
+use super::connection::{self, Connection};
+use super::connection_pool::{PinPrompt, lock};
+use super::device::TpmDevice;
+use super::error::{Command, DriverError};
 use super::evidence;
-use super::identity::Facts;
-use super::material::{Blob, Material};
+use super::identity::TpmInfo;
+use super::key_blob::{KeyBlob, WrappedKey};
 use super::pcr::{self, Pcrs};
 use super::policy::Policy;
-use super::seat::{self, Seat};
-use super::shared::{Asking, lock};
-use super::signed::Signer;
+use super::signed_policy::Signer;
 use super::templates;
 use crate::device::certificates::roots_from;
 use crate::device::{
@@ -37,7 +37,7 @@ struct Wanted {
     roots: Option<Vec<Vec<u8>>>,
 }
 
-impl Provision for Chip {
+impl Provision for TpmDevice {
     fn create(
         &mut self,
         purpose: Purpose,
@@ -53,15 +53,15 @@ impl Provision for Chip {
         }
         let wanted = self.wanted(&tried, purpose, options, prompter)?;
         let mut shared = lock(&self.shared);
-        let (material, evidence) = shared.work(&tried, &self.name, |seat| {
-            let simulator = Facts::read(&mut seat.context)?.simulator();
+        let (material, evidence) = shared.work(&tried, &self.name, |connection| {
+            let simulator = TpmInfo::read(&mut connection.context)?.simulator();
             let otherwise = if simulator { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
-            let material = make(seat, &wanted)?;
+            let material = make(connection, &wanted)?;
             let proof =
-                evidence::of(seat, &material, wanted.pin.as_ref(), wanted.roots.as_deref(), otherwise);
+                evidence::of(connection, &material, wanted.pin.as_ref(), wanted.roots.as_deref(), otherwise);
             if let (Err(_), Some(handle)) = (&proof, material.persistent) {
                 // Nothing of a key that is refused stays behind.
-                let _ = evict(seat, &material, handle);
+                let _ = evict(connection, &material, handle);
             }
             proof.map(|evidence| (material, evidence))
         })?;
@@ -76,7 +76,8 @@ impl Provision for Chip {
     /// Removes the copy at a persistent handle. The key itself lies in its enrolment, and nobody can take it back from there.
     fn destroy(&mut self, key: &KeyInfo, _prompter: &mut dyn Prompter) -> Result<()> {
         const TRIED: &str = "destroy the key";
-        let material = Material::of(&KeyRef::from(key)).map_err(|e| e.with_target(self.name.clone()))?;
+        let material =
+            KeyBlob::from_key_ref(&KeyRef::from(key)).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(handle) = material.persistent else {
             let answer = "it lies in its enrolment, encrypted to the TPM, and not in the TPM";
             return Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name).with_hint(
@@ -84,11 +85,11 @@ impl Provision for Chip {
                  useless, other programs' keys included",
             ));
         };
-        lock(&self.shared).work(TRIED, &self.name, |seat| evict(seat, &material, handle))
+        lock(&self.shared).work(TRIED, &self.name, |connection| evict(connection, &material, handle))
     }
 }
 
-impl Chip {
+impl TpmDevice {
     fn wanted(
         &mut self,
         tried: &str,
@@ -113,15 +114,15 @@ impl Chip {
         }
         let mut shared = lock(&self.shared);
         let pcrs = match options.pcrs.as_deref().map(pcr::parse_selection).transpose()? {
-            Some((bank, indices)) => Some(shared.work("read the PCRs", &self.name, |seat| {
-                Pcrs::read_from(&mut seat.context, bank, &indices)
+            Some((bank, indices)) => Some(shared.work("read the PCRs", &self.name, |connection| {
+                Pcrs::read_from(&mut connection.context, bank, &indices)
             })?),
             None => None,
         };
         let pin = match options.pin {
             true => {
                 let source = self.uri.pin_source();
-                Some(shared.new_pin(&mut Asking { device: &self.name, source, prompter })?)
+                Some(shared.new_pin(&mut PinPrompt { device: &self.name, source, prompter })?)
             }
             false => None,
         };
@@ -135,7 +136,7 @@ impl Chip {
         })
     }
 
-    fn key_info(&self, purpose: Purpose, material: &Material, evidence: Evidence) -> Result<KeyInfo> {
+    fn key_info(&self, purpose: Purpose, material: &KeyBlob, evidence: Evidence) -> Result<KeyInfo> {
         let point = templates::point(&material.key.public).ok_or_else(|| unlike().with_target(&self.name))?;
         let suffix = if purpose == Purpose::Open { "open" } else { "sign" };
         let mut uri = format!("tpm:object={}-{suffix}", self.uri.object());
@@ -150,43 +151,48 @@ impl Chip {
 }
 
 /// Makes a key under the storage root key.
-fn make(seat: &mut Seat, wanted: &Wanted) -> Result<Material, Fault> {
+fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverError> {
     // Three slots are few: what is loaded can be loaded again.
-    seat.end_session();
-    seat.unload();
-    let parent = seat::primary(&mut seat.context)?;
-    let made = make_under(seat, parent, wanted);
-    let flushed = seat.context.flush_context(parent.into()).of("TPM2_FlushContext");
+    connection.end_session();
+    connection.unload();
+    let parent = connection::primary(&mut connection.context)?;
+    let made = make_under(connection, parent, wanted);
+    let flushed = connection.context.flush_context(parent.into()).of("TPM2_FlushContext");
     made.and_then(|made| flushed.map(|()| made))
 }
 
-fn make_under(seat: &mut Seat, parent: KeyHandle, wanted: &Wanted) -> Result<Material, Fault> {
-    let parent_name = seat::name_of(&mut seat.context, parent.into())?;
-    seat.remember(parent_name);
-    keep(seat, parent, parent_name, wanted.parent)?;
-    let session = seat::start_session(&mut seat.context, parent, SessionType::Policy)?;
-    let key = make_blob(seat, parent, session, wanted);
-    let flushed = seat.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
+fn make_under(
+    connection: &mut Connection,
+    parent: KeyHandle,
+    wanted: &Wanted,
+) -> Result<KeyBlob, DriverError> {
+    let parent_name = connection::name_of(&mut connection.context, parent.into())?;
+    connection.remember(parent_name);
+    keep(connection, parent, parent_name, wanted.parent)?;
+    let session = connection::start_session(&mut connection.context, parent, SessionType::Policy)?;
+    let key = make_blob(connection, parent, session, wanted);
+    let flushed =
+        connection.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
     if flushed.is_err() {
-        seat.leave(session);
+        connection.leave(session);
     }
     let key = key?;
     flushed?;
     let (policy, persistent) = (wanted.policy.clone(), wanted.persistent);
-    let material = Material { key, parent: wanted.parent, parent_name, policy, persistent };
+    let material = KeyBlob { key, parent: wanted.parent, parent_name, policy, persistent };
     if let Some(handle) = persistent {
-        persist(seat, parent, &material.key, handle)?;
+        persist(connection, parent, &material.key, handle)?;
     }
     Ok(material)
 }
 
 /// TPM2_Create; what comes back is what was asked for, but for the point.
 fn make_blob(
-    seat: &mut Seat,
+    connection: &mut Connection,
     parent: KeyHandle,
     session: AuthSession,
     wanted: &Wanted,
-) -> Result<Blob, Fault> {
+) -> Result<WrappedKey, DriverError> {
     const COMMAND: &str = "TPM2_Create";
     let policy = wanted.policy.digest(wanted.purpose).of(COMMAND)?;
     let template = templates::key(wanted.purpose, policy, wanted.policy.pin).of(COMMAND)?;
@@ -194,7 +200,7 @@ fn make_blob(
     // The storage root key's authorisation is the empty password; the session is there for integrity and encryption.
     let sessions = (Some(AuthSession::Password), Some(session), None);
     let asked = template.clone();
-    let made = seat
+    let made = connection
         .context
         .execute_with_sessions(sessions, |context| context.create(parent, asked, auth, None, None, None));
     let made = made.of(COMMAND)?;
@@ -203,12 +209,17 @@ fn make_blob(
     {
         return Err(unlike().into());
     }
-    Ok(Blob { public: made.out_public, private: made.out_private })
+    Ok(WrappedKey { public: made.out_public, private: made.out_private })
 }
 
 /// Sees to it that the storage root key lies at its handle. Whatever else lies there is somebody's, and stays.
-fn keep(seat: &mut Seat, parent: KeyHandle, name: [u8; 34], handle: u32) -> Result<(), Fault> {
-    match seat::persistent(&mut seat.context, handle)? {
+fn keep(
+    connection: &mut Connection,
+    parent: KeyHandle,
+    name: [u8; 34],
+    handle: u32,
+) -> Result<(), DriverError> {
+    match connection::persistent(&mut connection.context, handle)? {
         Some((_, found)) if found == name => Ok(()),
         Some(_) => {
             let answer = format!(
@@ -221,38 +232,43 @@ fn keep(seat: &mut Seat, parent: KeyHandle, name: [u8; 34], handle: u32) -> Resu
                 )
                 .into())
         }
-        None => make_persistent(seat, parent, handle),
+        None => make_persistent(connection, parent, handle),
     }
 }
 
-fn persist(seat: &mut Seat, parent: KeyHandle, key: &Blob, handle: u32) -> Result<(), Fault> {
+fn persist(
+    connection: &mut Connection,
+    parent: KeyHandle,
+    key: &WrappedKey,
+    handle: u32,
+) -> Result<(), DriverError> {
     let (private, public) = (key.private.clone(), key.public.clone());
-    let loaded = seat
+    let loaded = connection
         .context
         .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public));
     let loaded = loaded.of("TPM2_Load")?;
-    let kept = make_persistent(seat, loaded, handle);
-    seat.context.flush_context(loaded.into()).of("TPM2_FlushContext")?;
+    let kept = make_persistent(connection, loaded, handle);
+    connection.context.flush_context(loaded.into()).of("TPM2_FlushContext")?;
     kept
 }
 
-fn make_persistent(seat: &mut Seat, key: KeyHandle, handle: u32) -> Result<(), Fault> {
+fn make_persistent(connection: &mut Connection, key: KeyHandle, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
-    let kept = seat.context.execute_with_session(Some(AuthSession::Password), |context| {
+    let kept = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
         context.evict_control(Owner::Owner, key.into(), handle)
     });
     kept.of(COMMAND).map(drop)
 }
 
 /// Removes a persistent copy, if it is this key's.
-fn evict(seat: &mut Seat, material: &Material, handle: u32) -> Result<(), Fault> {
+fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let name = templates::name(&material.key.public).of(COMMAND)?;
-    match seat::persistent(&mut seat.context, handle)? {
+    match connection::persistent(&mut connection.context, handle)? {
         Some((found, is)) if is == name => {
             let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
-            let evicted = seat.context.execute_with_session(Some(AuthSession::Password), |context| {
+            let evicted = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.evict_control(Owner::Owner, found.into(), handle)
             });
             evicted.of(COMMAND).map(drop)

@@ -3,7 +3,7 @@
 //! The TPM's maker writes a certificate for the endorsement key into the TPM. The key itself is not kept: made from the seed
 //! of its hierarchy by a template that everybody knows, it is the same key each time.
 
-use super::error::{Command, Fault};
+use super::error::{Command, DriverError};
 use crate::device::certificates::{Oid, SubjectKey, first_certificate};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::traits::PublicKeyParts;
@@ -72,11 +72,11 @@ impl std::fmt::Display for Kind {
 }
 
 /// What a TPM holds in its maker's part of NV memory: TPM 2.0 part 2 §7.4, TCG registry of reserved handles §2.2.
-pub struct Shelf(Vec<u32>);
+pub struct EkCertificates(Vec<u32>);
 
-impl Shelf {
+impl EkCertificates {
     /// Looks what is there, so that nothing is asked for that is not.
-    pub fn look(context: &mut Context) -> Result<Self, Fault> {
+    pub fn look(context: &mut Context) -> Result<Self, DriverError> {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::Handles, SHELF.start, SHELF.end - SHELF.start)
         });
@@ -90,7 +90,7 @@ impl Shelf {
     }
 
     /// The certificate for this kind of endorsement key, in DER. Nobody vouches for it yet.
-    pub fn certificate(&self, context: &mut Context, kind: Kind) -> Result<Option<Vec<u8>>, Fault> {
+    pub fn certificate(&self, context: &mut Context, kind: Kind) -> Result<Option<Vec<u8>>, DriverError> {
         if !self.0.contains(&kind.index()) {
             return Ok(None);
         }
@@ -103,7 +103,7 @@ impl Shelf {
     }
 
     /// The certificates between the endorsement keys' and their maker's root, in DER.
-    pub fn chain(&self, context: &mut Context) -> Result<Vec<Vec<u8>>, Fault> {
+    pub fn chain(&self, context: &mut Context) -> Result<Vec<Vec<u8>>, DriverError> {
         let mut bytes = Vec::new();
         for index in CHAIN.take_while(|index| self.0.contains(index)) {
             bytes.extend(read(context, index)?);
@@ -118,7 +118,7 @@ impl Shelf {
 }
 
 /// The contents of an NV index that may be read without authorisation.
-fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, Fault> {
+fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, DriverError> {
     let index = NvIndexTpmHandle::new(index).of("TPM2_NV_ReadPublic")?;
     let found =
         context.execute_without_session(|context| context.tr_from_tpm_public(TpmHandle::NvIndex(index)));
@@ -129,7 +129,7 @@ fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, Fault> {
 }
 
 /// Makes the endorsement key: its handle, to be flushed by the caller, and its public area.
-pub fn make(context: &mut Context, kind: Kind) -> Result<(KeyHandle, Public), Fault> {
+pub fn make(context: &mut Context, kind: Kind) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
     let template = kind.template().of(COMMAND)?;
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {

@@ -36,7 +36,7 @@ pub enum Remedy {
 
 impl Code {
     /// The code in a library error; `None` where the library itself objects.
-    pub fn of(error: &tss_esapi::Error) -> Option<Self> {
+    pub fn from_error(error: &tss_esapi::Error) -> Option<Self> {
         match error {
             tss_esapi::Error::Tss2Error(Tss2ResponseCode::FormatZero(code)) => Some(Self(code.0)),
             tss_esapi::Error::Tss2Error(Tss2ResponseCode::FormatOne(code)) => Some(Self(code.0)),
@@ -132,7 +132,7 @@ impl fmt::Debug for Code {
 
 /// Why an attempt at an operation failed, before it is known whether another attempt is worth it.
 #[derive(Debug)]
-pub enum Fault {
+pub enum DriverError {
     /// A command failed.
     Call {
         /// As the standard writes it: `TPM2_Load`.
@@ -144,11 +144,11 @@ pub enum Fault {
     Final(Error),
 }
 
-impl Fault {
+impl DriverError {
     /// The code that came back, where it is one.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Call { error, .. } => Code::of(error),
+            Self::Call { error, .. } => Code::from_error(error),
             Self::Final(_) => None,
         }
     }
@@ -165,7 +165,7 @@ impl Fault {
             Self::Final(error) => return error.with_target(on),
             Self::Call { command, error } => (command, error),
         };
-        let Some(code) = Code::of(&error) else {
+        let Some(code) = Code::from_error(&error) else {
             let answer = format!("{command} has an answer that makes no sense: {error}");
             return Error::new(Kind::Device, tried, answer).with_target(on).caused_by(error);
         };
@@ -176,7 +176,7 @@ impl Fault {
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for DriverError {
     fn from(error: Error) -> Self {
         Self::Final(error)
     }
@@ -185,12 +185,12 @@ impl From<Error> for Fault {
 /// Names the command that a library call makes.
 pub trait Command<T> {
     /// With the command's name, as the standard writes it.
-    fn of(self, command: &'static str) -> Result<T, Fault>;
+    fn of(self, command: &'static str) -> Result<T, DriverError>;
 }
 
 impl<T> Command<T> for tss_esapi::Result<T> {
-    fn of(self, command: &'static str) -> Result<T, Fault> {
-        self.map_err(|error| Fault::Call { command, error })
+    fn of(self, command: &'static str) -> Result<T, DriverError> {
+        self.map_err(|error| DriverError::Call { command, error })
     }
 }
 

@@ -11,11 +11,11 @@
 //! What is asked of the TPM and what it answers may pass anybody's hands: nothing is believed but these signatures and the value that
 //! came back. Nothing of it is kept: the second step convinces only who chose the value, so a record would prove nothing to others.
 
+use super::connection::{self, Connection};
 use super::credential;
-use super::ek::{self, Kind as EkKind, Shelf};
-use super::error::{Command, Fault};
-use super::material::Material;
-use super::seat::{self, Seat};
+use super::ek::{self, EkCertificates, Kind as EkKind};
+use super::error::{Command, DriverError};
+use super::key_blob::KeyBlob;
 use super::templates;
 use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
 use crate::device::{Evidence, EvidenceLevel};
@@ -46,23 +46,23 @@ const TRIED: &str = "attest the key";
 const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
 
 /// The evidence for a key that was just made: `attested` where there are roots to hold the TPM's certificate against, else
-/// `otherwise`. The seat's keys and sessions are given back first, for the sake of a TPM with three slots.
+/// `otherwise`. The connection's keys and sessions are given back first, for the sake of a TPM with three slots.
 ///
 /// # Errors
 /// `Evidence`, naming what failed: there is no way from a failed proof down to a weaker level.
 pub fn of(
-    seat: &mut Seat,
-    material: &Material,
+    connection: &mut Connection,
+    material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
     roots: Option<&[Vec<u8>]>,
     otherwise: EvidenceLevel,
-) -> Result<Evidence, Fault> {
+) -> Result<Evidence, DriverError> {
     let mut claims = templates::claims(&material.key.public);
     let Some(roots) = roots else { return Ok(Evidence { level: otherwise, claims }) };
-    let endorsement = endorsement(&mut seat.context, roots)?;
-    seat.end_session();
-    seat.unload();
-    let context = &mut seat.context;
+    let endorsement = endorsement(&mut connection.context, roots)?;
+    connection.end_session();
+    connection.unload();
+    let context = &mut connection.context;
     let (attesting, public) = make_attesting_key(context)?;
     holding(context, attesting.into(), |context| {
         let name = templates::name(&public).of("TPM2_CreatePrimary")?;
@@ -80,14 +80,14 @@ struct Endorsement {
 }
 
 /// The first certificate in the TPM whose chain ends at one of the roots. A certificate that somebody hides must not lower the level.
-fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Endorsement, Fault> {
-    let shelf = Shelf::look(context)?;
+fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Endorsement, DriverError> {
+    let certificates = EkCertificates::look(context)?;
     let (mut chain, mut objection) = (None, None);
     for kind in EkKind::ALL {
-        let Some(der) = shelf.certificate(context, kind)? else { continue };
+        let Some(der) = certificates.certificate(context, kind)? else { continue };
         let between = match &chain {
             Some(between) => between,
-            None => chain.insert(shelf.chain(context)?),
+            None => chain.insert(certificates.chain(context)?),
         };
         match believed(&der, between, roots) {
             Ok(certificate) => return Ok(Endorsement { kind, certificate }),
@@ -103,7 +103,7 @@ fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error:
 }
 
 /// Restricted: it signs what its TPM composed, and no digest from outside that could look like it (part 1 §25.1.2).
-fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), Fault> {
+fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
     let template = templates::attesting().of(COMMAND)?;
     let asked = template.clone();
@@ -130,7 +130,7 @@ fn activate(
     endorsement: &Endorsement,
     attesting: KeyHandle,
     name: &[u8; 34],
-) -> Result<(), Fault> {
+) -> Result<(), DriverError> {
     let (key, public) = ek::make(context, endorsement.kind)?;
     holding(context, key.into(), |context| {
         let certified = endorsement.certificate.key()?;
@@ -153,8 +153,8 @@ fn activate(
 }
 
 /// PolicySecret(endorsement), by which the keys of the low range are used. The hierarchy's authorisation is empty.
-fn authorise(context: &mut Context, session: AuthSession) -> Result<(), Fault> {
-    let policy = seat::policy(session)?;
+fn authorise(context: &mut Context, session: AuthSession) -> Result<(), DriverError> {
+    let policy = connection::policy(session)?;
     let asserted = context.execute_with_session(Some(AuthSession::Password), |context| {
         let (nonce, digest) = (Nonce::default(), Digest::default());
         context.policy_secret(policy, AuthHandle::Endorsement, nonce.clone(), digest, nonce, None)
@@ -168,7 +168,7 @@ fn answer(
     endorsement: KeyHandle,
     by: AuthSession,
     challenge: &credential::Challenge,
-) -> Result<Digest, Fault> {
+) -> Result<Digest, DriverError> {
     const COMMAND: &str = "TPM2_ActivateCredential";
     let blob = IdObject::try_from(challenge.blob.clone()).of(COMMAND)?;
     let secret = EncryptedSecret::try_from(challenge.secret.clone()).of(COMMAND)?;
@@ -188,11 +188,11 @@ fn answer(
 /// Step 3: TPM2_Certify, and what is signed is looked at.
 fn certify(
     context: &mut Context,
-    material: &Material,
+    material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
     attesting: KeyHandle,
     attesting_public: &Public,
-) -> Result<(), Fault> {
+) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_Certify";
     let mut number = [0; 32];
     SystemRandom::new().fill(&mut number).map_err(|_| failed("the system has no random numbers"))?;
@@ -212,13 +212,13 @@ fn certify(
 /// The key, loaded, and the session that speaks for it. A PIN goes into a session's HMAC, never over the wire.
 fn with_key<T>(
     context: &mut Context,
-    material: &Material,
+    material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
-    job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    let parent = seat::primary(context)?;
+    job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, DriverError>,
+) -> Result<T, DriverError> {
+    let parent = connection::primary(context)?;
     let (key, session) = holding(context, parent.into(), |context| {
-        if seat::name_of(context, parent.into())? != material.parent_name {
+        if connection::name_of(context, parent.into())? != material.parent_name {
             return Err(failed("the storage root key is not the one the key was made under").into());
         }
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
@@ -230,7 +230,7 @@ fn with_key<T>(
         let ready = Auth::try_from(pin.to_vec())
             .and_then(|auth| context.tr_set_auth(key.into(), auth))
             .of("TPM2_Certify")
-            .and_then(|()| seat::start_session(context, parent, SessionType::Hmac));
+            .and_then(|()| connection::start_session(context, parent, SessionType::Hmac));
         match ready {
             Ok(session) => Ok((key, Some(session))),
             Err(fault) => {
@@ -289,7 +289,7 @@ fn qualified(parent: &[u8; 34], name: &[u8; 34]) -> Vec<u8> {
 }
 
 /// For PolicySecret alone: no secret passes through it.
-fn start_policy(context: &mut Context) -> Result<AuthSession, Fault> {
+fn start_policy(context: &mut Context) -> Result<AuthSession, DriverError> {
     let started = context.execute_without_session(|context| {
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
         context.start_auth_session(None, None, None, SessionType::Policy, symmetric, hash)
@@ -302,8 +302,8 @@ fn start_policy(context: &mut Context) -> Result<AuthSession, Fault> {
 fn holding<T>(
     context: &mut Context,
     handle: ObjectHandle,
-    job: impl FnOnce(&mut Context) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+    job: impl FnOnce(&mut Context) -> Result<T, DriverError>,
+) -> Result<T, DriverError> {
     let done = job(context);
     let flushed = context.flush_context(handle).of("TPM2_FlushContext");
     done.and_then(|done| flushed.map(|()| done))

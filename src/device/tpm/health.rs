@@ -1,10 +1,10 @@
 //! What `doctor` tells of a TPM.
 
-use super::error::{Command, Fault};
-use super::identity::Facts;
+use super::connection_pool::{lock, share};
+use super::error::{Command, DriverError};
+use super::identity::TpmInfo;
 use super::lockout::Lockout;
 use super::pcr::Bank;
-use super::shared::{lock, share};
 use super::transport::Transport;
 use crate::device::DeviceIdentity;
 use crate::error::Result;
@@ -46,12 +46,12 @@ const FIRST: u32 = 0x01c0_0000;
 /// # Errors
 /// `DeviceGone` when there is none, or none for this user; the TPM's.
 pub fn examine(uri: &DeviceUri) -> Result<Health> {
-    let (transport, name) = (Transport::of(uri)?, uri.display_name());
+    let (transport, name) = (Transport::from_uri(uri)?, uri.display_name());
     let managed = transport.is_managed();
     let shared = share(transport);
-    lock(&shared).work("examine the TPM", &name, |seat| {
-        let context = &mut seat.context;
-        let (facts, lockout) = (Facts::read(context)?, Lockout::read(context)?);
+    lock(&shared).work("examine the TPM", &name, |connection| {
+        let context = &mut connection.context;
+        let (facts, lockout) = (TpmInfo::read(context)?, Lockout::read(context)?);
         Ok(Health {
             identity: facts.identity(),
             revision: format!("{}.{:02}", facts.revision / 100, facts.revision % 100),
@@ -65,20 +65,23 @@ pub fn examine(uri: &DeviceUri) -> Result<Health> {
     })
 }
 
-fn ask(context: &mut Context, what: CapabilityType, first: u32) -> Result<CapabilityData, Fault> {
+fn ask(context: &mut Context, what: CapabilityType, first: u32) -> Result<CapabilityData, DriverError> {
     let asked = context.execute_without_session(|context| context.get_capability(what, first, 254));
     Ok(asked.of("TPM2_GetCapability")?.0)
 }
 
-fn banks(context: &mut Context) -> Result<Vec<&'static str>, Fault> {
+fn banks(context: &mut Context) -> Result<Vec<&'static str>, DriverError> {
     let CapabilityData::AssignedPcr(assigned) = ask(context, CapabilityType::AssignedPcr, 0)? else {
         return Ok(Vec::new());
     };
     let kept = assigned.get_selections().iter().filter(|selection| !selection.is_empty());
-    Ok(kept.filter_map(|selection| Bank::of(selection.hashing_algorithm())).map(Bank::name).collect())
+    Ok(kept
+        .filter_map(|selection| Bank::from_algorithm(selection.hashing_algorithm()))
+        .map(Bank::name)
+        .collect())
 }
 
-fn certificates(context: &mut Context) -> Result<Vec<&'static str>, Fault> {
+fn certificates(context: &mut Context) -> Result<Vec<&'static str>, DriverError> {
     let CapabilityData::Handles(handles) = ask(context, CapabilityType::Handles, FIRST)? else {
         return Ok(Vec::new());
     };

@@ -1,6 +1,6 @@
 //! What a TPM says of itself: TPM_PT_FIXED, part 2 §6.13.
 
-use super::error::{Command, Fault};
+use super::error::{Command, DriverError};
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Kind};
 use crate::uri::Scheme;
@@ -10,7 +10,7 @@ use tss_esapi::structures::CapabilityData;
 
 /// The fixed properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct TpmInfo {
     /// TPM_PT_MANUFACTURER: four characters from the TCG's registry of vendors.
     pub maker: String,
     /// TPM_PT_VENDOR_STRING_1 to 4.
@@ -23,9 +23,9 @@ pub struct Facts {
     pub fips: bool,
 }
 
-impl Facts {
+impl TpmInfo {
     /// Reads them.
-    pub fn read(context: &mut Context) -> Result<Self, Fault> {
+    pub fn read(context: &mut Context) -> Result<Self, DriverError> {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::TpmProperties, PropertyTag::FamilyIndicator.into(), 46)
         });
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn simulators_are_recognised() {
-        let facts = |maker: &str, model: &str| Facts {
+        let facts = |maker: &str, model: &str| TpmInfo {
             maker: maker.into(),
             model: model.into(),
             firmware: "1.0".into(),

@@ -1,6 +1,6 @@
 //! The dictionary attack protection: TPM 2.0 part 1 §19.8.
 
-use super::error::{Command, Fault};
+use super::error::{Command, DriverError};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Prompter, TriesLeft};
 use tss_esapi::Context;
@@ -28,7 +28,7 @@ const IN_LOCKOUT: u32 = 1 << 9;
 
 impl Lockout {
     /// Reads it.
-    pub fn read(context: &mut Context) -> Result<Self, Fault> {
+    pub fn read(context: &mut Context) -> Result<Self, DriverError> {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::TpmProperties, PropertyTag::Permanent.into(), 20)
         });
@@ -84,7 +84,7 @@ impl Lockout {
 }
 
 /// A refused PIN with what is left, or a lockout with its end.
-pub fn report(fault: Fault, lockout: Option<Lockout>, tried: &str, on: &str) -> Error {
+pub fn report(fault: DriverError, lockout: Option<Lockout>, tried: &str, on: &str) -> Error {
     let error = fault.report(tried, on);
     let Some(lockout) = lockout else { return error };
     match (error.kind(), lockout.locked) {

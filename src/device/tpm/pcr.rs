@@ -1,7 +1,7 @@
 //! Platform configuration registers: which of them, their values, and what changed.
 
-use super::error::{Command, Fault};
-use super::material::{Read, expect, wrong};
+use super::error::{Command, DriverError};
+use super::key_blob::{Read, expect, wrong};
 use crate::error::{Error, Kind, Result};
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
@@ -73,7 +73,7 @@ impl Bank {
     }
 
     /// The bank of a hash.
-    pub fn of(algorithm: HashingAlgorithm) -> Option<Self> {
+    pub fn from_algorithm(algorithm: HashingAlgorithm) -> Option<Self> {
         Self::ALL.into_iter().find(|bank| bank.algorithm() == algorithm)
     }
 
@@ -115,7 +115,7 @@ impl Pcrs {
     ///
     /// # Errors
     /// `Unsupported` where the TPM does not keep the bank.
-    pub fn read_from(context: &mut Context, bank: Bank, indices: &[u8]) -> Result<Self, Fault> {
+    pub fn read_from(context: &mut Context, bank: Bank, indices: &[u8]) -> Result<Self, DriverError> {
         let mut values = Vec::with_capacity(indices.len());
         for some in indices.chunks(AT_ONCE) {
             let selection = selection(bank, some)?;
@@ -158,7 +158,7 @@ impl Pcrs {
     }
 
     /// For the TPM.
-    pub fn selection(&self) -> Result<PcrSelectionList, Fault> {
+    pub fn selection(&self) -> Result<PcrSelectionList, DriverError> {
         selection(self.bank, &self.indices())
     }
 
@@ -216,7 +216,7 @@ impl Pcrs {
     }
 }
 
-fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, Fault> {
+fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError> {
     let slots = indices.iter().map(|index| PcrSlot::try_from(1u32 << index)).collect::<Result<Vec<_>, _>>();
     let slots = slots.of("TPM2_PolicyPCR")?;
     PcrSelectionList::builder().with_selection(bank.algorithm(), &slots).build().of("TPM2_PolicyPCR")

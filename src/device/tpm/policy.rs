@@ -3,10 +3,10 @@
 //! A key's authPolicy is computed here, in software, and reached in a session of the TPM by the same steps in the same
 //! order. Whoever uses the key therefore does exactly what was enrolled, and nothing is believed of the session.
 
-use super::error::{Command, Fault};
-use super::material::{Read, expect, maybe, wrong};
+use super::error::{Command, DriverError};
+use super::key_blob::{Read, expect, maybe, wrong};
 use super::pcr::Pcrs;
-use super::signed::{self, Signer};
+use super::signed_policy::{self, Signer};
 use super::templates;
 use crate::device::Purpose;
 use minicbor::{Decoder, Encoder};
@@ -67,9 +67,9 @@ impl Policy {
         session: PolicySession,
         purpose: Purpose,
         signatures: Option<&std::path::Path>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DriverError> {
         match (&self.pcrs, &self.signer) {
-            (Some(pcrs), Some(signer)) => signed::satisfy(context, session, pcrs, signer, signatures)?,
+            (Some(pcrs), Some(signer)) => signed_policy::satisfy(context, session, pcrs, signer, signatures)?,
             (Some(pcrs), None) => literal(context, session, pcrs)?,
             (None, _) => {}
         }
@@ -127,7 +127,7 @@ fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
 }
 
 /// PolicyPCR with the values of enrolment: the TPM compares them with its own at once.
-fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), Fault> {
+fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), DriverError> {
     let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
     let asserted =
         context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
@@ -139,12 +139,12 @@ fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result
 }
 
 /// A refusal that names what changed.
-fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, Fault> {
+fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, DriverError> {
     let now = Pcrs::read_from(context, pcrs.bank(), &pcrs.indices())?;
-    Ok(super::measured::refusal(pcrs, &pcrs.changed(&now)))
+    Ok(super::pcr_binding::refusal(pcrs, &pcrs.changed(&now)))
 }
 
 /// In the library's form.
-pub fn digest(bytes: [u8; 32]) -> Result<Digest, Fault> {
+pub fn digest(bytes: [u8; 32]) -> Result<Digest, DriverError> {
     Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
 }

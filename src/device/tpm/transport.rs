@@ -30,7 +30,7 @@ impl Transport {
     ///
     /// # Errors
     /// `Usage` for a transport that tpm2-tss does not know.
-    pub fn of(uri: &DeviceUri) -> Result<Self> {
+    pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
         let name = match uri.attribute("tcti") {
             None | Some("device" | "device:") => format!("device:{DEFAULT}"),
             Some(named) => named.to_owned(),
@@ -76,7 +76,7 @@ impl Transport {
                 Ok(context) => return Ok(context),
                 Err(error) => error,
             };
-            let code = Code::of(&error);
+            let code = Code::from_error(&error);
             let passing = code.is_some_and(|code| matches!(code.remedy(), Remedy::Wait | Remedy::Reconnect));
             match pauses.next().filter(|_| passing) {
                 Some(pause) => std::thread::sleep(Duration::from_millis(*pause)),
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn transport(uri: &str) -> Result<Transport> {
-        Transport::of(&uri.parse().unwrap())
+        Transport::from_uri(&uri.parse().unwrap())
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn endorsement_of(context: &mut Context) -> Endorsement {
     Endorsement { kind: EkKind::P256, certificate: Certificate::parse(&der).unwrap() }
 }
 
-fn refusal(outcome: Result<(), Fault>) -> String {
+fn refusal(outcome: Result<(), DriverError>) -> String {
     let error = outcome.unwrap_err().report("x", "tpm:");
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
     error.message().to_owned()

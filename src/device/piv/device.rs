@@ -1,14 +1,14 @@
 //! A YubiKey's PIV application as a [`Device`].
 
-use super::attempts;
 use super::card::Card;
-use super::error::{Fault, sensible};
+use super::error::{DriverError, catch_malformed};
 use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
 use super::padding;
-use super::seat::Seat;
-use super::slots::{Chosen, SlotFacts, Slots, a_key_of, attribute, name};
+use super::retry;
+use super::slots::{SelectedSlot, SlotInfo, Slots, a_key_of, attribute, name};
+use super::transaction::Transaction;
 use crate::device::{
     Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
 };
@@ -20,7 +20,7 @@ use yubikey::{Serial, Version, YubiKey};
 use zeroize::Zeroizing;
 
 /// A connected YubiKey, and a share in the login of this process.
-pub struct Applet {
+pub struct PivDevice {
     /// With the serial, also where it came without.
     pub(super) uri: DeviceUri,
     pub(super) name: String,
@@ -33,22 +33,22 @@ pub struct Applet {
     simulator: Option<bool>,
 }
 
-impl Applet {
+impl PivDevice {
     /// Finds the YubiKey and selects its PIV application.
     pub fn connect(uri: &DeviceUri) -> Result<Self> {
-        let slots = Slots::of(uri)?;
+        let slots = Slots::from_uri(uri)?;
         match find::find(uri)? {
             Some(yubikey) => Self::new(uri, slots, yubikey),
             None => Err(find::absent(uri)),
         }
     }
 
-    /// As [`Applet::connect`], and waits for the YubiKey where a person is there to plug it in.
+    /// As [`PivDevice::connect`], and waits for the YubiKey where a person is there to plug it in.
     pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Self> {
-        let slots = Slots::of(uri)?;
+        let slots = Slots::from_uri(uri)?;
         let yubikey = match find::find(uri)? {
             Some(yubikey) => yubikey,
-            None => attempts::await_insertion(uri, prompter)?,
+            None => retry::await_insertion(uri, prompter)?,
         };
         Self::new(uri, slots, yubikey)
     }
@@ -72,31 +72,31 @@ impl Applet {
     /// answer.
     fn is_simulator(&mut self) -> Option<bool> {
         let card = self.card.as_mut()?;
-        let issuer = sensible(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
+        let issuer = catch_malformed(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
         Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
     }
 
     /// The keys there are, with their evidence.
     fn list(&mut self, judge: &evidence::Judge, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         let version = self.version;
-        self.operate("list the keys", prompter, |seat| {
+        self.operate("list the keys", prompter, |transaction| {
             let mut keys = Vec::new();
             for purpose in [Purpose::Open, Purpose::Sign] {
-                keys.extend(seat.found(purpose, version, judge)?);
+                keys.extend(transaction.found(purpose, version, judge)?);
             }
             Ok(keys)
         })
     }
 }
 
-impl Seat<'_> {
+impl Transaction<'_> {
     /// The key for a purpose, if there is one and it is ours.
     fn found(
         &mut self,
         purpose: Purpose,
         version: Version,
         judge: &evidence::Judge,
-    ) -> Result<Option<KeyInfo>, Fault> {
+    ) -> Result<Option<KeyInfo>, DriverError> {
         let chosen = self.slots.of_purpose(purpose);
         let Some(facts) = self.card.slot(chosen.slot)? else { return Ok(None) };
         match &facts.public {
@@ -117,10 +117,10 @@ impl Seat<'_> {
         &mut self,
         purpose: Purpose,
         version: Version,
-        facts: &SlotFacts,
+        facts: &SlotInfo,
         attestation: Option<Vec<u8>>,
         judge: &evidence::Judge,
-    ) -> Result<KeyInfo, Fault> {
+    ) -> Result<KeyInfo, DriverError> {
         let chosen = self.slots.of_purpose(purpose);
         let Some(public) = facts.public_for(purpose) else {
             return Err(self.of_another_algorithm(purpose, chosen, facts).into());
@@ -133,7 +133,7 @@ impl Seat<'_> {
         Ok(KeyInfo { uri, purpose, public, evidence, material })
     }
 
-    fn of_another_algorithm(&self, purpose: Purpose, chosen: Chosen, facts: &SlotFacts) -> Error {
+    fn of_another_algorithm(&self, purpose: Purpose, chosen: SelectedSlot, facts: &SlotInfo) -> Error {
         let held = a_key_of(facts.algorithm);
         let answer = format!(
             "slot {} holds {held}, and Strongroom uses p256, p384, and RSA of 2048 bits or more",
@@ -145,7 +145,7 @@ impl Seat<'_> {
     }
 }
 
-impl Drop for Applet {
+impl Drop for PivDevice {
     fn drop(&mut self) {
         if let Some(card) = self.card.take() {
             card.close();
@@ -154,7 +154,7 @@ impl Drop for Applet {
     }
 }
 
-impl Device for Applet {
+impl Device for PivDevice {
     fn identity(&mut self) -> DeviceIdentity {
         if self.simulator.is_none() {
             self.simulator = self.is_simulator();
@@ -191,8 +191,8 @@ impl Device for Applet {
     }
 
     fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
-        self.operate("look for the key", prompter, |seat| {
-            let facts = seat.card.slot(seat.slots.of_purpose(key.purpose).slot)?;
+        self.operate("look for the key", prompter, |transaction| {
+            let facts = transaction.card.slot(transaction.slots.of_purpose(key.purpose).slot)?;
             Ok(facts.is_some_and(|facts| facts.is_of(&key.public)))
         })
     }
@@ -205,12 +205,12 @@ impl Device for Applet {
     ) -> Result<Zeroizing<Vec<u8>>> {
         const TRIED: &str = "open with the key";
         match challenge {
-            Challenge::Ecdh { peer } => self.operate(TRIED, prompter, |seat| {
-                seat.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
+            Challenge::Ecdh { peer } => self.operate(TRIED, prompter, |transaction| {
+                transaction.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
             }),
             Challenge::Oaep { hash, ciphertext } => {
-                let block = self.operate(TRIED, prompter, |seat| {
-                    seat.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
+                let block = self.operate(TRIED, prompter, |transaction| {
+                    transaction.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
                 })?;
                 padding::without_oaep(&block, hash).ok_or_else(|| {
                     Error::new(Kind::Device, TRIED, "what comes out is not padded with OAEP")
@@ -233,13 +233,13 @@ impl Device for Applet {
                 let answer = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());
                 Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name)
             })?;
-            let signature = self.operate(TRIED, prompter, |seat| {
-                seat.with_key(key, Purpose::Sign, |card, slot| card.rsa(slot, &block))
+            let signature = self.operate(TRIED, prompter, |transaction| {
+                transaction.with_key(key, Purpose::Sign, |card, slot| card.rsa(slot, &block))
             })?;
             return Ok(signature.to_vec());
         }
-        let asn1 = self.operate(TRIED, prompter, |seat| {
-            seat.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
+        let asn1 = self.operate(TRIED, prompter, |transaction| {
+            transaction.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
         })?;
         let signature = match digest.len() {
             32 => p256::ecdsa::Signature::from_der(&asn1).map(|signature| signature.to_bytes().to_vec()).ok(),

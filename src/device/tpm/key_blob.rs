@@ -14,7 +14,7 @@ const VERSION: u64 = 1;
 
 /// A key as the TPM gave it out: useless without that TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blob {
+pub struct WrappedKey {
     /// TPMT_PUBLIC.
     pub public: Public,
     /// TPM2B_PRIVATE: encrypted by the TPM to its storage root key.
@@ -23,9 +23,9 @@ pub struct Blob {
 
 /// A key's material.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Material {
+pub struct KeyBlob {
     /// The key.
-    pub key: Blob,
+    pub key: WrappedKey,
     /// Where the storage root key lies.
     pub parent: u32,
     /// The storage root key's name.
@@ -36,12 +36,12 @@ pub struct Material {
     pub persistent: Option<u32>,
 }
 
-impl Material {
+impl KeyBlob {
     /// The material of an enrolled key, which has to be that key's.
     ///
     /// # Errors
     /// `KeyMissing` when it is no TPM's key or another key's; `Unsupported` when it was written by a newer Strongroom.
-    pub fn of(key: &KeyRef) -> Result<Self> {
+    pub fn from_key_ref(key: &KeyRef) -> Result<Self> {
         let missing = |answer: &str| Error::new(Kind::KeyMissing, "use the key", answer);
         if key.material.is_empty() {
             return Err(missing("it was not made in a TPM"));
@@ -60,7 +60,7 @@ impl Material {
         Ok(e.into_writer())
     }
 
-    /// Reads [`Material::encode`]'s form, and no other.
+    /// Reads [`KeyBlob::encode`]'s form, and no other.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut d = Decoder::new(bytes);
         let material = Self::read(&mut d).map_err(|what| malformed(&what))?;
@@ -93,7 +93,7 @@ impl Material {
             return Ok(None);
         }
         expect(length, 6)?;
-        let key = Blob::read(d)?;
+        let key = WrappedKey::read(d)?;
         expect(d.array().map_err(wrong)?, 2)?;
         let parent = d.u32().map_err(wrong)?;
         let parent_name = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
@@ -103,7 +103,7 @@ impl Material {
     }
 }
 
-impl Blob {
+impl WrappedKey {
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
         let public = self.public.marshall().map_err(wrong)?;
         e.bytes(&public).and_then(|e| e.bytes(self.private.value())).map(drop).map_err(wrong)

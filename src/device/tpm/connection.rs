@@ -1,6 +1,6 @@
 //! A connection to a TPM with what is loaded over it: the storage root key, keys, a session.
 //!
-//! A TPM without a resource manager has three slots for objects and three for sessions, so a seat holds two keys and one
+//! A TPM without a resource manager has three slots for objects and three for sessions, so a connection holds two keys and one
 //! session at most, and gives back what it no longer needs on every path; dropping the context gives back the rest.
 //!
 //! # What the session is salted to
@@ -15,8 +15,8 @@
 //! shows to everybody. Its answer is compared by tpm2-tss with the public area that we gave, and the command that uses
 //! the key binds its name.
 
-use super::error::{Code, Command, Fault, Remedy};
-use super::material::{Blob, Material};
+use super::error::{Code, Command, DriverError, Remedy};
+use super::key_blob::{KeyBlob, WrappedKey};
 use super::templates;
 use crate::device::Purpose;
 use crate::error::{Error, Kind};
@@ -33,7 +33,7 @@ use tss_esapi::structures::{CapabilityData, SymmetricDefinition};
 const KEPT: usize = 2;
 
 /// A connection and what is loaded over it.
-pub struct Seat {
+pub struct Connection {
     /// The connection.
     pub context: Context,
     parent: Option<Parent>,
@@ -56,7 +56,7 @@ type Name = [u8; 34];
 struct Parent {
     name: Name,
     handle: KeyHandle,
-    /// Made for this seat, because it no longer lies at its handle.
+    /// Made for this connection, because it no longer lies at its handle.
     transient: bool,
 }
 
@@ -67,7 +67,7 @@ struct Session {
 }
 
 /// A key that is ready for a command.
-pub struct Ready {
+pub struct LoadedKey {
     /// The key.
     pub key: KeyHandle,
     /// Salted, with its policy not yet satisfied.
@@ -80,7 +80,7 @@ pub struct Leftovers {
     sessions: Vec<u32>,
 }
 
-impl Seat {
+impl Connection {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
         let (keys, strays, tried, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -88,7 +88,7 @@ impl Seat {
     }
 
     /// Loads an enrolled key, and opens a session for it, as far as they are not there already.
-    pub fn ready(&mut self, material: &Material) -> Result<Ready, Fault> {
+    pub fn ready(&mut self, material: &KeyBlob) -> Result<LoadedKey, DriverError> {
         for handle in std::mem::take(&mut self.left) {
             self.flush(handle);
         }
@@ -96,7 +96,7 @@ impl Seat {
         let key = session.and_then(|session| Ok((session, self.load(material)?)));
         self.give_up_transient_parent();
         let (session, key) = key?;
-        Ok(Ready { key, session: policy(session)? })
+        Ok(LoadedKey { key, session: policy(session)? })
     }
 
     /// The storage root key that was compared with an enrolment, if there was one.
@@ -104,7 +104,7 @@ impl Seat {
         self.parent.as_ref().map(|parent| parent.handle)
     }
 
-    fn session(&mut self, material: &Material) -> Result<AuthSession, Fault> {
+    fn session(&mut self, material: &KeyBlob) -> Result<AuthSession, DriverError> {
         match &self.session {
             Some(session) if session.salt == material.parent_name => return Ok(session.session),
             _ => self.end_session(),
@@ -115,7 +115,7 @@ impl Seat {
         Ok(session)
     }
 
-    fn load(&mut self, material: &Material) -> Result<KeyHandle, Fault> {
+    fn load(&mut self, material: &KeyBlob) -> Result<KeyHandle, DriverError> {
         let wanted = templates::name(&material.key.public).of("TPM2_Load")?;
         if let Some((_, handle)) = self.keys.iter().find(|(name, _)| *name == wanted) {
             return Ok(*handle);
@@ -136,7 +136,7 @@ impl Seat {
     }
 
     /// The storage root key, if it is the one that the key was enrolled under.
-    fn parent(&mut self, material: &Material) -> Result<KeyHandle, Fault> {
+    fn parent(&mut self, material: &KeyBlob) -> Result<KeyHandle, DriverError> {
         if let Some(parent) = self.parent.as_ref().filter(|parent| parent.name == material.parent_name) {
             return Ok(parent.handle);
         }
@@ -163,13 +163,13 @@ impl Seat {
     }
 
     /// Whether the key's storage root key is this TPM's.
-    pub fn is_home_of(&mut self, material: &Material) -> Result<bool, Fault> {
+    pub fn is_home_of(&mut self, material: &KeyBlob) -> Result<bool, DriverError> {
         match self.parent(material) {
             Ok(_) => {
                 self.give_up_transient_parent();
                 Ok(true)
             }
-            Err(Fault::Final(error)) if error.kind() == Kind::KeyMissing => Ok(false),
+            Err(DriverError::Final(error)) if error.kind() == Kind::KeyMissing => Ok(false),
             Err(fault) => Err(fault),
         }
     }
@@ -243,7 +243,7 @@ impl Seat {
     fn flush(&mut self, handle: ObjectHandle) {
         // A TPM that is busy keeps it for now; what cannot be flushed otherwise is gone already, with a reset or its connection.
         if let Err(error) = self.context.flush_context(handle)
-            && Code::of(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
+            && Code::from_error(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
         {
             self.left.push(handle);
         }
@@ -255,7 +255,7 @@ pub fn start_session(
     context: &mut Context,
     salt: KeyHandle,
     kind: SessionType,
-) -> Result<AuthSession, Fault> {
+) -> Result<AuthSession, DriverError> {
     let started = context.execute_without_session(|context| {
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
         context.start_auth_session(Some(salt), None, None, kind, symmetric, hash)
@@ -272,7 +272,7 @@ pub fn start_session(
 }
 
 /// Makes the storage root key, as a transient object. Its name is checked against its public area by tpm2-tss.
-pub fn primary(context: &mut Context) -> Result<KeyHandle, Fault> {
+pub fn primary(context: &mut Context) -> Result<KeyHandle, DriverError> {
     let template = templates::srk().of("TPM2_CreatePrimary")?;
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Owner, template, None, None, None, None)
@@ -281,7 +281,7 @@ pub fn primary(context: &mut Context) -> Result<KeyHandle, Fault> {
 }
 
 /// What lies at a persistent handle, and the name of the public area that the TPM told; `None` when nothing does.
-pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, Fault> {
+pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, DriverError> {
     let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).of("TPM2_ReadPublic")?);
     let found = context.execute_without_session(|context| context.tr_from_tpm_public(handle));
     match found.of("TPM2_ReadPublic") {
@@ -293,18 +293,18 @@ pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandl
 }
 
 /// An object's name; all zeroes for one that is not of SHA-256.
-pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, Fault> {
+pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, DriverError> {
     let name = context.tr_get_name(handle).of("TPM2_ReadPublic")?;
     Ok(name.value().try_into().unwrap_or([0; 34]))
 }
 
 /// The policy session that every session here is.
-pub fn policy(session: AuthSession) -> Result<PolicySession, Fault> {
+pub fn policy(session: AuthSession) -> Result<PolicySession, DriverError> {
     PolicySession::try_from(session).of("TPM2_StartAuthSession")
 }
 
 /// What a key is for, by its public area.
-pub fn is_for(blob: &Blob, purpose: Purpose) -> bool {
+pub fn is_for(blob: &WrappedKey, purpose: Purpose) -> bool {
     let attributes = blob.public.object_attributes();
     match purpose {
         Purpose::Open => attributes.decrypt() && !attributes.sign_encrypt(),
@@ -312,7 +312,7 @@ pub fn is_for(blob: &Blob, purpose: Purpose) -> bool {
     }
 }
 
-fn none() -> Fault {
+fn none() -> DriverError {
     Error::new(Kind::Device, "open a session", "the TPM gave none").into()
 }
 

@@ -4,12 +4,12 @@ use super::{create, device, older, open};
 use crate::prompter::Scripted;
 use crate::yubikey::{Options, PIN, isolated};
 use strongroom::device::Purpose;
-use strongroom::device::piv::{PivFacts, ReferenceFacts, survey};
+use strongroom::device::piv::{PivInfo, ReferenceInfo, discover};
 use strongroom::error::Kind;
 use yubikey::YubiKey;
 
-fn facts() -> PivFacts {
-    let readers = survey().unwrap();
+fn facts() -> PivInfo {
+    let readers = discover().unwrap();
     assert_eq!(readers.len(), 1);
     readers[0].yubikey.clone().unwrap().piv.unwrap()
 }
@@ -23,7 +23,7 @@ fn block_pin() {
 #[test]
 fn a_new_yubikey_is_all_free_and_the_factorys() {
     isolated(older(), |yubikey| {
-        let factory = ReferenceFacts { tries: 3, factory: true };
+        let factory = ReferenceInfo { tries: 3, factory: true };
         let new = facts();
         assert_eq!((new.pin, new.puk, new.factory_management_key), (factory, factory, true));
         assert_eq!((new.free_for_opening.len(), new.free_for_signing.len()), (21, 21));
@@ -59,7 +59,7 @@ fn a_reader_without_a_yubikey_is_told_with_its_reason() {
     let options =
         Options { removal: crate::yubikey::Removal::Withdrawn, inserted: false, ..Options::default() };
     isolated(options, |_| {
-        let readers = survey().unwrap();
+        let readers = discover().unwrap();
         assert!(readers[0].yubikey.is_err(), "{readers:?}");
     });
 }

@@ -1,10 +1,10 @@
 //! A session on a token, and what an operation does with it.
 
-use super::error::{Fault, decode};
-use super::module::{Live, Module};
+use super::error::{DriverError, decode};
+use super::module::{InitializedModule, Module};
 use super::objects::{self, Located};
 use super::operations;
-use super::slots::{self, TokenFacts};
+use super::slots::{self, TokenInfo};
 use crate::device::{KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
@@ -17,8 +17,8 @@ use std::time::Duration;
 pub const BACKOFF_MS: [u64; 5] = [4, 12, 30, 70, 150];
 
 /// A session: valid in one generation of the module. Its key handles are valid during one login.
-pub struct Seat {
-    pub session: Session,
+pub struct TokenSession {
+    pub raw: Session,
     pub slot: Slot,
     pub generation: u64,
     epoch: u64,
@@ -31,15 +31,15 @@ pub struct Seat {
 
 /// What an operation may use: the module, which cannot be finalised meanwhile, and the device's facts.
 pub struct Operation<'a> {
-    pub live: Live<'a>,
+    pub live: InitializedModule<'a>,
     pub uri: &'a DeviceUri,
     pub name: &'a str,
-    pub facts: &'a TokenFacts,
+    pub facts: &'a TokenInfo,
 }
 
-impl Seat {
+impl TokenSession {
     /// Starts the module if that is needed, finds the token, opens a session.
-    pub fn take(module: &Module, uri: &DeviceUri, name: &str) -> Result<(Self, TokenFacts)> {
+    pub fn take(module: &Module, uri: &DeviceUri, name: &str) -> Result<(Self, TokenInfo)> {
         let mut pauses = BACKOFF_MS.iter().take(3);
         loop {
             let turn = module.start_lock();
@@ -59,11 +59,11 @@ impl Seat {
     }
 
     /// Another session on a token that was found already.
-    pub fn open(live: &Live<'_>, slot: Slot, name: &str) -> Result<Self> {
+    pub fn open(live: &InitializedModule<'_>, slot: Slot, name: &str) -> Result<Self> {
         // Not closed on drop: a stale handle may be somebody else's session by then.
-        let session = live.open_ro_session_no_drop(slot).map_err(|e| decode(e, "open a session", name))?;
+        let raw = live.open_ro_session_no_drop(slot).map_err(|e| decode(e, "open a session", name))?;
         Ok(Self {
-            session,
+            raw,
             slot,
             generation: live.generation(),
             epoch: 0,
@@ -76,7 +76,7 @@ impl Seat {
     /// Closes the session, if it still is one.
     pub fn close(self, module: &Module) {
         if let Ok(_live) = module.live(self.generation) {
-            let _ = self.session.close();
+            let _ = self.raw.close();
         }
     }
 
@@ -97,40 +97,45 @@ impl Seat {
     pub fn has_its_keys(&self, uri: &DeviceUri) -> bool {
         self.keys.iter().all(|(key, _)| {
             let label = objects::label(uri, key.purpose);
-            objects::search(&self.session, uri, &label).is_ok_and(|(private, _)| !private.is_empty())
-                || objects::locate_by_public(&self.session, &key.public).is_ok_and(|key| key.is_some())
+            objects::search(&self.raw, uri, &label).is_ok_and(|(private, _)| !private.is_empty())
+                || objects::locate_by_public(&self.raw, &key.public).is_ok_and(|key| key.is_some())
         })
     }
 }
 
 impl Operation<'_> {
     /// The handle of an enrolled key: cached, or found by its label and compared with what was enrolled, or found by its point.
-    pub fn handle(&self, seat: &mut Seat, key: &KeyRef) -> Result<ObjectHandle, Fault> {
-        if let Some((_, handle)) = seat.keys.iter().find(|(known, _)| known == key) {
+    pub fn handle(&self, session: &mut TokenSession, key: &KeyRef) -> Result<ObjectHandle, DriverError> {
+        if let Some((_, handle)) = session.keys.iter().find(|(known, _)| known == key) {
             return Ok(*handle);
         }
         let label = objects::label(self.uri, key.purpose);
-        let located = match objects::locate(&seat.session, self.uri, &label) {
-            Err(Fault::Missing { label }) => {
-                let located = objects::locate_by_public(&seat.session, &key.public)?;
-                let private = located.ok_or(Fault::Missing { label })?.private;
-                seat.keys.push((key.clone(), private));
+        let located = match objects::locate(&session.raw, self.uri, &label) {
+            Err(DriverError::Missing { label }) => {
+                let located = objects::locate_by_public(&session.raw, &key.public)?;
+                let private = located.ok_or(DriverError::Missing { label })?.private;
+                session.keys.push((key.clone(), private));
                 return Ok(private);
             }
             located => located?,
         };
-        if objects::is_another(&seat.session, &located, &key.public)? {
-            return Err(self.another(key.purpose).into());
+        if objects::is_another(&session.raw, &located, &key.public)? {
+            return Err(self.replaced_key(key.purpose).into());
         }
-        seat.found = true;
-        seat.keys.push((key.clone(), located.private));
+        session.found = true;
+        session.keys.push((key.clone(), located.private));
         Ok(located.private)
     }
 
     /// What everybody may know of one key.
-    pub fn key_info(&self, seat: &mut Seat, located: &Located, purpose: Purpose) -> Result<KeyInfo, Fault> {
-        seat.found = true;
-        let session = &seat.session;
+    pub fn key_info(
+        &self,
+        session: &mut TokenSession,
+        located: &Located,
+        purpose: Purpose,
+    ) -> Result<KeyInfo, DriverError> {
+        session.found = true;
+        let session = &session.raw;
         let public = objects::public_key(session, located, |n, e| match purpose {
             Purpose::Open => {
                 let oaep = operations::prove_oaep(session, located.private, &n, &e)?;
@@ -151,7 +156,7 @@ impl Operation<'_> {
         Ok(uri.with("object", &objects::label(self.uri, purpose))?.to_string())
     }
 
-    fn another(&self, purpose: Purpose) -> Error {
+    fn replaced_key(&self, purpose: Purpose) -> Error {
         let answer = format!("its {purpose} key is not the one that was enrolled");
         Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(
             "somebody replaced the key, or this is another token of the same name: connect the enrolled one, \

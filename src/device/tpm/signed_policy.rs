@@ -9,7 +9,7 @@
 //!
 //! The signature is over policyDigest ‖ policyRef, with SHA-256: RSASSA-PKCS1-v1_5, or ECDSA on P-256 in DER.
 
-use super::error::{Command, Fault};
+use super::error::{Command, DriverError};
 use super::pcr::{Bank, Pcrs};
 use super::policy;
 use super::templates;
@@ -124,7 +124,7 @@ pub fn satisfy(
     enrolled: &Pcrs,
     signer: &Signer,
     file: Option<&Path>,
-) -> Result<(), Fault> {
+) -> Result<(), DriverError> {
     let now = Pcrs::read_from(context, enrolled.bank(), &enrolled.indices())?;
     let approved = policy::pcr_digest(&now);
     let (path, signatures) = signatures(file, &now, &approved)?;
@@ -190,7 +190,7 @@ fn verified(
     signer: &Signer,
     approved: &[u8; 32],
     signatures: &[Vec<u8>],
-) -> Result<Option<VerifiedTicket>, Fault> {
+) -> Result<Option<VerifiedTicket>, DriverError> {
     let public = signer.public.clone();
     let key =
         context.execute_without_session(|context| context.load_external_public(public, Hierarchy::Owner));
@@ -206,7 +206,7 @@ fn first_verified(
     signer: &Signer,
     approved: &[u8; 32],
     signatures: &[Vec<u8>],
-) -> Result<Option<VerifiedTicket>, Fault> {
+) -> Result<Option<VerifiedTicket>, DriverError> {
     for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
         let hash = policy::digest(signer.hash(approved))?;
         let verified =
@@ -226,7 +226,7 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
         [] => format!("no signature there is over the values that {} have now", now.shown()),
         _ => format!(
             "PCR {} changed since enrolment, and no signature there is over the values of now",
-            super::measured::listed(changed)
+            super::pcr_binding::listed(changed)
         ),
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string()).with_hint(
@@ -234,7 +234,7 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
     )
 }
 
-fn name(signer: &Signer) -> Result<tss_esapi::structures::Name, Fault> {
+fn name(signer: &Signer) -> Result<tss_esapi::structures::Name, DriverError> {
     let name = templates::name(&signer.public).of("TPM2_PolicyAuthorize")?;
     tss_esapi::structures::Name::try_from(name.to_vec()).of("TPM2_PolicyAuthorize")
 }

@@ -1,12 +1,12 @@
 //! A token as a [`Device`].
 
-use super::error::Fault;
+use super::error::DriverError;
 use super::login::Login;
 use super::module::{ModuleUse, lock};
 use super::objects;
 use super::operations;
-use super::seat::Seat;
-use super::slots::TokenFacts;
+use super::session::TokenSession;
+use super::slots::TokenInfo;
 use crate::device::{
     Algorithm, Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel, Provision, Purpose, Wrap,
 };
@@ -18,46 +18,46 @@ use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 /// A connected token: one session, and a share in the login of this process.
-pub struct Token {
+pub struct Pkcs11Device {
     pub(super) uri: DeviceUri,
     pub(super) name: String,
-    pub(super) facts: TokenFacts,
+    pub(super) facts: TokenInfo,
     pub(super) login: Arc<Mutex<Login>>,
-    pub(super) seat: Option<Seat>,
+    pub(super) session: Option<TokenSession>,
     /// A key was found here before: that there is none now is not the plain truth.
     pub(super) found: bool,
     // Last: dropping it may finalise the module.
     pub(super) module: ModuleUse,
 }
 
-impl Token {
+impl Pkcs11Device {
     /// Loads the module, finds the token, opens a session.
     pub fn connect(uri: &DeviceUri, module: &Path) -> Result<Self> {
         let module = ModuleUse::open(module)?;
-        let (seat, facts) = Seat::take(&module, uri, &uri.display_name())?;
-        Ok(Self::new(uri.clone(), facts, seat, module))
+        let (session, facts) = TokenSession::take(&module, uri, &uri.display_name())?;
+        Ok(Self::new(uri.clone(), facts, session, module))
     }
 
-    fn new(uri: DeviceUri, facts: TokenFacts, seat: Seat, module: ModuleUse) -> Self {
+    fn new(uri: DeviceUri, facts: TokenInfo, session: TokenSession, module: ModuleUse) -> Self {
         let login = module.login(facts.key());
         lock(&login).join();
         // A prompt names the token, also where the URI means the only one there is.
         let named = if uri.token().is_none() { uri.with("token", &facts.identity.label).ok() } else { None };
         let name = named.as_ref().unwrap_or(&uri).display_name();
-        Self { name, uri, facts, login, seat: Some(seat), found: false, module }
+        Self { name, uri, facts, login, session: Some(session), found: false, module }
     }
 }
 
-impl Drop for Token {
+impl Drop for Pkcs11Device {
     fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            seat.close(&self.module);
+        if let Some(session) = self.session.take() {
+            session.close(&self.module);
         }
         lock(&self.login).leave();
     }
 }
 
-impl Device for Token {
+impl Device for Pkcs11Device {
     fn identity(&mut self) -> DeviceIdentity {
         self.facts.identity.clone()
     }
@@ -68,18 +68,18 @@ impl Device for Token {
 
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         let expected = self.found;
-        self.operate("list the keys", prompter, |operation, seat| {
+        self.operate("list the keys", prompter, |operation, session| {
             let mut found = Vec::new();
             for purpose in [Purpose::Open, Purpose::Sign] {
                 let label = objects::label(operation.uri, purpose);
-                match objects::locate(&seat.session, operation.uri, &label) {
-                    Ok(located) => found.push(operation.key_info(seat, &located, purpose)?),
-                    Err(Fault::Missing { .. }) => {}
+                match objects::locate(&session.raw, operation.uri, &label) {
+                    Ok(located) => found.push(operation.key_info(session, &located, purpose)?),
+                    Err(DriverError::Missing { .. }) => {}
                     Err(fault) => return Err(fault),
                 }
             }
             match found.is_empty() && expected {
-                true => Err(Fault::Missing { label: objects::label(operation.uri, Purpose::Open) }),
+                true => Err(DriverError::Missing { label: objects::label(operation.uri, Purpose::Open) }),
                 false => Ok(found),
             }
         })
@@ -90,8 +90,8 @@ impl Device for Token {
         if named.iter().any(|own| own.purpose == key.purpose && own.public == key.public) {
             return Ok(true);
         }
-        self.operate("look for the key", prompter, |_, seat| {
-            Ok(objects::locate_by_public(&seat.session, &key.public)?.is_some())
+        self.operate("look for the key", prompter, |_, session| {
+            Ok(objects::locate_by_public(&session.raw, &key.public)?.is_some())
         })
     }
 
@@ -101,26 +101,26 @@ impl Device for Token {
         challenge: Challenge<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        self.operate("open with the key", prompter, |operation, seat| {
-            let handle = operation.handle(seat, key)?;
-            operations::answer(&seat.session, handle, challenge)
+        self.operate("open with the key", prompter, |operation, session| {
+            let handle = operation.handle(session, key)?;
+            operations::answer(&session.raw, handle, challenge)
         })
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
-        self.operate("sign", prompter, |operation, seat| {
-            let handle = operation.handle(seat, key)?;
-            operations::sign(&seat.session, handle, &key.public, digest)
+        self.operate("sign", prompter, |operation, session| {
+            let handle = operation.handle(session, key)?;
+            operations::sign(&session.raw, handle, &key.public, digest)
         })
     }
 
     fn lock(&mut self) {
         let mut login = lock(&self.login);
         login.forget();
-        if let Some(seat) = &mut self.seat {
-            seat.forget_keys();
-            if let Ok(_live) = self.module.live(seat.generation) {
-                let _ = seat.session.logout();
+        if let Some(session) = &mut self.session {
+            session.forget_keys();
+            if let Ok(_live) = self.module.live(session.generation) {
+                let _ = session.raw.logout();
             }
         }
     }
@@ -138,7 +138,7 @@ impl Device for Token {
     }
 }
 
-impl Wrap for Token {
+impl Wrap for Pkcs11Device {
     fn wrap(
         &mut self,
         key: &KeyRef,
@@ -147,14 +147,14 @@ impl Wrap for Token {
         plaintext: &[u8],
         prompter: &mut dyn Prompter,
     ) -> Result<Vec<u8>> {
-        self.operate("seal with the key", prompter, |operation, seat| {
-            let handle = operation.handle(seat, key)?;
-            operations::wrap(&seat.session, handle, iv, aad, plaintext)
+        self.operate("seal with the key", prompter, |operation, session| {
+            let handle = operation.handle(session, key)?;
+            operations::wrap(&session.raw, handle, iv, aad, plaintext)
         })
     }
 }
 
-impl Parallel for Token {
+impl Parallel for Pkcs11Device {
     fn lanes(&self, key: &KeyRef) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match key.public.algorithm() {
@@ -166,7 +166,7 @@ impl Parallel for Token {
     }
 
     fn another(&mut self) -> Result<Box<dyn Device>> {
-        let (seat, facts) = Seat::take(&self.module, &self.uri, &self.name)?;
-        Ok(Box::new(Self::new(self.uri.clone(), facts, seat, self.module.clone())))
+        let (session, facts) = TokenSession::take(&self.module, &self.uri, &self.name)?;
+        Ok(Box::new(Self::new(self.uri.clone(), facts, session, self.module.clone())))
     }
 }

@@ -1,27 +1,27 @@
 //! Measured boot: what a key is bound to and what is measured now, in numbers and in words.
 
-use super::chip::Chip;
-use super::material::Material;
+use super::connection_pool::lock;
+use super::device::TpmDevice;
+use super::key_blob::KeyBlob;
 use super::pcr::{Bank, Pcrs};
 use super::policy::{self, Policy};
-use super::shared::lock;
-use super::signed;
+use super::signed_policy;
 use crate::device::{CreateOptions, KeyRef, Measured, Measurement, PcrState, Prediction, TpmOptions};
 use crate::error::{Error, Kind, Result};
 
-impl Measured for Chip {
+impl Measured for TpmDevice {
     fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
-        let material = Material::of(key).map_err(|e| e.with_target(self.name.clone()))?;
+        let material = KeyBlob::from_key_ref(key).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(enrolled) = &material.policy.pcrs else { return Ok(None) };
-        let mut now = lock(&self.shared).work("read the PCRs", &self.name, |seat| {
-            Pcrs::read_from(&mut seat.context, enrolled.bank(), &enrolled.indices())
+        let mut now = lock(&self.shared).work("read the PCRs", &self.name, |connection| {
+            Pcrs::read_from(&mut connection.context, enrolled.bank(), &enrolled.indices())
         })?;
         let of_bank = |prediction: &&Prediction| Bank::named(&prediction.bank) == Some(enrolled.bank());
         let predicted: Vec<_> = predicted.iter().filter(of_bank).collect();
         predicted.iter().for_each(|prediction| now.set(prediction.index, &prediction.value));
         let signature = match &material.policy.signer {
             Some(_) => {
-                let (path, signed) = signed::has_signature(self.signatures.as_deref(), &now)?;
+                let (path, signed) = signed_policy::has_signature(self.signatures.as_deref(), &now)?;
                 Some((path.display().to_string(), signed))
             }
             None => None,
@@ -42,7 +42,7 @@ impl Measured for Chip {
     }
 
     fn bound_alike(&mut self, key: &KeyRef) -> Result<CreateOptions> {
-        let material = Material::of(key).map_err(|e| e.with_target(self.name.clone()))?;
+        let material = KeyBlob::from_key_ref(key).map_err(|e| e.with_target(self.name.clone()))?;
         let tpm = bound_alike(&material.policy).map_err(|e| e.with_target(self.name.clone()))?;
         Ok(CreateOptions { tpm, ..CreateOptions::default() })
     }

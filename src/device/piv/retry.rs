@@ -4,12 +4,12 @@
 //! connecting anew, which is done a few times per operation. All operations of the driver may be repeated: what is changed in
 //! the card is changed by one command.
 
-use super::applet::Applet;
 use super::card::Card;
-use super::error::{Fault, sensible};
+use super::device::PivDevice;
+use super::error::{DriverError, catch_malformed};
 use super::find;
 use super::login::lock;
-use super::seat::Seat;
+use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::prompt::Prompter;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether it is there. A card is seen some 300 ms after it was plugged in.
 const PAUSE: Duration = Duration::from_millis(200);
 
-impl Applet {
+impl PivDevice {
     /// Runs an operation, once more if the connection was lost. Other operations of this process on the same YubiKey wait.
     pub fn operate<T>(
         &mut self,
         tried: &str,
         prompter: &mut dyn Prompter,
-        run: impl Fn(&mut Seat<'_>) -> Result<T, Fault>,
+        run: impl Fn(&mut Transaction<'_>) -> Result<T, DriverError>,
     ) -> Result<T> {
         let login = Arc::clone(&self.login);
         let mut login = lock(&login);
         for left in (0..ATTEMPTS).rev() {
             let kept = self.card.take();
             let mut card = kept.map_or_else(|| self.reconnect(tried, prompter), Ok)?;
-            let mut seat = Seat {
+            let mut transaction = Transaction {
                 card: &mut card,
                 login: &mut login,
                 prompter: &mut *prompter,
@@ -46,25 +46,25 @@ impl Applet {
                 serial: self.serial,
                 slots: self.slots,
             };
-            match sensible(|| run(&mut seat)).unwrap_or(Err(Fault::Senseless)) {
-                Err(Fault::Senseless) => {
+            match catch_malformed(|| run(&mut transaction)).unwrap_or(Err(DriverError::Malformed)) {
+                Err(DriverError::Malformed) => {
                     card.close();
-                    return Err(Fault::Senseless.told(tried, &self.name));
+                    return Err(DriverError::Malformed.into_error(tried, &self.name));
                 }
                 Err(fault) if fault.is_of_the_connection() => {
                     card.abandon();
                     if left == 0 {
-                        return Err(fault.told(tried, &self.name));
+                        return Err(fault.into_error(tried, &self.name));
                     }
                     log::debug!("{}: {tried}: connecting anew", self.name);
                 }
                 done => {
                     self.card = Some(card);
-                    return done.map_err(|fault| fault.told(tried, &self.name));
+                    return done.map_err(|fault| fault.into_error(tried, &self.name));
                 }
             }
         }
-        Err(Fault::Forgotten.told(tried, &self.name))
+        Err(DriverError::Forgotten.into_error(tried, &self.name))
     }
 
     /// The same YubiKey, found again.
@@ -78,8 +78,8 @@ impl Applet {
 }
 
 /// Waits for a person to plug the YubiKey in.
-fn wait(applet: &Applet, prompter: &mut dyn Prompter) -> Result<Card> {
-    await_insertion(&applet.uri, prompter).map(Card::new)
+fn wait(device: &PivDevice, prompter: &mut dyn Prompter) -> Result<Card> {
+    await_insertion(&device.uri, prompter).map(Card::new)
 }
 
 /// Waits until the YubiKey is plugged in, if a person is there to do it.

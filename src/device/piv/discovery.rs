@@ -1,7 +1,7 @@
 //! What is plugged in, without logging in to any of it.
 
 use super::card::Card;
-use super::error::{Fault, sensible};
+use super::error::{DriverError, catch_malformed};
 use super::find::{self, OLDEST};
 use super::slots::{fit_for, name};
 use crate::device::{PATIENCE, Purpose, within};
@@ -11,31 +11,31 @@ use yubikey::piv::{self, ManagementSlotId, SlotId};
 
 /// A reader, and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReaderFacts {
+pub struct ReaderInfo {
     /// The reader's name.
     pub reader: String,
     /// The YubiKey in it; else why none is seen.
-    pub yubikey: Result<YubiKeyFacts, String>,
+    pub yubikey: Result<YubiKeyInfo, String>,
 }
 
 /// What a YubiKey says of itself to everybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct YubiKeyFacts {
+pub struct YubiKeyInfo {
     /// Serial number.
     pub serial: u32,
     /// Firmware, `5.7.1`.
     pub firmware: String,
     /// What it tells of its PIN application; `None` where its firmware is too old for Strongroom.
-    pub piv: Option<PivFacts>,
+    pub piv: Option<PivInfo>,
 }
 
 /// The state of the PIV application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PivFacts {
+pub struct PivInfo {
     /// The PIN: tries left, and whether it is the factory's.
-    pub pin: ReferenceFacts,
+    pub pin: ReferenceInfo,
     /// The PUK.
-    pub puk: ReferenceFacts,
+    pub puk: ReferenceInfo,
     /// The management key is the factory's.
     pub factory_management_key: bool,
     /// Slots for opening keys with nothing in them: `9d`, `82` …
@@ -46,7 +46,7 @@ pub struct PivFacts {
 
 /// The state of PIN or PUK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReferenceFacts {
+pub struct ReferenceInfo {
     /// Tries left.
     pub tries: u8,
     /// It is the factory's.
@@ -57,38 +57,39 @@ pub struct ReferenceFacts {
 ///
 /// # Errors
 /// `DeviceGone` when pcscd does not answer; `Device` when a card does not.
-pub fn survey() -> Result<Vec<ReaderFacts>> {
+pub fn discover() -> Result<Vec<ReaderInfo>> {
     within(PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
-        let facts = |(reader, opened)| ReaderFacts { reader, yubikey: facts(opened) };
+        let facts = |(reader, opened)| ReaderInfo { reader, yubikey: facts(opened) };
         Ok(find::readers()?.into_iter().map(facts).collect())
     })
 }
 
-fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyFacts, String> {
+fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyInfo, String> {
     let yubikey = opened.map_err(|error| match error {
         yubikey::Error::PcscError { inner: Some(error) } => error.to_string(),
         other => format!("no YubiKey with PIV: {other}"),
     })?;
     let (serial, version) = (yubikey.serial().0, yubikey.version());
     let mut card = Card::new(yubikey);
-    let mut asked = || sensible(|| of_piv(&mut card)).unwrap_or(Err(Fault::Senseless)).map(Some);
+    let mut asked = || catch_malformed(|| of_piv(&mut card)).unwrap_or(Err(DriverError::Malformed)).map(Some);
     let piv = if version >= OLDEST { asked() } else { Ok(None) };
     card.close();
-    let piv = piv.map_err(|fault| fault.told("ask the YubiKey", &serial.to_string()).message().to_owned())?;
-    Ok(YubiKeyFacts { serial, firmware: version.to_string(), piv })
+    let piv =
+        piv.map_err(|fault| fault.into_error("ask the YubiKey", &serial.to_string()).message().to_owned())?;
+    Ok(YubiKeyInfo { serial, firmware: version.to_string(), piv })
 }
 
-fn of_piv(card: &mut Card) -> Result<PivFacts, Fault> {
+fn of_piv(card: &mut Card) -> Result<PivInfo, DriverError> {
     let mut reference = |which| {
         let metadata = piv::metadata(card.yubikey(), SlotId::Management(which))
             .map_err(super::error::of("GET METADATA"))?;
         let tries = metadata.retries.map_or(0, |retries| retries.remaining_count);
-        Ok::<_, Fault>(ReferenceFacts { tries, factory: metadata.default == Some(true) })
+        Ok::<_, DriverError>(ReferenceInfo { tries, factory: metadata.default == Some(true) })
     };
     let (pin, puk) = (reference(ManagementSlotId::Pin)?, reference(ManagementSlotId::Puk)?);
     let management = reference(ManagementSlotId::Management)?;
-    let mut free = |purpose| Ok::<_, Fault>(free_slots(card, purpose)?.into_iter().map(name).collect());
-    Ok(PivFacts {
+    let mut free = |purpose| Ok::<_, DriverError>(free_slots(card, purpose)?.into_iter().map(name).collect());
+    Ok(PivInfo {
         pin,
         puk,
         factory_management_key: management.factory,
@@ -98,7 +99,7 @@ fn of_piv(card: &mut Card) -> Result<PivFacts, Fault> {
 }
 
 /// The slots for a purpose with neither key nor certificate in them.
-pub fn free_slots(card: &mut Card, purpose: Purpose) -> Result<Vec<SlotId>, Fault> {
+pub fn free_slots(card: &mut Card, purpose: Purpose) -> Result<Vec<SlotId>, DriverError> {
     let mut free = Vec::new();
     for slot in fit_for(purpose) {
         if card.slot(slot)?.is_none() && card.certificate(slot)?.is_none() {

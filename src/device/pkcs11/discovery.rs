@@ -1,7 +1,7 @@
 //! Which PKCS#11 modules a machine has, and which of them a URI means.
 
 use super::module::ModuleUse;
-use super::slots::{self, TokenFacts};
+use super::slots::{self, TokenInfo};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ pub fn candidate_modules() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the module does not load or start.
-pub fn tokens_of(module: &Path) -> Result<Vec<TokenFacts>> {
+pub fn tokens_of(module: &Path) -> Result<Vec<TokenInfo>> {
     let shared = ModuleUse::open(module)?;
     let _turn = shared.start_lock();
     let live = shared.start()?;

@@ -1,9 +1,9 @@
 //! What one operation has: the card, the login it holds meanwhile, and who is asked.
 
 use super::card::{Card, Verdict};
-use super::error::Fault;
+use super::error::DriverError;
 use super::login::{self, Login};
-use super::slots::{SlotFacts, Slots, a_key_of, attribute, id_of, name};
+use super::slots::{SlotInfo, Slots, a_key_of, attribute, id_of, name};
 use crate::device::{KeyRef, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -16,7 +16,7 @@ use yubikey::{PinPolicy, Serial};
 const TOUCH: Duration = Duration::from_secs(10);
 
 /// Held by one operation at a time, in this process.
-pub struct Seat<'a> {
+pub struct Transaction<'a> {
     pub card: &'a mut Card,
     pub login: &'a mut Login,
     pub prompter: &'a mut dyn Prompter,
@@ -26,14 +26,14 @@ pub struct Seat<'a> {
     pub slots: Slots,
 }
 
-impl Seat<'_> {
+impl Transaction<'_> {
     /// Does what needs the private half of an enrolled key: finds it, verifies the PIN and asks for a touch as its policies say.
     pub fn with_key<T>(
         &mut self,
         key: &KeyRef,
         purpose: Purpose,
-        run: impl FnOnce(&mut Card, SlotId) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        run: impl FnOnce(&mut Card, SlotId) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
         if key.purpose != purpose {
             let answer = format!("this is not what its {} key is for", key.purpose);
             return Err(Error::new(Kind::Usage, "use the key", answer).with_target(self.name).into());
@@ -47,10 +47,10 @@ impl Seat<'_> {
         }
         let began = Instant::now();
         match run(self.card, slot) {
-            Err(Fault::Crate { call, error: yubikey::Error::AuthenticationError }) => {
+            Err(DriverError::Crate { call, error: yubikey::Error::AuthenticationError }) => {
                 Err(self.why_refused(&facts, call, began)?)
             }
-            Err(fault @ Fault::Crate { error: yubikey::Error::GenericError, .. }) => {
+            Err(fault @ DriverError::Crate { error: yubikey::Error::GenericError, .. }) => {
                 // Another application may have been selected meanwhile: then this fails as well, and says so.
                 self.card.slot(slot)?;
                 Err(fault)
@@ -65,7 +65,7 @@ impl Seat<'_> {
     }
 
     /// Has the PIN verified, where the key's policy wants it.
-    pub fn ready(&mut self, policy: PinPolicy) -> Result<(), Fault> {
+    pub fn ready(&mut self, policy: PinPolicy) -> Result<(), DriverError> {
         match policy {
             PinPolicy::Never => Ok(()),
             PinPolicy::Always => self.verify(),
@@ -76,7 +76,7 @@ impl Seat<'_> {
     }
 
     /// Sends the PIN that is kept, or asks for it.
-    pub fn verify(&mut self) -> Result<(), Fault> {
+    pub fn verify(&mut self) -> Result<(), DriverError> {
         let tries = self.card.tries()?;
         if tries == 0 {
             return Err(self.blocked()?.into());
@@ -106,18 +106,23 @@ impl Seat<'_> {
         }
     }
 
-    fn blocked(&mut self) -> Result<Error, Fault> {
+    fn blocked(&mut self) -> Result<Error, DriverError> {
         Ok(login::blocked(self.name, self.card.puk_tries()?))
     }
 
     /// The card says "security status not satisfied" for a missing PIN and for a missing touch alike: it is asked which it was.
-    fn why_refused(&mut self, facts: &SlotFacts, call: &'static str, began: Instant) -> Result<Fault, Fault> {
+    fn why_refused(
+        &mut self,
+        facts: &SlotInfo,
+        call: &'static str,
+        began: Instant,
+    ) -> Result<DriverError, DriverError> {
         let waited = facts.wants_touch() && began.elapsed() >= TOUCH;
         if facts.pin != PinPolicy::Never && !waited && !self.card.remembers()? {
-            return Ok(Fault::Forgotten);
+            return Ok(DriverError::Forgotten);
         }
         if !facts.wants_touch() {
-            return Ok(Fault::Crate { call, error: yubikey::Error::AuthenticationError });
+            return Ok(DriverError::Crate { call, error: yubikey::Error::AuthenticationError });
         }
         let answer = format!("it was not touched (waited {} s)", began.elapsed().as_secs());
         let advice = "repeat the command, and touch the YubiKey's contact while it blinks";
@@ -125,7 +130,7 @@ impl Seat<'_> {
     }
 
     /// Refuses a key that is not the enrolled one.
-    pub fn expect(&self, key: &KeyRef, facts: &SlotFacts) -> Result<()> {
+    pub fn expect(&self, key: &KeyRef, facts: &SlotInfo) -> Result<()> {
         if facts.is_of(&key.public) {
             return Ok(());
         }

@@ -3,12 +3,12 @@
 //! An attempt that fails because the state is gone (the token was pulled, its storage went away and came back, another
 //! device of this process started the module anew) is repeated once after the state is rebuilt. Nothing else is.
 
-use super::error::{Fault, STORAGE, code, decode};
+use super::device::Pkcs11Device;
+use super::error::{DriverError, STORAGE, code, decode};
 use super::login::{Credential, LOG_IN, Login};
 use super::module::lock;
-use super::seat::{BACKOFF_MS, Operation, Seat};
+use super::session::{BACKOFF_MS, Operation, TokenSession};
 use super::slots;
-use super::token::Token;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use cryptoki::error::RvError;
@@ -19,13 +19,13 @@ use std::time::Duration;
 /// How often an operation begins again because others started the module anew.
 const RESTARTS: u32 = 16;
 
-impl Token {
+impl Pkcs11Device {
     /// Runs an operation on a logged-in session, once more if the module had lost its state.
     pub fn operate<T>(
         &mut self,
         tried: &str,
         prompter: &mut dyn Prompter,
-        run: impl Fn(&Operation<'_>, &mut Seat) -> Result<T, Fault>,
+        run: impl Fn(&Operation<'_>, &mut TokenSession) -> Result<T, DriverError>,
     ) -> Result<T> {
         let mut rebuilt = false;
         for _ in 0..RESTARTS {
@@ -35,7 +35,7 @@ impl Token {
             };
             match fault {
                 // Another device of this process started the module anew: its doing, not an answer.
-                Fault::Stale => {}
+                DriverError::Stale => {}
                 fault if !rebuilt && self.is_lost_state(&fault) => {
                     log::debug!("{}: {tried}: once more after {fault:?}", self.name);
                     self.rebuild().map_err(|e| self.still_gone(e, tried))?;
@@ -44,19 +44,19 @@ impl Token {
                 fault => return Err(self.report(fault, tried)),
             }
         }
-        Err(self.report(Fault::Stale, tried))
+        Err(self.report(DriverError::Stale, tried))
     }
 
     fn attempt<T>(
         &mut self,
         prompter: &mut dyn Prompter,
-        run: &impl Fn(&Operation<'_>, &mut Seat) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        run: &impl Fn(&Operation<'_>, &mut TokenSession) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
         self.log_in(prompter)?;
-        let seat = self.seat.as_mut().ok_or(Fault::Stale)?;
-        let live = self.module.live(seat.generation)?;
-        let done = run(&Operation { live, uri: &self.uri, name: &self.name, facts: &self.facts }, seat);
-        self.found |= seat.found;
+        let session = self.session.as_mut().ok_or(DriverError::Stale)?;
+        let live = self.module.live(session.generation)?;
+        let done = run(&Operation { live, uri: &self.uri, name: &self.name, facts: &self.facts }, session);
+        self.found |= session.found;
         done
     }
 
@@ -64,25 +64,29 @@ impl Token {
     ///
     /// The login is locked while the PIN is asked for, so that several lanes ask once. The module and the start lock are
     /// not: a person thinking it over stops nobody else.
-    fn log_in(&mut self, prompter: &mut dyn Prompter) -> Result<(), Fault> {
+    fn log_in(&mut self, prompter: &mut dyn Prompter) -> Result<(), DriverError> {
         let shared = Arc::clone(&self.login);
         let mut login = lock(&shared);
-        let generation = self.sit()?;
+        let generation = self.ensure_session()?;
         if self.facts.pin.required && login.current(generation).is_none() {
             self.refresh_facts()?;
             let credential = login.credential(self.facts.pin, &self.name, self.uri.pin_source(), prompter)?;
             self.try_login(&mut login, credential)?;
         }
-        let seat = self.seat.as_mut().ok_or(Fault::Stale)?;
-        seat.enter(login.current(seat.generation).unwrap_or_default());
+        let session = self.session.as_mut().ok_or(DriverError::Stale)?;
+        session.enter(login.current(session.generation).unwrap_or_default());
         Ok(())
     }
 
     /// Sends the PIN. Only what is not about the PIN is tried again, with the module started anew.
-    fn try_login(&mut self, login: &mut MutexGuard<'_, Login>, credential: Credential) -> Result<(), Fault> {
+    fn try_login(
+        &mut self,
+        login: &mut MutexGuard<'_, Login>,
+        credential: Credential,
+    ) -> Result<(), DriverError> {
         let mut pauses = BACKOFF_MS.iter();
         loop {
-            let generation = self.sit()?;
+            let generation = self.ensure_session()?;
             let fault = match self.call_login(&credential) {
                 Err(fault) => fault,
                 Ok(judged) => {
@@ -107,13 +111,13 @@ impl Token {
     }
 
     /// `Ok(false)` when the token was logged in already, which says nothing about the PIN.
-    fn call_login(&self, credential: &Credential) -> Result<bool, Fault> {
+    fn call_login(&self, credential: &Credential) -> Result<bool, DriverError> {
         let _turn = self.module.start_lock();
-        let seat = self.seat.as_ref().ok_or(Fault::Stale)?;
-        let _live = self.module.live(seat.generation)?;
+        let session = self.session.as_ref().ok_or(DriverError::Stale)?;
+        let _live = self.module.live(session.generation)?;
         let answer = match credential.pin() {
-            Some(pin) => seat.session.login_with_raw(UserType::User, pin),
-            None => seat.session.login(UserType::User, None),
+            Some(pin) => session.raw.login_with_raw(UserType::User, pin),
+            None => session.raw.login(UserType::User, None),
         };
         match answer {
             Ok(()) => Ok(true),
@@ -123,16 +127,16 @@ impl Token {
     }
 
     /// A session in the module's present generation, on the same token as before.
-    pub(super) fn sit(&mut self) -> Result<u64> {
-        if let Some(seat) = &self.seat
-            && self.module.live(seat.generation).is_ok()
+    pub(super) fn ensure_session(&mut self) -> Result<u64> {
+        if let Some(session) = &self.session
+            && self.module.live(session.generation).is_ok()
         {
-            return Ok(seat.generation);
+            return Ok(session.generation);
         }
-        let (seat, facts) = Seat::take(&self.module, &self.uri, &self.name)?;
-        let generation = seat.generation;
+        let (session, facts) = TokenSession::take(&self.module, &self.uri, &self.name)?;
+        let generation = session.generation;
         if facts.identity != self.facts.identity {
-            seat.close(&self.module);
+            session.close(&self.module);
             return Err(Error::new(
                 Kind::DeviceGone,
                 "find the device again",
@@ -141,28 +145,28 @@ impl Token {
             .with_target(&self.name)
             .with_hint("put the token back that was there, then repeat the command"));
         }
-        (self.seat, self.facts) = (Some(seat), facts);
+        (self.session, self.facts) = (Some(session), facts);
         Ok(generation)
     }
 
     /// Before a PIN is asked for, the flags that tell about tries have to be of now.
-    fn refresh_facts(&mut self) -> Result<(), Fault> {
-        let seat = self.seat.as_mut().ok_or(Fault::Stale)?;
-        if !std::mem::take(&mut seat.fresh) {
-            let live = self.module.live(seat.generation)?;
+    fn refresh_facts(&mut self) -> Result<(), DriverError> {
+        let session = self.session.as_mut().ok_or(DriverError::Stale)?;
+        if !std::mem::take(&mut session.fresh) {
+            let live = self.module.live(session.generation)?;
             self.facts = slots::find(&live, &self.uri, &self.name)?.1;
         }
         Ok(())
     }
 
     /// Whether a failure may be the module's lost state, rather than an answer to the question.
-    fn is_lost_state(&self, fault: &Fault) -> bool {
+    fn is_lost_state(&self, fault: &DriverError) -> bool {
         let code = match fault {
-            Fault::Stale => return true,
+            DriverError::Stale => return true,
             // At first sight of a token this is the plain truth; later it may be its storage that is gone.
-            Fault::Missing { .. } => return self.found,
-            Fault::Final(_) => return false,
-            Fault::Call(error) => code(error),
+            DriverError::Missing { .. } => return self.found,
+            DriverError::Final(_) => return false,
+            DriverError::Call(error) => code(error),
         };
         match code {
             Some(
@@ -184,17 +188,17 @@ impl Token {
     }
 
     fn has_its_keys(&self) -> bool {
-        let Some(seat) = &self.seat else { return false };
-        self.module.live(seat.generation).is_ok_and(|_live| seat.has_its_keys(&self.uri))
+        let Some(session) = &self.session else { return false };
+        self.module.live(session.generation).is_ok_and(|_live| session.has_its_keys(&self.uri))
     }
 
     /// Rebuilds what was lost: the login, if that is all, else the whole state of the module.
     fn rebuild(&mut self) -> Result<()> {
-        let Some(seat) = &mut self.seat else { return Ok(()) };
-        seat.forget_keys();
-        let generation = seat.generation;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.forget_keys();
+        let generation = session.generation;
         let state = match self.module.live(generation) {
-            Ok(_live) => seat.session.get_session_info().ok().map(|info| info.session_state()),
+            Ok(_live) => session.raw.get_session_info().ok().map(|info| info.session_state()),
             Err(_) => return Ok(()),
         };
         if matches!(state, Some(SessionState::RoPublic)) && self.facts.pin.required {
@@ -206,19 +210,19 @@ impl Token {
         self.module.restart(generation)
     }
 
-    pub(super) fn report(&self, fault: Fault, tried: &str) -> Error {
+    pub(super) fn report(&self, fault: DriverError, tried: &str) -> Error {
         match fault {
-            Fault::Call(error) => decode(error, tried, &self.name),
-            Fault::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
+            DriverError::Call(error) => decode(error, tried, &self.name),
+            DriverError::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
                 self.still_gone(error, tried)
             }
-            Fault::Final(error) if error.target().is_none() => error.with_target(&self.name),
-            Fault::Final(error) => error,
-            Fault::Missing { label } => {
+            DriverError::Final(error) if error.target().is_none() => error.with_target(&self.name),
+            DriverError::Final(error) => error,
+            DriverError::Missing { label } => {
                 let answer = format!("the token is there, but no key in it is labelled `{label}`");
                 Error::new(Kind::KeyMissing, tried, answer).with_target(&self.name).with_hint(STORAGE)
             }
-            Fault::Stale => {
+            DriverError::Stale => {
                 Error::new(Kind::DeviceGone, tried, "the module was started anew again and again")
                     .with_target(&self.name)
                     .with_hint("repeat the command")
@@ -236,8 +240,8 @@ impl Token {
 }
 
 /// An answer after which a PIN is never sent again.
-fn is_about_the_pin(fault: &Fault) -> bool {
-    let Fault::Call(error) = fault else { return false };
+fn is_about_the_pin(fault: &DriverError) -> bool {
+    let DriverError::Call(error) = fault else { return false };
     matches!(
         code(error),
         Some(

@@ -1,10 +1,10 @@
 //! A TPM as a [`Device`].
 
-use super::error::{Code, Command, Fault};
-use super::identity::Facts;
-use super::material::Material;
-use super::seat::{Ready, Seat, is_for};
-use super::shared::{Asking, Shared, lock, share};
+use super::connection::{Connection, LoadedKey, is_for};
+use super::connection_pool::{PinPrompt, SharedConnection, lock, share};
+use super::error::{Code, Command, DriverError};
+use super::identity::TpmInfo;
+use super::key_blob::KeyBlob;
 use super::templates;
 use super::transport::Transport;
 use crate::device::{
@@ -27,22 +27,22 @@ const OPEN: &str = "open with the key";
 const SIGN: &str = "sign";
 
 /// A TPM, with a share in the connection of this process.
-pub struct Chip {
+pub struct TpmDevice {
     pub(super) uri: DeviceUri,
     pub(super) name: String,
-    pub(super) shared: Arc<Mutex<Shared>>,
+    pub(super) shared: Arc<Mutex<SharedConnection>>,
     /// The file with signed PCR policies, where the URI names one.
     pub(super) signatures: Option<PathBuf>,
     /// Asked for when somebody wants to know: opening a token needs it not.
     identity: Option<DeviceIdentity>,
 }
 
-impl Chip {
+impl TpmDevice {
     /// Reaches the TPM.
     pub fn connect(uri: &DeviceUri) -> Result<Self> {
-        let shared = share(Transport::of(uri)?);
+        let shared = share(Transport::from_uri(uri)?);
         let name = uri.display_name();
-        lock(&shared).seat(&name)?;
+        lock(&shared).connection(&name)?;
         let signatures = uri.attribute("pcr-signature").map(PathBuf::from);
         Ok(Self { uri: uri.clone(), name, shared, signatures, identity: None })
     }
@@ -53,10 +53,10 @@ impl Chip {
         tried: &str,
         (purpose, key): (Purpose, &KeyRef),
         prompter: &mut dyn Prompter,
-        job: impl Fn(&mut Seat, &Ready) -> Result<T, Fault>,
+        job: impl Fn(&mut Connection, &LoadedKey) -> Result<T, DriverError>,
     ) -> Result<T> {
         let named = |e: Error| e.with_target(self.name.clone()).with_operation(tried);
-        let material = Material::of(key).map_err(named)?;
+        let material = KeyBlob::from_key_ref(key).map_err(named)?;
         if !is_for(&material.key, purpose) {
             return Err(named(Error::new(Kind::KeyMissing, tried, "the key is not for that")));
         }
@@ -65,16 +65,16 @@ impl Chip {
         let pin = match material.policy.pin {
             true => {
                 let source = self.uri.pin_source();
-                Some(shared.pin(&mut Asking { device: &self.name, source, prompter })?)
+                Some(shared.pin(&mut PinPrompt { device: &self.name, source, prompter })?)
             }
             false => None,
         };
         let mut lost = false;
-        let done = shared.work(tried, &self.name, |seat| {
-            let ready = make_ready(seat, &material, purpose, pin.as_ref(), signatures)?;
-            let done = job(seat, &ready);
+        let done = shared.work(tried, &self.name, |connection| {
+            let ready = make_ready(connection, &material, purpose, pin.as_ref(), signatures)?;
+            let done = job(connection, &ready);
             // A code of the TPM's own is an answer.
-            lost = matches!(&done, Err(fault @ Fault::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
+            lost = matches!(&done, Err(fault @ DriverError::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
             done
         });
         match done {
@@ -88,34 +88,39 @@ impl Chip {
 
 /// Loads the key and takes its session through the policy.
 fn make_ready(
-    seat: &mut Seat,
-    material: &Material,
+    connection: &mut Connection,
+    material: &KeyBlob,
     purpose: Purpose,
     pin: Option<&Zeroizing<Vec<u8>>>,
     signatures: Option<&Path>,
-) -> Result<Ready, Fault> {
-    let ready = seat.ready(material)?;
+) -> Result<LoadedKey, DriverError> {
+    let ready = connection.ready(material)?;
     if let Some(pin) = pin {
         let auth = Auth::try_from(pin.to_vec()).of("TPM2_PolicyAuthValue")?;
-        seat.context.tr_set_auth(ready.key.into(), auth).of("TPM2_PolicyAuthValue")?;
+        connection.context.tr_set_auth(ready.key.into(), auth).of("TPM2_PolicyAuthValue")?;
     }
-    match material.policy.satisfy(&mut seat.context, ready.session, purpose, signatures) {
+    match material.policy.satisfy(&mut connection.context, ready.session, purpose, signatures) {
         Ok(()) => Ok(ready),
         // The session is half through: another attempt needs a new one.
         Err(fault) => {
-            seat.end_session();
+            connection.end_session();
             Err(fault)
         }
     }
 }
 
 /// TPM2_ECDH_ZGen: the x-coordinate.
-fn ecdh(seat: &mut Seat, ready: &Ready, peer: &[u8; 65]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+fn ecdh(
+    connection: &mut Connection,
+    ready: &LoadedKey,
+    peer: &[u8; 65],
+) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     const COMMAND: &str = "TPM2_ECDH_ZGen";
     let half = |bytes: &[u8]| EccParameter::try_from(bytes).of(COMMAND);
     let point = EccPoint::new(half(&peer[1..33])?, half(&peer[33..])?);
     let session = Some(AuthSession::PolicySession(ready.session));
-    let shared = seat.context.execute_with_session(session, |context| context.ecdh_z_gen(ready.key, point));
+    let shared =
+        connection.context.execute_with_session(session, |context| context.ecdh_z_gen(ready.key, point));
     let shared = shared.of(COMMAND)?;
     match templates::coordinate(shared.x()) {
         Some(x) => Ok(Zeroizing::new(x.to_vec())),
@@ -124,7 +129,7 @@ fn ecdh(seat: &mut Seat, ready: &Ready, peer: &[u8; 65]) -> Result<Zeroizing<Vec
 }
 
 /// TPM2_Sign: r ‖ s.
-fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], Fault> {
+fn sign(connection: &mut Connection, ready: &LoadedKey, digest: &[u8; 32]) -> Result<[u8; 64], DriverError> {
     const COMMAND: &str = "TPM2_Sign";
     // "Not hashed by the TPM", which an unrestricted key does not ask for (part 3 §20.2).
     let ticket = HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
@@ -134,7 +139,7 @@ fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], F
     });
     let (ticket, digest) = (ticket.of(COMMAND)?, Digest::try_from(digest.to_vec()).of(COMMAND)?);
     let session = Some(AuthSession::PolicySession(ready.session));
-    let signed = seat.context.execute_with_session(session, |context| {
+    let signed = connection.context.execute_with_session(session, |context| {
         context.sign(ready.key, digest, SignatureScheme::Null, ticket)
     });
     let halves = match signed.of(COMMAND)? {
@@ -151,13 +156,13 @@ fn sign(seat: &mut Seat, ready: &Ready, digest: &[u8; 32]) -> Result<[u8; 64], F
     Ok(signature)
 }
 
-impl Device for Chip {
+impl Device for TpmDevice {
     fn identity(&mut self) -> DeviceIdentity {
         if let Some(identity) = &self.identity {
             return identity.clone();
         }
-        let facts =
-            lock(&self.shared).work("identify the TPM", &self.name, |seat| Facts::read(&mut seat.context));
+        let facts = lock(&self.shared)
+            .work("identify the TPM", &self.name, |connection| TpmInfo::read(&mut connection.context));
         match facts {
             Ok(facts) => self.identity.insert(facts.identity()).clone(),
             // Not kept: the next one who asks may get an answer.
@@ -178,8 +183,8 @@ impl Device for Chip {
     }
 
     fn holds(&mut self, key: &KeyRef, _prompter: &mut dyn Prompter) -> Result<bool> {
-        let Ok(material) = Material::of(key) else { return Ok(false) };
-        lock(&self.shared).work("look for the key", &self.name, |seat| seat.is_home_of(&material))
+        let Ok(material) = KeyBlob::from_key_ref(key) else { return Ok(false) };
+        lock(&self.shared).work("look for the key", &self.name, |connection| connection.is_home_of(&material))
     }
 
     fn open_key(
@@ -193,15 +198,16 @@ impl Device for Chip {
         };
         let Challenge::Ecdh { peer } = challenge else { return Err(other()) };
         let peer = peer.try_into().map_err(|_| other())?;
-        self.operate(OPEN, (Purpose::Open, key), prompter, |seat, ready| ecdh(seat, ready, peer))
+        self.operate(OPEN, (Purpose::Open, key), prompter, |connection, ready| ecdh(connection, ready, peer))
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         let digest = digest.try_into().map_err(|_| {
             Error::new(Kind::KeyMissing, SIGN, "its signing key is of another kind").with_target(&self.name)
         })?;
-        let signature =
-            self.operate(SIGN, (Purpose::Sign, key), prompter, |seat, ready| sign(seat, ready, digest))?;
+        let signature = self.operate(SIGN, (Purpose::Sign, key), prompter, |connection, ready| {
+            sign(connection, ready, digest)
+        })?;
         Ok(signature.to_vec())
     }
 

@@ -2,9 +2,9 @@
 //!
 //! A bare TPM serves one connection at a time, so a second one from the same process would wait for itself.
 
-use super::error::{Fault, Remedy};
+use super::connection::Connection;
+use super::error::{DriverError, Remedy};
 use super::lockout::{self, Lockout};
-use super::seat::Seat;
 use super::transport::Transport;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// One for each TPM that this process uses.
-static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<Shared>>>> = Mutex::new(BTreeMap::new());
+static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<SharedConnection>>>> = Mutex::new(BTreeMap::new());
 
 /// How long a busy TPM is waited for, all attempts together. Shorter than the watchdog's patience.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,9 +28,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mi
 const ATTEMPTS: usize = 4;
 
 /// A TPM, shared.
-pub struct Shared {
+pub struct SharedConnection {
     transport: Transport,
-    seat: Option<Seat>,
+    connection: Option<Connection>,
     pin: Pin,
 }
 
@@ -45,7 +45,7 @@ struct Pin {
 }
 
 /// Who is asked for the PIN, and in what words.
-pub struct Asking<'a> {
+pub struct PinPrompt<'a> {
     /// The device in the user's words.
     pub device: &'a str,
     /// The URI's pin-source.
@@ -55,30 +55,30 @@ pub struct Asking<'a> {
 }
 
 /// The share of this process in a TPM. The last one to be dropped closes the connection and forgets the PIN.
-pub fn share(transport: Transport) -> Arc<Mutex<Shared>> {
+pub fn share(transport: Transport) -> Arc<Mutex<SharedConnection>> {
     let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|_, shared| shared.strong_count() > 0);
     if let Some(shared) = all.get(&transport).and_then(Weak::upgrade) {
         return shared;
     }
-    let fresh = Shared { transport: transport.clone(), seat: None, pin: Pin::default() };
+    let fresh = SharedConnection { transport: transport.clone(), connection: None, pin: Pin::default() };
     let shared = Arc::new(Mutex::new(fresh));
     all.insert(transport, Arc::downgrade(&shared));
     shared
 }
 
 /// A thread that panicked leaves nothing half-done that the next attempt would not notice.
-pub fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+pub fn lock(shared: &Mutex<SharedConnection>) -> MutexGuard<'_, SharedConnection> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl SharedConnection {
     /// The connection, made when there is none.
-    pub fn seat(&mut self, on: &str) -> Result<&mut Seat> {
-        if self.seat.is_none() {
-            self.seat = Some(Seat::new(self.transport.connect(on)?));
+    pub fn connection(&mut self, on: &str) -> Result<&mut Connection> {
+        if self.connection.is_none() {
+            self.connection = Some(Connection::new(self.transport.connect(on)?));
         }
-        self.seat
+        self.connection
             .as_mut()
             .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(on))
     }
@@ -91,11 +91,11 @@ impl Shared {
         &mut self,
         tried: &str,
         on: &str,
-        mut job: impl FnMut(&mut Seat) -> Result<T, Fault>,
+        mut job: impl FnMut(&mut Connection) -> Result<T, DriverError>,
     ) -> Result<T> {
         let (began, mut pause, mut attempts) = (Instant::now(), PAUSE.0, 0);
         loop {
-            let fault = match job(self.seat(on)?) {
+            let fault = match job(self.connection(on)?) {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
@@ -121,36 +121,36 @@ impl Shared {
     }
 
     /// Leaves nothing in the TPM whose state is unknown.
-    fn recover(&mut self, fault: &Fault, remedy: Remedy, on: &str) {
-        let Some(mut seat) = self.seat.take() else { return };
+    fn recover(&mut self, fault: &DriverError, remedy: Remedy, on: &str) {
+        let Some(mut connection) = self.connection.take() else { return };
         match remedy {
             // A context that outlives a reset has handles that mean other things now.
             Remedy::Reload => return,
             // Nor does a connection that broke take what would give them back.
             Remedy::Reconnect | Remedy::Renew => {
-                let left = seat.leftovers();
-                drop(seat);
+                let left = connection.leftovers();
+                drop(connection);
                 if let Ok(context) = self.transport.connect(on) {
-                    let mut fresh = Seat::new(context);
+                    let mut fresh = Connection::new(context);
                     // A resource manager gives back what a connection leaves, and may have handed the session's number on.
                     if !self.transport.is_managed() {
                         fresh.give_back(&left);
                     }
-                    self.seat = Some(fresh);
+                    self.connection = Some(fresh);
                 }
                 return;
             }
-            Remedy::Queue => seat.unload(),
+            Remedy::Queue => connection.unload(),
             Remedy::Wait | Remedy::None => {}
         }
-        if matches!(fault, Fault::Call { .. }) {
-            seat.end_session();
+        if matches!(fault, DriverError::Call { .. }) {
+            connection.end_session();
         }
-        self.seat = Some(seat);
+        self.connection = Some(connection);
     }
 
     /// The error in full: after a failed PIN with the tries that are left, in a lockout with its end.
-    fn report(&mut self, fault: Fault, tried: &str, on: &str) -> Error {
+    fn report(&mut self, fault: DriverError, tried: &str, on: &str) -> Error {
         let wrong = fault.is(0x8e) && self.pin.value.is_some();
         let locked = fault.is(0x921);
         if wrong {
@@ -159,7 +159,8 @@ impl Shared {
         if !wrong && !locked {
             return fault.report(tried, on);
         }
-        let lockout = self.seat.as_mut().and_then(|seat| Lockout::read(&mut seat.context).ok());
+        let lockout =
+            self.connection.as_mut().and_then(|connection| Lockout::read(&mut connection.context).ok());
         lockout::report(fault, lockout, tried, on)
     }
 
@@ -167,7 +168,7 @@ impl Shared {
     ///
     /// # Errors
     /// `PinWrong` when the TPM refused one before; `PinLocked`; `PinUnavailable`.
-    pub fn pin(&mut self, asking: &mut Asking<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn pin(&mut self, asking: &mut PinPrompt<'_>) -> Result<Zeroizing<Vec<u8>>> {
         if let Some(pin) = &self.pin.value {
             return Ok(pin.clone());
         }
@@ -178,7 +179,8 @@ impl Shared {
                 .with_hint("check the PIN, then start the command anew"));
         }
         let device = asking.device;
-        let lockout = self.work(lockout::USE_PIN, device, |seat| Lockout::read(&mut seat.context))?;
+        let lockout =
+            self.work(lockout::USE_PIN, device, |connection| Lockout::read(&mut connection.context))?;
         lockout.allows_a_try(device, asking.prompter)?;
         let pin = self.ask(asking, lockout.tries())?;
         self.pin.value = Some(pin.clone());
@@ -189,14 +191,14 @@ impl Shared {
     ///
     /// # Errors
     /// `PinUnavailable`; `PinWrong` when the two differ.
-    pub fn new_pin(&mut self, asking: &mut Asking<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn new_pin(&mut self, asking: &mut PinPrompt<'_>) -> Result<Zeroizing<Vec<u8>>> {
         if let Some(pin) = &self.pin.value {
             return Ok(pin.clone());
         }
         let device = asking.device;
         let mut again = |what: &str| {
             let named = format!("{device}, {what}");
-            let mut asking = Asking { device: &named, source: asking.source, prompter: asking.prompter };
+            let mut asking = PinPrompt { device: &named, source: asking.source, prompter: asking.prompter };
             self.ask(&mut asking, TriesLeft::Unknown)
         };
         let (pin, repeated) = (again("for its new keys")?, again("once more")?);
@@ -208,7 +210,7 @@ impl Shared {
         Ok(pin)
     }
 
-    fn ask(&mut self, asking: &mut Asking<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
+    fn ask(&mut self, asking: &mut PinPrompt<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
         let request = PinRequest { device: asking.device, source: asking.source, tries };
         let pin = asking.prompter.pin(&request)?;
         let fail = |kind, answer: &str| {
@@ -248,10 +250,10 @@ impl Shared {
     /// Forgets the PIN, also that one was refused.
     pub fn forget(&mut self) {
         self.pin = Pin::default();
-        if let Some(seat) = &mut self.seat {
+        if let Some(connection) = &mut self.connection {
             // tpm2-tss keeps an object's authValue for as long as it is loaded.
-            seat.end_session();
-            seat.unload();
+            connection.end_session();
+            connection.unload();
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::device::Purpose;
-use crate::device::tpm::signed::Signer;
+use crate::device::tpm::signed_policy::Signer;
 
 /// A public area with a point, which the templates leave open.
 fn public(purpose: Purpose) -> Public {
@@ -16,12 +16,12 @@ fn public(purpose: Purpose) -> Public {
     public
 }
 
-fn blob(purpose: Purpose) -> Blob {
-    Blob { public: public(purpose), private: Private::try_from(vec![7; 126]).unwrap() }
+fn blob(purpose: Purpose) -> WrappedKey {
+    WrappedKey { public: public(purpose), private: Private::try_from(vec![7; 126]).unwrap() }
 }
 
-fn plain() -> Material {
-    Material {
+fn plain() -> KeyBlob {
+    KeyBlob {
         key: blob(Purpose::Open),
         parent: templates::SRK,
         parent_name: [9; 34],
@@ -36,9 +36,9 @@ fn pcrs() -> crate::device::tpm::pcr::Pcrs {
     crate::device::tpm::pcr::Pcrs::read(&mut Decoder::new(&bytes)).unwrap()
 }
 
-fn full() -> Material {
+fn full() -> KeyBlob {
     let signer = Signer { public: public(Purpose::Sign), reference: b"release".to_vec() };
-    Material {
+    KeyBlob {
         key: blob(Purpose::Sign),
         policy: Policy { pcrs: Some(pcrs()), signer: Some(signer), pin: true },
         persistent: Some(0x8101_0001),
@@ -50,7 +50,7 @@ fn full() -> Material {
 fn what_is_written_is_read() {
     for material in [plain(), full()] {
         let bytes = material.encode().unwrap();
-        assert_eq!(Material::decode(&bytes).unwrap(), material);
+        assert_eq!(KeyBlob::decode(&bytes).unwrap(), material);
         assert!(bytes.len() < 1024, "{} bytes", bytes.len());
     }
 }
@@ -64,7 +64,7 @@ fn the_form_stays() {
         assert_eq!(lines.next(), Some(hex::encode(material.encode().unwrap()).as_str()));
     }
     for line in WRITTEN.lines() {
-        Material::decode(&hex::decode(line).unwrap()).unwrap();
+        KeyBlob::decode(&hex::decode(line).unwrap()).unwrap();
     }
 }
 
@@ -72,15 +72,15 @@ fn the_form_stays() {
 fn another_form_is_refused() {
     let bytes = full().encode().unwrap();
     for end in 0..bytes.len() {
-        assert_eq!(Material::decode(&bytes[..end]).unwrap_err().kind(), Kind::KeyMissing, "{end}");
+        assert_eq!(KeyBlob::decode(&bytes[..end]).unwrap_err().kind(), Kind::KeyMissing, "{end}");
     }
-    assert_eq!(Material::decode(&[&bytes[..], &[0]].concat()).unwrap_err().kind(), Kind::KeyMissing);
+    assert_eq!(KeyBlob::decode(&[&bytes[..], &[0]].concat()).unwrap_err().kind(), Kind::KeyMissing);
     // The version in two bytes where one would do.
     let long = [&[0x86, 0x18, 0x01], &bytes[2..]].concat();
-    assert_eq!(Material::decode(&long).unwrap_err().kind(), Kind::KeyMissing);
+    assert_eq!(KeyBlob::decode(&long).unwrap_err().kind(), Kind::KeyMissing);
     // A newer version, of whatever shape.
     for newer in [&[0x86, 0x02][..], &[0x81, 0x18, 0x63]] {
-        assert_eq!(Material::decode(newer).unwrap_err().kind(), Kind::Unsupported);
+        assert_eq!(KeyBlob::decode(newer).unwrap_err().kind(), Kind::Unsupported);
     }
 }
 
@@ -93,9 +93,9 @@ fn material_belongs_to_its_key() {
         public: PublicKey::P256(point),
         material: material.encode().unwrap(),
     };
-    assert_eq!(Material::of(&key).unwrap(), material);
+    assert_eq!(KeyBlob::from_key_ref(&key).unwrap(), material);
     key.public = PublicKey::Aes256 { id: [0; 16] };
-    assert_eq!(Material::of(&key).unwrap_err().kind(), Kind::KeyMissing);
+    assert_eq!(KeyBlob::from_key_ref(&key).unwrap_err().kind(), Kind::KeyMissing);
 }
 
 /// authPolicy, step by step, as `tpm2_policypcr`, `tpm2_policyauthvalue` and `tpm2_policycommandcode` compute it in a trial session.
