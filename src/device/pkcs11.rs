@@ -25,9 +25,10 @@ mod retry;
 mod session;
 mod slots;
 mod start_lock;
+mod token_info;
 
 pub use discovery::{candidate_modules, module_of, tokens_of, well_known_modules};
-pub use slots::{PinInfo, TokenInfo};
+pub use token_info::{PinInfo, TokenInfo};
 
 /// Connects to the token a URI names: loads and initialises its module and opens a session. Does not log in.
 ///

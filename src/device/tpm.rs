@@ -1,7 +1,6 @@
 //! The TPM driver: TPM 2.0 through tpm2-tss.
 //!
-//! This file and its directory are the only ones that name `tss_esapi`. From the bottom up: `error` puts response codes
-//! into words, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed_policy` and `policy` what has to hold
+//! This file and its directory are the only ones that name `tss_esapi`. From the bottom up: `error` explains response codes, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed_policy` and `policy` what has to hold
 //! when they are used, `key_blob` is how a key is written down, `connection` is a connection with what is loaded over it, `connection_pool`
 //! lets all devices of a process share one, with the PIN, `device` puts them together as a [`Device`], `create` makes
 //! keys, `counter` counts.
@@ -13,6 +12,7 @@ use super::Device;
 use crate::error::Result;
 use crate::uri::DeviceUri;
 
+mod cbor;
 mod connection;
 mod connection_pool;
 mod counter;
@@ -29,6 +29,7 @@ mod lockout;
 mod pcr;
 mod pcr_binding;
 mod policy;
+mod policy_digest;
 mod signed_policy;
 mod templates;
 mod transport;

@@ -6,7 +6,6 @@ use super::evidence;
 use super::find;
 use super::login::{self, Login, lock};
 use super::padding;
-use super::retry;
 use super::slots::{SelectedSlot, SlotInfo, Slots, a_key_of, attribute, name};
 use super::transaction::Transaction;
 use crate::device::{
@@ -48,7 +47,7 @@ impl PivDevice {
         let slots = Slots::from_uri(uri)?;
         let yubikey = match find::find(uri)? {
             Some(yubikey) => yubikey,
-            None => retry::await_insertion(uri, prompter)?,
+            None => find::await_insertion(uri, prompter)?,
         };
         Self::new(uri, slots, yubikey)
     }

@@ -86,10 +86,8 @@ pub fn of_reader(error: Pcsc, tried: &str) -> Error {
             failure(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
                 .with_hint("sudo systemctl enable --now pcscd.socket")
         }
-        Pcsc::SecurityViolation => {
-            failure(Kind::DeviceGone, "pcscd does not let this user at smart cards")
-                .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d")
-        }
+        Pcsc::SecurityViolation => failure(Kind::DeviceGone, "pcscd does not let this user at smart cards")
+            .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
         Pcsc::SharingViolation => failure(Kind::Device, "another program has the YubiKey for itself")
             .with_hint(
                 "end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",

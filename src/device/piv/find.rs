@@ -2,7 +2,9 @@
 
 use super::error::{catch_malformed, is_absence, of_reader};
 use crate::error::{Error, Kind, Result, printable};
+use crate::prompt::Prompter;
 use crate::uri::DeviceUri;
+use std::time::{Duration, Instant};
 use yubikey::reader::Context;
 use yubikey::{Serial, Version, YubiKey};
 
@@ -11,6 +13,12 @@ pub const CONNECT: &str = "connect to the device";
 
 /// The oldest firmware that tells what is in a slot (GET METADATA).
 pub const OLDEST: Version = Version { major: 5, minor: 3, patch: 0 };
+
+/// How long a person may take to plug the YubiKey in.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks whether it is there. A card is seen some 300 ms after it was plugged in.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The serial a URI names.
 ///
@@ -84,6 +92,29 @@ pub fn absent(uri: &DeviceUri) -> Error {
     Error::new(Kind::DeviceGone, CONNECT, answer).with_target(uri.display_name()).with_hint(
         "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen",
     )
+}
+
+/// Waits until the YubiKey is plugged in, if a person is there to do it.
+///
+/// # Errors
+/// `DeviceGone` when nobody is there, or nobody does it in time.
+pub fn await_insertion(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<YubiKey> {
+    let absent = absent(uri);
+    if !prompter.is_attended() {
+        return Err(absent);
+    }
+    let which =
+        uri.serial().map_or_else(|| "a YubiKey".to_owned(), |serial| format!("your YubiKey {serial}"));
+    prompter.touch(&format!("plug in {which}"))?;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        std::thread::sleep(PAUSE);
+        prompter.still_waiting();
+        if let Some(yubikey) = find(uri)? {
+            return Ok(yubikey);
+        }
+    }
+    Err(absent)
 }
 
 /// A reader's name, and the YubiKey in it or why there is none.

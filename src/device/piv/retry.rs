@@ -13,16 +13,9 @@ use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::prompt::Prompter;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// How often an operation is begun: each process that ends its use of the card resets it for the others.
 const ATTEMPTS: u32 = 12;
-
-/// How long a person may take to plug the YubiKey in.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between two looks whether it is there. A card is seen some 300 ms after it was plugged in.
-const PAUSE: Duration = Duration::from_millis(200);
 
 impl PivDevice {
     /// Runs an operation, once more if the connection was lost. Other operations of this process on the same YubiKey wait.
@@ -79,28 +72,5 @@ impl PivDevice {
 
 /// Waits for a person to plug the YubiKey in.
 fn wait(device: &PivDevice, prompter: &mut dyn Prompter) -> Result<Card> {
-    await_insertion(&device.uri, prompter).map(Card::new)
-}
-
-/// Waits until the YubiKey is plugged in, if a person is there to do it.
-///
-/// # Errors
-/// `DeviceGone` when nobody is there, or nobody does it in time.
-pub fn await_insertion(uri: &crate::uri::DeviceUri, prompter: &mut dyn Prompter) -> Result<yubikey::YubiKey> {
-    let absent = find::absent(uri);
-    if !prompter.is_attended() {
-        return Err(absent);
-    }
-    let which =
-        uri.serial().map_or_else(|| "a YubiKey".to_owned(), |serial| format!("your YubiKey {serial}"));
-    prompter.touch(&format!("plug in {which}"))?;
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        std::thread::sleep(PAUSE);
-        prompter.still_waiting();
-        if let Some(yubikey) = find::find(uri)? {
-            return Ok(yubikey);
-        }
-    }
-    Err(absent)
+    find::await_insertion(&device.uri, prompter).map(Card::new)
 }

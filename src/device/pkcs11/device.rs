@@ -6,7 +6,7 @@ use super::module::{ModuleUse, lock};
 use super::objects;
 use super::operations;
 use super::session::TokenSession;
-use super::slots::TokenInfo;
+use super::token_info::TokenInfo;
 use crate::device::{
     Algorithm, Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel, Provision, Purpose, Wrap,
 };

@@ -1,7 +1,8 @@
 //! Which PKCS#11 modules a machine has, and which of them a URI means.
 
 use super::module::ModuleUse;
-use super::slots::{self, TokenInfo};
+use super::slots;
+use super::token_info::TokenInfo;
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! module has to be started anew; a PIN that the device refused is forgotten, and no other is sent until somebody
 //! calls `lock`.
 
-use super::slots::PinInfo;
+use super::token_info::PinInfo;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::uri::PinSource;

@@ -2,87 +2,11 @@
 
 use super::error::{code, decode};
 use super::module::InitializedModule;
-use crate::device::DeviceIdentity;
+use super::token_info::TokenInfo;
 use crate::error::{Error, Kind, Result};
-use crate::prompt::TriesLeft;
-use crate::uri::{DeviceUri, Scheme};
+use crate::uri::DeviceUri;
 use cryptoki::error::RvError;
-use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
-
-/// A token as its module describes it (CK_TOKEN_INFO), without secrets and without types of the driver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenInfo {
-    /// CK_SLOT_ID.
-    pub slot_id: u64,
-    /// Label, maker, model, serial, firmware.
-    pub identity: DeviceIdentity,
-    /// CKF_TOKEN_INITIALIZED.
-    pub initialised: bool,
-    /// What the module tells about the PIN.
-    pub pin: PinInfo,
-}
-
-/// The user PIN as CK_TOKEN_INFO tells of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PinInfo {
-    /// CKF_LOGIN_REQUIRED.
-    pub required: bool,
-    /// CKF_USER_PIN_INITIALIZED.
-    pub set: bool,
-    /// CKF_USER_PIN_LOCKED.
-    pub locked: bool,
-    /// CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_COUNT_LOW, or nothing.
-    pub tries: TriesLeft,
-    /// CKF_PROTECTED_AUTHENTICATION_PATH: typed on the device.
-    pub pad: bool,
-    /// Shortest and longest PIN, in bytes.
-    pub length: (usize, usize),
-}
-
-impl TokenInfo {
-    /// What tells tokens of one module apart. Serials are not unique, slots may be renumbered.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.slot_id, self.identity.serial, self.identity.label)
-    }
-
-    fn read(slot: Slot, info: &CkTokenInfo) -> Self {
-        let simulator = info.manufacturer_id().contains("SoftHSM") || info.model().contains("SoftHSM");
-        Self {
-            slot_id: slot.id(),
-            identity: DeviceIdentity {
-                scheme: Scheme::Pkcs11,
-                maker: info.manufacturer_id().into(),
-                model: info.model().into(),
-                serial: info.serial_number().into(),
-                firmware: info.firmware_version().to_string(),
-                label: info.label().into(),
-                simulator,
-            },
-            initialised: info.token_initialized(),
-            pin: PinInfo {
-                required: info.login_required(),
-                set: info.user_pin_initialized(),
-                locked: info.user_pin_locked(),
-                tries: match (info.user_pin_final_try(), info.user_pin_count_low()) {
-                    (true, _) => TriesLeft::Last,
-                    (_, true) => TriesLeft::Low,
-                    _ => TriesLeft::Unknown,
-                },
-                pad: info.protected_authentication_path(),
-                length: (info.min_pin_length(), info.max_pin_length()),
-            },
-        }
-    }
-
-    fn matches(&self, uri: &DeviceUri) -> bool {
-        let agree = |wanted: Option<&str>, is: &str| wanted.is_none_or(|wanted| wanted == is);
-        self.initialised
-            && agree(uri.token(), &self.identity.label)
-            && agree(uri.manufacturer(), &self.identity.maker)
-            && agree(uri.model(), &self.identity.model)
-            && agree(uri.serial(), &self.identity.serial)
-    }
-}
+use cryptoki::slot::Slot;
 
 /// All slots that hold a token, initialised or not.
 pub fn all(module: &InitializedModule<'_>, on: &str) -> Result<Vec<(Slot, TokenInfo)>> {

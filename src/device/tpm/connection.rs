@@ -16,9 +16,8 @@
 //! the key binds its name.
 
 use super::error::{Code, Command, DriverError, Remedy};
-use super::key_blob::{KeyBlob, WrappedKey};
+use super::key_blob::KeyBlob;
 use super::templates;
-use crate::device::Purpose;
 use crate::error::{Error, Kind};
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
@@ -301,15 +300,6 @@ pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, Driv
 /// The policy session that every session here is.
 pub fn policy(session: AuthSession) -> Result<PolicySession, DriverError> {
     PolicySession::try_from(session).of("TPM2_StartAuthSession")
-}
-
-/// What a key is for, by its public area.
-pub fn is_for(blob: &WrappedKey, purpose: Purpose) -> bool {
-    let attributes = blob.public.object_attributes();
-    match purpose {
-        Purpose::Open => attributes.decrypt() && !attributes.sign_encrypt(),
-        Purpose::Sign => attributes.sign_encrypt() && !attributes.decrypt(),
-    }
 }
 
 fn none() -> DriverError {

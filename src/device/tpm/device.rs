@@ -1,6 +1,6 @@
 //! A TPM as a [`Device`].
 
-use super::connection::{Connection, LoadedKey, is_for};
+use super::connection::{Connection, LoadedKey};
 use super::connection_pool::{PinPrompt, SharedConnection, lock, share};
 use super::error::{Code, Command, DriverError};
 use super::identity::TpmInfo;
@@ -57,7 +57,7 @@ impl TpmDevice {
     ) -> Result<T> {
         let named = |e: Error| e.with_target(self.name.clone()).with_operation(tried);
         let material = KeyBlob::from_key_ref(key).map_err(named)?;
-        if !is_for(&material.key, purpose) {
+        if !material.key.is_for(purpose) {
             return Err(named(Error::new(Kind::KeyMissing, tried, "the key is not for that")));
         }
         let signatures = self.signatures.as_deref();

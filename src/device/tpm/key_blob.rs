@@ -1,10 +1,10 @@
 //! What a key is enrolled with: docs/reference/format.md, section 8.
 
+use super::cbor::{Read, expect, maybe, wrong};
 use super::policy::Policy;
 use super::templates;
-use crate::device::{KeyRef, PublicKey};
+use crate::device::{KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
-use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 use tss_esapi::structures::{Private, Public};
 use tss_esapi::traits::{Marshall, UnMarshall};
@@ -104,6 +104,15 @@ impl KeyBlob {
 }
 
 impl WrappedKey {
+    /// Whether the key is for this purpose, by its public area.
+    pub fn is_for(&self, purpose: Purpose) -> bool {
+        let attributes = self.public.object_attributes();
+        match purpose {
+            Purpose::Open => attributes.decrypt() && !attributes.sign_encrypt(),
+            Purpose::Sign => attributes.sign_encrypt() && !attributes.decrypt(),
+        }
+    }
+
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
         let public = self.public.marshall().map_err(wrong)?;
         e.bytes(&public).and_then(|e| e.bytes(self.private.value())).map(drop).map_err(wrong)
@@ -113,30 +122,6 @@ impl WrappedKey {
         let public = Public::unmarshall(d.bytes().map_err(wrong)?).map_err(wrong)?;
         let private = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
         Ok(Self { public, private })
-    }
-}
-
-/// What reading an element gives, or what is wrong with it.
-pub type Read<T> = Result<T, String>;
-
-/// Any library's error as text.
-pub fn wrong(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
-/// An array's length, definite and as it should be.
-pub fn expect(length: Option<u64>, wanted: u64) -> Read<()> {
-    if length == Some(wanted) { Ok(()) } else { Err("an array has another length".into()) }
-}
-
-/// `null`, or what `element` reads.
-pub fn maybe<'b, T>(
-    d: &mut Decoder<'b>,
-    element: impl FnOnce(&mut Decoder<'b>) -> Read<T>,
-) -> Read<Option<T>> {
-    match d.datatype().map_err(wrong)? {
-        Type::Null => d.null().map(|()| None).map_err(wrong),
-        _ => element(d).map(Some),
     }
 }
 

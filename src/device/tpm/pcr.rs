@@ -1,7 +1,7 @@
 //! Platform configuration registers: which of them, their values, and what changed.
 
+use super::cbor::{Read, expect, wrong};
 use super::error::{Command, DriverError};
-use super::key_blob::{Read, expect, wrong};
 use crate::error::{Error, Kind, Result};
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
@@ -220,6 +220,57 @@ fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError
     let slots = indices.iter().map(|index| PcrSlot::try_from(1u32 << index)).collect::<Result<Vec<_>, _>>();
     let slots = slots.of("TPM2_PolicyPCR")?;
     PcrSelectionList::builder().with_selection(bank.algorithm(), &slots).build().of("TPM2_PolicyPCR")
+}
+
+/// A refusal that names the PCRs that changed.
+pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
+    let answer = match changed {
+        [] => format!(
+            "the TPM refused {}, whose values are those of enrolment: repeat the command",
+            enrolled.shown()
+        ),
+        [one] => format!("PCR {one} ({}) is not as it was when the key was made", meaning(*one)),
+        several => format!("PCRs {} are not as they were when the key was made", listed(several)),
+    };
+    Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(
+        "`strongroom device pcrs` compares. If the change was meant, open with another device and bind this one anew with \
+         `strongroom device renew`",
+    )
+}
+
+/// `0, 2 and 7`.
+pub fn listed(indices: &[u8]) -> String {
+    let shown: Vec<_> = indices.iter().map(u8::to_string).collect();
+    match shown.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => shown.concat(),
+    }
+}
+
+/// What is measured into a PCR: TCG PC Client Platform Firmware Profile §3.3.4, and the UAPI group's registry.
+pub fn meaning(index: u8) -> &'static str {
+    match index {
+        0 => "firmware code",
+        1 => "firmware configuration",
+        2 => "option ROMs",
+        3 => "option ROM configuration",
+        4 => "boot loader",
+        5 => "partition table, boot loader configuration",
+        6 => "host platform",
+        7 => "Secure Boot state and keys",
+        8 => "kernel command line (GRUB)",
+        9 => "kernel and initrd",
+        10 => "IMA",
+        11 => "unified kernel image",
+        12 => "kernel command line and credentials",
+        13 => "system extensions",
+        14 => "shim's machine owner keys",
+        15 => "system identity",
+        16 => "debug",
+        17..=22 => "dynamic launch",
+        23 => "applications",
+        _ => "unknown",
+    }
 }
 
 #[cfg(test)]

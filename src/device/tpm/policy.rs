@@ -3,9 +3,10 @@
 //! A key's authPolicy is computed here, in software, and reached in a session of the TPM by the same steps in the same
 //! order. Whoever uses the key therefore does exactly what was enrolled, and nothing is believed of the session.
 
+use super::cbor::{Read, expect, maybe, wrong};
 use super::error::{Command, DriverError};
-use super::key_blob::{Read, expect, maybe, wrong};
-use super::pcr::Pcrs;
+use super::pcr::{self, Pcrs};
+use super::policy_digest::{digest, pcr_digest, step};
 use super::signed_policy::{self, Signer};
 use super::templates;
 use crate::device::Purpose;
@@ -14,14 +15,13 @@ use sha2::{Digest as _, Sha256};
 use tss_esapi::Context;
 use tss_esapi::constants::CommandCode;
 use tss_esapi::interface_types::session_handles::PolicySession;
-use tss_esapi::structures::{Digest, Public};
+use tss_esapi::structures::Public;
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 /// TPM_CC (part 2 §6.5.2), as they go into a policy's digest.
 const POLICY_AUTHORIZE: u32 = 0x16a;
 const POLICY_AUTH_VALUE: u32 = 0x16b;
 const POLICY_COMMAND_CODE: u32 = 0x16c;
-const POLICY_PCR: u32 = 0x17f;
 const ECDH_ZGEN: u32 = 0x154;
 const SIGN: u32 = 0x15d;
 
@@ -114,18 +114,6 @@ impl Policy {
     }
 }
 
-/// The digest of PolicyPCR alone: what a signer of PCR policies signs.
-pub fn pcr_digest(pcrs: &Pcrs) -> [u8; 32] {
-    step(&[0; 32], POLICY_PCR, &[&pcrs.marshalled(), &pcrs.digest()])
-}
-
-/// policyDigest' = H(policyDigest ‖ command ‖ parameters).
-fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Sha256::new().chain_update(digest).chain_update(command.to_be_bytes());
-    parameters.iter().for_each(|parameter| hash.update(parameter));
-    hash.finalize().into()
-}
-
 /// PolicyPCR with the values of enrolment: the TPM compares them with its own at once.
 fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), DriverError> {
     let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
@@ -141,10 +129,5 @@ fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result
 /// A refusal that names what changed.
 fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, DriverError> {
     let now = Pcrs::read_from(context, pcrs.bank(), &pcrs.indices())?;
-    Ok(super::pcr_binding::refusal(pcrs, &pcrs.changed(&now)))
-}
-
-/// In the library's form.
-pub fn digest(bytes: [u8; 32]) -> Result<Digest, DriverError> {
-    Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
+    Ok(pcr::refusal(pcrs, &pcrs.changed(&now)))
 }

@@ -11,7 +11,7 @@
 
 use super::error::{Command, DriverError};
 use super::pcr::{Bank, Pcrs};
-use super::policy;
+use super::policy_digest;
 use super::templates;
 use crate::error::{Error, Kind, Result};
 use base64::Engine;
@@ -126,7 +126,7 @@ pub fn satisfy(
     file: Option<&Path>,
 ) -> Result<(), DriverError> {
     let now = Pcrs::read_from(context, enrolled.bank(), &enrolled.indices())?;
-    let approved = policy::pcr_digest(&now);
+    let approved = policy_digest::pcr_digest(&now);
     let (path, signatures) = signatures(file, &now, &approved)?;
     if signatures.is_empty() {
         return Err(unsigned(&path, &now, &enrolled.changed(&now)).into());
@@ -135,11 +135,11 @@ pub fn satisfy(
         let answer = "no signature over the values of now is by the key that was enrolled";
         Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string())
     })?;
-    let (expected, selection) = (policy::digest(now.digest())?, now.selection()?);
+    let (expected, selection) = (policy_digest::digest(now.digest())?, now.selection()?);
     let asserted =
         context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
     asserted.of("TPM2_PolicyPCR")?;
-    let (approved, reference) = (policy::digest(approved)?, Nonce::try_from(signer.reference.clone()));
+    let (approved, reference) = (policy_digest::digest(approved)?, Nonce::try_from(signer.reference.clone()));
     let (reference, name) = (reference.of("TPM2_PolicyAuthorize")?, name(signer)?);
     let asserted = context.execute_without_session(|context| {
         context.policy_authorize(session, approved, reference, &name, ticket)
@@ -152,7 +152,7 @@ pub fn satisfy(
 /// # Errors
 /// `Io` and `Usage` for a file that cannot be read.
 pub fn has_signature(file: Option<&Path>, pcrs: &Pcrs) -> Result<(PathBuf, bool)> {
-    let (path, found) = signatures(file, pcrs, &policy::pcr_digest(pcrs))?;
+    let (path, found) = signatures(file, pcrs, &policy_digest::pcr_digest(pcrs))?;
     Ok((path, !found.is_empty()))
 }
 
@@ -208,7 +208,7 @@ fn first_verified(
     signatures: &[Vec<u8>],
 ) -> Result<Option<VerifiedTicket>, DriverError> {
     for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
-        let hash = policy::digest(signer.hash(approved))?;
+        let hash = policy_digest::digest(signer.hash(approved))?;
         let verified =
             context.execute_without_session(|context| context.verify_signature(key, hash, signature));
         match verified.of("TPM2_VerifySignature") {
@@ -226,7 +226,7 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
         [] => format!("no signature there is over the values that {} have now", now.shown()),
         _ => format!(
             "PCR {} changed since enrolment, and no signature there is over the values of now",
-            super::pcr_binding::listed(changed)
+            super::pcr::listed(changed)
         ),
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string()).with_hint(

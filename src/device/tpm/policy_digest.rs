@@ -1,0 +1,26 @@
+//! policyDigest, computed in software: TPM 2.0 part 1 §19.7.
+
+use super::error::{Command, DriverError};
+use super::pcr::Pcrs;
+use sha2::{Digest as _, Sha256};
+use tss_esapi::structures::Digest;
+
+/// TPM_CC_PolicyPCR (part 2 §6.5.2).
+const POLICY_PCR: u32 = 0x17f;
+
+/// The digest of PolicyPCR alone: what a signer of PCR policies signs.
+pub fn pcr_digest(pcrs: &Pcrs) -> [u8; 32] {
+    step(&[0; 32], POLICY_PCR, &[&pcrs.marshalled(), &pcrs.digest()])
+}
+
+/// policyDigest' = H(policyDigest ‖ command ‖ parameters).
+pub fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new().chain_update(digest).chain_update(command.to_be_bytes());
+    parameters.iter().for_each(|parameter| hash.update(parameter));
+    hash.finalize().into()
+}
+
+/// In the library's form.
+pub fn digest(bytes: [u8; 32]) -> Result<Digest, DriverError> {
+    Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
+}
