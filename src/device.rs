@@ -15,6 +15,8 @@ pub mod certificates;
 mod key;
 mod measured;
 mod options;
+#[cfg(any(feature = "pkcs11", feature = "tpm", feature = "piv"))]
+mod pin;
 #[cfg(feature = "piv")]
 pub mod piv;
 #[cfg(feature = "pkcs11")]

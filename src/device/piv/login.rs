@@ -4,6 +4,7 @@
 //! the card forgets it whenever another program resets it, and wants it anew for each signature under the policy
 //! `always`. A PIN that the card refused is forgotten, and no other is sent until somebody calls `lock`.
 
+use crate::device::pin::PinState;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::secret::Secret;
@@ -24,14 +25,9 @@ static LOGINS: Mutex<BTreeMap<Serial, Arc<Mutex<Login>>>> = Mutex::new(BTreeMap:
 /// What this process knows of one YubiKey's PIN.
 #[derive(Default)]
 pub struct Login {
-    /// A PIN that the card has accepted.
-    pin: Option<Arc<Secret>>,
+    pub pin: PinState<Arc<Secret>>,
     /// Counts how often it was forgotten: what was verified before does not count.
     epoch: u64,
-    /// The card refused a PIN.
-    refused: bool,
-    /// The tries that were left when a PIN was sent, until the card's verdict on it arrived.
-    pub sent: Option<u8>,
     /// How many devices share it.
     devices: usize,
 }
@@ -53,7 +49,7 @@ impl Login {
     pub fn leave(&mut self) {
         self.devices -= 1;
         if self.devices == 0 {
-            self.pin = None;
+            self.pin.forget();
             self.epoch += 1;
         }
     }
@@ -63,28 +59,21 @@ impl Login {
         self.epoch
     }
 
-    /// Whether there is a PIN that need not be asked for.
-    pub fn has_pin(&self) -> bool {
-        self.pin.is_some()
-    }
-
     /// The card accepted the PIN.
     pub fn accept(&mut self, pin: Arc<Secret>) {
-        self.pin = Some(pin);
+        self.pin.enter(pin);
+        self.pin.accept();
     }
 
     /// The card refused it.
     pub fn refuse(&mut self) {
-        self.pin = None;
-        self.refused = true;
+        self.pin.refuse();
         self.epoch += 1;
     }
 
     /// Forgets everything, also that a PIN was refused: the person starts over.
     pub fn forget(&mut self) {
-        self.pin = None;
-        self.refused = false;
-        self.sent = None;
+        self.pin.reset();
         self.epoch += 1;
     }
 
@@ -100,14 +89,9 @@ impl Login {
         source: Option<&PinSource>,
         prompter: &mut dyn Prompter,
     ) -> Result<Arc<Secret>> {
-        if self.refused {
-            let answer = "the YubiKey has refused the PIN, and it is not tried again";
-            return Err(Error::new(Kind::PinWrong, LOG_IN, answer)
-                .with_target(device)
-                .with_hint("check the PIN, then start the command anew"));
-        }
+        self.pin.check(LOG_IN, device, "the YubiKey")?;
         allow(tries, device, prompter)?;
-        match &self.pin {
+        match self.pin.pin() {
             Some(pin) => Ok(Arc::clone(pin)),
             None => {
                 let pin =

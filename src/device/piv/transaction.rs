@@ -70,7 +70,7 @@ impl Transaction<'_> {
             PinPolicy::Never => Ok(()),
             PinPolicy::Always => self.verify(),
             // A PIN that was forgotten in this process is asked for, whatever the card still knows.
-            _ if self.login.has_pin() && self.card.verified_in(self.login.epoch()) => Ok(()),
+            _ if self.login.pin.pin().is_some() && self.card.verified_in(self.login.epoch()) => Ok(()),
             _ => self.verify(),
         }
     }
@@ -82,14 +82,14 @@ impl Transaction<'_> {
             return Err(self.blocked()?.into());
         }
         // A PIN whose verdict was lost on the way, and which cost a try: it is refused all the same.
-        if self.login.sent.take().is_some_and(|before| tries < before) {
+        if self.login.pin.was_refused_unheard(tries.into()) {
             self.login.refuse();
             return Err(login::wrong(tries, self.name).into());
         }
         let pin = self.login.credential(tries, self.name, self.uri.pin_source(), self.prompter)?;
-        self.login.sent = Some(tries);
+        self.login.pin.note_sent(tries.into());
         let verdict = self.card.verify(&pin, self.login.epoch())?;
-        self.login.sent = None;
+        self.login.pin.note_judged();
         match verdict {
             Verdict::Right => {
                 self.login.accept(pin);

@@ -6,6 +6,7 @@
 //! calls `lock`.
 
 use super::token_info::PinInfo;
+use crate::device::pin::PinState;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::uri::PinSource;
@@ -15,14 +16,11 @@ use std::sync::Arc;
 /// The state of one token's login in this process.
 #[derive(Default)]
 pub struct Login {
-    /// A PIN that the device has accepted.
-    pin: Option<Arc<RawAuthPin>>,
+    pin: PinState<Arc<RawAuthPin>>,
     /// The module's generation that is logged in.
     generation: Option<u64>,
     /// Counts logins: handles of private objects do not outlive one.
     epoch: u64,
-    /// The device refused a PIN.
-    refused: bool,
     /// How many devices share it.
     devices: usize,
 }
@@ -55,7 +53,7 @@ impl Login {
     pub fn leave(&mut self) {
         self.devices -= 1;
         if self.devices == 0 {
-            self.pin = None;
+            self.pin.forget();
             self.generation = None;
         }
     }
@@ -68,7 +66,8 @@ impl Login {
     /// The device accepted the PIN.
     pub fn accept(&mut self, generation: u64, credential: Credential) {
         if let Credential::Pin(pin) = credential {
-            self.pin = Some(pin);
+            self.pin.enter(pin);
+            self.pin.accept();
         }
         self.enter(generation);
     }
@@ -81,9 +80,8 @@ impl Login {
 
     /// The device refused the PIN.
     pub fn refuse(&mut self) {
-        self.pin = None;
+        self.pin.refuse();
         self.generation = None;
-        self.refused = true;
     }
 
     /// The module says that nobody is logged in.
@@ -93,9 +91,8 @@ impl Login {
 
     /// Forgets everything, also that a PIN was refused: the person starts over.
     pub fn forget(&mut self) {
-        self.pin = None;
+        self.pin.reset();
         self.generation = None;
-        self.refused = false;
     }
 
     /// The kept PIN, or one from the prompter.
@@ -109,16 +106,8 @@ impl Login {
         source: Option<&PinSource>,
         prompter: &mut dyn Prompter,
     ) -> Result<Credential> {
-        if self.refused {
-            return Err(Error::new(
-                Kind::PinWrong,
-                LOG_IN,
-                "the device has refused the PIN, and it is not tried again",
-            )
-            .with_target(device)
-            .with_hint("check the PIN, then start the command anew"));
-        }
-        match &self.pin {
+        self.pin.check(LOG_IN, device, "the device")?;
+        match self.pin.pin() {
             Some(pin) => Ok(Credential::Pin(Arc::clone(pin))),
             None => ask(facts, device, source, prompter),
         }

@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::error::{DriverError, Remedy};
 use super::lockout::{self, Lockout};
 use super::transport::Transport;
+use crate::device::pin::PinState;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{PinRequest, Prompter, TriesLeft};
 use crate::uri::PinSource;
@@ -31,17 +32,7 @@ const ATTEMPTS: usize = 4;
 pub struct SharedConnection {
     transport: Transport,
     connection: Option<Connection>,
-    pin: Pin,
-}
-
-/// The PIN of this process on one TPM.
-#[derive(Default)]
-struct Pin {
-    value: Option<Zeroizing<Vec<u8>>>,
-    /// The TPM has accepted it.
-    proven: bool,
-    /// The TPM has refused one, or its answer was lost.
-    refused: bool,
+    pin: PinState<Zeroizing<Vec<u8>>>,
 }
 
 /// Who is asked for the PIN, and in what words.
@@ -61,7 +52,7 @@ pub fn share(transport: Transport) -> Arc<Mutex<SharedConnection>> {
     if let Some(shared) = all.get(&transport).and_then(Weak::upgrade) {
         return shared;
     }
-    let fresh = SharedConnection { transport: transport.clone(), connection: None, pin: Pin::default() };
+    let fresh = SharedConnection { transport: transport.clone(), connection: None, pin: PinState::default() };
     let shared = Arc::new(Mutex::new(fresh));
     all.insert(transport, Arc::downgrade(&shared));
     shared
@@ -107,7 +98,7 @@ impl SharedConnection {
                 Remedy::Wait => began.elapsed() < PATIENCE,
                 Remedy::Queue => began.elapsed() < QUEUE,
                 // A PIN whose fate is unknown is not sent a second time.
-                Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_on_its_way(),
+                Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_pending(),
             };
             if !again {
                 return Err(self.report(fault, tried, on));
@@ -151,10 +142,10 @@ impl SharedConnection {
 
     /// The error in full: after a failed PIN with the tries that are left, in a lockout with its end.
     fn report(&mut self, fault: DriverError, tried: &str, on: &str) -> Error {
-        let wrong = fault.is(0x8e) && self.pin.value.is_some();
+        let wrong = fault.is(0x8e) && self.pin.pin().is_some();
         let locked = fault.is(0x921);
         if wrong {
-            self.pin = Pin { refused: true, ..Pin::default() };
+            self.pin.refuse();
         }
         if !wrong && !locked {
             return fault.report(tried, on);
@@ -169,21 +160,16 @@ impl SharedConnection {
     /// # Errors
     /// `PinWrong` when the TPM refused one before; `PinLocked`; `PinUnavailable`.
     pub fn pin(&mut self, asking: &mut PinPrompt<'_>) -> Result<Zeroizing<Vec<u8>>> {
-        if let Some(pin) = &self.pin.value {
+        if let Some(pin) = self.pin.pin() {
             return Ok(pin.clone());
         }
-        if self.pin.refused {
-            let answer = "the TPM has refused the PIN, or its answer was lost: it is not tried again";
-            return Err(Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
-                .with_target(asking.device)
-                .with_hint("check the PIN, then start the command anew"));
-        }
+        self.pin.check(lockout::USE_PIN, asking.device, "the TPM")?;
         let device = asking.device;
         let lockout =
             self.work(lockout::USE_PIN, device, |connection| Lockout::read(&mut connection.context))?;
         lockout.allows_a_try(device, asking.prompter)?;
         let pin = self.ask(asking, lockout.tries())?;
-        self.pin.value = Some(pin.clone());
+        self.pin.enter(pin.clone());
         Ok(pin)
     }
 
@@ -192,7 +178,7 @@ impl SharedConnection {
     /// # Errors
     /// `PinUnavailable`; `PinWrong` when the two differ.
     pub fn new_pin(&mut self, asking: &mut PinPrompt<'_>) -> Result<Zeroizing<Vec<u8>>> {
-        if let Some(pin) = &self.pin.value {
+        if let Some(pin) = self.pin.pin() {
             return Ok(pin.clone());
         }
         let device = asking.device;
@@ -206,7 +192,10 @@ impl SharedConnection {
             let answer = "the two PINs differ: no key was made";
             return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).with_target(device));
         }
-        self.pin = Pin { value: Some(pin.clone()), proven: true, refused: false };
+        // A person chose it just now: it is not the one that was refused.
+        self.pin.reset();
+        self.pin.enter(pin.clone());
+        self.pin.accept();
         Ok(pin)
     }
 
@@ -229,17 +218,17 @@ impl SharedConnection {
 
     /// The TPM has accepted the PIN.
     pub fn proven(&mut self) {
-        self.pin.proven = self.pin.value.is_some();
+        self.pin.accept();
     }
 
     /// What an error means after the PIN was sent: where nobody knows what became of an unproven one, it is forgotten, and none
     /// is sent again.
     pub fn unsure(&mut self, error: Error, on: &str) -> Error {
-        if !self.pin.is_on_its_way() || !matches!(error.kind(), Kind::Device | Kind::DeviceGone) {
+        if !self.pin.is_pending() || !matches!(error.kind(), Kind::Device | Kind::DeviceGone) {
             return error;
         }
         self.forget();
-        self.pin.refused = true;
+        self.pin.lose();
         let answer = format!("the answer to the PIN was lost ({}); it is not sent again", error.message());
         Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
             .with_target(on)
@@ -249,7 +238,7 @@ impl SharedConnection {
 
     /// Forgets the PIN, also that one was refused.
     pub fn forget(&mut self) {
-        self.pin = Pin::default();
+        self.pin.reset();
         if let Some(connection) = &mut self.connection {
             // tpm2-tss keeps an object's authValue for as long as it is loaded.
             connection.end_session();
@@ -262,10 +251,4 @@ impl SharedConnection {
 fn unevenly(pause: Duration) -> Duration {
     let share = f64::from(OsRng.next_u32()) / f64::from(u32::MAX);
     pause.mul_f64(0.5 + share / 2.0)
-}
-
-impl Pin {
-    fn is_on_its_way(&self) -> bool {
-        self.value.is_some() && !self.proven
-    }
 }
