@@ -2,9 +2,6 @@
 //! idle connections take. `scripts/bench` runs it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-#[path = "../tests/common/softhsm.rs"]
-mod softhsm;
-
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
@@ -16,13 +13,13 @@ use hyper::Response;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use softhsm::SoftHsm;
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::softhsm::{self, SoftHsm};
 
 const LASTS: Duration = Duration::from_secs(4);
 const IDLE: usize = 10_000;

@@ -3,9 +3,6 @@
 //! `scripts/bench` runs it and makes a table of ratios; absolute times say little.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-#[path = "../tests/common/softhsm.rs"]
-mod softhsm;
-
 use criterion::{BenchmarkId, Criterion};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
@@ -15,7 +12,6 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
-use softhsm::SoftHsm;
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 use strongroom::Secret;
@@ -23,6 +19,7 @@ use strongroom::device::Algorithm;
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, PutOptions, Setup, TokenRef, Vault};
+use test_support::softhsm::{self, SoftHsm};
 
 fn main() {
     softhsm::benchmark(measure);

@@ -1,15 +1,10 @@
 //! Whole processes, side by side: what a user waits for.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-#[path = "common/pairs.rs"]
-mod pairs;
-#[path = "../tests/common/softhsm.rs"]
-mod softhsm;
-
-use pairs::{pair, quiet, timed};
-use softhsm::{LABEL, PIN, SoftHsm};
 use std::fmt::Write as _;
 use std::process::Command;
+use test_support::process_pairs::{pair, quiet, timed};
+use test_support::softhsm::{LABEL, PIN, SoftHsm};
 
 const IMPORTED: usize = 100_000;
 
@@ -17,7 +12,7 @@ fn main() {
     let Some(hsm) = SoftHsm::new() else { return };
     let p256 = Store::new(&hsm, "p256");
     let rsa = Store::new(&hsm, "rsa2048");
-    pairs::head();
+    test_support::process_pairs::head();
     let [ec_key, rsa_key] = ["p256-open", "rsa2048-open"].map(|label| key_id(&hsm, label));
     pair("get, P-256, beside pkcs11-tool --derive", || p256.get("token/0"), || derive(&hsm, &ec_key));
     pair("get, RSA-2048, beside pkcs11-tool --decrypt", || rsa.get("token/0"), || decrypt(&hsm, &rsa_key));
@@ -75,7 +70,7 @@ impl<'a> Store<'a> {
 
 fn pkcs11_tool(hsm: &SoftHsm) -> Command {
     let mut command = Command::new("pkcs11-tool");
-    command.envs(hsm.environment()).arg("--module").arg(softhsm::module().unwrap());
+    command.envs(hsm.environment()).arg("--module").arg(test_support::softhsm::module().unwrap());
     command.args(["--token-label", LABEL, "--login", "--pin", PIN]);
     command
 }

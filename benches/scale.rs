@@ -4,10 +4,6 @@
 //! one token: copies of its file, since sealing a million would only measure elliptic curves.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
 
-#[path = "../tests/common/softhsm.rs"]
-mod softhsm;
-
-use softhsm::SoftHsm;
 use std::time::{Duration, Instant};
 use strongroom::Secret;
 use strongroom::device::{self, KeyRef, Purpose};
@@ -22,6 +18,7 @@ use strongroom::replica::{ListFilter, TrustAnchor};
 use strongroom::store::{self, Append};
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, PutOptions, Setup, Vault};
+use test_support::softhsm::SoftHsm;
 
 const SMALL: u64 = 1_000;
 /// Has a process verify the store of so many tokens.
@@ -31,7 +28,7 @@ const REAL: &str = "the/real/one";
 
 fn main() {
     let large = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1_000_000);
-    softhsm::benchmark(|hsm| match std::env::var(VERIFY) {
+    test_support::softhsm::benchmark(|hsm| match std::env::var(VERIFY) {
         Ok(tokens) => verify(hsm, tokens.parse().unwrap()),
         Err(_) => measure(hsm, large),
     });
@@ -49,7 +46,10 @@ fn measure(hsm: &SoftHsm, large: u64) {
 
 fn setup(hsm: &SoftHsm, tokens: u64, state: &str) -> Setup {
     let device = (
-        DeviceUri::parse(&hsm.uri_with_pin(&format!("token=demo;object=k{tokens}"), softhsm::PIN)).unwrap(),
+        DeviceUri::parse(
+            &hsm.uri_with_pin(&format!("token=demo;object=k{tokens}"), test_support::softhsm::PIN),
+        )
+        .unwrap(),
         None,
     );
     let directory = hsm.dir.join(format!("{tokens}"));

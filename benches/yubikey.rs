@@ -3,18 +3,13 @@
 //! is left is Strongroom's own.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "common/pairs.rs"]
-mod pairs;
-#[path = "../tests/common/yubikey.rs"]
-mod yubikey;
-
-use self::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
 use base64::Engine;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use pairs::{pair, quiet};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::process::Command;
+use test_support::process_pairs::{pair, quiet};
+use test_support::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
 
 /// As the first argument: be the bare program.
 const BARE: &str = "bare-program";
@@ -30,7 +25,7 @@ fn main() {
     quiet(&mut get("pin"));
     println!("APDUs of a get: {}", card.apdus().len());
 
-    pairs::head();
+    test_support::process_pairs::head();
     let bare = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(BARE).envs(card.environment());

@@ -64,9 +64,6 @@ pub mod client;
 pub mod config;
 pub mod device;
 pub mod error;
-#[cfg(test)]
-#[path = "../tests/common/executable.rs"]
-mod executable;
 pub mod ledger;
 pub mod paths;
 pub mod prompt;

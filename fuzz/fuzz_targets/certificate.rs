@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| strongroom_fuzz::targets::certificate(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| test_support::fuzz_targets::certificate(bytes));

@@ -3,7 +3,7 @@
 use strongroom::ledger::Statement;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    strongroom_fuzz::targets::statement(bytes);
+    test_support::fuzz_targets::statement(bytes);
     if Statement::decode(bytes).is_ok() {
         strongroom_fuzz::is_deterministic(bytes);
     }

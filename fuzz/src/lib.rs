@@ -1,6 +1,4 @@
-//! The targets' bodies, and an oracle for the ledger's.
-
-pub mod targets;
+//! An oracle for the ledger's targets. What each target does is in `test_support::fuzz_targets`.
 
 use dcbor::{CBOR, Error};
 

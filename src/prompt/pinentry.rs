@@ -201,9 +201,9 @@ fn failed(program: &str, answer: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executable::executable;
     use crate::prompt::TriesLeft;
     use std::path::PathBuf;
+    use test_support::executable::write_executable;
 
     /// A pinentry that answers GETPIN and CONFIRM with these lines, and notes what it was told.
     fn scripted(answer: &str) -> (tempfile::TempDir, Pinentry, PathBuf) {
@@ -214,7 +214,7 @@ mod tests {
              GETPIN|CONFIRM) printf '{answer}\\n';; BYE) exit;; *) echo OK;; esac; done\n",
             heard.display()
         );
-        executable(&program, &script);
+        write_executable(&program, &script);
         (directory, Pinentry { program: program.to_str().unwrap().into() }, heard)
     }
 

@@ -1,9 +1,9 @@
 //! A store that is anchored to a counter: what the agent's devices counted, it has to hold.
 
 use crate::served::{Served, own_uid};
-use crate::world::Actor;
 use std::path::Path;
 use strongroom::agent::AgentOwner;
+use test_support::test_store::Actor;
 
 fn stands(counter: &Path) -> u64 {
     std::fs::read_to_string(counter).unwrap().parse().unwrap()

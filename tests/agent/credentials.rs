@@ -37,7 +37,7 @@ fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {
     let served = Served::new(AgentOwner::Machine, |_| {});
     let socket = served.world.dir.path().join("credentials.sock");
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
-    let on = GrantOn::Token(crate::world::name("prod/db"));
+    let on = GrantOn::Token(test_support::test_store::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();
     assert_eq!(fetch(&socket, Some(&named("a0", "web.service", "db"))), b"two");
     for (digits, unit, id) in
@@ -63,7 +63,7 @@ fn a_forged_name_is_of_no_use_to_anybody_else() {
     }
     let served = Served::new(AgentOwner::Machine, |_| {});
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
-    let on = GrantOn::Token(crate::world::name("prod/db"));
+    let on = GrantOn::Token(test_support::test_store::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();
     // Even if the socket were open to everybody.
     let socket = served.world.dir.path().join("credentials.sock");

@@ -1,12 +1,12 @@
 //! The real program on a simulated HSM: started, asked, reloaded, killed.
 
-use crate::home::Home;
 use crate::http::{Answer, ask};
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::home::Home;
 
 /// `strongroom agent`, killed when it goes out of scope.
 pub struct Daemon {
@@ -340,7 +340,7 @@ fn another_user_is_known_by_its_number() {
 #[test]
 fn the_service_managers_socket_is_used() {
     let Some(home) = Home::with_store() else { return };
-    if !crate::softhsm::installed("systemd-socket-activate") {
+    if !test_support::softhsm::installed("systemd-socket-activate") {
         assert!(
             std::env::var_os("CI").is_none(),
             "systemd-socket-activate is missing: apt-get install systemd"
@@ -354,7 +354,7 @@ fn the_service_managers_socket_is_used() {
     for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "STRONGROOM_PKCS11_MODULE"] {
         command.args(["-E", variable]);
     }
-    command.args([crate::home::STRONGROOM, "agent"]).stderr(Stdio::null());
+    command.args([test_support::home::strongroom(), "agent"]).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     let daemon = Daemon { child, socket };
     assert_eq!(daemon.get("/v1/values/a").text(), "token");

@@ -1,11 +1,11 @@
 //! Devices that hang, go away, come back, and want a PIN.
 
 use crate::served::{Served, own_uid};
-use crate::softhsm::in_namespaces;
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use strongroom::agent::AgentOwner;
+use test_support::subprocess::in_namespaces;
 
 /// An agent that waits a second for anything.
 fn impatient() -> Served {
@@ -204,7 +204,7 @@ fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
 
 #[test]
 fn a_full_disk_stops_changes_and_nothing_else() {
-    // Where a world lies, see `World`.
+    // Where a world lies, see `TestStore`.
     let disk = "mount -t tmpfs -o size=3m tmpfs /dev/shm";
     in_namespaces(&["--user", "--map-root-user", "--mount"], disk, || {
         let served = Served::to_owner();

@@ -1,11 +1,11 @@
 //! A device that fails on command.
 
-use crate::soft_device::SoftDevice;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use strongroom::device::{Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Provision};
 use strongroom::prompt::{PinRequest, Prompter, TriesLeft};
 use strongroom::{Error, Kind, Result};
+use test_support::soft_device::SoftDevice;
 use zeroize::Zeroizing;
 
 /// What is the matter with it, and what was done to it.

@@ -1,9 +1,9 @@
 //! Who gets what: the owner everything, a stranger what was granted, and not a word about the rest.
 
 use crate::served::{Served, me};
-use crate::world::{name, secret};
 use strongroom::ledger::body::State;
 use strongroom::vault::{ImportItem, Op, PutOptions};
+use test_support::test_store::{name, secret};
 
 #[test]
 fn the_owner_gets_everything() {
@@ -238,8 +238,8 @@ fn a_grant_follows_its_token_and_dies_with_it() {
 
 #[test]
 fn a_grant_ends_when_its_time_is_over() {
-    use crate::world::NOW;
     use strongroom::vault::{GrantOn, GrantOptions};
+    use test_support::test_store::NOW;
     let served = Served::to_strangers();
     for (until, status) in [(NOW, 403), (NOW + 1, 200)] {
         let options = GrantOptions { until: Some(until), ..GrantOptions::default() };

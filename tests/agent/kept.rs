@@ -2,11 +2,11 @@
 
 use crate::http::ask;
 use crate::served::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
-use crate::world::name;
 use std::time::{Duration, Instant};
 use strongroom::agent::AgentOwner;
 use strongroom::ledger::body::State;
 use strongroom::vault::{Op, Revoked};
+use test_support::test_store::name;
 
 #[test]
 fn only_what_may_be_kept_is_kept() {
@@ -117,7 +117,7 @@ fn a_token_is_kept_because_its_signed_label_says_so() {
 #[test]
 fn a_token_opens_until_it_expires_however_often_it_was_opened() {
     use std::sync::atomic::{AtomicU64, Ordering};
-    static NOW: AtomicU64 = AtomicU64::new(crate::world::NOW);
+    static NOW: AtomicU64 = AtomicU64::new(test_support::test_store::NOW);
     let served =
         Served::new(AgentOwner::User(own_uid()), |options| options.clock = || NOW.load(Ordering::SeqCst));
     // A minute later.

@@ -1,10 +1,10 @@
 //! Who connected is a process, and not a number.
 
 use crate::served::{Served, me};
-use crate::softhsm::in_namespaces;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use strongroom::vault::Op;
+use test_support::subprocess::in_namespaces;
 
 /// Connects, asks, leaves the connection to a child, and ends; the child asks when it is told to.
 const HEIR: &str = r#"

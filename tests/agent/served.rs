@@ -2,7 +2,6 @@
 
 use crate::faulty::{Faults, connect};
 use crate::http::{Answer, ask};
-use crate::world::{Actor, NOW, World, name};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,13 +11,14 @@ use strongroom::agent::{AgentDevice, AgentOwner, CachePolicy, Options, Sockets, 
 use strongroom::ledger::Prefix;
 use strongroom::vault::{GrantOn, GrantOptions, Op, Revoked};
 use strongroom::{Result, Vault};
+use test_support::test_store::{Actor, NOW, TestStore, name};
 
 /// Nobody here is this user: the agent's clients are strangers to it.
 pub const SOMEBODY_ELSE: u32 = 4_242;
 
 /// An agent in this process.
 pub struct Served {
-    pub world: World,
+    pub world: TestStore,
     pub socket: PathBuf,
     /// Of the admin's device and of the opener's.
     pub faults: [Arc<Faults>; 2],
@@ -54,7 +54,7 @@ impl Served {
     }
 
     pub fn new(realm: AgentOwner, change: impl FnOnce(&mut Options)) -> Self {
-        let world = World::new();
+        let world = TestStore::populated();
         let faults: [Arc<Faults>; 2] = Default::default();
         let devices = vec![device(&world.admin, &faults[0]), device(&world.opener, &faults[1])];
         let state = world.dir.path().join("admin");

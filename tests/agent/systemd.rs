@@ -1,13 +1,13 @@
 //! A real systemd, booted in namespaces of its own, with the units of packaging/: credentials in unmodified units, and
 //! applications that are known by theirs.
 
-use crate::home::{Home, STRONGROOM};
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::home::{Home, strongroom};
 
 /// As many as a large unit has.
 const MANY: usize = 24;
@@ -68,7 +68,7 @@ impl<'a> Machine<'a> {
         let (dir, out) = (self.home.hsm.dir.display(), self.out.join("agent.log"));
         // The checkout may lie under /tmp, which is another in there.
         let program = self.home.hsm.dir.join("strongroom");
-        fs::copy(STRONGROOM, &program).unwrap();
+        fs::copy(strongroom(), &program).unwrap();
         write!(
             service,
             "ExecStart=\nExecStart={} agent\nPrivateTmp=no\nReadWritePaths={dir}\nProtectHome=no\n\

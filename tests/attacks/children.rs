@@ -1,6 +1,5 @@
 //! Processes that write at the same time, and processes that are killed.
 
-use crate::world::{Actor, World, client_in, name, secret};
 use rand_core::{OsRng, RngCore};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use strongroom::ledger::StoreId;
 use strongroom::ledger::body::State;
 use strongroom::vault::{PutOptions, Vault};
+use test_support::test_store::{Actor, TestStore, client_in, name, secret};
 
 /// What a child is to do; see [`Order`].
 const ORDER: &str = "STRONGROOM_TEST_CHILD";
@@ -23,7 +23,7 @@ struct Order {
     number: u64,
 }
 
-fn start(world: &World, work: &str, client: &str, number: u64) -> Child {
+fn start(world: &TestStore, work: &str, client: &str, number: u64) -> Child {
     let order = format!("{work}|{}|{}|{client}|{number}", world.dir.path().display(), world.id);
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "children::child", "--nocapture", "--test-threads=1"])
@@ -93,7 +93,7 @@ fn contact(vault: &mut Vault) {
 }
 
 /// What so many processes acknowledged that did the same at the same time.
-pub fn acknowledged_by(world: &World, work: &str, client: &str, count: u64) -> Vec<Vec<Vec<String>>> {
+pub fn acknowledged_by(world: &TestStore, work: &str, client: &str, count: u64) -> Vec<Vec<Vec<String>>> {
     let children: Vec<Child> = (0..count).map(|i| start(world, work, client, i)).collect();
     let finished = |child: Child| {
         let output = child.wait_with_output().unwrap();
@@ -106,7 +106,7 @@ pub fn acknowledged_by(world: &World, work: &str, client: &str, count: u64) -> V
 
 #[test]
 fn eight_processes_put_a_hundred_each() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.tail().n;
     // Half of them share a replica, and all begin at once.
     let client = |i: u64| if i.is_multiple_of(2) { "shared".into() } else { format!("client-{i}") };
@@ -144,7 +144,7 @@ fn eight_processes_put_a_hundred_each() {
 /// What lands while an admin repairs is not the tail that was found wanting.
 #[test]
 fn a_repair_among_writers() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.tail().n;
     let mut children: Vec<Child> = (0..4).map(|i| start(&world, "puts", &format!("client-{i}"), i)).collect();
     let mut repairs = 0;
@@ -212,7 +212,7 @@ fn steps(vault: &mut Vault, k: u64) -> u64 {
 #[test]
 fn killed_at_any_moment() {
     let crashes = std::env::var("STRONGROOM_CRASHES").map_or(200, |n| n.parse().unwrap());
-    let world = World::new();
+    let world = TestStore::populated();
     let (mut next, mut acks, mut cut_short) = (1_000_000, 0, 0);
     for crash in 0..crashes {
         let mut child = start(&world, "forever", "admin", next);

@@ -1,16 +1,16 @@
 //! What a store's keeper shows to whom: a shorter ledger to a newcomer, two ledgers to two clients.
 
 use crate::order::put_by_writer;
-use crate::world::{World, name, secret};
 use strongroom::Kind;
 use strongroom::ledger::LogPosition;
 use strongroom::ledger::verify::Chain;
 use strongroom::replica::Pin;
 use strongroom::vault::PutOptions;
+use test_support::test_store::{TestStore, name, secret};
 
 #[test]
 fn a_dropped_tail_at_first_contact() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let before = vault.head();
     vault.set_state(&name("prod/db"), None, strongroom::ledger::body::State::Revoked, "leaked").unwrap();
@@ -31,7 +31,7 @@ fn a_dropped_tail_at_first_contact() {
 /// The store's keeper shows two histories to two clients. Each believes its own, neither the other's.
 #[test]
 fn a_fork_shown_to_two_clients() {
-    let world = World::new();
+    let world = TestStore::populated();
     let fork = world.path().with_extension("fork");
     for client in ["ada", "bob"] {
         world.client(client, &[]).unwrap();

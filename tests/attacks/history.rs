@@ -1,7 +1,5 @@
 //! A store with a past, built once, and copies of it to tamper with.
 
-use crate::pen::Draft;
-use crate::world::{Actor, NOW, World, all_roles, directory, name, secret, setup};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +11,8 @@ use strongroom::replica::{ListFilter, Pin, TrustAnchor};
 use strongroom::vault::{ImportItem, LogOrder, PutOptions, Vault};
 use strongroom::{Error, Result};
 use tempfile::TempDir;
+use test_support::forged_batch::Draft;
+use test_support::test_store::{Actor, NOW, TestStore, all_roles, directory, name, secret, setup};
 
 /// Who met the store before it was tampered with.
 /// The slow one only a part of it.
@@ -20,7 +20,7 @@ const CLIENTS: [&str; 2] = ["reader", "slow"];
 
 /// The store as it should be, and what was copied on the way.
 pub struct History {
-    world: World,
+    world: TestStore,
     pub head: TrustAnchor,
     /// Older copies of the file.
     pub yesterdays: Vec<PathBuf>,
@@ -58,9 +58,9 @@ fn copy_tree(from: &Path, to: &Path) {
 
 impl History {
     fn build() -> Self {
-        let world = World::new();
+        let world = TestStore::populated();
         let mut yesterdays = Vec::new();
-        let mut keep_copy = |world: &World| {
+        let mut keep_copy = |world: &TestStore| {
             world.checkpoint();
             let copy = world.dir.path().join(format!("yesterday-{}", yesterdays.len()));
             fs::copy(world.path(), &copy).unwrap();
@@ -97,7 +97,7 @@ impl History {
     }
 }
 
-fn changes_of_tokens(world: &World) {
+fn changes_of_tokens(world: &TestStore) {
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let item = |i| {
         let options =
@@ -120,7 +120,7 @@ fn changes_of_tokens(world: &World) {
     vault.destroy(&name("many/4"), Some(1), "tidy").unwrap();
 }
 
-fn changes_of_devices(world: &World) {
+fn changes_of_devices(world: &TestStore) {
     let second = Actor::named("second");
     let grants = |number, target| {
         let (to, ops) = ("user:web".into(), vec!["get".into()]);
@@ -144,7 +144,7 @@ fn changes_of_devices(world: &World) {
     }
 }
 
-fn last_changes(world: &World) {
+fn last_changes(world: &TestStore) {
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.put(&name("last/token"), &secret("last"), &PutOptions::default()).unwrap();
     vault.put(&name("last/token"), &secret("very last"), &PutOptions::default()).unwrap();

@@ -1,15 +1,15 @@
 //! Statements that are each allowed and together too much for a reader's memory.
 
-use crate::pen::{self, Draft};
-use crate::world::World;
 use strongroom::ledger::body::Body;
+use test_support::forged_batch::{Draft, put, token};
+use test_support::test_store::TestStore;
 
 #[test]
 fn a_batch_larger_than_memory_should_hold() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("writer", &[&world.writer]).unwrap();
     let bodies = (0..=255).map(|i| {
-        let mut put = pen::put(pen::token(i), &format!("w/{i}"), 1, &[i], &[&world.opener]);
+        let mut put = put(token(i), &format!("w/{i}"), 1, &[i], &[&world.opener]);
         put.description = "x".repeat(65_535 - 400);
         Body::Put(Box::new(put))
     });

@@ -8,14 +8,10 @@ mod edits;
 mod history;
 mod limits;
 mod order;
-mod pen;
 mod repairs;
 mod replicas;
 mod reseals;
 mod roles;
-#[path = "../common/soft_device.rs"]
-mod soft_device;
 mod tampering;
 mod transplant;
 mod twins;
-mod world;

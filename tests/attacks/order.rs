@@ -1,7 +1,5 @@
 //! Order and completeness: insertion, dropping, re-ordering, replay, and the races that the heads decide.
 
-use crate::pen::{Draft, Signed, put, sealed, token};
-use crate::world::{Actor, World, all_roles, name, secret};
 use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::body::{Grant, Retire, Target};
@@ -10,19 +8,21 @@ use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, GrantId, Hash, LogPosition, Subject, leaf};
 use strongroom::replica::Pin;
 use strongroom::vault::{ImportItem, PutOptions, Vault};
+use test_support::forged_batch::{Draft, Signed, put, sealed, token};
+use test_support::test_store::{Actor, TestStore, all_roles, name, secret};
 
 fn retire(actor: &Actor) -> Body {
     Body::Retire(Retire { device: actor.id, compromised: true, reason: "left".into() })
 }
 
-pub fn put_by_writer(world: &World, vault: &Vault, number: u8, name: &str) -> (Draft, Vec<u8>) {
+pub fn put_by_writer(world: &TestStore, vault: &Vault, number: u8, name: &str) -> (Draft, Vec<u8>) {
     let bytes = sealed(world.id, token(number), 1, "planted", &[&world.opener]);
     let body = Body::Put(Box::new(put(token(number), name, 1, &bytes, &[&world.opener])));
     (Draft::on(vault, &world.writer, [body]), bytes)
 }
 
 /// The batches of the store from `first` on, as they stand.
-fn batches(world: &World, first: u64) -> Vec<Signed> {
+fn batches(world: &TestStore, first: u64) -> Vec<Signed> {
     let mut store = strongroom::store::open(&world.url()).unwrap();
     let batches = store.batches_after(first - 1, usize::MAX).unwrap();
     let signed = |batch: strongroom::ledger::verify::StoredBatch| Signed {
@@ -34,7 +34,7 @@ fn batches(world: &World, first: u64) -> Vec<Signed> {
 }
 
 /// Puts other batches in place of all from `first` on, with every chain value recomputed.
-fn replace_tail(world: &World, first: u64, with: impl IntoIterator<Item = Signed>) {
+fn replace_tail(world: &TestStore, first: u64, with: impl IntoIterator<Item = Signed>) {
     world.unplant(first);
     for signed in with {
         world.plant(&signed);
@@ -43,7 +43,7 @@ fn replace_tail(world: &World, first: u64, with: impl IntoIterator<Item = Signed
 
 #[test]
 fn a_put_inserted_before_its_authors_removal() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let seen = vault.replica().position();
     let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
@@ -76,7 +76,7 @@ fn a_put_inserted_before_its_authors_removal() {
 /// can tell, and everybody who does, does.
 #[test]
 fn a_put_inserted_before_a_removal_that_nobody_built_on() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
     let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
@@ -92,7 +92,7 @@ fn a_put_inserted_before_a_removal_that_nobody_built_on() {
 
 #[test]
 fn a_retired_device_signs_into_the_past() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (past, bytes) = put_by_writer(&world, &vault, 1, "w/late");
     let also_admin = Draft::on(&vault, &world.writer, [Actor::named("friend").enrolment(all_roles())]);
@@ -119,13 +119,13 @@ fn a_retired_device_signs_into_the_past() {
     assert_eq!(answers_without_writer(&world), before);
 }
 
-fn answers_without_writer(world: &World) -> String {
+fn answers_without_writer(world: &TestStore) -> String {
     world.answers("admin")
 }
 
 #[test]
 fn two_admins_removing_each_other() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let second = Actor::named("second-admin");
     world.append(&Draft::on(&vault, &world.admin, [second.enrolment(all_roles())]), &[]);
@@ -156,8 +156,8 @@ fn two_admins_removing_each_other() {
 }
 
 /// A batch of four.
-fn half_a_world() -> (World, u64) {
-    let world = World::new();
+fn half_a_world() -> (TestStore, u64) {
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let item = |i| {
         Ok(ImportItem {
@@ -224,7 +224,7 @@ fn half_a_batch() {
 
 #[test]
 fn two_first_statements_of_one_subject() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     // Two puts that both say: nothing came before.
     let (one, bytes) = put_by_writer(&world, &vault, 1, "w/one");
@@ -249,7 +249,7 @@ fn two_first_statements_of_one_subject() {
 
 #[test]
 fn two_tokens_of_one_name() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let vault = world.client("admin", &[]).unwrap();
     // As if the name were free: the head says that it is not.
@@ -264,7 +264,7 @@ fn two_tokens_of_one_name() {
 
 #[test]
 fn a_recreated_name_inherits_nothing() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let own = name("w/own");
     let old = vault.replica().find("w/own").unwrap().unwrap().id;
@@ -315,7 +315,7 @@ fn a_recreated_name_inherits_nothing() {
 
 #[test]
 fn a_batch_is_replayed() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Suspended, "").unwrap();
     vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Active, "").unwrap();
@@ -384,7 +384,7 @@ fn what_an_author_has_not_seen() {
 
 #[test]
 fn gaps_and_overlaps() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (draft, bytes) = put_by_writer(&world, &vault, 1, "w/new");
     let signed = draft.sign().with(&bytes);

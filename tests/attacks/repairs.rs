@@ -1,15 +1,15 @@
 //! An admin drops a tail that nobody can verify: those who verified no more go on, those who did refuse.
 
-use crate::pen::{Cose, Draft, Signed, put, sealed, token};
-use crate::world::{World, answers, name, secret};
 use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::Body;
 use strongroom::ledger::verify::Chain;
 use strongroom::vault::{LogOrder, PutOptions, Vault};
+use test_support::forged_batch::{Cose, Draft, Signed, put, sealed, token};
+use test_support::test_store::{TestStore, answers, name, secret};
 
 /// A put of the writer's with a signature that is nobody's.
-fn unverifiable(world: &World) -> Signed {
+fn unverifiable(world: &TestStore) -> Signed {
     let vault = world.client("admin", &[]).unwrap();
     let bytes = sealed(world.id, token(1), 1, "planted", &[&world.opener]);
     let body = Body::Put(Box::new(put(token(1), "w/planted", 1, &bytes, &[&world.opener])));
@@ -19,13 +19,13 @@ fn unverifiable(world: &World) -> Signed {
     Signed { sign1: cose.encode(), ..signed }
 }
 
-fn repair(world: &World, client: &str) -> strongroom::Result<(Vault, u64)> {
+fn repair(world: &TestStore, client: &str) -> strongroom::Result<(Vault, u64)> {
     Vault::repair(world.setup(client, &[&world.admin]), "somebody wrote to the file")
 }
 
 #[test]
 fn a_planted_tail() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let kept = world.tail();
     for _ in 0..3 {
@@ -70,7 +70,7 @@ fn a_planted_tail() {
 }
 
 /// The same bytes again and again.
-fn unverifiable_at(world: &World, n: u64) -> Signed {
+fn unverifiable_at(world: &TestStore, n: u64) -> Signed {
     let planted = world.tail().n - n;
     let mut signed = match planted {
         0 => unverifiable(world),
@@ -89,7 +89,7 @@ fn unverifiable_at(world: &World, n: u64) -> Signed {
 
 #[test]
 fn rows_that_belong_to_nothing() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let tail = world.tail();
     let db = world.db();
@@ -123,7 +123,7 @@ fn rows_that_belong_to_nothing() {
 /// The fault lies below what some have verified: for them a repair is one more alteration.
 #[test]
 fn a_client_that_verified_more() {
-    let world = World::new();
+    let world = TestStore::populated();
     world.client("slow-admin", &[]).unwrap();
     let kept = world.tail().n;
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
@@ -161,7 +161,7 @@ fn a_client_that_verified_more() {
 
 #[test]
 fn what_repair_leaves_alone() {
-    let world = World::new();
+    let world = TestStore::populated();
     let tail = world.tail();
     // A sound store.
     assert_eq!(repair(&world, "admin").unwrap().1, 0);
@@ -177,7 +177,8 @@ fn what_repair_leaves_alone() {
     assert_eq!(world.tail().n, n);
     world.unplant(n);
     // Statements that are only without effect.
-    let own = Draft::on(&vault, &world.opener, [world.opener.enrolment(crate::world::all_roles())]);
+    let own =
+        Draft::on(&vault, &world.opener, [world.opener.enrolment(test_support::test_store::all_roles())]);
     let n = world.append(&own, &[]);
     assert_eq!(repair(&world, "admin").unwrap().1, 0);
     assert_eq!(world.tail().n, n);
@@ -191,7 +192,7 @@ fn what_repair_leaves_alone() {
 /// The fault is in the client's own copy: then nothing is dropped from the store.
 #[test]
 fn a_damaged_replica_is_no_reason_to_repair() {
-    let world = World::new();
+    let world = TestStore::populated();
     world.client("slow-admin", &[]).unwrap();
     let mut vault = world.client("writer", &[&world.writer]).unwrap();
     vault.put(&name("w/own"), &secret("newest"), &PutOptions::default()).unwrap();
@@ -217,7 +218,7 @@ fn sound_statements_before_an_unreadable_row_are_kept() {
         ("batches", "UPDATE batches SET chain = x'01' WHERE first = ?1"),
         ("batches", "UPDATE batches SET last = -1 WHERE first = ?1"),
     ] {
-        let world = World::new();
+        let world = TestStore::populated();
         world.client("slow-admin", &[]).unwrap();
         let mut vault = world.client("admin", &[&world.admin]).unwrap();
         vault.put(&name("prod/db"), &secret("sound"), &PutOptions::default()).unwrap();

@@ -2,8 +2,6 @@
 
 use crate::children::acknowledged_by;
 use crate::history::{Copy, asked, history};
-use crate::pen::{Draft, put};
-use crate::world::{World, name, secret};
 use rand_core::{OsRng, RngCore};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -14,6 +12,8 @@ use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, Hash, TokenId};
 use strongroom::replica::Pin;
 use strongroom::vault::{PutOptions, Vault};
+use test_support::forged_batch::{Draft, put};
+use test_support::test_store::{TestStore, name, secret};
 
 fn replica_of(client: &Path) -> PathBuf {
     let mut entries = fs::read_dir(client).unwrap().map(|entry| entry.unwrap().path());
@@ -104,7 +104,7 @@ fn newer_than_the_store() {
 
 #[test]
 fn of_another_store() {
-    let other = World::bare(4);
+    let other = TestStore::bare(4);
     other.client("reader", &[]).unwrap();
     let theirs = replica_of(&other.dir.path().join("reader"));
     Connection::open(&theirs).unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -213,7 +213,7 @@ fn corrupt() {
 
 impl Copy {
     fn open_rebuilt(&self, client: &str) -> Vault {
-        let setup = crate::world::setup(self.url(), self.client(client), &self.history.openers());
+        let setup = test_support::test_store::setup(self.url(), self.client(client), &self.history.openers());
         Vault::open_rebuilt(setup, &mut |_, _| {}).unwrap()
     }
 }
@@ -343,7 +343,7 @@ fn the_pin_is_older_or_elsewhere() {
     fs::write(&pin, format!("{}:{}:{}\n", head.store, head.position.n + 1, Hash([1; 32]))).unwrap();
     assert_eq!(copy.open("reader").err().unwrap().kind(), Kind::RolledBack);
     // Of another store.
-    let other = World::bare(4);
+    let other = TestStore::bare(4);
     fs::write(&pin, format!("{}\n", other.id)).unwrap();
     let error = copy.open("reader").err().unwrap();
     assert!(matches!(error.kind(), Kind::Tampered | Kind::Untrusted), "{error}");
@@ -392,7 +392,7 @@ fn trust_does_not_forget_what_was_verified() {
     let mut wrong = history().head.clone();
     (wrong.position.n, wrong.position.chain) = (4, Hash([7; 32]));
     assert_eq!(copy.meet("reader", &wrong).err().unwrap().kind(), Kind::Tampered);
-    let other = World::bare(4);
+    let other = TestStore::bare(4);
     let error = copy.meet("reader", &Pin::from_store(other.id)).err().unwrap();
     assert_eq!(error.kind(), Kind::Untrusted, "{error}");
     assert_eq!(copy.answers("reader").0, expected());
@@ -402,7 +402,7 @@ fn trust_does_not_forget_what_was_verified() {
 #[test]
 fn a_first_contact_of_many_processes() {
     for (tokens, rounds) in [(15, 8), (1500, 2)] {
-        let world = World::new();
+        let world = TestStore::populated();
         let vault = world.client("admin", &[]).unwrap();
         let puts = (0..tokens).map(|i: u16| {
             let mut id = [9; 16];

@@ -1,13 +1,13 @@
 //! Reseals and anchors: only an admin's count, no bytes are taken twice, and what was replaced does not come back.
 
-use crate::pen::{Draft, put, sealed, token};
-use crate::world::{Actor, World, all_roles, name, secret};
 use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::body::{Anchor, Counter, Reseal};
 use strongroom::ledger::{Body, Hash, Prefix, TokenId, sha256};
 use strongroom::replica::VersionRow;
 use strongroom::vault::{PutOptions, RetireOptions, Vault};
+use test_support::forged_batch::{Draft, put, sealed, token};
+use test_support::test_store::{Actor, TestStore, all_roles, name, secret};
 
 fn version(vault: &Vault, token: &str, version: u64) -> (TokenId, VersionRow) {
     let row = vault.replica().find(token).unwrap().unwrap();
@@ -20,12 +20,12 @@ fn reseal(token: TokenId, version: u64, bytes: &[u8], recipients: &[&Actor]) -> 
     Body::Reseal(Reseal { token, version, digest: sha256(bytes), length: bytes.len() as u64, recipients })
 }
 
-fn bytes_of(world: &World, digest: &Hash) -> Vec<u8> {
+fn bytes_of(world: &TestStore, digest: &Hash) -> Vec<u8> {
     strongroom::store::open(&world.url()).unwrap().sealed(digest).unwrap().unwrap()
 }
 
 /// Each lands by itself, on top of what is true.
-fn each_is_ineffective(world: &World, attempts: Vec<(&Actor, Body, &str)>) {
+fn each_is_ineffective(world: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
     let before = world.answers("admin");
     let (mut first, mut reasons) = (None, Vec::new());
     for (author, body, reason) in attempts {
@@ -37,8 +37,8 @@ fn each_is_ineffective(world: &World, attempts: Vec<(&Actor, Body, &str)>) {
 }
 
 /// A world in which `prod/db@1` was resealed, and the digest that it had before.
-fn resealed() -> (World, Hash, Vec<u8>) {
-    let world = World::new();
+fn resealed() -> (TestStore, Hash, Vec<u8>) {
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let (db, row) = version(&vault, "prod/db", 1);
     let old = bytes_of(&world, &row.digest);
@@ -53,7 +53,7 @@ fn resealed() -> (World, Hash, Vec<u8>) {
 
 #[test]
 fn only_an_admin_reseals() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (db, own) = (version(&vault, "prod/db", 1).0, version(&vault, "w/own", 1).0);
     let (writer, opener) = (&world.writer, &world.opener);
@@ -102,7 +102,7 @@ fn a_reseal_points_to_bytes_that_were_somebodys() {
 
 #[test]
 fn a_reseal_against_the_rules() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.put(&name("gone"), &secret("gone"), &PutOptions::default()).unwrap();
     let gone = version(&vault, "gone", 1).0;
@@ -154,7 +154,7 @@ fn earlier_bytes_do_not_open_after_a_reseal() {
 /// An admin's reseal, too, has to be of the place that it names.
 #[test]
 fn a_reseal_for_another_place() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (db, key) = (version(&vault, "prod/db", 1).0, version(&vault, "prod/key", 1).0);
     let stray = sealed(world.id, key, 1, "another's", &[&world.opener]);
@@ -175,7 +175,7 @@ fn a_reseal_for_another_place() {
 #[test]
 fn a_put_and_a_reseal_cross() {
     for reseal_first in [false, true] {
-        let world = World::new();
+        let world = TestStore::populated();
         let vault = world.client("admin", &[]).unwrap();
         let own = version(&vault, "w/own", 1).0;
         let next = sealed(world.id, own, 2, "next", &[&world.admin, &world.opener]);
@@ -195,7 +195,7 @@ fn a_put_and_a_reseal_cross() {
 /// A reseal that was once right is not right again, nor one that was signed before its recipient went.
 #[test]
 fn a_reseal_is_replayed_or_comes_late() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let db = version(&vault, "prod/db", 1).0;
     let [one, two] = ["1", "2"].map(|_| sealed(world.id, db, 1, "one", &[&world.admin, &world.opener]));
@@ -220,7 +220,7 @@ fn a_reseal_is_replayed_or_comes_late() {
 /// What a new device should open is resealed by honest clients, and every reader follows.
 #[test]
 fn readers_of_every_sort_follow_a_reseal() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut stale = world.client("reader", &[&world.opener]).unwrap();
     let vault = world.client("admin", &[]).unwrap();
     let late = Actor::named("late");

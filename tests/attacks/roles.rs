@@ -1,7 +1,5 @@
 //! Well signed, not allowed: recorded and shown, without any effect, and nobody is stopped by it.
 
-use crate::pen::{Draft, put, sealed, token};
-use crate::world::{Actor, NOW, World, all_roles, name, secret};
 use strongroom::ledger::body::{
     Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
 };
@@ -9,6 +7,8 @@ use strongroom::ledger::judge::Picture;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, GrantId, Hash, TokenId};
 use strongroom::vault::{PutOptions, Vault};
+use test_support::forged_batch::{Draft, put, sealed, token};
+use test_support::test_store::{Actor, NOW, TestStore, all_roles, name, secret};
 
 /// The id of a living token.
 fn id(vault: &Vault, name: &str) -> TokenId {
@@ -45,7 +45,7 @@ fn rename(token: TokenId, from: &str, to: &str) -> Body {
 }
 
 /// Signs each change as `author`, on top of what is true, and expects that it changes nothing for the reason given.
-fn each_is_ineffective(world: &World, attempts: Vec<(&Actor, Body, &str)>) {
+fn each_is_ineffective(world: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
     let before = world.answers("admin");
     let mut first = None;
     let mut reasons = Vec::new();
@@ -60,7 +60,7 @@ fn each_is_ineffective(world: &World, attempts: Vec<(&Actor, Body, &str)>) {
 
 #[test]
 fn a_device_that_only_opens() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (opener, db) = (&world.opener, id(&vault, "prod/db"));
     let bytes = sealed(world.id, token(1), 1, "mine", &[opener]);
@@ -96,7 +96,7 @@ fn a_device_that_only_opens() {
 
 #[test]
 fn a_writer_stays_within_its_names() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (writer, db, own) = (&world.writer, id(&vault, "prod/db"), id(&vault, "w/own"));
     let new = |name: &str| Body::Put(Box::new(put(token(1), name, 1, b"sealed", &[&world.opener])));
@@ -137,7 +137,7 @@ fn a_writer_stays_within_its_names() {
 
 #[test]
 fn not_even_an_admin() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (admin, position) = (&world.admin, vault.replica().position());
     let twin_key = {
@@ -190,7 +190,7 @@ fn not_even_an_admin() {
 
 #[test]
 fn versions_states_and_recipients() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.set_state(&name("prod/key"), Some(1), State::Revoked, "leaked").unwrap();
     vault.put(&name("gone"), &secret("gone"), &PutOptions::default()).unwrap();
@@ -246,7 +246,7 @@ fn versions_states_and_recipients() {
 /// `keep` closes what it says and nothing else, and what it closed stays closed.
 #[test]
 fn keep_prunes_for_ever() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let pruning = PutOptions { keep: Some(2), ..PutOptions::default() };
     for version in 3..=5 {
@@ -267,7 +267,7 @@ fn keep_prunes_for_ever() {
 /// A change of devices is seen by everything that follows it, in the same batch too.
 #[test]
 fn roles_are_those_at_the_statements_position() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let second = Actor::named("second-admin");
     let n = world.append(&Draft::on(&vault, &world.admin, [second.enrolment(all_roles())]), &[]);
@@ -289,7 +289,7 @@ fn roles_are_those_at_the_statements_position() {
 
 #[test]
 fn an_admin_batch_comes_alone_and_directly() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let vault = world.client("admin", &[]).unwrap();
     let stranger = Actor::named("stranger");
@@ -313,7 +313,7 @@ fn an_admin_batch_comes_alone_and_directly() {
 
 #[test]
 fn a_stale_admin_head() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("writer", &[]).unwrap();
     let bytes = sealed(world.id, token(1), 1, "late", &[&world.opener]);
     let late = Draft::on(
@@ -345,7 +345,7 @@ fn a_stale_admin_head() {
 /// Without effect means without any: not even the head of a subject moves, so that nobody is blocked.
 #[test]
 fn one_bad_statement_blocks_nobody() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let (db, own) = (id(&vault, "prod/db"), id(&vault, "w/own"));
     let opener = &world.opener;
@@ -370,7 +370,7 @@ fn one_bad_statement_blocks_nobody() {
 /// A time is a claim: it does not expire what others put.
 #[test]
 fn an_authors_clock_moves_nobody_elses() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let soon = PutOptions { expiry: Some(NOW + 1), ..PutOptions::default() };
     vault.put(&name("prod/db"), &secret("until soon"), &soon).unwrap();

@@ -3,8 +3,6 @@
 
 use crate::edits::{Row, edits};
 use crate::history::{Copy, History, asked, history};
-use crate::pen::sealed;
-use crate::world::{Actor, name, secret};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -14,6 +12,8 @@ use strongroom::ledger::{Body, Hash, LogPosition, Statement, leaf, sha256};
 use strongroom::replica::Pin;
 use strongroom::vault::{PutOptions, Vault};
 use strongroom::{Error, Kind};
+use test_support::forged_batch::sealed;
+use test_support::test_store::{Actor, name, secret};
 
 /// The tables of a store, with their columns.
 const TABLES: [(&str, &[&str]); 5] = [

@@ -1,14 +1,14 @@
 //! Sealed bytes belong to one version: pointing at somebody else's, or moving them in the store, opens nothing.
 
-use crate::pen::{Draft, put, sealed, token};
-use crate::world::{World, name, secret};
 use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::{Body, StoreId, TokenId, sha256};
 use strongroom::seal::Sealed;
 use strongroom::vault::{PutOptions, Vault};
+use test_support::forged_batch::{Draft, put, sealed, token};
+use test_support::test_store::{TestStore, name, secret};
 
-fn sealed_of(world: &World, vault: &mut Vault, token: &str, version: u64) -> (TokenId, Vec<u8>) {
+fn sealed_of(world: &TestStore, vault: &mut Vault, token: &str, version: u64) -> (TokenId, Vec<u8>) {
     let row = vault.replica().find(token).unwrap().unwrap();
     let version = vault.replica().version_row(&row, version).unwrap().unwrap();
     assert!(world.path().exists());
@@ -19,7 +19,7 @@ fn sealed_of(world: &World, vault: &mut Vault, token: &str, version: u64) -> (To
 /// The writer has no right to `prod/db`, and an accomplice that opens what is below `w`.
 #[test]
 fn a_writer_points_at_somebody_elses_bytes() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let mut vault = world.client("admin", &[]).unwrap();
     let (_, theirs) = sealed_of(&world, &mut vault, "prod/db", 2);
@@ -41,7 +41,7 @@ fn a_writer_points_at_somebody_elses_bytes() {
 /// Bytes of a digest that nobody recorded, made from somebody else's: their context is under the MAC.
 #[test]
 fn a_writer_alters_somebody_elses_bytes() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[]).unwrap();
     let (victim, theirs) = sealed_of(&world, &mut vault, "prod/db", 2);
     let header_end = theirs.windows(5).position(|bytes| bytes == b"\n--- ").unwrap();
@@ -87,7 +87,7 @@ fn put_token(i: u8, stolen: TokenId) -> TokenId {
 /// Made by the writer itself, to the openers' public keys, for the wrong place.
 #[test]
 fn a_context_that_does_not_fit() {
-    let world = World::new();
+    let world = TestStore::populated();
     let vault = world.client("admin", &[]).unwrap();
     let victim = vault.replica().find("prod/db").unwrap().unwrap().id;
     let own = token(1);
@@ -121,7 +121,7 @@ fn a_context_that_does_not_fit() {
 /// Whoever can write to the file moves bytes about, or puts a file there that a device really opens.
 #[test]
 fn bytes_are_moved_or_forged_in_the_store() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     vault.put(&name("prod/db"), &secret("three"), &PutOptions::default()).unwrap();
     let (db, three) = sealed_of(&world, &mut vault, "prod/db", 3);
@@ -160,7 +160,7 @@ fn bytes_are_moved_or_forged_in_the_store() {
 /// The statement is forged along with the bytes: then it is the statement that is found.
 #[test]
 fn the_digest_in_the_statement_is_changed_too() {
-    let world = World::new();
+    let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let (db, two) = sealed_of(&world, &mut vault, "prod/db", 2);
     let forged = sealed(world.id, db, 2, "forged", &[&world.admin, &world.opener]);

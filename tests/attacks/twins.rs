@@ -1,21 +1,21 @@
 //! High s, and every other way to write the same batch or statement a second time. Where it helps the attacker, the twin is
 //! signed as it stands, by an enrolled device: only the rule of one spelling refuses it.
 
-use crate::pen::{AAD, Cose, Draft, Signed, put, sealed, token, twin};
-use crate::world::{World, name, secret};
 use strongroom::Kind;
 use strongroom::ledger::Body;
 use strongroom::vault::PutOptions;
+use test_support::forged_batch::{AAD, Cose, Draft, Signed, put, sealed, token, twin};
+use test_support::test_store::{TestStore, name, secret};
 
 /// A put that the writer may make.
-fn draft(world: &World) -> (Draft, Vec<u8>) {
+fn draft(world: &TestStore) -> (Draft, Vec<u8>) {
     let vault = world.client("admin", &[]).unwrap();
     let bytes = sealed(world.id, token(1), 1, "mine", &[&world.opener]);
     let body = put(token(1), "w/twin", 1, &bytes, &[&world.opener]);
     (Draft::on(&vault, &world.writer, [Body::Put(Box::new(body))]), bytes)
 }
 
-fn each_is_refused(world: &World, twins: &[(&str, Signed, &str)]) {
+fn each_is_refused(world: &TestStore, twins: &[(&str, Signed, &str)]) {
     for (what, signed, words) in twins {
         let first = world.plant(signed);
         eprintln!("{what}");
@@ -27,7 +27,7 @@ fn each_is_refused(world: &World, twins: &[(&str, Signed, &str)]) {
 
 #[test]
 fn a_signature_has_no_twin() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (draft, bytes) = draft(&world);
     let signed = draft.sign().with(&bytes);
     let honest = Cose::of(&signed.sign1);
@@ -107,7 +107,7 @@ fn a_signature_has_no_twin() {
 
 #[test]
 fn a_statement_has_no_twin() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (draft, bytes) = draft(&world);
     let honest = draft.encoded().remove(0);
     assert_eq!(honest[..2], [0x87, 0x01]);
@@ -166,7 +166,7 @@ const FAR_KIND: [u8; 2] = [0x18, 99];
 
 #[test]
 fn what_a_newer_strongroom_signed_is_never_skipped() {
-    let world = World::new();
+    let world = TestStore::populated();
     let before = world.answers("admin");
     let (draft, bytes) = draft(&world);
     let honest = draft.encoded().remove(0);
@@ -207,7 +207,7 @@ fn what_a_newer_strongroom_signed_is_never_skipped() {
 /// Whoever can write to the file, and has no device, must not be able to make everybody believe in an upgrade.
 #[test]
 fn only_an_enrolled_device_speaks_for_a_newer_strongroom() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (draft, bytes) = draft(&world);
     let newer = with_element(&draft.encoded()[0], 2, &FAR_KIND);
     let signed = draft.sign_over(vec![newer]).with(&bytes);
@@ -221,7 +221,7 @@ fn only_an_enrolled_device_speaks_for_a_newer_strongroom() {
 
 #[test]
 fn a_signature_made_for_something_else() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (draft, bytes) = draft(&world);
     let signed = draft.sign().with(&bytes);
     let honest = Cose::of(&signed.sign1);
@@ -229,7 +229,7 @@ fn a_signature_made_for_something_else() {
     let by = |context: &str, aad: &[u8]| planted(honest.clone().signed_by(&world.writer, context, aad));
     let raw = |bytes: &[u8]| {
         let signature = world.writer.device.sign_digest(&strongroom::ledger::sha256(bytes).0);
-        planted(Cose { signature: crate::pen::low_s(&signature), ..honest.clone() })
+        planted(Cose { signature: test_support::forged_batch::low_s(&signature), ..honest.clone() })
     };
     let words = "is not that of";
     each_is_refused(
@@ -250,7 +250,7 @@ fn a_signature_made_for_something_else() {
 
 #[test]
 fn an_author_unlike_the_kid() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (draft, bytes) = draft(&world);
     // The writer signs under its own kid what names the admin as its author.
     let mut framed = draft.clone();
@@ -273,9 +273,9 @@ fn an_author_unlike_the_kid() {
 
 #[test]
 fn a_device_that_was_never_enrolled() {
-    let world = World::new();
+    let world = TestStore::populated();
     let (mut draft, bytes) = draft(&world);
-    let stranger = crate::world::Actor::named("stranger");
+    let stranger = test_support::test_store::Actor::named("stranger");
     draft.statements[0].author = stranger.id;
     (draft.kid, draft.signer) = (stranger.id, stranger.clone());
     let first = world.plant(&draft.sign().with(&bytes));
@@ -283,7 +283,7 @@ fn a_device_that_was_never_enrolled() {
     world.unplant(first);
     // Nor one that enrols itself.
     let vault = world.client("admin", &[]).unwrap();
-    let own = Draft::on(&vault, &stranger, [stranger.enrolment(crate::world::all_roles())]);
+    let own = Draft::on(&vault, &stranger, [stranger.enrolment(test_support::test_store::all_roles())]);
     let first = world.plant(&own.sign());
     world.refused("was never enrolled");
     world.unplant(first);
@@ -292,8 +292,8 @@ fn a_device_that_was_never_enrolled() {
 
 #[test]
 fn a_statement_of_another_store() {
-    let world = World::new();
-    let other = World::bare(9);
+    let world = TestStore::populated();
+    let other = TestStore::bare(9);
     assert_ne!(world.id, other.id);
     // The same admin, with the same keys: a whole batch from over there, as it was signed.
     let mut elsewhere = other.client("admin", &[&other.admin]).unwrap();

@@ -1,8 +1,8 @@
 //! The command with a YubiKey behind a real pcscd, which its users have, in place of the drop-in libpcsclite.
 
-use crate::home::Home;
-use crate::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
-use crate::yubikey::{Options, PIN, Service};
+use test_support::home::Home;
+use test_support::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
+use test_support::yubikey::{Options, PIN, Service};
 
 #[test]
 fn a_yubikey_is_found_used_pulled_out_and_found_again() {

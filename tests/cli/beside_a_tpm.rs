@@ -1,9 +1,9 @@
 //! A TPM beside the HSM: tokens that either opens, a counter that tells of old copies, keys that an update takes away.
 
-use crate::home::Home;
-use crate::swtpm::Swtpm;
 use std::path::Path;
 use std::process::Command;
+use test_support::home::Home;
+use test_support::swtpm::Swtpm;
 
 /// A store on the HSM, with one token and the TPM as its second device.
 fn with_server(options: &[&str]) -> Option<(Home, Swtpm)> {
@@ -27,7 +27,7 @@ fn get(home: &Home, device: &str) -> Vec<u8> {
 }
 
 fn copy(from: &Path, to: &Path) {
-    crate::swtpm::run(Command::new("cp").arg("-a").arg(from).arg(to));
+    test_support::swtpm::run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 #[test]
@@ -95,12 +95,12 @@ fn a_hung_module_leaves_it_to_the_next_device() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/device/shim.c");
     let mut compiler = Command::new("cc");
     compiler.args(["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
-    compiler.arg(format!("-DMODULE=\"{}\"", crate::softhsm::module().unwrap().display()));
+    compiler.arg(format!("-DMODULE=\"{}\"", test_support::softhsm::module().unwrap().display()));
     compiler.arg(format!("-DCALLS=\"{}\"", home.dir.join("calls").display()));
-    crate::swtpm::run(&mut compiler);
+    test_support::swtpm::run(&mut compiler);
     let config = home.dir.join("config/strongroom/config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    let module = crate::softhsm::module().unwrap().display().to_string();
+    let module = test_support::softhsm::module().unwrap().display().to_string();
     std::fs::write(&config, text.replace(&module, &library.display().to_string())).unwrap();
     let mut get = home.strongroom(&["get", "prod/db"]);
     let output = get.env("SHIM_HANG", "C_Login").output().unwrap();

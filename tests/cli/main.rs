@@ -2,25 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[cfg(feature = "piv")]
-#[path = "../common/executable.rs"]
-mod executable;
-#[cfg(feature = "piv")]
-#[path = "../common/pcscd.rs"]
-mod pcscd;
-#[path = "../common/softhsm.rs"]
-mod softhsm;
-#[path = "../common/swtpm.rs"]
-mod swtpm;
-#[cfg(feature = "piv")]
-#[path = "../common/yubikey.rs"]
-mod yubikey;
-
-#[cfg(feature = "piv")]
 mod behind_pcscd;
 #[cfg(feature = "tpm")]
 mod beside_a_tpm;
 
-mod home;
 mod process;
 mod redact;
 mod run;

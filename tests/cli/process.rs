@@ -1,9 +1,9 @@
 //! What other processes may learn of this one: nothing.
 
-use crate::home::STRONGROOM;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::home::strongroom;
 
 /// Anybody but root: the kernel shows to whom a process may be dumped by whom its files in /proc belong to.
 const NOBODY: u32 = 65534;
@@ -13,7 +13,7 @@ fn the_process_cannot_be_dumped() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = directory.path().join("strongroom");
-    std::fs::copy(STRONGROOM, &program).unwrap();
+    std::fs::copy(strongroom(), &program).unwrap();
     let mut command = match rustix::process::geteuid().is_root() {
         false => Command::new(&program),
         true => {

@@ -1,7 +1,7 @@
 //! What differs between two runs, replaced by what it is.
 
-use crate::home::Home;
-use crate::softhsm;
+use test_support::home::Home;
+use test_support::softhsm;
 
 /// The text with paths, ids, times and sizes by their kind.
 pub fn redact(text: &str, home: &Home) -> String {
@@ -13,7 +13,7 @@ pub fn redact(text: &str, home: &Home) -> String {
         (home.hsm.dir.to_str().unwrap(), "[HSM]"),
         (canonical.to_str().unwrap(), "[MODULE]"),
         (module.to_str().unwrap(), "[MODULE]"),
-        (crate::home::STRONGROOM, "[STRONGROOM]"),
+        (test_support::home::strongroom(), "[STRONGROOM]"),
         (env!("CARGO_PKG_VERSION"), "[VERSION]"),
     ] {
         text = text.replace(is, becomes);

@@ -1,10 +1,10 @@
 //! `run` is its program: process id, signals, input, limits.
 
-use crate::home::Home;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
+use test_support::home::Home;
 
 fn home() -> Option<Home> {
     let home = Home::with_store()?;

@@ -1,11 +1,11 @@
 //! Neither tokens nor PINs are found where they were not asked for: logs at every level, errors, files, arguments.
 
-use crate::home::Home;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use test_support::home::Home;
 
 /// Nothing else on a disk or in a log looks like these.
 const TOKEN: &str = "tok-Qm7vXw2ZpL9fKd4s";
@@ -45,10 +45,18 @@ pub fn each_file(directory: &Path, look: &mut dyn FnMut(&Path, &[u8])) {
 /// A home whose device has the PIN above.
 fn home() -> Option<Home> {
     let home = Home::new()?;
-    let change =
-        ["--login", "--login-type", "user", "--pin", crate::softhsm::PIN, "--change-pin", "--new-pin", PIN];
-    let module = crate::softhsm::module().unwrap();
-    let token = ["--module", module.to_str().unwrap(), "--token-label", crate::softhsm::LABEL];
+    let change = [
+        "--login",
+        "--login-type",
+        "user",
+        "--pin",
+        test_support::softhsm::PIN,
+        "--change-pin",
+        "--new-pin",
+        PIN,
+    ];
+    let module = test_support::softhsm::module().unwrap();
+    let token = ["--module", module.to_str().unwrap(), "--token-label", test_support::softhsm::LABEL];
     home.hsm.run("pkcs11-tool", &[&token[..], &change].concat());
     std::fs::write(home.dir.join("pin"), PIN).unwrap();
     Some(home)
@@ -71,7 +79,7 @@ fn run(home: &Home, arguments: &[&str], input: &str) -> Output {
 
 #[test]
 fn nothing_secret_is_logged_or_stored() {
-    if !crate::softhsm::installed("pkcs11-tool") {
+    if !test_support::softhsm::installed("pkcs11-tool") {
         assert!(std::env::var_os("CI").is_none(), "pkcs11-tool is missing: apt-get install opensc");
         return eprintln!("SKIPPED: pkcs11-tool is missing: apt-get install opensc");
     }

@@ -1,7 +1,7 @@
 //! Signing keys on P-384 and of RSA, beside such on P-256.
 
-use crate::home::Home;
-use crate::softhsm::installed;
+use test_support::home::Home;
+use test_support::softhsm::installed;
 
 #[test]
 fn a_signing_key_on_p384_is_taken_as_it_is() {

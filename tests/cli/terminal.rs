@@ -1,9 +1,9 @@
 //! What differs for a person at a terminal. `script` of util-linux makes one.
 
-use crate::home::Home;
-use crate::softhsm;
 use std::io::{Read, Write};
 use std::process::{ChildStdout, Stdio};
+use test_support::home::Home;
+use test_support::softhsm;
 
 /// Runs a command line on a terminal of 60 columns. Each time the screen shows the first of a pair, the second is typed.
 pub fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String {

@@ -4,11 +4,11 @@
 //! below it stands what comes back, stderr and stdout as they come, and `? N` for an exit code other than 0. There is no terminal.
 //! `SNAPSHOTS=overwrite` writes down what comes back now.
 
-use crate::home::Home;
 use crate::redact::redact;
-use crate::swtpm::Swtpm;
 use snapbox::{Assert, Data};
 use std::path::{Path, PathBuf};
+use test_support::home::Home;
+use test_support::swtpm::Swtpm;
 
 macro_rules! transcripts {
     ($($name:ident)*) => {

@@ -1,12 +1,12 @@
 //! The command with a YubiKey: what is said, what is asked, and what is not.
 
-use crate::executable::executable;
-use crate::home::Home;
 use crate::secrets::{PIN as RARE_PIN, assert_clean, each_file};
 use crate::terminal::at_terminal;
-use crate::yubikey::{Lost, Options, PIN, Touch, VirtualYubiKey};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use test_support::executable::write_executable;
+use test_support::home::Home;
+use test_support::yubikey::{Lost, Options, PIN, Touch, VirtualYubiKey};
 
 /// A home, and a YubiKey beside its SoftHSM.
 struct Desk {
@@ -211,7 +211,7 @@ fn pinentry_and_a_notification_reach_a_person_without_a_terminal() {
     desk.put("prod/db", "s3cret");
     let script = |name: &str, text: &str| {
         let path = desk.home.dir.join(name);
-        executable(&path, &format!("#!/bin/sh\n{text}\n"));
+        write_executable(&path, &format!("#!/bin/sh\n{text}\n"));
         path.to_str().unwrap().to_owned()
     };
     let pinentry = script(
@@ -231,7 +231,14 @@ fn pinentry_and_a_notification_reach_a_person_without_a_terminal() {
     .unwrap();
 
     let mut command = desk.home.command("setsid");
-    command.args(["--wait", crate::home::STRONGROOM, "get", "prod/db", "--device", &desk.yubikey.uri()]);
+    command.args([
+        "--wait",
+        test_support::home::strongroom(),
+        "get",
+        "prod/db",
+        "--device",
+        &desk.yubikey.uri(),
+    ]);
     let output = command.envs(desk.yubikey.environment()).output().unwrap();
     assert_eq!(output.stdout, b"s3cret", "{}", String::from_utf8_lossy(&output.stderr));
     let began = std::time::Instant::now();

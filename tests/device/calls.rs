@@ -1,10 +1,10 @@
 //! How many calls a module gets: every one is a round trip to a network HSM or a slow card.
 
-use crate::prompter::Scripted;
 use crate::shim::Shim;
-use crate::softhsm::{PIN, isolated};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use strongroom::device::{Algorithm, Challenge, CreateOptions, KeyRef, Purpose, connect};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{PIN, isolated};
 
 #[test]
 fn opening_takes_the_fewest_calls() {

@@ -1,10 +1,10 @@
 //! Chains of certificates: which hold, and why others do not.
 
-use crate::authority::{Authority, EK_PURPOSE, Extension, Wish, ca, pem, purpose, tpm_name};
 use std::time::{Duration, SystemTime};
 use strongroom::device::certificates::{Certificate, EK_CERTIFICATE, Oid, SubjectKey};
 use strongroom::device::certificates::{from_pem, roots_from, verify_chain};
 use strongroom::error::{Kind, Result};
+use test_support::authority::{Authority, EK_PURPOSE, Extension, Wish, ca, pem, purpose, tpm_name};
 
 /// Root, authority below it, and a leaf with these extensions.
 fn chain(below: Vec<Extension>, leaf: Vec<Extension>) -> (Authority, Authority, Vec<u8>) {

@@ -1,10 +1,10 @@
 //! Keys that are not what they should be: imported, extractable, doubled, replaced.
 
-use crate::conformance::signs_once;
-use crate::prompter::Scripted;
-use crate::softhsm::{LABEL, PIN, SoftHsm, installed, isolated};
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::Kind;
+use test_support::device_conformance::signs_once;
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, installed, isolated};
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
     connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap()

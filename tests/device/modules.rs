@@ -1,12 +1,12 @@
 //! Modules that are missing or no modules, and slots that are missing or ambiguous.
 
-use crate::prompter::Scripted;
 use crate::shim::Shim;
-use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with, module};
 use std::process::Command;
 use strongroom::device::pkcs11::{tokens_of, well_known_modules};
 use strongroom::device::{Algorithm, CreateOptions, Device, Purpose, connect};
 use strongroom::error::{Error, Kind};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with, module};
 
 fn refused(uri: &str) -> Error {
     match connect(&uri.parse().unwrap()) {

@@ -1,11 +1,11 @@
 //! PINs: wrong, empty, locked, on their last try, typed on the device, and kept no longer than they may be.
 
-use crate::prompter::Scripted;
 use crate::shim::Shim;
-use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyRef, Purpose, connect};
 use strongroom::error::Kind;
 use strongroom::prompt::{BatchPrompter, TriesLeft};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
     connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap()

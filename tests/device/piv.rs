@@ -1,11 +1,11 @@
 //! The `piv` driver on the virtual YubiKey.
 
-use crate::conformance::{Bench, conforms, exchange};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::Result;
 use strongroom::prompt::Prompter;
+use test_support::device_conformance::{Bench, conforms, exchange};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 
 mod discovery;
 mod evidence;

@@ -1,8 +1,8 @@
 //! SoftHSM with faults put in between: see shim.c. It is compiled by the C compiler that Rust links with.
 
-use crate::softhsm::{LABEL, SoftHsm, module};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use test_support::softhsm::{LABEL, SoftHsm, module};
 
 /// SoftHSM behind the shim. The faults are in the process's environment, so it goes with `isolated_with`.
 pub struct Shim {

@@ -1,12 +1,12 @@
 //! The conformance suite on every simulator there is.
 
-use crate::conformance::{Bench, conforms};
-use crate::prompter::Scripted;
-use crate::softhsm::{self, LABEL, PIN, SoftHsm, isolated};
 use std::path::Path;
 use std::process::Command;
 use strongroom::device::{Algorithm, Device};
 use strongroom::uri::DeviceUri;
+use test_support::device_conformance::{Bench, conforms};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{self, LABEL, PIN, SoftHsm, isolated};
 
 fn uri() -> DeviceUri {
     format!("pkcs11:token={LABEL}?module-path={}", softhsm::module().unwrap().display()).parse().unwrap()

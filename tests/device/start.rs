@@ -1,10 +1,11 @@
 //! Many processes that start on one token at the same moment: SoftHSM loses its token then, unless they take turns.
 
-use crate::prompter::Scripted;
-use crate::softhsm::{LABEL, PIN, SoftHsm, again, isolated};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use strongroom::device::{Algorithm, CreateOptions, Purpose, connect};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated};
+use test_support::subprocess::rerun;
 
 const ROUNDS: usize = 200;
 
@@ -50,7 +51,7 @@ struct Starter {
 
 impl Starter {
     fn spawn() -> Self {
-        let mut command = again("::start::starter");
+        let mut command = rerun("::start::starter");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         Self { output: BufReader::new(process.stdout.take().unwrap()), process }

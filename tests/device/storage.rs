@@ -1,9 +1,9 @@
 //! SoftHSM's storage going away in mid-use, and coming back.
 
-use crate::prompter::Scripted;
-use crate::softhsm::{LABEL, PIN, SoftHsm, isolated};
 use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyRef, Purpose, connect};
 use strongroom::error::{Kind, Result};
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated};
 
 fn device(hsm: &SoftHsm) -> Box<dyn Device> {
     connect(&hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap()).unwrap()

@@ -1,8 +1,6 @@
 //! A module that hangs does not stop its caller.
 
-use crate::prompter::Scripted;
 use crate::shim::Shim;
-use crate::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 use std::time::{Duration, Instant};
 use strongroom::device::{
     Algorithm, Challenge, CreateOptions, DeviceWorker, KeyInfo, PublicKey, Purpose, connect,
@@ -10,6 +8,8 @@ use strongroom::device::{
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::{PinRequest, Prompter};
 use strongroom::secret::Secret;
+use test_support::prompter::Scripted;
+use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated, isolated_with};
 
 const PATIENCE: Duration = Duration::from_millis(300);
 

@@ -1,9 +1,6 @@
 //! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
 
-use crate::conformance::{exchange, opens_rsa, signs_once};
 use crate::piv::slots::occupy;
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +8,9 @@ use strongroom::device::{
     Algorithm, Challenge, CreateOptions, Device, KeyRef, PivOptions, PublicKey, Purpose, connect,
 };
 use strongroom::error::Kind;
+use test_support::device_conformance::{exchange, opens_rsa, signs_once};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use yubikey::piv::AlgorithmId;
 
 /// ykcs11 on this machine. Where `CI` is set it has to be there.

@@ -1,10 +1,10 @@
 //! A reader's home: nothing in it but what the page puts there, and simulators in place of hardware.
 
-use crate::swtpm::Swtpm;
-use crate::yubikey::{Options, PIN, VirtualYubiKey};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use test_support::swtpm::Swtpm;
+use test_support::yubikey::{Options, PIN, VirtualYubiKey};
 
 /// The serial numbers of the YubiKeys that the pages name.
 const SERIALS: [u32; 2] = [12_345_678, 87_654_321];
@@ -33,7 +33,7 @@ pub struct Home {
 impl Home {
     /// `None`, visibly, where a simulator is missing. Where `CI` is set that is a failure.
     pub fn new() -> Option<Self> {
-        if crate::softhsm::module().is_none() {
+        if test_support::softhsm::module().is_none() {
             assert!(std::env::var_os("CI").is_none(), "SoftHSM is missing: apt-get install softhsm2");
             eprintln!("SKIPPED: SoftHSM is missing: apt-get install softhsm2");
             return None;
@@ -97,7 +97,7 @@ impl Home {
             command.env(format!("XDG_{variable}_HOME"), self.path(directory));
         }
         command.env("SOFTHSM2_CONF", self.path(".softhsm/softhsm2.conf"));
-        command.env("STRONGROOM_PKCS11_MODULE", crate::softhsm::module().unwrap());
+        command.env("STRONGROOM_PKCS11_MODULE", test_support::softhsm::module().unwrap());
         command.output().unwrap()
     }
 }

@@ -2,13 +2,6 @@
 #![cfg(all(feature = "pkcs11", feature = "tpm", feature = "piv"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "../common/softhsm.rs"]
-mod softhsm;
-#[path = "../common/swtpm.rs"]
-mod swtpm;
-#[path = "../common/yubikey.rs"]
-mod yubikey;
-
 mod api;
 mod commands;
 mod config;

@@ -1,7 +1,6 @@
 //! A store as it comes to be: devices draft, batches land, a replica follows and says what came of each statement.
 
 use crate::fields::{show_roles, show_subject};
-use crate::memory_store::MemoryStore;
 use crate::soft::SoftDevice;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -13,6 +12,7 @@ use strongroom::ledger::{
     DeviceId, GrantId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256,
 };
 use strongroom::replica::{Followed, ListFilter, Pin, Replica, TokenRow};
+use test_support::memory_store::MemoryStore;
 
 /// What every replica of these tests takes for the present.
 pub const NOW: u64 = 1_900_000_000_000;

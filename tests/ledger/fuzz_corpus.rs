@@ -1,18 +1,16 @@
 //! The fuzz targets on stable Rust: over their corpora, and a bounded number of mutations of each file.
 
-#[path = "../../fuzz/src/targets.rs"]
-mod targets;
-
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::path::Path;
+use test_support::fuzz_targets::TARGETS;
 
 /// Mutations of each file.
 const MUTATIONS: usize = 200;
 
 #[test]
 fn every_target_survives_its_corpus_and_its_neighbourhood() {
-    for (name, target) in targets::TARGETS {
+    for (name, target) in TARGETS {
         let files = corpus(name);
         assert!(!files.is_empty(), "no corpus for {name}");
         let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

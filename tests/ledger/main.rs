@@ -1,9 +1,6 @@
 //! The ledger's formats: vectors that stay for ever, what is refused, and properties that hold for everything.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "../common/memory_store.rs"]
-mod memory_store;
-
 mod arbitrary;
 mod batches;
 mod chronicle;

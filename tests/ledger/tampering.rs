@@ -4,7 +4,6 @@ use crate::chronicle::{Chronicle, Draft, empty_replica, follow, put, read_batch,
 use crate::fields::{parsed, text};
 use crate::files::{add_missing, load, vectors};
 use crate::item::Item;
-use crate::memory_store::MemoryStore;
 use crate::soft::SoftDevice;
 use crate::whole_store::Cast;
 use serde_json::json;
@@ -12,6 +11,7 @@ use strongroom::ledger::body::{Body, Role};
 use strongroom::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
 use strongroom::ledger::{Hash, LogPosition, NEWER_FORMAT, Statement, StoreId, Subject, Tampering};
 use strongroom::replica::Replica;
+use test_support::memory_store::MemoryStore;
 
 /// How many batches of `whole-store.json` come before: so many that the stranger is none, the hsm is retired.
 const AFTER: usize = 58;

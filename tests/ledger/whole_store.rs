@@ -3,7 +3,6 @@
 use crate::chronicle::{Chronicle, empty_replica, entry, follow, picture, put, read_batch, verdicts};
 use crate::fields::{parsed, read_subject};
 use crate::files::{load, write_missing};
-use crate::memory_store::MemoryStore;
 use crate::resealed_store::resealed_store;
 use crate::soft::{SoftDevice, rsa};
 use serde_json::{Value, json};
@@ -16,6 +15,7 @@ use strongroom::ledger::verify::{Chain, StoredBatch};
 use strongroom::ledger::{
     GrantId, Hash, SignedBatch, Statement, StoreId, Subject, TokenId, sha256, sorted_roles,
 };
+use test_support::memory_store::MemoryStore;
 
 #[test]
 fn a_replica_comes_to_the_same_verdicts_heads_and_picture() {

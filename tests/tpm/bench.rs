@@ -1,13 +1,13 @@
 //! The conformance suite on swtpm, and what its other tests share.
 
-use crate::conformance::{Bench, conforms, opens_once};
-use crate::prompter::Scripted;
-use crate::swtpm::Swtpm;
 use strongroom::device::{
     Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, Purpose, TpmOptions, connect,
 };
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::Prompter;
+use test_support::device_conformance::{Bench, conforms, opens_once};
+use test_support::prompter::Scripted;
+use test_support::swtpm::Swtpm;
 
 /// The PIN of every test.
 pub const PIN: &str = "correct horse";

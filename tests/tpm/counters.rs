@@ -1,10 +1,10 @@
 //! Counters in the TPM.
 
 use crate::bench::with_swtpm;
-use crate::conformance::Bench;
 use crate::relay::{NV_INCREMENT, Relay, code, refusal};
 use strongroom::device::TpmOptions;
 use strongroom::error::Kind;
+use test_support::device_conformance::Bench;
 
 #[test]
 fn a_counter_only_goes_up() {
@@ -39,7 +39,7 @@ fn a_counter_only_goes_up() {
 
 #[test]
 fn a_counter_outlives_a_crash() {
-    let Some(mut tpm) = crate::swtpm::Swtpm::new() else { return };
+    let Some(mut tpm) = test_support::swtpm::Swtpm::new() else { return };
     let connect = |uri: &str| strongroom::device::connect(&uri.parse().unwrap()).unwrap();
     let mut device = connect(&tpm.uri());
     let (index, start) = device.counting().unwrap().make_counter().unwrap();
@@ -73,7 +73,7 @@ fn a_counter_is_raised_once_though_the_answer_was_lost() {
 /// What the ledger says is a counter may be anything else in the TPM: nothing of it is read, raised or removed.
 #[test]
 fn another_index_is_no_counter() {
-    let Some(tpm) = crate::swtpm::Swtpm::new() else { return };
+    let Some(tpm) = test_support::swtpm::Swtpm::new() else { return };
     let mut device = strongroom::device::connect(&tpm.uri().parse().unwrap()).unwrap();
     let index = 0x0180_5300;
     let define = |attributes: &str, size: &str| {

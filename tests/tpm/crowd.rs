@@ -1,7 +1,6 @@
 //! Many processes at once.
 
 use crate::bench::{OnSwtpm, open, with_swtpm};
-use crate::swtpm::{Swtpm, installed};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
 use strongroom::prompt::BatchPrompter;
+use test_support::swtpm::{Swtpm, installed};
 use tss_esapi::tcti_ldr::{TctiInfo, TctiNameConf};
 
 /// Tells a process which device it is to use, and with what key.

@@ -1,13 +1,13 @@
 //! From a simulated TPM's certificate to the level of evidence its keys are enrolled with, and everything that is refused on the way.
 
-use crate::authority::{Authority, Wish, ca, pem};
-use crate::endorsed::{self, CHAIN, P256, RSA};
-use crate::prompter::Scripted;
-use crate::swtpm::{Swtpm, installed};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use strongroom::device::{self, Algorithm, CreateOptions, EvidenceLevel, KeyInfo, Purpose};
 use strongroom::error::{Error, Kind, Result};
+use test_support::authority::{Authority, Wish, ca, pem};
+use test_support::ek_certificate::{self, CHAIN, P256, RSA};
+use test_support::prompter::Scripted;
+use test_support::swtpm::{Swtpm, installed};
 
 /// One to whose memory certificates can be written.
 fn new_tpm() -> Option<Swtpm> {
@@ -71,7 +71,7 @@ fn a_key_is_attested_through_the_makers_certificates() {
     let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
     let between = root.below("factory", vec![ca(true, Some(0))]);
-    endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &between));
+    ek_certificate::write(&tpm, P256.0, &ek_certificate::certificate(&tpm, P256.1, &between));
     let options = with(&roots(&tpm, &[&Authority::root("another maker"), &root]));
     let answer = refused(&tpm, &options);
     assert!(answer.message().contains("none of the trusted certificates issued it"), "{answer}");
@@ -80,7 +80,7 @@ fn a_key_is_attested_through_the_makers_certificates() {
     attested(&tpm, &alone);
     let second = root.below("second factory", vec![ca(true, Some(0))]);
     let chain = [second.certificate.as_slice(), &between.certificate, &[0xff; 20]].concat();
-    endorsed::write(&tpm, CHAIN, &chain);
+    ek_certificate::write(&tpm, CHAIN, &chain);
     attested(&tpm, &options);
     let mut kept = options.clone();
     kept.tpm.persistent = Some(0x8101_0020);
@@ -95,10 +95,10 @@ fn a_key_is_attested_through_the_makers_certificates() {
 fn an_rsa_endorsement_key_serves_too() {
     let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
-    let mut certificate = endorsed::certificate(&tpm, RSA.1, &root);
+    let mut certificate = ek_certificate::certificate(&tpm, RSA.1, &root);
     // Some makers fill the index up.
     certificate.extend([0; 64]);
-    endorsed::write(&tpm, RSA.0, &certificate);
+    ek_certificate::write(&tpm, RSA.0, &certificate);
     attested(&tpm, &with(&roots(&tpm, &[&root])));
 }
 
@@ -110,7 +110,7 @@ fn without_roots_a_simulator_is_a_simulator_and_with_them_it_needs_a_certificate
     let error = create(&tpm, Purpose::Open, &with(&roots(&tpm, &[&root]))).unwrap_err();
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
     assert_eq!(error.message(), "the TPM shows no endorsement key certificate");
-    endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &root));
+    ek_certificate::write(&tpm, P256.0, &ek_certificate::certificate(&tpm, P256.1, &root));
     assert_eq!(level(&CreateOptions::default()), EvidenceLevel::Simulator);
     let nowhere = create(&tpm, Purpose::Open, &with(Path::new("/nonexistent/roots"))).unwrap_err();
     assert_eq!(nowhere.kind(), Kind::Io);
@@ -122,7 +122,7 @@ fn a_certificate_of_another_tpm_is_refused() {
     let Some(tpm) = new_tpm() else { return };
     let Some(other) = new_tpm() else { return };
     let root = Authority::root("maker");
-    endorsed::write(&tpm, P256.0, &endorsed::certificate(&other, P256.1, &root));
+    ek_certificate::write(&tpm, P256.0, &ek_certificate::certificate(&other, P256.1, &root));
     let options = with(&roots(&tpm, &[&root]));
     let error = refused(&tpm, &options);
     assert!(
@@ -154,7 +154,7 @@ fn a_certificate_of_another_tpm_is_refused() {
 fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
     let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
-    endorsed::write(&tpm, P256.0, &endorsed::certificate(&tpm, P256.1, &root));
+    ek_certificate::write(&tpm, P256.0, &ek_certificate::certificate(&tpm, P256.1, &root));
     let options = with(&roots(&tpm, &[&root]));
     tpm.tool("tpm2_changeauth", &["-c", "endorsement", "guarded"]);
     let error = create(&tpm, Purpose::Open, &options).unwrap_err();
@@ -169,12 +169,12 @@ fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
 fn a_certificate_that_is_none_is_refused() {
     let Some(tpm) = new_tpm() else { return };
     let root = Authority::root("maker");
-    endorsed::write(&tpm, P256.0, b"no certificate at all");
+    ek_certificate::write(&tpm, P256.0, b"no certificate at all");
     let options = with(&roots(&tpm, &[&root]));
     assert!(refused(&tpm, &options).message().contains("it is no X.509 certificate"));
     // One that its maker gave to something else, for the right key.
     tpm.tool("tpm2_nvundefine", &[P256.0, "-C", "o"]);
-    endorsed::write(&tpm, P256.0, &root.issue(Wish { key: root.spki(), ..Wish::default() }));
+    ek_certificate::write(&tpm, P256.0, &root.issue(Wish { key: root.spki(), ..Wish::default() }));
     assert!(refused(&tpm, &options).message().contains("does not say that it is for 2.23.133.8.1"));
 }
 

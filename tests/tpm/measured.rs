@@ -1,8 +1,6 @@
 //! Keys that are bound to what was measured at boot.
 
 use crate::bench::{OnSwtpm, open, with_swtpm};
-use crate::conformance::Bench;
-use crate::swtpm::run;
 use base64::Engine;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,6 +9,8 @@ use strongroom::device::{
 };
 use strongroom::error::Kind;
 use strongroom::prompt::BatchPrompter;
+use test_support::device_conformance::Bench;
+use test_support::swtpm::run;
 
 const PCRS: &str = "sha256:0,7,16";
 

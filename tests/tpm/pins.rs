@@ -1,11 +1,11 @@
 //! PINs and the dictionary attack protection.
 
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
-use crate::conformance::Bench;
-use crate::prompter::Scripted;
 use strongroom::device::{KeyRef, TpmOptions, connect};
 use strongroom::error::Kind;
 use strongroom::prompt::{BatchPrompter, TriesLeft};
+use test_support::device_conformance::Bench;
+use test_support::prompter::Scripted;
 
 fn with_pin(test: impl FnOnce(&OnSwtpm<'_>)) {
     with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, test);

@@ -1,10 +1,10 @@
 //! Somebody between program and TPM, who sees every command and response, and may change them.
 
-use crate::swtpm::{Swtpm, pair_of_ports, uri};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use test_support::swtpm::{Swtpm, pair_of_ports, uri};
 
 /// Takes a command's bytes and what forwards them; gives the response's, or none, with which the connection ends.
 pub type Act = dyn FnMut(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> + Send;

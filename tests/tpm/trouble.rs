@@ -1,14 +1,14 @@
 //! What goes wrong with a TPM, and that nothing is left behind in its few slots.
 
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
-use crate::conformance::Bench;
-use crate::prompter::Scripted;
 use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
-use crate::swtpm::Swtpm;
 use std::time::{Duration, Instant};
 use strongroom::device::DeviceWorker;
 use strongroom::device::{Algorithm, Challenge, KeyRef, Purpose, TpmOptions, connect};
 use strongroom::error::Kind;
+use test_support::device_conformance::Bench;
+use test_support::prompter::Scripted;
+use test_support::swtpm::Swtpm;
 
 #[test]
 fn a_tpm_that_was_killed_and_is_back_serves_on() {

@@ -1,11 +1,9 @@
 //! Whoever sits on the wire between CPU and TPM: what they see, and what becomes of it when they meddle.
 
 use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
-use crate::conformance::Bench;
 use crate::relay::{
     Act, CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains,
 };
-use crate::swtpm::Swtpm;
 use age_core::secrecy::ExposeSecret;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::OsRng;
@@ -16,6 +14,8 @@ use strongroom::device::{
 use strongroom::error::Kind;
 use strongroom::seal::{self, Context, Recipient, Sealed};
 use strongroom::secret::Secret;
+use test_support::device_conformance::Bench;
+use test_support::swtpm::Swtpm;
 
 fn through(relay: &Relay) -> Box<dyn Device> {
     connect(&relay.uri().parse().unwrap()).unwrap()

@@ -1,13 +1,13 @@
 //! Anchors: a whole store that was set back, replica and pin included.
 
 use crate::machines::{Place, enrol, name, opened, put, verifies};
-use crate::soft_device::SoftDevice;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::vault::{InitOptions, Vault};
+use test_support::soft_device::SoftDevice;
 
 /// A store that is anchored to its first device from the start, and where the counters lie.
 fn anchored() -> (Place, Vault, SoftDevice, tempfile::TempDir) {

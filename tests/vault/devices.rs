@@ -3,13 +3,13 @@
 use crate::machines::{
     Place, enrol, name, names, opened, put, put_only, sealed_to, secret, verifies, version,
 };
-use crate::soft_device::SoftDevice;
 use strongroom::Kind;
 use strongroom::device::{Evidence, EvidenceLevel};
 use strongroom::ledger::Prefix;
 use strongroom::ledger::body::{Role, State};
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{EnrolOptions, PutOptions, RetireOptions, Setup, Vault};
+use test_support::soft_device::SoftDevice;
 
 fn reseal(vault: &mut Vault) -> u64 {
     let report = vault.reseal(&Prefix::default(), &mut |_, _| {}).unwrap();

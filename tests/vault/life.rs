@@ -1,12 +1,12 @@
 //! The life of a token, from `init` to `destroy`.
 
-use crate::softhsm::{self, SoftHsm};
 use strongroom::device::{Algorithm, EvidenceLevel};
 use strongroom::ledger::Name;
 use strongroom::ledger::body::State;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, TokenRef, Vault};
 use strongroom::{Kind, Secret};
+use test_support::softhsm::{self, SoftHsm};
 
 fn setup(hsm: &SoftHsm, store: &str) -> Setup {
     let device = (DeviceUri::parse(&hsm.uri()).unwrap(), None);

@@ -1,6 +1,5 @@
 //! One store, and machines that reach it: each with a state of its own and devices in software.
 
-use crate::soft_device::SoftDevice;
 use std::path::PathBuf;
 use strongroom::ledger::{Hash, Name};
 use strongroom::prompt::BatchPrompter;
@@ -8,6 +7,7 @@ use strongroom::replica::{SealedRow, VersionRow};
 use strongroom::vault::{Accessor, EnrolOptions, InitOptions, PutOptions, Setup, Vault};
 use strongroom::{Result, Secret};
 use tempfile::TempDir;
+use test_support::soft_device::SoftDevice;
 
 /// What every clock here shows.
 pub const NOW: u64 = 2_000_000_000_000;

@@ -7,7 +7,3 @@ mod life;
 mod machines;
 mod repin;
 mod reseal;
-#[path = "../common/soft_device.rs"]
-mod soft_device;
-#[path = "../common/softhsm.rs"]
-mod softhsm;

@@ -1,10 +1,10 @@
 //! New keys in a device whose old ones are bound to a state that is over.
 
 use crate::machines::{Place, enrol, name, opened, put, put_only, sealed_to, verifies};
-use crate::soft_device::SoftDevice;
 use strongroom::Kind;
 use strongroom::ledger::Prefix;
 use strongroom::vault::EnrolOptions;
+use test_support::soft_device::SoftDevice;
 
 #[test]
 fn another_device_brings_the_tokens_over() {

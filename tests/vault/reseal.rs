@@ -1,7 +1,6 @@
 //! Resealing: who gets what, what stays, and what a kill leaves.
 
 use crate::machines::{Place, enrol, name, opened, put, put_only, sealed_to, secret, verifies, version};
-use crate::soft_device::SoftDevice;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,6 +8,7 @@ use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::ledger::{Name, Prefix};
 use strongroom::vault::{ImportItem, PutOptions, ResealReport, Vault};
+use test_support::soft_device::SoftDevice;
 
 fn reseal(vault: &mut Vault, prefix: &str) -> ResealReport {
     vault.reseal(&Prefix::parse(prefix).unwrap(), &mut |_, _| {}).unwrap()

@@ -109,13 +109,13 @@ impl Prompter for Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executable::executable;
     use crate::prompt::TriesLeft;
+    use test_support::executable::write_executable;
 
     fn asked(script: &str) -> (Caller, Result<Secret>) {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("ask");
-        executable(&program, &format!("#!/bin/sh\n{script}\n"));
+        write_executable(&program, &format!("#!/bin/sh\n{script}\n"));
         let mut caller = Caller::new(Some(program));
         caller.what = "web.service asks for prod/db".into();
         let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };

@@ -1,11 +1,11 @@
 //! What is plugged in, and PINs and PUKs at their end.
 
 use super::{create, device, older, open};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, isolated};
 use strongroom::device::Purpose;
 use strongroom::device::piv::{PivInfo, ReferenceInfo, discover};
 use strongroom::error::Kind;
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, isolated};
 use yubikey::YubiKey;
 
 fn facts() -> PivInfo {
@@ -57,7 +57,7 @@ fn a_blocked_puk_makes_a_blocked_pin_final() {
 #[test]
 fn a_reader_without_a_yubikey_is_told_with_its_reason() {
     let options =
-        Options { removal: crate::yubikey::Removal::Withdrawn, inserted: false, ..Options::default() };
+        Options { removal: test_support::yubikey::Removal::Withdrawn, inserted: false, ..Options::default() };
     isolated(options, |_| {
         let readers = discover().unwrap();
         assert!(readers[0].yubikey.is_err(), "{readers:?}");

@@ -1,11 +1,11 @@
 //! Attestation: whom it is traced to, and that it is for this key of this card.
 
 use super::{create, create_as, device, device_at, guarded_by, not_connected, open};
-use crate::authority;
-use crate::prompter::Scripted;
-use crate::yubikey::{Authority, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{CreateOptions, Device, EvidenceLevel, KeyInfo, PublicKey, Purpose};
 use strongroom::error::{Kind, Result};
+use test_support::authority;
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Authority, Options, PIN, VirtualYubiKey, isolated};
 use yubikey::piv::{self, AlgorithmId, SlotId};
 use yubikey::{MgmKey, PinPolicy, TouchPolicy, YubiKey};
 
@@ -55,7 +55,7 @@ fn write(slot: SlotId, der: &[u8]) {
 #[test]
 fn the_simulators_root_is_the_simulators() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/device/piv/roots/simulator.pem");
-    assert_eq!(std::fs::read_to_string(path).unwrap(), virtual_yubikey::card::simulator_root().pem());
+    assert_eq!(std::fs::read_to_string(path).unwrap(), test_support::yubikey::simulator_root().pem());
 }
 
 #[test]

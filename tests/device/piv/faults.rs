@@ -1,12 +1,12 @@
 //! What is missing, or is another than was meant.
 
 use super::{create, device_at, not_connected, open};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, isolated};
 use std::time::Duration;
 use strongroom::device::DeviceWorker;
 use strongroom::device::Purpose;
 use strongroom::error::Kind;
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, isolated};
 
 #[test]
 fn no_service() {

@@ -2,11 +2,11 @@
 
 use super::slots::occupy;
 use super::{create, create_as, device, guarded_by, open};
-use crate::conformance::{opens_rsa, signs_once};
-use crate::prompter::Scripted;
-use crate::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{Device, KeyInfo, Purpose};
 use strongroom::error::{Kind, Result};
+use test_support::device_conformance::{opens_rsa, signs_once};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use yubikey::piv::AlgorithmId;
 use yubikey::{Serial, YubiKey};
 
@@ -171,11 +171,11 @@ fn removal_at_every_apdu_of_creation_leaves_a_slot_that_can_be_told() {
 
 #[test]
 fn a_removal_while_it_blinks_is_a_removal() {
-    isolated(Options { touch: crate::yubikey::Touch::Refused, ..Options::default() }, |yubikey| {
-        yubikey.touch(crate::yubikey::Touch::Granted);
+    isolated(Options { touch: test_support::yubikey::Touch::Refused, ..Options::default() }, |yubikey| {
+        yubikey.touch(test_support::yubikey::Touch::Granted);
         let key = create_as(&mut *device(yubikey), Purpose::Open, &guarded_by("once", "always")).unwrap();
         yubikey.hand().set_patience(std::time::Duration::from_secs(60));
-        yubikey.touch(crate::yubikey::Touch::Refused);
+        yubikey.touch(test_support::yubikey::Touch::Refused);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 yubikey.wait_until_blinking();

@@ -1,10 +1,10 @@
 //! The management key: the factory's, of each algorithm, guarded by the PIN, or typed.
 
 use super::{create, create_as, device, older};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, Purpose};
 use strongroom::error::{Kind, Result};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use yubikey::{MgmAlgorithmId, MgmKey, YubiKey};
 
 /// Another program changes the management key; guarded by the PIN or not.

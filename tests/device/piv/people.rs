@@ -1,13 +1,13 @@
 //! Touch, and plugging in.
 
 use super::{create_as, device, guarded_by, open};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, Touch, VirtualYubiKey, isolated};
 use std::time::Duration;
 use strongroom::device::{KeyInfo, Purpose, connect_attended};
 use strongroom::error::Kind;
 use strongroom::prompt::{PinRequest, Prompter, PurposePrompter};
 use strongroom::secret::Secret;
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, Touch, VirtualYubiKey, isolated};
 
 fn touched(yubikey: &VirtualYubiKey, pin: &str, touch: &str) -> KeyInfo {
     create_as(&mut *device(yubikey), Purpose::Open, &guarded_by(pin, touch)).unwrap()

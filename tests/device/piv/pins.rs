@@ -1,11 +1,11 @@
 //! PINs: asked once, never tried again, never on their last try without a yes.
 
 use super::{create, create_as, device, device_at, guarded_by, open};
-use crate::prompter::Scripted;
-use crate::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{CreateOptions, Purpose};
 use strongroom::error::Kind;
 use strongroom::prompt::{BatchPrompter, TriesLeft};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Lost, Options, PIN, VirtualYubiKey, isolated};
 
 const VERIFY: u8 = 0x20;
 

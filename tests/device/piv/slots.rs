@@ -1,13 +1,13 @@
 //! Slots: found, free, in use, named, and of other algorithms.
 
 use super::{create, create_as, device, device_at, guarded_by, not_connected, older, open};
-use crate::conformance::{opens_rsa, signs_once};
-use crate::prompter::Scripted;
-use crate::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use strongroom::device::{
     Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
 };
 use strongroom::error::Kind;
+use test_support::device_conformance::{opens_rsa, signs_once};
+use test_support::prompter::Scripted;
+use test_support::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 use yubikey::piv::{self, AlgorithmId, SlotId};
 use yubikey::{MgmKey, PinPolicy, TouchPolicy, YubiKey};
 

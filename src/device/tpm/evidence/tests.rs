@@ -5,13 +5,8 @@ use tss_esapi::TctiNameConf;
 use tss_esapi::structures::{EccParameter, EccPoint, EccSignature};
 use tss_esapi::traits::UnMarshall;
 
-#[path = "../../../../tests/common/authority.rs"]
-mod authority;
-#[path = "../../../../tests/common/swtpm.rs"]
-mod swtpm;
-
-use authority::{Authority, EK_PURPOSE, Wish, purpose};
-use swtpm::Swtpm;
+use test_support::authority::{Authority, EK_PURPOSE, Wish, purpose};
+use test_support::swtpm::Swtpm;
 
 const NAME: [u8; 34] = [7; 34];
 const PARENT: [u8; 34] = [6; 34];
@@ -110,7 +105,7 @@ fn endorsement_of(context: &mut Context) -> Endorsement {
     context.flush_context(key.into()).unwrap();
     let Public::Ecc { unique, .. } = &public else { panic!("it is EC") };
     let point = [&[4], unique.x().value(), unique.y().value()].concat();
-    let key = authority::ec_spki(ek::P256.as_bytes(), &point);
+    let key = test_support::authority::ec_spki(ek::P256.as_bytes(), &point);
     let der = Authority::root("maker").issue(Wish {
         key,
         extensions: vec![purpose(&[EK_PURPOSE])],

@@ -12,17 +12,17 @@ mod policies;
 /// A card without a reader, and a hand that does as it is told.
 struct Bench {
     card: Card,
-    world: World,
+    world: TestStore,
 }
 
 #[derive(Default)]
-struct World {
+struct TestStore {
     touches: bool,
     asked: usize,
     now: Duration,
 }
 
-impl Surroundings for World {
+impl Surroundings for TestStore {
     fn touched(&mut self) -> bool {
         self.asked += 1;
         self.touches
@@ -40,7 +40,7 @@ const WRONG: &[u8] = b"000000\xff\xff";
 impl Bench {
     fn new(firmware: [u8; 3]) -> Self {
         let card = Card::new(Profile { serial: 10_001, firmware }, &simulator_root(), 1);
-        let mut bench = Self { card, world: World::default() };
+        let mut bench = Self { card, world: TestStore::default() };
         bench.ok([0xa4, 4, 0], &[0xa0, 0, 0, 3, 8]);
         bench
     }

@@ -1,10 +1,10 @@
 //! The card behind a real pcscd.
 
-use crate::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
 use crate::third_party::{self, Desk};
-use crate::yubikey::{Options, Service};
 use crate::{library, sharing};
 use std::cell::Cell;
+use test_support::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
+use test_support::yubikey::{Options, Service};
 use yubikey::{Serial, YubiKey};
 
 #[test]

@@ -1,7 +1,7 @@
 //! The `yubikey` crate's own calls, which Strongroom's driver is one of the users of.
 
-use crate::yubikey::{Options, isolated};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use test_support::yubikey::{Options, isolated};
 use virtual_yubikey::key::{Algorithm, Key};
 use yubikey::piv::{self, AlgorithmId, ManagementSlotId, RetiredSlotId, SlotId};
 use yubikey::{Error, MgmKey, ObjectId, PinPolicy, Serial, TouchPolicy, YubiKey};

@@ -2,9 +2,9 @@
 //!
 //! What can be tried on a real pcscd as well is (`pcscd.rs`), so that the service here does not make up answers of its own.
 
-use crate::yubikey::{Lost, Options, Removal, isolated};
 use pcsc::{Card, Context, Disposition, Error, Protocols, Scope, ShareMode};
 use std::time::{Duration, Instant};
+use test_support::yubikey::{Lost, Options, Removal, isolated};
 
 const SELECT: &[u8] = b"\x00\xa4\x04\x00\x0b\xa0\x00\x00\x03\x08\x00\x00\x10\x00\x01\x00";
 const VERIFY: &[u8] = b"\x00\x20\x00\x80\x08123456\xff\xff";

@@ -3,10 +3,10 @@
 //!
 //! The same checks run twice: with the drop-in libpcsclite, and through a real pcscd (`behind_pcscd.rs`).
 
-use crate::pcscd::is_installed;
-use crate::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use test_support::pcscd::is_installed;
+use test_support::yubikey::{MANAGEMENT_KEY, Options, PIN, VirtualYubiKey};
 
 /// Where the programs run, and how they see the cards.
 pub struct Desk {

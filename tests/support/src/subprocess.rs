@@ -1,10 +1,9 @@
 //! A test in a process of its own, or in namespaces of its own: the test binary starts itself again.
-#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
 use std::process::{Command, Stdio};
 
 /// This test binary again, for one test, named by its path or its closure's type name: `crate::module::test::{{closure}}`.
-pub fn again(closure: &str) -> Command {
+pub fn rerun(closure: &str) -> Command {
     let test = closure.trim_end_matches("::{{closure}}").split_once("::").unwrap().1;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
@@ -12,7 +11,7 @@ pub fn again(closure: &str) -> Command {
 }
 
 /// Runs it; fails with what it said.
-pub fn passes(command: &mut Command) {
+pub fn assert_passes(command: &mut Command) {
     let output = command.output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
@@ -34,9 +33,9 @@ pub fn in_namespaces<F: FnOnce()>(namespaces: &[&str], prepare: &str, test: F) {
         eprintln!("SKIPPED: namespaces are forbidden here");
         return;
     }
-    let again = again(std::any::type_name::<F>());
+    let rerun = rerun(std::any::type_name::<F>());
     let line = format!("{prepare} && exec \"$0\" \"$@\"");
     let mut command = Command::new("unshare");
-    command.args(namespaces).args(["sh", "-c", &line]).arg(again.get_program()).args(again.get_args());
-    passes(command.env(INSIDE, "1"));
+    command.args(namespaces).args(["sh", "-c", &line]).arg(rerun.get_program()).args(rerun.get_args());
+    assert_passes(command.env(INSIDE, "1"));
 }

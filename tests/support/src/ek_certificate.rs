@@ -1,5 +1,4 @@
 //! Certificates for the endorsement keys of simulated TPMs.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use crate::authority::{Authority, EK_PURPOSE, Wish, ca, purpose, tpm_name};
 use crate::swtpm::Swtpm;

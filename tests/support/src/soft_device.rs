@@ -2,7 +2,6 @@
 //!
 //! With [`SoftDevice::outside`] its keys lie outside it, as a TPM's do, bound to the state it was started in; with
 //! [`SoftDevice::counting_in`] it has counters, which are files.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use p256::SecretKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;

@@ -2,21 +2,16 @@
 //! process, openings beside the TPM's own operation.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-#[path = "tpm/bare.rs"]
 mod bare;
-#[path = "common/pairs.rs"]
-mod pairs;
-#[path = "../tests/common/swtpm.rs"]
-mod swtpm;
 
 use bare::Bare;
-use pairs::{pair, quiet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, Vault};
-use swtpm::Swtpm;
+use test_support::process_pairs::{pair, quiet};
+use test_support::swtpm::{self, Swtpm};
 
 /// In one process: how often ours and theirs take turns, and how long a turn lasts.
 const TURNS: usize = 8;
@@ -35,7 +30,7 @@ fn main() {
     quiet(bench.strongroom().args(["init", "--device", &bench.tpm.uri()]));
     quiet(bench.strongroom().args(["put", "token/0", "--generate"]));
     bare::make(&bench.tpm.tcti(), &bench.tpm.dir);
-    pairs::head();
+    test_support::process_pairs::head();
     let get = || bench.get();
     pair("get, beside a bare program", get, || bench.bare());
     bench.systemd_creds();

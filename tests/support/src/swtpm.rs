@@ -1,5 +1,4 @@
 //! A simulated TPM of a test's own: its own state, ports and process, gone when the test is.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -6,13 +6,23 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
-/// The command under test.
-pub const STRONGROOM: &str = env!("CARGO_BIN_EXE_strongroom");
+/// The path of the command under test, which cargo builds beside the directory of this test.
+pub fn strongroom() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| {
+        let path = std::env::current_exe().unwrap().parent().unwrap().with_file_name("strongroom");
+        assert!(path.exists(), "{} is missing", path.display());
+        path.into_os_string().into_string().unwrap()
+    });
+    &PATH
+}
 
 /// A directory with nothing in it but what a test puts there, and a device.
 pub struct Home {
+    /// Its device.
     pub hsm: SoftHsm,
+    /// `$HOME`.
     pub dir: PathBuf,
     /// A simulated TPM, for those who start one.
     pub tpm: Option<Swtpm>,
@@ -50,7 +60,7 @@ impl Home {
     /// A program here, with nothing in its environment but what it needs.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let bin = PathBuf::from(STRONGROOM);
+        let bin = PathBuf::from(strongroom());
         let path = std::env::join_paths(
             std::iter::once(bin.parent().unwrap().to_owned())
                 .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
@@ -72,7 +82,7 @@ impl Home {
 
     /// `strongroom` with these arguments.
     pub fn strongroom(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(STRONGROOM);
+        let mut command = self.command(strongroom());
         command.args(arguments);
         command
     }

@@ -1,5 +1,4 @@
 //! A store in memory that believes everything: what it is given, it hands out. For tests of the verifying side.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use strongroom::Result;
@@ -10,7 +9,9 @@ use strongroom::store::{Access, Append, RecordedAccess, Store};
 /// Batches as they were pushed, sealed bytes by digest.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
+    /// In their order.
     pub batches: Vec<StoredBatch>,
+    /// By digest.
     pub sealed: BTreeMap<Hash, Vec<u8>>,
 }
 

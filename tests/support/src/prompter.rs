@@ -7,12 +7,17 @@ use strongroom::secret::Secret;
 /// Answers with one PIN, or with none.
 #[derive(Default)]
 pub struct Scripted {
+    /// The PIN it answers with.
     pub pin: Option<&'static str>,
+    /// What it answers to questions.
     pub confirm: bool,
-    /// How often each was asked for.
+    /// How often it was asked for the PIN.
     pub pins: usize,
+    /// How often it was asked a question.
     pub confirmations: usize,
+    /// How often it was asked to touch the device.
     pub touches: usize,
+    /// The tries left that the last request for a PIN told.
     pub tries: Option<TriesLeft>,
     /// What it was told to touch, and why.
     pub told: Vec<String>,
@@ -23,6 +28,7 @@ pub struct Scripted {
 }
 
 impl Scripted {
+    /// Answers with this PIN.
     pub fn pin(pin: &'static str) -> Self {
         Self { pin: Some(pin), ..Self::default() }
     }

@@ -1,5 +1,4 @@
 //! A certificate authority for tests. Writes the DER itself, so that it can also write what no authority should.
-#![allow(dead_code)]
 
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -14,10 +13,13 @@ pub type Extension = (Vec<u8>, bool, Vec<u8>);
 
 /// What a certificate is to say. `Default` is a leaf without extensions.
 pub struct Wish<'a> {
+    /// The common name.
     pub subject: &'a str,
     /// `SubjectPublicKeyInfo`; empty: a new key.
     pub key: Vec<u8>,
+    /// From and until, as UTCTime.
     pub valid: [&'a str; 2],
+    /// In this order.
     pub extensions: Vec<Extension>,
 }
 
@@ -27,6 +29,7 @@ impl Default for Wish<'_> {
     }
 }
 
+/// Issues certificates, with a P-256 key of its own.
 pub struct Authority {
     name: String,
     key: EcdsaKeyPair,
@@ -51,6 +54,7 @@ impl Authority {
         Self { certificate: self.issue(wish), ..below }
     }
 
+    /// A certificate, DER.
     pub fn issue(&self, wish: Wish<'_>) -> Vec<u8> {
         let key = if wish.key.is_empty() { spki(&new_key()) } else { wish.key };
         let ecdsa_with_sha256 = sequence(&[oid(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02])]);
@@ -74,6 +78,7 @@ impl Authority {
         sequence(&[tbs, ecdsa_with_sha256, bits(signature.as_ref())])
     }
 
+    /// Its key's `SubjectPublicKeyInfo`.
     pub fn spki(&self) -> Vec<u8> {
         spki(&self.key)
     }
@@ -118,6 +123,7 @@ pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     sequence(&[rsa, bits(&sequence(&[unsigned(modulus), exponent]))])
 }
 
+/// PEM of a certificate in DER.
 pub fn pem(der: &[u8]) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);

@@ -2,14 +2,8 @@
 //!
 //! SoftHSM reads its configuration once per process from the environment, so a test that loads the module itself runs in a
 //! process of its own: see [`isolated`]. A test that starts the `strongroom` binary passes [`SoftHsm::environment`] on.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
-// Each helper stands alone, whichever others a test binary takes.
-#[allow(clippy::duplicate_mod)]
-#[path = "again.rs"]
-mod process;
-
-pub use process::{again, in_namespaces, passes};
+use crate::subprocess::{assert_passes, rerun};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,7 +36,7 @@ impl SoftHsm {
         }
         let dir = tempfile::Builder::new().prefix("softhsm-").tempdir().unwrap().keep();
         std::fs::create_dir(dir.join("tokens")).unwrap();
-        let template = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/softhsm/softhsm2.conf.in"));
+        let template = include_str!("../../../softhsm/softhsm2.conf.in");
         std::fs::write(dir.join("softhsm2.conf"), template.replace("@DIR@", dir.to_str().unwrap())).unwrap();
         let mut hsm = Self::at(&dir);
         hsm.owned = true;
@@ -146,9 +140,9 @@ pub fn isolated_with<F: FnOnce(&SoftHsm)>(environment: &[(&str, &str)], test: F)
         return test(&hsm);
     }
     let Some(hsm) = SoftHsm::new() else { return };
-    let mut command = again(std::any::type_name::<F>());
+    let mut command = rerun(std::any::type_name::<F>());
     command.envs(hsm.environment()).env(DIRECTORY, &hsm.dir).envs(environment.iter().copied());
-    passes(&mut command);
+    assert_passes(&mut command);
 }
 
 /// The same for a benchmark: the program starts itself again with its arguments.

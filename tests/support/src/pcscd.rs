@@ -1,5 +1,4 @@
 //! A real pcscd with vpcd's readers, in namespaces of its own: no root, and nothing of the machine's own pcscd.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use crate::yubikey::YubiKey;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ pub fn in_namespaces<F: FnOnce()>(test: F) {
     } else if !is_installed("ip") {
         "ip is missing: apt-get install iproute2"
     } else {
-        return crate::yubikey::in_namespaces(&NAMESPACES, PREPARE, test);
+        return crate::subprocess::in_namespaces(&NAMESPACES, PREPARE, test);
     };
     assert!(std::env::var_os("CI").is_none(), "{missing}");
     eprintln!("SKIPPED: {missing}");

@@ -1,5 +1,4 @@
 //! Whole processes, side by side. Each pair runs in turn, A B A B …, so that a machine that changes its speed changes both.
-#![allow(dead_code)]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +31,7 @@ pub fn pair(what: &str, ours: impl Fn() -> Command, peers: impl Fn() -> Command)
     (a, b)
 }
 
+/// How long a command takes that has to succeed.
 pub fn timed(command: &mut Command) -> Duration {
     let started = Instant::now();
     quiet(command);
@@ -45,6 +45,7 @@ pub fn quiet(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// The middle one.
 pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]

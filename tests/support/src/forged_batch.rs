@@ -1,6 +1,6 @@
 //! What an attacker writes: batches of which any part may be wrong, signed with real keys.
 
-use crate::world::{Actor, NOW};
+use crate::test_store::{Actor, NOW};
 use minicbor::Encoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -18,19 +18,28 @@ use strongroom::{Secret, device::PublicKey};
 /// A batch before it is signed.
 #[derive(Clone)]
 pub struct Draft {
+    /// Whose key signs.
     pub signer: Actor,
+    /// The device that the header names.
     pub kid: DeviceId,
+    /// The store that the batch belongs to.
     pub store: StoreId,
+    /// What the batch covers.
     pub statements: Vec<Statement>,
+    /// Up to where the author has verified the store.
     pub seen: LogPosition,
+    /// The admin head that the author has seen.
     pub admin_head: Hash,
 }
 
 /// A batch as bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signed {
+    /// The COSE_Sign1.
     pub sign1: Vec<u8>,
+    /// Each as encoded.
     pub statements: Vec<Vec<u8>>,
+    /// Sealed bytes to be stored with it, by digest.
     pub sealed: Vec<(Hash, Vec<u8>)>,
 }
 
@@ -64,6 +73,7 @@ impl Draft {
         Self { seen: position, ..self }
     }
 
+    /// The statements' bytes.
     pub fn encoded(&self) -> Vec<Vec<u8>> {
         self.statements.iter().map(Statement::encode).collect()
     }
@@ -73,6 +83,7 @@ impl Draft {
         Batch::over(self.store, self.kid, &leaves, self.seen, self.admin_head)
     }
 
+    /// Signs it as it is.
     pub fn sign(&self) -> Signed {
         self.sign_over(self.encoded())
     }
@@ -87,6 +98,7 @@ impl Draft {
 }
 
 impl Signed {
+    /// With sealed bytes beside it.
     pub fn with(mut self, sealed: &[u8]) -> Self {
         self.sealed.push((sha256(sealed), sealed.to_vec()));
         self
@@ -100,7 +112,9 @@ pub struct Cose {
     pub protected: Vec<u8>,
     /// The map's bytes.
     pub unprotected: Vec<u8>,
+    /// The byte string's contents.
     pub payload: Vec<u8>,
+    /// r ‖ s.
     pub signature: Vec<u8>,
 }
 
@@ -135,8 +149,10 @@ impl Cose {
     }
 }
 
+/// The external_aad of a batch.
 pub const AAD: &[u8] = b"strongroom/batch/1";
 
+/// The signature with its s in the lower half, which is the only one that is accepted.
 pub fn low_s(signature: &[u8]) -> Vec<u8> {
     let signature = p256::ecdsa::Signature::from_slice(signature).unwrap();
     signature.normalize_s().unwrap_or(signature).to_bytes().to_vec()
@@ -149,6 +165,7 @@ pub fn twin(signature: &[u8]) -> Vec<u8> {
     p256::ecdsa::Signature::from_scalars(r.to_bytes(), s.to_bytes()).unwrap().to_bytes().to_vec()
 }
 
+/// A token id of one repeated byte.
 pub fn token(number: u8) -> TokenId {
     TokenId([number; 16])
 }

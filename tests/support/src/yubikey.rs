@@ -3,19 +3,13 @@
 //! A process under test is pointed at it by [`VirtualYubiKey::environment`]: a drop-in libpcsclite and where its service
 //! listens. A test that uses the driver itself runs in a process of its own: see [`isolated`]. tests/yubikey/README.md says what
 //! is simulated.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
-// Each helper stands alone, whichever others a test binary takes.
-#[allow(clippy::duplicate_mod)]
-#[path = "again.rs"]
-mod process;
-
-pub use process::{again, in_namespaces, passes};
+use crate::subprocess::{assert_passes, rerun};
 use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-pub use virtual_yubikey::card::Authority;
+pub use virtual_yubikey::card::{Authority, simulator_root};
 pub use virtual_yubikey::hand::Touch;
 pub use virtual_yubikey::service::{Exchange, Lost, Options, Removal, Service, YubiKey};
 
@@ -137,9 +131,9 @@ pub fn isolated_with<F: FnOnce(&VirtualYubiKey)>(options: Options, more: &[(&str
         return test(&VirtualYubiKey::at(Path::new(&dir), &options));
     }
     let dir = directory();
-    let mut command = again(std::any::type_name::<F>());
+    let mut command = rerun(std::any::type_name::<F>());
     command.envs(environment(&dir)).env(DIRECTORY, &dir).envs(more.iter().copied());
-    passes(&mut command);
+    assert_passes(&mut command);
     std::fs::remove_dir_all(dir).unwrap();
 }
 

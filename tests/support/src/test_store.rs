@@ -1,6 +1,6 @@
 //! A store, devices in software that are enrolled in it, and clients that have verified it.
 
-use crate::pen::{Draft, Signed};
+use crate::forged_batch::{Draft, Signed};
 use crate::soft_device::SoftDevice;
 use rusqlite::{Connection, params};
 use std::fmt::Write;
@@ -24,12 +24,16 @@ pub const NOW: u64 = 2_000_000_000_000;
 /// An enrolled device, or one that would like to be.
 #[derive(Clone)]
 pub struct Actor {
+    /// Follows from its name.
     pub id: DeviceId,
+    /// What it is called in the store.
     pub name: String,
+    /// Its keys.
     pub device: SoftDevice,
 }
 
 impl Actor {
+    /// The actor of this name: always the same keys and id.
     pub fn named(name: &str) -> Self {
         let id = strongroom::ledger::sha256(format!("id of {name}").as_bytes()).0;
         let id = DeviceId::from_slice(&id[..16]).unwrap();
@@ -70,20 +74,26 @@ pub fn genesis(admin: &Actor, nonce: u8) -> Statement {
     }
 }
 
+/// Open, write and admin, without a prefix.
 pub fn all_roles() -> Vec<Role> {
     vec![Role::Open, Role::Write(String::new()), Role::Admin]
 }
 
+/// A valid name.
 pub fn name(s: &str) -> Name {
     Name::parse(s).unwrap()
 }
 
+/// A token's bytes.
 pub fn secret(s: &str) -> Secret {
     Secret::new(s.as_bytes().to_vec())
 }
 
-pub struct World {
+/// A store in a directory of its own, and the devices enrolled in it.
+pub struct TestStore {
+    /// Holds the store, and a directory for each client.
     pub dir: TempDir,
+    /// The hash of its genesis.
     pub id: StoreId,
     /// Enrolled by genesis, with all roles.
     pub admin: Actor,
@@ -99,7 +109,7 @@ pub fn directory() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-impl World {
+impl TestStore {
     /// A store with its genesis only.
     pub fn bare(nonce: u8) -> Self {
         let [admin, writer, opener] = ["admin", "writer", "opener"].map(Actor::named);
@@ -128,7 +138,7 @@ impl World {
     }
 
     /// A store with three devices and some tokens.
-    pub fn new() -> Self {
+    pub fn populated() -> Self {
         let world = Self::bare(0);
         world.by_admin(|world, vault| {
             let enrol = |actor: &Actor, roles| {
@@ -155,10 +165,12 @@ impl World {
         work(self, &vault);
     }
 
+    /// The store's file.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("store.sqlite")
     }
 
+    /// The store's URL.
     pub fn url(&self) -> String {
         format!("sqlite://{}", self.path().display())
     }
@@ -318,7 +330,7 @@ impl World {
     }
 }
 
-/// As [`World::client`], for a process that has no more than the directory.
+/// As [`TestStore::client`], for a process that has no more than the directory.
 pub fn client_in(dir: &Path, id: StoreId, client: &str, devices: &[&Actor]) -> Result<Vault> {
     let url = format!("sqlite://{}", dir.join("store.sqlite").display());
     let state = dir.join(client);
