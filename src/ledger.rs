@@ -1,4 +1,4 @@
-//! The ledger: statements, the batches that sign them, the chain that orders them, and the judgement of what is allowed.
+//! The ledger: statements, the batches that sign them, the chain that orders them, and the rules that judge them.
 //!
 //! Pure: no device, no store, no clock. The bytes are specified in `docs/reference/format.md`.
 
@@ -26,13 +26,13 @@ pub use statement::{Statement, Subject};
 
 use sha2::{Digest, Sha256};
 
-/// What a reader says of a version, kind or value that it does not know.
+/// The message for a version, kind or value that this program does not know.
 pub const NEWER_FORMAT: &str = body_codec::NEWER.0;
 
 /// The most statements that one signature covers.
 pub const MAX_BATCH: usize = 10_000;
 
-/// The most bytes of a batch's statements together: what a reader holds in memory at once.
+/// The most bytes of all statements in a batch, which a reader holds in memory.
 pub const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// The most bytes of one encoded statement.
@@ -62,7 +62,7 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }
 
-/// A place on a chain: how many statements, and the chain's value there.
+/// A position on a chain: the number of statements, and the chain's value there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPosition {
     /// Statements so far; 0 before genesis.

@@ -1,4 +1,4 @@
-//! Where things lie: the XDG base directories for a user, the FHS for root.
+//! File locations: the XDG base directories for a user, the FHS for root.
 
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// From the environment: `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`, `$XDG_DATA_HOME` where they are set; else below the home
+    /// From the environment: `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`, `$XDG_DATA_HOME` if set; else below the home
     /// directory, or for root `/etc/strongroom` and `/var/lib/strongroom`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ fn home_directory() -> Result<PathBuf> {
 /// Where the machine's agent listens.
 pub const MACHINE_SOCKET: &str = "/run/strongroom/agent.sock";
 
-/// Where the agent of this user, or of the machine for root, listens by default.
+/// The default socket of this user's agent, or of the machine's for root.
 ///
 /// # Errors
 /// `Io` when a user has no runtime directory.
@@ -65,7 +65,7 @@ pub fn agent_socket() -> Result<PathBuf> {
     Ok(directory.join("strongroom/agent.sock"))
 }
 
-/// Makes a directory that only its owner enters, with its parents.
+/// Creates a directory, and its parents, for its owner alone.
 ///
 /// # Errors
 /// `Io`.

@@ -11,8 +11,8 @@
 //! | RSA | `strongroom/rsa-oaep` | OAEP decryption |
 //! | AES-256 | `strongroom/hsm-aes-gcm` | AES-GCM encryption and decryption |
 //!
-//! No device is reached from here. [`seal()`] and [`open`] get the device's answers from a closure; [`Sealed`] has the same
-//! in steps, for callers that ask their devices elsewhere. A device's error comes back to the caller as it was.
+//! This module contacts no device. [`seal()`] and [`open`] call a closure for the device's part; [`Sealed`] offers the
+//! same in steps. A device's error is returned unchanged.
 //!
 //! The `age` crate makes and checks the header MAC and the payload.
 
@@ -45,10 +45,10 @@ use std::io::Write;
 /// The longest header: every stanza and the MAC.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// The longest sealed token that is read.
+/// The longest sealed token that is accepted.
 pub const MAX_SEALED_BYTES: usize = MAX_TOKEN_BYTES + MAX_HEADER_BYTES;
 
-/// The most stanzas in a header, age's random one and the context's included.
+/// The most stanzas in a header, including age's random one and the context.
 pub const MAX_STANZAS: usize = 256;
 
 /// The most recipients of one token.
@@ -59,11 +59,11 @@ pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 2;
 pub struct Recipient<'a> {
     /// The opening key.
     pub public: &'a PublicKey,
-    /// The device in the user's words, for errors.
+    /// The device's name, for errors.
     pub name: &'a str,
 }
 
-/// What the device of an AES-256 recipient is asked while sealing: [`crate::device::Wrap::wrap`].
+/// The request to the device of an AES-256 recipient while sealing: [`crate::device::Wrap::wrap`].
 pub struct WrapRequest<'a> {
     /// Whose device.
     pub recipient: Recipient<'a>,
@@ -75,10 +75,10 @@ pub struct WrapRequest<'a> {
     pub file_key: &'a [u8; FILE_KEY_BYTES],
 }
 
-/// Asks a device to wrap a file key; the answer is 16 bytes of ciphertext and the 128-bit tag.
+/// Wraps a file key in a device: 16 bytes of ciphertext and the 128-bit tag.
 pub type Wrapper<'a> = dyn FnMut(WrapRequest<'_>) -> Result<Vec<u8>> + 'a;
 
-/// Seals a token to every recipient, in the order given. Only AES-256 recipients have `wrap` called.
+/// Seals a token to every recipient, in the given order. Calls `wrap` for AES-256 recipients only.
 ///
 /// # Errors
 /// `Usage` for a token that is empty or over 1 MiB, and for recipients that are none, too many or twice the same key;
@@ -104,7 +104,7 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// A wrapper for callers that have no device at hand.
+/// A wrapper for callers without a device.
 ///
 /// # Errors
 /// Always `Unsupported`.
@@ -117,8 +117,8 @@ pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
     .with_hint("seal where the device is, or give the device an EC or RSA opening key"))
 }
 
-/// All stanzas of the header, as the single recipient that `age` sees. So their order is ours, and an error of ours waits
-/// in `failure` instead of being forced into one of age's.
+/// Writes all stanzas of the header, as the single recipient that `age` sees. So their order is ours, and `failure`
+/// keeps our errors, which age's error type cannot hold.
 struct Header<'a, 'w> {
     context: &'a Context,
     recipients: &'a [Recipient<'a>],
@@ -200,7 +200,7 @@ fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
     }
 }
 
-/// What makes two keys the same one: an RSA key is the same whatever hash it is used with.
+/// What identifies a key: an RSA key is the same whatever hash it is used with.
 fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
     match public {
         PublicKey::P256(point) => (point, &[]),
@@ -218,12 +218,12 @@ fn cannot_open(kind: Kind, answer: impl Into<String>) -> Error {
     Error::new(kind, "open the sealed token", answer)
 }
 
-/// The file is not what its author sealed, or its author sealed it wrongly.
+/// The file was altered, or sealed wrongly.
 fn tampered(answer: impl Into<String>) -> Error {
     cannot_open(Kind::Tampered, answer).with_hint("run `strongroom verify` to see what else was altered")
 }
 
-/// The file key in a stanza that opened.
+/// The file key from an opened stanza.
 fn file_key(bytes: &[u8]) -> Result<FileKey> {
     if bytes.len() != FILE_KEY_BYTES {
         return Err(tampered("a stanza holds no file key: it opens to another length than 16 bytes"));

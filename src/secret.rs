@@ -1,4 +1,4 @@
-//! Secret bytes: born in a zeroizing box, silent in `Debug`, never grown by reallocation.
+//! Secret bytes: zeroized on drop, hidden in `Debug`, never reallocated.
 
 use crate::error::{Error, Kind, Result};
 use std::fmt;
@@ -13,7 +13,7 @@ pub const MAX_TOKEN_BYTES: usize = 1 << 20;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes over bytes that were already secret.
+    /// Wraps bytes, which are zeroized from now on.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
@@ -28,14 +28,14 @@ impl Secret {
         self.0.len()
     }
 
-    /// Whether there are no bytes at all.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads to the end, at most [`MAX_TOKEN_BYTES`]; `Usage` error when there is more.
+    /// Reads to the end. `Usage` error for more than [`MAX_TOKEN_BYTES`].
     ///
-    /// The buffer has its full size from the start: a growing vector would leave copies of the secret behind.
+    /// The buffer has its full size from the start: a growing one would leave copies of the secret behind.
     pub fn read_from(mut reader: impl Read, tried: &str) -> Result<Self> {
         let mut bytes = Zeroizing::new(vec![0; MAX_TOKEN_BYTES + 1]);
         let mut filled = 0;

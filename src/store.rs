@@ -1,7 +1,8 @@
-//! Where the ledger and the sealed bytes lie. Untrusted: nothing a store answers is believed before the replica verified it.
+//! Storage for the ledger and the sealed bytes. Untrusted: nothing that a store returns is believed before the replica
+//! has verified it.
 //!
-//! A store holds no key and no plaintext. It only grows, except for sealed bytes, which `destroy` deletes, and for an
-//! unverifiable tail, which `repair` sets aside.
+//! A store holds no key and no plaintext. It only grows, except that `destroy` deletes sealed bytes and `repair`
+//! quarantines a tail.
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
@@ -9,17 +10,17 @@ use crate::ledger::{Hash, LogPosition};
 
 pub mod sqlite;
 
-/// One batch on its way into the store, with everything that must land together with it.
+/// A batch to append, with everything that must be stored in the same transaction.
 #[derive(Debug)]
 pub struct Append<'a> {
     /// COSE_Sign1.
     pub sign1: &'a [u8],
     /// The statements, in order.
     pub statements: &'a [Vec<u8>],
-    /// The encoded subject and the `prev` of every advance of every statement. The store refuses a pair it has seen.
+    /// The encoded subject and `prev` of every advance. The store refuses a pair that it has seen.
     pub advances: &'a [(Vec<u8>, Hash)],
-    /// The encoded admin subject and the head the batch was signed under: the store refuses the batch when
-    /// that pair was advanced already, so that a role change and a put cannot cross.
+    /// The encoded admin subject and the head that the batch was signed under. The store refuses the batch if that pair
+    /// was advanced already, so a role change and a put cannot cross.
     pub admin: (Vec<u8>, Hash),
     /// For admin batches: the position it must follow directly.
     pub directly_after: Option<u64>,
@@ -34,7 +35,7 @@ pub struct Append<'a> {
 pub struct Access {
     /// When, in milliseconds.
     pub time: u64,
-    /// The device that opened it, or was to; its id in hex, empty where none was reached.
+    /// The id, in hex, of the device that opened it or failed; empty if none was reached.
     pub device: String,
     /// Real user id of the reader.
     pub uid: u32,
@@ -44,7 +45,7 @@ pub struct Access {
     pub exe: String,
     /// The token's name as asked for.
     pub name: String,
-    /// Its version; 0 where it came to none.
+    /// Its version; 0 if there is none.
     pub version: u64,
     /// `opened`, or why not.
     pub outcome: String,
@@ -63,41 +64,42 @@ pub struct RecordedAccess {
 
 /// The storage of one store. Statements are numbered from 1 without gaps.
 pub trait Store: Send {
-    /// Where it is, in the user's words: `sqlite:///var/lib/strongroom/store.sqlite`.
+    /// Its location: `sqlite:///var/lib/strongroom/store.sqlite`.
     fn location(&self) -> &str;
 
-    /// The last position, as the store says; [`LogPosition::START`] for a store without genesis.
+    /// The last position, as the store claims; [`LogPosition::START`] without a genesis.
     fn tail(&mut self) -> Result<LogPosition>;
 
-    /// The chain value at the end of the batch that ends at `n`, as the store says.
+    /// The chain value at the end of the batch that ends at `n`, as the store claims.
     fn chain_at(&mut self, n: u64) -> Result<Option<Hash>>;
 
-    /// The batches after position `n`, in order: about as many as hold `budget` bytes of statements, at least one if there is one.
+    /// The batches after position `n`, in order: about `budget` bytes of statements, but at least one batch if there is
+    /// one.
     fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>>;
 
     /// The batch that holds statement `n`.
     fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>>;
 
-    /// Appends a batch in one durable transaction and answers its end.
+    /// Appends a batch in one durable transaction. Returns its end.
     ///
     /// # Errors
     /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
     fn append(&mut self, append: &Append<'_>) -> Result<LogPosition>;
 
-    /// Frees advances that were taken by statements without effect, so that they do not block others for ever. The caller has
-    /// verified everything up to `at`, and knows that nothing advanced these pairs with effect.
+    /// Releases advances held by statements without effect, so that they cannot block others for ever. The caller has
+    /// verified everything up to `at`, and that nothing advanced these pairs with effect.
     ///
     /// # Errors
     /// `Conflict` when the ledger does not end at `at` any more: what came since may have advanced them.
     fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: LogPosition) -> Result<()>;
 
-    /// Sealed bytes by their digest, as the store says: the caller hashes them. `None` when they are not there.
+    /// Sealed bytes by digest, as the store claims: the caller hashes them. `None` if they are missing.
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
 
-    /// Sets aside everything after position `n`, with its advances and every advance that belongs to no statement.
-    /// Answers how many statements were set aside. The rows stay in the file for whoever investigates.
+    /// Quarantines everything after position `n`, with its advances and every advance that belongs to no statement.
+    /// Returns how many statements were quarantined. The rows stay in the file for an investigation.
     ///
-    /// `end` is the store's tail as it was read before the rest was verified; `None` where it could not be read.
+    /// `end` is the store's tail, read before the rest was verified; `None` if it could not be read.
     ///
     /// # Errors
     /// `Conflict` when the tail is another by now: what came since may be sound.
@@ -109,7 +111,7 @@ pub trait Store: Send {
     /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;
 
-    /// Recomputes the access log's chain, row by row, and answers how many rows there are.
+    /// Recomputes the access log's chain row by row. Returns the number of rows.
     ///
     /// # Errors
     /// `Tampered`, naming the first row that does not follow from the one before.

@@ -10,10 +10,10 @@ use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder};
 const VERSION: u64 = 1;
 const EXTERNAL_AAD: &[u8] = b"strongroom/batch/1";
 
-/// More than any well-formed COSE_Sign1 of a batch has.
+/// An upper bound for a batch's COSE_Sign1.
 const MAX_SIGN1_BYTES: usize = 1024;
 
-/// What an author signs: which statements, on top of what.
+/// What an author signs: the statements, and what they follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The store's id, in the genesis batch too.
@@ -26,13 +26,13 @@ pub struct Batch {
     pub root: Hash,
     /// The position its author had verified.
     pub seen: LogPosition,
-    /// The head of the admin subject that its author acted under.
+    /// The head of the admin subject when its author signed.
     pub admin_head: Hash,
 }
 
-/// A signature over a payload that need not be known to this version of the format.
+/// A signature over a payload whose format may be newer than this program.
 ///
-/// It is checked before the payload is read, so that only an enrolled device can claim to be of a newer version.
+/// It is checked before the payload is parsed, so that only an enrolled device can claim a newer version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The `kid`.
@@ -98,7 +98,7 @@ impl Batch {
         by.digest(&unsigned(by, self.author, self.payload()).tbs_data(EXTERNAL_AAD))
     }
 
-    /// Takes the device's signature, an ECDSA one brought to low s.
+    /// Adds the device's signature. ECDSA signatures are normalized to low s.
     ///
     /// # Errors
     /// When r or s is not a scalar of the curve, or the length is none of the algorithm's.
@@ -128,11 +128,11 @@ impl Envelope {
     fn encode(&self) -> Vec<u8> {
         let unsigned = unsigned(self.algorithm, self.author, self.payload.clone());
         let sign1 = CoseSign1 { signature: self.signature.clone(), ..unsigned };
-        // Encoding fixed-size parts in memory cannot fail; an empty answer would not decode.
+        // Encoding fixed-size parts in memory cannot fail; an empty result would not decode.
         sign1.to_vec().unwrap_or_default()
     }
 
-    /// Parses a COSE_Sign1 of exactly the specified form, down to the last byte.
+    /// Parses a COSE_Sign1 in exactly the specified form.
     ///
     /// # Errors
     /// The element at fault, high s among them.
@@ -144,7 +144,7 @@ impl Envelope {
         let author = DeviceId::from_slice(&sign1.protected.header.key_id).ok_or(Malformed("a key id"))?;
         let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
         let signature = sign1.signature;
-        // An algorithm in the header that is not the signature's does not survive the comparison below.
+        // The comparison below also rejects a header with another algorithm.
         let algorithm = SignatureAlgorithm::from_signature(&signature).ok_or(Malformed("a signature"))?;
         if algorithm.canonical(&signature).ok_or(Malformed("a signature"))? != signature {
             return Err(Malformed("a signature with high s"));

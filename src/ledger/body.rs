@@ -1,7 +1,7 @@
-//! What a statement says, by kind (docs/reference/format.md, section 3).
+//! The body of a statement, by kind (docs/reference/format.md, section 3).
 //!
-//! Texts are kept as they stand in the ledger; whether they are allowed is judged later, since a well-signed statement
-//! with a bad name is ineffective, not tampering.
+//! Texts are kept as they are in the ledger. They are judged later, since a well-signed statement with a bad name is
+//! ineffective, not tampering.
 
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::statement::Subject;
@@ -30,22 +30,22 @@ pub enum Body {
     Destroy(Destroy),
     /// A token takes another name.
     Rename(Rename),
-    /// An application is granted a token or prefix.
+    /// Grants an application a token or prefix.
     Grant(Grant),
     /// A grant is taken back.
     Ungrant(Ungrant),
-    /// An unverifiable tail was dropped.
+    /// A tail that cannot be verified was dropped.
     Repair(Repair),
-    /// A version's sealed bytes are replaced by others.
+    /// Replaces a version's sealed bytes.
     Reseal(Reseal),
-    /// A device's counter begins, or ends, to count for the store.
+    /// Sets or removes a device's anchor.
     Anchor(Anchor),
 }
 
 /// Names the first device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Genesis {
-    /// Random: two stores of one device differ.
+    /// Random, so that two stores of one device differ.
     pub nonce: [u8; 16],
     /// The first device.
     pub device: DeviceId,
@@ -58,11 +58,11 @@ pub struct Genesis {
 pub struct EnrolledKey {
     /// Public part.
     pub key: PublicKey,
-    /// Where it lies, in RFC 7512 form.
+    /// Its location as an RFC 7512 URI.
     pub uri: String,
-    /// Why it is believed to stay there.
+    /// The evidence that it cannot leave the device.
     pub evidence: Evidence,
-    /// What its driver needs besides the device; empty where nothing is needed.
+    /// What the driver needs to use it, such as a wrapped key; empty if nothing.
     pub material: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ pub struct Enrol {
     pub device: DeviceId,
     /// What people call it.
     pub name: String,
-    /// Maker and model, as it says itself.
+    /// Maker and model, as the device reports them.
     pub model: String,
     /// Serial, as it says itself.
     pub serial: String,
@@ -90,13 +90,13 @@ pub struct Enrol {
 pub struct Retire {
     /// Which.
     pub device: DeviceId,
-    /// Whether its key must be believed to be in wrong hands.
+    /// Whether its keys may be in the wrong hands.
     pub compromised: bool,
     /// In the admin's words.
     pub reason: String,
 }
 
-/// New roles of a device, in place of the old.
+/// Replaces a device's roles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roles {
     /// Which.
@@ -124,13 +124,13 @@ pub struct Put {
     pub state: State,
     /// Not to be opened before (ms).
     pub not_before: Option<u64>,
-    /// Not to be opened from then on (ms).
+    /// Expires at. Milliseconds since 1970.
     pub expiry: Option<u64>,
     /// Sorted by key.
     pub labels: Vec<(String, String)>,
     /// In the user's words.
     pub description: String,
-    /// How many versions stay openable.
+    /// How many versions stay active.
     pub keep: Option<u64>,
 }
 
@@ -152,7 +152,7 @@ pub enum State {
 pub struct StateChange {
     /// Which token.
     pub token: TokenId,
-    /// Which version; 0 is the whole token.
+    /// The version; 0 for the whole token.
     pub version: u64,
     /// Active, suspended or revoked.
     pub state: State,
@@ -167,7 +167,7 @@ pub struct Destroy {
     pub token: TokenId,
     /// Its name.
     pub name: String,
-    /// Which version; 0 is the whole token.
+    /// The version; 0 for the whole token.
     pub version: u64,
     /// In the user's words.
     pub reason: String,
@@ -200,13 +200,13 @@ pub struct Grant {
     pub grant: GrantId,
     /// On what.
     pub target: Target,
-    /// To whom: `unit:web.service`, `user:deploy`, `group:ops`, `exe:/usr/bin/x`.
+    /// The grantee: `unit:web.service`, `user:deploy`, `group:ops`, `exe:/usr/bin/x`.
     pub to: String,
-    /// What they may do: `get`, …; sorted.
+    /// The operations: `get`, …; sorted.
     pub ops: Vec<String>,
     /// Until when (ms).
     pub until: Option<u64>,
-    /// The id under which a systemd unit asks for it.
+    /// The credential id that a systemd unit uses for it.
     pub alias: Option<String>,
 }
 
@@ -219,7 +219,7 @@ pub struct Ungrant {
     pub target: Target,
 }
 
-/// What followed after a position was dropped.
+/// Everything after a position was dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
     /// The last position kept.
@@ -230,7 +230,7 @@ pub struct Repair {
     pub reason: String,
 }
 
-/// Other sealed bytes for a version, with the same token in them.
+/// New sealed bytes for a version, of the same token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reseal {
     /// Which token.
@@ -250,7 +250,7 @@ pub struct Reseal {
 pub struct Anchor {
     /// Which device.
     pub device: DeviceId,
-    /// Its counter; `None`: no longer.
+    /// The counter; `None` removes the anchor.
     pub counter: Option<Counter>,
 }
 
@@ -259,12 +259,12 @@ pub struct Anchor {
 pub struct Counter {
     /// Its NV index (TPM 2.0 part 2 §13).
     pub index: u64,
-    /// Where it stood when it began to count.
+    /// Its value when it began to count for the store.
     pub start: u64,
 }
 
 impl Enrol {
-    /// Whether any of its keys comes with material, which is said by a kind of its own.
+    /// Whether a key has material, which makes the enrolment one of kind 11.
     pub fn has_material(&self) -> bool {
         !self.opening.material.is_empty() || !self.signing.material.is_empty()
     }
@@ -294,7 +294,7 @@ impl Body {
         )
     }
 
-    /// Changes that anchors count: those whose undoing would give somebody more than they should have.
+    /// Changes that rollback counters count: undoing one would give somebody more than they should have.
     pub fn is_guarding(&self) -> bool {
         match self {
             Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Destroy(_) | Self::Grant(_) => true,

@@ -1,4 +1,5 @@
-//! Bodies to and from CBOR (docs/reference/format.md, section 3). One function a shape, writing above reading.
+//! Encoding bodies to and from CBOR (docs/reference/format.md, section 3). One function per shape, the writer above the
+//! reader.
 
 use super::body::{
     Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
@@ -12,7 +13,7 @@ use enrolled_key::{Form, read_enrolled_key, read_key, write_enrolled_key, write_
 
 mod enrolled_key;
 
-/// An enumeration value or kind from a later version of the format.
+/// A value or kind from a later version of the format.
 pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
 
 impl Body {
@@ -178,7 +179,7 @@ fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
     check_opens(&opening.key)?;
     check_signs(&signing.key)?;
     let enrol = Enrol { device, name, model, serial, opening, signing, roles };
-    // One way to say a thing: without material it is of kind 1.
+    // Canonical: without material the kind is 1.
     if enrol.has_material() == (form == Form::WithMaterial) {
         Ok(enrol)
     } else {
@@ -252,7 +253,7 @@ fn read_put(r: &mut Reader<'_>) -> Decoded<Put> {
         description: r.text("a description")?,
         keep: r.maybe(|r| r.uint("keep"))?,
     };
-    // The rotation policy: nothing but null in this version.
+    // The rotation policy: always null in this version.
     r.maybe(|_| Err::<(), _>(NEWER))?;
     let sorted = put.recipients.is_sorted_by(|a, b| a < b) && put.labels.is_sorted_by(|a, b| a.0 < b.0);
     if sorted { Ok(put) } else { Err(Malformed("recipients or labels out of order")) }

@@ -1,11 +1,11 @@
 //! Deterministic CBOR (RFC 8949 §4.2.1), arrays only.
 //!
-//! The writer can only write canonical bytes. The reader is lenient, since whoever decodes re-encodes and compares.
+//! The writer writes only canonical bytes. The reader is lenient: its caller encodes again and compares.
 
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
-/// Why bytes are not what they should be: the element at fault.
+/// The element that is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -13,7 +13,7 @@ pub(super) type Decoded<T> = Result<T, Malformed>;
 
 pub(super) struct Writer(Encoder<Vec<u8>>);
 
-// Writing into a vector cannot fail, so the results below carry nothing.
+// Writing to a vector cannot fail, so the results below are ignored.
 impl Writer {
     pub(super) fn new() -> Self {
         Self(Encoder::new(Vec::with_capacity(512)))
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         Self(Decoder::new(bytes))
     }
 
-    /// The length of a definite array, bounded by the bytes that are left (each element takes at least one).
+    /// The length of a definite array, limited by the remaining bytes (each element takes at least one).
     pub(super) fn array(&mut self, what: &'static str) -> Decoded<usize> {
         let len = self.0.array().ok().flatten().ok_or(Malformed(what))?;
         let left = self.0.input().len() - self.0.position();
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         if self.array(what)? == len { Ok(()) } else { Err(Malformed(what)) }
     }
 
-    /// An array of anything, element by element.
+    /// An array, element by element.
     pub(super) fn list<T>(
         &mut self,
         what: &'static str,
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Each element takes at least a byte, so an array cannot be longer than what is left.
+    /// Each element takes at least a byte, so an array cannot be longer than the remaining input.
     #[test]
     fn a_length_beyond_the_end_is_not_believed() {
         for bytes in ["81", "8200", "9b7fffffffffffffff00", "9bffffffffffffffff", "9f00ff", "a0", ""] {

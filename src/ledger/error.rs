@@ -24,7 +24,7 @@ pub enum Tampering {
         /// The element at fault.
         what: &'static str,
     },
-    /// Positions that do not follow each other.
+    /// Positions with a gap.
     #[error("statement {expected} is missing: the store goes on with {found}")]
     Gap {
         /// The position that should come.
@@ -32,7 +32,7 @@ pub enum Tampering {
         /// The position that came.
         found: u64,
     },
-    /// More or fewer statements than were signed, or others.
+    /// Not the statements that were signed.
     #[error("the statements of the batch at {first} are not those that were signed")]
     Contents {
         /// Its first position.
@@ -84,10 +84,10 @@ pub enum Tampering {
     },
 }
 
-/// Well signed, not allowed: recorded, shown, without effect.
+/// Well signed but not allowed: recorded and shown, without effect.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Ineffective {
-    /// Signed before a change of devices or roles that came first.
+    /// Signed before a change of devices or roles that is now ahead of it.
     #[error("signed under an earlier state of devices and roles")]
     StaleAdminHead,
     /// An admin batch with other statements in it, or not signed right after what it follows.

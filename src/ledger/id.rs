@@ -68,6 +68,6 @@ impl Hash {
 }
 
 impl StoreId {
-    /// Stands in the genesis statement, whose hash becomes the real one.
+    /// In the genesis statement, whose hash becomes the store's id.
     pub const ZERO: Self = Self([0; 32]);
 }

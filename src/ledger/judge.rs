@@ -1,4 +1,4 @@
-//! What a well-signed statement may do: the rules of docs/reference/format.md, section 3, over the picture so far.
+//! The rules for well-signed statements (docs/reference/format.md, section 3), over the verified state.
 
 use super::body::{
     Body, Destroy, Grant, Put, Rename, Repair, Reseal, Role, State, StateChange, Target, Ungrant,
@@ -11,7 +11,7 @@ use super::{LogPosition, MAX_RECIPIENTS, MAX_SEALED_BYTES};
 use crate::device::PublicKey;
 use crate::error::Result;
 
-/// Leaves the rule that calls it with the verdict, when that is a refusal.
+/// Returns from the calling rule if the verdict is a refusal.
 macro_rules! check {
     ($verdict:expr) => {
         if let Err(why) = $verdict {
@@ -25,9 +25,9 @@ mod devices;
 pub(super) use devices::enrolment_in_form;
 use devices::{active, anchor, enrol, retire, roles, roles_in_form};
 
-/// What has been verified so far, as far as the judgement of one more statement needs it.
+/// The verified state that judging the next statement needs.
 pub trait Picture {
-    /// The subject's head, [`Hash::ZERO`] where it has none.
+    /// The subject's head; [`Hash::ZERO`] if it has none.
     fn head(&self, subject: &Subject) -> Result<Hash>;
     /// A device that was ever enrolled.
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceState>>;
@@ -41,13 +41,13 @@ pub trait Picture {
     fn another_admin(&self, than: &DeviceId) -> Result<bool>;
     /// A token that was ever put.
     fn token(&self, id: &TokenId) -> Result<Option<TokenState>>;
-    /// Whether a living token has this name.
+    /// Whether a token has this name now.
     fn name_taken(&self, name: &str) -> Result<bool>;
-    /// A version that was ever put; `Some(None)` when its sealed bytes were destroyed.
+    /// The state of a version that was put; `Some(None)` if its sealed bytes were destroyed.
     fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>>;
     /// Whether any version ever had these sealed bytes.
     fn digest_recorded(&self, digest: &Hash) -> Result<bool>;
-    /// What a grant is on; `None` when it was never given or was taken back.
+    /// A grant's target; `None` if it does not exist or was revoked.
     fn grant(&self, id: &GrantId) -> Result<Option<Target>>;
 }
 
@@ -99,11 +99,11 @@ impl DeviceState {
     }
 }
 
-/// Why a statement has no effect, or `Ok(Ok(()))` when it has.
+/// Why a statement has no effect; `Ok(Ok(()))` if it has one.
 pub type Verdict = Result<std::result::Result<(), Ineffective>>;
 
-/// Judges one statement by the picture before it, which ends at `before`. Its batch was found sound; genesis and the first
-/// enrolment are not judged here.
+/// Judges one statement by the state before it, which ends at `before`. Its batch is sound already; genesis and the
+/// first enrolment are not judged here.
 ///
 /// # Errors
 /// Only those of the picture; the verdict itself is the inner result.
@@ -175,7 +175,7 @@ fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
     sealed(&b.recipients, &b.digest, picture)
 }
 
-/// New sealed bytes: for devices that open, and nobody's so far.
+/// New sealed bytes: for devices that open, and not recorded before.
 fn sealed(recipients: &[DeviceId], digest: &Hash, picture: &impl Picture) -> Verdict {
     for recipient in recipients {
         if !active(recipient, picture)?.is_some_and(|device| device.opens()) {
@@ -235,7 +235,7 @@ fn reseal(b: &Reseal, author: &DeviceState, picture: &impl Picture) -> Verdict {
     }
 }
 
-/// The living token, which the author may write.
+/// The token, which must exist and which the author may write.
 fn writable(
     id: &TokenId,
     author: &DeviceState,

@@ -3,7 +3,7 @@
 use super::id::Hash;
 use sha2::{Digest, Sha256};
 
-/// MTH of the leaves; the hash of nothing for none.
+/// The Merkle tree hash of the leaves; SHA-256 of nothing if there are none.
 pub fn root(leaves: &[Hash]) -> Hash {
     match leaves {
         [] => Hash(Sha256::digest([]).into()),
@@ -20,7 +20,7 @@ fn node(left: Hash, right: Hash) -> Hash {
     Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
 }
 
-/// The audit path of RFC 6962 §2.1.1 for leaf `index`, lowest sibling first; empty when there is no such leaf.
+/// The audit path of RFC 6962 §2.1.1 for leaf `index`, lowest sibling first; empty if there is no such leaf.
 pub fn path(leaves: &[Hash], index: usize) -> Vec<Hash> {
     if leaves.len() < 2 || index >= leaves.len() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Names, prefixes and texts: what is allowed (docs/reference/format.md, section 2).
+//! The rules for names, prefixes and texts (docs/reference/format.md, section 2).
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +41,7 @@ impl Name {
 }
 
 impl Prefix {
-    /// As typed by the user; a trailing `/` is forgiven.
+    /// Parses user input; a trailing `/` is accepted.
     ///
     /// # Errors
     /// As [`Name::parse`].
@@ -119,7 +119,7 @@ pub fn check_text(s: &str, max_bytes: usize) -> Result<(), String> {
     }
 }
 
-/// Line and paragraph separators and bidirectional controls: they re-order what a person reads.
+/// Line and paragraph separators, and bidirectional controls, which reorder text on the screen.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

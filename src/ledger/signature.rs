@@ -8,7 +8,7 @@ use ring::signature::{
 };
 use sha2::{Digest, Sha256, Sha384};
 
-/// How a signing key signs; each has one way.
+/// The signature algorithm of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureAlgorithm {
     /// P-256 with SHA-256: signatures of 64 bytes.
@@ -20,7 +20,7 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// That of a signing key; `None` for a key that signs nothing.
+    /// The algorithm of a signing key; `None` for a key that cannot sign.
     pub fn from_key(key: &PublicKey) -> Option<Self> {
         match key {
             PublicKey::P256(_) => Some(Self::Es256),
@@ -30,7 +30,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// That of a signature, by its length.
+    /// The algorithm of a signature, by its length.
     pub(super) fn from_signature(signature: &[u8]) -> Option<Self> {
         match signature.len() {
             64 => Some(Self::Es256),
@@ -55,7 +55,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// The signature in the form that is stored, for ECDSA with low s; `None` when it is none of this algorithm.
+    /// The signature in its stored form (ECDSA: low s); `None` if it is not of this algorithm.
     pub(super) fn canonical(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Es256 => {

@@ -8,14 +8,14 @@ use super::{MAX_STATEMENT_BYTES, leaf};
 
 const VERSION: u64 = 1;
 
-/// What a statement is about. Each subject has its own line of statements, linked by `prev`.
+/// What a statement is about. The statements of each subject form a chain, linked by `prev`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// The store itself: devices, roles, recovery.
     Store,
     /// A token.
     Token(TokenId),
-    /// A name, whichever token has it.
+    /// A name, whichever token it belongs to.
     Name(String),
     /// A device.
     Device(DeviceId),
@@ -24,7 +24,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Its CBOR, by which subjects are sorted and indexed.
+    /// Its CBOR encoding. Subjects are sorted and indexed by it.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         self.write(&mut w);
@@ -64,14 +64,14 @@ pub struct Statement {
     pub author: DeviceId,
     /// The author's clock in milliseconds: a claim.
     pub time: u64,
-    /// The subjects it advances with the head each had, in canonical order.
+    /// The subjects it advances, each with its head before, in canonical order.
     pub advances: Vec<(Subject, Hash)>,
     /// What it says.
     pub body: Body,
 }
 
 impl Statement {
-    /// A statement on top of the heads that `head` knows.
+    /// Composes a statement on the heads that `head` returns.
     ///
     /// # Errors
     /// Those of `head`.
@@ -109,7 +109,7 @@ impl Statement {
         w.finish()
     }
 
-    /// Parses canonical bytes; anything else, down to one byte, is malformed.
+    /// Parses canonical bytes; everything else is malformed.
     ///
     /// # Errors
     /// The element at fault.
@@ -119,7 +119,7 @@ impl Statement {
         }
         let mut r = Reader::new(bytes);
         let len = r.array("a statement")?;
-        // The version says how long the array is, so it is asked first.
+        // The version decides the array's length, so read it first.
         match r.uint("a statement's version")? {
             VERSION if len == 7 => {}
             VERSION => return Err(Malformed("a statement")),

@@ -1,4 +1,5 @@
-//! Whether a batch is what an enrolled device signed, here and nowhere else (docs/reference/format.md, sections 4 and 5).
+//! Verifying batches: each must be what an enrolled device signed, at this position (docs/reference/format.md, sections
+//! 4 and 5).
 
 use super::batch::Envelope;
 use super::body::{Body, Role};
@@ -10,7 +11,7 @@ use super::{Batch, LogPosition, MAX_BATCH_BYTES, leaf, merkle};
 use crate::device::PublicKey;
 use crate::error::{Error, Result};
 
-/// A batch as a store hands it out: untrusted bytes.
+/// A batch from a store: untrusted bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBatch {
     /// The position of its first statement, as the store says.
@@ -30,7 +31,7 @@ pub struct CheckedBatch {
     pub author: DeviceState,
     /// Each statement with its hash.
     pub statements: Vec<(Statement, Hash)>,
-    /// Why none of the statements has an effect, where that is so.
+    /// Why none of its statements has an effect, if so.
     pub verdict: std::result::Result<(), Ineffective>,
     /// The position after it.
     pub end: LogPosition,
@@ -42,7 +43,7 @@ pub trait Chain: Picture {
     fn store(&self) -> StoreId;
     /// The last verified position.
     fn position(&self) -> LogPosition;
-    /// chain(n), when `n` is 0 or the end of a verified batch.
+    /// chain(n), if `n` is 0 or the end of a verified batch.
     fn chain_at(&self, n: u64) -> Result<Option<Hash>>;
 }
 
@@ -93,7 +94,8 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
         Some(author) => author.signing.clone(),
         None => genesis_key(stored, &leaves, chain.store())?,
     };
-    // Before anything signed is read: whoever was never enrolled cannot even claim to be of a newer format.
+    // Check this before parsing signed bytes: a device that was never enrolled must not be able to claim a newer
+    // format.
     if !envelope.is_signed_by(&key) {
         return Err(Tampering::Signature { first, device: envelope.author }.into());
     }

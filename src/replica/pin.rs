@@ -19,16 +19,16 @@ pub struct Pin {
     pub position: LogPosition,
 }
 
-/// A pin on its way to another machine: `<store id>` or `<store id>:<n>:<chain>`.
+/// A trust anchor's text form: `<store id>` or `<store id>:<n>:<chain>`.
 pub type TrustAnchor = Pin;
 
 impl Pin {
-    /// Nothing but the store's id is known.
+    /// Only the store's id is known.
     pub fn from_store(store: StoreId) -> Self {
         Self { store, position: LogPosition::START }
     }
 
-    /// Whether so many statements lie ahead that a bulk load pays.
+    /// Whether there are enough new statements for a bulk load.
     pub(super) fn is_past_genesis(&self, tail: u64) -> bool {
         tail > 1_000
     }
@@ -52,7 +52,7 @@ impl Pin {
         })
     }
 
-    /// Keeps the pin. It only ever moves forward: another process may have kept a later one.
+    /// Saves the pin. It only moves forward: another process may have saved a later one.
     ///
     /// # Errors
     /// `Io`.
@@ -76,7 +76,7 @@ impl Pin {
         write().map_err(|e: std::io::Error| failed(&path, "write", &e))
     }
 
-    /// Forgets what is known of the store at `location`, for `trust`.
+    /// Forgets the store at `location`, for `trust`.
     ///
     /// # Errors
     /// `Io`.
@@ -89,7 +89,7 @@ impl Pin {
     }
 }
 
-/// One file per place, named by the hash of the place: places hold characters that file names cannot.
+/// One file per location, named by its hash, since locations contain characters that file names cannot.
 fn file(directory: &Path, location: &str) -> PathBuf {
     let hash = crate::ledger::sha256(location.as_bytes());
     directory.join(format!("{}.pin", hex::encode(&hash.0[..16])))

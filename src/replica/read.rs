@@ -1,4 +1,4 @@
-//! Questions the replica answers: tokens, versions, devices, grants, history. Everything is paged.
+//! Queries: tokens, versions, devices, grants, history. All are paged.
 
 use super::Replica;
 use super::apply::labels_from;
@@ -33,9 +33,9 @@ pub struct VersionRow {
     pub digest: Hash,
     /// Length of the sealed bytes.
     pub length: u64,
-    /// `None` when the sealed bytes were destroyed.
+    /// `None` if the sealed bytes were destroyed.
     pub state: Option<State>,
-    /// Why it has this state, in its author's words; empty where nobody said.
+    /// The reason for its state; empty if none was given.
     pub reason: String,
     /// Not before (ms).
     pub not_before: Option<u64>,
@@ -45,11 +45,11 @@ pub struct VersionRow {
     pub labels: Vec<(String, String)>,
     /// In the user's words.
     pub description: String,
-    /// How many versions stay openable.
+    /// How many versions stay active.
     pub keep: Option<u64>,
     /// The devices it is sealed to.
     pub recipients: Vec<DeviceId>,
-    /// Put for some only of the devices that could have opened it: no reseal gives it to others.
+    /// Sealed to fewer devices than could open it then (`--only`): resealing gives it to no others.
     pub explicit_recipients: bool,
     /// The position of the put.
     pub n: u64,
@@ -74,7 +74,7 @@ pub struct GrantRow {
     pub ops: Vec<String>,
     /// Until when (ms).
     pub until: Option<u64>,
-    /// The id under which a systemd unit asks for it.
+    /// The credential id that a systemd unit uses for it.
     pub alias: Option<String>,
     /// The position of the grant.
     pub n: u64,
@@ -90,7 +90,7 @@ impl GrantRow {
         }
     }
 
-    /// What it is on, as people write it: `prod/db`, `prod/`.
+    /// Its target as users write it: `prod/db`, `prod/`.
     pub fn on(&self) -> String {
         match self.target {
             Target::Token(_) => self.path().to_owned(),
@@ -102,7 +102,7 @@ impl GrantRow {
 /// A version whose sealed bytes should be in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedRow {
-    /// Where it stands, for the next page.
+    /// Its row, for the next page.
     pub at: (i64, u64),
     /// Its token.
     pub token: TokenId,
@@ -117,7 +117,7 @@ pub struct SealedRow {
 pub struct ListFilter {
     /// Whole segments of the name; empty for all.
     pub prefix: crate::ledger::Prefix,
-    /// Tokens that were destroyed as a whole, instead of living ones.
+    /// Destroyed tokens instead of existing ones.
     pub destroyed: bool,
     /// Only names after this one in order; empty for all.
     pub after: String,
@@ -151,7 +151,7 @@ impl Replica {
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
-    /// Tokens in the order of their names, each with its newest version; `each` answers whether to go on.
+    /// Tokens by name, each with its newest version; `each` returns whether to go on.
     pub fn list(
         &self,
         filter: &ListFilter,
@@ -179,12 +179,12 @@ impl Replica {
         Ok(())
     }
 
-    /// How many living tokens there are.
+    /// The number of tokens.
     pub fn count(&self) -> Result<u64> {
         Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
     }
 
-    /// How many living tokens' newest versions are active and expire before this time (ms).
+    /// The number of tokens whose newest version is active and expires before this time (ms).
     pub fn count_expiring(&self, until: u64) -> Result<u64> {
         let sql = "SELECT count(*) FROM tokens t JOIN versions v ON v.token = t.row AND v.version = t.latest
                    WHERE t.destroyed = 0 AND t.suspended = 0 AND v.state = 1 AND v.expiry < ?1";
@@ -192,7 +192,8 @@ impl Replica {
         Ok(self.one(sql, [until], |row| row.get(0))?.unwrap_or(0))
     }
 
-    /// All versions whose sealed bytes should be there, a page at a time; `after` is the [`SealedRow::at`] of the page before.
+    /// All versions that should have sealed bytes, a page at a time; `after` is [`SealedRow::at`] of the previous
+    /// page's last row.
     pub fn sealed_page(&self, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
             "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
@@ -202,7 +203,8 @@ impl Replica {
         self.many(&sql, (after.0, after.1, limit), sealed_from)
     }
 
-    /// The versions under `prefix` that open, or could again, a page at a time, as [`Replica::sealed_page`].
+    /// The versions under `prefix` that are neither revoked nor destroyed, a page at a time, as
+    /// [`Replica::sealed_page`].
     pub fn openable_page(&self, prefix: &Prefix, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
             "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
@@ -224,7 +226,7 @@ impl Replica {
         self.one(&sql, at, sealed_from)
     }
 
-    /// The versions that a device opens or opened, of those that were not destroyed, as [`Replica::sealed_page`].
+    /// The versions, except destroyed ones, that a device opens or once could, as [`Replica::sealed_page`].
     pub fn opened_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
             "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
@@ -250,7 +252,7 @@ impl Replica {
         self.many(sql, (n, limit), |row| Ok(LogPosition { n: row.get(0)?, chain: Hash(blob(row, 1)?) }))
     }
 
-    /// Names that are living tokens, for suggestions; at most `limit`, beginning with this one in order.
+    /// Names in use, for suggestions; at most `limit`, from this one on.
     pub fn names_from(&self, from: &str, limit: u32) -> Result<Vec<String>> {
         let sql = "SELECT name FROM names WHERE token IS NOT NULL AND name >= ?1 ORDER BY name LIMIT ?2";
         self.many(sql, (from, limit), |row| row.get(0))
@@ -263,19 +265,19 @@ impl Replica {
         self.many(sql, [token.row], |row| row.get(0))
     }
 
-    /// Every token that ever had this name, the living one last.
+    /// Every token that ever had this name, the current one last.
     pub fn tokens_ever_named(&self, name: &str) -> Result<Vec<TokenRow>> {
         let sql =
             "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE name = ?1 ORDER BY row";
         self.many(sql, [name], |row| token_from(row, 0))
     }
 
-    /// The grants on one token that stand, not those on a prefix.
+    /// The active grants on one token, without those on prefixes.
     pub fn grants(&self, token: &TokenId) -> Result<Vec<GrantRow>> {
         self.many(&format!("{GRANT} AND g.token = ?1 ORDER BY g.n"), [&token.0[..]], grant_from)
     }
 
-    /// The grants on prefixes that cover this name, also one that no token has.
+    /// The active grants on prefixes that cover this name, whether or not a token has it.
     pub fn grants_covering(&self, name: &str) -> Result<Vec<GrantRow>> {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([0, name.len()]);
         let mut found = Vec::new();
@@ -287,7 +289,7 @@ impl Replica {
         Ok(found)
     }
 
-    /// Those on a token and those on prefixes that cover its name.
+    /// The active grants on a token, and on prefixes that cover its name.
     pub fn grants_reaching(&self, token: &TokenRow) -> Result<Vec<GrantRow>> {
         let mut found = self.grants(&token.id)?;
         found.extend(self.grants_covering(&token.name)?);
@@ -295,18 +297,18 @@ impl Replica {
         Ok(found)
     }
 
-    /// What this grantee was granted, in these words.
+    /// The active grants of this grantee.
     pub fn grants_to(&self, grantee: &str) -> Result<Vec<GrantRow>> {
         self.many(&format!("{GRANT} AND g.grantee = ?1 ORDER BY g.n"), [grantee], grant_from)
     }
 
-    /// Whether any grant that stands names the digest of a program.
+    /// Whether any active grant names a program's digest.
     pub fn any_granted_by_digest(&self) -> Result<bool> {
         let sql = "SELECT 1 FROM grants WHERE live = 1 AND grantee >= 'exe:sha256:' AND grantee < 'exe:sha256;' LIMIT 1";
         Ok(self.one(sql, [], |_| Ok(()))?.is_some())
     }
 
-    /// All that stand, in the order in which they were given.
+    /// All active grants, oldest first.
     pub fn all_grants(&self) -> Result<Vec<GrantRow>> {
         self.many(&format!("{GRANT} ORDER BY g.n"), [], grant_from)
     }
@@ -332,7 +334,7 @@ impl Replica {
     }
 }
 
-/// Grants on a destroyed token stand in the ledger, and mean nothing.
+/// Grants on a destroyed token have no meaning.
 const GRANT: &str = "SELECT g.id, g.token, g.prefix, t.name, g.grantee, g.ops, g.until, g.alias, g.n FROM grants g
                      LEFT JOIN tokens t ON t.id = g.token WHERE g.live = 1 AND (g.token IS NULL OR t.destroyed = 0)";
 

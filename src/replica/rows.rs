@@ -1,4 +1,4 @@
-//! Columns to values. The replica is our own file, yet a damaged one must give an error, never a panic.
+//! Converting columns to values. A damaged replica must give an error, never a panic.
 
 use crate::ledger::body::{Role, State};
 use rusqlite::types::Type;

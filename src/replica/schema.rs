@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
-/// Raised whenever the tables, or what is counted in them, change; an older replica is rebuilt, never migrated.
+/// Raised with every change of the tables or their meaning. An older replica is rebuilt, never migrated.
 const SCHEMA: i32 = 3;
-/// What a few changes come to. Reading adds nothing.
+/// The size of a few changes.
 const LONG_LOG_BYTES: u64 = 128 << 10;
 
 const TABLES: &str = "
@@ -62,10 +62,10 @@ CREATE TABLE ineffective (n INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 /// How a replica's file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Beside other processes; a crash leaves the last whole state.
+    /// Shared with other processes; a crash leaves the last complete state.
     Shared,
-    /// A temporary file of our own, renamed when it is whole: no journal at all, and so many KiB of cache. Ids and digests
-    /// are random, so what the cache does not hold is read again and again.
+    /// A temporary file, renamed when it is complete: no journal, and this many KiB of cache. Ids and digests are
+    /// random, so pages outside the cache are read again and again.
     Bulk {
         /// Page cache in KiB.
         cache: u32,
@@ -76,9 +76,9 @@ pub(super) enum Mode {
 pub(super) enum Unusable {
     /// There is none.
     Missing,
-    /// It is not a replica, or a damaged one, or of another version of the tables.
+    /// It is no replica, is damaged, or has another version of the tables.
     Broken(String),
-    /// It may be sound, and cannot be reached.
+    /// It may be sound, but cannot be read.
     Unreachable(Error),
 }
 
@@ -116,7 +116,7 @@ pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connec
             "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
             params![store.as_slice(), [0u8; 32].as_slice()],
         )?;
-        // Last, so that a half-made file is never taken for a replica.
+        // Written last, so that a half-made file is never taken for a replica.
         db.pragma_update(None, "user_version", SCHEMA)
     };
     build().map_err(|e| failed(path, e))?;
@@ -133,10 +133,11 @@ fn private_file(path: &Path) -> Result<()> {
 fn settings(db: &Connection, path: &Path, mode: Mode) -> rusqlite::Result<()> {
     db.set_prepared_statement_cache_capacity(64);
     db.busy_timeout(Duration::from_secs(30))?;
-    // Else a statement is parsed anew whenever its parameters change, for plans that point queries do not need.
+    // Otherwise SQLite prepares a statement again whenever its parameters change, for plans that point queries do not
+    // need.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     match mode {
-        // A lost replica is rebuilt from the store, and the pin remembers how far it was: no need to wait for the disk.
+        // A lost replica is rebuilt from the store, and the pin remembers its position: no need to wait for the disk.
         Mode::Shared => {
             move_log_when_closed(db, path, LONG_LOG_BYTES)?;
             db.pragma_update(None, "synchronous", "NORMAL")

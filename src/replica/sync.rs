@@ -1,4 +1,4 @@
-//! Following the ledger: verify what came after the last verified position, and move there.
+//! Synchronizing: verify what follows the last verified position, and advance to it.
 
 use super::schema;
 use super::{Pin, Replica, io, remove};
@@ -11,10 +11,10 @@ use crate::store::Store;
 use rusqlite::params;
 use std::path::Path;
 
-/// About how many bytes of statements are verified in one transaction.
+/// About how many bytes of statements to verify in one transaction.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// KiB of cache for a first contact: as much as the indexes of a million tokens take.
+/// Cache for a first contact in KiB: as much as the indexes of a million tokens take.
 const REBUILD_CACHE: u32 = 256 << 10;
 
 /// What following found.
@@ -22,24 +22,24 @@ const REBUILD_CACHE: u32 = 256 << 10;
 pub struct Followed {
     /// How many statements were new.
     pub new: u64,
-    /// How many of them have no effect.
+    /// The number of them without effect.
     pub ineffective: u64,
 }
 
-/// One page of batches, taken over.
+/// What became of a page of batches.
 #[derive(Default)]
 struct Page {
     ineffective: u64,
     tampering: Option<Error>,
 }
 
-/// Called with the position reached and the last position the store has.
+/// Called with the verified position and the store's last position.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 impl Replica {
-    /// Verifies everything the store holds beyond this replica, and takes it over. With nothing new, nothing is written.
+    /// Verifies everything in the store beyond this replica, and adopts it. Writes nothing if nothing is new.
     ///
-    /// `now` is this client's clock in milliseconds: the bound of what authors may claim.
+    /// `now` is this client's clock in milliseconds, the limit for what authors may claim.
     ///
     /// # Errors
     /// `RolledBack` when the store ends before the pin or this replica; `Tampered` when it holds something else at the
@@ -66,7 +66,7 @@ impl Replica {
         Ok(followed)
     }
 
-    /// The replica must itself lie on the pinned chain; one that does not is not ours.
+    /// The replica must lie on the pinned chain, or it is not ours.
     fn check_pin(&mut self, pin: &Pin, location: &str) -> Result<()> {
         let kept = if self.position.n == 0 { Some(Hash::ZERO) } else { self.boundary(self.position.n)? };
         if kept != Some(self.position.chain) {
@@ -81,7 +81,7 @@ impl Replica {
     }
 
     fn check_position(&mut self, store: &mut dyn Store, tail: LogPosition, pin: &Pin) -> Result<()> {
-        // What was verified last, be it remembered by the replica or, after its loss, by the pin alone.
+        // The last verified position: the replica's, or the pin's if the replica was lost.
         let verified = if pin.position.n > self.position.n { pin.position } else { self.position };
         if tail.n < verified.n {
             return Err(rolled_back(store.location(), tail.n, verified.n));
@@ -118,7 +118,7 @@ impl Replica {
         ))
     }
 
-    /// A long way from the start: built in a temporary file and put in place when it is whole.
+    /// Loads everything into a temporary file, which replaces the replica when it is complete.
     fn load_into_new_file(
         &mut self,
         store: &mut dyn Store,
@@ -128,7 +128,7 @@ impl Replica {
         let temporary = super::scratch(&self.path, "new");
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
         let followed = fresh.load(store, now, progress);
-        // What was verified before tampering was met is kept: `repair` starts from there.
+        // Keep what was verified before the tampering: `repair` starts there.
         let keep = match &followed {
             Ok(_) => true,
             Err(error) => error.kind() == Kind::Tampered && fresh.position.n > 0,
@@ -143,7 +143,7 @@ impl Replica {
 
     fn replace_by(&mut self, file: &Path) -> Result<()> {
         let _alone = super::lock_exclusive(&self.path)?;
-        // Through a connection of our own, so that the old file's journals go before the new file comes.
+        // Close the old connection first, so that its journals are gone before the new file arrives.
         let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
         drop(std::mem::replace(&mut self.db, placeholder));
         remove(&self.path)?;
@@ -158,7 +158,7 @@ impl Replica {
         self.reload()
     }
 
-    /// Verifies all that is new, a page and a transaction at a time: what was verified stays, whatever happens.
+    /// Verifies what is new, one page per transaction, so that verified pages stay whatever happens.
     fn take_over(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
         let (followed, tampering) = self.take_pages(store, progress, |replica, batches, location| {
             replica.in_transaction(|replica| replica.take_page(batches, now, location))
@@ -166,7 +166,7 @@ impl Replica {
         tampering.map_or(Ok(followed), Err)
     }
 
-    /// As `take_over`, for a file of our own: in one transaction, or each of its commits would write most of the indexes.
+    /// As `take_over`, for a temporary file: in one transaction, since each commit would write most of the indexes.
     pub(crate) fn load(
         &mut self,
         store: &mut dyn Store,
@@ -181,7 +181,7 @@ impl Replica {
         tampering.map_or(Ok(followed), Err)
     }
 
-    /// Up to the end, or up to tampering, which is answered.
+    /// Goes to the end, or up to tampering, which it returns.
     fn take_pages(
         &mut self,
         store: &mut dyn Store,
@@ -190,7 +190,8 @@ impl Replica {
     ) -> Result<(Followed, Option<Error>)> {
         let mut followed = Followed::default();
         loop {
-            // Read first: what is appended in between is no gap. A store whose end cannot be read is verified as far as that goes.
+            // Read the end first: what is appended meanwhile is no gap. If the end cannot be read, verify as far as
+            // possible.
             let end = store.tail();
             let batches = match next_batches(store, self.position.n) {
                 Err(error) if error.kind() == Kind::Tampered => return Ok((followed, Some(error))),
@@ -220,7 +221,7 @@ impl Replica {
         Err(tampered(&Tampering::Gap { expected: self.position.n + 1, found: last }, location))
     }
 
-    /// All or nothing; the position in memory follows the file's.
+    /// All or nothing; the position in memory follows the file.
     fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.failed(e))?;
         let done = self.reload().and_then(|()| work(self));
@@ -234,7 +235,7 @@ impl Replica {
         done
     }
 
-    /// Takes the batches up to the first that is tampering; what came before it stays.
+    /// Adopts the batches before the first that is tampering.
     fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<Page> {
         let mut page = Page::default();
         // Another process may have taken the first ones already.
@@ -265,7 +266,7 @@ impl Replica {
     fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
         let (mut ineffective, mut guarding, mut author) = (0, false, checked.author.clone());
         for (n, (statement, hash)) in (first..).zip(&checked.statements) {
-            // The first two stand or fall with the batch: `check_batch` judged them.
+            // `check_batch` has judged the first two.
             let verdict = match (&checked.verdict, n) {
                 (Ok(()), 1 | 2) => Ok(()),
                 (Ok(()), _) => judge(statement, &author, self.position, self)?,
@@ -275,10 +276,10 @@ impl Replica {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
                     self.newest = self.newest.max(statement.time.min(now));
-                    // A writer's would let him count up to what was lost.
+                    // Counting a writer's changes would let a writer make up for lost ones.
                     guarding |= statement.body.is_guarding() && author.is_admin();
                     if statement.body.is_admin() {
-                        // It may be about the author: roles are judged as of the next statement's position.
+                        // The change may concern the author: roles are judged as of the next statement.
                         author = self.device(&checked.batch.author)?.unwrap_or(author);
                     }
                 }
@@ -294,8 +295,7 @@ impl Replica {
         Ok(ineffective)
     }
 
-    /// Why one of these statements would have no effect, were they the next batch, each on top of the one before. Nothing
-    /// of it is kept.
+    /// Why one of these statements would have no effect if they were the next batch. Keeps nothing.
     pub(crate) fn rehearse(
         &mut self,
         author: &DeviceState,
@@ -332,7 +332,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes this replica's file anew from the store, whatever it holds.
+    /// Rebuilds this replica from the store.
     ///
     /// # Errors
     /// As [`Replica::sync`].
@@ -349,7 +349,8 @@ impl Replica {
     }
 }
 
-/// The next page of batches. A row that cannot be read must not hide the sound ones before it: they come one by one.
+/// The next page of batches. If a row cannot be read, returns the batches one by one, so that sound ones before it are
+/// not hidden.
 fn next_batches(store: &mut dyn Store, after: u64) -> Result<Vec<StoredBatch>> {
     match store.batches_after(after, PAGE_BYTES) {
         Err(error) if error.kind() == Kind::Tampered => store.batches_after(after, 1),

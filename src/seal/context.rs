@@ -1,7 +1,7 @@
 //! `strongroom/context <store id> <token id> <version>`: what a sealed file belongs to.
 //!
-//! The stanza opens nothing. It stands in the header so that the header MAC covers it: whoever may write one token cannot
-//! point it at the sealed bytes of another, nor at an older version of its own.
+//! The stanza opens nothing. The header MAC covers it, so that somebody who may write one token cannot point it at the
+//! sealed bytes of another, or at an older version.
 
 use age_core::format::Stanza;
 use std::fmt;
@@ -11,7 +11,7 @@ pub(super) const TYPE: &str = "strongroom/context";
 
 /// The one token version that a sealed file belongs to.
 ///
-/// Displayed as the stanza's line without its arrow, which is also the additional authenticated data of the
+/// Displays as the stanza's line without its arrow. This is also the additional authenticated data of the
 /// `strongroom/hsm-aes-gcm` stanzas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Context {
@@ -28,8 +28,8 @@ impl Context {
         Stanza { tag: TYPE.into(), args: self.args().into(), body: Vec::new() }
     }
 
-    /// Canonical or nothing: what was read is written again and compared, so that upper-case digits, leading zeroes,
-    /// signs and bodies are all refused in one place.
+    /// Accepts the canonical form only: what was read is written again and compared, which refuses upper-case digits,
+    /// leading zeroes, signs and bodies.
     pub(super) fn from_stanza(stanza: &Stanza) -> Option<Self> {
         let [store, token, version] = stanza.args.as_slice() else { return None };
         let mut context = Self { store: [0; 32], token: [0; 16], version: version.parse().ok()? };

@@ -1,7 +1,7 @@
 //! `p256tag <tag> <enc>` (C2SP age, "The tag recipient type") and `strongroom/p384tag`, which is the same on another curve: the
 //! file key under HPKE to an EC key.
 //!
-//! Sealing is the `age` and `hpke` crates' own. Opening needs one raw ECDH from the device; the rest of HPKE (RFC 9180,
+//! The `age` and `hpke` crates do the sealing. Opening needs one raw ECDH from the device; the rest of HPKE (RFC 9180,
 //! DHKEM of the curve, HKDF-SHA256, ChaCha20Poly1305, base mode) runs here, on the device's answer.
 
 use super::{BASE64, decoded, encoded, file_key, tampered};
@@ -26,7 +26,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
-/// What one of the two stanzas rests on.
+/// The parameters of one of the two stanzas.
 pub(super) trait Curve: Clone + Debug + Eq + 'static {
     /// The stanza's type.
     const TYPE: &'static str;
@@ -134,13 +134,13 @@ impl<C: Curve> EcTag<C> {
         Some(Self { tag: decoded(tag)?, enc, body, curve: PhantomData })
     }
 
-    /// Whether the tag is the one that a stanza to `public` would carry. Four bytes: others may carry it too.
+    /// Whether the tag is that of a stanza to `public`. It has four bytes, so other keys may share it.
     pub(super) fn is_for(&self, public: &[u8]) -> bool {
         self.tag == tag::<C>(&self.enc, public)
     }
 
-    /// What the device is asked; an error unless `enc` is an uncompressed point of the curve. A device that skips this
-    /// check answers an invalid point with bits of its private key.
+    /// The challenge for the device; an error unless `enc` is an uncompressed point of the curve. A device that skips
+    /// this check would leak bits of its private key.
     pub(super) fn challenge(&self) -> Result<Challenge<'_>> {
         if self.enc[0] != 4 || !C::has(&self.enc) {
             return Err(tampered(format!("its {} stanza holds no point of the curve {}", C::TYPE, C::NAME)));
@@ -164,7 +164,7 @@ impl<C: Curve> EcTag<C> {
     }
 }
 
-/// The recipient as other age programs take it, `age1tag1…`; `None` for keys that only Strongroom can seal to.
+/// The recipient for other age programs, `age1tag1…`; `None` for keys that only Strongroom can seal to.
 pub fn recipient_string(public: &PublicKey) -> Option<String> {
     match public {
         PublicKey::P256(point) => encode_recipient(point),
@@ -196,10 +196,10 @@ fn compressed(public: &[u8]) -> Vec<u8> {
     [&[2 + parity], x].concat()
 }
 
-/// DHKEM, receiving side, whose Diffie-Hellman the device has already done.
+/// DHKEM's receiving side, after the device has done the Diffie-Hellman.
 struct AnsweredKem<C>(PhantomData<C>);
 
-/// The "private key" of [`AnsweredKem`]: good for one encapsulated key only, the one that the device was asked about.
+/// The "private key" of [`AnsweredKem`]: it serves only the encapsulated key that the device was asked about.
 #[derive(Clone, PartialEq, Eq)]
 struct AnsweredKey<C> {
     x_coordinate: Zeroizing<Vec<u8>>,
@@ -315,7 +315,7 @@ mod tests {
         );
     }
 
-    /// What the hpke crate seals to a P-384 key opens with the key's ECDH alone.
+    /// What the hpke crate seals to a P-384 key opens with the key's ECDH.
     #[test]
     fn opens_what_hpke_seals_to_p384() {
         let receiver = p384::SecretKey::from_slice(&[7; 48]).unwrap();

@@ -34,12 +34,13 @@ impl HsmAesGcm {
         Stanza { tag: TYPE.into(), args: vec![encoded(&self.tag), encoded(&self.iv)], body: self.body.into() }
     }
 
-    /// Whether the stanza carries this key's tag. Four bytes: others may carry it too.
+    /// Whether the stanza has this key's tag. It has four bytes, so other keys may share it.
     pub(super) fn is_for(&self, id: &[u8; 16]) -> bool {
         self.tag == key_tag(id)
     }
 
-    /// What the device is asked. `aad` is the context's line: a file key wrapped for one version unwraps for no other.
+    /// The challenge for the device. `aad` is the context's line: a file key wrapped for one version unwraps for no
+    /// other.
     pub(super) fn challenge<'a>(&'a self, aad: &'a str) -> Challenge<'a> {
         Challenge::AesGcm { iv: &self.iv, aad: aad.as_bytes(), ciphertext: &self.body }
     }

@@ -1,7 +1,7 @@
 //! `strongroom/rsa-oaep <key tag> <hash>`: the file key under RSA-OAEP (RFC 8017 §7.1), for devices without ECDH.
 //!
-//! The `rsa` crate only encrypts here. Its private-key operations leak the key through their timing (RUSTSEC-2023-0071); ours are the
-//! device's.
+//! The `rsa` crate is used only to encrypt. Its private-key operations leak the key through timing (RUSTSEC-2023-0071);
+//! the device does ours.
 
 use super::{decoded, encoded, first_four, tampered};
 use crate::device::{Challenge, OaepHash};
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 /// The stanza's type.
 pub(super) const TYPE: &str = "strongroom/rsa-oaep";
 
-/// Smaller keys are refused when sealing. Larger ones than 4096 bits the `rsa` crate refuses.
+/// Smaller keys are refused when sealing. The `rsa` crate refuses keys over 4096 bits.
 const MIN_BYTES: usize = 2048 / 8;
 
 /// A well-formed stanza.
@@ -32,13 +32,13 @@ impl RsaOaep {
         Some(Self { tag: decoded(tag)?, hash, ciphertext: stanza.body.clone() })
     }
 
-    /// Whether the stanza carries this key's tag. Four bytes: others may carry it too.
+    /// Whether the stanza has this key's tag. It has four bytes, so other keys may share it.
     pub(super) fn is_for(&self, n: &[u8], e: &[u8]) -> bool {
         self.tag == key_tag(n, e)
     }
 
-    /// What the device is asked; an error unless the stanza uses the hash that the key was enrolled with, so that no
-    /// author can talk a device into a weaker one.
+    /// The challenge for the device; an error unless the stanza uses the enrolled hash, so that no author can make a
+    /// device use a weaker one.
     pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<Challenge<'_>> {
         if self.hash != enrolled {
             return Err(tampered(format!(
@@ -54,7 +54,7 @@ impl RsaOaep {
     }
 }
 
-/// Wraps a file key to a public key; the reason in words when the key cannot be used.
+/// Wraps a file key to a public key. The error says why the key cannot be used.
 pub(super) fn wrap(n: &[u8], e: &[u8], hash: OaepHash, file_key: &FileKey) -> Result<Stanza, String> {
     if n.len() < MIN_BYTES || n[0] == 0 {
         return Err("RSA keys under 2048 bits are not sealed to".into());

@@ -1,4 +1,4 @@
-//! Opening: parse the header, ask the device about the stanzas that are its own, check the MAC and decrypt.
+//! Opening: parse the header, ask the device about its stanzas, check the MAC and decrypt.
 
 use super::ec_tag::{Curve, EcTag, P256, P384};
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
@@ -14,10 +14,10 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use zeroize::Zeroizing;
 
-/// Opens a sealed token with one device's key. `ask` puts a challenge to that device.
+/// Opens a sealed token with one device's key. `ask` sends a challenge to that device.
 ///
-/// The device is not asked at all unless the file claims to belong to `context`. Nothing is returned unless the header MAC,
-/// which covers that claim, and the whole payload were verified.
+/// Asks the device only if the file claims to belong to `context`. Returns nothing unless the header MAC, which covers
+/// that claim, and the whole payload are verified.
 ///
 /// # Errors
 /// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open or
@@ -37,7 +37,7 @@ pub fn open(
 /// Puts a challenge to a device.
 pub type PrivateOperationFn<'a> = dyn FnMut(Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
 
-/// A sealed token whose header was read. Nothing in it is authenticated before [`Sealed::finish`].
+/// A sealed token with a parsed header. Nothing in it is authenticated before [`Sealed::finish`].
 pub struct Sealed<'a> {
     bytes: &'a [u8],
     context: Context,
@@ -53,7 +53,7 @@ enum RecipientStanza {
 }
 
 impl<'a> Sealed<'a> {
-    /// Reads the header. Bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
+    /// Parses the header, with bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
     ///
     /// # Errors
     /// `Tampered` for anything that is no age v1 file with exactly one context stanza, and for malformed stanzas of the types
@@ -81,16 +81,16 @@ impl<'a> Sealed<'a> {
         &self.context
     }
 
-    /// The stanzas that carry the tag of `key`, as locks on the file key, in the file's order. Tags have four bytes: several
-    /// may match, and only opening tells. An error in place of a lock is a stanza that no device should be asked about.
+    /// The challenges for the stanzas that carry the tag of `key`, in the file's order. Tags have four bytes, so
+    /// several may match; only opening tells. An error replaces a stanza that no device should be asked about.
     pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<StanzaChallenge<'s>>> {
         self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
     }
 
-    /// Tries the locks of `key` in turn, until one opens.
+    /// Tries the challenges for `key` in turn, until one opens.
     ///
-    /// Only an answer that is about one stanza (the device decrypted and refused) lets the next be tried; after anything
-    /// else, such as a wrong PIN, the device is not asked again.
+    /// The next stanza is tried only if the device refused this one; after anything else, such as a wrong PIN, the
+    /// device is not asked again.
     ///
     /// # Errors
     /// As [`open`].
@@ -100,7 +100,7 @@ impl<'a> Sealed<'a> {
             match lock.and_then(|lock| lock.unlock(&ask(lock.challenge())?)) {
                 Ok(file_key) => return Ok(file_key),
                 Err(e) if !matches!(e.kind(), Kind::Device | Kind::Tampered) => return Err(e),
-                // What a device said is worth more than that a stanza of the same tag was not for it.
+                // A device's error matters more than a stanza that merely shares the tag.
                 Err(e) if failure.is_none() || e.kind() == Kind::Device => failure = Some(e),
                 Err(_) => {}
             }
@@ -141,7 +141,7 @@ impl<'a> Sealed<'a> {
 }
 
 impl RecipientStanza {
-    /// `None` for types not known here, age's random stanza among them.
+    /// `None` for unknown types, such as age's random stanza.
     fn from_stanza(stanza: &Stanza) -> Result<Option<Self>> {
         let parsed = match stanza.tag.as_str() {
             P256::TYPE => EcTag::from_stanza(stanza).map(Self::P256Tag),
@@ -174,19 +174,19 @@ impl RecipientStanza {
     }
 }
 
-/// A stanza that may hold the file key for the key it was asked for.
+/// A stanza that may hold the file key, as a challenge for the device.
 pub struct StanzaChallenge<'s> {
     challenge: Challenge<'s>,
     exchange: Exchange<'s>,
 }
 
-/// What makes the file key of the device's answer.
+/// How to turn the device's answer into the file key.
 enum Exchange<'s> {
     /// Nothing: it is the file key.
     None,
-    /// The rest of HPKE to this point.
+    /// The rest of HPKE, for this point.
     P256(&'s EcTag<P256>, &'s [u8]),
-    /// The rest of HPKE to this point.
+    /// The rest of HPKE, for this point.
     P384(&'s EcTag<P384>, &'s [u8]),
 }
 
@@ -209,7 +209,7 @@ impl<'s> StanzaChallenge<'s> {
     }
 }
 
-/// Refuses what would take `age` long to parse: it reads the header again from its start for every line.
+/// Refuses what `age` would parse slowly: it reads the header again from its start for every line.
 pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     if bytes.len() > MAX_SEALED_BYTES {
         return Err(tampered("it is larger than a sealed token can be"));
@@ -228,7 +228,7 @@ pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     Err(tampered("it has no age header, or a longer one than 64 KiB"))
 }
 
-/// The header's stanzas by age's own parser, so that what is judged here is what the MAC covers.
+/// The header's stanzas, by age's own parser, so that we judge what the MAC covers.
 fn age_stanzas(bytes: &[u8]) -> Result<Vec<Stanza>> {
     let captured = Captured(Cell::default());
     let outcome = Decryptor::new_buffered(bytes)
@@ -256,7 +256,7 @@ impl Identity for Captured {
     }
 }
 
-/// Hands age the file key that the device gave.
+/// Gives age the file key from the device.
 struct Known(Cell<Option<FileKey>>);
 
 impl Identity for Known {
@@ -265,7 +265,7 @@ impl Identity for Known {
     }
 }
 
-/// Reads to the end into a buffer that has room from the start: a growing one would leave copies of the token behind.
+/// Reads to the end into a buffer of full size: a growing buffer would leave copies of the token behind.
 fn read_payload(mut reader: impl Read, room: usize) -> io::Result<Secret> {
     let mut plaintext = Zeroizing::new(vec![0; room]);
     let mut filled = 0;

@@ -1,7 +1,7 @@
 //! A store in one SQLite file.
 //!
-//! Written in WAL mode: readers never wait for writers. An `append` is on the disk when it returns; a line of the access
-//! log is in the file, and on the disk with the next append or checkpoint.
+//! Uses WAL mode: readers never wait for writers. An `append` is durable when it returns; a line of the access log
+//! becomes durable with the next append or checkpoint.
 
 mod access;
 mod append;
@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use std::cell::Cell;
 use std::path::Path;
 
-/// A connection to a store in an SQLite file. Several may be open on one file, in one process and in many.
+/// A connection to a store in an SQLite file. One process or many may hold several.
 pub struct SqliteStore {
     db: Connection,
     location: String,
@@ -30,8 +30,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Creates a store at `path`, for its owner alone: directories that are missing get the mode 0700, the file 0600.
-    /// A file that is empty is filled in.
+    /// Creates a store at `path`, for its owner alone: new directories get the mode 0700, the file 0600. Initializes an
+    /// empty file.
     ///
     /// # Errors
     /// `Conflict` when there is something already; `Store` and `Io`.
@@ -40,7 +40,7 @@ impl SqliteStore {
         file::create(path, &location).map(|db| Self { db, location, durable: Cell::new(None) })
     }
 
-    /// Opens the store at `path`; for reading only where nothing else is possible.
+    /// Opens the store at `path`; read-only if it cannot be written.
     ///
     /// # Errors
     /// `Store` when it is missing, empty, not a store, of a newer format, locked, damaged or not for this user.

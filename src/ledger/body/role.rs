@@ -1,4 +1,4 @@
-//! What a device may do, and how that is written.
+//! Roles: what a device may do, and their text form.
 
 /// What a device may do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ impl std::str::FromStr for Role {
             None if s == "open" => Ok(Self::Open),
             None if s == "write" => Ok(Self::Write(String::new())),
             None if s == "admin" => Ok(Self::Admin),
-            // An empty variable in a script must not become a role on every name.
+            // An empty shell variable must not become a role on every name.
             Some(("write", prefix)) => match crate::ledger::Prefix::parse(prefix)? {
                 prefix if prefix.as_str().is_empty() => {
                     Err("name a prefix after write:, or say write for all names".into())

@@ -1,4 +1,4 @@
-//! Keys, and the slots that hold them.
+//! Public keys, and enrolled keys.
 
 use super::NEWER;
 use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey, RSA_BYTES};

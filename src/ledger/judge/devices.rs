@@ -1,4 +1,4 @@
-//! The rules of changes of devices and their roles.
+//! The rules for changes of devices and roles.
 
 use super::{DeviceState, Picture, Verdict, refuse, rule, text};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
 use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
 use crate::ledger::{DeviceId, MAX_MATERIAL_BYTES};
 
-/// The rules of an enrolment that need no picture: also those of the first one.
+/// The rules for enrolments that need no state, so they hold for the first one too.
 pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
     check_short(&b.name)?;
     for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {
@@ -26,7 +26,7 @@ pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(),
 
 pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
     roles.iter().try_for_each(|role| match role {
-        // A prefix is stored as it is parsed, so that there is one way to write it.
+        // A prefix is stored in canonical form.
         Role::Write(prefix) => match Prefix::parse(prefix)?.as_str() == prefix {
             true => Ok(()),
             false => Err("a prefix with a trailing /".into()),

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
-    // By device; looked up once, however many lines there are.
+    // By device, each looked up once.
     let mut ends = HashMap::<&str, Hash>::new();
     for access in accesses {
         let previous = match ends.get(access.device.as_str()) {
@@ -61,7 +61,7 @@ pub(super) fn accesses(
     Ok(accesses)
 }
 
-/// Recomputes the chain of every device; answers how many rows there are.
+/// Recomputes the chain of every device. Returns the number of rows.
 pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
     let (mut rows, mut ends) = (0, HashMap::<String, Hash>::new());
     let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain FROM access ORDER BY n";
