@@ -56,12 +56,12 @@ fn measure(hsm: &SoftHsm) {
 }
 
 /// How many, and each one's time in microseconds, sorted.
-struct Measured {
+struct PcrBinding {
     rate: f64,
     micros: Vec<u64>,
 }
 
-fn row(what: &str, clients: usize, measured: &Measured, beside: Option<&Measured>) {
+fn row(what: &str, clients: usize, measured: &PcrBinding, beside: Option<&PcrBinding>) {
     let at = |share: f64| measured.micros[(measured.micros.len() as f64 * share) as usize];
     let ratio = beside.map(|beside| format!("{:.2}", measured.rate / beside.rate)).unwrap_or_default();
     println!("{what:<24} {clients:>8} {:>10.0} {:>9} {:>9} {ratio:>7}", measured.rate, at(0.5), at(0.99));
@@ -125,7 +125,7 @@ fn get(stream: &mut BufReader<UnixStream>, path: &str) {
     std::io::copy(&mut stream.take(length), &mut std::io::sink()).unwrap();
 }
 
-fn ask(socket: &Path, clients: usize, path: &str) -> Measured {
+fn ask(socket: &Path, clients: usize, path: &str) -> PcrBinding {
     let started = Instant::now();
     let client = || {
         let (mut stream, mut micros) = (BufReader::new(UnixStream::connect(socket).unwrap()), Vec::new());
@@ -142,7 +142,7 @@ fn ask(socket: &Path, clients: usize, path: &str) -> Measured {
     });
     let rate = micros.len() as f64 / started.elapsed().as_secs_f64();
     micros.sort_unstable();
-    Measured { rate, micros }
+    PcrBinding { rate, micros }
 }
 
 /// What hyper makes of an answer that is there already, on a runtime as the agent's.
@@ -168,7 +168,7 @@ fn bare(socket: &Path) {
 }
 
 /// ECDH in the module, on one session.
-fn raw(hsm: &SoftHsm) -> Measured {
+fn raw(hsm: &SoftHsm) -> PcrBinding {
     let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let _ = hsm;
@@ -202,5 +202,5 @@ fn raw(hsm: &SoftHsm) -> Measured {
     }
     let rate = micros.len() as f64 / started.elapsed().as_secs_f64();
     micros.sort_unstable();
-    Measured { rate, micros }
+    PcrBinding { rate, micros }
 }

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 #[cfg(feature = "certificates")]
 pub mod certificates;
 mod key;
-mod measured;
 mod options;
+mod pcr;
 #[cfg(any(feature = "pkcs11", feature = "tpm", feature = "piv"))]
 mod pin;
 #[cfg(feature = "piv")]
@@ -29,8 +29,8 @@ pub use key::{
     ALLOW_UNATTESTED, Algorithm, Evidence, EvidenceLevel, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
     RSA_BYTES,
 };
-pub use measured::{Measured, Measurement, PcrState, Prediction};
 pub use options::{CreateOptions, PivOptions, TpmOptions};
+pub use pcr::{Measurement, PcrBinding, PcrState, Prediction};
 pub use worker::{DeviceJob, DeviceOwner, DeviceWorker, PATIENCE, within};
 
 /// What a device says of itself. Claims, not proofs.
@@ -70,7 +70,7 @@ impl DeviceIdentity {
 
 /// The one private operation that opening needs, as the device sees it.
 #[derive(Clone, Copy, Debug)]
-pub enum Challenge<'a> {
+pub enum PrivateOperation<'a> {
     /// Raw ECDH: the peer's uncompressed point (on the key's curve: the caller checked) in, the x-coordinate out, 32 or 48 bytes.
     Ecdh {
         /// SEC1 uncompressed point, 65 or 97 bytes.
@@ -124,7 +124,7 @@ pub trait Device: Send {
     ///
     /// # Errors
     /// As [`Device::keys`].
-    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+    fn has_key(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
         let keys = self.keys(prompter)?;
         Ok(keys.iter().any(|own| own.purpose == key.purpose && own.public == key.public))
     }
@@ -136,7 +136,7 @@ pub trait Device: Send {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>>;
 
@@ -154,7 +154,7 @@ pub trait Device: Send {
     fn provisioning(&mut self) -> Option<&mut dyn Provision>;
 
     /// Sealing inside the device: only symmetric opening keys need it.
-    fn wrapping(&mut self) -> Option<&mut dyn Wrap> {
+    fn wrapping(&mut self) -> Option<&mut dyn KeyWrap> {
         None
     }
 
@@ -164,12 +164,12 @@ pub trait Device: Send {
     }
 
     /// Counters that only go up, for devices that have them.
-    fn counting(&mut self) -> Option<&mut dyn Counting> {
+    fn monotonic_counter(&mut self) -> Option<&mut dyn MonotonicCounter> {
         None
     }
 
     /// Keys that are bound to what was measured at boot, for devices that have them.
-    fn measured(&mut self) -> Option<&mut dyn Measured> {
+    fn pcr_binding(&mut self) -> Option<&mut dyn PcrBinding> {
         None
     }
 }
@@ -197,7 +197,7 @@ pub trait Provision {
 }
 
 /// Encrypting inside the device, with a key that never leaves it.
-pub trait Wrap {
+pub trait KeyWrap {
     /// AES-256-GCM encryption of a file key: ciphertext and 128-bit tag.
     fn wrap(
         &mut self,
@@ -210,7 +210,7 @@ pub trait Wrap {
 }
 
 /// Monotonic counters in the device (TPM 2.0 part 1 §37.2.4: an NV index of type counter).
-pub trait Counting {
+pub trait MonotonicCounter {
     /// Makes a counter and raises it once: its index, and where it stands.
     ///
     /// # Errors
@@ -226,22 +226,22 @@ pub trait Counting {
     /// Raises it by one: where it stands then.
     ///
     /// # Errors
-    /// As [`Counting::read_counter`].
+    /// As [`MonotonicCounter::read_counter`].
     fn raise_counter(&mut self, index: u32) -> Result<u64>;
 
     /// Removes it.
     ///
     /// # Errors
-    /// As [`Counting::read_counter`].
+    /// As [`MonotonicCounter::read_counter`].
     fn remove_counter(&mut self, index: u32) -> Result<()>;
 }
 
 /// Several operations at once on one login.
 pub trait Parallel {
     /// How many sessions are worth having for this key on this device and machine; 1 where more would not gain.
-    fn lanes(&self, key: &KeyRef) -> usize;
+    fn max_sessions(&self, key: &KeyRef) -> usize;
     /// Another session on the same login.
-    fn another(&mut self) -> Result<Box<dyn Device>>;
+    fn clone_session(&mut self) -> Result<Box<dyn Device>>;
 }
 
 /// As [`connect`], where a person may be there: a YubiKey that is not plugged in is asked for, and waited for.

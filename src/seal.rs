@@ -63,7 +63,7 @@ pub struct Recipient<'a> {
     pub name: &'a str,
 }
 
-/// The request to the device of an AES-256 recipient while sealing: [`crate::device::Wrap::wrap`].
+/// The request to the device of an AES-256 recipient while sealing: [`crate::device::KeyWrap::wrap`].
 pub struct WrapRequest<'a> {
     /// Whose device.
     pub recipient: Recipient<'a>,

@@ -5,7 +5,7 @@
 //! DHKEM of the curve, HKDF-SHA256, ChaCha20Poly1305, base mode) runs here, on the device's answer.
 
 use super::{BASE64, decoded, encoded, file_key, tampered};
-use crate::device::{Challenge, PublicKey};
+use crate::device::{PrivateOperation, PublicKey};
 use crate::error::{Error, Kind, Result};
 use age::Recipient as _;
 use age_core::format::{FileKey, Stanza};
@@ -141,11 +141,11 @@ impl<C: Curve> EcTag<C> {
 
     /// The challenge for the device; an error unless `enc` is an uncompressed point of the curve. A device that skips
     /// this check would leak bits of its private key.
-    pub(super) fn challenge(&self) -> Result<Challenge<'_>> {
+    pub(super) fn challenge(&self) -> Result<PrivateOperation<'_>> {
         if self.enc[0] != 4 || !C::has(&self.enc) {
             return Err(tampered(format!("its {} stanza holds no point of the curve {}", C::TYPE, C::NAME)));
         }
-        Ok(Challenge::Ecdh { peer: &self.enc })
+        Ok(PrivateOperation::Ecdh { peer: &self.enc })
     }
 
     /// The file key, from the device's answer.
@@ -324,7 +324,7 @@ mod tests {
         let stanza = P384::wrap(public.as_bytes(), &file_key).unwrap();
         let parsed = EcTag::<P384>::from_stanza(&stanza).unwrap();
         assert!(parsed.is_for(public.as_bytes()));
-        let Challenge::Ecdh { peer } = parsed.challenge().unwrap() else { panic!() };
+        let PrivateOperation::Ecdh { peer } = parsed.challenge().unwrap() else { panic!() };
         let peer = p384::PublicKey::from_sec1_bytes(peer).unwrap();
         let shared = p384::ecdh::diffie_hellman(receiver.to_nonzero_scalar(), peer.as_affine());
         let opened = parsed.unlock(public.as_bytes(), shared.raw_secret_bytes()).unwrap();

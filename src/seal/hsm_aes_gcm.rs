@@ -2,7 +2,7 @@
 //! ECDH secret. There is no public half: sealing asks the device as well.
 
 use super::{decoded, encoded, first_four};
-use crate::device::Challenge;
+use crate::device::PrivateOperation;
 use age_core::format::Stanza;
 use sha2::{Digest, Sha256};
 
@@ -41,8 +41,8 @@ impl HsmAesGcm {
 
     /// The challenge for the device. `aad` is the context's line: a file key wrapped for one version unwraps for no
     /// other.
-    pub(super) fn challenge<'a>(&'a self, aad: &'a str) -> Challenge<'a> {
-        Challenge::AesGcm { iv: &self.iv, aad: aad.as_bytes(), ciphertext: &self.body }
+    pub(super) fn challenge<'a>(&'a self, aad: &'a str) -> PrivateOperation<'a> {
+        PrivateOperation::AesGcm { iv: &self.iv, aad: aad.as_bytes(), ciphertext: &self.body }
     }
 }
 

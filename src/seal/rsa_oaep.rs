@@ -4,7 +4,7 @@
 //! the device does ours.
 
 use super::{decoded, encoded, first_four, tampered};
-use crate::device::{Challenge, OaepHash};
+use crate::device::{OaepHash, PrivateOperation};
 use crate::error::Result;
 use age_core::format::{FileKey, Stanza};
 use age_core::secrecy::ExposeSecret;
@@ -39,7 +39,7 @@ impl RsaOaep {
 
     /// The challenge for the device; an error unless the stanza uses the enrolled hash, so that no author can make a
     /// device use a weaker one.
-    pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<Challenge<'_>> {
+    pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<PrivateOperation<'_>> {
         if self.hash != enrolled {
             return Err(tampered(format!(
                 "its rsa-oaep stanza uses {}, the key is enrolled with {}",
@@ -50,7 +50,7 @@ impl RsaOaep {
         if self.ciphertext.len() != n.len() {
             return Err(tampered("its rsa-oaep stanza is not as long as the key's modulus"));
         }
-        Ok(Challenge::Oaep { hash: self.hash, ciphertext: &self.ciphertext })
+        Ok(PrivateOperation::Oaep { hash: self.hash, ciphertext: &self.ciphertext })
     }
 }
 

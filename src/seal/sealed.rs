@@ -5,7 +5,7 @@ use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
 use super::{cannot_open, context, file_key, tampered};
 use super::{hsm_aes_gcm, rsa_oaep};
 use super::{hsm_aes_gcm::HsmAesGcm, rsa_oaep::RsaOaep};
-use crate::device::{Challenge, PublicKey};
+use crate::device::{PrivateOperation, PublicKey};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use age::{DecryptError, Decryptor, Identity};
@@ -35,7 +35,7 @@ pub fn open(
 }
 
 /// Puts a challenge to a device.
-pub type PrivateOperationFn<'a> = dyn FnMut(Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
+pub type PrivateOperationFn<'a> = dyn FnMut(PrivateOperation<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
 
 /// A sealed token with a parsed header. Nothing in it is authenticated before [`Sealed::finish`].
 pub struct Sealed<'a> {
@@ -176,7 +176,7 @@ impl RecipientStanza {
 
 /// A stanza that may hold the file key, as a challenge for the device.
 pub struct StanzaChallenge<'s> {
-    challenge: Challenge<'s>,
+    challenge: PrivateOperation<'s>,
     exchange: Exchange<'s>,
 }
 
@@ -192,7 +192,7 @@ enum Exchange<'s> {
 
 impl<'s> StanzaChallenge<'s> {
     /// What to ask the device.
-    pub fn challenge(&self) -> Challenge<'s> {
+    pub fn challenge(&self) -> PrivateOperation<'s> {
         self.challenge
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use strongroom::device::{Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Provision};
+use strongroom::device::{Device, DeviceIdentity, KeyInfo, KeyRef, PrivateOperation, Provision};
 use strongroom::prompt::{PinRequest, Prompter, TriesLeft};
 use strongroom::{Error, Kind, Result};
 use test_support::soft_device::SoftDevice;
@@ -103,7 +103,7 @@ impl Device for Faulty {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         self.ready(prompter)?;

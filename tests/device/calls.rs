@@ -2,7 +2,7 @@
 
 use crate::shim::Shim;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use strongroom::device::{Algorithm, Challenge, CreateOptions, KeyRef, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, KeyRef, PrivateOperation, Purpose, connect};
 use test_support::prompter::Scripted;
 use test_support::softhsm::{PIN, isolated};
 
@@ -21,7 +21,7 @@ fn opening_takes_the_fewest_calls() {
 
         let key = KeyRef::from(&key);
         let peer = p256::SecretKey::random(&mut rand_core::OsRng).public_key().to_encoded_point(false);
-        let challenge = Challenge::Ecdh { peer: peer.as_bytes() };
+        let challenge = PrivateOperation::Ecdh { peer: peer.as_bytes() };
         let before = shim.calls().len();
         let mut device = connect(&shim.uri().parse().unwrap()).unwrap();
         device.open_key(&key, challenge, &mut prompter).unwrap();

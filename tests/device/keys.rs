@@ -98,7 +98,7 @@ fn two_objects_of_one_label_are_refused() {
 
             let mut device = self::device(hsm);
             let prompter = &mut Scripted::pin(PIN);
-            let challenge = strongroom::device::Challenge::Ecdh { peer: &[4; 65] };
+            let challenge = strongroom::device::PrivateOperation::Ecdh { peer: &[4; 65] };
             for error in [
                 device.keys(prompter).unwrap_err(),
                 device.open_key(&(&opens).into(), challenge, prompter).unwrap_err(),

@@ -1,6 +1,6 @@
 //! The `piv` driver on the virtual YubiKey.
 
-use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyInfo, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, PrivateOperation, Purpose, connect};
 use strongroom::error::Result;
 use strongroom::prompt::Prompter;
 use test_support::device_conformance::{Bench, conforms, exchange};
@@ -85,7 +85,7 @@ fn guarded_by(pin: &str, touch: &str) -> CreateOptions {
 /// Opens something with a key; fails unless the answer is right.
 fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
     let (peer, expected) = exchange(&key.public);
-    let shared = device.open_key(&key.into(), Challenge::Ecdh { peer: &peer }, prompter)?;
+    let shared = device.open_key(&key.into(), PrivateOperation::Ecdh { peer: &peer }, prompter)?;
     assert_eq!(shared[..], expected);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! SoftHSM's storage going away in mid-use, and coming back.
 
-use strongroom::device::{Algorithm, Challenge, CreateOptions, Device, KeyRef, Purpose, connect};
+use strongroom::device::{Algorithm, CreateOptions, Device, KeyRef, PrivateOperation, Purpose, connect};
 use strongroom::error::{Kind, Result};
 use test_support::prompter::Scripted;
 use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated};
@@ -15,7 +15,7 @@ const GENERATOR: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13
 
 fn open(device: &mut dyn Device, key: &KeyRef, prompter: &mut Scripted) -> Result<()> {
     let peer: [u8; 65] = hex::decode(GENERATOR).unwrap().try_into().unwrap();
-    device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).map(drop)
+    device.open_key(key, PrivateOperation::Ecdh { peer: &peer }, prompter).map(drop)
 }
 
 fn made(device: &mut dyn Device, purpose: Purpose, prompter: &mut Scripted) -> KeyRef {
@@ -97,7 +97,7 @@ fn threads_survive_each_others_restarts() {
         let mut device = device(hsm);
         let mut prompter = Scripted::pin(PIN);
         let opens = made(&mut *device, Purpose::Open, &mut prompter);
-        let mut lanes: Vec<_> = (0..3).map(|_| device.parallel().unwrap().another().unwrap()).collect();
+        let mut lanes: Vec<_> = (0..3).map(|_| device.parallel().unwrap().clone_session().unwrap()).collect();
         std::thread::scope(|scope| {
             for lane in &mut lanes {
                 let opens = &opens;

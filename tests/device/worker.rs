@@ -3,7 +3,7 @@
 use crate::shim::Shim;
 use std::time::{Duration, Instant};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, DeviceWorker, KeyInfo, PublicKey, Purpose, connect,
+    Algorithm, CreateOptions, DeviceWorker, KeyInfo, PrivateOperation, PublicKey, Purpose, connect,
 };
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::{PinRequest, Prompter};
@@ -69,7 +69,7 @@ fn is_given_up_in(hsm: &SoftHsm, call: &str) {
     let opened = DeviceWorker::connect(&shim.uri().parse().unwrap(), PATIENCE).and_then(|worker| {
         let key = (&key).into();
         worker.call("open", &mut Scripted::pin(PIN), move |device, prompter| {
-            device.open_key(&key, Challenge::Ecdh { peer: &peer }, prompter)
+            device.open_key(&key, PrivateOperation::Ecdh { peer: &peer }, prompter)
         })
     });
     assert_eq!(opened.unwrap_err().message(), "the device has not answered for 300ms");

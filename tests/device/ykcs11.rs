@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, KeyRef, PivOptions, PublicKey, Purpose, connect,
+    Algorithm, CreateOptions, Device, KeyRef, PivOptions, PrivateOperation, PublicKey, Purpose, connect,
 };
 use strongroom::error::Kind;
 use test_support::device_conformance::{exchange, opens_rsa, signs_once};
@@ -69,7 +69,7 @@ fn both_drivers_answer_alike_with_rsa() {
         let [opening, signing] = &keys[..] else { panic!("{keys:?}") };
         let answer = |device: &mut dyn Device, prompter: &mut Scripted| {
             for key in [opening, signing] {
-                assert!(device.holds(&key.into(), prompter).unwrap());
+                assert!(device.has_key(&key.into(), prompter).unwrap());
             }
             opens_rsa(device, opening, prompter).unwrap();
             signs_once(device, &signing.into(), 7, prompter).unwrap();
@@ -89,21 +89,26 @@ fn alike(yubikey: &VirtualYubiKey, module: &Path, algorithm: Algorithm) {
     });
     let [opening, signing] = made;
     let (peer, expected) = exchange(&opening.public);
-    let shared = piv.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap();
+    let shared = piv.open_key(&opening, PrivateOperation::Ecdh { peer: &peer }, &mut prompter).unwrap();
     assert_eq!(shared[..], expected);
     drop(piv);
 
     let mut pkcs11 = connect(&token(yubikey, module).parse().unwrap()).unwrap();
     assert_eq!(pkcs11.identity().serial, "12345678");
-    assert!(pkcs11.holds(&opening, &mut prompter).unwrap() && pkcs11.holds(&signing, &mut prompter).unwrap());
-    assert_eq!(pkcs11.open_key(&opening, Challenge::Ecdh { peer: &peer }, &mut prompter).unwrap(), shared);
+    assert!(
+        pkcs11.has_key(&opening, &mut prompter).unwrap() && pkcs11.has_key(&signing, &mut prompter).unwrap()
+    );
+    assert_eq!(
+        pkcs11.open_key(&opening, PrivateOperation::Ecdh { peer: &peer }, &mut prompter).unwrap(),
+        shared
+    );
     assert!(pkcs11.keys(&mut prompter).unwrap().is_empty(), "its labels are not Strongroom's");
     signs_once(&mut *pkcs11, &signing, 7, &mut prompter).unwrap();
 
     let mut stranger = opening;
     stranger.public = PublicKey::of_point(&peer).unwrap();
-    assert!(!pkcs11.holds(&stranger, &mut prompter).unwrap());
-    let refused = pkcs11.open_key(&stranger, Challenge::Ecdh { peer: &peer }, &mut prompter);
+    assert!(!pkcs11.has_key(&stranger, &mut prompter).unwrap());
+    let refused = pkcs11.open_key(&stranger, PrivateOperation::Ecdh { peer: &peer }, &mut prompter);
     assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);
 }
 

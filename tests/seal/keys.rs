@@ -3,7 +3,7 @@
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rsa::{BigUint, RsaPrivateKey};
 use serde::Deserialize;
-use strongroom::device::{Challenge, OaepHash, PublicKey};
+use strongroom::device::{OaepHash, PrivateOperation, PublicKey};
 use strongroom::seal::{Context, open};
 use strongroom::seal::{Recipient, WrapRequest, seal};
 use strongroom::{Error, Kind, Result, Secret};
@@ -127,9 +127,9 @@ impl SoftKey {
     }
 
     /// What a device with this key answers.
-    pub fn answer(&self, challenge: Challenge<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn answer(&self, challenge: PrivateOperation<'_>) -> Result<Zeroizing<Vec<u8>>> {
         let answer = match (&self.private, challenge) {
-            (Private::P256(key), Challenge::Ecdh { peer }) => {
+            (Private::P256(key), PrivateOperation::Ecdh { peer }) => {
                 let peer = p256::PublicKey::from_sec1_bytes(peer).unwrap();
                 Some(
                     p256::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine())
@@ -137,19 +137,19 @@ impl SoftKey {
                         .to_vec(),
                 )
             }
-            (Private::P384(key), Challenge::Ecdh { peer }) => {
+            (Private::P384(key), PrivateOperation::Ecdh { peer }) => {
                 let peer = p384::PublicKey::from_sec1_bytes(peer).unwrap();
                 let shared = p384::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine());
                 Some(shared.raw_secret_bytes().to_vec())
             }
-            (Private::Rsa(key), Challenge::Oaep { hash, ciphertext }) => {
+            (Private::Rsa(key), PrivateOperation::Oaep { hash, ciphertext }) => {
                 let padding = match hash {
                     OaepHash::Sha256 => rsa::Oaep::new::<sha2::Sha256>(),
                     OaepHash::Sha1 => rsa::Oaep::new::<sha1::Sha1>(),
                 };
                 key.decrypt(padding, ciphertext).ok()
             }
-            (Private::Aes(key), Challenge::AesGcm { iv, aad, ciphertext }) => {
+            (Private::Aes(key), PrivateOperation::AesGcm { iv, aad, ciphertext }) => {
                 let mut bytes = ciphertext.to_vec();
                 let opened =
                     gcm(key).open_in_place(Nonce::assume_unique_for_key(*iv), Aad::from(aad), &mut bytes);

@@ -3,7 +3,7 @@
 use crate::keys::{CONTEXT, SoftKey, seal_to};
 use proptest::prelude::*;
 use std::cell::Cell;
-use strongroom::device::{Challenge, OaepHash, PublicKey};
+use strongroom::device::{OaepHash, PrivateOperation, PublicKey};
 use strongroom::seal::{self, Context, MAX_RECIPIENTS, MAX_SEALED_BYTES, Recipient, Sealed, open};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
@@ -116,7 +116,7 @@ fn a_wrong_key_of_the_right_name_opens_nothing() {
         let error = open(&sealed, &CONTEXT, &key.public, &mut |challenge| {
             asked.set(asked.get() + 1);
             let length = match challenge {
-                Challenge::Ecdh { peer } => peer.len() / 2,
+                PrivateOperation::Ecdh { peer } => peer.len() / 2,
                 _ => 16,
             };
             Ok(Zeroizing::new(vec![9; length]))

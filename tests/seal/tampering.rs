@@ -6,7 +6,7 @@ use age_core::format::Stanza;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use std::cell::Cell;
 use std::collections::HashMap;
-use strongroom::device::{Challenge, OaepHash, PublicKey};
+use strongroom::device::{OaepHash, PrivateOperation, PublicKey};
 use strongroom::seal::{Context, Sealed, open};
 use strongroom::{Error, Kind, Result, Secret};
 
@@ -26,7 +26,7 @@ fn every_flipped_byte_is_refused() {
         let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
         // Most flips leave the challenge as it was.
         let mut answers = HashMap::new();
-        let mut ask = |challenge: Challenge<'_>| {
+        let mut ask = |challenge: PrivateOperation<'_>| {
             let answer =
                 answers.entry(format!("{challenge:?}")).or_insert_with(|| key.answer(challenge).ok());
             answer.clone().ok_or_else(|| Error::new(Kind::Device, "decrypt", "CKR_ENCRYPTED_DATA_INVALID"))

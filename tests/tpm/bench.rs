@@ -1,7 +1,8 @@
 //! The conformance suite on swtpm, and what its other tests share.
 
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, Purpose, TpmOptions, connect,
+    Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PrivateOperation, Purpose, TpmOptions,
+    connect,
 };
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::Prompter;
@@ -68,7 +69,7 @@ pub fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter)
         strongroom::device::PublicKey::P256(point) => *point,
         other => panic!("{other:?}"),
     };
-    device.open_key(&KeyRef::from(key), Challenge::Ecdh { peer: &peer }, prompter).map(drop)
+    device.open_key(&KeyRef::from(key), PrivateOperation::Ecdh { peer: &peer }, prompter).map(drop)
 }
 
 /// Runs a test with a swtpm, whose keys have these options.

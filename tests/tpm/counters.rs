@@ -11,7 +11,7 @@ fn a_counter_only_goes_up() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, _) = bench.keys();
         let mut device = bench.device();
-        let counting = device.counting().unwrap();
+        let counting = device.monotonic_counter().unwrap();
         let (index, start) = counting.make_counter().unwrap();
         assert_eq!(counting.read_counter(index).unwrap(), start);
         assert_eq!(counting.raise_counter(index).unwrap(), start + 1);
@@ -22,14 +22,14 @@ fn a_counter_only_goes_up() {
         // Also over a session that a key's use has opened.
         let mut device = bench.device();
         bench.opens(&mut *device, &opens);
-        let counting = device.counting().unwrap();
+        let counting = device.monotonic_counter().unwrap();
         assert_eq!(counting.raise_counter(index).unwrap(), start + 2);
         counting.remove_counter(index).unwrap();
         assert_eq!(counting.read_counter(index).unwrap_err().kind(), Kind::KeyMissing);
         bench.opens(&mut *device, &opens);
 
         // A counter that takes another's index does not begin below it (part 1 §37.2.4.3).
-        let (again, anew) = device.counting().unwrap().make_counter().unwrap();
+        let (again, anew) = device.monotonic_counter().unwrap().make_counter().unwrap();
         assert_eq!(again, index);
         assert!(anew > start + 2);
         drop(device);
@@ -42,11 +42,11 @@ fn a_counter_outlives_a_crash() {
     let Some(mut tpm) = test_support::swtpm::Swtpm::new() else { return };
     let connect = |uri: &str| strongroom::device::connect(&uri.parse().unwrap()).unwrap();
     let mut device = connect(&tpm.uri());
-    let (index, start) = device.counting().unwrap().make_counter().unwrap();
-    device.counting().unwrap().raise_counter(index).unwrap();
+    let (index, start) = device.monotonic_counter().unwrap().make_counter().unwrap();
+    device.monotonic_counter().unwrap().raise_counter(index).unwrap();
     tpm.kill();
     tpm.start();
-    assert_eq!(device.counting().unwrap().read_counter(index).unwrap(), start + 1);
+    assert_eq!(device.monotonic_counter().unwrap().read_counter(index).unwrap(), start + 1);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_counter_is_raised_once_though_the_answer_was_lost() {
     with_swtpm(TpmOptions::default(), |bench| {
         let relay = Relay::before(bench.tpm);
         let mut device = strongroom::device::connect(&relay.uri().parse().unwrap()).unwrap();
-        let (index, start) = device.counting().unwrap().make_counter().unwrap();
+        let (index, start) = device.monotonic_counter().unwrap().make_counter().unwrap();
         // A reset, and an end of the connection.
         for (raised, answer) in [(1, refusal(0x910)), (2, Vec::new())] {
             let mut lost = false;
@@ -63,7 +63,7 @@ fn a_counter_is_raised_once_though_the_answer_was_lost() {
                 let loses = code(command) == NV_INCREMENT && !std::mem::replace(&mut lost, true);
                 if loses { answer.clone() } else { response }
             });
-            assert_eq!(device.counting().unwrap().raise_counter(index).unwrap(), start + raised);
+            assert_eq!(device.monotonic_counter().unwrap().raise_counter(index).unwrap(), start + raised);
         }
         drop(device);
         assert_eq!(relay.loaded(), (0, 0));
@@ -84,7 +84,7 @@ fn another_index_is_no_counter() {
         [("ownerread|ownerwrite|no_da", "8"), ("ownerread|ownerwrite|no_da|nt=1|authread", "8")]
     {
         define(attributes, size);
-        let counting = device.counting().unwrap();
+        let counting = device.monotonic_counter().unwrap();
         for error in [
             counting.read_counter(index).unwrap_err(),
             counting.raise_counter(index).unwrap_err(),
@@ -96,5 +96,8 @@ fn another_index_is_no_counter() {
         undefine();
     }
     // Outside of the range that counters are made in.
-    assert_eq!(device.counting().unwrap().read_counter(0x01c0_0002).unwrap_err().kind(), Kind::KeyMissing);
+    assert_eq!(
+        device.monotonic_counter().unwrap().read_counter(0x01c0_0002).unwrap_err().kind(),
+        Kind::KeyMissing
+    );
 }

@@ -6,7 +6,7 @@ mod bench;
 mod counters;
 mod crowd;
 mod evidence;
-mod measured;
+mod pcrs;
 mod pins;
 mod relay;
 mod trouble;

@@ -4,7 +4,7 @@ use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
 use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
 use std::time::{Duration, Instant};
 use strongroom::device::DeviceWorker;
-use strongroom::device::{Algorithm, Challenge, KeyRef, Purpose, TpmOptions, connect};
+use strongroom::device::{Algorithm, KeyRef, PrivateOperation, Purpose, TpmOptions, connect};
 use strongroom::error::Kind;
 use test_support::device_conformance::Bench;
 use test_support::prompter::Scripted;
@@ -133,7 +133,7 @@ fn a_cleared_tpm_says_that_its_keys_are_gone() {
         assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
         assert!(error.message().contains("cleared, and its keys are gone"), "{error}");
         assert!(error.hint().unwrap().contains("strongroom device add"));
-        assert!(!device.holds(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
+        assert!(!device.has_key(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
         drop(device);
         assert_eq!(bench.tpm.loaded(), (0, 0));
     });
@@ -227,7 +227,7 @@ fn no_failure_leaves_anything_behind() {
             assert_eq!(open(&mut *device, &opens, prompter).unwrap_err().kind(), Kind::Refused);
             let error = device.sign(&KeyRef::from(&signs), &[0; 32], prompter).unwrap_err();
             assert_eq!(error.kind(), Kind::Refused);
-            let garbage = Challenge::Ecdh { peer: &[0; 65] };
+            let garbage = PrivateOperation::Ecdh { peer: &[0; 65] };
             let error = device.open_key(&KeyRef::from(&plain), garbage, prompter).unwrap_err();
             assert_eq!(error.kind(), Kind::Device, "{error}");
             device.lock();

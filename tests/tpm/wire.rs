@@ -9,7 +9,7 @@ use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::OsRng;
 use std::sync::{Arc, Mutex};
 use strongroom::device::{
-    Algorithm, Challenge, Device, KeyInfo, KeyRef, PublicKey, Purpose, TpmOptions, connect,
+    Algorithm, Device, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose, TpmOptions, connect,
 };
 use strongroom::error::Kind;
 use strongroom::seal::{self, Context, Recipient, Sealed};
@@ -50,7 +50,7 @@ fn the_wire_shows_neither_pin_nor_secret() {
         let sealed =
             seal::seal(&token, &context, &[recipient], &mut |request| seal::without_device(request)).unwrap();
         let mut secrets = Vec::new();
-        let mut ask = |challenge: Challenge<'_>| {
+        let mut ask = |challenge: PrivateOperation<'_>| {
             let secret = device.open_key(&KeyRef::from(&opens), challenge, &mut prompter)?;
             secrets.push(secret.to_vec());
             Ok(secret)
@@ -87,7 +87,7 @@ fn another_storage_root_key_is_refused() {
             assert!(error.message().contains("not this TPM's"), "{error}");
             let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut interposer.prompter()).unwrap_err();
             assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-            assert!(!device.holds(&KeyRef::from(&opens), &mut interposer.prompter()).unwrap());
+            assert!(!device.has_key(&KeyRef::from(&opens), &mut interposer.prompter()).unwrap());
             drop(device);
             assert_eq!(other.loaded(), (0, 0));
             interposer.keys();

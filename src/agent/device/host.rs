@@ -163,8 +163,8 @@ impl Host {
     fn spread(&mut self, key: &KeyRef) {
         self.spread = true;
         let Some(parallel) = self.device.as_mut().and_then(|device| device.parallel()) else { return };
-        let more = parallel.lanes(key).saturating_sub(1);
-        let sessions: Vec<_> = (0..more).map_while(|_| parallel.another().ok()).collect();
+        let more = parallel.max_sessions(key).saturating_sub(1);
+        let sessions: Vec<_> = (0..more).map_while(|_| parallel.clone_session().ok()).collect();
         let lanes = sessions
             .into_iter()
             .map_while(|session| Owner::start("lane", QUEUE, &self.alive, self.lane(session)).ok());

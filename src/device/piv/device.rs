@@ -9,7 +9,7 @@ use super::padding;
 use super::slots::{SelectedSlot, SlotInfo, Slots, a_key_of, attribute, name};
 use super::transaction::Transaction;
 use crate::device::{
-    Challenge, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, Provision, PublicKey, Purpose,
+    CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, PrivateOperation, Provision, PublicKey, Purpose,
 };
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -189,7 +189,7 @@ impl Device for PivDevice {
         }
     }
 
-    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+    fn has_key(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
         self.operate("look for the key", prompter, |transaction| {
             let facts = transaction.card.slot(transaction.slots.of_purpose(key.purpose).slot)?;
             Ok(facts.is_some_and(|facts| facts.is_of(&key.public)))
@@ -199,15 +199,15 @@ impl Device for PivDevice {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         const TRIED: &str = "open with the key";
         match challenge {
-            Challenge::Ecdh { peer } => self.operate(TRIED, prompter, |transaction| {
+            PrivateOperation::Ecdh { peer } => self.operate(TRIED, prompter, |transaction| {
                 transaction.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
             }),
-            Challenge::Oaep { hash, ciphertext } => {
+            PrivateOperation::Oaep { hash, ciphertext } => {
                 let block = self.operate(TRIED, prompter, |transaction| {
                     transaction.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
                 })?;
@@ -216,7 +216,7 @@ impl Device for PivDevice {
                         .with_target(&self.name)
                 })
             }
-            Challenge::AesGcm { .. } => {
+            PrivateOperation::AesGcm { .. } => {
                 let answer = "in a YubiKey, Strongroom opens by ECDH or RSA";
                 Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name))
             }

@@ -8,7 +8,8 @@ use super::operations;
 use super::session::TokenSession;
 use super::token_info::TokenInfo;
 use crate::device::{
-    Algorithm, Challenge, Device, DeviceIdentity, KeyInfo, KeyRef, Parallel, Provision, Purpose, Wrap,
+    Algorithm, Device, DeviceIdentity, KeyInfo, KeyRef, KeyWrap, Parallel, PrivateOperation, Provision,
+    Purpose,
 };
 use crate::error::Result;
 use crate::prompt::Prompter;
@@ -85,7 +86,7 @@ impl Device for Pkcs11Device {
         })
     }
 
-    fn holds(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
+    fn has_key(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
         let named = self.keys(prompter)?;
         if named.iter().any(|own| own.purpose == key.purpose && own.public == key.public) {
             return Ok(true);
@@ -98,7 +99,7 @@ impl Device for Pkcs11Device {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         self.operate("open with the key", prompter, |operation, session| {
@@ -129,7 +130,7 @@ impl Device for Pkcs11Device {
         Some(self)
     }
 
-    fn wrapping(&mut self) -> Option<&mut dyn Wrap> {
+    fn wrapping(&mut self) -> Option<&mut dyn KeyWrap> {
         Some(self)
     }
 
@@ -138,7 +139,7 @@ impl Device for Pkcs11Device {
     }
 }
 
-impl Wrap for Pkcs11Device {
+impl KeyWrap for Pkcs11Device {
     fn wrap(
         &mut self,
         key: &KeyRef,
@@ -155,7 +156,7 @@ impl Wrap for Pkcs11Device {
 }
 
 impl Parallel for Pkcs11Device {
-    fn lanes(&self, key: &KeyRef) -> usize {
+    fn max_sessions(&self, key: &KeyRef) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match key.public.algorithm() {
             Algorithm::Rsa(_) => cores.min(4),
@@ -165,7 +166,7 @@ impl Parallel for Pkcs11Device {
         }
     }
 
-    fn another(&mut self) -> Result<Box<dyn Device>> {
+    fn clone_session(&mut self) -> Result<Box<dyn Device>> {
         let (session, facts) = TokenSession::take(&self.module, &self.uri, &self.name)?;
         Ok(Box::new(Self::new(self.uri.clone(), facts, session, self.module.clone())))
     }

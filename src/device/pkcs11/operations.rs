@@ -1,7 +1,7 @@
 //! The private-key operations, on a session that is logged in.
 
 use super::error::{DriverError, code};
-use crate::device::{Challenge, OaepHash, PublicKey};
+use crate::device::{OaepHash, PrivateOperation, PublicKey};
 use crate::error::{Error, Kind};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
@@ -25,12 +25,12 @@ const PSS: PkcsPssParams =
 pub fn answer(
     session: &Session,
     key: ObjectHandle,
-    challenge: Challenge<'_>,
+    challenge: PrivateOperation<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     match challenge {
-        Challenge::Ecdh { peer } => ecdh(session, key, peer),
-        Challenge::Oaep { hash, ciphertext } => oaep(session, key, hash, ciphertext),
-        Challenge::AesGcm { iv, aad, ciphertext } => {
+        PrivateOperation::Ecdh { peer } => ecdh(session, key, peer),
+        PrivateOperation::Oaep { hash, ciphertext } => oaep(session, key, hash, ciphertext),
+        PrivateOperation::AesGcm { iv, aad, ciphertext } => {
             let mut iv = *iv;
             let parameters = GcmParams::new(&mut iv, aad, TAG_BITS)?;
             Ok(Zeroizing::new(session.decrypt(&Mechanism::AesGcm(parameters), key, ciphertext)?))

@@ -4,7 +4,7 @@ use super::connection::{self, Connection};
 use super::connection_pool::lock;
 use super::device::TpmDevice;
 use super::error::{Command, DriverError};
-use crate::device::Counting;
+use crate::device::MonotonicCounter;
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
 use tss_esapi::Context;
@@ -22,7 +22,7 @@ const LAST: u32 = 0x0180_53ff;
 /// A counter is 64 bits.
 const SIZE: u16 = 8;
 
-impl Counting for TpmDevice {
+impl MonotonicCounter for TpmDevice {
     fn make_counter(&mut self) -> Result<(u32, u64)> {
         self.count("make a counter", |connection, session| {
             let index = define(connection, session)?;

@@ -8,7 +8,8 @@ use super::key_blob::KeyBlob;
 use super::templates;
 use super::transport::Transport;
 use crate::device::{
-    Challenge, Counting, Device, DeviceIdentity, KeyInfo, KeyRef, Measured, Provision, Purpose,
+    Device, DeviceIdentity, KeyInfo, KeyRef, MonotonicCounter, PcrBinding, PrivateOperation, Provision,
+    Purpose,
 };
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -177,12 +178,12 @@ impl Device for TpmDevice {
         &self.name
     }
 
-    /// None: the keys lie in their enrolments. [`Device::holds`] says which of them are this TPM's.
+    /// None: the keys lie in their enrolments. [`Device::has_key`] says which of them are this TPM's.
     fn keys(&mut self, _prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         Ok(Vec::new())
     }
 
-    fn holds(&mut self, key: &KeyRef, _prompter: &mut dyn Prompter) -> Result<bool> {
+    fn has_key(&mut self, key: &KeyRef, _prompter: &mut dyn Prompter) -> Result<bool> {
         let Ok(material) = KeyBlob::from_key_ref(key) else { return Ok(false) };
         lock(&self.shared).work("look for the key", &self.name, |connection| connection.is_home_of(&material))
     }
@@ -190,13 +191,13 @@ impl Device for TpmDevice {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let other = || {
             Error::new(Kind::KeyMissing, OPEN, "its opening key is of another kind").with_target(&self.name)
         };
-        let Challenge::Ecdh { peer } = challenge else { return Err(other()) };
+        let PrivateOperation::Ecdh { peer } = challenge else { return Err(other()) };
         let peer = peer.try_into().map_err(|_| other())?;
         self.operate(OPEN, (Purpose::Open, key), prompter, |connection, ready| ecdh(connection, ready, peer))
     }
@@ -219,11 +220,11 @@ impl Device for TpmDevice {
         Some(self)
     }
 
-    fn counting(&mut self) -> Option<&mut dyn Counting> {
+    fn monotonic_counter(&mut self) -> Option<&mut dyn MonotonicCounter> {
         Some(self)
     }
 
-    fn measured(&mut self) -> Option<&mut dyn Measured> {
+    fn pcr_binding(&mut self) -> Option<&mut dyn PcrBinding> {
         Some(self)
     }
 }

@@ -167,7 +167,7 @@ fn answer(
     attesting: KeyHandle,
     endorsement: KeyHandle,
     by: AuthSession,
-    challenge: &credential::Challenge,
+    challenge: &credential::PrivateOperation,
 ) -> Result<Digest, DriverError> {
     const COMMAND: &str = "TPM2_ActivateCredential";
     let blob = IdObject::try_from(challenge.blob.clone()).of(COMMAND)?;

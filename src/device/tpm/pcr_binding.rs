@@ -7,10 +7,10 @@ use super::pcr::{Bank, Pcrs, meaning};
 use super::policy::Policy;
 use super::policy_digest;
 use super::signed_policy;
-use crate::device::{CreateOptions, KeyRef, Measured, Measurement, PcrState, Prediction, TpmOptions};
+use crate::device::{CreateOptions, KeyRef, Measurement, PcrBinding, PcrState, Prediction, TpmOptions};
 use crate::error::{Error, Kind, Result};
 
-impl Measured for TpmDevice {
+impl PcrBinding for TpmDevice {
     fn measure(&mut self, key: &KeyRef, predicted: &[Prediction]) -> Result<Option<Measurement>> {
         let material = KeyBlob::from_key_ref(key).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(enrolled) = &material.policy.pcrs else { return Ok(None) };

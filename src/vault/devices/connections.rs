@@ -175,7 +175,7 @@ pub fn recognize(
             return Ok(Some(row.id));
         }
         for key in outside {
-            if device.holds(key, prompter)? {
+            if device.has_key(key, prompter)? {
                 return Ok(Some(row.id));
             }
         }

@@ -1,7 +1,7 @@
 //! The keys of a device to enrol: find or create them, check their evidence, test them.
 
 use crate::device::{
-    Algorithm, Challenge, CreateOptions, Device, DeviceWorker, KeyInfo, KeyRef, PublicKey, Purpose,
+    Algorithm, CreateOptions, Device, DeviceWorker, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ledger::SignatureAlgorithm;
@@ -108,7 +108,7 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
         Some(wrap) => wrap.wrap(&key, request.iv, request.aad, request.file_key, prompter),
         None => seal::without_device(request),
     })?;
-    let mut ask = |challenge: Challenge<'_>| device.open_key(&key, challenge, prompter);
+    let mut ask = |challenge: PrivateOperation<'_>| device.open_key(&key, challenge, prompter);
     if seal::open(&sealed, &context, &opening.public, &mut ask)? != plain {
         return Err(failed("what was sealed to the opening key did not come back from it"));
     }

@@ -38,7 +38,7 @@ impl Vault {
             let (worker, prompter) = self.devices.get(&row.id)?;
             let (key, predicted) = (opening_key(&row), predicted.to_vec());
             let measurement = worker.call("read what was measured", prompter, move |device, _| {
-                device.measured().map_or(Ok(None), |measured| measured.measure(&key, &predicted))
+                device.pcr_binding().map_or(Ok(None), |measured| measured.measure(&key, &predicted))
             })?;
             Ok((row, measurement))
         });

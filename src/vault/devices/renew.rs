@@ -47,7 +47,7 @@ impl Vault {
         if create == CreateOptions::default() {
             let key = opening_key(&old);
             let bound = worker.call("tell what the key is bound to", prompter, move |device, _| {
-                device.measured().map(|measured| measured.bound_alike(&key)).transpose()
+                device.pcr_binding().map(|measured| measured.bound_alike(&key)).transpose()
             })?;
             create = bound.unwrap_or(create);
         }

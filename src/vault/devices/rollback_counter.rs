@@ -5,7 +5,7 @@
 //! killed in between leaves it one too low; the next change corrects that. A lock keeps two processes from raising it
 //! at once: a counter that is too high cannot be taken back.
 
-use crate::device::{Counting, DeviceWorker};
+use crate::device::{DeviceWorker, MonotonicCounter};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::ledger::body::{Anchor, Body, Counter};
@@ -253,10 +253,10 @@ impl Vault {
 fn with_counters<T: Send + 'static>(
     worker: &DeviceWorker,
     operation: &str,
-    mut job: impl FnMut(&mut dyn Counting) -> Result<T> + Send + 'static,
+    mut job: impl FnMut(&mut dyn MonotonicCounter) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let name = worker.name().to_owned();
-    worker.call(operation, &mut BatchPrompter, move |device, _| match device.counting() {
+    worker.call(operation, &mut BatchPrompter, move |device, _| match device.monotonic_counter() {
         Some(counters) => job(counters),
         None => Err(Error::new(
             Kind::Unsupported,

@@ -1,6 +1,6 @@
 //! Looking tokens up: whether the ledger allows a version to be opened, and its sealed bytes.
 
-use crate::device::{Challenge, Device, KeyRef};
+use crate::device::{Device, KeyRef, PrivateOperation};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::State;
 use crate::ledger::verify::Chain;
@@ -72,7 +72,7 @@ impl SealedToken {
     ) -> Result<Secret> {
         let purpose = format!("open {}", self.name);
         let mut prompter = PurposePrompter { inner: prompter, purpose: &purpose };
-        let mut answer = |challenge: Challenge<'_>| device.open_key(key, challenge, &mut prompter);
+        let mut answer = |challenge: PrivateOperation<'_>| device.open_key(key, challenge, &mut prompter);
         seal::open(&self.sealed, &self.context, &key.public, &mut answer)
             .map_err(|error| error.with_context(self.operation()))
     }

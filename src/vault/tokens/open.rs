@@ -157,7 +157,7 @@ fn open_all(
         return vec![first];
     }
     let sessions =
-        device.parallel().map_or(1, |parallel| parallel.lanes(key)).min(rest.len().div_ceil(2)).max(1);
+        device.parallel().map_or(1, |parallel| parallel.max_sessions(key)).min(rest.len().div_ceil(2)).max(1);
     let others = siblings(device, sessions - 1);
     std::iter::once(first).chain(open_in_parallel(device, prompter, others, key, rest)).collect()
 }
@@ -165,7 +165,7 @@ fn open_all(
 /// More sessions; fewer than `count` if the device has no more.
 fn siblings(device: &mut dyn Device, count: usize) -> Vec<Box<dyn Device>> {
     match device.parallel() {
-        Some(parallel) => (0..count).map_while(|_| parallel.another().ok()).collect(),
+        Some(parallel) => (0..count).map_while(|_| parallel.clone_session().ok()).collect(),
         None => Vec::new(),
     }
 }

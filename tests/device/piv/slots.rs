@@ -2,7 +2,7 @@
 
 use super::{create, create_as, device, device_at, guarded_by, not_connected, older, open};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, KeyInfo, KeyRef, OaepHash, PublicKey, Purpose,
+    Algorithm, CreateOptions, Device, KeyInfo, KeyRef, OaepHash, PrivateOperation, PublicKey, Purpose,
 };
 use strongroom::error::Kind;
 use test_support::device_conformance::{opens_rsa, signs_once};
@@ -131,7 +131,7 @@ fn uses_rsa(device: &mut dyn Device, algorithm: Algorithm) {
         key.evidence.check(key).unwrap();
         assert_eq!(key.public.algorithm(), algorithm);
         assert!(key.evidence.claims.contains(&("attestation".into(), true)), "{:?}", key.evidence);
-        assert!(device.holds(&key.into(), &mut Scripted::default()).unwrap());
+        assert!(device.has_key(&key.into(), &mut Scripted::default()).unwrap());
     }
     assert!(matches!(opens.public, PublicKey::Rsa { oaep: OaepHash::Sha256, .. }));
     let prompter = &mut Scripted::pin(PIN);
@@ -140,7 +140,7 @@ fn uses_rsa(device: &mut dyn Device, algorithm: Algorithm) {
         signs_once(device, &signs.into(), byte, prompter).unwrap();
     }
     for ciphertext in [vec![1; opens.public.rsa().unwrap().0.len()], vec![0; 256], vec![1; 255]] {
-        let challenge = Challenge::Oaep { hash: OaepHash::Sha256, ciphertext: &ciphertext };
+        let challenge = PrivateOperation::Oaep { hash: OaepHash::Sha256, ciphertext: &ciphertext };
         let error = device.open_key(&opens.into(), challenge, prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::Device, "{error}");
     }

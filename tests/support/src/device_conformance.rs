@@ -5,7 +5,7 @@ use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::{OsRng, RngCore};
 use strongroom::device::{
-    Algorithm, Challenge, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PublicKey, Purpose,
+    Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose,
 };
 use strongroom::error::Kind;
 
@@ -100,9 +100,9 @@ fn lists_what_it_created(bench: &dyn Bench, opens: &KeyInfo, signs: &KeyInfo) {
     }
     for key in &both {
         let mut other = KeyRef::from(key);
-        assert!(device.holds(&other, &mut bench.prompter()).unwrap());
+        assert!(device.has_key(&other, &mut bench.prompter()).unwrap());
         other.public = stranger();
-        assert!(!device.holds(&other, &mut bench.prompter()).unwrap());
+        assert!(!device.has_key(&other, &mut bench.prompter()).unwrap());
     }
     for key in both {
         let simulator = key.evidence.level == EvidenceLevel::Simulator;
@@ -126,7 +126,7 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
     match &opens.public {
         PublicKey::P256(_) | PublicKey::P384(_) => {
             let (peer, expected) = exchange(&opens.public);
-            let shared = device.open_key(key, Challenge::Ecdh { peer: &peer }, prompter).unwrap();
+            let shared = device.open_key(key, PrivateOperation::Ecdh { peer: &peer }, prompter).unwrap();
             assert_eq!(shared[..], expected);
         }
         PublicKey::Rsa { .. } => opens_rsa(device, opens, prompter).unwrap(),
@@ -135,7 +135,7 @@ pub fn opens_once(device: &mut dyn Device, bench: &dyn Bench, opens: &KeyInfo) {
             let (iv, aad) = ([7; 12], b"context");
             let ciphertext = device.wrapping().unwrap().wrap(key, &iv, aad, &secret, prompter).unwrap();
             assert_eq!(ciphertext.len(), 32);
-            let challenge = Challenge::AesGcm { iv: &iv, aad, ciphertext: &ciphertext };
+            let challenge = PrivateOperation::AesGcm { iv: &iv, aad, ciphertext: &ciphertext };
             assert_eq!(device.open_key(key, challenge, prompter).unwrap()[..], secret);
         }
     }
@@ -147,7 +147,7 @@ pub fn opens_rsa(device: &mut dyn Device, key: &KeyInfo, prompter: &mut Scripted
     let mut secret = [0; 16];
     OsRng.fill_bytes(&mut secret);
     let ciphertext = public_rsa(n, e).encrypt(&mut OsRng, oaep.padding(), &secret).unwrap();
-    let challenge = Challenge::Oaep { hash: *oaep, ciphertext: &ciphertext };
+    let challenge = PrivateOperation::Oaep { hash: *oaep, ciphertext: &ciphertext };
     assert_eq!(device.open_key(&key.into(), challenge, prompter)?[..], secret);
     Ok(())
 }
@@ -241,11 +241,13 @@ fn refuses_garbage(bench: &dyn Bench, opens: &KeyInfo) {
     let (key, prompter) = (&KeyRef::from(opens), &mut bench.prompter());
     let zeroes = [0; 97];
     let challenge = match &opens.public {
-        PublicKey::P256(_) => Challenge::Ecdh { peer: &zeroes[..65] },
-        PublicKey::P384(_) => Challenge::Ecdh { peer: &zeroes },
-        PublicKey::Rsa { n, oaep, .. } => Challenge::Oaep { hash: *oaep, ciphertext: &vec![1; n.len()] },
+        PublicKey::P256(_) => PrivateOperation::Ecdh { peer: &zeroes[..65] },
+        PublicKey::P384(_) => PrivateOperation::Ecdh { peer: &zeroes },
+        PublicKey::Rsa { n, oaep, .. } => {
+            PrivateOperation::Oaep { hash: *oaep, ciphertext: &vec![1; n.len()] }
+        }
         PublicKey::RsaPss { .. } => panic!("it opens nothing"),
-        PublicKey::Aes256 { .. } => Challenge::AesGcm { iv: &[0; 12], aad: b"", ciphertext: &[0; 32] },
+        PublicKey::Aes256 { .. } => PrivateOperation::AesGcm { iv: &[0; 12], aad: b"", ciphertext: &[0; 32] },
     };
     for _ in 0..2 {
         let error = device.open_key(key, challenge, prompter).unwrap_err();
@@ -276,8 +278,8 @@ fn works_in_parallel(bench: &dyn Bench, opens: &KeyInfo) {
     let mut device = bench.device();
     opens_once(&mut *device, bench, opens);
     let Some(parallel) = device.parallel() else { return };
-    assert!((1..=64).contains(&parallel.lanes(&opens.into())));
-    let lanes: Vec<_> = (0..3).map(|_| parallel.another().unwrap()).collect();
+    assert!((1..=64).contains(&parallel.max_sessions(&opens.into())));
+    let lanes: Vec<_> = (0..3).map(|_| parallel.clone_session().unwrap()).collect();
     let threads: Vec<_> = lanes
         .into_iter()
         .map(|mut lane| {

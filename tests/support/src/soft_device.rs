@@ -9,8 +9,8 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use std::path::PathBuf;
 use strongroom::device::{
-    Algorithm, Challenge, Counting, CreateOptions, Device, DeviceIdentity, Evidence, EvidenceLevel, KeyInfo,
-    KeyRef, Provision, PublicKey, Purpose,
+    Algorithm, CreateOptions, Device, DeviceIdentity, Evidence, EvidenceLevel, KeyInfo, KeyRef,
+    MonotonicCounter, PrivateOperation, Provision, PublicKey, Purpose,
 };
 use strongroom::error::{Error, Kind, Result};
 use strongroom::prompt::Prompter;
@@ -171,7 +171,7 @@ impl Device for SoftDevice {
         Ok(if self.boot.is_some() { Vec::new() } else { self.key_infos().into() })
     }
 
-    fn holds(&mut self, key: &KeyRef, _: &mut dyn Prompter) -> Result<bool> {
+    fn has_key(&mut self, key: &KeyRef, _: &mut dyn Prompter) -> Result<bool> {
         let own = self.key_infos().iter().any(|own| KeyRef::from(own) == *key);
         let derived = || PublicKey::P256(point(&self.derived(key.purpose, &key.material).public_key()));
         Ok(if self.boot.is_some() { derived() == key.public } else { own })
@@ -180,14 +180,14 @@ impl Device for SoftDevice {
     fn open_key(
         &mut self,
         key: &KeyRef,
-        challenge: Challenge<'_>,
+        challenge: PrivateOperation<'_>,
         _: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let opening = match self.boot {
             Some(_) => self.loaded(key)?,
             None => self.own(key).map(|()| self.opening.clone())?,
         };
-        let Challenge::Ecdh { peer } = challenge else {
+        let PrivateOperation::Ecdh { peer } = challenge else {
             return Err(Error::new(Kind::Unsupported, "answer", "it only does ECDH").with_target(&self.name));
         };
         let peer = p256::PublicKey::from_sec1_bytes(peer).unwrap();
@@ -210,7 +210,7 @@ impl Device for SoftDevice {
         if self.boot.is_some() { Some(self) } else { None }
     }
 
-    fn counting(&mut self) -> Option<&mut dyn Counting> {
+    fn monotonic_counter(&mut self) -> Option<&mut dyn MonotonicCounter> {
         if self.counters.is_some() { Some(self) } else { None }
     }
 }
@@ -239,7 +239,7 @@ impl Provision for SoftDevice {
     }
 }
 
-impl Counting for SoftDevice {
+impl MonotonicCounter for SoftDevice {
     fn make_counter(&mut self) -> Result<(u32, u64)> {
         let directory = self.counters.clone().unwrap();
         std::fs::create_dir_all(&directory).unwrap();

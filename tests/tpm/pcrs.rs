@@ -24,7 +24,7 @@ fn extend(bench: &OnSwtpm<'_>, pcr: u8) {
 }
 
 fn measure(device: &mut dyn Device, key: &KeyInfo, predicted: &[Prediction]) -> Measurement {
-    device.measured().unwrap().measure(&KeyRef::from(key), predicted).unwrap().unwrap()
+    device.pcr_binding().unwrap().measure(&KeyRef::from(key), predicted).unwrap().unwrap()
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_device_tells_how_to_bind_new_keys_alike() {
         with_swtpm(options.clone(), |bench| {
             let (opens, _) = bench.keys();
             let mut device = bench.device();
-            let alike = device.measured().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap();
+            let alike = device.pcr_binding().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap();
             assert_eq!(alike, CreateOptions { tpm: options, ..CreateOptions::default() });
         });
     }
@@ -91,7 +91,7 @@ fn a_device_tells_how_to_bind_new_keys_alike() {
         let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public)) };
         let (opens, _) = bench.keys();
         let mut device = bench.device();
-        let error = device.measured().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap_err();
+        let error = device.pcr_binding().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         assert_eq!(
             error.hint(),

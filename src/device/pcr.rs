@@ -4,7 +4,7 @@ use super::{CreateOptions, KeyRef};
 use crate::error::Result;
 
 /// Comparing what was measured with what a key is bound to, for devices that can bind keys so.
-pub trait Measured {
+pub trait PcrBinding {
     /// What `key` is bound to, as enrolled and as it is now; `None` when it is bound to nothing. Predicted values take the
     /// place of those of now: so it is known before an update whether the key will still open.
     ///
