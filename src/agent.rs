@@ -247,26 +247,42 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Has the reader look something up on the newest state of the store.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        tried: &str,
+        job: impl FnOnce(&mut LedgerQueries) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.reader.ask(Instant::now() + self.deadline, move |reader| {
+            reader.follow()?;
+            job(reader)
+        });
+        done.await.map_err(|trouble| trouble.told(tried, "the store"))?
+    }
+
+    /// Has the writer make a change; everybody knows of it before the answer goes out.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        tried: &str,
+        job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store_file = self.store_file.clone();
+        let job = move |vault: &mut Vault| store_file.check().and_then(|()| job(vault));
+        let done = self.writer.ask(Instant::now() + self.deadline, job).await;
+        let value = done.map_err(|trouble| trouble.told(tried, "the writer"))??;
+        self.metrics.changed.add();
+        self.tick().await;
+        Ok(value)
+    }
+}
+
 /// Everything that the agent's own parsers make of some bytes, in words: those for a request's path and query, for a
 /// credential's name, for a control group and for a grantee. For whoever feeds them anything.
 #[doc(hidden)]
 pub fn fuzz_parsers(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
-    let (method, target) = text.split_once(' ').unwrap_or(("GET", &text));
-    let (path, parameters) = target.split_once('?').unwrap_or((target, ""));
-    let mut said = Vec::new();
-    if let http::routes::Found::Route(action, name) = http::routes::find(method, path) {
-        let known: Vec<&str> =
-            http::routes::ROUTES.iter().flat_map(|route| route.query).map(|p| p.name).collect();
-        said.push(http::query::name_in_path(name).map_or_else(|e| e.to_string(), |name| name.to_string()));
-        match http::query::Query::parse(parameters, &known) {
-            Ok(query) => {
-                said.push(format!("{action:?} {:?} {:?}", query.number("version"), query.time("expires")));
-                said.push(format!("{:?}", http::handlers::put_options(&query).err()));
-            }
-            Err(error) => said.push(error.to_string()),
-        }
-    }
+    let mut said = vec![http::params::fuzz_query(&text)];
     said.extend(
         credentials::CredentialRequest::parse(bytes).map(|asked| format!("{} {}", asked.unit, asked.id)),
     );

@@ -1,6 +1,7 @@
 //! The client of an agent: a [`TokenBackend`] over its socket. Blocking, one connection, one request after another; needs
 //! no tokio.
 
+pub mod api;
 mod problem;
 
 pub use problem::Problem;
@@ -10,15 +11,18 @@ use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
-use crate::timestamp;
 use crate::vault::{
     AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
     PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
+use api::{
+    AccessPage, Destroyed, GrantList, GrantRequest, LogPage, Rename, StateChange, StoredVersion, TokenPage,
+    WantedState,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -40,41 +44,14 @@ const PAGE: u64 = 500;
 /// The most bytes of a line of an answer's head.
 const MAX_LINE: u64 = 8 << 10;
 
-/// What is encoded in a query's values.
-const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// What a value in a query is not sent as it is (RFC 3986 §3.4).
+const IN_QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A connection to an agent.
 pub struct Client {
     stream: BufReader<UnixStream>,
     on: String,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    tokens: Vec<VersionView>,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Entries {
-    entries: Vec<EntryView>,
-}
-
-#[derive(Deserialize)]
-struct Accesses {
-    accesses: Vec<AccessView>,
-}
-
-#[derive(Deserialize)]
-struct Grants {
-    grants: Vec<GrantView>,
-}
-
-#[derive(Deserialize)]
-struct Put {
-    token: String,
-    version: u64,
-    recipients: Vec<String>,
 }
 
 impl Client {
@@ -155,7 +132,7 @@ impl Client {
         loop {
             let (direction, position) = from(last.as_ref());
             let query = [(direction, position.to_string()), ("limit", PAGE.to_string())];
-            let page: Entries = parse(&self.ask("GET", path, &query, None)?)?;
+            let page: LogPage = parse(&self.ask("GET", path, &query, None)?)?;
             last = page.entries.last().cloned();
             if last.is_none() {
                 return Ok(());
@@ -168,7 +145,7 @@ impl Client {
         }
     }
 
-    fn send(&mut self, path: &str, body: &Value) -> Result<Zeroizing<Vec<u8>>> {
+    fn send(&mut self, path: &str, body: &impl Serialize) -> Result<Zeroizing<Vec<u8>>> {
         let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
         self.ask("POST", path, &[], Some(&body))
     }
@@ -214,7 +191,7 @@ impl Client {
             head += if i == 0 { "?" } else { "&" };
             head += key;
             head += "=";
-            head.extend(utf8_percent_encode(value, &RESERVED));
+            head.extend(utf8_percent_encode(value, IN_QUERY));
         }
         head += " HTTP/1.1\r\nhost: strongroom\r\n";
         if let Some(body) = body {
@@ -300,7 +277,7 @@ impl TokenBackend for Client {
                 ("destroyed", filter.destroyed.to_string()),
                 ("after", after),
             ];
-            let page: Page = parse(&self.ask("GET", "/v1/tokens", &query, None)?)?;
+            let page: TokenPage = parse(&self.ask("GET", "/v1/tokens", &query, None)?)?;
             for view in page.tokens {
                 if !each(view)? {
                     return Ok(());
@@ -332,13 +309,25 @@ impl TokenBackend for Client {
         query.extend(labels.map(|(key, value)| ("label", format!("{key}={value}"))));
         query.extend(options.only.iter().map(|device| ("only", device.clone())));
         let put = self.ask("PUT", &format!("/v1/values/{name}"), &query, Some(token.expose()))?;
-        let put: Put = parse(&put)?;
+        let put: StoredVersion = parse(&put)?;
         let token = put.token.parse().map_err(|_| odd("no token id"))?;
         Ok(PutReport { token, version: put.version, recipients: put.recipients })
     }
 
     fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {
-        let body = json!({"state": state.to_string(), "version": version, "reason": reason});
+        let state = match state {
+            State::Active => WantedState::Active,
+            State::Suspended => WantedState::Suspended,
+            State::Revoked => WantedState::Revoked,
+            State::Staged => {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "change a state",
+                    "a token is not staged after it was put",
+                ));
+            }
+        };
+        let body = StateChange { state, version, reason: reason.to_owned() };
         self.send(&format!("/v1/states/{name}"), &body).map(drop)
     }
 
@@ -375,16 +364,18 @@ impl TokenBackend for Client {
 
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>> {
         let query = [("before", before.to_string()), ("limit", limit.to_string())];
-        let page: Accesses = parse(&self.ask("GET", "/v1/accesses", &query, None)?)?;
+        let page: AccessPage = parse(&self.ask("GET", "/v1/accesses", &query, None)?)?;
         Ok(page.accesses)
     }
 
     fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantView> {
-        let ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
-        let until = options.until.map(timestamp::rfc3339_millis);
-        let body = json!({
-            "on": on.to_string(), "to": to.to_string(), "ops": ops, "until": until, "as": options.alias,
-        });
+        let body = GrantRequest {
+            on: on.to_string(),
+            to: to.to_string(),
+            ops: options.ops.iter().map(|op| (*op).into()).collect(),
+            until: options.until,
+            alias: options.alias.clone(),
+        };
         parse(&self.send("/v1/grants", &body)?)
     }
 
@@ -393,25 +384,25 @@ impl TokenBackend for Client {
             Revoked::Id(id) => vec![("id", id.to_string())],
             Revoked::Of(on, to) => vec![("on", on.to_string()), ("to", to.to_string())],
         };
-        let gone: Grants = parse(&self.ask("DELETE", "/v1/grants", &query, None)?)?;
+        let gone: GrantList = parse(&self.ask("DELETE", "/v1/grants", &query, None)?)?;
         Ok(gone.grants)
     }
 
     fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>> {
         let query: Vec<_> = on.map(|on| ("on", on.to_string())).into_iter().collect();
-        let stand: Grants = parse(&self.ask("GET", "/v1/grants", &query, None)?)?;
+        let stand: GrantList = parse(&self.ask("GET", "/v1/grants", &query, None)?)?;
         Ok(stand.grants)
     }
 
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
-        self.send("/v1/rename", &json!({"from": from.as_str(), "to": to.as_str()})).map(drop)
+        self.send("/v1/rename", &Rename { from: from.to_string(), to: to.to_string() }).map(drop)
     }
 
     fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {
         let mut query = vec![("reason", reason.to_owned())];
         query.extend(version.map(|version| ("version", version.to_string())));
-        let done: Value = parse(&self.ask("DELETE", &format!("/v1/tokens/{name}"), &query, None)?)?;
-        done["destroyed"].as_u64().ok_or_else(|| odd("no count"))
+        let done: Destroyed = parse(&self.ask("DELETE", &format!("/v1/tokens/{name}"), &query, None)?)?;
+        Ok(done.destroyed)
     }
 }
 

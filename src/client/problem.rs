@@ -5,13 +5,21 @@ use serde::{Deserialize, Serialize};
 
 /// A problem, in JSON.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct Problem {
+    /// The status in words.
     title: String,
+    /// The status.
     status: u16,
+    /// As in the command's `--json`: not-found, refused, pin-unavailable, …
     kind: String,
+    /// What was tried.
     operation: String,
+    /// The device, store or file.
     target: Option<String>,
+    /// What came back.
     message: String,
+    /// What to do now.
     hint: Option<String>,
 }
 

@@ -1,17 +1,23 @@
-//! What the owner reads of the ledger and the access log, and grants.
+//! The routes for the agent's owner.
 
+use super::authorized::{Authorized, Owner};
+use super::params::{
+    After, Before, Destroying, GrantsOn, Nothing, Params, Positions, TokenName, WhichGrants, WhichVersion,
+};
+use super::response::{self, Answer, Json};
 use crate::agent::Agent;
-use crate::agent::http::handlers::{MAX_JSON_BYTES, parse};
-use crate::agent::http::query::Query;
-use crate::agent::http::response::{self, Answer};
+use crate::client::api::{
+    AccessPage, Destroyed, GrantList, GrantRequest, Locked, LockedDevice, LogPage, NameText, Rename, Renamed,
+    Unlock, Unlocked,
+};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::vault::{
-    EntryView, GrantOn, GrantOptions, Grantee, LogOrder, Op, Revoked, TokenBackend, TokenRef, Vault,
+    EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, Revoked, TokenBackend, TokenRef, Vault,
 };
-use hyper::body::Incoming;
-use serde::Deserialize;
-use serde_json::json;
+use axum::body::Body;
+use axum::response::Response;
+use std::time::{Duration, Instant};
 
 /// How many lines are answered where nothing is said, and at most.
 const LINES: u64 = 100;
@@ -20,122 +26,219 @@ const MOST_LINES: u64 = 1000;
 /// About how many bytes of statements an answer holds at most.
 const MOST_BYTES: usize = 4 << 20;
 
-/// A grant that is to be.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantBody {
-    on: String,
-    to: String,
-    #[serde(default)]
-    ops: Vec<String>,
-    #[serde(default, deserialize_with = "crate::timestamp::deserialize")]
-    until: Option<u64>,
-    #[serde(rename = "as")]
-    alias: Option<String>,
+/// Give a token another name
+///
+/// For the owner.
+#[utoipa::path(post, path = "/v1/rename", request_body = Rename, responses((status = 200, description = "Done", body = Renamed)))]
+pub async fn rename(
+    allowed: Authorized<Owner>,
+    Params(Nothing {}): Params<Nothing>,
+    body: Body,
+) -> Answer<Json<Renamed>> {
+    let Rename { from, to } = allowed.agent().read_json(body, "rename").await?;
+    let name = |text: &str| Name::parse(text).map_err(|why| Error::new(Kind::Usage, "rename", why));
+    let (old, new) = (name(&from)?, name(&to)?);
+    allowed.agent().write("rename", move |vault| vault.rename(&old, &new)).await?;
+    Ok(Json(Renamed { from, to }))
+}
+
+/// Delete a token's sealed bytes
+///
+/// For the owner.
+#[utoipa::path(
+    delete, path = "/v1/tokens/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), Destroying),
+    responses((status = 200, description = "Done", body = Destroyed))
+)]
+pub async fn destroy(
+    allowed: Authorized<Owner>,
+    TokenName(name): TokenName,
+    Params(which): Params<Destroying>,
+) -> Answer<Json<Destroyed>> {
+    let (version, reason) = (which.version, which.reason.unwrap_or_default());
+    let shown = name.to_string();
+    let destroy = move |vault: &mut Vault| vault.destroy(&name, version, &reason);
+    let destroyed = allowed.agent().write("destroy", destroy).await?;
+    Ok(Json(Destroyed { name: shown, version, destroyed }))
+}
+
+/// A version as it lies in the store: an age file
+///
+/// For the owner.
+#[utoipa::path(
+    get, path = "/v1/sealed/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), WhichVersion),
+    responses((status = 200, description = "Done", body = Vec<u8>, content_type = "application/octet-stream"))
+)]
+pub async fn sealed(
+    allowed: Authorized<Owner>,
+    TokenName(name): TokenName,
+    Params(which): Params<WhichVersion>,
+) -> Answer<Response> {
+    let operation = format!("show {name}");
+    let wanted = TokenRef { name, version: which.version };
+    let sealed = allowed
+        .agent()
+        .read("show sealed bytes", move |queries| queries.vault.sealed_version(&wanted, &operation));
+    Ok(response::bytes("application/octet-stream", sealed.await?))
+}
+
+/// The ledger
+///
+/// For the owner.
+#[utoipa::path(get, path = "/v1/log", params(Positions), responses((status = 200, description = "Done", body = LogPage)))]
+pub async fn log(allowed: Authorized<Owner>, Params(at): Params<Positions>) -> Answer<Json<LogPage>> {
+    let order = if at.after.is_some() { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
+    let limit = lines(at.limit);
+    let page = allowed.agent().read("read the ledger", move |queries| {
+        let mut page = Page::default();
+        queries.vault.log(order, at.after.or(at.before), |vault, entry| {
+            Ok(page.take(EntryView::from_entry(vault, &entry), limit))
+        })?;
+        Ok(page.entries)
+    });
+    Ok(Json(LogPage { entries: page.await? }))
+}
+
+/// The statements that changed a token, oldest first
+///
+/// For the owner.
+#[utoipa::path(
+    get, path = "/v1/history/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), After),
+    responses((status = 200, description = "Done", body = LogPage))
+)]
+pub async fn history(
+    allowed: Authorized<Owner>,
+    TokenName(name): TokenName,
+    Params(at): Params<After>,
+) -> Answer<Json<LogPage>> {
+    let (after, limit) = (at.after.unwrap_or(0), lines(at.limit));
+    let page = allowed.agent().read("read the history", move |queries| {
+        let mut page = Page::default();
+        let entries = TokenBackend::history(&mut queries.vault, &name)?;
+        let _ = entries.into_iter().filter(|entry| entry.n > after).all(|entry| page.take(entry, limit));
+        Ok(page.entries)
+    });
+    Ok(Json(LogPage { entries: page.await? }))
+}
+
+/// Who read what, newest first
+///
+/// For the owner.
+#[utoipa::path(get, path = "/v1/accesses", params(Before), responses((status = 200, description = "Done", body = AccessPage)))]
+pub async fn accesses(allowed: Authorized<Owner>, Params(at): Params<Before>) -> Answer<Json<AccessPage>> {
+    let (before, limit) = (at.before.unwrap_or(0), u32::try_from(lines(at.limit)).unwrap_or(1));
+    let page = allowed.agent().read("read the access log", move |queries| {
+        TokenBackend::accesses(&mut queries.vault, before, limit)
+    });
+    Ok(Json(AccessPage { accesses: page.await? }))
+}
+
+/// The grants that stand
+///
+/// For the owner.
+#[utoipa::path(get, path = "/v1/grants", params(GrantsOn), responses((status = 200, description = "Done", body = GrantList)))]
+pub async fn grants(allowed: Authorized<Owner>, Params(which): Params<GrantsOn>) -> Answer<Json<GrantList>> {
+    let on = which.on.as_deref().map(|text| part(text, "list grants")).transpose()?;
+    let grants = allowed
+        .agent()
+        .read("list grants", move |queries| TokenBackend::grants(&mut queries.vault, on.as_ref()));
+    Ok(Json(GrantList { grants: grants.await? }))
+}
+
+/// Let somebody have a token, or all under a prefix
+///
+/// For the owner.
+#[utoipa::path(
+    post, path = "/v1/grants", request_body = GrantRequest,
+    responses((status = 200, description = "Done", body = GrantView))
+)]
+pub async fn grant(
+    allowed: Authorized<Owner>,
+    Params(Nothing {}): Params<Nothing>,
+    body: Body,
+) -> Answer<Json<GrantView>> {
+    const OPERATION: &str = "grant";
+    let request: GrantRequest = allowed.agent().read_json(body, OPERATION).await?;
+    let (on, to): (GrantOn, Grantee) = (part(&request.on, OPERATION)?, part(&request.to, OPERATION)?);
+    let ops = request.ops.into_iter().map(Into::into).collect();
+    let options = GrantOptions { ops, until: request.until, alias: request.alias };
+    let grant = move |vault: &mut Vault| TokenBackend::grant(vault, &on, &to, &options);
+    Ok(Json(allowed.agent().write(OPERATION, grant).await?))
+}
+
+/// Take grants back
+///
+/// For the owner.
+#[utoipa::path(delete, path = "/v1/grants", params(WhichGrants), responses((status = 200, description = "Done", body = GrantList)))]
+pub async fn ungrant(
+    allowed: Authorized<Owner>,
+    Params(which): Params<WhichGrants>,
+) -> Answer<Json<GrantList>> {
+    const OPERATION: &str = "take grants back";
+    let which = match (which.id, which.on, which.to) {
+        (Some(id), None, None) => Revoked::Id(part(&id, OPERATION)?),
+        (None, Some(on), Some(to)) => Revoked::Of(part(&on, OPERATION)?, part(&to, OPERATION)?),
+        _ => return Err(Error::new(Kind::Usage, OPERATION, "say which by id, or by on and to").into()),
+    };
+    let ungrant = move |vault: &mut Vault| TokenBackend::ungrant(vault, &which);
+    Ok(Json(GrantList { grants: allowed.agent().write(OPERATION, ungrant).await? }))
+}
+
+/// Unlock a device: it stays logged in
+///
+/// For the owner.
+#[utoipa::path(post, path = "/v1/unlock", request_body = Unlock, responses((status = 200, description = "Done", body = Unlocked)))]
+pub async fn unlock(
+    allowed: Authorized<Owner>,
+    Params(Nothing {}): Params<Nothing>,
+    body: Body,
+) -> Answer<Json<Unlocked>> {
+    let request: Unlock = allowed.agent().read_json(body, "unlock").await?;
+    Ok(Json(allowed.agent().unlock(request).await?))
+}
+
+/// Log all devices out and forget PINs and cached tokens
+///
+/// For the owner.
+#[utoipa::path(post, path = "/v1/lock", responses((status = 200, description = "Done", body = Locked)))]
+pub async fn lock(allowed: Authorized<Owner>, Params(Nothing {}): Params<Nothing>) -> Json<Locked> {
+    Json(allowed.agent().lock().await)
 }
 
 impl Agent {
-    /// A version as it lies in the store.
-    ///
-    /// # Errors
-    /// As [`TokenBackend::sealed`].
-    pub async fn sealed(&self, name: Name, query: &Query) -> Result<Answer> {
-        let wanted = TokenRef { name, version: query.number("version")? };
-        let tried = format!("show {}", wanted.name);
-        let sealed = self
-            .read("show sealed bytes", move |reader| reader.vault.sealed_version(&wanted, &tried))
-            .await?;
-        Ok(response::bytes("application/octet-stream", sealed))
-    }
-
-    /// The ledger, newest first before a position, or oldest first after one.
-    ///
-    /// # Errors
-    /// `Usage`; `Tampered`.
-    pub async fn log(&self, query: &Query) -> Result<Answer> {
-        let (before, after) = (query.number("before")?, query.number("after")?);
-        let order = if after.is_some() { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
-        let limit = lines(query)?;
-        let page = self.read("read the ledger", move |reader| {
-            let mut page = Page::default();
-            reader.vault.log(order, after.or(before), |vault, entry| {
-                Ok(page.take(EntryView::from_entry(vault, &entry), limit))
-            })?;
-            Ok(page.entries)
-        });
-        Ok(response::json(&json!({"entries": page.await?})))
-    }
-
-    /// The statements that changed a token, oldest first.
-    ///
-    /// # Errors
-    /// As [`Vault::history`].
-    pub async fn history(&self, name: Name, query: &Query) -> Result<Answer> {
-        let (after, limit) = (query.number("after")?.unwrap_or(0), lines(query)?);
-        let page = self.read("read the history", move |reader| {
-            let mut page = Page::default();
-            let entries = TokenBackend::history(&mut reader.vault, &name)?;
-            let _ = entries.into_iter().filter(|entry| entry.n > after).all(|entry| page.take(entry, limit));
-            Ok(page.entries)
-        });
-        Ok(response::json(&json!({"entries": page.await?})))
-    }
-
-    /// Who read what, newest first.
-    ///
-    /// # Errors
-    /// `Usage`; the store's.
-    pub async fn accesses(&self, query: &Query) -> Result<Answer> {
-        let before = query.number("before")?.unwrap_or(0);
-        let limit = u32::try_from(lines(query)?).unwrap_or(1);
-        let page = self.read("read the access log", move |reader| {
-            TokenBackend::accesses(&mut reader.vault, before, limit)
-        });
-        Ok(response::json(&json!({"accesses": page.await?})))
-    }
-
-    /// The grants that stand.
-    ///
-    /// # Errors
-    /// As [`Vault::grants`].
-    pub async fn grants(&self, query: &Query) -> Result<Answer> {
-        let on = query.one("on")?.map(|text| part(text, "list grants")).transpose()?;
-        let grants =
-            self.read("list grants", move |reader| TokenBackend::grants(&mut reader.vault, on.as_ref()));
-        Ok(response::json(&json!({"grants": grants.await?})))
-    }
-
-    /// One more.
-    ///
-    /// # Errors
-    /// As [`Vault::grant`].
-    pub async fn grant(&self, body: Incoming) -> Result<Answer> {
-        const TRIED: &str = "grant";
-        let body: GrantBody = parse(&self.read_body(body, MAX_JSON_BYTES, TRIED).await?)?;
-        let (on, to): (GrantOn, Grantee) = (part(&body.on, TRIED)?, part(&body.to, TRIED)?);
-        let options = GrantOptions {
-            ops: body.ops.iter().map(|op| part::<Op>(op, TRIED)).collect::<Result<_>>()?,
-            until: body.until,
-            alias: body.alias,
+    async fn unlock(&self, request: Unlock) -> Result<Unlocked> {
+        let chosen: Vec<_> = self
+            .stations
+            .iter()
+            .filter(|s| request.device.as_ref().is_none_or(|name| s.name == *name))
+            .collect();
+        let station = match chosen.as_slice() {
+            [station] => station,
+            [] => return Err(Error::new(Kind::NotFound, "unlock", "there is no such device here")),
+            _ => {
+                let error = Error::new(Kind::Usage, "unlock", "there are several devices here");
+                return Err(error.with_hint("name one: `strongroom status` lists them"));
+            }
         };
-        let grant =
-            self.write(TRIED, move |vault: &mut Vault| TokenBackend::grant(vault, &on, &to, &options));
-        Ok(response::json(&grant.await?))
+        station.check("unlock")?;
+        let done =
+            station.thread().ask(Instant::now() + self.deadline, move |host| host.unlock(request.pin)).await;
+        done.map_err(|trouble| trouble.told("unlock", &station.name))??;
+        let condition = station.condition().0.word().into();
+        Ok(Unlocked { device: station.name.clone(), condition })
     }
 
-    /// One or some less.
-    ///
-    /// # Errors
-    /// As [`Vault::ungrant`].
-    pub async fn ungrant(&self, query: &Query) -> Result<Answer> {
-        const TRIED: &str = "take grants back";
-        let which = match (query.one("id")?, query.one("on")?, query.one("to")?) {
-            (Some(id), None, None) => Revoked::Id(part(id, TRIED)?),
-            (None, Some(on), Some(to)) => Revoked::Of(part(on, TRIED)?, part(to, TRIED)?),
-            _ => return Err(Error::new(Kind::Usage, TRIED, "say which by id, or by on and to")),
-        };
-        let grants = self.write(TRIED, move |vault: &mut Vault| TokenBackend::ungrant(vault, &which));
-        Ok(response::json(&json!({"grants": grants.await?})))
+    /// Forgets at once what is kept; the devices as soon as they have finished what they are doing.
+    async fn lock(&self) -> Locked {
+        self.cache.clear();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut locked = Vec::new();
+        for station in &self.stations {
+            let done = station.thread().ask(deadline, crate::agent::device::Host::lock).await;
+            locked.push(LockedDevice { device: station.name.clone(), locked: done.is_ok() });
+        }
+        // What was opened meanwhile by requests that were under way.
+        self.cache.clear();
+        Locked { devices: locked }
     }
 }
 
@@ -155,8 +258,8 @@ impl Page {
     }
 }
 
-fn lines(query: &Query) -> Result<u64> {
-    Ok(query.number("limit")?.unwrap_or(LINES).clamp(1, MOST_LINES))
+fn lines(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(LINES).clamp(1, MOST_LINES)
 }
 
 /// A part of a request that has rules of its own.

@@ -1,14 +1,12 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
 use crate::agent::device::Condition;
-use crate::agent::http::response::{self, Answer};
 use crate::agent::metrics::gauge;
 use crate::agent::owner::Trouble;
 use crate::agent::{Agent, LedgerCounts};
+use crate::client::api::{Counts, DeviceHealth, Health, HealthDetails, Queues};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
-use hyper::StatusCode;
-use serde_json::{Value, json};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -39,47 +37,35 @@ impl Agent {
     }
 
     /// Whether all is well; the owner hears why not.
-    pub fn health(&self, owner: bool) -> Answer {
+    pub fn health(&self, owner: bool) -> Health {
         let problems = self.problems();
         let status = if problems.is_empty() { "ok" } else { "degraded" };
-        let mut health = json!({"status": status});
-        if owner {
-            health["ailments"] = json!(problems);
-            health["uptime_seconds"] = json!(self.started.elapsed().as_secs());
-            health["devices"] = self.stations.iter().map(|station| self.device_json(station)).collect();
-            health["cached_tokens"] = json!(self.cache.len());
-            health["queues"] = json!({
-                "reader": self.reader.load().waiting(), "writer": self.writer.load().waiting(),
-            });
-            health["counts"] = json!({
-                "opened": self.metrics.opened.value(), "cached": self.metrics.cached.value(),
-                "failed": self.metrics.failed.value(), "denied": self.metrics.denied.value(),
-                "changed": self.metrics.changed.value(), "requests": self.metrics.requests.value(),
-            });
-        }
-        let mut answer = response::json(&health);
-        if !problems.is_empty() {
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        answer
+        Health { status: status.into(), details: owner.then(|| self.health_details(problems)) }
     }
 
-    fn device_json(&self, station: &crate::agent::device::Station) -> Value {
-        let (condition, why) = station.condition();
-        json!({
-            "device": station.name,
-            "id": station.id().map(|id| id.to_string()),
-            "condition": condition.word(),
-            "why": why,
-            "waiting": station.thread().load().waiting(),
-        })
+    fn health_details(&self, problems: Vec<String>) -> HealthDetails {
+        HealthDetails {
+            ailments: problems,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            devices: self.stations.iter().map(|station| device_health(station)).collect(),
+            cached_tokens: self.cache.len(),
+            queues: Queues { reader: self.reader.load().waiting(), writer: self.writer.load().waiting() },
+            counts: Counts {
+                opened: self.metrics.opened.value(),
+                cached: self.metrics.cached.value(),
+                failed: self.metrics.failed.value(),
+                denied: self.metrics.denied.value(),
+                changed: self.metrics.changed.value(),
+                requests: self.metrics.requests.value(),
+            },
+        }
     }
 
     /// Numbers for Prometheus.
     ///
     /// # Errors
     /// The replica's.
-    pub async fn metrics(&self) -> Result<Answer> {
+    pub async fn metrics(&self) -> Result<String> {
         let (tokens, expiring, n) = self.tokens_counted().await?;
         let mut out = String::with_capacity(8192);
         self.metrics.write(&mut out);
@@ -91,7 +77,7 @@ impl Agent {
         gauge(&mut out, "queue_writer", "Requests waiting for the writer", self.writer.load().waiting());
         gauge(&mut out, "healthy", "1 when all is well", u8::from(self.problems().is_empty()));
         self.device_numbers(&mut out);
-        Ok(response::bytes("text/plain; version=0.0.4", out))
+        Ok(out)
     }
 
     /// Living tokens, those that expire soon, and the ledger's length. Counted once in a while, however many ask.
@@ -133,5 +119,16 @@ impl Agent {
             }
             station.thread().load().latency.write(out, "strongroom_device_seconds", &label);
         }
+    }
+}
+
+fn device_health(station: &crate::agent::device::Station) -> DeviceHealth {
+    let (condition, why) = station.condition();
+    DeviceHealth {
+        device: station.name.clone(),
+        id: station.id().map(|id| id.to_string()),
+        condition: condition.word().into(),
+        why,
+        waiting: station.thread().load().waiting(),
     }
 }

@@ -4,18 +4,46 @@ use crate::client::Problem;
 use crate::error::{Error, Kind};
 use crate::secret::Secret;
 use crate::vault::OpenedToken;
-use http_body_util::Full;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
-/// An answer.
-pub type Answer = Response<Full<Bytes>>;
+/// An error as an answer.
+pub struct Failure(Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        problem(&self.0)
+    }
+}
+
+/// What a handler returns.
+pub type Answer<T> = Result<T, Failure>;
+
+/// A value as JSON.
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(text) => bytes("application/json", text),
+            Err(e) => problem(&Error::new(Kind::Io, "write JSON", e.to_string())),
+        }
+    }
+}
 
 /// Bytes of a media type.
-pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut answer = Response::new(Body::from(body.into()));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -23,7 +51,7 @@ pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Answer {
 }
 
 /// A token. Its bytes are wiped once they are sent.
-pub fn token(token: OpenedToken) -> Answer {
+pub fn token(token: OpenedToken) -> Response {
     let mut answer = bytes("application/octet-stream", Bytes::from_owner(Exposed(token.value)));
     answer.headers_mut().insert(crate::client::VERSION, HeaderValue::from(token.version));
     answer
@@ -37,21 +65,13 @@ impl AsRef<[u8]> for Exposed {
     }
 }
 
-/// JSON.
-pub fn json(value: &impl Serialize) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(text) => bytes("application/json", text),
-        Err(e) => problem(&Error::new(Kind::Io, "write JSON", e.to_string())),
-    }
-}
-
 /// An error.
-pub fn problem(error: &Error) -> Answer {
+pub fn problem(error: &Error) -> Response {
     problem_with(status(error.kind()), error)
 }
 
 /// An error whose status does not follow from its kind.
-pub fn problem_with(status: StatusCode, error: &Error) -> Answer {
+pub fn problem_with(status: StatusCode, error: &Error) -> Response {
     let problem = Problem::new(status.canonical_reason().unwrap_or("error"), status.as_u16(), error);
     let text = serde_json::to_vec(&problem).unwrap_or_default();
     let mut answer = bytes("application/problem+json", text);
@@ -62,18 +82,8 @@ pub fn problem_with(status: StatusCode, error: &Error) -> Answer {
     answer
 }
 
-/// There is something, but not by this method.
-pub fn wrong_method(methods: &[&str]) -> Answer {
-    let error = Error::new(Kind::Usage, "understand the request", "no such method here");
-    let mut answer = problem_with(StatusCode::METHOD_NOT_ALLOWED, &error);
-    if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
-        answer.headers_mut().insert(ALLOW, allow);
-    }
-    answer
-}
-
 /// The rest of what the client sends is not wanted.
-pub fn and_close(mut answer: Answer) -> Answer {
+pub fn and_close(mut answer: Response) -> Response {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
@@ -91,4 +101,15 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// An answer to what is no request of ours.
+pub fn refused_connection(error: &Error) -> Response {
+    and_close(problem_with(StatusCode::FORBIDDEN, error))
+}
+
+/// The answer to a request whose turn did not come, for all the others of the same user.
+pub fn too_many_requests() -> Response {
+    let error = Error::new(Kind::Device, "answer", "too many requests of this user are in hand");
+    and_close(problem(&error.with_target("the agent").with_hint("try again in a moment")))
 }

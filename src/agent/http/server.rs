@@ -1,15 +1,20 @@
 //! Connections: taken up to a bound, served one request after another, and let go in peace at the end.
 
+use super::authorized::Gate;
+use super::io_timeout::{IDLE, TimeoutIo};
+use super::response::{refused_connection, too_many_requests};
+use super::routes;
 use crate::agent::Agent;
-use crate::agent::http::handlers::{refused_connection, too_many_requests};
-use crate::agent::http::io_timeout::{IDLE, TimeoutIo};
-use crate::agent::http::response::Answer;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::identity::peer::Peer;
-use hyper::Request;
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioTimer;
 use rustix::net::{RecvFlags, recv};
 use std::collections::HashMap;
@@ -21,6 +26,7 @@ use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
+use tower_service::Service;
 
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -34,6 +40,13 @@ const SHARE: (usize, usize) = (3, 4);
 /// Requests of one user who is not the owner that are in hand at once, bodies included; others of that user wait. So nobody
 /// fills the queues that all share, nor the memory.
 const AT_ONCE: usize = 64;
+
+/// What every connection is served with.
+#[derive(Clone)]
+struct Server {
+    agent: Arc<Agent>,
+    router: Router,
+}
 
 /// How many connections each user has.
 #[derive(Default)]
@@ -80,6 +93,7 @@ impl Drop for ConnectionSlot {
 /// Takes connections until told to stop, then waits for those that have something in hand.
 pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
     let (mut connections, counts) = (JoinSet::new(), Arc::new(ConnectionCounts::default()));
+    let router = routes::router(Gate::new(Arc::clone(&agent)));
     loop {
         tokio::select! {
             biased;
@@ -88,8 +102,9 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
             taken = socket.accept() => match taken {
                 Ok((stream, _)) if connections.len() < agent.connections => {
                     agent.metrics.connections.add();
-                    let (agent, counts, stop) = (Arc::clone(&agent), Arc::clone(&counts), stop.clone());
-                    connections.spawn(serve_connection(agent, counts, stream, stop));
+                    let server = Server { agent: Arc::clone(&agent), router: router.clone() };
+                    let (counts, stop) = (Arc::clone(&counts), stop.clone());
+                    connections.spawn(serve_connection(server, counts, stream, stop));
                 }
                 Ok(_) => agent.metrics.turned_away.add(),
                 // No more file descriptors: some will be closed.
@@ -105,11 +120,12 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
 }
 
 async fn serve_connection(
-    agent: Arc<Agent>,
+    server: Server,
     counts: Arc<ConnectionCounts>,
     stream: UnixStream,
     mut stop: watch::Receiver<bool>,
 ) {
+    let agent = &server.agent;
     let peer = match Peer::of(&stream, &agent.pidfds) {
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
@@ -123,7 +139,7 @@ async fn serve_connection(
     let Some(last) = asked(&stream, &mut stop).await else { return };
     // Apart, so that a connection that asks for nothing does not hold the room for it.
     let turns = (!owner).then(|| Arc::clone(&slot.turns));
-    Box::pin(serve_http(agent, peer, turns, stream, last, stop)).await;
+    Box::pin(serve_http(server, peer, turns, stream, last, stop)).await;
 }
 
 /// A turn among the requests of one user, for those who need one; `None` when none comes in time.
@@ -133,39 +149,56 @@ async fn turn(turns: Option<&Semaphore>, patience: Duration) -> Option<Option<Se
 }
 
 /// The answer, to a process that is still there.
-async fn answer(agent: &Agent, caller: &ClientIdentity, request: Request<Incoming>) -> Answer {
+async fn answer(router: &Router, client: &ClientIdentity, request: Request<Incoming>) -> Response {
     let nobody = || refused_connection(&crate::agent::authz::denied("answer"));
-    if !caller.peer.is_there() {
+    if !client.peer.is_there() {
         return nobody();
     }
-    let answer = agent.handle(caller, request).await;
+    let answer = route(router.clone(), client.clone(), request.map(Body::new)).await;
     // A device may have taken its time.
-    if caller.peer.is_there() { answer } else { nobody() }
+    if client.peer.is_there() { answer } else { nobody() }
+}
+
+async fn route(mut router: Router, client: ClientIdentity, mut request: Request<Body>) -> Response {
+    request.extensions_mut().insert(client);
+    // The router would run GET for it, and open a token only to drop it.
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::TRACE;
+    }
+    let Ok(mut answer) = router.call(request).await;
+    if let Some(allow) = answer.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()) {
+        let allow = allow.split(',').filter(|method| *method != "HEAD").collect::<Vec<_>>().join(", ");
+        answer.headers_mut().extend(HeaderValue::from_str(&allow).ok().map(|allow| (Some(ALLOW), allow)));
+    }
+    answer
 }
 
 /// HTTP, until either side has had enough.
 async fn serve_http(
-    agent: Arc<Agent>,
+    server: Server,
     peer: Peer,
     turns: Option<Arc<Semaphore>>,
     stream: UnixStream,
     last: bool,
     mut stop: watch::Receiver<bool>,
 ) {
-    let caller = ClientIdentity { peer: Arc::new(peer), digest: None };
+    let client = ClientIdentity { peer: Arc::new(peer), digest: None };
     let handling = Arc::new(AtomicBool::new(false));
     let in_hand = Arc::clone(&handling);
     let service = service_fn(move |request| {
-        let (agent, caller, in_hand) = (Arc::clone(&agent), caller.clone(), Arc::clone(&in_hand));
+        let (server, client, in_hand) = (server.clone(), client.clone(), Arc::clone(&in_hand));
         let turns = turns.clone();
         in_hand.store(true, Ordering::Relaxed);
         async move {
-            let answer = match turn(turns.as_deref(), agent.deadline).await {
-                Some(_turn) => answer(&agent, &caller, request).await,
+            let answer = match turn(turns.as_deref(), server.agent.deadline).await {
+                Some(_turn) => {
+                    server.agent.metrics.requests.add();
+                    answer(&server.router, &client, request).await
+                }
                 None => too_many_requests(),
             };
             in_hand.store(false, Ordering::Relaxed);
-            Ok::<Answer, Infallible>(answer)
+            Ok::<Response, Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()

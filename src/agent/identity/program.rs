@@ -1,9 +1,12 @@
 //! The program that a client runs: its path, its file and its digest.
 
+use super::ClientIdentity;
+use crate::agent::Agent;
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// The largest program whose digest is computed.
 pub(super) const MAX_EXE_BYTES: u64 = 256 << 20;
@@ -34,5 +37,28 @@ impl Exe {
 
     pub(super) fn is(&self, file: &Metadata) -> bool {
         self.file == (file.dev(), file.ino())
+    }
+}
+
+impl Agent {
+    /// The caller with the digest of its program, if some grant asks for one and it can be had in time. Programs are
+    /// large, and the caller's choice: only a few are read at once.
+    pub async fn with_digest(&self, caller: &ClientIdentity, deadline: Instant) -> ClientIdentity {
+        if !self.epoch.digests.load(std::sync::atomic::Ordering::Acquire) || caller.digest.is_some() {
+            return caller.clone();
+        }
+        let peer = std::sync::Arc::clone(&caller.peer);
+        let reading = std::sync::Arc::clone(&self.digest_permits);
+        let digest = async {
+            let turn = reading.acquire_owned().await.ok()?;
+            let read = tokio::task::spawn_blocking(move || {
+                let digest = peer.exe_digest();
+                drop(turn);
+                digest
+            });
+            read.await.ok()?
+        };
+        let digest = tokio::time::timeout_at(deadline.into(), digest).await.ok().flatten();
+        ClientIdentity { digest, ..caller.clone() }
     }
 }

@@ -107,6 +107,7 @@ fn target(vault: &Vault, target: &Target) -> String {
 
 /// A statement of the ledger, in words and as fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct EntryView {
     /// Its position.
     pub n: u64,
@@ -114,6 +115,7 @@ pub struct EntryView {
     pub hash: String,
     /// When, as its author claims.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub time: Option<u64>,
     /// Its author, by name.
     pub by: String,
@@ -157,11 +159,13 @@ impl EntryView {
 
 /// A line of the access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct AccessView {
     /// Its number.
     pub n: u64,
     /// When.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub time: Option<u64>,
     /// The requested name.
     pub name: String,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// The effective state of a version: its state and its times together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveState {
     /// Opens.
@@ -30,6 +31,7 @@ pub enum EffectiveState {
 
 /// A version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct VersionView {
     /// Its token's name.
     pub name: String,
@@ -42,9 +44,11 @@ pub struct VersionView {
     pub reason: String,
     /// Not from then on.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub expires: Option<u64>,
     /// Not before.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub not_before: Option<u64>,
     /// By key.
     pub labels: BTreeMap<String, String>,
@@ -54,6 +58,7 @@ pub struct VersionView {
     pub keep: Option<u64>,
     /// When it was put, as its author claims.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub put: Option<u64>,
     /// Who put it.
     pub by: String,
@@ -69,6 +74,7 @@ pub struct VersionView {
 
 /// A grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct GrantView {
     /// Its id.
     pub id: String,
@@ -80,6 +86,7 @@ pub struct GrantView {
     pub ops: Vec<String>,
     /// Until when.
     #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
     pub until: Option<u64>,
     /// The credential id that a systemd unit uses for it.
     #[serde(rename = "as")]
@@ -90,6 +97,7 @@ pub struct GrantView {
 
 /// A token with its versions and grants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct TokenView {
     /// Its name.
     pub name: String,

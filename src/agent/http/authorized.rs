@@ -1,0 +1,216 @@
+//! Authorization as a part of a route's type.
+//!
+//! The router's state is a [`Gate`], which holds the agent and lets nobody at it. A handler reaches the agent only by
+//! taking an argument `Authorized<R>`, and there is none before the rule `R` was checked: [`Owner`], [`Granted`] with a
+//! permission, or [`Anyone`]. So a handler that forgets to check has nothing to work with and does not compile, and its
+//! signature says who may call it. Reading values and listing are authorized token by token, on the thread that looks them
+//! up; for them there is [`PerToken`], whose only methods do that.
+
+use super::params::token_name;
+use super::response::Failure;
+use crate::agent::Agent;
+use crate::agent::identity::ClientIdentity;
+use crate::error::{Error, Result};
+use crate::ledger::Name;
+use crate::replica::ListFilter;
+use crate::vault::{Op, OpenedToken, TokenRef, VersionView};
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use hyper::http;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Instant;
+use zeroize::Zeroizing;
+
+/// The router's state: the agent, out of reach of handlers.
+#[derive(Clone)]
+pub struct Gate(Arc<Agent>);
+
+impl Gate {
+    /// Around an agent.
+    pub fn new(agent: Arc<Agent>) -> Self {
+        Self(agent)
+    }
+
+    fn client(&self, parts: &Parts) -> Result<ClientIdentity> {
+        let client = parts.extensions.get::<ClientIdentity>().cloned();
+        client.ok_or_else(|| crate::agent::authz::denied("answer"))
+    }
+}
+
+/// A rule about who may call a route.
+pub trait Rule: Sized + Send + Sync {
+    /// Checks it. An error is the answer; what is denied is recorded.
+    fn check(
+        agent: &Agent,
+        client: &ClientIdentity,
+        parts: &mut Parts,
+    ) -> impl Future<Output = Result<Self>> + Send;
+}
+
+/// The agent, in the hands of a handler whose rule was checked.
+pub struct Authorized<R> {
+    agent: Arc<Agent>,
+    client: ClientIdentity,
+    rule: R,
+}
+
+impl<R: Rule> FromRequestParts<Gate> for Authorized<R> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Failure> {
+        let client = gate.client(parts)?;
+        let rule = R::check(&gate.0, &client, parts).await?;
+        Ok(Self { agent: Arc::clone(&gate.0), client, rule })
+    }
+}
+
+impl<R: Rule> Authorized<R> {
+    /// The agent.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// The client.
+    pub fn client(&self) -> &ClientIdentity {
+        &self.client
+    }
+
+    /// Whether the client is the agent's owner.
+    pub fn is_owner(&self) -> bool {
+        self.agent.realm.is_owner(&self.client.peer)
+    }
+}
+
+/// Whoever reaches the socket.
+pub struct Anyone;
+
+impl Rule for Anyone {
+    async fn check(_: &Agent, _: &ClientIdentity, _: &mut Parts) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// The agent's owner.
+pub struct Owner;
+
+impl Rule for Owner {
+    async fn check(agent: &Agent, client: &ClientIdentity, parts: &mut Parts) -> Result<Self> {
+        if agent.realm.is_owner(&client.peer) {
+            return Ok(Self);
+        }
+        let denied = agent.note_denial(client, parts.uri.path(), "answer");
+        Err(Error::new(denied.kind(), "answer", "only the agent's owner may ask for that")
+            .with_hint("the owner of the machine's agent is root, that of another the user who runs it"))
+    }
+}
+
+/// An operation that is granted on a token.
+pub trait Permission: Send + Sync {
+    /// The operation.
+    const OP: Op;
+    /// What it is called in errors.
+    fn operation(name: &Name) -> String;
+}
+
+/// Seeing that a token is there.
+pub struct ToList;
+/// Storing a version.
+pub struct ToPut;
+/// Suspending, resuming, revoking.
+pub struct ToSetState;
+
+impl Permission for ToList {
+    const OP: Op = Op::List;
+    fn operation(name: &Name) -> String {
+        format!("show {name}")
+    }
+}
+
+impl Permission for ToPut {
+    const OP: Op = Op::Put;
+    fn operation(name: &Name) -> String {
+        format!("put {name}")
+    }
+}
+
+impl Permission for ToSetState {
+    const OP: Op = Op::State;
+    fn operation(name: &Name) -> String {
+        format!("change the state of {name}")
+    }
+}
+
+/// The owner, and whoever was granted the operation on the token that the path names.
+pub struct Granted<P> {
+    name: Name,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> Rule for Granted<P> {
+    async fn check(agent: &Agent, client: &ClientIdentity, parts: &mut Parts) -> Result<Self> {
+        let name = token_name(parts).await?;
+        agent.check(client, &name, P::OP, &P::operation(&name)).await?;
+        Ok(Self { name, permission: PhantomData })
+    }
+}
+
+impl<P: Permission> Authorized<Granted<P>> {
+    /// The token's name.
+    pub fn name(&self) -> &Name {
+        &self.rule.name
+    }
+
+    /// An error unless the client may do this with the token as well.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub async fn also(&self, op: Op, operation: &str) -> Result<()> {
+        self.agent.check(&self.client, &self.rule.name, op, operation).await
+    }
+
+    /// The body. It may take its time, and what was granted may not be any more: so the rule is checked again after it.
+    ///
+    /// # Errors
+    /// `Usage`; `Refused`.
+    pub async fn read_body(&self, body: Body, most: usize, operation: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let bytes = self.agent.read_body(body, most, operation).await?;
+        self.also(P::OP, &P::operation(&self.rule.name)).await?;
+        Ok(bytes)
+    }
+}
+
+/// A client whose rights are checked for each token by itself, where the token is looked up.
+pub struct PerToken {
+    agent: Arc<Agent>,
+    client: ClientIdentity,
+}
+
+impl FromRequestParts<Gate> for PerToken {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Failure> {
+        Ok(Self { agent: Arc::clone(&gate.0), client: gate.client(parts)? })
+    }
+}
+
+impl PerToken {
+    /// Opens a token that the client was granted.
+    ///
+    /// # Errors
+    /// As [`Agent::open`].
+    pub async fn open(&self, wanted: &TokenRef) -> Result<OpenedToken> {
+        self.agent.open(&self.client, wanted).await
+    }
+
+    /// The tokens that the client may see.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub async fn list(&self, filter: ListFilter, limit: usize) -> Result<Vec<VersionView>> {
+        let client = self.agent.with_digest(&self.client, Instant::now() + self.agent.deadline).await;
+        self.agent.read("list tokens", move |queries| queries.page(&client, &filter, limit)).await
+    }
+}
