@@ -16,22 +16,21 @@
 mod access_log;
 mod authz;
 mod credentials;
-mod device;
+mod devices;
 mod http;
 mod identity;
 mod ledger_queries;
 mod lifecycle;
 mod metrics;
 mod open_token;
-mod owner;
-mod remote;
 mod sd_notify;
 mod sockets;
 mod store_file;
 mod token_cache;
+mod worker;
 
 pub use authz::AgentOwner;
-pub use device::{AgentDevice, Asking, Connect};
+pub use devices::{AgentDevice, Connect, PinPolicy};
 pub use lifecycle::{StopHandle, run};
 pub use sockets::{Sockets, group_of_applications};
 pub use token_cache::CachePolicy;
@@ -40,12 +39,11 @@ use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
 use access_log::AccessLog;
-use device::Station;
+use devices::DeviceHandle;
+use devices::device_owner::AgentDeviceOwner;
 use identity::pidfd_cache::PidfdCache;
 use ledger_queries::{LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
-use owner::{Alive, Owner};
-use remote::AgentOwned;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -54,6 +52,7 @@ use std::time::{Duration, Instant};
 use store_file::StoreFile;
 use token_cache::Cache;
 use tokio::sync::Semaphore;
+use worker::{ShutdownGuard, Worker};
 
 /// How many requests may wait for the reader or the writer.
 const QUEUE: usize = 4096;
@@ -76,7 +75,7 @@ pub struct Options {
     /// Whether those may be, too, whose label `strongroom.cache` says so.
     pub cache_labels: bool,
     /// How PINs are come by, and for how long.
-    pub asking: Asking,
+    pub pin_policy: PinPolicy,
     /// A request is answered within this time, one way or another.
     pub deadline: Duration,
     /// A request's body has to arrive within this time.
@@ -97,7 +96,7 @@ impl Options {
             realm,
             cache: Vec::new(),
             cache_labels: true,
-            asking: Asking::default(),
+            pin_policy: PinPolicy::default(),
             deadline: Duration::from_secs(30),
             body_time: Duration::from_secs(20),
             connections: 12_000,
@@ -119,10 +118,10 @@ impl Options {
 
 /// Everything that the answers are made from.
 struct Agent {
-    reader: Owner<LedgerQueries>,
-    writer: Owner<Vault>,
+    reader: Worker<LedgerQueries>,
+    writer: Worker<Vault>,
     access_log: AccessLog,
-    stations: Vec<Arc<Station>>,
+    devices: Vec<Arc<DeviceHandle>>,
     epoch: Arc<LedgerEpoch>,
     /// The epoch in which the counters at hand were last compared with the store.
     counters_checked: AtomicU64,
@@ -148,11 +147,11 @@ struct Agent {
 type LedgerCounts = (u64, u64, u64);
 
 impl Agent {
-    fn start(options: Options, alive: &Alive) -> Result<Self> {
+    fn start(options: Options, alive: &ShutdownGuard) -> Result<Self> {
         let epoch = Arc::new(LedgerEpoch::default());
         let vault = options.vault()?;
         let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
-        let writer = Owner::start("writer", QUEUE, alive, options.vault()?)?;
+        let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
         let (realm, accounts) = (options.realm, authz::AccountIds::default());
         let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
@@ -167,14 +166,15 @@ impl Agent {
             found: HashMap::new(),
         };
         reader.notice()?;
-        let start =
-            |device| Station::start(device, options.deadline, options.asking.clone(), alive).map(Arc::new);
-        let stations = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+        let start = |device| {
+            DeviceHandle::start(device, options.deadline, options.pin_policy.clone(), alive).map(Arc::new)
+        };
+        let devices = options.devices.into_iter().map(start).collect::<Result<Vec<_>>>()?;
         let agent = Self {
-            reader: Owner::start("reader", QUEUE, alive, reader)?,
+            reader: Worker::start("reader", QUEUE, alive, reader)?,
             writer,
             access_log,
-            stations,
+            devices,
             epoch,
             counters_checked: AtomicU64::new(0),
             store_file,
@@ -197,51 +197,51 @@ impl Agent {
 
     /// Lends the devices whose ids are known to the vault that writes.
     fn lend(&self) {
-        for station in &self.stations {
-            if let Some(id) = station.id() {
-                self.lend_one(station, id);
+        for device in &self.devices {
+            if let Some(id) = device.id() {
+                self.lend_one(device, id);
             }
         }
     }
 
-    fn lend_one(&self, station: &Arc<Station>, id: crate::ledger::DeviceId) {
-        let (owner, uri) = (AgentOwned(Arc::clone(station)), station.uri.clone());
+    fn lend_one(&self, device: &Arc<DeviceHandle>, id: crate::ledger::DeviceId) {
+        let (owner, uri) = (AgentDeviceOwner(Arc::clone(device)), device.uri.clone());
         let worker = DeviceWorker::owned_by(Box::new(owner), &uri, self.deadline);
-        self.writer.tell(move |vault| vault.attach_device(uri, id, worker));
+        self.writer.cast(move |vault| vault.attach_device(uri, id, worker));
     }
 
     /// Learns which devices those are that the configuration does not tell the id of.
-    async fn recognise(&self) {
-        for station in self.stations.iter().filter(|station| station.id().is_none()) {
+    async fn recognize(&self) {
+        for device in self.devices.iter().filter(|device| device.id().is_none()) {
             let deadline = Instant::now() + self.deadline;
-            let rows = self.reader.ask(deadline, |reader| reader.vault.replica().devices()).await;
+            let rows = self.reader.call(deadline, |reader| reader.vault.replica().devices()).await;
             let Ok(Ok(mut rows)) = rows else { continue };
             rows.retain(|row| row.retired.is_none());
-            let known = station.thread().ask(deadline, move |host| host.recognise(&rows)).await;
+            let known = device.thread().call(deadline, move |session| session.recognize(&rows)).await;
             if let Ok(Ok(Some(id))) = known {
-                self.lend_one(station, id);
+                self.lend_one(device, id);
             }
         }
     }
 
     /// Follows the store, and lets the devices look at the time.
     async fn tick(&self) {
-        let followed = self.reader.ask(Instant::now() + self.deadline, LedgerQueries::follow).await;
+        let followed = self.reader.call(Instant::now() + self.deadline, LedgerQueries::follow).await;
         let trouble = match followed {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(trouble) => Some(trouble.told("follow the store", "the reader").to_string()),
+            Err(trouble) => Some(trouble.into_error("follow the store", "the reader").to_string()),
         };
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = trouble.as_ref().filter(|_| *known != trouble) {
             log::warn!("{trouble}");
         }
         *known = trouble;
-        for station in &self.stations {
-            if let Err(error) = station.replace_if_hung() {
+        for device in &self.devices {
+            if let Err(error) = device.replace_if_hung() {
                 log::warn!("{error}");
             }
-            station.thread().tell(device::Host::tick);
+            device.thread().cast(devices::DeviceSession::tick);
         }
         self.cache.sweep();
     }
@@ -254,11 +254,11 @@ impl Agent {
         tried: &str,
         job: impl FnOnce(&mut LedgerQueries) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let done = self.reader.ask(Instant::now() + self.deadline, move |reader| {
+        let done = self.reader.call(Instant::now() + self.deadline, move |reader| {
             reader.follow()?;
             job(reader)
         });
-        done.await.map_err(|trouble| trouble.told(tried, "the store"))?
+        done.await.map_err(|trouble| trouble.into_error(tried, "the store"))?
     }
 
     /// Has the writer make a change; everybody knows of it before the answer goes out.
@@ -269,8 +269,8 @@ impl Agent {
     ) -> Result<T> {
         let store_file = self.store_file.clone();
         let job = move |vault: &mut Vault| store_file.check().and_then(|()| job(vault));
-        let done = self.writer.ask(Instant::now() + self.deadline, job).await;
-        let value = done.map_err(|trouble| trouble.told(tried, "the writer"))??;
+        let done = self.writer.call(Instant::now() + self.deadline, job).await;
+        let value = done.map_err(|trouble| trouble.into_error(tried, "the writer"))??;
         self.metrics.changed.add();
         self.tick().await;
         Ok(value)

@@ -1,6 +1,6 @@
 //! The thread that writes the access log. What was read is written down before it is handed out, many reads at a time.
 
-use crate::agent::owner::Alive;
+use crate::agent::worker::ShutdownGuard;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(store: Box<dyn Store>, alive: &Alive) -> Result<Self> {
+    pub fn start(store: Box<dyn Store>, alive: &ShutdownGuard) -> Result<Self> {
         let io = |e: std::io::Error| Error::new(Kind::Io, "start the access log's thread", e.to_string());
         let (access_log, lines) = Self::new();
         let waiting = Builder::new_current_thread().enable_time().build().map_err(io)?;
@@ -69,11 +69,11 @@ impl AccessLog {
     /// Writes down what came of an opening and waits until it is there. A log that cannot be written stops no read:
     /// reading must go on when the store's disk is full.
     pub async fn record(&self, access: Access, denied: bool) {
-        let lane = if denied { &self.denials } else { &self.openings };
+        let session = if denied { &self.denials } else { &self.openings };
         let what = described(&access);
         let written = async {
             let (done, written) = oneshot::channel();
-            let queued = lane.send((cut(access), Some(done))).await.is_ok();
+            let queued = session.send((cut(access), Some(done))).await.is_ok();
             self.hurry.notify_one();
             queued && written.await.is_ok()
         };
@@ -129,9 +129,9 @@ impl Lines {
 
     /// Takes what is there.
     fn fill(&mut self, batch: &mut Vec<Line>) {
-        for lane in [&mut self.openings, &mut self.denials] {
+        for session in [&mut self.openings, &mut self.denials] {
             while batch.len() < AT_ONCE
-                && let Ok(line) = lane.try_recv()
+                && let Ok(line) = session.try_recv()
             {
                 batch.push(line);
             }

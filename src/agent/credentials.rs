@@ -125,8 +125,9 @@ impl Agent {
     async fn open_credential(&self, asked: &CredentialRequest) -> (OpenOutcome, String) {
         let deadline = Instant::now() + self.deadline;
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
-        let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
-        let looked = looked.map_err(|trouble| trouble.told("hand out a credential", "the store")).flatten();
+        let looked = self.reader.call(deadline, move |reader| reader.credential(&unit, &id)).await;
+        let looked =
+            looked.map_err(|trouble| trouble.into_error("hand out a credential", "the store")).flatten();
         let failed = |error| OpenOutcome::unopened(0, Err(error));
         match looked {
             Ok(Some((wanted, Ok(granted)))) => {
@@ -151,8 +152,8 @@ impl Agent {
     ) -> Result<Option<([u8; 16], u64)>> {
         let tried = format!("hand out the credential {} to {}", asked.id, asked.unit);
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
-        let looked = self.reader.ask(deadline, move |reader| reader.credential(&unit, &id)).await;
-        let found = looked.map_err(|trouble| trouble.told(&tried, "the store"))??;
+        let looked = self.reader.call(deadline, move |reader| reader.credential(&unit, &id)).await;
+        let found = looked.map_err(|trouble| trouble.into_error(&tried, "the store"))??;
         found.map(|(_, now)| Ok(now?.ready.identity())).transpose()
     }
 }

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What others see of the reader without asking it.
+/// What others see of the reader without pin_policy it.
 #[derive(Default)]
 pub struct LedgerEpoch {
     /// Goes up with every change of the ledger: what was concluded before it is worth nothing any more.

@@ -2,7 +2,7 @@
 
 use super::http::server;
 use super::{Agent, Options, Sockets, credentials, sd_notify};
-use crate::agent::owner::Alive;
+use crate::agent::worker::ShutdownGuard;
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ async fn run_on(
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listen for signals", e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listen for signals", e))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(|e| io("listen for signals", e))?;
-    let alive = Alive::default();
+    let alive = ShutdownGuard::default();
     let (mut agent, mut told) = (Arc::new(Agent::start(options, &alive)?), false);
     loop {
         let (stop, stopped) = watch::channel(false);
@@ -141,7 +141,7 @@ fn begin(agent: &Arc<Agent>, sockets: &Sockets, stopped: &watch::Receiver<bool>)
     let mut serving = vec![
         tokio::spawn(server::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
         tokio::spawn(follow(Arc::clone(agent), stopped.clone())),
-        tokio::spawn(recognise(Arc::clone(agent), stopped.clone())),
+        tokio::spawn(recognize(Arc::clone(agent), stopped.clone())),
     ];
     if let Some(socket) = &sockets.credentials {
         serving.push(tokio::spawn(credentials::serve(Arc::clone(agent), listener(socket)?, stopped.clone())));
@@ -182,10 +182,10 @@ async fn follow(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Asks devices that are not known yet, until they are.
-async fn recognise(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
-    while agent.stations.iter().any(|station| station.id().is_none()) {
+async fn recognize(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
+    while agent.devices.iter().any(|device| device.id().is_none()) {
         tokio::select! {
-            () = agent.recognise() => {}
+            () = agent.recognize() => {}
             _ = stop.changed() => return,
         }
         tokio::select! {

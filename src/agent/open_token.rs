@@ -102,8 +102,8 @@ impl Agent {
         let mut caller = caller.clone();
         loop {
             let (who, asked) = (caller.clone(), wanted.clone());
-            let looked = self.reader.ask(deadline, move |reader| reader.authorize(&who, &asked)).await;
-            let looked = looked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
+            let looked = self.reader.call(deadline, move |reader| reader.authorize(&who, &asked)).await;
+            let looked = looked.map_err(|trouble| trouble.into_error(&tried(wanted), "the store"))??;
             if looked.is_some() {
                 return Ok(looked);
             }
@@ -159,17 +159,17 @@ impl Agent {
             return opening;
         }
         let what = format!("{program} asks for {}", wanted.name);
-        let here = self.stations.iter().filter_map(|station| {
-            let id = station.id()?;
-            granted.keys.iter().find(|(own, _)| *own == id).map(|(id, key)| (station, id, key))
+        let here = self.devices.iter().filter_map(|device| {
+            let id = device.id()?;
+            granted.keys.iter().find(|(own, _)| *own == id).map(|(id, key)| (device, id, key))
         });
         let here: Vec<_> = here.collect();
-        for (i, (station, id, key)) in here.iter().enumerate() {
+        for (i, (device, id, key)) in here.iter().enumerate() {
             // One that hangs leaves time for the next.
             let left = u32::try_from(here.len() - i).unwrap_or(u32::MAX);
             let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-            let asked = match station.check(&tried(wanted)) {
-                Ok(()) => station.open(granted, key, &what, deadline).await,
+            let asked = match device.check(&tried(wanted)) {
+                Ok(()) => device.open(granted, key, &what, deadline).await,
                 Err(error) => Err(error),
             };
             opening.take_answer(**id, asked);
@@ -191,17 +191,17 @@ impl Agent {
             return Ok(());
         }
         let what = tried(wanted);
-        let checked = self.writer.ask(deadline, move |vault| vault.check_counters(&what)).await;
-        checked.map_err(|trouble| trouble.told(&tried(wanted), "the store"))??;
+        let checked = self.writer.call(deadline, move |vault| vault.check_counters(&what)).await;
+        checked.map_err(|trouble| trouble.into_error(&tried(wanted), "the store"))??;
         self.counters_checked.store(granted.epoch, Ordering::Release);
         Ok(())
     }
 
     fn nobody_opens(&self, tried: &str) -> Error {
-        let unknown = self.stations.iter().find(|station| station.id().is_none());
-        match unknown.map(|station| (&station.name, station.condition())) {
-            Some((name, (condition, why))) => {
-                Error::new(Kind::DeviceGone, tried, format!("{}: {why}", condition.word())).with_target(name)
+        let unknown = self.devices.iter().find(|device| device.id().is_none());
+        match unknown.map(|device| (&device.name, device.status())) {
+            Some((name, (status, why))) => {
+                Error::new(Kind::DeviceGone, tried, format!("{}: {why}", status.word())).with_target(name)
             }
             None => Error::new(
                 Kind::NotFound,
@@ -225,11 +225,11 @@ impl Agent {
         let (mut caller, deadline) = (caller.clone(), Instant::now() + self.deadline);
         loop {
             let (who, asked) = (caller.clone(), name.clone());
-            let may = self.reader.ask(deadline, move |reader| {
+            let may = self.reader.call(deadline, move |reader| {
                 reader.follow()?;
                 reader.may(&who, &asked, op)
             });
-            if may.await.map_err(|trouble| trouble.told(tried, "the store"))?? {
+            if may.await.map_err(|trouble| trouble.into_error(tried, "the store"))?? {
                 return Ok(());
             }
             match self.with_exe_digest(&caller, deadline).await {

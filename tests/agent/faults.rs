@@ -142,7 +142,7 @@ fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
 #[test]
 fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
     let served = Served::new(AgentOwner::User(own_uid()), |options| {
-        options.asking.idle = Some(Duration::from_millis(300))
+        options.pin_policy.idle = Some(Duration::from_millis(300))
     });
     *served.faults[0].pin.lock().unwrap() = Some("1234");
     let name = served.get("/v1/health").json()["devices"][0]["device"].clone();

@@ -207,24 +207,26 @@ pub async fn lock(allowed: Authorized<Owner>, Params(Nothing {}): Params<Nothing
 impl Agent {
     async fn unlock(&self, request: Unlock) -> Result<Unlocked> {
         let chosen: Vec<_> = self
-            .stations
+            .devices
             .iter()
             .filter(|s| request.device.as_ref().is_none_or(|name| s.name == *name))
             .collect();
-        let station = match chosen.as_slice() {
-            [station] => station,
+        let device = match chosen.as_slice() {
+            [device] => device,
             [] => return Err(Error::new(Kind::NotFound, "unlock", "there is no such device here")),
             _ => {
                 let error = Error::new(Kind::Usage, "unlock", "there are several devices here");
                 return Err(error.with_hint("name one: `strongroom status` lists them"));
             }
         };
-        station.check("unlock")?;
-        let done =
-            station.thread().ask(Instant::now() + self.deadline, move |host| host.unlock(request.pin)).await;
-        done.map_err(|trouble| trouble.told("unlock", &station.name))??;
-        let condition = station.condition().0.word().into();
-        Ok(Unlocked { device: station.name.clone(), condition })
+        device.check("unlock")?;
+        let done = device
+            .thread()
+            .call(Instant::now() + self.deadline, move |session| session.unlock(request.pin))
+            .await;
+        done.map_err(|trouble| trouble.into_error("unlock", &device.name))??;
+        let condition = device.status().0.word().into();
+        Ok(Unlocked { device: device.name.clone(), condition })
     }
 
     /// Forgets at once what is kept; the devices as soon as they have finished what they are doing.
@@ -232,9 +234,9 @@ impl Agent {
         self.cache.clear();
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut locked = Vec::new();
-        for station in &self.stations {
-            let done = station.thread().ask(deadline, crate::agent::device::Host::lock).await;
-            locked.push(LockedDevice { device: station.name.clone(), locked: done.is_ok() });
+        for device in &self.devices {
+            let done = device.thread().call(deadline, crate::agent::devices::DeviceSession::lock).await;
+            locked.push(LockedDevice { device: device.name.clone(), locked: done.is_ok() });
         }
         // What was opened meanwhile by requests that were under way.
         self.cache.clear();

@@ -1,8 +1,8 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
-use crate::agent::device::Condition;
+use crate::agent::devices::DeviceStatus;
 use crate::agent::metrics::gauge;
-use crate::agent::owner::Trouble;
+use crate::agent::worker::WorkerError;
 use crate::agent::{Agent, LedgerCounts};
 use crate::client::api::{Counts, DeviceHealth, Health, HealthDetails, Queues};
 use crate::error::Result;
@@ -27,10 +27,10 @@ impl Agent {
         if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
             problems.push("the store does not answer".into());
         }
-        for station in &self.stations {
-            let (condition, why) = station.condition();
-            if !matches!(condition, Condition::Ready | Condition::Unused) {
-                problems.push(format!("{}: {}: {why}", station.name, condition.word()));
+        for device in &self.devices {
+            let (status, why) = device.status();
+            if !matches!(status, DeviceStatus::Ready | DeviceStatus::Unused) {
+                problems.push(format!("{}: {}: {why}", device.name, status.word()));
             }
         }
         problems
@@ -47,7 +47,7 @@ impl Agent {
         HealthDetails {
             ailments: problems,
             uptime_seconds: self.started.elapsed().as_secs(),
-            devices: self.stations.iter().map(|station| device_health(station)).collect(),
+            devices: self.devices.iter().map(|device| device_health(device)).collect(),
             cached_tokens: self.cache.len(),
             queues: Queues { reader: self.reader.load().waiting(), writer: self.writer.load().waiting() },
             counts: Counts {
@@ -84,7 +84,7 @@ impl Agent {
     async fn tokens_counted(&self) -> Result<LedgerCounts> {
         // Held while they are counted: those who ask meanwhile get the same numbers.
         let known = tokio::time::timeout(self.deadline, self.numbers.lock()).await;
-        let mut known = known.map_err(|_| Trouble::Late.told("count tokens", "the store"))?;
+        let mut known = known.map_err(|_| WorkerError::Late.into_error("count tokens", "the store"))?;
         if let Some((_, numbers)) = known.filter(|(at, _)| at.elapsed() < COUNTS_STAND) {
             return Ok(numbers);
         }
@@ -105,30 +105,30 @@ impl Agent {
             let _ = writeln!(out, "# TYPE strongroom_device_{gauge} gauge");
         }
         let _ = writeln!(out, "# TYPE strongroom_device_seconds histogram");
-        for station in &self.stations {
-            let label = format!("device=\"{}\"", station.name.replace(['"', '\\', '\n'], "_"));
-            let condition = station.condition().0;
-            let ready = usize::from(matches!(condition, Condition::Ready | Condition::Unused));
+        for device in &self.devices {
+            let label = format!("device=\"{}\"", device.name.replace(['"', '\\', '\n'], "_"));
+            let status = device.status().0;
+            let ready = usize::from(matches!(status, DeviceStatus::Ready | DeviceStatus::Unused));
             for (gauge, value) in [
                 ("ready", ready),
-                ("pin_refused", usize::from(condition == Condition::Refused)),
-                ("pin_locked", usize::from(condition == Condition::LockedOut)),
-                ("queue", station.thread().load().waiting()),
+                ("pin_refused", usize::from(status == DeviceStatus::Refused)),
+                ("pin_locked", usize::from(status == DeviceStatus::LockedOut)),
+                ("queue", device.thread().load().waiting()),
             ] {
                 let _ = writeln!(out, "strongroom_device_{gauge}{{{label}}} {value}");
             }
-            station.thread().load().latency.write(out, "strongroom_device_seconds", &label);
+            device.thread().load().latency.write(out, "strongroom_device_seconds", &label);
         }
     }
 }
 
-fn device_health(station: &crate::agent::device::Station) -> DeviceHealth {
-    let (condition, why) = station.condition();
+fn device_health(device: &crate::agent::devices::DeviceHandle) -> DeviceHealth {
+    let (status, why) = device.status();
     DeviceHealth {
-        device: station.name.clone(),
-        id: station.id().map(|id| id.to_string()),
-        condition: condition.word().into(),
+        device: device.name.clone(),
+        id: device.id().map(|id| id.to_string()),
+        condition: status.word().into(),
         why,
-        waiting: station.thread().load().waiting(),
+        waiting: device.thread().load().waiting(),
     }
 }

@@ -9,7 +9,9 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 use std::path::PathBuf;
-use strongroom::agent::{self, AgentDevice, AgentOwner, Asking, CachePolicy, Options, Sockets, StopHandle};
+use strongroom::agent::{
+    self, AgentDevice, AgentOwner, CachePolicy, Options, PinPolicy, Sockets, StopHandle,
+};
 use strongroom::config::{AgentSettings, ConfiguredDevice, Period};
 use strongroom::paths::agent_socket;
 use strongroom::{Error, Kind, Result};
@@ -80,7 +82,8 @@ impl Agent {
         };
         options.cache = settings.cache.into_iter().map(policy).collect::<Result<_>>()?;
         options.cache_labels = locked && settings.cache_labels.unwrap_or(true);
-        options.asking = Asking { idle: settings.idle.map(|period| period.0), program: settings.prompt };
+        options.pin_policy =
+            PinPolicy { idle: settings.idle.map(|period| period.0), program: settings.prompt };
         options.deadline = settings.deadline.map_or(options.deadline, |period| period.0);
         options.connections = settings.connections.unwrap_or(options.connections);
         Ok(options)

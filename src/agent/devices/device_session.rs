@@ -1,8 +1,8 @@
 //! What a device's thread owns, and what it does on it.
 
-use super::caller::Caller;
-use super::{Asking, Condition, Connect, QUEUE, State, lock};
-use crate::agent::owner::{Alive, Owner};
+use super::pin_prompter::PinPrompter;
+use super::{Connect, DeviceStatus, PinPolicy, QUEUE, State, lock};
+use crate::agent::worker::{ShutdownGuard, Worker};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 const FAILURES: u32 = 2;
 
 /// What the device's thread owns.
-pub struct Host {
+pub struct DeviceSession {
     /// Its further sessions were asked for.
     spread: bool,
     connect: Connect,
     device: Option<Box<dyn Device>>,
-    prompter: Caller,
+    prompter: PinPrompter,
     /// Locked by a person: not even a pin-source opens it.
     closed: bool,
     refused: Option<(Kind, String)>,
@@ -31,28 +31,28 @@ pub struct Host {
     name: String,
     state: Arc<State>,
     /// For the threads of its further sessions.
-    alive: Alive,
+    alive: ShutdownGuard,
 }
 
-impl Host {
+impl DeviceSession {
     /// Not connected yet.
     pub(super) fn new(
         connect: Connect,
         name: String,
-        asking: Asking,
+        pin_policy: PinPolicy,
         state: Arc<State>,
-        alive: &Alive,
+        alive: &ShutdownGuard,
     ) -> Self {
         Self {
             spread: false,
             connect,
             device: None,
-            prompter: Caller::new(asking.program),
+            prompter: PinPrompter::new(pin_policy.program),
             closed: false,
             refused: None,
             failures: 0,
             used: Instant::now(),
-            idle: asking.idle,
+            idle: pin_policy.idle,
             name,
             state,
             alive: alive.clone(),
@@ -115,20 +115,20 @@ impl Host {
     fn note(&mut self, error: Option<&Error>) {
         let Some(error) = error else {
             self.failures = 0;
-            return self.show(Condition::Ready, "");
+            return self.show(DeviceStatus::Ready, "");
         };
         match error.kind() {
             Kind::PinWrong | Kind::PinLocked => {
                 self.prompter.pin = None;
                 self.refused = Some((error.kind(), error.message().into()));
                 let locked = error.kind() == Kind::PinLocked;
-                let condition = if locked { Condition::LockedOut } else { Condition::Refused };
-                self.show(condition, error.message());
+                let status = if locked { DeviceStatus::LockedOut } else { DeviceStatus::Refused };
+                self.show(status, error.message());
             }
-            Kind::PinUnavailable => self.show(Condition::Locked, error.message()),
+            Kind::PinUnavailable => self.show(DeviceStatus::Locked, error.message()),
             kind if is_gone(kind) => {
                 self.disconnect();
-                self.show(Condition::Gone, error.message());
+                self.show(DeviceStatus::Gone, error.message());
             }
             Kind::Device => {
                 self.failures += 1;
@@ -136,15 +136,15 @@ impl Host {
                     self.failures = 0;
                     self.disconnect();
                 }
-                self.show(Condition::Failing, error.message());
+                self.show(DeviceStatus::Failing, error.message());
             }
             // An answer about the token, not about the device.
             _ => {}
         }
     }
 
-    fn show(&self, condition: Condition, why: &str) {
-        *lock(&self.state.seen) = (condition, why.into());
+    fn show(&self, status: DeviceStatus, why: &str) {
+        *lock(&self.state.seen) = (status, why.into());
     }
 
     /// Opens the file key of a sealed token.
@@ -154,37 +154,37 @@ impl Host {
     pub fn open(&mut self, token: &crate::vault::SealedToken, key: &KeyRef, what: &str) -> Result<Secret> {
         let opened = self.run(what, |device, prompter| token.open_on(device, prompter, key));
         if opened.is_ok() && !self.spread {
-            self.spread(key);
+            self.open_sessions(key);
         }
         opened
     }
 
     /// As many further sessions as the device gains by; fewer where it has no more.
-    fn spread(&mut self, key: &KeyRef) {
+    fn open_sessions(&mut self, key: &KeyRef) {
         self.spread = true;
         let Some(parallel) = self.device.as_mut().and_then(|device| device.parallel()) else { return };
         let more = parallel.max_sessions(key).saturating_sub(1);
         let sessions: Vec<_> = (0..more).map_while(|_| parallel.clone_session().ok()).collect();
-        let lanes = sessions
+        let sessions = sessions
             .into_iter()
-            .map_while(|session| Owner::start("lane", QUEUE, &self.alive, self.lane(session)).ok());
-        *lock(&self.state.lanes) = lanes.collect();
+            .map_while(|session| Worker::start("session", QUEUE, &self.alive, self.further(session)).ok());
+        *lock(&self.state.sessions) = sessions.collect();
     }
 
-    /// The owner of one further session. It is never connected anew, and has nobody to ask for a PIN.
-    fn lane(&self, session: Box<dyn Device>) -> Self {
+    /// The owner of a further session. It never reconnects, and asks nobody for a PIN.
+    fn further(&self, connected: Box<dyn Device>) -> Self {
         let name = self.name.clone();
         let ended =
             move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").with_target(&name));
-        let seen = Mutex::new((Condition::Ready, String::new()));
-        let state = Arc::new(State { id: Mutex::default(), seen, lanes: Mutex::default() });
-        let lane = Self::new(Arc::new(ended), self.name.clone(), Asking::default(), state, &self.alive);
-        Self { spread: true, device: Some(session), ..lane }
+        let seen = Mutex::new((DeviceStatus::Ready, String::new()));
+        let state = Arc::new(State { id: Mutex::default(), seen, sessions: Mutex::default() });
+        let fresh = Self::new(Arc::new(ended), self.name.clone(), PinPolicy::default(), state, &self.alive);
+        Self { spread: true, device: Some(connected), ..fresh }
     }
 
     /// Whatever rested on the connection is let go with it.
     fn disconnect(&mut self) {
-        self.state.drop_lanes();
+        self.state.drop_sessions();
         (self.device, self.spread) = (None, false);
     }
 
@@ -192,7 +192,7 @@ impl Host {
     ///
     /// # Errors
     /// The device's.
-    pub fn recognise(&mut self, rows: &[DeviceRow]) -> Result<Option<DeviceId>> {
+    pub fn recognize(&mut self, rows: &[DeviceRow]) -> Result<Option<DeviceId>> {
         let id = self.run("learn which device it is", |device, prompter| {
             crate::vault::recognize(device, rows, prompter)
         })?;
@@ -220,12 +220,12 @@ impl Host {
     pub fn lock(&mut self) {
         self.forget();
         (self.closed, self.refused) = (true, None);
-        self.show(Condition::Locked, "it was locked");
+        self.show(DeviceStatus::Locked, "it was locked");
     }
 
     fn forget(&mut self) {
         self.prompter.pin = None;
-        self.state.drop_lanes();
+        self.state.drop_sessions();
         self.spread = false;
         if let Some(device) = &mut self.device {
             device.lock();
@@ -237,7 +237,7 @@ impl Host {
         let over = self.idle.is_some_and(|idle| self.used.elapsed() >= idle);
         if over && self.prompter.pin.is_some() {
             self.forget();
-            self.show(Condition::Locked, "nobody used it for a while");
+            self.show(DeviceStatus::Locked, "nobody used it for a while");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Devices, replicas and stores are synchronous, and a device's C library may hang for ever. Each has a thread of its own;
 //! whoever wants something of it queues a job and waits until a deadline. A full queue is an answer too: `Full`, at
-//! once. Nobody waits for a job whose owner hangs longer than its own deadline, and a job whose asker has gone is not run.
+//! once. Nobody waits for a job whose worker hangs longer than its own deadline, and a job whose asker has gone is not run.
 
 use crate::agent::metrics::Histogram;
 use crate::error::{Error, Kind, Result};
@@ -16,9 +16,9 @@ type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 /// Shared by the threads of an agent: whoever waits for their end looks how many still have a share in it. A process that
 /// ends while a device is being closed may crash in the device's library.
 #[derive(Clone, Default)]
-pub struct Alive(Arc<()>);
+pub struct ShutdownGuard(Arc<()>);
 
-impl Alive {
+impl ShutdownGuard {
     /// Waits until every thread has ended, or `patience` is over.
     pub async fn ended(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
@@ -30,7 +30,7 @@ impl Alive {
 }
 
 /// A handle on the thread. When the last one goes, the thread drops what it owns and ends.
-pub struct Owner<T> {
+pub struct Worker<T> {
     jobs: mpsc::Sender<Job<T>>,
     load: Arc<Load>,
 }
@@ -46,7 +46,7 @@ pub struct Load {
 
 /// Why a job brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum WorkerError {
     /// The queue is full.
     Full,
     /// The deadline passed.
@@ -55,7 +55,7 @@ pub enum Trouble {
     Ended,
 }
 
-impl<T> Clone for Owner<T> {
+impl<T> Clone for Worker<T> {
     fn clone(&self) -> Self {
         Self { jobs: self.jobs.clone(), load: Arc::clone(&self.load) }
     }
@@ -91,12 +91,12 @@ impl Load {
     }
 }
 
-impl<T: Send + 'static> Owner<T> {
+impl<T: Send + 'static> Worker<T> {
     /// Starts the thread. Its queue holds `depth` jobs. It has a share in `alive` until it has dropped what it owns.
     ///
     /// # Errors
     /// `Io` when the system has no more threads.
-    pub fn start(name: &str, depth: usize, alive: &Alive, mut owned: T) -> Result<Self> {
+    pub fn start(name: &str, depth: usize, alive: &ShutdownGuard, mut owned: T) -> Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job<T>>(depth);
         let load = Arc::new(Load::default());
         let (seen, alive) = (Arc::clone(&load), alive.clone());
@@ -123,11 +123,11 @@ impl<T: Send + 'static> Owner<T> {
     ///
     /// # Errors
     /// The trouble, where nothing came of it.
-    pub async fn ask<R: Send + 'static>(
+    pub async fn call<R: Send + 'static>(
         &self,
         deadline: Instant,
         job: impl FnOnce(&mut T) -> R + Send + 'static,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, WorkerError> {
         let (says, hears) = oneshot::channel();
         self.queue(Box::new(move |owned| {
             // Whoever asked may have gone, or given up: then the next one's turn comes sooner.
@@ -137,51 +137,51 @@ impl<T: Send + 'static> Owner<T> {
         }))?;
         match tokio::time::timeout_at(deadline.into(), hears).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(Trouble::Ended),
-            Err(_) => Err(Trouble::Late),
+            Ok(Err(_)) => Err(WorkerError::Ended),
+            Err(_) => Err(WorkerError::Late),
         }
     }
 
-    /// As [`Owner::ask`], for a thread that may block.
+    /// As [`Worker::call`], for a thread that may block.
     ///
     /// # Errors
-    /// As [`Owner::ask`].
-    pub fn ask_blocking<R: Send + 'static>(
+    /// As [`Worker::call`].
+    pub fn call_blocking<R: Send + 'static>(
         &self,
         patience: Duration,
         job: impl FnOnce(&mut T) -> R + Send + 'static,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, WorkerError> {
         let (says, hears) = std::sync::mpsc::channel();
         self.queue(Box::new(move |owned| {
             let _ = says.send(job(owned));
         }))?;
         hears.recv_timeout(patience).map_err(|e| match e {
-            std::sync::mpsc::RecvTimeoutError::Timeout => Trouble::Late,
-            std::sync::mpsc::RecvTimeoutError::Disconnected => Trouble::Ended,
+            std::sync::mpsc::RecvTimeoutError::Timeout => WorkerError::Late,
+            std::sync::mpsc::RecvTimeoutError::Disconnected => WorkerError::Ended,
         })
     }
 
     /// Has a job done whenever its turn comes.
-    pub fn tell(&self, job: impl FnOnce(&mut T) + Send + 'static) {
+    pub fn cast(&self, job: impl FnOnce(&mut T) + Send + 'static) {
         // A thread that is too busy for it is told again.
         let _ = self.queue(Box::new(job));
     }
 
-    fn queue(&self, job: Job<T>) -> Result<(), Trouble> {
+    fn queue(&self, job: Job<T>) -> Result<(), WorkerError> {
         self.load.waiting.fetch_add(1, Ordering::Relaxed);
         self.jobs.try_send(job).map_err(|refused| {
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
             match refused {
-                mpsc::error::TrySendError::Full(_) => Trouble::Full,
-                mpsc::error::TrySendError::Closed(_) => Trouble::Ended,
+                mpsc::error::TrySendError::Full(_) => WorkerError::Full,
+                mpsc::error::TrySendError::Closed(_) => WorkerError::Ended,
             }
         })
     }
 }
 
-impl Trouble {
+impl WorkerError {
     /// The trouble as an error of whatever the thread owns.
-    pub fn told(self, tried: &str, on: &str) -> Error {
+    pub fn into_error(self, tried: &str, on: &str) -> Error {
         let (answer, advice) = match self {
             Self::Full => ("too many others are waiting for it", "try again in a moment"),
             Self::Late => {
@@ -203,28 +203,28 @@ mod tests {
 
     #[test]
     fn a_job_that_hangs_stops_nobody_for_longer_than_they_wait() {
-        let owner = Owner::start("test", 2, &Alive::default(), 0_u32).unwrap();
+        let worker = Worker::start("test", 2, &ShutdownGuard::default(), 0_u32).unwrap();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        owner.tell(move |_| {
+        worker.cast(move |_| {
             let _ = held.recv();
         });
-        while owner.load().busy_for().is_none() {
+        while worker.load().busy_for().is_none() {
             std::thread::yield_now();
         }
         runtime().block_on(async {
             let soon = || Instant::now() + Duration::from_millis(20);
-            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Late));
-            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Late));
-            assert_eq!(owner.ask(soon(), |n| *n += 1).await, Err(Trouble::Full));
+            assert_eq!(worker.call(soon(), |n| *n += 1).await, Err(WorkerError::Late));
+            assert_eq!(worker.call(soon(), |n| *n += 1).await, Err(WorkerError::Late));
+            assert_eq!(worker.call(soon(), |n| *n += 1).await, Err(WorkerError::Full));
             release.send(()).unwrap();
             // What nobody waits for any more was not done.
             let later = Instant::now() + Duration::from_secs(20);
-            let mut seen = owner.ask(later, |n| *n).await;
-            while seen == Err(Trouble::Full) {
-                seen = owner.ask(later, |n| *n).await;
+            let mut seen = worker.call(later, |n| *n).await;
+            while seen == Err(WorkerError::Full) {
+                seen = worker.call(later, |n| *n).await;
             }
             assert_eq!(seen, Ok(0));
-            assert_eq!(owner.load().waiting(), 0);
+            assert_eq!(worker.load().waiting(), 0);
         });
     }
 }

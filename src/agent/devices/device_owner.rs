@@ -1,6 +1,6 @@
 //! The agent's device threads, for the vault that signs and seals.
 
-use crate::agent::device::Station;
+use crate::agent::devices::DeviceHandle;
 use crate::device::{DeviceJob, DeviceOwner};
 use crate::error::Result;
 use crate::prompt::Prompter;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A device that the agent owns. Its own prompter answers the driver, not the caller's.
-pub struct AgentOwned(pub Arc<Station>);
+pub struct AgentDeviceOwner(pub Arc<DeviceHandle>);
 
-impl DeviceOwner for AgentOwned {
+impl DeviceOwner for AgentDeviceOwner {
     fn run(
         &self,
         operation: &str,
@@ -20,11 +20,12 @@ impl DeviceOwner for AgentOwned {
     ) -> Result<()> {
         self.0.check(operation)?;
         let what = operation.to_owned();
-        let run =
-            move |host: &mut super::device::Host| host.run(&what, |device, prompter| job(device, prompter));
+        let run = move |session: &mut super::DeviceSession| {
+            session.run(&what, |device, prompter| job(device, prompter))
+        };
         self.0
             .thread()
-            .ask_blocking(patience, run)
-            .map_err(|trouble| trouble.told(operation, &self.0.name))?
+            .call_blocking(patience, run)
+            .map_err(|trouble| trouble.into_error(operation, &self.0.name))?
     }
 }

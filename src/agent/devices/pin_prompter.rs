@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PEACE: Duration = Duration::from_secs(30);
 
 /// Answers a driver for whoever called.
-pub struct Caller {
+pub struct PinPrompter {
     /// As typed; forgotten by `lock`.
     pub pin: Option<Secret>,
     /// Who wants what.
@@ -23,7 +23,7 @@ pub struct Caller {
     declined: Option<Instant>,
 }
 
-impl Caller {
+impl PinPrompter {
     /// With a program that asks for PINs, if there is one.
     pub fn new(program: Option<PathBuf>) -> Self {
         Self { pin: None, what: String::new(), program, declined: None }
@@ -82,7 +82,7 @@ fn wait(asking: &mut Child) -> bool {
     false
 }
 
-impl Prompter for Caller {
+impl Prompter for PinPrompter {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         match (&self.pin, request.source, self.program.clone()) {
             (Some(pin), ..) => Ok(pin.clone()),
@@ -112,11 +112,11 @@ mod tests {
     use crate::prompt::TriesLeft;
     use test_support::executable::write_executable;
 
-    fn asked(script: &str) -> (Caller, Result<Secret>) {
+    fn asked(script: &str) -> (PinPrompter, Result<Secret>) {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("ask");
         write_executable(&program, &format!("#!/bin/sh\n{script}\n"));
-        let mut caller = Caller::new(Some(program));
+        let mut caller = PinPrompter::new(Some(program));
         caller.what = "web.service asks for prod/db".into();
         let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
         let pin = caller.pin(&request);

@@ -3,8 +3,8 @@
 //!
 //! A PIN that the device refused is never sent again before a person says so (`unlock`), wherever it came from.
 
-use super::owner::{Alive, Owner};
 use crate::agent::ledger_queries::AuthorizedToken;
+use crate::agent::worker::{ShutdownGuard, Worker};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
@@ -14,10 +14,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-mod caller;
-mod host;
+pub mod device_owner;
+mod device_session;
+mod pin_prompter;
 
-pub use host::Host;
+pub use device_session::DeviceSession;
 
 /// How a device is reached, again and again.
 pub type Connect = Arc<dyn Fn() -> Result<Box<dyn Device>> + Send + Sync>;
@@ -45,7 +46,7 @@ impl AgentDevice {
 
 /// How PINs are come by, and for how long.
 #[derive(Clone, Debug, Default)]
-pub struct Asking {
+pub struct PinPolicy {
     /// A program that is run with a question and prints the PIN.
     pub program: Option<PathBuf>,
     /// A typed PIN is forgotten when nobody used the device for so long.
@@ -54,7 +55,7 @@ pub struct Asking {
 
 /// What a device is like at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum DeviceStatus {
     /// Not used yet.
     Unused,
     /// Answered last time.
@@ -73,7 +74,7 @@ pub enum Condition {
     Hung,
 }
 
-impl Condition {
+impl DeviceStatus {
     /// For health and metrics.
     pub fn word(self) -> &'static str {
         match self {
@@ -90,16 +91,16 @@ impl Condition {
 }
 
 /// A handle on a device's thread.
-pub struct Station {
+pub struct DeviceHandle {
     /// As configured.
     pub uri: DeviceUri,
     /// In the user's words.
     pub name: String,
     /// Replaced when it hangs.
-    thread: Mutex<Owner<Host>>,
+    thread: Mutex<Worker<DeviceSession>>,
     connect: Connect,
-    asking: Asking,
-    alive: Alive,
+    pin_policy: PinPolicy,
+    alive: ShutdownGuard,
     state: Arc<State>,
     patience: Duration,
 }
@@ -107,31 +108,42 @@ pub struct Station {
 /// What others see of it.
 struct State {
     id: Mutex<Option<DeviceId>>,
-    seen: Mutex<(Condition, String)>,
+    seen: Mutex<(DeviceStatus, String)>,
     /// Further sessions on the same login, each on a thread of its own, for devices that gain by them.
-    lanes: Mutex<Vec<Owner<Host>>>,
+    sessions: Mutex<Vec<Worker<DeviceSession>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Station {
+impl DeviceHandle {
     /// Starts the device's thread. The device is not reached yet.
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(device: AgentDevice, patience: Duration, asking: Asking, alive: &Alive) -> Result<Self> {
-        let seen = Mutex::new((Condition::Unused, String::new()));
-        let state = Arc::new(State { id: Mutex::new(device.id), seen, lanes: Mutex::default() });
+    pub fn start(
+        device: AgentDevice,
+        patience: Duration,
+        pin_policy: PinPolicy,
+        alive: &ShutdownGuard,
+    ) -> Result<Self> {
+        let seen = Mutex::new((DeviceStatus::Unused, String::new()));
+        let state = Arc::new(State { id: Mutex::new(device.id), seen, sessions: Mutex::default() });
         let (name, uri, connect) = (device.uri.display_name(), device.uri, device.connect);
-        let host = Host::new(Arc::clone(&connect), name.clone(), asking.clone(), Arc::clone(&state), alive);
-        let thread = Mutex::new(Owner::start("device", QUEUE, alive, host)?);
-        Ok(Self { uri, name, thread, connect, asking, alive: alive.clone(), state, patience })
+        let host = DeviceSession::new(
+            Arc::clone(&connect),
+            name.clone(),
+            pin_policy.clone(),
+            Arc::clone(&state),
+            alive,
+        );
+        let thread = Mutex::new(Worker::start("device", QUEUE, alive, host)?);
+        Ok(Self { uri, name, thread, connect, pin_policy, alive: alive.clone(), state, patience })
     }
 
     /// The device's thread, as it is now.
-    pub fn thread(&self) -> Owner<Host> {
+    pub fn thread(&self) -> Worker<DeviceSession> {
         lock(&self.thread).clone()
     }
 
@@ -147,8 +159,9 @@ impl Station {
         }
         log::warn!("{} does not answer: it is given up, and connected anew", self.name);
         let (connect, state) = (Arc::clone(&self.connect), Arc::clone(&self.state));
-        let host = Host::new(connect, self.name.clone(), self.asking.clone(), state, &self.alive);
-        *thread = Owner::start("device", QUEUE, &self.alive, host)?;
+        let host =
+            DeviceSession::new(connect, self.name.clone(), self.pin_policy.clone(), state, &self.alive);
+        *thread = Worker::start("device", QUEUE, &self.alive, host)?;
         Ok(())
     }
 
@@ -165,23 +178,23 @@ impl Station {
     ) -> Result<Secret> {
         let job = || {
             let (token, key, what) = (Arc::clone(token), key.clone(), what.to_owned());
-            move |host: &mut Host| host.open(&token.ready, &key, &what)
+            move |session: &mut DeviceSession| session.open(&token.ready, &key, &what)
         };
-        if let Some(lane) = self.idlest_lane() {
-            match lane.ask(deadline, job()).await {
-                Ok(Err(error)) if is_about_the_session(error.kind()) => self.state.drop_lanes(),
+        if let Some(session) = self.idlest_session() {
+            match session.call(deadline, job()).await {
+                Ok(Err(error)) if is_about_the_session(error.kind()) => self.state.drop_sessions(),
                 Ok(done) => return done,
-                Err(_) => self.state.drop_lanes(),
+                Err(_) => self.state.drop_sessions(),
             }
         }
-        let done = self.thread().ask(deadline, job()).await;
-        done.map_err(|trouble| trouble.told("open the token", &self.name))?
+        let done = self.thread().call(deadline, job()).await;
+        done.map_err(|trouble| trouble.into_error("open the token", &self.name))?
     }
 
-    /// A lane that has less to do than the device's own thread.
-    fn idlest_lane(&self) -> Option<Owner<Host>> {
-        let lanes = lock(&self.state.lanes);
-        let idlest = lanes.iter().min_by_key(|lane| lane.load().to_do())?;
+    /// A session that has less to do than the device's own thread.
+    fn idlest_session(&self) -> Option<Worker<DeviceSession>> {
+        let sessions = lock(&self.state.sessions);
+        let idlest = sessions.iter().min_by_key(|session| session.load().to_do())?;
         (idlest.load().to_do() < self.thread().load().to_do()).then(|| idlest.clone())
     }
 
@@ -191,10 +204,10 @@ impl Station {
     }
 
     /// What it is like at the moment, and why.
-    pub fn condition(&self) -> (Condition, String) {
+    pub fn status(&self) -> (DeviceStatus, String) {
         match self.thread().load().busy_for() {
             Some(busy) if busy > self.patience => {
-                (Condition::Hung, format!("it has not answered for {} s", busy.as_secs()))
+                (DeviceStatus::Hung, format!("it has not answered for {} s", busy.as_secs()))
             }
             _ => lock(&self.state.seen).clone(),
         }
@@ -205,8 +218,8 @@ impl Station {
     /// # Errors
     /// `Device`.
     pub fn check(&self, tried: &str) -> Result<()> {
-        match self.condition() {
-            (Condition::Hung, why) => Err(Error::new(Kind::Device, tried, why).with_target(&self.name).with_hint(
+        match self.status() {
+            (DeviceStatus::Hung, why) => Err(Error::new(Kind::Device, tried, why).with_target(&self.name).with_hint(
                 "unplug it and plug it in again, or restart the service behind it; then restart the agent if it stays so",
             )),
             _ => Ok(()),
@@ -216,12 +229,12 @@ impl Station {
 
 impl State {
     /// Lets the sessions go. Those that are busy end when they have finished.
-    fn drop_lanes(&self) {
-        lock(&self.lanes).clear();
+    fn drop_sessions(&self) {
+        lock(&self.sessions).clear();
     }
 }
 
 /// What another session of the same device may do better at.
 fn is_about_the_session(kind: Kind) -> bool {
-    host::is_gone(kind) || matches!(kind, Kind::Device | Kind::PinUnavailable)
+    device_session::is_gone(kind) || matches!(kind, Kind::Device | Kind::PinUnavailable)
 }
