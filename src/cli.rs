@@ -1,7 +1,7 @@
-//! The command line: parse, resolve, act, and say what happened.
+//! The command line: parse, resolve, execute, report.
 //!
-//! One file per group of commands. A command takes its own arguments and a [`Context`], and answers an error or nothing:
-//! what a person or a program gets to see goes through [`Output`], the exit code through [`exit`].
+//! One file per command, by subject. A command takes its arguments and a [`Context`], and returns an error or nothing.
+//! What it prints goes through [`Output`], its exit code through [`exit`].
 
 mod agent;
 mod args;
@@ -45,53 +45,52 @@ pub struct Cli {
 enum Command {
     /// Create a store, with this machine's device as its first
     ///
-    /// Finds or creates two keys in the device, one that opens and one that signs, checks the evidence that they cannot
-    /// leave it, proves that they work, and writes the store's first statements. The device goes into config.toml.
+    /// Finds or creates two keys in the device: one opens tokens, one signs changes. Checks the evidence that they cannot
+    /// leave it, tests them, and writes the store's first statements. Adds the device to config.toml.
     Init(Deferred<init::Init>),
-    /// Store a token: a new one, or a new version of one
+    /// Store a token, or a new version of one
     ///
-    /// The token is read from standard input, or asked for (twice, unseen) when that is a terminal. Standard input and
-    /// files are taken byte for byte: a newline at the end, as `echo` adds one, becomes part of the token unless --trim
-    /// is given. Use `printf %s`, or --trim.
+    /// Reads the token from standard input. On a terminal, asks for it twice and does not show it. Standard input and files
+    /// are taken byte for byte: the newline that `echo` adds becomes part of the token. Use `printf %s`, or --trim.
     ///
-    /// What is not given is taken over from the version before: labels, description and --keep; not the times.
+    /// Labels, description and --keep are taken over from the version before, where they are not given; times are not.
     Put(Deferred<tokens::put::Put>),
     /// Open a token and print it
     ///
-    /// Its bytes as they were put; on a terminal a newline follows. Without a version, the newest that is not staged.
+    /// Prints the bytes as they were put, and a newline on a terminal. Without a version, opens the newest that is not staged.
     Get(Deferred<tokens::get::Get>),
-    /// Start a program with tokens in its environment or in memory-backed files
+    /// Start a program with tokens in its environment or in files in memory
     ///
-    /// Every token is opened before anything is started, each once; if one cannot be opened, nothing is started. Strongroom
-    /// then becomes the program: signals, terminal and exit code are the program's own.
+    /// Opens every token once, before it starts anything. If one cannot be opened, nothing is started. Strongroom then
+    /// becomes the program: signals, terminal and exit code are the program's own.
     ///
-    /// The environment of a process can be read by its user and by root, and is handed to its children; files do not show
-    /// up there.
+    /// A process's environment can be read by its user and by root, and its children inherit it. Files are not passed on
+    /// that way.
     Run(Deferred<tokens::run::Run>),
     /// List tokens
     ///
-    /// Each with its newest version. Into a pipe: columns with tabs between them and no header. With --json: one object
-    /// for each line.
+    /// Shows the newest version of each. In a pipe, prints columns with tabs between them and no header. With --json, prints
+    /// one object per line.
     List(Deferred<tokens::list::List>),
     /// Show a token's metadata, versions, recipients and grants
     ///
-    /// With --sealed, the sealed bytes as they lie in the store go to standard output: an age file, which any age
-    /// implementation opens that reaches the same hardware.
+    /// With --sealed, writes the sealed bytes to standard output: an age file. Any age implementation that can use the same
+    /// hardware opens it.
     Show(Deferred<tokens::show::Show>),
     /// Show the statements that changed a token, oldest first
     History(Deferred<ledger::log::History>),
     /// Close a token, or one of its versions, for now
     Suspend(Deferred<tokens::state::Suspend>),
-    /// Open what was suspended again, or put a staged version into use
+    /// Reopen what was suspended, or put a staged version into use
     Resume(Deferred<tokens::state::Resume>),
     /// Close a token, or one of its versions, for ever
     ///
-    /// It takes effect at once, for every machine that follows the store. What was read before is known to its readers:
-    /// have the issuer of the token refuse it too.
+    /// Takes effect at once on every machine that follows the store. Whoever read the token before still knows it: have its
+    /// issuer refuse it too.
     Revoke(Deferred<tokens::state::Revoke>),
     /// Delete the sealed bytes of a token, or of one of its versions
     ///
-    /// It cannot be undone. The statements that told of it stay. Needs the role `admin`.
+    /// This cannot be undone. The token's statements stay in the ledger. Needs the role `admin`.
     Destroy(Deferred<tokens::destroy::Destroy>),
     /// Give a token another name
     ///
@@ -99,73 +98,72 @@ enum Command {
     Rename(Deferred<tokens::rename::Rename>),
     /// Let an application have a token, or all tokens under a prefix, from the agent
     ///
-    /// A grant is signed like every change, and stands in the ledger. What nobody was granted, the agent gives to nobody
-    /// but its owner.
+    /// A grant is signed like every change, and stands in the ledger. Without a grant, the agent serves only its owner.
     Grant(Deferred<grants::Grant>),
-    /// Take a grant back; it takes effect at once, also in agents
+    /// Take a grant back, at once and for agents too
     Ungrant(Deferred<grants::Ungrant>),
-    /// List the grants that stand
+    /// List the grants in force
     Grants(Deferred<grants::Grants>),
     /// Serve tokens to applications on a Unix socket
     ///
-    /// It stays in the foreground, owns the devices, and gives each application what it was granted. The service manager's
-    /// sockets are used where it hands some over. SIGHUP has it read the configuration again, SIGTERM finish what was begun.
+    /// Stays in the foreground, owns the devices, and gives each application what it was granted. Uses the service manager's
+    /// sockets if it gets any. SIGHUP reads the configuration again. SIGTERM finishes the requests in progress and stops.
+    /// The [agent] table of config.toml sets the same options.
     #[cfg(feature = "agent")]
     Agent(Deferred<agent::serve::Agent>),
-    /// Unlock a device of the agent: its PIN once, then it stays logged in
+    /// Give the agent a device's PIN; the device then stays unlocked
     ///
-    /// Until `strongroom lock`, an idle time, or its removal. Without a terminal the PIN is read from standard input.
+    /// Until `strongroom lock`, an idle time, or its removal. Without a terminal, reads the PIN from standard input.
     Unlock(Deferred<agent::unlock::Unlock>),
-    /// Have the agent log all devices out, and forget PINs and cached tokens, at once
+    /// Have the agent lock all devices and forget PINs and cached tokens, at once
     Lock(Deferred<agent::unlock::Lock>),
-    /// Show how the agent and its devices are
+    /// Show the state of the agent and its devices
     Status(Deferred<agent::status::Status>),
     /// Store many tokens at once, with one signature for up to 10,000
     ///
-    /// jsonl: one object for each line, {"name": "prod/db", "value": "text"} or "base64" in place of "value"; also "labels"
-    /// (an object), "description" and "expires". env: VAR=value lines; the variable is the name.
+    /// jsonl: one object per line, {"name": "prod/db", "value": "text"}, or "base64" in place of "value". Optional: "labels"
+    /// (an object), "description" and "expires". env: VAR=value lines, where the variable is the name.
     Import(Deferred<tokens::import::Import>),
     /// Show the ledger, newest first; with --access, who read what
     ///
-    /// The ledger is signed and verified. The access log is what the reading machines wrote down: one that cheats can
-    /// leave itself out.
+    /// The ledger is signed and verified. The access log is what the reading machines report: a machine that cheats can
+    /// leave out its own reads.
     Log(Deferred<ledger::log::Log>),
-    /// Print the line that introduces this store to another machine
+    /// Print the trust anchor, the line that introduces this store to another machine
     ///
-    /// It holds the store's id and the verified position. Bring it to the other machine by a way you trust, and give it to
+    /// It holds the store's id and the verified position. Take it to the other machine by a way you trust, and give it to
     /// `strongroom trust` there.
     Head(Deferred<ledger::head::Head>),
     /// Verify everything, from the first statement on
     ///
-    /// Signatures, roles and order of all statements; the replica against the store; the bytes of every sealed token; the
-    /// chain of the access log. Every problem is listed with its place, and the exit code is 7 if there is one.
+    /// Checks the signatures, roles and order of all statements, the replica against the store, the bytes of every sealed
+    /// token, and the chain of the access log. Lists every problem with its place; the exit code is then 7.
     Verify(Deferred<ledger::verify::Verify>),
-    /// Believe a store that this machine never met
+    /// Trust a store that this machine has never verified
     ///
     /// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
-    /// verified against it, so get it by a way you trust, never from the store itself.
+    /// verified against it. Get it by a way you trust, never from the store itself.
     Trust(Deferred<ledger::trust::Trust>),
     /// Set aside the end of a store that cannot be verified
     ///
-    /// What this machine can verify stays. What follows is kept in the file for whoever investigates, and has no effect any
-    /// more, for nobody. Needs the role `admin`.
+    /// Keeps what this machine can verify. The rest stays in the file for an investigation, and no longer has any effect.
+    /// Needs the role `admin`.
     Repair(Deferred<ledger::repair::Repair>),
-    /// Seal tokens that are there to the devices that should open them now
+    /// Seal existing tokens to the devices that should open them now
     ///
-    /// To every device with the role `open`; what was put with --only stays with the devices it was put for. That is told from
-    /// the ledger: a version that was sealed to every such device of its time is meant for all, also when --only named just
-    /// these. Revoked and destroyed versions are left alone.
+    /// Those are all devices with the role `open`. A token put with --only stays with the devices it was put for, unless
+    /// they were all such devices at that time. Revoked and destroyed versions are left alone.
     ///
-    /// Needs a device that opens the tokens and an admin device that signs. May be broken off and run again: at every moment each
-    /// token opens with the devices of before or with those of after.
+    /// Needs a device that opens the tokens and an admin device that signs. May be interrupted and run again: at every moment
+    /// each token opens with either the old devices or the new ones.
     Reseal(Deferred<devices::reseal::Reseal>),
     /// Show and change the enrolled devices
     Device(devices::Device),
-    /// Say which hardware, modules, services and permissions are there, and what is missing
+    /// Check hardware, modules, services and permissions, and say what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
     Doctor(Deferred<doctor::Doctor>),
-    /// Print the man page, or write those of all commands into a directory
+    /// Print the manual page, or write those of all commands into a directory
     Man(Deferred<man::Man>),
     /// Print completions for a shell
     ///

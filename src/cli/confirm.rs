@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal. Where there is none, an option has to answer.
+//! Questions to the person at the terminal. Without a terminal, an option has to answer.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ pub fn confirm(yes: bool, tried: &str, question: &str) -> Result<()> {
     }
     match prompt::for_process().confirm(question)? {
         true => Ok(()),
-        false => Err(Error::new(Kind::Cancelled, tried, "you did not say yes")),
+        false => Err(Error::new(Kind::Cancelled, tried, "you did not agree")),
     }
 }
 
@@ -46,12 +46,12 @@ pub fn confirm_typed(yes: bool, tried: &str, question: &str, word: &str) -> Resu
         OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| nobody(tried))?;
     let mut answer = String::new();
     let asked = writeln!(terminal, "{}", printable(question))
-        .and_then(|()| write!(terminal, "Type {} to go on: ", printable(word)))
+        .and_then(|()| write!(terminal, "Type {} to continue: ", printable(word)))
         .and_then(|()| BufReader::new(&terminal).read_line(&mut answer));
     asked.map_err(|e| Error::new(Kind::Io, tried, e.to_string()).caused_by(e))?;
     match answer.trim() == word {
         true => Ok(()),
-        false => Err(Error::new(Kind::Cancelled, tried, "that is not what was to be typed")),
+        false => Err(Error::new(Kind::Cancelled, tried, "you typed something else")),
     }
 }
 
@@ -64,13 +64,14 @@ pub fn ask_new_token(tried: &str, name: &str) -> Result<Secret> {
     let nobody = || Error::new(Kind::Io, tried, "there is no terminal to ask on");
     let mut terminal = Terminal::open().ok_or_else(nobody)?;
     let first = terminal.secret(&format!("Token for {name}")).map_err(failed)?;
-    if first != terminal.secret("The same again").map_err(failed)? {
-        return Err(Error::new(Kind::Usage, tried, "the two are not the same")
-            .with_hint("try again; nothing was stored"));
+    if first != terminal.secret("Repeat it").map_err(failed)? {
+        return Err(
+            Error::new(Kind::Usage, tried, "the two differ").with_hint("try again; nothing was stored")
+        );
     }
     Ok(first)
 }
 
 fn nobody(tried: &str) -> Error {
-    Error::new(Kind::Usage, tried, "there is no terminal to ask on").with_hint("say --yes if you mean it")
+    Error::new(Kind::Usage, tried, "there is no terminal to ask on").with_hint("give --yes to agree")
 }

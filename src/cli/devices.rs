@@ -39,37 +39,37 @@ enum DeviceCommand {
     },
     /// Enrol another device
     ///
-    /// Finds or creates its two keys, checks the evidence that they cannot leave it, proves that they work, and states it,
-    /// signed by an admin device that is at hand. What was put before is sealed to it by `strongroom reseal`, which this command
-    /// offers. The device goes into config.toml.
+    /// Finds or creates its two keys, checks the evidence that they cannot leave it, and tests them. An admin device at hand
+    /// signs the enrolment. Existing tokens are sealed to it by `strongroom reseal`, which this command offers. Adds the
+    /// device to config.toml.
     Add(Deferred<add::Add>),
-    /// Give a device other roles, in place of those it has
+    /// Replace a device's roles
     Roles(Deferred<roles::Roles>),
     /// Retire a device: nothing is sealed to it any more
     ///
-    /// Reseals what was sealed to it to the devices that stay, and lists the tokens that it could open. Who has the device and a
-    /// copy of the store from before can open these still: have their issuers rotate them. Refuses the last admin, and a device
-    /// that alone opens a token.
+    /// Reseals its tokens to the remaining devices, and lists the tokens that it could open. Whoever has the device and an
+    /// older copy of the store can still open these: have their issuers rotate them. Refuses to retire the last admin, or a
+    /// device that alone opens a token.
     Retire(Deferred<retire::Retire>),
     /// Tie the store to a counter in a device, to notice when all of it is set back
     ///
-    /// The counter goes up with each change by an admin that somebody may want to undo: of devices, states, grants and
-    /// destruction. On the machine with the device, a store that lacks such a change is refused, even if replica and pin were
-    /// set back with it. Reading does not raise it.
+    /// An admin's changes of devices, states and grants, and every destruction, raise the counter. If a counted change is
+    /// missing, the machine with the device refuses the store, even if replica and pin are equally old. Reading does not
+    /// raise it.
     Anchor(Deferred<anchor::Anchor>),
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
-    /// For after an update: the device is enrolled anew under its name, and what was sealed to it is resealed by means of
-    /// another device. Another admin device has to be at hand. Where none of the options for new keys is given, a TPM's are bound
-    /// as the old ones were (--pcrs, --pin); else all of them have to be said.
+    /// Use it after an update. Enrols the device anew under its name, and reseals its tokens by means of another device.
+    /// Another admin device must be at hand. Without options for new keys, a TPM's keys are bound as the old ones were
+    /// (--pcrs, --pin). With any of them, name all that you want.
     Renew(Deferred<renew::Renew>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
-    /// For TPM keys that were made with --pcrs: each PCR's value at enrolment and now.
+    /// For TPM keys made with --pcrs: shows each PCR's value at enrolment and now.
     Pcrs(Deferred<pcrs::Pcrs>),
     /// Say whether a device will still open after a reboot or an update
     ///
-    /// With predicted PCR values in place of those of now. The exit code is 4 when a device will not open.
+    /// Takes predicted PCR values in place of the present ones. The exit code is 4 when a device will not open.
     Check(Deferred<pcrs::Check>),
 }
 

@@ -86,7 +86,7 @@ impl Execute for Doctor {
             0 => Ok(()),
             n => {
                 let answer = format!("{n} of the findings {} broken", if n == 1 { "is" } else { "are" });
-                Err(Error::new(Kind::Io, "find everything in order", answer).into())
+                Err(Error::new(Kind::Io, "find everything working", answer).into())
             }
         }
     }

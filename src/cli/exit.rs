@@ -7,21 +7,21 @@ use std::io;
 use std::process::ExitCode;
 use strongroom::{Error, Kind};
 
-/// The table, as `--help` shows it and docs/reference/exit-codes.md explains it.
+/// The table that `--help` shows and docs/reference/exit-codes.md explains.
 pub const TABLE: &str = "\
 Exit codes:
-    0  done; also when the reader of a pipe went away
-    1  something else: a file, the operating system, an answer of no, a build that cannot do it
+    0  done; also when the reader of a pipe has gone
+    1  something else: a file, the operating system, a question answered with no, a feature not built in
     2  the request is wrong: an option, a name, an empty token
     3  there is no such token, version or device
-    4  the ledger says no (suspended, revoked, expired, no role), or somebody else was first
-    5  the device failed, is gone, lacks the key, or the key could leave it
-    6  the PIN is wrong, locked, or not to be had
-    7  the store was altered or rolled back, or was never met here
+    4  the ledger refuses (suspended, revoked, expired, no role), or another change came first
+    5  the device failed or is missing, lacks the key, or could let the key leave
+    6  the PIN is wrong, locked or not available
+    7  the store was altered or rolled back, or was never verified here
     8  the store is missing, unreadable, full or of another format
-    run: the program's own code; 126 when it cannot be executed, 127 when there is none";
+    run: the program's own code; 126 if it cannot be executed, 127 if it does not exist";
 
-/// The row of the table for a sort of failure.
+/// The exit code for a kind of failure.
 pub fn code_of(kind: Kind) -> u8 {
     match kind {
         Kind::Usage => 2,
@@ -35,7 +35,7 @@ pub fn code_of(kind: Kind) -> u8 {
     }
 }
 
-/// A failure whose exit code does not follow from its kind; or one that was told already.
+/// A failure with its own exit code, or one that was reported already.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitWith(pub u8);
 
@@ -47,7 +47,7 @@ impl fmt::Display for ExitWith {
 
 impl std::error::Error for ExitWith {}
 
-/// Tells what went wrong, if something did, and answers the exit code.
+/// Reports a failure, if there is one, and returns the exit code.
 pub fn code(out: &mut Output, done: anyhow::Result<()>) -> ExitCode {
     let done = done.and_then(|()| Ok(out.flush()?));
     let Err(failure) = done else { return ExitCode::SUCCESS };
@@ -62,20 +62,20 @@ pub fn code(out: &mut Output, done: anyhow::Result<()>) -> ExitCode {
         }
         None if other.is_some() => 1,
         None => {
-            out.error(&Error::new(Kind::Io, "go on", format!("{failure:#}")));
+            out.error(&Error::new(Kind::Io, "continue", format!("{failure:#}")));
             1
         }
     };
     ExitCode::from(other.map_or(code, |other| other.0))
 }
 
-/// Whoever read our output had enough, as `head` has.
+/// The reader of our output has closed the pipe, as `head` does.
 fn is_closed_pipe(failure: &anyhow::Error) -> bool {
     let closed = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
     failure.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(closed))
 }
 
-/// What the parser of the command line has to say: help, the version, or what is wrong.
+/// Prints what the command line's parser returns instead of a command: help, the version or an error.
 pub fn usage(out: &mut Output, error: &clap::Error) -> ExitCode {
     let text = error.render();
     match error.kind() {

@@ -86,7 +86,7 @@ impl Execute for Grants {
         context.with_tokens(|tokens, out| {
             let grants = tokens.grants(on.as_ref())?;
             if grants.is_empty() {
-                out.info("nothing is granted: only the agent's owner gets tokens from it");
+                out.info("there are no grants: the agent serves only its owner");
             }
             Ok(list(out, &grants)?)
         })

@@ -1,4 +1,4 @@
-//! `init`: a new store, whose first device is one of this machine.
+//! `init`: a new store, with one of this machine's devices as its first.
 
 use crate::cli::args::new_keys::KeyOptions;
 use crate::cli::context::{Context, Resolved, default_store};
@@ -20,10 +20,10 @@ const TRIED: &str = "create the store";
 
 #[derive(Debug, Args)]
 pub struct Init {
-    /// What the device is called in this store [default: its own label]
+    /// The device's name in this store [default: its own label]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Take the only device there is without asking
+    /// Use the only device found without asking
     #[arg(long, short)]
     yes: bool,
     /// Tie the store to a counter in the device, to notice when all of it is set back (TPM)
@@ -44,7 +44,7 @@ impl Execute for Init {
                 return Err(Error::new(
                     Kind::Usage,
                     TRIED,
-                    "a store begins with one device; more are enrolled later",
+                    "a store begins with one device; enrol more later with `strongroom device add`",
                 )
                 .into());
             }
@@ -64,7 +64,7 @@ impl Execute for Init {
     }
 }
 
-/// The only device that is there, if the user agrees.
+/// The only device found, if the user agrees.
 pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = discovery::tokens(discovery::modules());
     let others = discovery::yubikeys().into_iter().chain(discovery::tpms());
@@ -74,7 +74,7 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
         [] => match errors.into_iter().next() {
             Some(error) => Err(error),
             None => Err(usage(
-                "no device is named, and none was found".into(),
+                "no device was named and none was found".into(),
                 "name one with --device; `strongroom doctor` says what is missing".into(),
             )),
         },
@@ -91,7 +91,10 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
         }
         several => {
             let uris: Vec<_> = several.iter().map(|token| format!("--device '{}'", token.uri)).collect();
-            Err(usage("no device is named".into(), format!("say which: {}", uris.join("  or  "))))
+            Err(usage(
+                "no device was named, and there are several".into(),
+                format!("name one: {}", uris.join("  or  ")),
+            ))
         }
     }
 }
@@ -180,10 +183,10 @@ fn print_report(
     ])?;
     if remembered.is_none() {
         out.info(
-            "config.toml describes another store and was left alone: name this one with --store and --device",
+            "config.toml describes another store and was not changed: name this store with --store and --device",
         );
     }
-    out.info("Keep the store id where an attacker cannot change it: other machines need it for `strongroom trust`.");
+    out.info("Keep the store id where an attacker cannot change it. Other machines need it for `strongroom trust`.");
     out.info("Next: `strongroom put NAME` stores a token, `strongroom get NAME` opens it.");
     Ok(())
 }
@@ -210,8 +213,8 @@ pub fn key_json(key: &KeyInfo, created: bool) -> serde_json::Value {
 pub fn evidence(level: EvidenceLevel) -> &'static str {
     match level {
         EvidenceLevel::Simulator => "simulator: fine for tests, protects nothing",
-        EvidenceLevel::Reported => "reported: the device itself says that its keys cannot leave it",
-        EvidenceLevel::Attested => "attested: the vendor's certificates show that its keys cannot leave it",
+        EvidenceLevel::Reported => "reported: the device reports that its keys cannot leave it",
+        EvidenceLevel::Attested => "attested: the vendor's certificates prove that its keys cannot leave it",
     }
 }
 

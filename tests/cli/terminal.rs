@@ -48,14 +48,14 @@ fn home() -> Option<Home> {
 #[test]
 fn a_token_is_typed_twice_and_never_shown() {
     let Some(home) = home() else { return };
-    let twice = [("Token for a: ", "s3cret"), ("The same again: ", "s3cret")];
+    let twice = [("Token for a: ", "s3cret"), ("Repeat it: ", "s3cret")];
     let shown = at_terminal(&home, "strongroom put a", &twice);
     assert!(shown.contains("a: version 1, sealed to demo") && !shown.contains("s3cret"), "{shown}");
     assert_eq!(home.ok(&["get", "a"]).stdout, b"s3cret");
 
-    let other = [("Token for a: ", "s3cret"), ("The same again: ", "secret")];
+    let other = [("Token for a: ", "s3cret"), ("Repeat it: ", "secret")];
     let shown = at_terminal(&home, "strongroom put a", &other);
-    assert!(shown.contains("the two are not the same") && shown.ends_with("[2]\n"), "{shown}");
+    assert!(shown.contains("the two differ") && shown.ends_with("[2]\n"), "{shown}");
 }
 
 #[test]
@@ -100,9 +100,9 @@ fn colour_is_for_terminals_that_want_it() {
 fn destruction_has_to_be_typed() {
     let Some(home) = home() else { return };
     home.put("a", b"one");
-    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to go on: ", "y")]);
-    assert!(shown.contains("that is not what was to be typed") && shown.ends_with("[1]\n"), "{shown}");
-    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to go on: ", "a")]);
+    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to continue: ", "y")]);
+    assert!(shown.contains("you typed something else") && shown.ends_with("[1]\n"), "{shown}");
+    let shown = at_terminal(&home, "strongroom destroy a", &[("Type a to continue: ", "a")]);
     assert!(shown.contains("a: destroyed, 1 version"), "{shown}");
 }
 
@@ -122,7 +122,7 @@ fn a_pin_is_asked_for_and_not_shown() {
 fn init_asks_before_it_takes_the_only_device() {
     let Some(home) = home() else { return };
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &[("Use it? [y/N] ", "n")]);
-    assert!(shown.contains("you did not say yes") && shown.ends_with("[1]\n"), "{shown}");
+    assert!(shown.contains("you did not agree") && shown.ends_with("[1]\n"), "{shown}");
     let dialogue = [("Use it? [y/N] ", "y"), ("PIN of pkcs11:token=demo", softhsm::PIN)];
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &dialogue);
     assert!(shown.contains("store id"), "{shown}");
@@ -136,7 +136,7 @@ fn a_new_device_is_offered_what_it_cannot_open() {
     let question = "backup cannot open 1 version yet. Reseal now?";
     let shown = at_terminal(&home, "strongroom device add \"$BACKUP\"", &[("Reseal now?", "n")]);
     assert!(shown.contains(question), "{shown}");
-    assert!(shown.contains("`strongroom reseal` lets it.") && shown.ends_with("[0]\n"), "{shown}");
+    assert!(shown.contains("run `strongroom reseal`.") && shown.ends_with("[0]\n"), "{shown}");
     home.hsm.add_token("third");
     let third = home.device().replacen("token=demo", "token=third", 1);
     let line = format!("strongroom device add '{third}'");

@@ -9,7 +9,7 @@ use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
 pub struct Unlock {
-    /// The device, as `strongroom status` names it; may be left out where there is only one
+    /// The device, as `strongroom status` names it; not needed if there is only one
     name: Option<String>,
     /// Use the pin-source of the device's URI instead of asking
     #[arg(long)]
@@ -42,12 +42,14 @@ impl Execute for Lock {
             }
         }
         match stuck.first() {
-            Some(name) => {
-                Err(Error::new(Kind::Device, "lock", "it does not answer; it is locked as soon as it does")
-                    .with_target(name)
-                    .with_hint("restart the agent to be sure")
-                    .into())
-            }
+            Some(name) => Err(Error::new(
+                Kind::Device,
+                "lock",
+                "it does not answer; it will be locked as soon as it does",
+            )
+            .with_target(name)
+            .with_hint("restart the agent to be sure")
+            .into()),
             None => Ok(()),
         }
     }

@@ -17,15 +17,15 @@ const TRIED: &str = "enrol the device";
 
 #[derive(Debug, Args)]
 pub struct Add {
-    /// The device's URI [default: the only device there is]
+    /// The device's URI [default: the only device found]
     uri: Option<String>,
-    /// What it is called in this store [default: its own label]
+    /// Its name in this store [default: its own label]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// What it may do: open, write, write:PREFIX or admin; may be given several times [default: open]
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// Take the only device there is without asking
+    /// Use the only device found without asking
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
@@ -90,7 +90,7 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
         ("configuration", remembered.clone().unwrap_or_default()),
     ])?;
     if remembered.is_none() {
-        out.info("config.toml describes another store and was left alone: name this device with --device");
+        out.info("config.toml describes another store and was not changed: name this device with --device");
     }
     Ok(())
 }

@@ -9,10 +9,10 @@ use serde_json::json;
 pub struct Anchor {
     /// The device's name or id: a TPM
     name: String,
-    /// No longer
+    /// Remove the anchor
     #[arg(long, conflicts_with = "accept_older")]
     remove: bool,
-    /// Go on from a store that was set back: what it lacks is lost for good
+    /// Continue from a store that was set back: what it lacks is lost for good
     #[arg(long)]
     accept_older: bool,
 }
@@ -25,7 +25,7 @@ impl Execute for Anchor {
                 let object = json!({"device": self.name, "index": null, "removed": removed});
                 out.done(&object, &format!("the store is no longer anchored to {}", self.name))?;
                 if !removed && !out.json_wanted() {
-                    out.warn("its counter is still in the device, which could not be reached");
+                    out.warn("its counter is still in the device, which does not answer");
                 }
                 return Ok(());
             }

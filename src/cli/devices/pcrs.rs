@@ -1,4 +1,4 @@
-//! `device pcrs` and `device check`: what the keys at hand are bound to, and whether they will open after an update.
+//! `device pcrs` and `device check`: what the keys are bound to, and whether they will open after an update.
 
 use crate::cli::Execute;
 use crate::cli::context::Context;
@@ -16,7 +16,7 @@ use strongroom::{Error, Kind, Result};
 pub struct Pcrs {
     /// The device's name or id [default: every device at hand]
     name: Option<String>,
-    /// Print only the digest of the policy over the values of now, in hex: what the owner of --pcr-policy-key signs
+    /// Print only the digest of the policy over the present values, in hex: what the owner of --pcr-policy-key signs
     #[arg(long, requires = "name")]
     policy_digest: bool,
 }
@@ -77,7 +77,7 @@ fn compare(out: &mut Output, measured: &[(DeviceRow, Option<Measurement>)]) -> R
             let cells = [
                 &row.enrolment.name,
                 EMPTY_CELL,
-                "bound to nothing that is measured",
+                "not bound to measurements",
                 EMPTY_CELL,
                 EMPTY_CELL,
                 EMPTY_CELL,
@@ -101,7 +101,7 @@ fn compare(out: &mut Output, measured: &[(DeviceRow, Option<Measurement>)]) -> R
     for (row, measurement) in measured {
         if let Some((path, signed)) = measurement.as_ref().and_then(|m| m.signature.as_ref()) {
             let is = if *signed { "there is a signature" } else { "there is NO signature" };
-            out.info(&format!("{}: {is} over the values of now in {}", row.enrolment.name, printable(path)));
+            out.info(&format!("{}: {is} over the present values in {}", row.enrolment.name, printable(path)));
         }
     }
     Ok(())
@@ -113,23 +113,23 @@ fn verdict(out: &mut Output, row: &DeviceRow, measurement: Option<&Measurement>)
     }
     let name = &row.enrolment.name;
     let Some(measurement) = measurement else {
-        return out.line(&format!("{name}: opens, whatever is measured"));
+        return out.line(&format!("{name}: opens whatever is measured"));
     };
     let predicted = measurement.pcrs.iter().filter(|pcr| pcr.predicted).count();
     let with = match predicted {
-        0 => "with the values of now".to_owned(),
+        0 => "with the present values".to_owned(),
         n => format!("with {n} predicted and {} present values", measurement.pcrs.len() - n),
     };
     let changed = measurement.changed().iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     match (measurement.opens(), &measurement.signature) {
         (true, None) => out.line(&format!("{name}: opens {with}")),
         (true, Some((path, _))) => {
-            out.line(&format!("{name}: opens {with}, by a signature in {}", printable(path)))
+            out.line(&format!("{name}: opens {with}, with a signature in {}", printable(path)))
         }
-        (false, None) => out.line(&format!("{name}: does NOT open {with}: PCR {changed} is another")),
+        (false, None) => out.line(&format!("{name}: will not open {with}: PCR {changed} has changed")),
         (false, Some((path, _))) => {
             out.line(&format!(
-                "{name}: does NOT open {with}: no signature over them in {}",
+                "{name}: will not open {with}: no signature over them in {}",
                 printable(path)
             ))?;
             out.line(&format!(
@@ -222,7 +222,7 @@ fn value_of(bank: &str, index: &str, value: &str) -> Option<Prediction> {
 }
 
 fn unreadable(argument: &str) -> Error {
-    let answer = format!("`{}` has none that can be read", printable(argument));
+    let answer = format!("`{}` holds no value that can be read", printable(argument));
     Error::new(Kind::Usage, "read the predicted values", answer).with_hint(
         "write sha256:7=HEX, with a value as long as the bank's hash, or name a file with one such line each",
     )
@@ -233,10 +233,10 @@ fn unbound() -> Error {
 }
 
 fn will_not_open(names: &[&str]) -> Error {
-    let answer = format!("with these values it does not: {}", names.join(", "));
-    Error::new(Kind::Refused, "expect the device to open", answer).with_hint(
-        "before the update: see that another device can open (`strongroom device list`), or have the new values signed; after it: \
-         `strongroom device renew` by means of another device",
+    let answer = format!("these will not open with these values: {}", names.join(", "));
+    Error::new(Kind::Refused, "pass the check", answer).with_hint(
+        "before the update: make sure that another device can open (`strongroom device list`), or have the new values signed; \
+         after it: run `strongroom device renew` with another device",
     )
 }
 

@@ -23,10 +23,10 @@ pub struct Reseal {
 /// Whether to reseal right away.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Resealing {
-    /// Seal the tokens that are there to it as well, without asking
+    /// Seal existing tokens to it too, without asking
     #[arg(long, conflicts_with = "no_reseal")]
     reseal: bool,
-    /// Leave the tokens that are there as they are, without asking
+    /// Leave existing tokens as they are, without asking
     #[arg(long)]
     no_reseal: bool,
 }
@@ -98,7 +98,7 @@ pub fn offer(
 pub fn hint(out: &mut Output, closed: u64, device: &str) {
     if closed > 0 {
         let versions = pluralize(closed, "version", "versions");
-        out.info(&format!("{device} cannot open {versions} yet: `strongroom reseal` lets it."));
+        out.info(&format!("{device} cannot open {versions} yet: run `strongroom reseal`."));
     }
 }
 
@@ -121,7 +121,7 @@ pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()>
     }
     let answer =
         format!("{} left as before", pluralize(report.left.len() as u64, "version is", "versions are"));
-    let advice = first.error.hint().unwrap_or("run it again where a device is that opens them");
+    let advice = first.error.hint().unwrap_or("run it again on a machine with a device that opens them");
     Err(Error::new(first.error.kind(), "reseal everything", answer).with_hint(advice).into())
 }
 

@@ -16,13 +16,13 @@ use strongroom::{Result, Vault};
 pub struct Retire {
     /// Its name or id
     name: String,
-    /// Its keys must be believed to be in wrong hands
+    /// Treat its keys as being in the wrong hands
     #[arg(long)]
     compromised: bool,
     /// Why; it stands in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// Also when no other device opens some token, which is then lost
+    /// Retire it even if no other device opens some token, which is then lost
     #[arg(long)]
     force: bool,
 }
@@ -79,8 +79,8 @@ fn print_report(
     out.info(&match (could_open.is_empty(), compromised) {
         (true, _) => format!("{name} could open no token."),
         (_, true) => format!(
-            "{name} could open every token above. Have each of them rotated at its issuer now: new seals do not take back \
-             what may have been read."
+            "{name} could open every token above. Have each of them rotated at its issuer now: resealing does not take back what \
+             may have been read."
         ),
         (_, false) => format!(
             "{name} could open the tokens above. Whoever has it and an older copy of the store still can: have their issuers \

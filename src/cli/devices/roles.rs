@@ -31,10 +31,10 @@ impl Execute for Roles {
                     out.json(&json!({"device": device.to_string(), "roles": roles, "closed": closed}))?
                 );
             }
-            out.info(&format!("{}: its roles are changed", self.name));
+            out.info(&format!("{}: roles changed", self.name));
             reseal::hint(out, closed, &self.name);
             if vault.count_stale(&Default::default())? > closed {
-                out.info("`strongroom reseal` takes what it should not open any more away from it.");
+                out.info("Run `strongroom reseal` to take away what it should no longer open.");
             }
             Ok(())
         })

@@ -114,10 +114,10 @@ fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
             Finding::new(
                 "store",
                 Status::Broken,
-                format!("{location}: never met here, so nothing in it is believed"),
+                format!("{location}: this machine has never verified this store"),
             )
             .fix(
-                "strongroom trust LINE, with the line that `strongroom head` prints where the store is known",
+                "strongroom trust LINE, with the line that `strongroom head` prints on a machine that knows the store",
             ),
         ),
         Err(error) => findings.push(Finding::from_error("store", Status::Broken, &error)),

@@ -22,12 +22,13 @@ impl Execute for Repair {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let reason = names::text("--reason", &self.reason)?;
         let setup = context.setup()?;
-        let question = format!("Everything in {} that cannot be verified is set aside. Go on?", setup.store);
+        let question =
+            format!("This sets aside everything in {} that cannot be verified. Continue?", setup.store);
         confirm::confirm(self.yes, "repair the store", &question)?;
         let (mut vault, dropped) = Vault::repair(setup, &reason)?;
         let location = vault.location();
         let words = match dropped {
-            0 => format!("{location}: everything verifies, nothing was set aside"),
+            0 => format!("{location}: everything verifies; nothing was set aside"),
             n => format!("{location}: {} set aside", pluralize(n, "statement", "statements")),
         };
         let object = json!({"location": location, "dropped": dropped, "kept": vault.head().position.n});

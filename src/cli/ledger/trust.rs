@@ -11,7 +11,7 @@ use strongroom::{Error, Kind, Result, Vault};
 pub struct Trust {
     /// STORE-ID or STORE-ID:N:CHAIN
     line: String,
-    /// Forget what is known at this place: another store, or a later state of this one that is lost for good
+    /// Forget what this machine knows of the place: another store, or a later state of this one that is lost for good
     #[arg(long)]
     replace: bool,
 }
@@ -36,8 +36,8 @@ impl Execute for Trust {
                 head.position.n
             ));
             context.out.info(&match rests_on {
-                0 => "This rests on the store id alone: that nothing was cut off its end cannot be known.".to_owned(),
-                n => format!("This rests on the store id and statement {n}: nothing up to there was cut off or altered."),
+                0 => "This rests on the store id alone: Strongroom cannot tell whether statements were cut off the end.".to_owned(),
+                n => format!("This rests on the store id and statement {n}: nothing up to it was cut off or altered."),
             });
         }
         context.print_notices(&mut vault);
@@ -48,6 +48,6 @@ impl Execute for Trust {
 fn parse(line: &str) -> Result<TrustAnchor> {
     line.trim().parse().map_err(|why: String| {
         Error::new(Kind::Usage, "trust the store", why)
-            .with_hint("give the line that `strongroom head` prints, whole")
+            .with_hint("give the whole line that `strongroom head` prints")
     })
 }

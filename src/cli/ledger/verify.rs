@@ -26,9 +26,11 @@ impl Execute for Verify {
             if !report.problems.is_empty() {
                 let answer =
                     format!("{} did not verify", pluralize(report.problems.len() as u64, "thing", "things"));
-                let error = Error::new(Kind::Tampered, "believe the whole store", answer)
+                let error = Error::new(Kind::Tampered, "verify the whole store", answer)
                     .with_target(vault.location().to_owned());
-                return Err(error.with_hint("restore what is damaged from a sound copy of the store").into());
+                return Err(error
+                    .with_hint("restore the damaged parts from an intact copy of the store")
+                    .into());
             }
             Ok(())
         })
@@ -46,8 +48,7 @@ fn print_report(out: &mut Output, report: &VerifyReport) -> Result<()> {
         0 => String::new(),
         n => format!(" ({n} without effect)"),
     };
-    // What was gone through is not all sound when something was found.
-    let word = if report.problems.is_empty() { "verified" } else { "gone through" };
+    let word = if report.problems.is_empty() { "verified" } else { "checked" };
     out.info(&format!(
         "{word}: {}{ineffective}, {}, {} of the access log",
         pluralize(report.statements, "statement", "statements"),

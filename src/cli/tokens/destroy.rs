@@ -27,7 +27,7 @@ impl Execute for Destroy {
             // A name that does not exist is told before anybody is asked.
             tokens.expect(&wanted.name, &tried)?;
             let question =
-                format!("The sealed bytes of {} are deleted, and nobody can bring them back.", self.name);
+                format!("This deletes the sealed bytes of {}. Nobody can bring them back.", self.name);
             confirm::confirm_typed(self.yes, &tried, &question, &self.name)?;
             let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
             let object = json!({"name": wanted.name.as_str(), "version": wanted.version, "destroyed": count});

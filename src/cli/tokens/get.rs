@@ -21,7 +21,7 @@ use strongroom::{Error, Kind, Result, Secret};
 pub struct Get {
     /// NAME or NAME@VERSION
     name: String,
-    /// Write it to this file, readable for its owner only
+    /// Write it to this file, readable by its owner only
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print it to a terminal even if it is binary
@@ -52,9 +52,9 @@ impl Get {
             let refused = Error::new(
                 Kind::Usage,
                 format!("print {}", self.name),
-                "it is binary, and would garble the terminal",
+                "it is binary and would garble the terminal",
             );
-            return Err(refused.with_hint("redirect it, write it with --output FILE, or say --force"));
+            return Err(refused.with_hint("redirect it, write it with --output FILE, or use --force"));
         }
         out.bytes(token.expose())?;
         out.bytes(b"\n")

@@ -30,13 +30,13 @@ pub struct Put {
     /// Read the token from this file
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make a random token of LEN letters and digits, and show it to nobody
+    /// Make a random token of LEN letters and digits, and do not show it
     #[arg(long, value_name = "LEN", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
     generate: Option<usize>,
     /// Leave out one newline at the end
     #[arg(long, conflicts_with = "generate")]
     trim: bool,
-    /// A label; given at least once, the labels replace those of the version before
+    /// A label; if any is given, they replace those of the version before
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
     /// What the token is for; holds no secret
@@ -50,7 +50,7 @@ pub struct Put {
     /// Keep this many versions openable, and close older ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keep: Option<u64>,
-    /// Store it without making it the current version: `strongroom resume NAME@VERSION` does that
+    /// Store it without putting it into use: `strongroom resume NAME@VERSION` does that
     #[arg(long)]
     staged: bool,
     /// Seal it to this device only; may be given several times [default: every device with the role `open`]
@@ -69,7 +69,7 @@ impl Execute for Put {
             let tried = format!("put {name}");
             let token = self.token(&tried)?;
             if self.generate.is_none() && !self.trim && ends_like_echo(&token) {
-                out.warn("the token ends with a newline, which is part of it now; --trim leaves it out");
+                out.warn("the token ends with a newline, which is now part of it; --trim leaves it out");
             }
             let report = tokens.put(&name, &token, &options)?;
             let (version, recipients) = (report.version, &report.recipients);
@@ -109,7 +109,7 @@ impl Put {
         let token = if self.trim { trimmed(&token) } else { token };
         match token.is_empty() {
             true => Err(Error::new(Kind::Usage, tried, "the token is empty")
-                .with_hint("give it on standard input, with --file, or have one made with --generate")),
+                .with_hint("give it on standard input or with --file, or make one with --generate")),
             false => Ok(token),
         }
     }
@@ -117,10 +117,9 @@ impl Put {
 
 /// The token itself is not repeated.
 fn as_argument(name: &Name) -> Error {
-    let answer =
-        "a token is not given as an argument: every user of this machine sees those, and shells keep them";
+    let answer = "a token cannot be given as an argument: every user of this machine sees arguments, and shells keep them";
     let advice =
-        format!("change it if it was a real one; then `strongroom put {name}`, and type it when asked");
+        format!("if it was a real one, change it; then run `strongroom put {name}` and type it when asked");
     Error::new(Kind::Usage, format!("put {name}"), answer).with_hint(advice)
 }
 
