@@ -32,7 +32,7 @@ const TOO_LONG: usize = (1 << 20) + 1;
 #[test]
 fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {
     if own_uid() != 0 {
-        return eprintln!("SKIPPED: only root is believed");
+        return test_support::skip::skip("only root is believed");
     }
     let served = Served::new(AgentOwner::Machine, |_| {});
     let socket = served.world.dir.path().join("credentials.sock");
@@ -59,7 +59,7 @@ fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {
 #[test]
 fn a_forged_name_is_of_no_use_to_anybody_else() {
     if own_uid() != 0 {
-        return eprintln!("SKIPPED: only root can be somebody else");
+        return test_support::skip::skip("only root can be somebody else");
     }
     let served = Served::new(AgentOwner::Machine, |_| {});
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
@@ -84,8 +84,7 @@ fn a_forged_name_is_of_no_use_to_anybody_else() {
     let name = String::from_utf8(named("b0", "web.service", "db")).unwrap();
     let mut python = std::process::Command::new("python3");
     let Ok(output) = python.args(["-c", script]).arg(&socket).arg(name).output() else {
-        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
-        return eprintln!("SKIPPED: python3 is missing");
+        return test_support::skip::skip("python3 is missing");
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), TOO_LONG.to_string(), "{said}");

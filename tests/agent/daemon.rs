@@ -311,7 +311,7 @@ fn a_pin_that_is_typed_opens_until_it_is_locked() {
 fn another_user_is_known_by_its_number() {
     let Some(home) = Home::with_store() else { return };
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("SKIPPED: only root can be somebody else");
+        return test_support::skip::skip("only root can be somebody else");
     }
     use std::os::unix::fs::PermissionsExt;
     home.put("a", b"token");
@@ -341,11 +341,7 @@ fn another_user_is_known_by_its_number() {
 fn the_service_managers_socket_is_used() {
     let Some(home) = Home::with_store() else { return };
     if !test_support::softhsm::installed("systemd-socket-activate") {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "systemd-socket-activate is missing: apt-get install systemd"
-        );
-        return eprintln!("SKIPPED: systemd-socket-activate is missing: apt-get install systemd");
+        return test_support::skip::skip("systemd-socket-activate is missing: apt-get install systemd");
     }
     home.put("a", b"token");
     let socket = home.dir.join("activated.sock");
@@ -410,8 +406,7 @@ fn ten_thousand_idle_connections_are_held() {
     home.put("a", b"token");
     let limit = getrlimit(Resource::Nofile).maximum;
     if limit.is_some_and(|most| most < MANY as u64 + 1_000) {
-        assert!(std::env::var_os("CI").is_none(), "no process may have {MANY} files here");
-        return eprintln!("SKIPPED: no process may have {MANY} files here");
+        return test_support::skip::skip(&format!("no process may have {MANY} files here"));
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
     let daemon = Daemon::start(&home, &[]);

@@ -281,8 +281,7 @@ fn asked_by_python(served: &Served, then: &str) -> Option<String> {
     );
     let output = std::process::Command::new("python3").args(["-c", &script]).arg(&served.socket).output();
     let Ok(output) = output else {
-        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
-        eprintln!("SKIPPED: python3 is missing");
+        test_support::skip::skip("python3 is missing");
         return None;
     };
     Some(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -20,8 +20,7 @@ fn can_boot() -> bool {
     let root = rustix::process::geteuid().is_root();
     let can = systemd && root && unshare.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !can {
-        assert!(std::env::var_os("CI").is_none(), "no systemd, not root, or no namespaces");
-        eprintln!("SKIPPED: no systemd, not root, or no namespaces");
+        test_support::skip::skip("no systemd, not root, or no namespaces");
     }
     can
 }

@@ -24,8 +24,7 @@ fn with_tools(test: impl FnOnce(&SoftHsm)) -> impl FnOnce(&SoftHsm) {
         if installed("pkcs11-tool") && installed("openssl") {
             return test(hsm);
         }
-        assert!(std::env::var_os("CI").is_none(), "tools are missing: apt-get install opensc openssl");
-        eprintln!("SKIPPED: tools are missing: apt-get install opensc openssl");
+        test_support::skip::skip("tools are missing: apt-get install opensc openssl");
     }
 }
 

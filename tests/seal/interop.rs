@@ -26,8 +26,7 @@ fn with_x25519(identity: &x25519::Identity, plaintext: &[u8]) -> Vec<u8> {
 #[test]
 fn the_age_command_reads_past_our_stanzas() {
     if Command::new("age").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "the `age` command is missing");
-        eprintln!("SKIPPED: the `age` command is missing (Debian: apt install age)");
+        test_support::skip::skip("the `age` command is missing (Debian: apt install age)");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -21,8 +21,7 @@ const INNER: &str = "STRONGROOM_TEST_INNER";
 fn run_isolated(unshare: &str, prelude: &str, test: &str, place: &Path) {
     let allowed = Command::new("unshare").args([unshare, "true"]).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "user namespaces are not allowed here");
-        return eprintln!("{test}: SKIPPED, user namespaces are not allowed here");
+        return test_support::skip::skip("user namespaces are not allowed here");
     }
     let script = format!("set -e; {prelude}; exec \"$2\" --exact \"$3\" --include-ignored --nocapture");
     let output = Command::new("unshare")

@@ -87,8 +87,7 @@ impl Manager {
             || transport.is_err()
         {
             let missing = "missing: apt-get install tpm2-abrmd libtss2-tcti-tabrmd0 dbus";
-            assert!(std::env::var_os("CI").is_none(), "{missing}");
-            eprintln!("SKIPPED: {missing}");
+            test_support::skip::skip(missing);
             return None;
         }
         let address = format!("unix:path={}", tpm.dir.join("bus").display());

@@ -14,6 +14,7 @@ pub mod memory_store;
 pub mod pcscd;
 pub mod process_pairs;
 pub mod prompter;
+pub mod skip;
 pub mod soft_device;
 pub mod softhsm;
 pub mod subprocess;

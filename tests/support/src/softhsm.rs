@@ -30,8 +30,7 @@ impl SoftHsm {
     /// A new one, or `None` where SoftHSM is not installed. Where `CI` is set that is a failure.
     pub fn new() -> Option<Self> {
         if module().is_none() || !installed("softhsm2-util") {
-            assert!(std::env::var_os("CI").is_none(), "SoftHSM is missing: apt-get install softhsm2");
-            eprintln!("SKIPPED: SoftHSM is missing: apt-get install softhsm2");
+            crate::skip::skip("SoftHSM is missing: apt-get install softhsm2");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("softhsm-").tempdir().unwrap().keep();

@@ -29,8 +29,7 @@ pub fn in_namespaces<F: FnOnce()>(namespaces: &[&str], prepare: &str, test: F) {
     let mut possible = Command::new("unshare");
     possible.args(namespaces).arg("true").stderr(Stdio::null());
     if !possible.status().is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "namespaces are forbidden here");
-        eprintln!("SKIPPED: namespaces are forbidden here");
+        crate::skip::skip("namespaces are forbidden here");
         return;
     }
     let rerun = rerun(std::any::type_name::<F>());

@@ -18,8 +18,7 @@ impl Swtpm {
     /// A new one, or `None` where swtpm is not installed. Where `CI` is set that is a failure.
     pub fn new() -> Option<Self> {
         if !installed("swtpm") {
-            assert!(std::env::var_os("CI").is_none(), "swtpm is missing: apt-get install swtpm");
-            eprintln!("SKIPPED: swtpm is missing: apt-get install swtpm");
+            crate::skip::skip("swtpm is missing: apt-get install swtpm");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("swtpm-").tempdir().unwrap().keep();

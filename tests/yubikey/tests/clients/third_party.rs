@@ -28,10 +28,9 @@ pub fn programs() -> bool {
     if missing.is_empty() {
         return true;
     }
-    assert!(std::env::var_os("CI").is_none(), "missing: {missing:?}");
-    eprintln!(
-        "SKIPPED: missing: {missing:?}: apt-get install yubikey-manager yubico-piv-tool ykcs11 opensc openssl"
-    );
+    test_support::skip::skip(&format!(
+        "missing: {missing:?}: apt-get install yubikey-manager yubico-piv-tool ykcs11 opensc openssl"
+    ));
     false
 }
 
