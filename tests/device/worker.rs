@@ -97,11 +97,14 @@ fn a_module_that_hangs_in_derive_key_is_given_up() {
     isolated_with(&[("SHIM_HANG", "C_DeriveKey")], |hsm| is_given_up_in(hsm, "C_DeriveKey"));
 }
 
+/// Long enough to make a key on a busy machine.
+const LONGER: Duration = Duration::from_millis(1500);
+
 #[test]
 fn a_person_may_take_their_time() {
     isolated(|hsm| {
         let uri = hsm.uri_without_pin(&format!("token={LABEL}")).parse().unwrap();
-        let worker = DeviceWorker::connect(&uri, PATIENCE).unwrap();
+        let worker = DeviceWorker::connect(&uri, LONGER).unwrap();
         let create = |device: &mut dyn strongroom::device::Device, prompter: &mut dyn Prompter| {
             let provision = device.provisioning().unwrap();
             provision.create(Purpose::Sign, Algorithm::P256, &CreateOptions::default(), prompter)
@@ -115,7 +118,7 @@ struct Slow;
 
 impl Prompter for Slow {
     fn pin(&mut self, _request: &PinRequest<'_>) -> Result<Secret> {
-        std::thread::sleep(PATIENCE * 2);
+        std::thread::sleep(LONGER * 2);
         Ok(Secret::new(PIN.into()))
     }
 
