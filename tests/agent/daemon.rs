@@ -5,13 +5,18 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::home::Home;
 
 /// `strongroom agent`, killed when it goes out of scope.
 pub struct Daemon {
     pub child: Child,
     pub socket: PathBuf,
+    /// What it has written to standard error since it began to listen.
+    said: Arc<Mutex<String>>,
 }
 
 impl Daemon {
@@ -20,13 +25,17 @@ impl Daemon {
         let mut command = home.strongroom(&["agent", "--socket", socket.to_str().unwrap()]);
         command.args(arguments).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
+        stderr.read_line(&mut line).unwrap();
         assert!(line.starts_with("serving on "), "{line}");
-        // Whoever stops listening to a child stops the child.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Self { child, socket }
+        let said = Arc::<Mutex<String>>::default();
+        let lines = Arc::clone(&said);
+        // A child that nobody listens to stops.
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| *lines.lock().unwrap() += &(line + "\n"));
+        });
+        Self { child, socket, said }
     }
 
     pub fn signal(&self, name: &str) {
@@ -35,26 +44,21 @@ impl Daemon {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Ok(mut stream) = UnixStream::connect(&self.socket) {
-                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-                return ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
-            }
-            assert!(Instant::now() < until, "it does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut stream = None;
+        let listens = || {
+            stream = UnixStream::connect(&self.socket).ok();
+            stream.is_some()
+        };
+        assert!(eventually(Duration::from_secs(20), listens), "it does not listen");
+        let mut stream = stream.unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
     }
 
     pub fn ended(&mut self) -> std::process::ExitStatus {
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < until, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let ended = || self.child.try_wait().unwrap().is_some();
+        assert!(eventually(Duration::from_secs(30), ended), "it does not end");
+        self.child.wait().unwrap()
     }
 }
 
@@ -210,11 +214,11 @@ fn it_ends_in_peace_and_starts_anew_after_being_killed() {
     home.ok(&["verify"]);
 }
 
-/// Asks again and again until nobody listens; how often, and what did not go well.
-fn load(socket: PathBuf, ending: &std::sync::atomic::AtomicBool) -> (usize, Vec<String>) {
-    let (mut asked, mut failures) = (0, Vec::new());
+/// Asks again and again until nobody listens, and counts; what did not go well.
+fn load(socket: PathBuf, asked: &AtomicUsize, ending: &AtomicBool) -> Vec<String> {
+    let mut failures = Vec::new();
     loop {
-        let ending = || ending.load(std::sync::atomic::Ordering::SeqCst);
+        let ending = || ending.load(Ordering::SeqCst);
         let Ok(mut stream) = UnixStream::connect(&socket) else { break };
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         use std::io::Write;
@@ -223,36 +227,42 @@ fn load(socket: PathBuf, ending: &std::sync::atomic::AtomicBool) -> (usize, Vec<
             break;
         }
         match crate::http::read(&mut stream) {
-            Some(answer) if answer.status == 200 => asked += 1,
+            Some(answer) if answer.status == 200 => drop(asked.fetch_add(1, Ordering::SeqCst)),
             Some(answer) => failures.push(answer.text()),
             // It was not taken any more.
             None if ending() => break,
             None => failures.push("closed without an answer".into()),
         }
     }
-    (asked, failures)
+    failures
 }
 
 #[test]
 fn what_was_begun_is_finished_on_reload_and_at_the_end() {
-    use std::sync::atomic::{AtomicBool, Ordering};
     let Some(home) = Home::with_store() else { return };
     home.put("a", b"token");
     let mut daemon = Daemon::start(&home, &[]);
-    let ending = AtomicBool::new(false);
+    let (ending, asked) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; 4]);
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| load(daemon.socket.clone(), &ending))).collect();
+        let load = |asked| load(daemon.socket.clone(), asked, &ending);
+        let clients: Vec<_> = asked.iter().map(|asked| scope.spawn(move || load(asked))).collect();
+        // Each client is answered some more times before each signal.
+        let all_go_on = || {
+            let counts = || asked.each_ref().map(|asked| asked.load(Ordering::SeqCst));
+            let before = counts();
+            let more = || counts().iter().zip(before).all(|(now, before)| *now >= before + 10);
+            assert!(eventually(Duration::from_secs(60), more), "{before:?} {:?}", counts());
+        };
         for _ in 0..3 {
-            std::thread::sleep(Duration::from_millis(200));
+            all_go_on();
             daemon.signal("-HUP");
         }
-        std::thread::sleep(Duration::from_millis(500));
+        all_go_on();
         assert_eq!(daemon.get("/v1/values/a").status, 200);
         ending.store(true, Ordering::SeqCst);
         daemon.signal("-TERM");
-        let asked = clients.into_iter().map(|client| client.join().unwrap());
-        for (asked, failures) in asked {
-            assert!(asked > 0 && failures.is_empty(), "{asked} {failures:?}");
+        for client in clients {
+            assert_eq!(client.join().unwrap(), [""; 0]);
         }
     });
     assert!(daemon.ended().success());
@@ -265,7 +275,8 @@ fn a_broken_configuration_is_not_taken_over() {
     let daemon = Daemon::start(&home, &[]);
     std::fs::write(home.dir.join("config/strongroom/config.toml"), "nonsense").unwrap();
     daemon.signal("-HUP");
-    std::thread::sleep(Duration::from_millis(300));
+    let refused = || daemon.said.lock().unwrap().contains("everything stays as it was");
+    assert!(eventually(Duration::from_secs(20), refused), "{}", daemon.said.lock().unwrap());
     assert_eq!(daemon.get("/v1/values/a").text(), "token");
 }
 
@@ -352,12 +363,12 @@ fn the_service_managers_socket_is_used() {
     }
     command.args([test_support::home::strongroom(), "agent"]).stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    let daemon = Daemon { child, socket };
+    let daemon = Daemon { child, socket, said: Arc::default() };
     assert_eq!(daemon.get("/v1/values/a").text(), "token");
 }
 
-/// Puts tokens until the agent is gone; those that it said were there.
-fn put_many(socket: PathBuf, round: usize) -> Vec<String> {
+/// Puts tokens until the agent is gone, and counts those that it said were there; their names.
+fn put_many(socket: PathBuf, round: usize, acknowledged: &AtomicUsize) -> Vec<String> {
     use std::io::Write;
     let Ok(mut stream) = UnixStream::connect(&socket) else { return Vec::new() };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -373,6 +384,7 @@ fn put_many(socket: PathBuf, round: usize) -> Vec<String> {
             None => break,
         }
         there.push(name);
+        acknowledged.fetch_add(1, Ordering::SeqCst);
     }
     there
 }
@@ -383,13 +395,16 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let mut there = Vec::new();
     for round in 0..4_usize {
         let daemon = Daemon::start(&home, &[]);
-        let socket = daemon.socket.clone();
-        let client = std::thread::spawn(move || put_many(socket, round));
-        std::thread::sleep(Duration::from_millis(300 + 70 * round as u64));
-        daemon.signal("-KILL");
-        there.extend(client.join().unwrap());
+        let acknowledged = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| put_many(daemon.socket.clone(), round, &acknowledged));
+            // In the middle of the next one.
+            let some = || acknowledged.load(Ordering::SeqCst) > 10 * round;
+            assert!(eventually(Duration::from_secs(60), some), "{acknowledged:?}");
+            daemon.signal("-KILL");
+            there.extend(client.join().unwrap());
+        });
     }
-    assert!(!there.is_empty());
     let listed = home.ok(&["list", "many"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     for name in &there {

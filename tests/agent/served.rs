@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use strongroom::agent::{AgentDevice, AgentOwner, CachePolicy, Options, Sockets, StopHandle, run};
 use strongroom::ledger::Prefix;
 use strongroom::vault::{GrantOn, GrantOptions, Op, Revoked};
 use strongroom::{Result, Vault};
+use test_support::eventually::eventually;
 use test_support::test_store::{Actor, NOW, TestStore, name};
 
 /// Nobody here is this user: the agent's clients are strangers to it.
@@ -107,12 +108,8 @@ impl Served {
     }
 
     /// Waits until `holds`, for what comes about by itself.
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while !holds() {
-            assert!(Instant::now() < end, "{what}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        assert!(eventually(Duration::from_secs(20), holds), "{what}");
     }
 
     /// What the owner's health says of a device.

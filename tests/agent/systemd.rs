@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::home::{Home, strongroom};
 
 /// As many as a large unit has.
@@ -113,16 +114,12 @@ impl<'a> Machine<'a> {
         script.arg("units").arg(&self.home.hsm.dir).arg("test.target");
         let console = fs::File::create(self.out.join("console")).unwrap();
         let booted = Booted(script.stdout(console.try_clone().unwrap()).stderr(console).spawn().unwrap());
-        let until = Instant::now() + Duration::from_secs(120);
-        while !self.out.join("done").exists() {
-            assert!(
-                Instant::now() < until,
-                "it does not come up: {}\n{}",
-                self.said("console"),
-                self.said("agent.log")
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(
+            eventually(Duration::from_secs(120), || self.out.join("done").exists()),
+            "it does not come up: {}\n{}",
+            self.said("console"),
+            self.said("agent.log")
+        );
         drop(booted);
     }
 

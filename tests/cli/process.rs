@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::home::strongroom;
 
 /// Anybody but root: the kernel shows to whom a process may be dumped by whom its files in /proc belong to.
@@ -34,11 +35,7 @@ fn the_process_cannot_be_dumped() {
             && core.all(|line| line.split_whitespace().nth(4) == Some("0"))
             && std::fs::metadata(format!("{proc}/mem")).unwrap().uid() == 0
     };
-    let until = Instant::now() + Duration::from_secs(20);
-    while !is_hardened() {
-        assert!(Instant::now() < until, "it can be dumped");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(eventually(Duration::from_secs(20), is_hardened), "it can be dumped");
     drop(child.stdin.take());
     child.wait().unwrap();
 }

@@ -4,6 +4,8 @@ use crate::secrets::{PIN as RARE_PIN, assert_clean, each_file};
 use crate::terminal::at_terminal;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::executable::write_executable;
 use test_support::home::Home;
 use test_support::yubikey::{Lost, Options, PIN, Touch, VirtualYubiKey};
@@ -186,7 +188,7 @@ fn a_person_is_asked_to_plug_it_in_and_waited_for() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // A hand that is slower than the words.
-            std::thread::sleep(std::time::Duration::from_secs(2));
+            std::thread::sleep(Duration::from_secs(2));
             desk.yubikey.insert();
         });
         let shown = desk.at_terminal("strongroom get prod/db", &[]);
@@ -241,11 +243,11 @@ fn pinentry_and_a_notification_reach_a_person_without_a_terminal() {
     ]);
     let output = command.envs(desk.yubikey.environment()).output().unwrap();
     assert_eq!(output.stdout, b"s3cret", "{}", String::from_utf8_lossy(&output.stderr));
-    let began = std::time::Instant::now();
-    while !said.exists() && began.elapsed() < std::time::Duration::from_secs(20) {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    assert_eq!(std::fs::read_to_string(said).unwrap(), "touch your YubiKey 12345678 to open prod/db\n");
+    let notified = || {
+        let said = std::fs::read_to_string(&said).unwrap_or_default();
+        said == "touch your YubiKey 12345678 to open prod/db\n"
+    };
+    assert!(eventually(Duration::from_secs(20), notified), "{:?}", std::fs::read_to_string(&said));
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
 use strongroom::prompt::BatchPrompter;
+use test_support::eventually::eventually;
 use test_support::swtpm::{Swtpm, installed};
 use tss_esapi::tcti_ldr::{TctiInfo, TctiNameConf};
 
@@ -111,7 +112,6 @@ impl Manager {
     }
 
     fn wait_until_named(&self) {
-        let began = Instant::now();
         let named = || {
             let output = Command::new("dbus-send")
                 .args(["--session", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"])
@@ -121,10 +121,7 @@ impl Manager {
                 .unwrap();
             String::from_utf8_lossy(&output.stdout).contains("true")
         };
-        while !named() {
-            assert!(began.elapsed() < Duration::from_secs(20), "tpm2-abrmd does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(eventually(Duration::from_secs(20), named), "tpm2-abrmd does not start");
     }
 }
 
@@ -143,11 +140,7 @@ impl Drop for Manager {
 }
 
 fn wait_for(path: &Path) {
-    let began = Instant::now();
-    while !path.exists() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{} does not appear", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(eventually(Duration::from_secs(20), || path.exists()), "{} does not appear", path.display());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use strongroom::device::DeviceWorker;
 use strongroom::device::Purpose;
 use strongroom::error::Kind;
+use test_support::eventually::eventually;
 use test_support::prompter::Scripted;
 use test_support::yubikey::{Options, PIN, isolated};
 
@@ -91,9 +92,7 @@ fn a_card_that_hangs() {
         assert_eq!(DeviceWorker::connect(&uri, PATIENCE).err().unwrap().kind(), Kind::Device);
         drop(hung);
         // It has come to itself: nothing was lost, and no try.
-        while try_opening().is_err() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        assert!(eventually(Duration::from_secs(60), || try_opening().is_ok()));
         assert_eq!(yubikey.tries(), (3, 3));
     });
 }

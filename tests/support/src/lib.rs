@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod device_conformance;
 pub mod ek_certificate;
+pub mod eventually;
 pub mod executable;
 pub mod forged_batch;
 #[cfg(feature = "agent")]

@@ -1,9 +1,10 @@
 //! A real pcscd with vpcd's readers, in namespaces of its own: no root, and nothing of the machine's own pcscd.
 
+use crate::eventually::eventually;
 use crate::yubikey::YubiKey;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use virtual_yubikey::vpcd::{self, Plugged};
 
 /// vpcd listens on this port, which is below the ephemeral ones, and the next.
@@ -51,12 +52,8 @@ pub fn plug(card: &YubiKey, port: u16) -> Plugged {
 }
 
 /// Waits for pcscd to have noticed something.
-pub fn wait(mut until: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !until() {
-        assert!(Instant::now() < end, "pcscd does not come up");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+pub fn wait(until: impl FnMut() -> bool) {
+    assert!(eventually(Duration::from_secs(30), until), "pcscd does not come up");
 }
 
 /// A pcscd in the foreground, with two of vpcd's readers.

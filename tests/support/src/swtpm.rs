@@ -1,5 +1,6 @@
 //! A simulated TPM of a test's own: its own state, ports and process, gone when the test is.
 
+use crate::eventually::eventually;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -122,11 +123,20 @@ pub fn pair_of_ports() -> u16 {
     }
 }
 
+/// Starts a program without the files that this process has open. The TSS opens its sockets without `O_CLOEXEC`: a swtpm that
+/// inherits another test's connection keeps it open, and the other swtpm serves nobody else.
+const WITHOUT_FILES: &str = r#"
+for fd in /proc/$$/fd/*; do
+    fd=${fd##*/}
+    [ "$fd" -le 2 ] || eval "exec $fd>&-"
+done
+exec "$0" "$@""#;
+
 /// `None` when somebody else was quicker to take the ports.
 fn launch(dir: &Path, port: u16) -> Option<(u16, Child)> {
     let address = |port: u16| format!("type=tcp,port={port},bindaddr=127.0.0.1");
-    let mut child = Command::new("swtpm")
-        .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+    let mut child = Command::new("bash")
+        .args(["-c", WITHOUT_FILES, "swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
         .args(["--tpmstate", &format!("dir={}", dir.join("state").display())])
         .args(["--server", &address(port), "--ctrl", &address(port + 1)])
         .stdin(Stdio::null())
@@ -134,16 +144,15 @@ fn launch(dir: &Path, port: u16) -> Option<(u16, Child)> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(20) {
-        if child.try_wait().unwrap().is_some() {
-            return None;
-        }
+    let mut listens = false;
+    let settled = eventually(Duration::from_secs(20), || {
+        let ended = child.try_wait().unwrap().is_some();
         // The control port: the other one serves one connection at a time.
-        if TcpStream::connect(("127.0.0.1", port + 1)).is_ok() {
-            return Some((port, child));
-        }
-        std::thread::sleep(Duration::from_millis(5));
+        listens = !ended && TcpStream::connect(("127.0.0.1", port + 1)).is_ok();
+        ended || listens
+    });
+    if settled && listens {
+        return Some((port, child));
     }
     let _ = child.kill();
     let _ = child.wait();

@@ -3,7 +3,8 @@
 //! What can be tried on a real pcscd as well is (`pcscd.rs`), so that the service here does not make up answers of its own.
 
 use pcsc::{Card, Context, Disposition, Error, Protocols, Scope, ShareMode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::yubikey::{Lost, Options, Removal, isolated};
 
 const SELECT: &[u8] = b"\x00\xa4\x04\x00\x0b\xa0\x00\x00\x03\x08\x00\x00\x10\x00\x01\x00";
@@ -16,16 +17,14 @@ fn context() -> Context {
 
 /// Connects to the card in the first reader. A real pcscd takes a moment to see a card that was put in.
 fn connect(context: &Context) -> Card {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
+    let mut card = None;
+    let connected = eventually(Duration::from_secs(20), || {
         let readers = context.list_readers_owned().unwrap();
-        let card = readers.first().map(|reader| context.connect(reader, ShareMode::Shared, Protocols::T1));
-        match card {
-            Some(Ok(card)) => return card,
-            _ if Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
-            other => panic!("no card: {:?}", other.map(Result::err)),
-        }
-    }
+        card = readers.first().map(|reader| context.connect(reader, ShareMode::Shared, Protocols::T1));
+        matches!(card, Some(Ok(_)))
+    });
+    assert!(connected, "no card: {:?}", card.map(Result::err));
+    card.unwrap().unwrap()
 }
 
 fn transmit(card: &Card, apdu: &[u8]) -> Result<Vec<u8>, Error> {
@@ -93,11 +92,8 @@ pub fn removal(remove: impl FnOnce(), insert: impl FnOnce()) {
     assert_eq!(status(&card, SELECT), Ok(0x9000));
     assert_eq!(status(&card, VERIFY), Ok(0x9000));
     remove();
-    let end = Instant::now() + Duration::from_secs(20);
-    while status(&card, SELECT) != Err(Error::RemovedCard) {
-        assert!(Instant::now() < end, "{:?}", status(&card, SELECT));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let removed = || status(&card, SELECT) == Err(Error::RemovedCard);
+    assert!(eventually(Duration::from_secs(20), removed), "{:?}", status(&card, SELECT));
     assert_eq!(card.transaction().err(), Some(Error::RemovedCard));
     let again = |card: &mut Card| card.reconnect(ShareMode::Shared, Protocols::T1, Disposition::LeaveCard);
     assert_eq!(again(&mut card), Err(Error::NoSmartcard));
