@@ -1,8 +1,8 @@
-//! What this client has verified of a store: the only thing it believes.
+//! The part of a store that this client has verified. The client trusts nothing else.
 //!
-//! A local SQLite file per store, metadata only. [`Replica::sync`] verifies what the store holds beyond it and moves it
-//! forward; every read, list and search answers from it. It can be lost at any time: it is rebuilt from the store, and
-//! the [`Pin`], which lies outside it, remembers how far this client had come.
+//! One local SQLite file per store, with metadata only. [`Replica::sync`] verifies the store's new batches and applies
+//! them; every read, list and search uses the replica. If it is lost, it is rebuilt from the store. The [`Pin`], a
+//! separate file, records the last verified position.
 
 mod apply;
 mod cache;
@@ -34,7 +34,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The verified picture of one store.
+/// The verified state of one store.
 pub struct Replica {
     db: Connection,
     path: PathBuf,
@@ -42,22 +42,22 @@ pub struct Replica {
     position: LogPosition,
     admin_head: Hash,
     newest: u64,
-    /// How many batches guarded something (docs/reference/format.md, section 9).
+    /// The number of batches with counted changes (docs/reference/format.md, section 9).
     counted_changes: u64,
     cache: RefCell<Cache>,
-    /// What happened to the file, in words for the user.
+    /// A message for the user about the file.
     notice: Option<String>,
-    /// What was found to be wrong with the file since it was opened.
+    /// Damage found in the file since it was opened.
     damage: RefCell<Option<String>>,
 }
 
 impl Replica {
-    /// Opens the replica of `store` at `path`, or begins an empty one: `path`'s directory must exist.
+    /// Opens the replica of `store` at `path`, or creates an empty one. The parent directory must exist.
     ///
-    /// A replica that is missing, damaged or of another format is begun anew; [`Replica::take_notice`] then says so.
+    /// Creates the replica again if it is missing, damaged or of another format; [`Replica::take_notice`] then says so.
     ///
     /// # Errors
-    /// `Io` when the file cannot be reached or made.
+    /// `Io` when the file cannot be read or created.
     pub fn open(path: &Path, store: StoreId) -> Result<Self> {
         let _alone = lock_exclusive(path)?;
         let (db, notice) = match schema::open(path) {
@@ -75,7 +75,7 @@ impl Replica {
         }
     }
 
-    /// Begins anew when the file was found to be damaged; answers whether it was.
+    /// Rebuilds the replica if its file is damaged. Returns whether it was.
     pub(crate) fn recover(&mut self) -> Result<bool> {
         let Some(why) = self.damage.take() else { return Ok(false) };
         let _alone = lock_exclusive(&self.path)?;
@@ -83,7 +83,7 @@ impl Replica {
         Ok(true)
     }
 
-    /// An empty replica in a new file that nobody else uses, with so many KiB of cache; for first contacts and `verify`.
+    /// An empty replica in a new file of its own, with a cache of this many KiB; for first contacts and `verify`.
     pub(crate) fn temporary(path: &Path, store: StoreId, cache: u32) -> Result<Self> {
         remove(path)?;
         Self::over(schema::create(path, &store.0, Mode::Bulk { cache })?, path, store, None)
@@ -117,7 +117,7 @@ impl Replica {
         Ok(replica)
     }
 
-    /// Reads where the replica stands: another process may have moved it.
+    /// Reads the replica's position, which another process may have advanced.
     fn reload(&mut self) -> Result<()> {
         let sql = "SELECT store, n, chain, admin_head, newest, guarded FROM position";
         let row = self.one(sql, [], |row| {
@@ -139,25 +139,25 @@ impl Replica {
         Ok(())
     }
 
-    /// Keeps the file still for its reader until [`Replica::end_read`]: another process that shares it may move it forward
-    /// between any two questions.
+    /// Begins a read transaction, until [`Replica::end_read`]. Without it, another process may advance the file between
+    /// two queries.
     pub(crate) fn begin_read(&mut self) -> Result<()> {
         self.db.execute_batch("BEGIN").map_err(|e| self.failed(e))?;
         self.reload().inspect_err(|_| self.end_read())
     }
 
-    /// Lets the file move on.
+    /// Ends the read transaction.
     pub(crate) fn end_read(&self) {
-        // Nothing was written: to end a transaction that only read cannot fail in a way that matters.
+        // Ending a transaction that only read cannot fail in a way that matters.
         self.db.execute_batch("COMMIT").ok();
     }
 
-    /// Forgets everything that was read: another process, or an undone transaction, changed what it rests on.
+    /// Clears the cache, after another process or a rollback changed the file.
     fn forget(&self) {
         self.cache.take();
     }
 
-    /// Removes a replica's file, for one that is to begin again.
+    /// Removes a replica's file.
     ///
     /// # Errors
     /// `Io`.
@@ -165,17 +165,17 @@ impl Replica {
         remove(path)
     }
 
-    /// What happened to the file when it was opened, once.
+    /// Takes the message about the file, if there is one.
     pub fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
     }
 
-    /// The head of the admin subject: what an author acts under.
+    /// The head of the admin subject, which every batch is signed under.
     pub fn admin_head(&self) -> Hash {
         self.admin_head
     }
 
-    /// The newest time that was seen and could be believed, in milliseconds (docs/reference/format.md, section 5).
+    /// The newest plausible time in the ledger, in milliseconds (docs/reference/format.md, section 5).
     pub fn newest_time(&self) -> u64 {
         self.newest
     }
@@ -192,10 +192,10 @@ impl Replica {
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..)
-            // Our own questions are sound: then the tables are not.
+            // Our own queries are sound, so the tables are not.
             | rusqlite::Error::SqlInputError { .. }
             | rusqlite::Error::QueryReturnedNoRows => self.damaged(&error.to_string()),
-            // The last two: its tables do not agree with each other, or are not there.
+            // The last two: its tables disagree or are missing.
             _ if matches!(
                 error.sqlite_error_code(),
                 Some(DatabaseCorrupt | NotADatabase | ConstraintViolation | Unknown)
@@ -221,8 +221,8 @@ fn io(path: &Path, error: &std::io::Error) -> Error {
         .with_hint("check the directory's permissions and free space")
 }
 
-/// Until it is dropped, no other process opens, makes or replaces the file: none may take a half-made one for damaged, or
-/// find the journal of one file beside another.
+/// Until the lock is dropped, no other process opens, creates or replaces the file. This keeps others from taking a
+/// half-built file for damaged, and from finding one file's journal beside another.
 fn lock_exclusive(path: &Path) -> Result<File> {
     let lock = File::create(path.with_extension("lock")).map_err(|e| io(path, &e))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|e| io(path, &e.into()))?;
@@ -243,7 +243,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A write-ahead log beside a new file would be taken for the new file's own.
+/// SQLite would take an old write-ahead log for the new file's own.
 fn remove_journals(path: &Path) -> Result<()> {
     for suffix in ["-wal", "-shm", "-journal"] {
         let mut journal = path.as_os_str().to_owned();

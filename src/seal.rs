@@ -54,7 +54,7 @@ pub const MAX_STANZAS: usize = 256;
 /// The most recipients of one token.
 pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 2;
 
-/// One that a token is sealed to.
+/// A device that a token is sealed to.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipient<'a> {
     /// The opening key.
@@ -63,7 +63,7 @@ pub struct Recipient<'a> {
     pub name: &'a str,
 }
 
-/// The request to the device of an AES-256 recipient while sealing: [`crate::device::KeyWrap::wrap`].
+/// The request to an AES-256 recipient's device during sealing: [`crate::device::KeyWrap::wrap`].
 pub struct WrapRequest<'a> {
     /// Whose device.
     pub recipient: Recipient<'a>,
@@ -81,8 +81,8 @@ pub type Wrapper<'a> = dyn FnMut(WrapRequest<'_>) -> Result<Vec<u8>> + 'a;
 /// Seals a token to every recipient, in the given order. Calls `wrap` for AES-256 recipients only.
 ///
 /// # Errors
-/// `Usage` for a token that is empty or over 1 MiB, and for recipients that are none, too many or twice the same key;
-/// `Unsupported` for a key that cannot be sealed to; what `wrap` returns, as it was.
+/// `Usage` for a token that is empty or over 1 MiB, and for no recipients, too many, or the same key twice;
+/// `Unsupported` for a key that cannot be sealed to; any error of `wrap`, unchanged.
 pub fn seal(
     plaintext: &Secret,
     context: &Context,
@@ -117,8 +117,8 @@ pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
     .with_hint("seal where the device is, or give the device an EC or RSA opening key"))
 }
 
-/// Writes all stanzas of the header, as the single recipient that `age` sees. So their order is ours, and `failure`
-/// keeps our errors, which age's error type cannot hold.
+/// Writes all stanzas of the header as the single recipient that `age` sees. This keeps their order ours, and `failure`
+/// holds our errors, which age's error type cannot.
 struct Header<'a, 'w> {
     context: &'a Context,
     recipients: &'a [Recipient<'a>],
@@ -200,7 +200,7 @@ fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
     }
 }
 
-/// What identifies a key: an RSA key is the same whatever hash it is used with.
+/// What identifies a key. An RSA key is the same with any hash.
 fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
     match public {
         PublicKey::P256(point) => (point, &[]),

@@ -1,5 +1,4 @@
-//! Storage for the ledger and the sealed bytes. Untrusted: nothing that a store returns is believed before the replica
-//! has verified it.
+//! Storage for the ledger and the sealed bytes. A store is untrusted: the replica verifies all it returns.
 //!
 //! A store holds no key and no plaintext. It only grows, except that `destroy` deletes sealed bytes and `repair`
 //! quarantines a tail.
@@ -51,7 +50,7 @@ pub struct Access {
     pub outcome: String,
 }
 
-/// An access with its place in the access log's chain.
+/// An access with its position in the access log's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAccess {
     /// Its row, from 1.
@@ -86,11 +85,11 @@ pub trait Store: Send {
     /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
     fn append(&mut self, append: &Append<'_>) -> Result<LogPosition>;
 
-    /// Releases advances held by statements without effect, so that they cannot block others for ever. The caller has
-    /// verified everything up to `at`, and that nothing advanced these pairs with effect.
+    /// Releases advances held by statements without effect, so that these cannot block others. The caller has verified
+    /// everything up to `at`, and that no effective statement made these advances.
     ///
     /// # Errors
-    /// `Conflict` when the ledger does not end at `at` any more: what came since may have advanced them.
+    /// `Conflict` when the ledger no longer ends at `at`: a newer batch may have made these advances.
     fn release(&mut self, advances: &[(Vec<u8>, Hash)], at: LogPosition) -> Result<()>;
 
     /// Sealed bytes by digest, as the store claims: the caller hashes them. `None` if they are missing.
@@ -102,7 +101,7 @@ pub trait Store: Send {
     /// `end` is the store's tail, read before the rest was verified; `None` if it could not be read.
     ///
     /// # Errors
-    /// `Conflict` when the tail is another by now: what came since may be sound.
+    /// `Conflict` when the tail has changed: the new batches may be sound.
     fn quarantine_after(&mut self, n: u64, end: Option<LogPosition>) -> Result<u64>;
 
     /// Appends lines to the access log, all or none, without waiting for the disk.
@@ -114,7 +113,7 @@ pub trait Store: Send {
     /// Recomputes the access log's chain row by row. Returns the number of rows.
     ///
     /// # Errors
-    /// `Tampered`, naming the first row that does not follow from the one before.
+    /// `Tampered`, with the first row that does not follow from its predecessor.
     fn check_accesses(&mut self) -> Result<u64>;
 }
 

@@ -1,4 +1,4 @@
-//! Timestamps in milliseconds since 1970, as RFC 3339 in UTC; durations with one unit, such as `5m`.
+//! Timestamps in milliseconds since 1970, shown as RFC 3339 in UTC, and durations in one unit, such as `5m`.
 
 use jiff::Timestamp;
 use serde::de::Error;

@@ -13,18 +13,18 @@ const EXTERNAL_AAD: &[u8] = b"strongroom/batch/1";
 /// An upper bound for a batch's COSE_Sign1.
 const MAX_SIGN1_BYTES: usize = 1024;
 
-/// What an author signs: the statements, and what they follow.
+/// What an author signs: the statements and the position they follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The store's id, in the genesis batch too.
     pub store: StoreId,
     /// The author: the device whose key signs.
     pub author: DeviceId,
-    /// How many statements, 1 to [`MAX_BATCH`].
+    /// The number of statements, 1 to [`MAX_BATCH`].
     pub size: u64,
     /// RFC 6962 root over the statements.
     pub root: Hash,
-    /// The position its author had verified.
+    /// The last position that its author had verified.
     pub seen: LogPosition,
     /// The head of the admin subject when its author signed.
     pub admin_head: Hash,
@@ -135,7 +135,7 @@ impl Envelope {
     /// Parses a COSE_Sign1 in exactly the specified form.
     ///
     /// # Errors
-    /// The element at fault, high s among them.
+    /// The malformed element, including a high s.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_SIGN1_BYTES {
             return Err(Malformed("a COSE_Sign1 that is too long"));
@@ -161,7 +161,7 @@ impl Envelope {
     /// Reads the payload.
     ///
     /// # Errors
-    /// The element at fault.
+    /// The malformed element.
     pub fn batch(&self) -> Result<Batch, Malformed> {
         Batch::read(self.author, &self.payload)
     }

@@ -1,7 +1,7 @@
 //! The body of a statement, by kind (docs/reference/format.md, section 3).
 //!
-//! Texts are kept as they are in the ledger. They are judged later, since a well-signed statement with a bad name is
-//! ineffective, not tampering.
+//! Texts are kept as they are in the ledger and judged later: a well-signed statement with a bad name is ineffective,
+//! not tampering.
 
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::statement::Subject;
@@ -28,11 +28,11 @@ pub enum Body {
     State(StateChange),
     /// Sealed bytes are destroyed.
     Destroy(Destroy),
-    /// A token takes another name.
+    /// A token is renamed.
     Rename(Rename),
     /// Grants an application a token or prefix.
     Grant(Grant),
-    /// A grant is taken back.
+    /// A grant is revoked.
     Ungrant(Ungrant),
     /// A tail that cannot be verified was dropped.
     Repair(Repair),
@@ -71,15 +71,15 @@ pub struct EnrolledKey {
 pub struct Enrol {
     /// Random.
     pub device: DeviceId,
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// Maker and model, as the device reports them.
     pub model: String,
-    /// Serial, as it says itself.
+    /// Serial number, as the device reports it.
     pub serial: String,
-    /// The key that opens.
+    /// The opening key.
     pub opening: EnrolledKey,
-    /// The key that signs: always P-256.
+    /// The signing key: always P-256.
     pub signing: EnrolledKey,
     /// What it may do.
     pub roles: Vec<Role>,
@@ -139,11 +139,11 @@ pub struct Put {
 pub enum State {
     /// Put, not yet in use.
     Staged,
-    /// Opens.
+    /// Can be opened.
     Active,
-    /// Closed for now.
+    /// Cannot be opened until it is active again.
     Suspended,
-    /// Closed for ever.
+    /// Can never be opened again.
     Revoked,
 }
 
@@ -178,13 +178,13 @@ pub struct Destroy {
 pub struct Rename {
     /// Which token.
     pub token: TokenId,
-    /// Its name so far.
+    /// Its old name.
     pub from: String,
-    /// Its name from now on.
+    /// Its new name.
     pub to: String,
 }
 
-/// What a grant is on.
+/// The target of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One token, through renames.
@@ -198,7 +198,7 @@ pub enum Target {
 pub struct Grant {
     /// Random.
     pub grant: GrantId,
-    /// On what.
+    /// Its target.
     pub target: Target,
     /// The grantee: `unit:web.service`, `user:deploy`, `group:ops`, `exe:/usr/bin/x`.
     pub to: String,
@@ -210,16 +210,16 @@ pub struct Grant {
     pub alias: Option<String>,
 }
 
-/// A grant taken back.
+/// A revoked grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ungrant {
     /// Which.
     pub grant: GrantId,
-    /// On what it was.
+    /// Its target.
     pub target: Target,
 }
 
-/// Everything after a position was dropped.
+/// A repair: everything after a position was dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
     /// The last position kept.
@@ -294,7 +294,7 @@ impl Body {
         )
     }
 
-    /// Changes that rollback counters count: undoing one would give somebody more than they should have.
+    /// The changes that rollback counters count: undoing one would give somebody more access than they should have.
     pub fn is_guarding(&self) -> bool {
         match self {
             Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Destroy(_) | Self::Grant(_) => true,

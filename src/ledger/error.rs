@@ -13,7 +13,7 @@ pub enum Tampering {
     Statement {
         /// Its position.
         n: u64,
-        /// The element at fault.
+        /// The malformed element.
         what: &'static str,
     },
     /// Bytes that are no batch.
@@ -21,7 +21,7 @@ pub enum Tampering {
     Batch {
         /// Its first position.
         first: u64,
-        /// The element at fault.
+        /// The malformed element.
         what: &'static str,
     },
     /// Positions with a gap.
@@ -84,13 +84,13 @@ pub enum Tampering {
     },
 }
 
-/// Well signed but not allowed: recorded and shown, without effect.
+/// Well signed but not allowed: recorded and shown, but without effect.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Ineffective {
-    /// Signed before a change of devices or roles that is now ahead of it.
+    /// Signed before a change of devices or roles that precedes it in the ledger.
     #[error("signed under an earlier state of devices and roles")]
     StaleAdminHead,
-    /// An admin batch with other statements in it, or not signed right after what it follows.
+    /// An admin batch that holds other statements, or does not directly follow what its author had seen.
     #[error("changes of devices and roles must come alone and directly after what their author had seen")]
     AdminBatch,
     /// The author was retired.

@@ -10,7 +10,7 @@ macro_rules! identifier {
         pub struct $name(pub [u8; $len]);
 
         impl $name {
-            /// From exactly as many bytes as it has.
+            /// From a slice of exactly its length.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }

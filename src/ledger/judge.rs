@@ -54,7 +54,7 @@ pub trait Picture {
 /// A device as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceState {
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// Its signing key.
     pub signing: PublicKey,
@@ -102,11 +102,11 @@ impl DeviceState {
 /// Why a statement has no effect; `Ok(Ok(()))` if it has one.
 pub type Verdict = Result<std::result::Result<(), Ineffective>>;
 
-/// Judges one statement by the state before it, which ends at `before`. Its batch is sound already; genesis and the
+/// Judges one statement by the state before it, which ends at `before`. Its batch has been verified; genesis and the
 /// first enrolment are not judged here.
 ///
 /// # Errors
-/// Only those of the picture; the verdict itself is the inner result.
+/// Only those of the view; the verdict is the inner result.
 pub fn judge(
     statement: &Statement,
     author: &DeviceState,
@@ -175,7 +175,7 @@ fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
     sealed(&b.recipients, &b.digest, picture)
 }
 
-/// New sealed bytes: for devices that open, and not recorded before.
+/// Checks that new sealed bytes are for devices with the role `open` and not recorded before.
 fn sealed(recipients: &[DeviceId], digest: &Hash, picture: &impl Picture) -> Verdict {
     for recipient in recipients {
         if !active(recipient, picture)?.is_some_and(|device| device.opens()) {

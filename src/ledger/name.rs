@@ -26,7 +26,7 @@ impl Name {
     /// As typed by the user.
     ///
     /// # Errors
-    /// In words, which rule was broken and by which character.
+    /// A message that names the broken rule and the character.
     pub fn parse(s: &str) -> Result<Self, String> {
         if s.is_empty() {
             return Err("a name is empty".into());
@@ -77,7 +77,7 @@ fn check_path(s: &str) -> Result<(), String> {
 /// One segment of a name.
 ///
 /// # Errors
-/// In words, which rule was broken and by which character.
+/// A message that names the broken rule and the character.
 pub fn check_segment(s: &str) -> Result<(), String> {
     if let Some(c) = s.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-+:".contains(*c))) {
         let shown = if c.is_control() || is_invisible(c) { String::new() } else { format!(" '{c}'") };
@@ -97,7 +97,7 @@ pub fn check_segment(s: &str) -> Result<(), String> {
 /// A device's name or a label's key: one segment, at most 64 bytes.
 ///
 /// # Errors
-/// In words, which rule was broken.
+/// A message that names the broken rule and the character.
 pub fn check_short(s: &str) -> Result<(), String> {
     if s.len() > MAX_SEGMENT_BYTES {
         return Err(format!("at most {MAX_SEGMENT_BYTES} bytes, this has {}", s.len()));
@@ -108,7 +108,7 @@ pub fn check_short(s: &str) -> Result<(), String> {
 /// A description, reason or label value: no character that could mislead a terminal or its reader.
 ///
 /// # Errors
-/// In words, which rule was broken.
+/// A message that names the broken rule and the character.
 pub fn check_text(s: &str, max_bytes: usize) -> Result<(), String> {
     if s.len() > max_bytes {
         return Err(format!("at most {max_bytes} bytes, this has {}", s.len()));

@@ -112,7 +112,7 @@ impl Statement {
     /// Parses canonical bytes; everything else is malformed.
     ///
     /// # Errors
-    /// The element at fault.
+    /// The malformed element.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_STATEMENT_BYTES {
             return Err(Malformed("a statement over 64 KiB"));

@@ -52,7 +52,7 @@ pub trait Chain: Picture {
 pub enum Fault {
     /// The store was altered.
     Tampering(Tampering),
-    /// The picture could not be read.
+    /// The verified state could not be read.
     Picture(Error),
 }
 
@@ -71,7 +71,7 @@ impl From<Error> for Fault {
 /// Checks the batch that should come next on `chain`.
 ///
 /// # Errors
-/// `Fault::Tampering` when anything is not as its author signed it; `Fault::Picture` when the picture fails.
+/// `Fault::Tampering` when anything differs from what its author signed; `Fault::View` when the view fails.
 pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Result<CheckedBatch, Fault> {
     let first = chain.position().n + 1;
     if stored.first != first {
@@ -142,7 +142,7 @@ fn decode(
         .collect()
 }
 
-/// The signing key that the genesis statement names; the store's id vouches for that statement.
+/// The signing key in the genesis statement, whose hash is the store's id.
 fn genesis_key(
     stored: &StoredBatch,
     leaves: &[Hash],

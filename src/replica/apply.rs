@@ -22,7 +22,7 @@ impl Replica {
     pub(super) fn apply(&mut self, n: u64, statement: &Statement, hash: Hash) -> Result<()> {
         self.cache.borrow_mut().forget_lines();
         match &statement.body {
-            // Most statements are puts: theirs is the short way, with the heads written at once.
+            // Most statements are puts, so these take a short path that writes the heads at once.
             Body::Put(b) => return self.apply_put(n, statement, b, hash),
             Body::Genesis(_) | Body::Repair(_) => {}
             Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
@@ -95,7 +95,7 @@ impl Replica {
     }
 
     fn apply_anchor(&self, b: &Anchor) -> Result<()> {
-        // The batch that states it guards something, and is counted when it is through.
+        // The batch that sets the anchor is itself a counted change.
         let counter = b.counter.map(|counter| (counter.index, counter.start, self.counted_changes() + 1));
         let (index, start, after) = match counter {
             Some((index, start, after)) => (Some(index), Some(start), Some(after)),
@@ -118,7 +118,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether these are some only of the devices that should open what is put now.
+    /// Whether these are fewer than the devices a new version is sealed to.
     fn is_narrow(&self, recipients: &[DeviceId]) -> Result<bool> {
         let same = |openers: &Vec<u8>| openers.chunks_exact(16).eq(recipients.iter().map(|id| &id.0[..]));
         if let Some(openers) = &self.cache.borrow().openers {
@@ -252,13 +252,13 @@ impl Replica {
     }
 }
 
-/// A number as SQLite holds it; beyond that, the greatest it can hold: for a time that is never.
+/// A number for SQLite, capped at its maximum: a time that large means never.
 fn time(value: Option<u64>) -> Option<i64> {
     value.map(|value| i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 fn labels_to(labels: &[(String, String)]) -> String {
-    // One label a line: neither keys nor values hold line breaks, and keys no `=`.
+    // One label per line: neither keys nor values hold line breaks, and keys hold no `=`.
     let lines: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! What was read from the replica before and is asked for again and again. Emptied by whatever changes what it rests on.
+//! A cache of repeated replica queries, cleared by every change they depend on.
 
 use super::DeviceRow;
 use crate::ledger::judge::{DeviceState, TokenState};
@@ -21,9 +21,9 @@ pub(super) struct Cache {
     pub(super) openers: Option<Vec<u8>>,
     /// Rows of the sets of recipients.
     pub(super) recipients: HashMap<Vec<u8>, i64>,
-    /// The last answer about a token: the rules ask twice.
+    /// The last token looked up: the rules ask twice.
     pub(super) token: Option<(TokenId, Option<TokenLine>)>,
-    /// The last answer about a name.
+    /// The last name looked up.
     pub(super) name: Option<(String, Option<NameLine>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Comparing a replica with one made anew: what `verify` does to find edits of the replica itself.
+//! Compares a replica with a rebuilt one. `verify` uses this to find edits of the replica itself.
 
 use super::Replica;
 use crate::error::Result;
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 pub struct Difference {
     /// The table.
     pub table: &'static str,
-    /// What is there, and what should be, of the first row that differs; keys only.
+    /// The first row that differs, actual and expected; keys only.
     pub row: String,
 }
 
-/// Tables, their columns, and the order in which both replicas walk them. Row numbers follow from the ledger, so they agree as well.
-/// A table with an index is walked both ways: what is found through the index must be what is there.
+/// Tables, their columns, and the order in which both replicas are read. Row numbers follow from the ledger, so they
+/// agree too. A table with an index is read both ways, so that an altered index shows.
 const TABLES: [(&str, &str, &str); 20] = [
     ("sqlite_schema", "name, type, tbl_name, sql", "name"),
     // All but the newest time, which depends on when it was seen.
@@ -41,7 +41,7 @@ const TABLES: [(&str, &str, &str); 20] = [
 ];
 
 impl Replica {
-    /// The first row of each table in which this replica differs from `other`, which stands at the same position.
+    /// The first differing row of each table. `other` must be at the same position.
     ///
     /// # Errors
     /// Those of reading either.

@@ -1,4 +1,4 @@
-//! The enrolled devices, their anchors, and who follows whom.
+//! The enrolled devices, their anchors and their successors.
 
 use super::Replica;
 use super::rows::{blob, damaged, roles_from};
@@ -16,11 +16,11 @@ pub struct DeviceRow {
     pub enrolment: Enrol,
     /// Its roles now.
     pub roles: Vec<Role>,
-    /// Why it was retired, and whether as compromised.
+    /// The reason for its retirement, and whether it was compromised.
     pub retired: Option<(bool, String)>,
     /// The position of its retirement.
     pub gone: Option<u64>,
-    /// The counter in it that counts for this store.
+    /// The device's counter for this store.
     pub anchor: Option<AnchorRow>,
     /// The position of its enrolment.
     pub n: u64,
@@ -35,14 +35,14 @@ pub struct DeviceRow {
 pub struct AnchorRow {
     /// Its NV index.
     pub index: u32,
-    /// Where it stood when it was stated.
+    /// The counter's value at enrolment of the anchor.
     pub start: u64,
-    /// How many batches had guarded something by then, the one that stated it included.
+    /// The number of batches with counted changes by then, including the one that set it.
     pub(super) after: u64,
 }
 
 impl DeviceRow {
-    /// Whether what is put now is sealed to it.
+    /// Whether new versions are sealed to it.
     pub fn opens(&self) -> bool {
         self.roles.contains(&Role::Open)
     }
@@ -66,7 +66,7 @@ impl Replica {
         Ok(found)
     }
 
-    /// The devices that have the role `open`, sorted by id: those that a put is sealed to.
+    /// The devices with the role `open`, sorted by id: the recipients of a put.
     pub fn openers(&self) -> Result<Vec<DeviceRow>> {
         let mut openers = self.devices()?;
         openers.retain(DeviceRow::opens);
@@ -74,21 +74,21 @@ impl Replica {
         Ok(openers)
     }
 
-    /// The device that took the place of a retired one: the statement right after its retirement, in the same batch,
-    /// enrolled it under the same name. A compromised device has none.
+    /// The successor of a retired device: the statement right after its retirement, in the same batch, enrolled it
+    /// under the same name. A compromised device has none.
     pub fn successor(&self, retired: &DeviceRow) -> Result<Option<DeviceRow>> {
         let (Some(gone), Some((false, _))) = (retired.gone, &retired.retired) else { return Ok(None) };
         let sql = format!("{DEVICE} WHERE n = ?1 AND name = ?2 AND {SAME_BATCH}");
         self.one(&sql, (gone + 1, &retired.enrolment.name), device_from)
     }
 
-    /// The retired device whose place this one took.
+    /// The retired device that this one succeeds.
     pub fn predecessor(&self, device: &DeviceRow) -> Result<Option<DeviceRow>> {
         let sql = format!("{DEVICE} WHERE gone + 1 = ?1 AND name = ?2 AND retired = 1 AND {SAME_BATCH}");
         self.one(&sql, (device.n, &device.enrolment.name), device_from)
     }
 
-    /// The device that stands in this one's place now: mostly itself.
+    /// The latest successor of this device; itself if it has none.
     pub fn latest_successor(&self, mut device: DeviceRow) -> Result<DeviceRow> {
         while let Some(next) = self.successor(&device)? {
             device = next;
@@ -102,7 +102,7 @@ impl Replica {
         Ok(active.into_iter().find(|row| row.enrolment.name == name || row.id.to_string() == name))
     }
 
-    /// Where an anchor's counter is due to stand.
+    /// The value that an anchor's counter should have.
     pub fn expected_count(&self, anchor: &AnchorRow) -> u64 {
         anchor.start.saturating_add(self.counted_changes.saturating_sub(anchor.after))
     }
@@ -112,7 +112,7 @@ impl Replica {
         Ok(self.one("SELECT 1 FROM devices WHERE anchor IS NOT NULL", [], |_| Ok(()))?.is_some())
     }
 
-    /// How many batches guarded something, so far.
+    /// The number of batches with counted changes so far.
     pub(super) fn counted_changes(&self) -> u64 {
         self.counted_changes
     }
@@ -121,7 +121,7 @@ impl Replica {
 const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement, gone, anchor, anchor_start,
                       anchor_after FROM devices";
 
-/// Nothing ended between ?1 and the position before.
+/// No batch ends at the position before ?1.
 const SAME_BATCH: &str = "NOT EXISTS (SELECT 1 FROM boundaries b WHERE b.n = ?1 - 1)";
 
 fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {

@@ -1,4 +1,4 @@
-//! The replica as the judge of the next statement sees it.
+//! The replica as the [`LedgerView`] that the rules read.
 
 use super::Replica;
 use super::cache::{NameLine, TokenLine};
@@ -27,7 +27,7 @@ impl Replica {
         Ok(self.one(sql, params, |row| blob(row, 0))?.map_or(Hash::ZERO, Hash))
     }
 
-    /// A token's head and state. The rules ask for one after the other: the last answer is kept.
+    /// A token's head and state. The rules ask for one after the other, so the last result is cached.
     fn token_line(&self, id: &TokenId) -> Result<Option<TokenLine>> {
         if let Some((last, line)) = &self.cache.borrow().token
             && last == id
@@ -120,7 +120,7 @@ impl Picture for Replica {
 
     fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>> {
         let sql = "SELECT v.state FROM versions v JOIN tokens t ON t.row = v.token WHERE t.id = ?1 AND v.version = ?2";
-        // No version has a number that SQLite cannot hold.
+        // No version number exceeds SQLite's range.
         let version = i64::try_from(version).unwrap_or(-1);
         self.one(sql, (&token.0[..], version), |row| state_from(row, 0))
     }
@@ -140,9 +140,9 @@ impl Picture for Replica {
 }
 
 impl Replica {
-    /// chain(n) at the end of a batch, as it is kept.
+    /// chain(n) at the end of a batch.
     pub(super) fn boundary(&self, n: u64) -> Result<Option<Hash>> {
-        // No position has a number that SQLite cannot hold.
+        // No position exceeds SQLite's range.
         let n = i64::try_from(n).unwrap_or(-1);
         Ok(self.one("SELECT chain FROM boundaries WHERE n = ?1", [n], |row| blob(row, 0))?.map(Hash))
     }

@@ -1,4 +1,4 @@
-//! The pin: which store lies at a place, and how far this client had verified it. Kept outside the replica.
+//! The pin: the store's id at a location, and the last position that this client verified. Kept outside the replica.
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::{Hash, LogPosition, StoreId};
@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What this client believes about a store before it reads a byte of it.
+/// What this client knows of a store before reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The hash of its genesis.
@@ -36,7 +36,7 @@ impl Pin {
     /// Reads the pin of the store at `location`; `None` for a first contact.
     ///
     /// # Errors
-    /// `Io`; `Untrusted` for a file that is no pin: it is never taken for "no pin".
+    /// `Io`; `Untrusted` for a damaged file, which never counts as "no pin".
     pub fn load(directory: &Path, location: &str) -> Result<Option<Self>> {
         let path = file(directory, location);
         let text = match std::fs::read_to_string(&path) {

@@ -49,7 +49,7 @@ pub struct VersionRow {
     pub keep: Option<u64>,
     /// The devices it is sealed to.
     pub recipients: Vec<DeviceId>,
-    /// Sealed to fewer devices than could open it then (`--only`): resealing gives it to no others.
+    /// Sealed to fewer devices than could open it at the time (`--only`). Resealing adds no others.
     pub explicit_recipients: bool,
     /// The position of the put.
     pub n: u64,
@@ -59,16 +59,16 @@ pub struct VersionRow {
     pub author: DeviceId,
 }
 
-/// A grant that stands.
+/// An active grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantRow {
     /// Its id.
     pub id: GrantId,
-    /// On what.
+    /// Its target.
     pub target: Target,
     /// The token's name now; none for a prefix.
     pub name: Option<String>,
-    /// To whom.
+    /// The grantee.
     pub to: String,
     /// Operations, sorted.
     pub ops: Vec<String>,
@@ -112,7 +112,7 @@ pub struct SealedRow {
     pub version: VersionRow,
 }
 
-/// What a listing is narrowed to.
+/// The filter of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     /// Whole segments of the name; empty for all.
@@ -151,7 +151,7 @@ impl Replica {
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
-    /// Tokens by name, each with its newest version; `each` returns whether to go on.
+    /// Visits tokens by name, each with its newest version, while `each` returns true.
     pub fn list(
         &self,
         filter: &ListFilter,
@@ -226,7 +226,7 @@ impl Replica {
         self.one(&sql, at, sealed_from)
     }
 
-    /// The versions, except destroyed ones, that a device opens or once could, as [`Replica::sealed_page`].
+    /// The versions that a device can or could open, except destroyed ones; paged as [`Replica::sealed_page`].
     pub fn opened_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
         let sql = format!(
             "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
@@ -313,12 +313,12 @@ impl Replica {
         self.many(&format!("{GRANT} ORDER BY g.n"), [], grant_from)
     }
 
-    /// One that stands.
+    /// The active grant of this id.
     pub fn grant_row(&self, id: &GrantId) -> Result<Option<GrantRow>> {
         self.one(&format!("{GRANT} AND g.id = ?1"), [&id.0[..]], grant_from)
     }
 
-    /// Why statement `n` has no effect; `None` when it has.
+    /// Why statement `n` has no effect; `None` if it has one.
     pub fn ineffective(&self, n: u64) -> Result<Option<String>> {
         self.one("SELECT reason FROM ineffective WHERE n = ?1", [n], |row| row.get(0))
     }

@@ -36,7 +36,7 @@ pub(super) fn state_to(state: State) -> i64 {
     }
 }
 
-/// One role a line: prefixes hold no line breaks.
+/// One role per line: prefixes hold no line breaks.
 pub(super) fn roles_to(roles: &[Role]) -> String {
     let lines: Vec<String> = roles.iter().map(ToString::to_string).collect();
     lines.join("\n")

@@ -76,9 +76,9 @@ pub(super) enum Mode {
 pub(super) enum Unusable {
     /// There is none.
     Missing,
-    /// It is no replica, is damaged, or has another version of the tables.
+    /// Not a replica, damaged, or with another version of the tables.
     Broken(String),
-    /// It may be sound, but cannot be read.
+    /// Cannot be read, though it may be sound.
     Unreachable(Error),
 }
 
@@ -116,7 +116,7 @@ pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connec
             "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
             params![store.as_slice(), [0u8; 32].as_slice()],
         )?;
-        // Written last, so that a half-made file is never taken for a replica.
+        // Written last, so that a half-built file never counts as a replica.
         db.pragma_update(None, "user_version", SCHEMA)
     };
     build().map_err(|e| failed(path, e))?;
@@ -137,7 +137,8 @@ fn settings(db: &Connection, path: &Path, mode: Mode) -> rusqlite::Result<()> {
     // need.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     match mode {
-        // A lost replica is rebuilt from the store, and the pin remembers its position: no need to wait for the disk.
+        // A lost replica is rebuilt from the store, and the pin records its position, so there is no need to wait for
+        // the disk.
         Mode::Shared => {
             move_log_when_closed(db, path, LONG_LOG_BYTES)?;
             db.pragma_update(None, "synchronous", "NORMAL")

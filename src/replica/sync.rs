@@ -1,4 +1,4 @@
-//! Synchronizing: verify what follows the last verified position, and advance to it.
+//! Synchronization: verifies the batches after the last verified position and applies them.
 
 use super::schema;
 use super::{Pin, Replica, io, remove};
@@ -17,7 +17,7 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Cache for a first contact in KiB: as much as the indexes of a million tokens take.
 const REBUILD_CACHE: u32 = 256 << 10;
 
-/// What following found.
+/// The result of a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Followed {
     /// How many statements were new.
@@ -26,7 +26,7 @@ pub struct Followed {
     pub ineffective: u64,
 }
 
-/// What became of a page of batches.
+/// The result of applying a page of batches.
 #[derive(Default)]
 struct Page {
     ineffective: u64,
@@ -37,13 +37,14 @@ struct Page {
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 impl Replica {
-    /// Verifies everything in the store beyond this replica, and adopts it. Writes nothing if nothing is new.
+    /// Verifies all batches after this replica's position and applies them. Writes nothing if nothing is new.
     ///
-    /// `now` is this client's clock in milliseconds, the limit for what authors may claim.
+    /// `now` is this client's clock in milliseconds: the upper limit for authors' times.
     ///
     /// # Errors
-    /// `RolledBack` when the store ends before the pin or this replica; `Tampered` when it holds something else at the
-    /// verified position, or something new that nobody enrolled signed so; `Untrusted` when it is another store.
+    /// `RolledBack` when the store ends before the pin or this replica; `Tampered` when its history differs at the
+    /// verified position, or a new batch has no valid signature of an enrolled device; `Untrusted` when it is another
+    /// store.
     pub fn sync(
         &mut self,
         store: &mut dyn Store,
@@ -66,7 +67,7 @@ impl Replica {
         Ok(followed)
     }
 
-    /// The replica must lie on the pinned chain, or it is not ours.
+    /// Checks that the replica lies on the pinned chain.
     fn check_pin(&mut self, pin: &Pin, location: &str) -> Result<()> {
         let kept = if self.position.n == 0 { Some(Hash::ZERO) } else { self.boundary(self.position.n)? };
         if kept != Some(self.position.chain) {
@@ -102,7 +103,7 @@ impl Replica {
         .with_hint("somebody replaced the store or its history: restore the right one, and find out who could write to it"))
     }
 
-    /// What the store holds must lead through the pinned position.
+    /// Checks that the store's chain passes through the pinned position.
     pub(crate) fn check_reached(&self, pin: &Pin, location: &str) -> Result<()> {
         if self.chain_at(pin.position.n)? == Some(pin.position.chain) {
             return Ok(());
@@ -158,7 +159,7 @@ impl Replica {
         self.reload()
     }
 
-    /// Verifies what is new, one page per transaction, so that verified pages stay whatever happens.
+    /// Verifies new batches, one page per transaction, so that verified pages stay if a later one fails.
     fn take_over(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
         let (followed, tampering) = self.take_pages(store, progress, |replica, batches, location| {
             replica.in_transaction(|replica| replica.take_page(batches, now, location))
@@ -181,7 +182,7 @@ impl Replica {
         tampering.map_or(Ok(followed), Err)
     }
 
-    /// Goes to the end, or up to tampering, which it returns.
+    /// Advances to the end, or up to the first tampering, which it returns.
     fn take_pages(
         &mut self,
         store: &mut dyn Store,
@@ -190,8 +191,8 @@ impl Replica {
     ) -> Result<(Followed, Option<Error>)> {
         let mut followed = Followed::default();
         loop {
-            // Read the end first: what is appended meanwhile is no gap. If the end cannot be read, verify as far as
-            // possible.
+            // Read the end first, so that a later append does not look like a gap. If the end cannot be read, verify as
+            // far as possible.
             let end = store.tail();
             let batches = match next_batches(store, self.position.n) {
                 Err(error) if error.kind() == Kind::Tampered => return Ok((followed, Some(error))),
@@ -221,7 +222,7 @@ impl Replica {
         Err(tampered(&Tampering::Gap { expected: self.position.n + 1, found: last }, location))
     }
 
-    /// All or nothing; the position in memory follows the file.
+    /// Runs `work` in one transaction and keeps the position in memory equal to the file's.
     fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.failed(e))?;
         let done = self.reload().and_then(|()| work(self));
@@ -235,10 +236,10 @@ impl Replica {
         done
     }
 
-    /// Adopts the batches before the first that is tampering.
+    /// Applies the batches before the first one that was tampered with.
     fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<Page> {
         let mut page = Page::default();
-        // Another process may have taken the first ones already.
+        // Another process may have applied the first ones already.
         let from = batches.iter().position(|batch| batch.first > self.position.n).unwrap_or(batches.len());
         for stored in &batches[from..] {
             match check_batch(stored, self) {
@@ -276,7 +277,7 @@ impl Replica {
                 Ok(()) => {
                     self.apply(n, statement, *hash)?;
                     self.newest = self.newest.max(statement.time.min(now));
-                    // Counting a writer's changes would let a writer make up for lost ones.
+                    // If a writer's changes counted, a writer could make up for lost ones.
                     guarding |= statement.body.is_guarding() && author.is_admin();
                     if statement.body.is_admin() {
                         // The change may concern the author: roles are judged as of the next statement.
@@ -295,7 +296,7 @@ impl Replica {
         Ok(ineffective)
     }
 
-    /// Why one of these statements would have no effect if they were the next batch. Keeps nothing.
+    /// Why one of these statements would have no effect as the next batch. Changes nothing.
     pub(crate) fn rehearse(
         &mut self,
         author: &DeviceState,
@@ -358,7 +359,7 @@ fn next_batches(store: &mut dyn Store, after: u64) -> Result<Vec<StoredBatch>> {
     }
 }
 
-/// A batch that is not what was signed, as the library's error.
+/// The library's error for tampering.
 pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
     let newer = matches!(
         tampering,

@@ -1,7 +1,7 @@
 //! `strongroom/context <store id> <token id> <version>`: what a sealed file belongs to.
 //!
-//! The stanza opens nothing. The header MAC covers it, so that somebody who may write one token cannot point it at the
-//! sealed bytes of another, or at an older version.
+//! The stanza opens nothing. The header MAC covers it, so an author of one token cannot point it at the sealed bytes of
+//! another, or at an older version.
 
 use age_core::format::Stanza;
 use std::fmt;
@@ -28,8 +28,8 @@ impl Context {
         Stanza { tag: TYPE.into(), args: self.args().into(), body: Vec::new() }
     }
 
-    /// Accepts the canonical form only: what was read is written again and compared, which refuses upper-case digits,
-    /// leading zeroes, signs and bodies.
+    /// Accepts the canonical form only. It encodes the parsed value again and compares, which refuses upper-case
+    /// digits, leading zeroes, signs and bodies.
     pub(super) fn from_stanza(stanza: &Stanza) -> Option<Self> {
         let [store, token, version] = stanza.args.as_slice() else { return None };
         let mut context = Self { store: [0; 32], token: [0; 16], version: version.parse().ok()? };

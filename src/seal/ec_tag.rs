@@ -139,8 +139,8 @@ impl<C: Curve> EcTag<C> {
         self.tag == tag::<C>(&self.enc, public)
     }
 
-    /// The challenge for the device; an error unless `enc` is an uncompressed point of the curve. A device that skips
-    /// this check would leak bits of its private key.
+    /// The challenge for the device. Fails unless `enc` is an uncompressed point of the curve: a device that skips this
+    /// check would leak bits of its private key.
     pub(super) fn challenge(&self) -> Result<PrivateOperation<'_>> {
         if self.enc[0] != 4 || !C::has(&self.enc) {
             return Err(tampered(format!("its {} stanza holds no point of the curve {}", C::TYPE, C::NAME)));

@@ -1,5 +1,5 @@
-//! `strongroom/hsm-aes-gcm <key tag> <iv>`: the file key under AES-256-GCM inside an HSM, for devices that hand out no
-//! ECDH secret. There is no public half: sealing asks the device as well.
+//! `strongroom/hsm-aes-gcm <key tag> <iv>`: the file key under AES-256-GCM inside an HSM, for devices that do not
+//! export an ECDH secret. There is no public half, so sealing asks the device too.
 
 use super::{decoded, encoded, first_four};
 use crate::device::PrivateOperation;
@@ -39,8 +39,7 @@ impl HsmAesGcm {
         self.tag == key_tag(id)
     }
 
-    /// The challenge for the device. `aad` is the context's line: a file key wrapped for one version unwraps for no
-    /// other.
+    /// The challenge for the device. `aad` is the context's line, which binds a wrapped file key to one version.
     pub(super) fn challenge<'a>(&'a self, aad: &'a str) -> PrivateOperation<'a> {
         PrivateOperation::AesGcm { iv: &self.iv, aad: aad.as_bytes(), ciphertext: &self.body }
     }

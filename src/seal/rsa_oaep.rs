@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 /// The stanza's type.
 pub(super) const TYPE: &str = "strongroom/rsa-oaep";
 
-/// Smaller keys are refused when sealing. The `rsa` crate refuses keys over 4096 bits.
+/// The smallest RSA key that may be sealed to. The `rsa` crate refuses keys over 4096 bits.
 const MIN_BYTES: usize = 2048 / 8;
 
 /// A well-formed stanza.
@@ -37,7 +37,7 @@ impl RsaOaep {
         self.tag == key_tag(n, e)
     }
 
-    /// The challenge for the device; an error unless the stanza uses the enrolled hash, so that no author can make a
+    /// The challenge for the device. Fails unless the stanza uses the enrolled hash, so that an author cannot make a
     /// device use a weaker one.
     pub(super) fn challenge(&self, n: &[u8], enrolled: OaepHash) -> Result<PrivateOperation<'_>> {
         if self.hash != enrolled {

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 /// that claim, and the whole payload are verified.
 ///
 /// # Errors
-/// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open or
-/// fails its MAC; what `ask` returns, as it was.
+/// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open
+/// or fails its MAC; any error of `ask`, unchanged.
 pub fn open(
     sealed: &[u8],
     context: &Context,
@@ -34,7 +34,7 @@ pub fn open(
     sealed.finish(file_key, context)
 }
 
-/// Puts a challenge to a device.
+/// Sends a challenge to a device.
 pub type PrivateOperationFn<'a> = dyn FnMut(PrivateOperation<'_>) -> Result<Zeroizing<Vec<u8>>> + 'a;
 
 /// A sealed token with a parsed header. Nothing in it is authenticated before [`Sealed::finish`].
@@ -56,8 +56,8 @@ impl<'a> Sealed<'a> {
     /// Parses the header, with bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
     ///
     /// # Errors
-    /// `Tampered` for anything that is no age v1 file with exactly one context stanza, and for malformed stanzas of the types
-    /// known here. Stanzas of other types are passed over.
+    /// `Tampered` unless the file is age v1 with exactly one context stanza and well-formed stanzas of the types known
+    /// here. Stanzas of other types are ignored.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         check_bounds(bytes)?;
         let mut belongs = None;
@@ -81,16 +81,16 @@ impl<'a> Sealed<'a> {
         &self.context
     }
 
-    /// The challenges for the stanzas that carry the tag of `key`, in the file's order. Tags have four bytes, so
-    /// several may match; only opening tells. An error replaces a stanza that no device should be asked about.
+    /// The challenges for the stanzas with the tag of `key`, in the file's order. Tags have four bytes, so several may
+    /// match. A stanza that no device should be asked about yields an error.
     pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<StanzaChallenge<'s>>> {
         self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
     }
 
-    /// Tries the challenges for `key` in turn, until one opens.
+    /// Tries the challenges for `key` in turn until one opens.
     ///
-    /// The next stanza is tried only if the device refused this one; after anything else, such as a wrong PIN, the
-    /// device is not asked again.
+    /// Tries the next stanza only if the device refused this one. After any other error, such as a wrong PIN, it does
+    /// not ask the device again.
     ///
     /// # Errors
     /// As [`open`].
@@ -209,7 +209,7 @@ impl<'s> StanzaChallenge<'s> {
     }
 }
 
-/// Refuses what `age` would parse slowly: it reads the header again from its start for every line.
+/// Refuses what `age` would parse slowly: for every line, it reads the header from its start.
 pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     if bytes.len() > MAX_SEALED_BYTES {
         return Err(tampered("it is larger than a sealed token can be"));
@@ -228,7 +228,7 @@ pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     Err(tampered("it has no age header, or a longer one than 64 KiB"))
 }
 
-/// The header's stanzas, by age's own parser, so that we judge what the MAC covers.
+/// The header's stanzas from age's own parser, so that we judge what the MAC covers.
 fn age_stanzas(bytes: &[u8]) -> Result<Vec<Stanza>> {
     let captured = Captured(Cell::default());
     let outcome = Decryptor::new_buffered(bytes)

@@ -30,8 +30,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Creates a store at `path`, for its owner alone: new directories get the mode 0700, the file 0600. Initializes an
-    /// empty file.
+    /// Creates a store at `path` that only its owner can use: new directories get mode 0700, the file 0600. Initializes
+    /// an empty file.
     ///
     /// # Errors
     /// `Conflict` when there is something already; `Store` and `Io`.

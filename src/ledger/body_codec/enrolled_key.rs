@@ -60,7 +60,7 @@ fn read_point<const N: usize>(
     PublicKey::of_point(&point).ok_or(Malformed(off))
 }
 
-/// The two forms of an enrolment: kind 1 has no room for material, kind 11 has.
+/// The two forms of an enrolment: kind 11 has room for material, kind 1 does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Bare,

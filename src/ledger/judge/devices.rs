@@ -6,7 +6,7 @@ use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
 use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
 use crate::ledger::{DeviceId, MAX_MATERIAL_BYTES};
 
-/// The rules for enrolments that need no state, so they hold for the first one too.
+/// The rules for enrolments that need no state; they hold for the first one too.
 pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(), String> {
     check_short(&b.name)?;
     for text in [&b.model, &b.serial, &b.opening.uri, &b.signing.uri] {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
-    // By device, each looked up once.
+    // Grouped by device, so that each is looked up once.
     let mut ends = HashMap::<&str, Hash>::new();
     for access in accesses {
         let previous = match ends.get(access.device.as_str()) {

@@ -1,4 +1,4 @@
-//! Appending: a batch and everything that belongs to it, in one transaction.
+//! Appends a batch and everything that belongs to it in one transaction.
 
 use super::operation::SqliteOperation;
 use super::{error, file, ledger};
@@ -21,7 +21,7 @@ pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Resu
     insert_advances(attempt, append.advances, tail.n + 1)?;
     insert_sealed(attempt, append.sealed)?;
     for digest in append.destroyed {
-        // As long as before, so that it takes the very place; see the schema.
+        // Zeroes of the same length overwrite the bytes in place; see the schema.
         let sql = "UPDATE sealed SET destroyed = 1, bytes = zeroblob(length(bytes)) WHERE digest = ?1";
         attempt.execute("sealed", sql, [digest.0])?;
     }
@@ -32,7 +32,7 @@ pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Resu
     Ok(end)
 }
 
-/// Frees pairs of which the caller verified, up to `at`, that nothing advanced them with effect.
+/// Releases pairs. The caller verified that no effective statement up to `at` advanced them.
 pub(super) fn release(
     attempt: &SqliteOperation<'_>,
     advances: &[(Vec<u8>, Hash)],
@@ -50,7 +50,7 @@ pub(super) fn release(
     attempt.commit(transaction)
 }
 
-/// Whether the batch lands where its author thought it would.
+/// Checks that the batch follows the state its author had seen.
 fn check_order(attempt: &SqliteOperation<'_>, append: &Append<'_>, tail: LogPosition) -> Result<()> {
     let (subject, head) = &append.admin;
     if let Some(batch) = advanced_by(attempt, subject, *head)? {
@@ -96,7 +96,7 @@ fn insert_batch(
 
 fn insert_advances(attempt: &SqliteOperation<'_>, advances: &[(Vec<u8>, Hash)], batch: u64) -> Result<()> {
     let batch = attempt.integer(batch)?;
-    // In the order of the index, so that a large batch touches each of its pages once.
+    // Sorted like the index, so that a large batch touches each of its pages once.
     let mut sorted: Vec<_> = advances.iter().collect();
     sorted.sort_unstable();
     for (subject, prev) in sorted {
@@ -118,7 +118,7 @@ fn insert_sealed(attempt: &SqliteOperation<'_>, sealed: &[(Hash, Vec<u8>)]) -> R
     let mut sorted: Vec<_> = sealed.iter().collect();
     sorted.sort_unstable_by_key(|(digest, _)| *digest);
     for (digest, bytes) in sorted {
-        // What lies there already was set aside or planted; bytes that fit their digest are never worse.
+        // An existing row was quarantined or planted. Bytes that match their digest are never worse.
         let sql = "INSERT INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)
                    ON CONFLICT (digest) DO UPDATE SET destroyed = 0, bytes = excluded.bytes";
         attempt.execute("sealed", sql, params![digest.0, bytes])?;
@@ -128,7 +128,7 @@ fn insert_sealed(attempt: &SqliteOperation<'_>, sealed: &[(Hash, Vec<u8>)]) -> R
 
 /// The first position of the batch that advanced `subject` from `prev`.
 ///
-/// Only a row that a statement bears out counts: a planted one would otherwise look like a change that always came first.
+/// Only a row that a statement confirms counts. Otherwise a planted row would look like an earlier change.
 fn advanced_by(attempt: &SqliteOperation<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>> {
     let sql = "SELECT subject, batch FROM heads WHERE subject = ?1 AND prev = ?2";
     let Some(first) = attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))? else {
@@ -144,7 +144,7 @@ fn advanced_by(attempt: &SqliteOperation<'_>, subject: &[u8], prev: Hash) -> Res
     Err(attempt.tampered("heads", &hex::encode(subject), "no statement advances it"))
 }
 
-/// A head as the table `heads` has it.
+/// A row of the table `heads`.
 pub(super) fn stored(prev: &Hash) -> &[u8] {
     if *prev == Hash::ZERO { &[] } else { &prev.0 }
 }

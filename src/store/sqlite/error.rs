@@ -1,4 +1,4 @@
-//! What SQLite answers, in words a person can act on.
+//! SQLite's errors as messages with a hint.
 
 use crate::error::{Error, Kind, printable};
 use minicbor::Decoder;
@@ -10,7 +10,7 @@ pub(super) const ALTERED: &str =
 const DAMAGED: &str =
     "keep a copy of the file, then restore a backup; `strongroom verify` says what is missing";
 
-/// Decodes SQLite's answer to an attempt on `table`.
+/// The error for SQLite's failure on `table`.
 pub(super) fn decode(
     to: &'static str,
     location: &str,
@@ -76,14 +76,14 @@ pub(super) fn read_only(to: &'static str, location: &str) -> Error {
     Error::new(Kind::Store, to, READ_ONLY).with_target(location).with_hint(MAKE_WRITABLE)
 }
 
-/// Whether a row could not be inserted because its key is there already.
+/// Whether an insert failed because its key exists.
 pub(super) fn is_taken(answer: &rusqlite::Error) -> bool {
     let taken =
         [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_ROWID];
     answer.sqlite_error().is_some_and(|e| taken.contains(&e.extended_code))
 }
 
-/// An encoded subject as a person knows it.
+/// An encoded subject in words.
 pub(super) fn subject_in_words(subject: &[u8]) -> String {
     let mut reader = Decoder::new(subject);
     let kind = reader.array().and_then(|_| reader.u8());

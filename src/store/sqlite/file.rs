@@ -1,4 +1,4 @@
-//! The file itself: creating it, opening it fast, saying what is wrong with it.
+//! Creates and opens the file, and explains why it cannot be opened.
 
 use super::error;
 use super::operation::SqliteOperation;
@@ -20,13 +20,13 @@ const APPLICATION_ID: i32 = 0x5374_7267;
 /// The version of the tables.
 const FORMAT: i32 = 1;
 
-/// How long one waits for another's transaction.
+/// How long to wait for another connection's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// More than any row of ours has, so that a planted one cannot fill the memory.
+/// Larger than any row of ours, so that a planted one cannot fill the memory.
 pub(super) const MAX_ROW_BYTES: i32 = 2 << 20;
 
-/// A log that is longer is moved into the file by readers too.
+/// Readers too checkpoint a log longer than this.
 const LONG_LOG_BYTES: u64 = 400 << 10;
 
 /// A path as a URL.
@@ -35,7 +35,7 @@ pub(super) fn location(path: &Path) -> String {
     crate::error::printable(&format!("sqlite://{}", path.display()))
 }
 
-/// Creates the file and its tables; a crash leaves an empty file at most, which the next attempt fills in.
+/// Creates the file and its tables. A crash leaves at most an empty file, which the next attempt fills.
 pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
     let to = "create the store";
     make_file(path).map_err(|e| match e.kind() {
@@ -78,7 +78,7 @@ fn make_tables(attempt: &SqliteOperation<'_>) -> Result<()> {
     attempt.commit(transaction)
 }
 
-/// Turns the write-ahead log on. For that SQLite needs the file alone for a moment, and does not wait for others by itself.
+/// Turns on the write-ahead log. SQLite needs exclusive access for this, and does not wait for it by itself.
 fn write_ahead(attempt: &SqliteOperation<'_>) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -109,12 +109,12 @@ pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
         Err(answer) => answer,
     };
     let otherwise = match answer.sqlite_error_code() {
-        // The medium is read-only: there is no place for the memory that readers of a log share. A file without a log
-        // can do without.
+        // The medium is read-only, so readers of a log cannot create its shared memory. A file without a log does not
+        // need it.
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if is_readable(path) && log_bytes(path) == 0 => {
             connect_and_read_header(&immutable(path), READ_ONLY_URI, Sharing::Others)
         }
-        // The disk is full: one who shares with nobody needs no such place.
+        // The disk is full. An exclusive connection needs no shared memory file.
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
             connect_and_read_header(path, READ_WRITE, Sharing::Nobody)
         }
@@ -147,7 +147,7 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    // Who comes to append moves it in any case.
+    // A writer checkpoints it anyway.
     move_log_when_closed(&db, path, LONG_LOG_BYTES)?;
     db.pragma_update(None, "cell_size_check", true)?;
     Ok(db)
@@ -177,7 +177,7 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
         }
         _ => match fs::metadata(path).map_or(u64::MAX, |file| file.len()) {
             0 => ("the file is empty".into(), EMPTY),
-            // SQLite takes what is shorter than its smallest page for an empty database.
+            // SQLite treats a file shorter than its smallest page as an empty database.
             1..512 => ("it is not an SQLite database, or was cut short".into(), CHECK_THE_PATH),
             _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
         },
@@ -188,7 +188,7 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
 const EMPTY: &str = "restore a backup; `strongroom init` makes a new store, which has no tokens";
 const CHECK_THE_PATH: &str = "check the path";
 
-/// Why a file cannot be opened, as precisely as the file system tells. Looks at the path only: to open and close the
+/// Why a file cannot be opened, as precisely as the file system tells. Looks at the path only: opening and closing the
 /// file here would drop the locks of this process's other connections.
 fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Error) -> Error {
     if !matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied)) {
@@ -218,13 +218,13 @@ fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
-/// Has the write-ahead log moved into the file when the connection is closed, if it is longer than this now. Every process that
-/// is the first to open a file reads the whole log; to move it is to wait for the disk.
+/// Checkpoints the write-ahead log when the connection is closed, if the log is longer than `bytes` now. Each process
+/// that is the first to open a file reads the whole log, but a checkpoint waits for the disk.
 pub(crate) fn move_log_when_closed(db: &Connection, path: &Path, bytes: u64) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log_bytes(path) <= bytes).map(drop)
 }
 
-/// How much lies in the write-ahead log. Where that cannot be told, something may.
+/// The length of the write-ahead log; the maximum if it cannot be read.
 fn log_bytes(path: &Path) -> u64 {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -235,7 +235,7 @@ fn log_bytes(path: &Path) -> u64 {
     }
 }
 
-/// The path as a URI that promises SQLite that nobody writes.
+/// The path as a URI that tells SQLite that nobody writes.
 fn immutable(path: &Path) -> PathBuf {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_bytes() {
@@ -258,20 +258,20 @@ pub(super) fn refuse_read_only(attempt: &SqliteOperation<'_>) -> Result<()> {
     }
 }
 
-/// Reads and moves rows of this length at most.
+/// The longest row that is read or written.
 pub(super) fn allow_rows_of(attempt: &SqliteOperation<'_>, bytes: i32) -> Result<()> {
     let set = attempt.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes);
     set.map(|_| ()).map_err(|e| attempt.failed(None, &e))
 }
 
-/// What only writers of the ledger need, so that mere readers open faster.
+/// Settings that only writers of the ledger need, so that readers open faster.
 pub(super) fn prepare_for_writing(attempt: &SqliteOperation<'_>) -> Result<()> {
     refuse_read_only(attempt)?;
     // A copy made by a backup tool may have left this mode.
     write_ahead(attempt)?;
     attempt.pragma("journal_size_limit", LONG_LOG_BYTES as i64)?;
     attempt.pragma("secure_delete", true)?;
-    // Who waited for the disk anyway leaves one whole file behind, ready to be copied.
+    // A writer has waited for the disk anyway, so it leaves one complete file, ready to be copied.
     attempt
         .db
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
@@ -279,8 +279,8 @@ pub(super) fn prepare_for_writing(attempt: &SqliteOperation<'_>) -> Result<()> {
         .map_err(|e| attempt.failed(None, &e))
 }
 
-/// Empties the log, which still holds what was destroyed. Best effort: while somebody reads an older picture, it is left to
-/// the next checkpoint.
+/// Empties the log, which still holds destroyed bytes. Best effort: if a reader uses an older snapshot, the next
+/// checkpoint does it.
 pub(super) fn forget_destroyed(attempt: &SqliteOperation<'_>) {
     let emptied = attempt
         .db

@@ -50,14 +50,14 @@ pub(super) fn batches_after(
     Ok(batches)
 }
 
-/// The batch of a row that starts with `first` and `last`. Statements that are missing are missing in the answer.
+/// The batch of a row that starts with `first` and `last`. Missing statements are left out.
 fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);
     let statements = statements(attempt, first, last)?;
     Ok(StoredBatch { first, sign1: row.blob(sign1)?, statements })
 }
 
-/// One more than a batch may have is enough to see that it has too many, whatever `last` claims.
+/// Reads at most one statement more than a batch may hold: that shows it has too many, whatever `last` claims.
 fn statements(attempt: &SqliteOperation<'_>, first: u64, last: u64) -> Result<Vec<Vec<u8>>> {
     let (mut statements, mut total) = (Vec::new(), 0);
     let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
@@ -77,7 +77,7 @@ fn statements(attempt: &SqliteOperation<'_>, first: u64, last: u64) -> Result<Ve
     Ok(statements)
 }
 
-/// A position as SQLite knows it. Nothing lies at its greatest number or beyond.
+/// A position for SQLite, capped at its maximum, which no statement reaches.
 fn at(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Statements run against a file that anybody may have written to: each error says what was tried, and each field
-//! is checked for its type.
+//! SQL statements on a file that anybody may have written to. Each error names the operation, and each field's type is
+//! checked.
 
 use super::error;
 use crate::error::{Error, Kind, Result, printable};
@@ -8,23 +8,23 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior};
 use std::cell::Cell;
 
-/// One thing that was asked of the store.
+/// One operation on the store.
 pub(super) struct SqliteOperation<'a> {
     pub(super) db: &'a Connection,
     pub(super) location: &'a str,
-    /// What the connection was last told of waiting for the disk.
+    /// Whether the connection waits for the disk now.
     pub(super) durable: &'a Cell<Option<bool>>,
     /// Completes "cannot …".
     pub(super) to: &'static str,
 }
 
 impl SqliteOperation<'_> {
-    /// Begins a transaction that reads one picture of the store.
+    /// Begins a transaction that reads one snapshot of the store.
     pub(super) fn reading(&self) -> Result<Transaction<'_>> {
         self.begin(TransactionBehavior::Deferred)
     }
 
-    /// Begins a transaction that writes; waits for other writers now rather than fail half-way.
+    /// Begins a write transaction. Waits for other writers now, so that it cannot fail half-way.
     ///
     /// With `durable`, it waits for the disk when it commits.
     pub(super) fn writing(&self, durable: bool) -> Result<Transaction<'_>> {
@@ -44,14 +44,14 @@ impl SqliteOperation<'_> {
     }
 
     pub(super) fn pragma(&self, name: &str, value: impl rusqlite::ToSql) -> Result<()> {
-        // Some pragmas answer with their new value, some do not.
+        // Some pragmas return their new value, some do not.
         self.db.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|e| match e {
             rusqlite::Error::QueryReturnedNoRows => Ok(()),
             e => Err(self.failed(None, &e)),
         })
     }
 
-    /// Runs a statement on `table`; answers how many rows it changed.
+    /// Runs a statement on `table`. Returns the number of changed rows.
     pub(super) fn execute(&self, table: &'static str, sql: &str, params: impl Params) -> Result<usize> {
         self.raw(sql, params).map_err(|e| self.failed(Some(table), &e))
     }
@@ -78,7 +78,7 @@ impl SqliteOperation<'_> {
         Ok(found)
     }
 
-    /// The rows of a query on `table`, until `visit` answers `false`. The query's first column names the row.
+    /// Visits the rows of a query on `table` until `visit` returns false. The query's first column names the row.
     pub(super) fn each(
         &self,
         table: &'static str,
@@ -97,19 +97,19 @@ impl SqliteOperation<'_> {
         Ok(())
     }
 
-    /// What SQLite answered, decoded.
+    /// The error for SQLite's failure.
     pub(super) fn failed(&self, table: Option<&'static str>, answer: &rusqlite::Error) -> Error {
         error::decode(self.to, self.location, table, answer)
     }
 
-    /// A row that no Strongroom wrote.
+    /// The error for a row that Strongroom did not write.
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
         Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
             .with_target(self.location)
             .with_hint(error::ALTERED)
     }
 
-    /// A number of ours as SQLite stores it.
+    /// A number in SQLite's range.
     pub(super) fn integer(&self, n: u64) -> Result<i64> {
         i64::try_from(n).map_err(|_| {
             Error::new(Kind::Usage, self.to, format!("{n} is more than a store can hold"))
@@ -162,13 +162,13 @@ impl Fields<'_> {
         }
     }
 
-    /// Says that this row is none of ours.
+    /// The error for a row that Strongroom did not write.
     pub(super) fn wrong(&self, column: usize, what: &str) -> Error {
         let name = self.row.as_ref().column_name(column).unwrap_or("?");
         self.attempt.tampered(self.table, &self.name(), &format!("`{}` {what}", printable(name)))
     }
 
-    /// Columns are only asked for by numbers that the query has.
+    /// Callers only use column numbers that the query has.
     fn value(&self, column: usize) -> ValueRef<'_> {
         self.row.get_ref(column).unwrap_or(ValueRef::Null)
     }

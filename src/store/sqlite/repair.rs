@@ -1,4 +1,4 @@
-//! Setting aside what cannot be verified. The rows stay in the file, in tables beside the store's.
+//! Quarantines what cannot be verified. The rows stay in the file, in separate tables.
 
 use super::append::stored;
 use super::operation::SqliteOperation;
@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{LogPosition, Statement};
 use rusqlite::params;
 
-/// No types and no keys: what is set aside may be anything, and may be set aside again.
+/// No types and no keys: quarantined rows may hold anything, and may be quarantined again.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS set_aside_batches (first, last, chain, sign1);
     CREATE TABLE IF NOT EXISTS set_aside_statements (n, bytes);
@@ -15,7 +15,7 @@ const TABLES: &str = "
     CREATE TEMP TABLE kept_heads (subject, prev, batch, PRIMARY KEY (subject, prev)) WITHOUT ROWID;
 ";
 
-/// `heads` is an index over the statements, so it is made anew from those that are kept.
+/// `heads` is an index over the statements, rebuilt from those that are kept.
 const MOVE_HEADS: &str = "
     INSERT INTO set_aside_heads
         SELECT subject, prev, batch FROM main.heads EXCEPT SELECT subject, prev, batch FROM kept_heads;
@@ -24,7 +24,8 @@ const MOVE_HEADS: &str = "
     DROP TABLE kept_heads;
 ";
 
-/// Keeps positions 1 to `n`, which the caller verified; sets everything else aside. Answers how many statements that is.
+/// Keeps positions 1 to `n`, which the caller verified, and quarantines the rest. Returns the number of quarantined
+/// statements.
 pub(super) fn quarantine_after(
     attempt: &SqliteOperation<'_>,
     n: u64,
@@ -64,7 +65,7 @@ fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {
     Ok(statements as u64)
 }
 
-/// The batches that are no part of one line from 1 to `kept`, by where they start. Their fields may be anything.
+/// The first positions of the batches that are not in one sequence from 1 to `kept`. Their fields may hold anything.
 fn strays(attempt: &SqliteOperation<'_>, kept: i64) -> Result<Vec<i64>> {
     let failed = |e| attempt.failed(Some("batches"), &e);
     let mut query = attempt.db.prepare("SELECT first, last FROM batches ORDER BY first").map_err(failed)?;
@@ -77,7 +78,7 @@ fn strays(attempt: &SqliteOperation<'_>, kept: i64) -> Result<Vec<i64>> {
     Ok(strays)
 }
 
-/// The advances of the statements that are left, each with the start of its batch. The first to advance a head has it.
+/// The advances of the kept statements, each with the start of its batch. The first to advance a head keeps it.
 fn index_kept(attempt: &SqliteOperation<'_>) -> Result<()> {
     let sql = "SELECT n, bytes, (SELECT max(first) FROM batches WHERE first <= n) FROM statements ORDER BY n";
     attempt.each("statements", sql, [], |row| {
