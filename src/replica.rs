@@ -67,10 +67,10 @@ impl Replica {
                 (schema::create(path, &store.0, Mode::Shared)?, None)
             }
             Err(Unusable::Unreachable(error)) => return Err(error),
-            Err(Unusable::Broken(why)) => return Self::begin_anew(path, store, &why),
+            Err(Unusable::Broken(why)) => return Self::rebuild_empty(path, store, &why),
         };
         match Self::over(db, path, store, notice) {
-            Err(error) if error.kind() == Kind::Tampered => Self::begin_anew(path, store, error.message()),
+            Err(error) if error.kind() == Kind::Tampered => Self::rebuild_empty(path, store, error.message()),
             other => other,
         }
     }
@@ -79,7 +79,7 @@ impl Replica {
     pub(crate) fn recover(&mut self) -> Result<bool> {
         let Some(why) = self.damage.take() else { return Ok(false) };
         let _alone = lock_exclusive(&self.path)?;
-        *self = Self::begin_anew(&self.path, self.store, &why)?;
+        *self = Self::rebuild_empty(&self.path, self.store, &why)?;
         Ok(true)
     }
 
@@ -89,7 +89,7 @@ impl Replica {
         Self::over(schema::create(path, &store.0, Mode::Bulk { cache })?, path, store, None)
     }
 
-    fn begin_anew(path: &Path, store: StoreId, why: &str) -> Result<Self> {
+    fn rebuild_empty(path: &Path, store: StoreId, why: &str) -> Result<Self> {
         let aside = path.with_extension("damaged");
         std::fs::rename(path, &aside).map_err(|e| io(path, &e))?;
         remove_journals(path)?;

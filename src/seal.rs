@@ -156,8 +156,8 @@ impl Header<'_, '_> {
             WrapRequest { recipient, iv: &iv, aad: aad.as_bytes(), file_key: file_key.expose_secret() };
         let wrapped = (self.wrap.borrow_mut())(request)?;
         let body = wrapped.as_slice().try_into().map_err(|_| {
-            let answer = format!("AES-GCM answered with {} bytes instead of 32", wrapped.len());
-            cannot_seal(Kind::Device, answer).with_target(recipient.name)
+            let message = format!("AES-GCM answered with {} bytes instead of 32", wrapped.len());
+            cannot_seal(Kind::Device, message).with_target(recipient.name)
         })?;
         Ok(HsmAesGcm::new(id, iv, body).to_stanza())
     }
@@ -188,8 +188,8 @@ fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
             .with_hint("enrol a device with the role `open`"));
     }
     if recipients.len() > MAX_RECIPIENTS {
-        let answer = format!("{} recipients are more than {MAX_RECIPIENTS}", recipients.len());
-        return Err(cannot_seal(Kind::Usage, answer).with_hint("name fewer devices"));
+        let message = format!("{} recipients are more than {MAX_RECIPIENTS}", recipients.len());
+        return Err(cannot_seal(Kind::Usage, message).with_hint("name fewer devices"));
     }
     let mut seen = HashSet::new();
     match recipients.iter().find(|recipient| !seen.insert(key_material(recipient.public))) {
@@ -210,17 +210,17 @@ fn key_material(public: &PublicKey) -> (&[u8], &[u8]) {
     }
 }
 
-fn cannot_seal(kind: Kind, answer: impl Into<String>) -> Error {
-    Error::new(kind, "seal the token", answer)
+fn cannot_seal(kind: Kind, message: impl Into<String>) -> Error {
+    Error::new(kind, "seal the token", message)
 }
 
-fn cannot_open(kind: Kind, answer: impl Into<String>) -> Error {
-    Error::new(kind, "open the sealed token", answer)
+fn cannot_open(kind: Kind, message: impl Into<String>) -> Error {
+    Error::new(kind, "open the sealed token", message)
 }
 
 /// The file was altered, or sealed wrongly.
-fn tampered(answer: impl Into<String>) -> Error {
-    cannot_open(Kind::Tampered, answer).with_hint("run `strongroom verify` to see what else was altered")
+fn tampered(message: impl Into<String>) -> Error {
+    cannot_open(Kind::Tampered, message).with_hint("run `strongroom verify` to see what else was altered")
 }
 
 /// The file key from an opened stanza.

@@ -36,7 +36,7 @@ impl Secret {
     /// Reads to the end. `Usage` error for more than [`MAX_TOKEN_BYTES`].
     ///
     /// The buffer has its full size from the start: a growing one would leave copies of the secret behind.
-    pub fn read_from(mut reader: impl Read, tried: &str) -> Result<Self> {
+    pub fn read_from(mut reader: impl Read, operation: &str) -> Result<Self> {
         let mut bytes = Zeroizing::new(vec![0; MAX_TOKEN_BYTES + 1]);
         let mut filled = 0;
         while filled < bytes.len() {
@@ -44,11 +44,11 @@ impl Secret {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(Kind::Io, tried, e.to_string()).caused_by(e)),
+                Err(e) => return Err(Error::new(Kind::Io, operation, e.to_string()).caused_by(e)),
             }
         }
         if filled > MAX_TOKEN_BYTES {
-            return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB")
+            return Err(Error::new(Kind::Usage, operation, "a token holds at most 1 MiB")
                 .with_hint("keep large files elsewhere, and their key here"));
         }
         Ok(Self(Zeroizing::new(bytes[..filled].to_vec())))

@@ -111,10 +111,10 @@ pub fn judge(
     statement: &Statement,
     author: &DeviceState,
     before: LogPosition,
-    picture: &impl Picture,
+    view: &impl Picture,
 ) -> Verdict {
     for (subject, prev) in &statement.advances {
-        if picture.head(subject)? != *prev {
+        if view.head(subject)? != *prev {
             return refuse(Ineffective::Stale(subject.clone()));
         }
     }
@@ -123,18 +123,18 @@ pub fn judge(
     }
     match &statement.body {
         Body::Genesis(_) => rule("a second genesis"),
-        Body::Enrol(b) => enrol(b, picture),
-        Body::Retire(b) => retire(b, picture),
-        Body::Roles(b) => roles(b, picture),
-        Body::Put(b) => put(b, author, picture),
-        Body::State(b) => state(b, author, picture),
-        Body::Destroy(b) => destroy(b, author, picture),
-        Body::Rename(b) => rename(b, author, picture),
-        Body::Grant(b) => grant(b, author, picture),
-        Body::Ungrant(b) => ungrant(b, author, picture),
+        Body::Enrol(b) => enrol(b, view),
+        Body::Retire(b) => retire(b, view),
+        Body::Roles(b) => roles(b, view),
+        Body::Put(b) => put(b, author, view),
+        Body::State(b) => state(b, author, view),
+        Body::Destroy(b) => destroy(b, author, view),
+        Body::Rename(b) => rename(b, author, view),
+        Body::Grant(b) => grant(b, author, view),
+        Body::Ungrant(b) => ungrant(b, author, view),
         Body::Repair(b) => repair(b, before),
-        Body::Reseal(b) => reseal(b, author, picture),
-        Body::Anchor(b) => anchor(b, picture),
+        Body::Reseal(b) => reseal(b, author, view),
+        Body::Anchor(b) => anchor(b, view),
     }
 }
 
@@ -160,29 +160,29 @@ fn may_write(author: &DeviceState, name: &str) -> std::result::Result<(), Ineffe
     if author.writes(name) { Ok(()) } else { Err(Ineffective::Role("write")) }
 }
 
-fn put(b: &Put, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn put(b: &Put, author: &DeviceState, view: &impl Picture) -> Verdict {
     check!(put_in_form(b));
     check!(may_write(author, &b.name));
-    match picture.token(&b.token)? {
+    match view.token(&b.token)? {
         None if b.version != 1 => return rule("the first version of a token is 1"),
-        None if picture.name_taken(&b.name)? => return rule("another token has this name"),
+        None if view.name_taken(&b.name)? => return rule("another token has this name"),
         None => {}
         Some(token) if token.destroyed => return rule("the token was destroyed"),
         Some(token) if token.name != b.name => return rule("the token has another name"),
         Some(token) if b.version != token.latest + 1 => return rule("the version is not the next one"),
         Some(_) => {}
     }
-    sealed(&b.recipients, &b.digest, picture)
+    sealed(&b.recipients, &b.digest, view)
 }
 
 /// Checks that new sealed bytes are for devices with the role `open` and not recorded before.
-fn sealed(recipients: &[DeviceId], digest: &Hash, picture: &impl Picture) -> Verdict {
+fn sealed(recipients: &[DeviceId], digest: &Hash, view: &impl Picture) -> Verdict {
     for recipient in recipients {
-        if !active(recipient, picture)?.is_some_and(|device| device.opens()) {
+        if !active(recipient, view)?.is_some_and(|device| device.opens()) {
             return rule(format!("device {recipient} has no role `open`"));
         }
     }
-    if picture.digest_recorded(digest)? {
+    if view.digest_recorded(digest)? {
         return rule("these sealed bytes belong to another version");
     }
     Ok(Ok(()))
@@ -218,20 +218,20 @@ fn sealed_in_form(recipients: &[DeviceId], length: u64) -> std::result::Result<(
     }
 }
 
-fn reseal(b: &Reseal, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn reseal(b: &Reseal, author: &DeviceState, view: &impl Picture) -> Verdict {
     check!(sealed_in_form(&b.recipients, b.length));
     if !author.is_admin() {
         return refuse(Ineffective::Role("admin"));
     }
-    match picture.token(&b.token)? {
+    match view.token(&b.token)? {
         None => return rule("no such token"),
         Some(token) if token.destroyed => return rule("the token was destroyed"),
         Some(_) => {}
     }
-    match picture.version(&b.token, b.version)? {
+    match view.version(&b.token, b.version)? {
         None => rule("no such version"),
         Some(None) => rule("the version was destroyed"),
-        Some(Some(_)) => sealed(&b.recipients, &b.digest, picture),
+        Some(Some(_)) => sealed(&b.recipients, &b.digest, view),
     }
 }
 
@@ -239,25 +239,25 @@ fn reseal(b: &Reseal, author: &DeviceState, picture: &impl Picture) -> Verdict {
 fn writable(
     id: &TokenId,
     author: &DeviceState,
-    picture: &impl Picture,
+    view: &impl Picture,
 ) -> Result<std::result::Result<TokenState, Ineffective>> {
-    Ok(match picture.token(id)? {
+    Ok(match view.token(id)? {
         None => Err(Ineffective::Rule("no such token".into())),
         Some(token) if token.destroyed => Err(Ineffective::Rule("the token was destroyed".into())),
         Some(token) => may_write(author, &token.name).map(|()| token),
     })
 }
 
-fn state(b: &StateChange, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn state(b: &StateChange, author: &DeviceState, view: &impl Picture) -> Verdict {
     check!(text(&b.reason));
-    check!(writable(&b.token, author, picture)?);
+    check!(writable(&b.token, author, view)?);
     if b.state == State::Staged {
         return rule("a version cannot go back to staged");
     }
     if b.version == 0 {
         return Ok(Ok(()));
     }
-    match picture.version(&b.token, b.version)? {
+    match view.version(&b.token, b.version)? {
         None => rule("no such version"),
         Some(None) => rule("the version was destroyed"),
         Some(Some(State::Revoked)) => rule("revoked is final"),
@@ -266,12 +266,12 @@ fn state(b: &StateChange, author: &DeviceState, picture: &impl Picture) -> Verdi
     }
 }
 
-fn destroy(b: &Destroy, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn destroy(b: &Destroy, author: &DeviceState, view: &impl Picture) -> Verdict {
     check!(text(&b.reason));
     if !author.is_admin() {
         return refuse(Ineffective::Role("admin"));
     }
-    match picture.token(&b.token)? {
+    match view.token(&b.token)? {
         None => return rule("no such token"),
         Some(token) if token.destroyed => return rule("the token was destroyed before"),
         Some(token) if token.name != b.name => return rule("the token has another name"),
@@ -279,7 +279,7 @@ fn destroy(b: &Destroy, author: &DeviceState, picture: &impl Picture) -> Verdict
     }
     match b.version {
         0 => Ok(Ok(())),
-        version => match picture.version(&b.token, version)? {
+        version => match view.version(&b.token, version)? {
             None => rule("no such version"),
             Some(None) => rule("the version was destroyed before"),
             Some(Some(_)) => Ok(Ok(())),
@@ -287,9 +287,9 @@ fn destroy(b: &Destroy, author: &DeviceState, picture: &impl Picture) -> Verdict
     }
 }
 
-fn rename(b: &Rename, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn rename(b: &Rename, author: &DeviceState, view: &impl Picture) -> Verdict {
     check!(Name::parse(&b.to));
-    let token = match writable(&b.token, author, picture)? {
+    let token = match writable(&b.token, author, view)? {
         Ok(token) => token,
         Err(why) => return refuse(why),
     };
@@ -297,15 +297,15 @@ fn rename(b: &Rename, author: &DeviceState, picture: &impl Picture) -> Verdict {
     if token.name != b.from {
         return rule("the token has another name");
     }
-    if picture.name_taken(&b.to)? {
+    if view.name_taken(&b.to)? {
         return rule("another token has the new name");
     }
     Ok(Ok(()))
 }
 
-fn may_grant(target: &Target, author: &DeviceState, picture: &impl Picture) -> Verdict {
+fn may_grant(target: &Target, author: &DeviceState, view: &impl Picture) -> Verdict {
     match target {
-        Target::Token(id) => Ok(writable(id, author, picture)?.map(|_| ())),
+        Target::Token(id) => Ok(writable(id, author, view)?.map(|_| ())),
         Target::Prefix(prefix) => {
             check!(roles_in_form(&[Role::Write(prefix.clone())]));
             Ok(may_write(author, prefix))
@@ -313,23 +313,23 @@ fn may_grant(target: &Target, author: &DeviceState, picture: &impl Picture) -> V
     }
 }
 
-fn grant(b: &Grant, author: &DeviceState, picture: &impl Picture) -> Verdict {
-    check!(may_grant(&b.target, author, picture)?);
+fn grant(b: &Grant, author: &DeviceState, view: &impl Picture) -> Verdict {
+    check!(may_grant(&b.target, author, view)?);
     check!(text(&b.to));
     check!(b.ops.iter().try_for_each(|op| check_short(op)));
     check!(b.alias.iter().try_for_each(|alias| check_short(alias)));
     if b.to.is_empty() || b.ops.is_empty() {
         return rule("granted to nobody, or nothing");
     }
-    match picture.grant(&b.grant)? {
+    match view.grant(&b.grant)? {
         Some(_) => rule("this grant was given before"),
         None => Ok(Ok(())),
     }
 }
 
-fn ungrant(b: &Ungrant, author: &DeviceState, picture: &impl Picture) -> Verdict {
-    check!(may_grant(&b.target, author, picture)?);
-    match picture.grant(&b.grant)? {
+fn ungrant(b: &Ungrant, author: &DeviceState, view: &impl Picture) -> Verdict {
+    check!(may_grant(&b.target, author, view)?);
+    match view.grant(&b.grant)? {
         Some(target) if target == b.target => Ok(Ok(())),
         _ => rule("no such grant"),
     }

@@ -53,7 +53,7 @@ pub enum Fault {
     /// The store was altered.
     Tampering(Tampering),
     /// The verified state could not be read.
-    Picture(Error),
+    View(Error),
 }
 
 impl From<Tampering> for Fault {
@@ -64,7 +64,7 @@ impl From<Tampering> for Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self::Picture(error)
+        Self::View(error)
     }
 }
 

@@ -35,7 +35,7 @@ pub struct DeviceRow {
 pub struct AnchorRow {
     /// Its NV index.
     pub index: u32,
-    /// The counter's value at enrolment of the anchor.
+    /// The counter's value when the anchor was set.
     pub start: u64,
     /// The number of batches with counted changes by then, including the one that set it.
     pub(super) after: u64,

@@ -1,4 +1,4 @@
-//! The replica as the [`LedgerView`] that the rules read.
+//! The replica as the verified state that the rules read.
 
 use super::Replica;
 use super::cache::{NameLine, TokenLine};

@@ -244,7 +244,7 @@ impl Replica {
         for stored in &batches[from..] {
             match check_batch(stored, self) {
                 Ok(checked) => page.ineffective += self.take_batch(stored.first, &checked, now)?,
-                Err(Fault::Picture(error)) => return Err(error),
+                Err(Fault::View(error)) => return Err(error),
                 Err(Fault::Tampering(tampering)) => {
                     page.tampering = Some(tampered(&tampering, location));
                     break;

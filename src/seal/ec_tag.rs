@@ -152,8 +152,8 @@ impl<C: Curve> EcTag<C> {
     pub(super) fn unlock(&self, public: &[u8], answer: &[u8]) -> Result<FileKey> {
         let wanted = C::coordinate_bytes();
         if answer.len() != wanted {
-            let answer = format!("the ECDH answer has {} bytes, an x-coordinate has {wanted}", answer.len());
-            return Err(Error::new(Kind::Device, "open the sealed token", answer));
+            let message = format!("the ECDH answer has {} bytes, an x-coordinate has {wanted}", answer.len());
+            return Err(Error::new(Kind::Device, "open the sealed token", message));
         }
         let x_coordinate = Zeroizing::new(answer.to_vec());
         let answered = AnsweredKey { x_coordinate, public: Point::<C>(public.to_vec(), PhantomData) };

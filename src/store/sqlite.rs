@@ -69,13 +69,13 @@ impl Store for SqliteStore {
 
     fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>> {
         let attempt = self.attempt("read the ledger");
-        let _picture = attempt.reading()?;
+        let _snapshot = attempt.reading()?;
         ledger::batches_after(&attempt, n, budget)
     }
 
     fn batch_of(&mut self, n: u64) -> Result<Option<StoredBatch>> {
         let attempt = self.attempt("read the ledger");
-        let _picture = attempt.reading()?;
+        let _snapshot = attempt.reading()?;
         ledger::batch_of(&attempt, n)
     }
 

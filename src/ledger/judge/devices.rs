@@ -35,46 +35,44 @@ pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
     })
 }
 
-pub(super) fn enrol(b: &Enrol, picture: &impl Picture) -> Verdict {
+pub(super) fn enrol(b: &Enrol, view: &impl Picture) -> Verdict {
     check!(enrolment_in_form(b));
-    if picture.device(&b.device)?.is_some() {
+    if view.device(&b.device)?.is_some() {
         return rule("this device id was enrolled before");
     }
-    if picture.signing_key_known(&b.signing.key)? {
+    if view.signing_key_known(&b.signing.key)? {
         return rule("this signing key was enrolled before");
     }
-    if picture.opening_key_active(&b.opening.key)? {
+    if view.opening_key_active(&b.opening.key)? {
         return rule("another device has this opening key");
     }
-    if picture.device_name_taken(&b.name)? {
+    if view.device_name_taken(&b.name)? {
         return rule(format!("a device is called {} already", b.name));
     }
     Ok(Ok(()))
 }
 
-pub(super) fn active(id: &DeviceId, picture: &impl Picture) -> Result<Option<DeviceState>> {
-    Ok(picture.device(id)?.filter(|device| !device.retired))
+pub(super) fn active(id: &DeviceId, view: &impl Picture) -> Result<Option<DeviceState>> {
+    Ok(view.device(id)?.filter(|device| !device.retired))
 }
 
-pub(super) fn retire(b: &Retire, picture: &impl Picture) -> Verdict {
+pub(super) fn retire(b: &Retire, view: &impl Picture) -> Verdict {
     check!(text(&b.reason));
-    match active(&b.device, picture)? {
+    match active(&b.device, view)? {
         None => rule("no such device, or it was retired before"),
-        Some(device) if device.is_admin() && !picture.another_admin(&b.device)? => {
+        Some(device) if device.is_admin() && !view.another_admin(&b.device)? => {
             rule("the last device with the role admin cannot be retired")
         }
         Some(_) => Ok(Ok(())),
     }
 }
 
-pub(super) fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
+pub(super) fn roles(b: &Roles, view: &impl Picture) -> Verdict {
     check!(roles_in_form(&b.roles));
-    match active(&b.device, picture)? {
+    match active(&b.device, view)? {
         None => rule("no such device, or it was retired"),
         Some(device)
-            if device.is_admin()
-                && !b.roles.contains(&Role::Admin)
-                && !picture.another_admin(&b.device)? =>
+            if device.is_admin() && !b.roles.contains(&Role::Admin) && !view.another_admin(&b.device)? =>
         {
             rule("the last device with the role admin cannot lose it")
         }
@@ -82,8 +80,8 @@ pub(super) fn roles(b: &Roles, picture: &impl Picture) -> Verdict {
     }
 }
 
-pub(super) fn anchor(b: &Anchor, picture: &impl Picture) -> Verdict {
-    if active(&b.device, picture)?.is_none() {
+pub(super) fn anchor(b: &Anchor, view: &impl Picture) -> Verdict {
+    if active(&b.device, view)?.is_none() {
         return rule("no such device, or it was retired");
     }
     match b.counter {

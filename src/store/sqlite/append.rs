@@ -10,8 +10,8 @@ use rusqlite::params;
 pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
     let bytes: usize = append.statements.iter().map(Vec::len).sum();
     if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
-        let answer = "a batch has at least one statement, and at most 16 MiB of them";
-        return Err(Error::new(Kind::Usage, attempt.to, answer).with_target(attempt.location));
+        let message = "a batch has at least one statement, and at most 16 MiB of them";
+        return Err(Error::new(Kind::Usage, attempt.to, message).with_target(attempt.location));
     }
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
@@ -58,8 +58,8 @@ fn check_order(attempt: &SqliteOperation<'_>, append: &Append<'_>, tail: LogPosi
     }
     match append.directly_after {
         Some(n) if n != tail.n => {
-            let answer = format!("it follows position {n}, and the ledger has reached {}", tail.n);
-            Err(conflict(attempt, answer))
+            let message = format!("it follows position {n}, and the ledger has reached {}", tail.n);
+            Err(conflict(attempt, message))
         }
         _ => Ok(()),
     }
@@ -149,8 +149,8 @@ pub(super) fn stored(prev: &Hash) -> &[u8] {
     if *prev == Hash::ZERO { &[] } else { &prev.0 }
 }
 
-fn conflict(attempt: &SqliteOperation<'_>, answer: String) -> Error {
-    Error::new(Kind::Conflict, attempt.to, answer)
+fn conflict(attempt: &SqliteOperation<'_>, message: String) -> Error {
+    Error::new(Kind::Conflict, attempt.to, message)
         .with_target(attempt.location)
         .with_hint("look at what changed and try again")
 }

@@ -140,9 +140,10 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(PATIENCE)?;
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
-    // What an attacker plants in the schema must not run with the reader's rights.
-    // Else a statement is parsed anew whenever its parameters change, for plans that point queries do not need.
+    // Otherwise SQLite prepares a statement again whenever its parameters change, for plans that point queries do not
+    // need.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // What an attacker plants in the schema must not run with the reader's rights.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
