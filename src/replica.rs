@@ -75,7 +75,7 @@ impl Replica {
         }
     }
 
-    /// Rebuilds the replica if its file is damaged. Returns whether it was.
+    /// Replaces a damaged file with an empty replica. Returns whether it was damaged.
     pub(crate) fn recover(&mut self) -> Result<bool> {
         let Some(why) = self.damage.take() else { return Ok(false) };
         let _alone = lock_exclusive(&self.path)?;

@@ -259,7 +259,7 @@ pub(super) fn refuse_read_only(attempt: &SqliteOperation<'_>) -> Result<()> {
     }
 }
 
-/// The longest row that is read or written.
+/// Sets the longest row, in bytes, that is read or written.
 pub(super) fn allow_rows_of(attempt: &SqliteOperation<'_>, bytes: i32) -> Result<()> {
     let set = attempt.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes);
     set.map(|_| ()).map_err(|e| attempt.failed(None, &e))
