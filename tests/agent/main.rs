@@ -1,15 +1,15 @@
 //! The agent, from outside: over its socket, with devices in software that fail on command, and as the real program.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::expect_used)]
 
-mod anchors;
+mod cache;
 mod credentials;
 mod daemon;
 mod faults;
 mod faulty;
 mod grants;
 mod http;
-mod kept;
 mod peers;
 mod protocol;
+mod rollback_counter;
 mod served;
 mod systemd;

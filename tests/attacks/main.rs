@@ -2,16 +2,16 @@
 //! attacker has a device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-mod children;
-mod contact;
 mod edits;
+mod equivocation;
 mod history;
 mod limits;
+mod malleability;
 mod order;
+mod processes;
 mod repairs;
 mod replicas;
 mod reseals;
 mod roles;
 mod tampering;
 mod transplant;
-mod twins;

@@ -1,7 +1,7 @@
 //! What a client keeps for itself is lost, damaged, old, too new, or somebody else's.
 
-use crate::children::acknowledged_by;
 use crate::history::{Copy, asked, history};
+use crate::processes::acknowledged_by;
 use rand_core::{OsRng, RngCore};
 use rusqlite::Connection;
 use std::collections::BTreeMap;

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[cfg(feature = "piv")]
-mod behind_pcscd;
+mod pcscd;
 #[cfg(feature = "tpm")]
-mod beside_a_tpm;
+mod tpm;
 
 mod process;
 mod redact;

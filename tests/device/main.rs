@@ -11,7 +11,7 @@ mod pins;
 mod piv;
 mod shim;
 mod simulators;
-mod start;
+mod start_lock;
 mod storage;
 mod worker;
 #[cfg(feature = "piv")]

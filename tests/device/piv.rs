@@ -10,11 +10,11 @@ use test_support::yubikey::{Options, PIN, VirtualYubiKey, isolated};
 mod discovery;
 mod evidence;
 mod faults;
-mod life;
+mod interruptions;
 mod management;
-mod people;
 mod pins;
 pub mod slots;
+mod touch;
 
 /// A virtual YubiKey on the conformance suite's bench, with opening keys of one algorithm.
 struct OnYubiKey<'a>(&'a VirtualYubiKey, Algorithm);

@@ -10,5 +10,5 @@ mod json;
 mod links;
 mod names;
 mod page;
-mod play;
 mod rust;
+mod shell;

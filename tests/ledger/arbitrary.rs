@@ -1,6 +1,6 @@
 //! Statements of any kind, from a world so small that they meet.
 
-use crate::soft::{SoftDevice, rsa};
+use crate::soft_devices::{SoftDevice, rsa};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use crate::fields::{bytes, list, parsed};
 use crate::files::{add_missing, vectors};
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
 use crate::statements::examples;
 use serde_json::{Value, json};
 use strongroom::device::PublicKey;

@@ -3,7 +3,6 @@
 
 mod arbitrary;
 mod batches;
-mod chronicle;
 mod fields;
 mod files;
 mod fuzz_corpus;
@@ -11,7 +10,8 @@ mod item;
 mod malformed;
 mod properties;
 mod resealed_store;
-mod soft;
+mod soft_devices;
 mod statements;
+mod store_builder;
 mod tampering;
 mod whole_store;

@@ -3,7 +3,7 @@
 use crate::fields::{bytes, text};
 use crate::files::{add_missing, vectors};
 use crate::item::{Item, head};
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
 use crate::statements::{examples, full_put};
 use batches::batches;
 use serde_json::json;

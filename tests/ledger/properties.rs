@@ -1,11 +1,11 @@
 //! What holds for every statement, every byte string and every order of things.
 
 use crate::arbitrary::{bodies, statement};
-use crate::chronicle::{Chronicle, empty_replica, follow};
 use crate::fields::{read, show};
 use crate::item::Item;
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
 use crate::statements::examples;
+use crate::store_builder::{Chronicle, empty_replica, follow};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! A small store whose devices come and go: what every reseal and anchor comes to.
 
-use crate::chronicle::{Chronicle, put};
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
+use crate::store_builder::{Chronicle, put};
 use crate::whole_store::{Cast, destroy, effective, grant, ineffective, putting, retire, roles, state};
 use strongroom::ledger::body::{Anchor, Body, Counter, Put, Reseal, Role, State, Target};
 use strongroom::ledger::{TokenId, sha256};

@@ -2,7 +2,7 @@
 
 use crate::fields::{bytes, read, show};
 use crate::files::{add_missing, vectors};
-use crate::soft::{SoftDevice, p384, rsa};
+use crate::soft_devices::{SoftDevice, p384, rsa};
 use serde_json::{Value, json};
 use strongroom::device::{EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{

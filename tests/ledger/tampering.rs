@@ -1,10 +1,10 @@
 //! Batches that are not what an enrolled device signed: refused, at the position where they stand.
 
-use crate::chronicle::{Chronicle, Draft, empty_replica, follow, put, read_batch, show_batch};
 use crate::fields::{parsed, text};
 use crate::files::{add_missing, load, vectors};
 use crate::item::Item;
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
+use crate::store_builder::{Chronicle, Draft, empty_replica, follow, put, read_batch, show_batch};
 use crate::whole_store::Cast;
 use serde_json::json;
 use strongroom::ledger::body::{Body, Role};

@@ -1,10 +1,10 @@
 //! A whole small store: what every statement comes to, in a fixed order, with fixed signatures.
 
-use crate::chronicle::{Chronicle, empty_replica, entry, follow, picture, put, read_batch, verdicts};
 use crate::fields::{parsed, read_subject};
 use crate::files::{load, write_missing};
 use crate::resealed_store::resealed_store;
-use crate::soft::{SoftDevice, rsa};
+use crate::soft_devices::{SoftDevice, rsa};
+use crate::store_builder::{Chronicle, empty_replica, entry, follow, picture, put, read_batch, verdicts};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use strongroom::device::{OaepHash, PublicKey};

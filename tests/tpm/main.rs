@@ -4,10 +4,10 @@
 
 mod bench;
 mod counters;
-mod crowd;
 mod evidence;
+mod faults;
+mod interposer;
 mod pcrs;
 mod pins;
 mod relay;
-mod trouble;
-mod wire;
+mod sharing;

@@ -1,9 +1,9 @@
 //! The library without the command line: on a real PKCS#11 module, and on devices in software.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
-mod anchors;
 mod devices;
-mod life;
+mod lifecycle;
 mod machines;
-mod repin;
+mod renew;
 mod reseal;
+mod rollback_counter;

@@ -3,7 +3,7 @@
 use super::Twin;
 use super::statements::map_of;
 use crate::item::{Item, wide_head};
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
 use crate::statements::examples;
 use p384::elliptic_curve::PrimeField;
 use strongroom::ledger::{Hash, LogPosition, StoreId};

@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use virtual_yubikey::card::{Authority, simulator_root};
-pub use virtual_yubikey::hand::Touch;
 pub use virtual_yubikey::service::{Exchange, Lost, Options, Removal, Service, YubiKey};
+pub use virtual_yubikey::touch::Touch;
 
 /// The PIN that every card starts with.
 pub const PIN: &str = "123456";

@@ -1,7 +1,7 @@
 //! A card with a hand near it and a file for its memory: what readers hold.
 
 use crate::card::{Authority, Card, Memory, Profile};
-use crate::hand::Hand;
+use crate::touch::Hand;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -6,9 +6,9 @@
 pub mod apdu;
 pub mod body;
 pub mod card;
-pub mod hand;
 pub mod key;
+pub mod protocol;
 pub mod service;
 pub mod tlv;
+pub mod touch;
 pub mod vpcd;
-pub mod wire;

@@ -13,7 +13,7 @@ pub use reader::Removal;
 
 use crate::body::Body;
 use crate::card::{Authority, Card, Profile, simulator_root};
-use crate::hand::{Hand, Touch};
+use crate::touch::{Hand, Touch};
 use log::Log;
 use reader::Reader;
 use std::io;

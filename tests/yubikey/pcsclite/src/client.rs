@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use virtual_yubikey::wire::{self, Reply, Request, code};
+use virtual_yubikey::protocol::{self, Reply, Request, code};
 
 /// Where the service listens.
 const SOCKET: &str = "STRONGROOM_TEST_PCSC";
@@ -103,9 +103,9 @@ fn connect() -> Outcome<UnixStream> {
 
 /// Asks and hears. A service that is gone stays gone for this connection, as pcscd's clients know it.
 fn exchange(mut stream: &UnixStream, request: &Request) -> Outcome<Reply> {
-    let sent = wire::write_frame(&mut stream, &request.encode()).and_then(|()| stream.flush());
+    let sent = protocol::write_frame(&mut stream, &request.encode()).and_then(|()| stream.flush());
     sent.map_err(|_| code::NO_SERVICE)?;
-    let body = wire::read_frame(&mut stream).map_err(|_| code::NO_SERVICE)?;
+    let body = protocol::read_frame(&mut stream).map_err(|_| code::NO_SERVICE)?;
     let reply = Reply::decode(&body).ok_or(code::INTERNAL_ERROR)?;
     if reply.code == code::SUCCESS { Ok(reply) } else { Err(reply.code) }
 }

@@ -9,7 +9,7 @@ mod client;
 use std::ffi::{CStr, c_char, c_long, c_ulong, c_void};
 use std::ptr;
 use virtual_yubikey::card::ATR;
-use virtual_yubikey::wire::{Reply, Request, code};
+use virtual_yubikey::protocol::{Reply, Request, code};
 
 type Dword = c_ulong;
 type Long = c_long;

@@ -12,8 +12,8 @@ use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use virtual_yubikey::hand::Touch;
 use virtual_yubikey::service::{Options, Service, YubiKey};
+use virtual_yubikey::touch::Touch;
 use virtual_yubikey::vpcd;
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use super::reader::{self, Outcome, Reader, state};
 use super::{Exchange, GRACE, Lost, Place, Service, State};
-use crate::wire::{ANY_READER, Reply, Request, code};
+use crate::protocol::{ANY_READER, Reply, Request, code};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! One reader and who is connected to it: sharing, transactions and events as pcscd keeps them (its `winscard.c` and
 //! `readerfactory.c`), without any waiting.
 
-use crate::wire::code;
+use crate::protocol::code;
 use std::collections::BTreeMap;
 
 /// Dispositions and initialisations other than "leave the card".

@@ -2,7 +2,7 @@
 
 use super::calls::Context;
 use super::{Service, Shared};
-use crate::wire::{Reply, Request, code, read_frame, write_frame};
+use crate::protocol::{Reply, Request, code, read_frame, write_frame};
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Weak};

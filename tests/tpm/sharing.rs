@@ -46,7 +46,7 @@ fn crowd(uri: &str, key: &KeyInfo, environment: &[(&str, &str)]) {
     let key = format!("{}:{}", hex::encode(point), hex::encode(&key.material));
     let start = || {
         Command::new(std::env::current_exe().unwrap())
-            .args(["crowd::one_of_the_crowd", "--exact", "--test-threads=1"])
+            .args(["sharing::one_of_the_crowd", "--exact", "--test-threads=1"])
             .env(URI, uri)
             .env(KEY, &key)
             .env("TSS2_LOG", "all+NONE")

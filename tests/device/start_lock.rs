@@ -51,7 +51,7 @@ struct Starter {
 
 impl Starter {
     fn spawn() -> Self {
-        let mut command = rerun("::start::starter");
+        let mut command = rerun("::start_lock::starter");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         Self { output: BufReader::new(process.stdout.take().unwrap()), process }

@@ -26,7 +26,7 @@ struct Order {
 fn start(world: &TestStore, work: &str, client: &str, number: u64) -> Child {
     let order = format!("{work}|{}|{}|{client}|{number}", world.dir.path().display(), world.id);
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "children::child", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "processes::child", "--nocapture", "--test-threads=1"])
         .env(ORDER, order)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -175,7 +175,7 @@ fn killed_between_any_two_steps() {
     drop(vault);
     for round in 0..8u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "anchors::child", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "rollback_counter::child", "--nocapture", "--test-threads=1"])
             .env(CHILD, format!("{}|{}", place.dir.path().display(), tpm.path().display()))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

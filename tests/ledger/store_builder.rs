@@ -1,7 +1,7 @@
 //! A store as it comes to be: devices draft, batches land, a replica follows and says what came of each statement.
 
 use crate::fields::{show_roles, show_subject};
-use crate::soft::SoftDevice;
+use crate::soft_devices::SoftDevice;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use strongroom::Result;
