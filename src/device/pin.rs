@@ -1,28 +1,28 @@
-//! The PIN of one device in this process: which one may be sent, and when none may.
+//! The PIN of one device in this process: decides whether a PIN may be sent.
 //!
-//! A state machine that talks to no device. A driver asks [`PinState::check`] before it asks a person, reports the verdict of
-//! the device, and sends nothing that is not in [`PinState::pin`] or fresh from a person. After a refusal, no PIN is
-//! sent until [`PinState::reset`], which only a person causes (`lock`, `unlock`).
+//! A state machine without a device. A driver calls [`PinState::check`] before it asks a person, sends only the PIN in
+//! [`PinState::pin`] or one that a person has just given, and reports the device's response. After a refusal no PIN is sent until
+//! [`PinState::reset`], which only a person triggers (`lock`, `unlock`).
 
 use crate::error::{Error, Kind, Result};
 
-/// What is known of the PIN. `P` is the driver's form of it, which wipes itself.
+/// The state of the PIN. `P` is the driver's own type for it, which is wiped on drop.
 pub struct PinState<P> {
     state: State<P>,
-    /// The tries that the device had left when a PIN was sent, until its verdict arrives.
+    /// The number of tries left when the PIN was sent; `None` once the device has responded.
     in_flight: Option<u32>,
 }
 
 enum State<P> {
-    /// There is none yet.
+    /// No PIN is known.
     Absent,
-    /// The device has not judged it yet.
+    /// The device has not responded to this PIN yet.
     Pending(P),
     /// The device has accepted it.
     Accepted(P),
     /// The device has refused one.
     Refused,
-    /// Nobody knows what the device made of one.
+    /// The device's response to a PIN was lost.
     Lost,
 }
 
@@ -41,27 +41,27 @@ impl<P> PinState<P> {
         }
     }
 
-    /// Whether a PIN may be sent that the device has not judged: if its answer is lost, the PIN must not be sent again.
+    /// Whether the device has yet to respond to the PIN. If the response is lost, the PIN must not be sent again.
     pub fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending(_))
     }
 
-    /// Refuses where no PIN may be sent any more.
+    /// Refuses when no PIN may be sent.
     ///
     /// # Errors
-    /// `PinWrong` after a refusal, or where an answer was lost.
+    /// `PinWrong` after a refusal or a lost response.
     pub fn check(&self, operation: &str, device: &str, hardware: &str) -> Result<()> {
         let message = match self.state {
-            State::Refused => format!("{hardware} has refused the PIN, and it is not tried again"),
-            State::Lost => "the answer to the PIN was lost, and it is not tried again".to_owned(),
+            State::Refused => format!("{hardware} has refused the PIN, and it is not sent again"),
+            State::Lost => "the response to the PIN was lost, and it is not sent again".to_owned(),
             State::Absent | State::Pending(_) | State::Accepted(_) => return Ok(()),
         };
         Err(Error::new(Kind::PinWrong, operation, message)
             .with_target(device)
-            .with_hint("check the PIN, then start the command anew"))
+            .with_hint("check the PIN, then run the command again"))
     }
 
-    /// A person gave this PIN. After a refusal it is dropped: see [`PinState::reset`].
+    /// A person gave this PIN. After a refusal it is dropped, until [`PinState::reset`].
     pub fn enter(&mut self, pin: P) {
         if !matches!(self.state, State::Refused | State::Lost) {
             self.state = State::Pending(pin);
@@ -81,22 +81,22 @@ impl<P> PinState<P> {
         self.state = State::Refused;
     }
 
-    /// The answer to the PIN was lost.
+    /// The device's response to the PIN was lost.
     pub fn lose(&mut self) {
         self.state = State::Lost;
     }
 
-    /// A PIN goes to a device that has so many tries left.
+    /// A PIN is sent to a device with this many tries left.
     pub fn note_sent(&mut self, tries: u32) {
         self.in_flight = Some(tries);
     }
 
-    /// Its verdict has arrived.
+    /// The device has responded to it.
     pub fn note_judged(&mut self) {
         self.in_flight = None;
     }
 
-    /// Whether a PIN whose verdict was lost has cost a try: then it counts as refused.
+    /// Whether a PIN whose response was lost has cost a try. If so, it counts as refused.
     pub fn was_refused_unheard(&mut self, tries: u32) -> bool {
         let refused = self.in_flight.take().is_some_and(|before| tries < before);
         if refused {
@@ -105,7 +105,7 @@ impl<P> PinState<P> {
         refused
     }
 
-    /// Forgets the PIN, but not that one was refused.
+    /// Forgets the PIN, but remembers a refusal.
     pub fn forget(&mut self) {
         if self.pin().is_some() {
             self.state = State::Absent;

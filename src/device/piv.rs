@@ -1,10 +1,13 @@
 //! The `piv` driver: YubiKeys, by their PIV application (NIST SP 800-73-4) and Yubico's extensions of it.
 //!
-//! This file and its directory are the only ones that name `yubikey` and `pcsc`. From the bottom up: `error` says what a failure
-//! means, `slots` which slots are whose, `find` finds the YubiKey a URI means, `card` talks to it, `login` decides about PINs,
-//! `transaction` puts these together for one operation, `retry` repeats an operation whose connection was lost, `evidence`
-//! judges attestations, `padding` is what RSA needs besides the card, `management` opens what creating keys needs, `create` makes them, and `device` is the
-//! [`Device`]. `discovery` says what is plugged in.
+//! Only this file and its directory name `yubikey` and `pcsc`. From the bottom up:
+//!
+//! - `error` explains failures, `slots` assigns slots to keys, `find` finds the YubiKey that a URI names.
+//! - `card` talks to it, `login` keeps its PIN, `transaction` combines the two for one operation, `retry` repeats an
+//!   operation after a lost connection.
+//! - `evidence` verifies attestations, `padding` does RSA's paddings, `management` authenticates with the management key,
+//!   `create` makes keys.
+//! - `device` implements [`Device`], `discovery` lists what is plugged in.
 //!
 //! The opening key is in slot 9d or a retired one (82–95), the signing key in 9c or a retired one. A key counts as Strongroom's when the
 //! URI names its slot, or when the certificate in its slot is its attestation, which is what Strongroom writes there.
@@ -34,13 +37,13 @@ pub use discovery::{PivInfo, ReaderInfo, ReferenceInfo, YubiKeyInfo, discover};
 /// Connects to the YubiKey a URI names, or to the only one there is. Does not log in.
 ///
 /// # Errors
-/// `DeviceGone` when it, its reader or pcscd is missing; `Usage` when several are there and the URI names none, or for a slot that is
-/// not for such keys; `Unsupported` for a firmware before 5.3.
+/// `DeviceGone` when the YubiKey, its reader or pcscd is missing; `Usage` when several are plugged in and the URI names none, or
+/// for a slot that cannot hold such a key; `Unsupported` for firmware before 5.3.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     Ok(Box::new(device::PivDevice::connect(uri)?))
 }
 
-/// As [`connect`], and waits for the YubiKey where a person is there to plug it in, a minute at most.
+/// As [`connect`], but waits up to a minute for a person to plug in the YubiKey.
 ///
 /// # Errors
 /// As [`connect`].

@@ -1,9 +1,11 @@
 //! The PKCS#11 driver: HSMs, smart cards and SoftHSM behind a vendor's module (PKCS#11 v2.40 and later).
 //!
-//! This file and its directory are the only ones that name `cryptoki`. From the bottom up: `module` keeps one context
-//! per module file, `slots` finds the token a URI means, `login` decides about PINs, `objects` finds keys and reads
-//! their attributes, `operations` does the private-key operations, `token` puts them together as a [`Device`], and
-//! `create` makes keys. `discovery` says which modules a machine has.
+//! Only this file and its directory name `cryptoki`. From the bottom up:
+//!
+//! - `module` keeps one context per module file, `slots` finds the token that a URI names, `session` opens a session on it.
+//! - `login` keeps the PIN, `retry` repeats an operation after the module lost its state.
+//! - `objects` finds keys and reads their attributes, `operations` does the private-key operations, `create` makes keys.
+//! - `device` implements [`Device`], `discovery` lists the modules of a machine.
 //!
 //! Strongroom's keys are token objects labelled `<object>-open` and `<object>-sign`, where `<object>` is the URI's
 //! `object` attribute. Labels are not unique in PKCS#11, so a key is used only if exactly one object has its label.
@@ -32,11 +34,11 @@ pub use token_info::{PinInfo, TokenInfo};
 
 /// Connects to the token a URI names: loads and initialises its module and opens a session. Does not log in.
 ///
-/// The module is the URI's `module-path` or `module-name`, or that of the environment variables
+/// The module is the one named by the URI's `module-path` or `module-name`, or by the environment variables
 /// `STRONGROOM_PKCS11_MODULE` or `PKCS11_MODULE_PATH`, or the only one of [`well_known_modules`] that has a matching token.
 ///
 /// # Errors
-/// `DeviceGone` when module or token is missing, `Usage` when the file is no module or several tokens match,
+/// `DeviceGone` when the module or token is missing, `Usage` when the file is not a module or several tokens match,
 /// `Unsupported` when the module is built for another architecture.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     let module = discovery::module_of(uri)?;

@@ -1,12 +1,14 @@
 //! The TPM driver: TPM 2.0 through tpm2-tss.
 //!
-//! This file and its directory are the only ones that name `tss_esapi`. From the bottom up: `error` explains response codes, `transport` reaches a TPM, `templates` say what keys are like, `pcr`, `signed_policy` and `policy` what has to hold
-//! when they are used, `key_blob` is how a key is written down, `connection` is a connection with what is loaded over it, `connection_pool`
-//! lets all devices of a process share one, with the PIN, `device` puts them together as a [`Device`], `create` makes
-//! keys, `counter` counts.
+//! Only this file and its directory name `tss_esapi`. From the bottom up:
 //!
-//! Strongroom's keys lie outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger: so a TPM with
-//! room for three objects serves any number of stores. docs/reference/tpm.md tells the choices.
+//! - `error` explains response codes, `transport` connects to a TPM, `templates` holds the public areas of keys.
+//! - `pcr`, `policy` and `signed_policy` are the conditions on a key's use, `key_blob` is a key's stored form.
+//! - `connection` is a connection with its loaded objects; `connection_pool` shares it, and the PIN, among a process's devices.
+//! - `device` implements [`Device`], `create` makes keys, `evidence` attests them, `counter` provides monotonic counters.
+//!
+//! Strongroom's keys are stored outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger. So a
+//! TPM with room for three objects serves any number of stores. docs/reference/tpm.md explains the design.
 
 use super::Device;
 use crate::error::Result;
@@ -39,7 +41,7 @@ pub use health::{Health, examine};
 /// Connects to the TPM a `tpm:` URI names: the kernel's resource manager, or another transport by its `tcti`.
 ///
 /// # Errors
-/// `DeviceGone` when there is no TPM, or none for this user; `Usage` for a transport that does not exist.
+/// `DeviceGone` when there is no TPM, or this user may not use it; `Usage` for an unknown transport.
 pub fn connect(uri: &DeviceUri) -> Result<Box<dyn Device>> {
     Ok(Box::new(device::TpmDevice::connect(uri)?))
 }

@@ -124,7 +124,7 @@ fn a_slot_in_use_takes_the_serial_typed() {
     let (code, said) =
         desk.refused(&["init", "--store", &elsewhere, "--device", &uri, "--force", "87654321"]);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("the serial that was typed is not that of YubiKey 12345678"), "{said}");
+    assert!(said.contains("the serial number you typed is not that of YubiKey 12345678"), "{said}");
     assert_eq!(desk.yubikey.card().memory().slot(0x9d).unwrap().key().unwrap().public(), before);
     desk.ok(&["init", "--store", &elsewhere, "--device", &uri, "--force", "12345678"]);
     assert_ne!(desk.yubikey.card().memory().slot(0x9d).unwrap().key().unwrap().public(), before);

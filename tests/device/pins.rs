@@ -113,7 +113,7 @@ fn a_device_that_locks_says_so() {
         let shim = Shim::new(hsm);
         let mut device = shimmed(&shim);
         for answer in
-            ["CKR_PIN_LOCKED from C_Login", "the device has refused the PIN, and it is not tried again"]
+            ["CKR_PIN_LOCKED from C_Login", "the device has refused the PIN, and it is not sent again"]
         {
             let error = device.keys(&mut Scripted::pin(PIN)).unwrap_err();
             assert_eq!(error.message(), answer);

@@ -91,7 +91,7 @@ fn another_index_is_no_counter() {
             counting.remove_counter(index).unwrap_err(),
         ] {
             assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-            assert!(error.message().contains("another index stands there"), "{error}");
+            assert!(error.message().contains("the index belongs to another program"), "{error}");
         }
         undefine();
     }

@@ -108,7 +108,7 @@ fn without_roots_a_simulator_is_a_simulator_and_with_them_it_needs_a_certificate
     let level = |options: &CreateOptions| create(&tpm, Purpose::Open, options).unwrap().evidence.level;
     let error = create(&tpm, Purpose::Open, &with(&roots(&tpm, &[&root]))).unwrap_err();
     assert_eq!(error.kind(), Kind::Evidence, "{error}");
-    assert_eq!(error.message(), "the TPM shows no endorsement key certificate");
+    assert_eq!(error.message(), "the TPM has no endorsement key certificate");
     ek_certificate::write(&tpm, P256.0, &ek_certificate::certificate(&tpm, P256.1, &root));
     assert_eq!(level(&CreateOptions::default()), EvidenceLevel::Simulator);
     let nowhere = create(&tpm, Purpose::Open, &with(Path::new("/nonexistent/roots"))).unwrap_err();
@@ -158,7 +158,7 @@ fn an_endorsement_hierarchy_that_is_guarded_is_said_to_be() {
     tpm.tool("tpm2_changeauth", &["-c", "endorsement", "guarded"]);
     let error = create(&tpm, Purpose::Open, &options).unwrap_err();
     assert_eq!(error.kind(), Kind::Device);
-    assert!(error.message().contains("endorsement hierarchy has an authorisation value"), "{error}");
+    assert!(error.message().contains("endorsement hierarchy has a password"), "{error}");
     assert_eq!(tpm.loaded(), (0, 0));
     tpm.tool("tpm2_changeauth", &["-c", "endorsement", "-p", "guarded"]);
     attested(&tpm, &options);

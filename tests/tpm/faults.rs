@@ -69,10 +69,10 @@ fn a_pin_whose_answer_was_lost_is_not_sent_again() {
         let prompter = &mut Scripted::pin(PIN);
         let error = open(&mut *device, &opens, prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong, "{error}");
-        assert!(error.message().starts_with("the answer to the PIN was lost"), "{error}");
+        assert!(error.message().starts_with("the response to the PIN was lost"), "{error}");
         relay.pass();
         let error = open(&mut *device, &opens, prompter).unwrap_err();
-        assert!(error.message().contains("it is not tried again"), "{error}");
+        assert!(error.message().contains("it is not sent again"), "{error}");
         assert_eq!(prompter.pins, 1);
         // Until a person says so.
         device.lock();
@@ -131,7 +131,7 @@ fn a_cleared_tpm_says_that_its_keys_are_gone() {
         let mut device = bench.device();
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
-        assert!(error.message().contains("cleared, and its keys are gone"), "{error}");
+        assert!(error.message().contains("cleared and its keys are lost"), "{error}");
         assert!(error.hint().unwrap().contains("strongroom device add"));
         assert!(!device.has_key(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
         drop(device);

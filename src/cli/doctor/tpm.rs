@@ -39,12 +39,12 @@ fn configured(context: &Context) -> Vec<DeviceUri> {
 /// What keeps this machine's own TPM from being used.
 fn machine() -> Option<Finding> {
     if !Path::new(TPM).exists() {
-        let what = format!("there is no {TPM}: no TPM 2.0, or it is switched off in the firmware");
+        let what = format!("there is no {TPM}: no TPM 2.0, or it is disabled in the firmware");
         return Some(Finding::new(AREA, Status::Missing, what));
     }
     access(TPM, Access::READ_OK | Access::WRITE_OK).err().map(|_| {
         Finding::new(AREA, Status::Missing, format!("{TPM} is there, and not for this user"))
-            .fix("sudo usermod -aG tss \"$USER\", then log in anew")
+            .fix("sudo usermod -aG tss \"$USER\", then log in again")
     })
 }
 

@@ -1,7 +1,7 @@
 //! A connection to one YubiKey.
 //!
-//! The crate keeps every PIN that passes it in a plain vector, so none does: VERIFY goes over a line of its own. PC/SC lines to
-//! one card share the card's state, so what was verified on one counts on the other.
+//! The crate copies PINs into a plain vector, so VERIFY is sent over a second connection of our own. PC/SC connections to one
+//! card share its state: a PIN verified on one counts on the other.
 
 use super::error::{DriverError, of, of_pcsc};
 use super::slots::{SlotInfo, certificate_object, id_of, metadata};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 /// DELETE KEY: MOVE KEY to nowhere, from firmware 5.7 on.
 const DELETE: [u8; 3] = [0x00, 0xf6, 0xff];
 
-/// The crate's line and our own.
+/// The crate's connection and our own.
 pub struct Card {
     yubikey: YubiKey,
     own: Option<pcsc::Card>,
@@ -27,17 +27,17 @@ pub struct Card {
 pub enum Verdict {
     /// It is right.
     Right,
-    /// It is not; so many tries are left.
+    /// It is wrong, and this many tries are left.
     Wrong { tries: u8 },
 }
 
 impl Card {
-    /// Takes over a YubiKey that was opened.
+    /// Takes over an open YubiKey.
     pub fn new(yubikey: YubiKey) -> Self {
         Self { yubikey, own: None, verified: None }
     }
 
-    /// Lets go. A card on which we verified the PIN is reset, so that nobody else can use that; another is left as it is.
+    /// Disconnects. Resets the card if we verified the PIN on it, so that no other program can use the verification.
     pub fn close(self) {
         super::find::leave(self.yubikey);
         let disposition = match self.verified {
@@ -49,13 +49,13 @@ impl Card {
         }
     }
 
-    /// Lets go of a card that somebody else has reset, or that is not there any more.
+    /// Disconnects from a card that another program has reset, or that was removed.
     pub fn abandon(mut self) {
         self.verified = None;
         self.close();
     }
 
-    /// The crate's half.
+    /// The crate's connection.
     pub fn yubikey(&mut self) -> &mut YubiKey {
         &mut self.yubikey
     }
@@ -65,12 +65,12 @@ impl Card {
         SlotInfo::read(&mut self.yubikey, slot)
     }
 
-    /// Tries that are left before the PIN is blocked.
+    /// Tries left before the PIN is blocked.
     pub fn tries(&mut self) -> Result<u8, DriverError> {
         self.tries_of(ManagementSlotId::Pin)
     }
 
-    /// Tries that are left before the PUK is blocked.
+    /// Tries left before the PUK is blocked.
     pub fn puk_tries(&mut self) -> Result<u8, DriverError> {
         self.tries_of(ManagementSlotId::Puk)
     }
@@ -114,7 +114,7 @@ impl Card {
             }
             0x6983 => Ok(Verdict::Wrong { tries: 0 }),
             sw @ 0x63c0..=0x63cf => Ok(Verdict::Wrong { tries: (sw & 0xf) as u8 }),
-            // No application is selected any more, or another one: it has not looked at the PIN.
+            // PIV is no longer the selected application, so the PIN was not checked.
             0x6d00 | 0x6e00 => Err(DriverError::Forgotten),
             sw => Err(DriverError::Status { call: CALL, sw }),
         }
@@ -132,7 +132,7 @@ impl Card {
         piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
     }
 
-    /// The bare RSA operation with the private key, on a number below the modulus and as long.
+    /// The raw RSA private-key operation. The input is as long as the modulus and less than it.
     pub fn rsa(&mut self, slot: SlotId, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         const CALL: &str = "GENERAL AUTHENTICATE";
         let bits = u16::try_from(8 * input.len()).ok();
@@ -165,7 +165,7 @@ impl Card {
         }
     }
 
-    /// The card's certificate for a key that was made in it; `None` for one that was imported.
+    /// The card's certificate for a key made in it; `None` for an imported key.
     pub fn attest(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, DriverError> {
         match piv::attest(&mut self.yubikey, slot) {
             Ok(der) => Ok(Some(der.to_vec())),
@@ -179,7 +179,7 @@ impl Card {
         }
     }
 
-    /// A slot's certificate object, as it is; `None` when there is none.
+    /// A slot's certificate object, unparsed; `None` when there is none.
     pub fn certificate(&mut self, slot: SlotId) -> Result<Option<Vec<u8>>, DriverError> {
         match self.yubikey.fetch_object(certificate_object(slot)) {
             Ok(object) => Ok(Some(object.to_vec()).filter(|object| !object.is_empty())),
@@ -193,7 +193,7 @@ impl Card {
         self.yubikey.save_object(certificate_object(slot), object).map_err(of("PUT DATA"))
     }
 
-    /// Sends a command over our own line: the status word.
+    /// Sends a command over our own connection and returns the status word.
     fn command(&mut self, call: &'static str, command: &[u8]) -> Result<u16, DriverError> {
         let mut answer = [0; 258];
         let own = match &mut self.own {

@@ -30,7 +30,7 @@ impl Provision for PivDevice {
             let answer = format!("Strongroom makes keys of p256 or p384 in a YubiKey, not {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name).with_hint(
                 format!(
-                    "an RSA key that is there already is used when the device's URI names its slot with {}=",
+                    "to use an existing RSA key, name its slot in the device's URI with {}=",
                     attribute(purpose)
                 ),
             ));
@@ -68,7 +68,7 @@ impl Provision for PivDevice {
             transaction.authenticate()?;
             match version >= REMOVES {
                 true => transaction.card.delete(slot)?,
-                // What older firmware cannot remove is overwritten: the old key is gone all the same.
+                // Older firmware cannot remove a key. Overwriting destroys it, too.
                 false => {
                     let guarded = (PinPolicy::Always, TouchPolicy::Always);
                     transaction.card.generate(slot, AlgorithmId::EccP256, guarded).map(drop)?;
@@ -79,7 +79,7 @@ impl Provision for PivDevice {
     }
 }
 
-/// How a new key is guarded.
+/// A new key's PIN and touch policies.
 #[derive(Clone, Copy)]
 struct Policies {
     pin: PinPolicy,
@@ -87,7 +87,7 @@ struct Policies {
 }
 
 impl Policies {
-    /// As chosen; else the PIN once for opening and for each signature, and a touch that counts for 15 seconds.
+    /// The chosen ones. Defaults: PIN once for opening, PIN for each signature, and a touch that is valid for 15 seconds.
     fn from_options(purpose: Purpose, options: &CreateOptions) -> Result<Self> {
         let unknown = |option: &str, given: &str, known: &str| {
             let answer = format!("`{}` is no {option} policy", crate::error::printable(given));
@@ -109,14 +109,14 @@ impl Policies {
         Ok(Self { pin, touch })
     }
 
-    /// Whether a key that was made is guarded by these.
+    /// Whether a key has these policies.
     fn fit(self, facts: &SlotInfo) -> bool {
         facts.generated && facts.pin == self.pin && facts.touch == self.touch
     }
 }
 
 impl Transaction<'_> {
-    /// Makes sure that nothing of value is in the slot, or that the user means it.
+    /// Makes sure that the slot is empty, or that the user wants it overwritten.
     fn make_room(&mut self, purpose: Purpose, options: &CreateOptions) -> Result<&mut Self, DriverError> {
         let slot = self.slots.of_purpose(purpose).slot;
         let held = match self.card.slot(slot)? {
@@ -130,7 +130,7 @@ impl Transaction<'_> {
                 Ok(self)
             }
             Some(_) => {
-                let answer = format!("the serial that was typed is not that of YubiKey {}", self.serial);
+                let answer = format!("the serial number you typed is not that of YubiKey {}", self.serial);
                 Err(Error::new(Kind::Usage, format!("overwrite slot {}", name(slot)), answer)
                     .with_target(self.name)
                     .into())
@@ -164,7 +164,7 @@ impl Transaction<'_> {
             .with_hint(advice))
     }
 
-    /// Makes the key. Not repeated: whether a lost command was carried out is not known.
+    /// Makes the key. Not repeated, because a command may have run even if its response was lost.
     fn make(
         &mut self,
         (purpose, algorithm): (Purpose, AlgorithmId),
@@ -176,14 +176,14 @@ impl Transaction<'_> {
         match self.card.generate(slot, algorithm, (policies.pin, policies.touch)) {
             Err(fault) if fault.is_of_the_connection() => {
                 let advice =
-                    format!("look into slot {} with `ykman piv info`, then repeat the command", name(slot));
+                    format!("inspect slot {} with `ykman piv info`, then repeat the command", name(slot));
                 Err(fault.into_error(tried, self.name).with_hint(advice).into())
             }
             done => done,
         }
     }
 
-    /// The key in the slot, which has to be the one that was made, guarded as was asked for.
+    /// The key in the slot. It must be the one just made, with the requested policies.
     fn made(
         &mut self,
         purpose: Purpose,
@@ -196,13 +196,13 @@ impl Transaction<'_> {
         match policies.fit(&facts) && facts.is_of(made) {
             true => Ok(facts),
             false => {
-                let answer = "the YubiKey made another key than it was asked for";
+                let answer = "the YubiKey did not make the requested key";
                 Err(Error::new(Kind::Evidence, "trust the key", answer).with_target(self.name).into())
             }
         }
     }
 
-    /// Judges the key that was made, and leaves its attestation in the slot, by which it is known as Strongroom's.
+    /// Verifies the new key's evidence and stores its attestation in the slot, which marks the key as Strongroom's.
     fn complete(
         &mut self,
         purpose: Purpose,
@@ -215,7 +215,7 @@ impl Transaction<'_> {
         let key = self.key_info(purpose, version, facts, attestation.clone(), judge)?;
         key.evidence.check(&key)?;
         self.authenticate()?;
-        // Also in place of a certificate for a key that was overwritten.
+        // This also replaces the certificate of an overwritten key.
         let mut object = attestation.as_deref().map(object_of).unwrap_or_default();
         self.card.write_certificate(slot, &mut object)?;
         Ok(key)

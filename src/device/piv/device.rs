@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 use yubikey::{Serial, Version, YubiKey};
 use zeroize::Zeroizing;
 
-/// A connected YubiKey, and a share in the login of this process.
+/// A connected YubiKey, sharing this process's login.
 pub struct PivDevice {
-    /// With the serial, also where it came without.
+    /// Always includes the serial number, even if the caller's URI did not.
     pub(super) uri: DeviceUri,
     pub(super) name: String,
     pub(super) serial: Serial,
@@ -28,7 +28,7 @@ pub struct PivDevice {
     pub(super) slots: Slots,
     pub(super) login: Arc<Mutex<Login>>,
     pub(super) card: Option<Card>,
-    /// Whether it is a simulator, once the card has said so.
+    /// Whether it is a simulator; `None` until the card was asked.
     simulator: Option<bool>,
 }
 
@@ -42,7 +42,7 @@ impl PivDevice {
         }
     }
 
-    /// As [`PivDevice::connect`], and waits for the YubiKey where a person is there to plug it in.
+    /// As [`PivDevice::connect`], but waits for a person to plug in the YubiKey.
     pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Self> {
         let slots = Slots::from_uri(uri)?;
         let yubikey = match find::find(uri)? {
@@ -67,15 +67,15 @@ impl PivDevice {
         })
     }
 
-    /// Whether it is a simulator, as its attestation key's certificate says. One that has none is none; `None` when the card does not
-    /// answer.
+    /// Whether it is a simulator, judged by its attestation key's certificate. Without such a certificate it is not; `None` when
+    /// the card does not answer.
     fn is_simulator(&mut self) -> Option<bool> {
         let card = self.card.as_mut()?;
         let issuer = catch_malformed(|| card.certificate(yubikey::piv::SlotId::Attestation))?.ok()?;
         Some(issuer.is_some_and(|object| evidence::is_of_a_simulator(&object)))
     }
 
-    /// The keys there are, with their evidence.
+    /// The keys in the card, with their evidence.
     fn list(&mut self, judge: &evidence::Judge, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         let version = self.version;
         self.operate("list the keys", prompter, |transaction| {
@@ -89,7 +89,7 @@ impl PivDevice {
 }
 
 impl Transaction<'_> {
-    /// The key for a purpose, if there is one and it is ours.
+    /// The key for a purpose, if there is one and it is Strongroom's.
     fn found(
         &mut self,
         purpose: Purpose,
@@ -111,7 +111,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// What everybody may know of the key in a slot. Without `attestation`, the card is asked for one.
+    /// The public information on the key in a slot. Asks the card for an attestation if none is given.
     pub fn key_info(
         &mut self,
         purpose: Purpose,
@@ -183,7 +183,7 @@ impl Device for PivDevice {
         prompter: &mut dyn Prompter,
     ) -> Result<Vec<KeyInfo>> {
         match options.piv.overwrite {
-            // What is there is about to be replaced.
+            // The present key is about to be replaced.
             Some(_) => Ok(Vec::new()),
             None => self.list(&evidence::Judge::new(options)?, prompter),
         }
@@ -212,12 +212,12 @@ impl Device for PivDevice {
                     transaction.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
                 })?;
                 padding::without_oaep(&block, hash).ok_or_else(|| {
-                    Error::new(Kind::Device, TRIED, "what comes out is not padded with OAEP")
+                    Error::new(Kind::Device, TRIED, "the decrypted block has no OAEP padding")
                         .with_target(&self.name)
                 })
             }
             PrivateOperation::AesGcm { .. } => {
-                let answer = "in a YubiKey, Strongroom opens by ECDH or RSA";
+                let answer = "Strongroom opens with ECDH or RSA in a YubiKey";
                 Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name))
             }
         }
@@ -226,7 +226,7 @@ impl Device for PivDevice {
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         const TRIED: &str = "sign";
         if let PublicKey::RsaPss { n, .. } = &key.public {
-            // Of a modulus with a leading zero bit the padding would be another; no YubiKey makes such.
+            // A modulus with a leading zero bit would need a different padding. YubiKeys do not make such keys.
             let block = padding::with_pss(digest, n.len()).filter(|_| n[0] >= 0x80);
             let block = block.ok_or_else(|| {
                 let answer = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());

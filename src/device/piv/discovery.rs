@@ -1,4 +1,4 @@
-//! What is plugged in, without logging in to any of it.
+//! Lists plugged-in YubiKeys without logging in.
 
 use super::card::Card;
 use super::error::{DriverError, catch_malformed};
@@ -9,47 +9,47 @@ use crate::error::Result;
 use yubikey::YubiKey;
 use yubikey::piv::{self, ManagementSlotId, SlotId};
 
-/// A reader, and what is in it.
+/// A reader and its contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderInfo {
     /// The reader's name.
     pub reader: String,
-    /// The YubiKey in it; else why none is seen.
+    /// The YubiKey in it, or why none was found.
     pub yubikey: Result<YubiKeyInfo, String>,
 }
 
-/// What a YubiKey says of itself to everybody.
+/// What a YubiKey reports without a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YubiKeyInfo {
     /// Serial number.
     pub serial: u32,
     /// Firmware, `5.7.1`.
     pub firmware: String,
-    /// What it tells of its PIN application; `None` where its firmware is too old for Strongroom.
+    /// The state of its PIV application; `None` when its firmware is too old for Strongroom.
     pub piv: Option<PivInfo>,
 }
 
 /// The state of the PIV application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PivInfo {
-    /// The PIN: tries left, and whether it is the factory's.
+    /// The PIN: tries left, and whether it is the factory default.
     pub pin: ReferenceInfo,
     /// The PUK.
     pub puk: ReferenceInfo,
-    /// The management key is the factory's.
+    /// The management key is the factory default.
     pub factory_management_key: bool,
-    /// Slots for opening keys with nothing in them: `9d`, `82` …
+    /// Empty slots for opening keys: `9d`, `82` …
     pub free_for_opening: Vec<String>,
-    /// Slots for signing keys with nothing in them.
+    /// Empty slots for signing keys.
     pub free_for_signing: Vec<String>,
 }
 
-/// The state of PIN or PUK.
+/// The state of the PIN or the PUK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReferenceInfo {
     /// Tries left.
     pub tries: u8,
-    /// It is the factory's.
+    /// It is the factory default.
     pub factory: bool,
 }
 
@@ -98,7 +98,7 @@ fn of_piv(card: &mut Card) -> Result<PivInfo, DriverError> {
     })
 }
 
-/// The slots for a purpose with neither key nor certificate in them.
+/// The slots for a purpose that hold neither a key nor a certificate.
 pub fn free_slots(card: &mut Card, purpose: Purpose) -> Result<Vec<SlotId>, DriverError> {
     let mut free = Vec::new();
     for slot in fit_for(purpose) {

@@ -1,20 +1,20 @@
-//! What a failure means and what to do about it.
+//! Explains failures and what to do about them.
 //!
-//! PC/SC says exactly why it failed. The crate keeps few of the card's status words apart, so most refusals of the card come as
-//! the call that was refused and little more.
+//! PC/SC reports exact causes. The crate distinguishes few of the card's status words, so most refusals by the card only name
+//! the refused call.
 
 use crate::error::{Error, Kind};
 use pcsc::Error as Pcsc;
 
 /// Why a call on the card failed.
 pub enum DriverError {
-    /// The crate's answer to one of its calls.
+    /// A call of the crate failed.
     Crate { call: &'static str, error: yubikey::Error },
-    /// The card's answer (ISO 7816-4 §5.1.3) to a command of our own.
+    /// The card's status word (ISO 7816-4 §5.1.3) for a command of our own.
     Status { call: &'static str, sw: u16 },
-    /// The card no longer knows that the PIN was verified: somebody reset it, or selected another application.
+    /// The card forgot that the PIN was verified: another program reset it or selected another application.
     Forgotten,
-    /// The crate panicked over the card's answer, as it does over some that are too short.
+    /// The crate panicked on the card's response, as it does on some that are too short.
     Malformed,
     /// Reported already.
     Reported(Error),
@@ -26,18 +26,18 @@ impl From<Error> for DriverError {
     }
 }
 
-/// Runs what reads a card's answers: the crate indexes some of them without looking how long they are, and panics. `None` when it did;
-/// the panic's own words are on stderr then. The card is to be let go of.
+/// Runs code that parses a card's responses; `None` if it panicked. The crate indexes some responses without checking their length.
+/// The panic message goes to stderr. Disconnect from the card afterwards.
 pub fn catch_malformed<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok()
 }
 
-/// Names the call in a crate's error.
+/// Adds the call's name to an error of the crate.
 pub fn of(call: &'static str) -> impl Fn(yubikey::Error) -> DriverError {
     move |error| DriverError::Crate { call, error }
 }
 
-/// Names the call in an error of PC/SC.
+/// Adds the call's name to a PC/SC error.
 pub fn of_pcsc(call: &'static str) -> impl Fn(Pcsc) -> DriverError {
     move |error| DriverError::Crate { call, error: error.into() }
 }
@@ -51,12 +51,12 @@ impl DriverError {
         }
     }
 
-    /// Whether a connection of its own may do better: after another program's reset, a removal, or a restart of pcscd.
+    /// Whether a new connection may help: after a reset by another program, a removal, or a restart of pcscd.
     pub fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Forgotten) || self.pcsc().is_some_and(|error| error != Pcsc::SharingViolation)
     }
 
-    /// In words.
+    /// The error for the user.
     pub fn into_error(self, tried: &str, name: &str) -> Error {
         if let Some(error) = self.pcsc() {
             return of_reader(error, tried).with_target(name).caused_by(error);
@@ -67,10 +67,10 @@ impl DriverError {
             Self::Forgotten => {
                 device("the YubiKey keeps losing its state: another program may be resetting it".into())
                     .with_hint(
-                        "end the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)",
+                        "stop the other program that uses it (often scdaemon: `gpgconf --kill scdaemon`)",
                     )
             }
-            Self::Malformed => device("its answer makes no sense".into())
+            Self::Malformed => device("the response is malformed".into())
                 .with_hint("if it is a YubiKey, unplug it, plug it in again, and repeat the command"),
             Self::Status { call, sw } => device(format!("{} from {call}", status(sw))),
             Self::Crate { call, error } => device(format!("{} from {call}", refusal(error))).caused_by(error),
@@ -86,22 +86,25 @@ pub fn of_reader(error: Pcsc, tried: &str) -> Error {
             failure(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
                 .with_hint("sudo systemctl enable --now pcscd.socket")
         }
-        Pcsc::SecurityViolation => failure(Kind::DeviceGone, "pcscd does not let this user at smart cards")
-            .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d"),
-        Pcsc::SharingViolation => failure(Kind::Device, "another program has the YubiKey for itself")
-            .with_hint(
-                "end that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",
-            ),
+        Pcsc::SecurityViolation => {
+            failure(Kind::DeviceGone, "pcscd does not allow this user to use smart cards")
+                .with_hint("allow org.debian.pcsc-lite.access_card to this user in /etc/polkit-1/rules.d")
+        }
+        Pcsc::SharingViolation => {
+            failure(Kind::Device, "another program has exclusive access to the YubiKey").with_hint(
+                "stop that program (often scdaemon: `gpgconf --kill scdaemon`), then repeat the command",
+            )
+        }
         error if is_absence(error) => {
             failure(Kind::DeviceGone, "it was removed").with_hint("plug it in and repeat the command")
         }
         _ => failure(Kind::Device, "the card reader failed").with_hint(
-            "unplug the YubiKey and plug it in again; if that is no help: sudo systemctl restart pcscd",
+            "unplug the YubiKey and plug it in again; if that does not help: sudo systemctl restart pcscd",
         ),
     }
 }
 
-/// Whether PC/SC says that the card or its reader is not there.
+/// Whether PC/SC reports that the card or its reader is missing.
 pub fn is_absence(error: Pcsc) -> bool {
     matches!(
         error,
@@ -154,6 +157,6 @@ mod tests {
         assert_eq!(catch_malformed(|| answer[0]), None);
         assert_eq!(catch_malformed(|| answer.len()), Some(0));
         let error = DriverError::Malformed.into_error("sign", "piv:serial=1");
-        assert_eq!((error.kind(), error.message()), (Kind::Device, "its answer makes no sense"));
+        assert_eq!((error.kind(), error.message()), (Kind::Device, "the response is malformed"));
     }
 }

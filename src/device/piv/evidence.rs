@@ -1,11 +1,11 @@
-//! Evidence: a certificate, made by the YubiKey, which says that a key was born in it and how it is guarded.
+//! Evidence: a certificate, made by the YubiKey, stating that a key was generated in it and which policies protect it.
 //!
-//! The slot's certificate is signed by the attestation key in slot f9, whose certificate is issued by Yubico. What is checked: the chain, that
-//! the certificate is about the key in the slot, and that serial number, firmware and policies in it are what the card
-//! says otherwise (<https://developers.yubico.com/PIV/Introduction/PIV_attestation.html>).
+//! The attestation key in slot f9 signs the slot's certificate, and Yubico issued the certificate of the attestation key. We verify the
+//! chain, that the certificate is for the key in the slot, and that its serial number, firmware and policies match what the card
+//! reports (<https://developers.yubico.com/PIV/Introduction/PIV_attestation.html>).
 //!
-//! The simulator of our own tests has a root whose private key everybody can have. A chain to it is worth nothing, and is shown as
-//! `simulator`; by no option does it become more.
+//! The private key of our test simulator's root is public. A chain to that root proves nothing and is reported as `simulator`; no
+//! option raises it.
 
 use super::card::Card;
 use super::error::DriverError;
@@ -25,7 +25,7 @@ const SERIAL: Oid = Oid::new_unwrap("1.3.6.1.4.1.41482.3.7");
 /// PIN policy and touch policy, two bytes.
 const POLICIES: Oid = Oid::new_unwrap("1.3.6.1.4.1.41482.3.8");
 
-/// Yubico's roots, and what lies between them and the attestation keys: see the README beside them.
+/// Yubico's roots and intermediates. See the README beside them.
 const YUBICO: [&[u8]; 2] = [
     include_bytes!("roots/yubico-piv-root-263751.pem"),
     include_bytes!("roots/yubico-attestation-root-1.pem"),
@@ -41,20 +41,20 @@ const TAG_INFO: u8 = 0x71;
 /// Empty, by the standard.
 const TAG_ERRORS: u8 = 0xfe;
 
-/// The form of a key's material: an array of this, the slot's certificate, and the one of the key that signed it.
+/// The version of a key's material: an array of this number, the slot's certificate, and its issuer's certificate.
 const MATERIAL_VERSION: u8 = 1;
 
-/// A key, as far as it is judged.
+/// A key whose evidence is verified.
 pub struct Subject<'a> {
     pub serial: Serial,
     pub version: Version,
     pub slot: SlotId,
     pub facts: &'a SlotInfo,
-    /// As it was made when the key was, where it is at hand.
+    /// The attestation made with the key, if it is known.
     pub attestation: Option<Vec<u8>>,
 }
 
-/// What evidence rests on.
+/// Verifies evidence against trusted roots.
 pub struct Judge {
     roots: Vec<Vec<u8>>,
     between: Vec<Vec<u8>>,
@@ -64,7 +64,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Yubico's roots, or those that the user has named.
+    /// With Yubico's roots, or those the user named.
     ///
     /// # Errors
     /// As [`roots_from`].
@@ -83,12 +83,12 @@ impl Judge {
         })
     }
 
-    /// Whose judgement is not asked for: what does not hold is told as a claim, not as an error.
+    /// Reports a failed verification as a claim, not as an error.
     pub fn lenient() -> Result<Self> {
         Ok(Self { lenient: true, ..Self::new(&CreateOptions::default())? })
     }
 
-    /// A key's evidence, and the material that shows it.
+    /// A key's evidence and the material that proves it.
     pub fn evidence(&self, card: &mut Card, key: &Subject<'_>) -> Result<(Evidence, Vec<u8>), DriverError> {
         let shown = match shown(card, key)? {
             Some([slot, issuer]) => {
@@ -97,7 +97,7 @@ impl Judge {
             None if key.facts.generated => {
                 Err(refused("the YubiKey has no certificate for its attestation key, slot f9"))
             }
-            None => Err(refused("the key was imported: whoever had it before may have it still")),
+            None => Err(refused("the key was imported: copies of it may exist elsewhere")),
         };
         let mut claims =
             vec![("generated".to_owned(), key.facts.generated), ("attestation".to_owned(), shown.is_ok())];
@@ -117,7 +117,7 @@ impl Judge {
         Ok((Evidence { level, claims }, material))
     }
 
-    /// The level that the certificates of a key reach.
+    /// The evidence level of a key's certificates.
     fn judge(&self, key: &Subject<'_>, slot: &[u8], issuer: &[u8]) -> Result<EvidenceLevel> {
         let level = self.chain(slot, issuer)?;
         agrees(&Certificate::parse(slot)?, key)?;
@@ -127,7 +127,7 @@ impl Judge {
     fn chain(&self, slot: &[u8], issuer: &[u8]) -> Result<EvidenceLevel> {
         let between: Vec<_> = self.between.iter().cloned().chain([issuer.to_vec()]).collect();
         let now = SystemTime::now();
-        // First of all, and by way of what the user names as well: a simulator's key or intermediate as a root makes no more of it.
+        // Checked first, also through the user's roots: naming a simulator's certificate as a root must not raise the level.
         let any: Vec<_> = between.iter().chain(&self.roots).cloned().collect();
         if verify_chain(slot, &any, std::slice::from_ref(&self.simulator), None, now).is_ok() {
             return Ok(EvidenceLevel::Simulator);
@@ -142,7 +142,7 @@ impl Judge {
     }
 }
 
-/// What the certificate says is what the card says.
+/// Checks that the certificate agrees with what the card reports.
 fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
     let disagrees = |what: &str| Err(refused(format!("its attestation is for another {what}")));
     if !public_of(certificate).is_some_and(|public| key.facts.is_of(&public)) {
@@ -163,7 +163,7 @@ fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The key a certificate is about; `None` for one of a kind that Strongroom does not use.
+/// A certificate's key; `None` for a kind that Strongroom does not use.
 fn public_of(certificate: &Certificate) -> Option<PublicKey> {
     match certificate.key().ok()? {
         SubjectKey::Ec { point, .. } => PublicKey::of_point(point),
@@ -181,7 +181,7 @@ fn integer(der: &[u8]) -> Option<u32> {
     number.try_into().ok()
 }
 
-/// The certificates of a key and of the one that signed it; `None` for a key that the card does not vouch for.
+/// The certificates of a key and of its issuer; `None` when the card does not attest the key.
 fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, DriverError> {
     let Some(issuer) = card.certificate(SlotId::Attestation)?.as_deref().and_then(certificate_of) else {
         return Ok(None);
@@ -193,7 +193,7 @@ fn shown(card: &mut Card, key: &Subject<'_>) -> Result<Option<[Vec<u8>; 2]>, Dri
     Ok(slot.map(|slot| [slot, issuer]))
 }
 
-/// The attestation that Strongroom left in a slot for the key in it. No evidence yet: only read, not verified.
+/// The attestation that Strongroom stored in a slot for its key. Read, not verified: it is no evidence yet.
 pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<Vec<u8>>, DriverError> {
     let Some(der) = card.certificate(slot)?.as_deref().and_then(certificate_of) else { return Ok(None) };
     let ours = Certificate::parse(&der).is_ok_and(|certificate| {
@@ -203,7 +203,7 @@ pub fn mark(card: &mut Card, slot: SlotId, public: &PublicKey) -> Result<Option<
     Ok(ours.then_some(der))
 }
 
-/// Whether the attestation key of a card is one of a simulator.
+/// Whether a card's attestation key belongs to a simulator.
 pub fn is_of_a_simulator(object: &[u8]) -> bool {
     let Some(issuer) = certificate_of(object) else { return false };
     let root = from_pem(SIMULATOR).ok().and_then(|roots| Certificate::parse(roots.first()?).ok());
@@ -211,13 +211,13 @@ pub fn is_of_a_simulator(object: &[u8]) -> bool {
     root.zip(issuer).is_some_and(|(root, issuer)| issuer.issuer() == root.subject())
 }
 
-/// The certificate in an object, if it is there and not compressed.
+/// The certificate in an object, unless it is compressed.
 fn certificate_of(object: &[u8]) -> Option<Vec<u8>> {
     let plain = tlv::value(object, TAG_INFO).is_none_or(|info| info == [0]);
     tlv::value(object, TAG_CERTIFICATE).filter(|_| plain).map(<[u8]>::to_vec)
 }
 
-/// A certificate as an object.
+/// Wraps a certificate in an object.
 pub fn object_of(certificate: &[u8]) -> Vec<u8> {
     let mut object = Vec::new();
     tlv::push(&mut object, TAG_CERTIFICATE, certificate);

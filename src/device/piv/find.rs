@@ -1,4 +1,4 @@
-//! Finding the YubiKey that a URI means.
+//! Finds the YubiKey that a URI names.
 
 use super::error::{catch_malformed, is_absence, of_reader};
 use crate::error::{Error, Kind, Result, printable};
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use yubikey::reader::Context;
 use yubikey::{Serial, Version, YubiKey};
 
-/// What a failing search was trying.
+/// The operation named in errors.
 pub const CONNECT: &str = "connect to the device";
 
-/// The oldest firmware that tells what is in a slot (GET METADATA).
+/// The oldest firmware with GET METADATA, which describes a slot's contents.
 pub const OLDEST: Version = Version { major: 5, minor: 3, patch: 0 };
 
 /// How long a person may take to plug the YubiKey in.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks whether it is there. A card is seen some 300 ms after it was plugged in.
+/// The polling interval. A card appears about 300 ms after it is plugged in.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The serial a URI names.
 ///
 /// # Errors
-/// `Usage` when it is no number of a YubiKey.
+/// `Usage` when it is not a YubiKey's serial number.
 pub fn serial_of(uri: &DeviceUri) -> Result<Option<Serial>> {
     let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
     match uri.serial().map(|text| number(text).map(Serial)) {
@@ -37,11 +37,11 @@ pub fn serial_of(uri: &DeviceUri) -> Result<Option<Serial>> {
     }
 }
 
-/// Opens it. `None` when it is not there, or none at all.
+/// Opens the YubiKey; `None` when it is not plugged in.
 ///
 /// # Errors
-/// `DeviceGone` when pcscd does not answer; `Device` when another program has it for itself; `Usage` when several are there and none
-/// is named; `Unsupported` for an old firmware.
+/// `DeviceGone` when pcscd does not answer; `Device` when another program has exclusive access; `Usage` when several are plugged in
+/// and the URI names none; `Unsupported` for old firmware.
 pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
     let wanted = serial_of(uri)?;
     let mut taken = false;
@@ -62,7 +62,7 @@ pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
         }
     }
     match found {
-        // What another program has for itself does not say who it is: it may be the one that was meant.
+        // A card in exclusive use cannot be identified. It may be the one we look for.
         None if taken => {
             Err(of_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name()))
         }
@@ -70,7 +70,7 @@ pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
     }
 }
 
-/// The error for a YubiKey that is not there, saying what is.
+/// The error for a missing YubiKey. Lists those that are plugged in.
 pub fn absent(uri: &DeviceUri) -> Error {
     let here: Vec<_> = readers().unwrap_or_default();
     let serials: Vec<String> = here
@@ -94,10 +94,10 @@ pub fn absent(uri: &DeviceUri) -> Error {
     )
 }
 
-/// Waits until the YubiKey is plugged in, if a person is there to do it.
+/// Waits for a person to plug in the YubiKey.
 ///
 /// # Errors
-/// `DeviceGone` when nobody is there, or nobody does it in time.
+/// `DeviceGone` when no person is present, or the time is over.
 pub fn await_insertion(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<YubiKey> {
     let absent = absent(uri);
     if !prompter.is_attended() {
@@ -120,7 +120,7 @@ pub fn await_insertion(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<Y
 /// A reader's name, and the YubiKey in it or why there is none.
 pub type Reader = (String, yubikey::Result<YubiKey>);
 
-/// Every reader.
+/// All readers.
 ///
 /// # Errors
 /// `DeviceGone` when pcscd does not answer.
@@ -139,7 +139,7 @@ pub fn readers() -> Result<Vec<Reader>> {
     }
 }
 
-/// Opens what is in a reader, again when another process has just reset it. `ParseError` when its answers make no sense.
+/// Opens the card in a reader, and retries if another process has just reset it. `ParseError` for malformed responses.
 fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     const RESETS: usize = 8;
     let reset = yubikey::Error::from(pcsc::Error::ResetCard);
@@ -149,7 +149,7 @@ fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
     opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
 }
 
-/// Lets go of a YubiKey without disturbing others who use it.
+/// Disconnects from a YubiKey without disturbing other programs.
 pub fn leave(yubikey: YubiKey) {
     let _ = yubikey.disconnect(pcsc::Disposition::LeaveCard);
 }
@@ -157,7 +157,7 @@ pub fn leave(yubikey: YubiKey) {
 fn several(uri: &DeviceUri, one: Serial, other: Serial) -> Error {
     Error::new(Kind::Usage, CONNECT, "several YubiKeys are plugged in, and the URI names none")
         .with_target(uri.display_name())
-        .with_hint(format!("say which: piv:serial={one}  or  piv:serial={other}"))
+        .with_hint(format!("name one: piv:serial={one}  or  piv:serial={other}"))
 }
 
 fn new_enough(uri: &DeviceUri, yubikey: YubiKey) -> Result<YubiKey> {
@@ -169,8 +169,8 @@ fn new_enough(uri: &DeviceUri, yubikey: YubiKey) -> Result<YubiKey> {
     Err(Error::new(
         Kind::Unsupported,
         CONNECT,
-        format!("its firmware {version} does not tell what is in its slots; {OLDEST} and later do"),
+        format!("its firmware {version} cannot report the contents of its slots; {OLDEST} and later can"),
     )
     .with_target(uri.display_name())
-    .with_hint("a YubiKey's firmware cannot be renewed: use a YubiKey 5 with a later one"))
+    .with_hint("a YubiKey's firmware cannot be updated: use a YubiKey 5 with newer firmware"))
 }

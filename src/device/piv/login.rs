@@ -1,8 +1,8 @@
-//! The PIN: when it is asked for, when it is kept, and when it never is again.
+//! When to ask for the PIN and how long to keep it.
 //!
-//! All devices of this process on one YubiKey share a [`Login`]. The PIN is asked for once and kept as long as one of them is there, since
-//! the card forgets it whenever another program resets it, and wants it anew for each signature under the policy
-//! `always`. A PIN that the card refused is forgotten, and no other is sent until somebody calls `lock`.
+//! All devices of this process on one YubiKey share a [`Login`]. It asks for the PIN once and keeps it as long as one of them
+//! exists, because the card forgets the verification whenever another program resets it, and requires the PIN for each signature
+//! under the policy `always`. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
 use crate::device::pin::PinState;
 use crate::error::{Error, Kind, Result};
@@ -13,31 +13,31 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use yubikey::Serial;
 
-/// What a failing login was trying.
+/// The operation named in errors.
 pub const LOG_IN: &str = "log in";
 
-/// Lengths of a PIN that a YubiKey takes.
+/// The lengths of PIN that a YubiKey accepts, in bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 6..=8;
 
-/// Those of this process, by serial number.
+/// This process's logins, by serial number.
 static LOGINS: Mutex<BTreeMap<Serial, Arc<Mutex<Login>>>> = Mutex::new(BTreeMap::new());
 
-/// What this process knows of one YubiKey's PIN.
+/// This process's login to one YubiKey.
 #[derive(Default)]
 pub struct Login {
     pub pin: PinState<Arc<Secret>>,
-    /// Counts how often it was forgotten: what was verified before does not count.
+    /// Raised whenever the PIN is forgotten. Earlier verifications do not count.
     epoch: u64,
     /// How many devices share it.
     devices: usize,
 }
 
-/// Takes a lock. A thread that panicked has left nothing half-done here.
+/// Takes a lock, poisoned or not: the data is valid at every step.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The login of a YubiKey, joined by one more device.
+/// Joins the login of a YubiKey.
 pub fn join(serial: Serial) -> Arc<Mutex<Login>> {
     let login = Arc::clone(lock(&LOGINS).entry(serial).or_default());
     lock(&login).devices += 1;
@@ -45,7 +45,7 @@ pub fn join(serial: Serial) -> Arc<Mutex<Login>> {
 }
 
 impl Login {
-    /// One device less; with the last one the PIN is forgotten.
+    /// Leaves the login. The last device to leave forgets the PIN.
     pub fn leave(&mut self) {
         self.devices -= 1;
         if self.devices == 0 {
@@ -54,7 +54,7 @@ impl Login {
         }
     }
 
-    /// Which login it is: a verification counts in the one it was made in.
+    /// The login's number. A verification counts only in the login it was made in.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -71,17 +71,17 @@ impl Login {
         self.epoch += 1;
     }
 
-    /// Forgets everything, also that a PIN was refused: the person starts over.
+    /// Forgets the PIN, and that one was refused: the person starts over.
     pub fn forget(&mut self) {
         self.pin.reset();
         self.epoch += 1;
     }
 
-    /// The kept PIN, or one from the prompter. There are tries left.
+    /// The kept PIN, or one from the prompter. At least one try must be left.
     ///
     /// # Errors
     /// `PinWrong` when the card refused one before, or when this one cannot be right; `PinLocked` when the last try was not
-    /// confirmed; `PinUnavailable` when there is no PIN to be had.
+    /// confirmed; `PinUnavailable` when no PIN can be obtained.
     pub fn credential(
         &mut self,
         tries: u8,
@@ -103,7 +103,7 @@ impl Login {
     }
 }
 
-/// Whether the card's state and the person allow a try.
+/// Asks the person to confirm the last try.
 fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
     let last = format!("One more wrong PIN blocks {device}. Use the last try?");
     match tries {
@@ -117,7 +117,7 @@ fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
     }
 }
 
-/// The PIN counter is at its end, and perhaps the PUK's too.
+/// The error for a blocked PIN. `puk` is the number of PUK tries left.
 pub fn blocked(device: &str, puk: u8) -> Error {
     let (answer, advice) = match puk {
         0 => (
@@ -133,7 +133,7 @@ pub fn blocked(device: &str, puk: u8) -> Error {
     Error::new(Kind::PinLocked, LOG_IN, answer).with_target(device).with_hint(advice)
 }
 
-/// The card refused the PIN.
+/// The error for a wrong PIN.
 pub fn wrong(tries: u8, device: &str) -> Error {
     let answer = match tries {
         1 => "the PIN is wrong; 1 try is left".into(),
@@ -141,10 +141,10 @@ pub fn wrong(tries: u8, device: &str) -> Error {
     };
     Error::new(Kind::PinWrong, LOG_IN, answer)
         .with_target(device)
-        .with_hint("check the PIN, then start the command anew")
+        .with_hint("check the PIN, then run the command again")
 }
 
-/// A PIN that cannot be right is not sent: the card would count it.
+/// Refuses a PIN of a wrong length, because the card would count it as a try.
 fn check(pin: &Secret, device: &str) -> Result<()> {
     let fail = |kind, answer: &str| Err(Error::new(kind, LOG_IN, answer).with_target(device));
     match pin.len() {
@@ -152,7 +152,7 @@ fn check(pin: &Secret, device: &str) -> Result<()> {
         length if LENGTHS.contains(&length) => Ok(()),
         _ => fail(
             Kind::PinWrong,
-            "a YubiKey's PIN has 6 to 8 characters, this one has not: it was not sent to the YubiKey",
+            "a YubiKey's PIN has 6 to 8 characters: this one was not sent to the YubiKey",
         ),
     }
 }

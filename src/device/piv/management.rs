@@ -1,4 +1,4 @@
-//! The management key, which whoever makes or removes keys must show (SP 800-73-4 part 1 §3.3.4: card management key).
+//! Authenticates with the card management key (SP 800-73-4 part 1 §3.3.4), as required to make or remove keys.
 
 use super::error::{DriverError, of};
 use super::transaction::Transaction;
@@ -9,13 +9,13 @@ use yubikey::piv::{self, ManagementSlotId, SlotAlgorithmId, SlotId};
 use yubikey::{MgmAlgorithmId, MgmKey, MgmType, TouchPolicy};
 use zeroize::Zeroizing;
 
-/// What every YubiKey has from the factory, whatever its algorithm.
+/// The factory default, for every algorithm.
 const FACTORY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
 const TRIED: &str = "use the management key";
 
 impl Transaction<'_> {
-    /// Shows the management key: the factory's, the one that the PIN guards, or one that is asked for.
+    /// Authenticates with the factory default, the PIN-protected key, or a key that the person types.
     pub fn authenticate(&mut self) -> Result<(), DriverError> {
         let slot = SlotId::Management(ManagementSlotId::Management);
         let metadata = piv::metadata(self.card.yubikey(), slot).map_err(of("GET METADATA"))?;
@@ -37,11 +37,11 @@ impl Transaction<'_> {
 
     fn management_key(&mut self, algorithm: MgmAlgorithmId, factory: bool) -> Result<MgmKey, DriverError> {
         if factory {
-            // Making two keys and their certificates shows it four times.
+            // Warn once: making two keys and their certificates authenticates four times.
             static SAID: Once = Once::new();
             SAID.call_once(|| {
                 log::warn!(
-                    "{}: its management key is the factory's: whoever has the YubiKey can replace its keys. Change it: \
+                    "{}: its management key is the factory default, so anyone who has the YubiKey can replace its keys. Change it: \
                      ykman piv access change-management-key --generate --protect",
                     self.name
                 );
@@ -76,5 +76,5 @@ fn parse(typed: &Secret, algorithm: MgmAlgorithmId) -> Result<MgmKey, String> {
 fn refused(name: &str) -> Error {
     Error::new(Kind::PinWrong, TRIED, "the YubiKey refused it")
         .with_target(name)
-        .with_hint("check it, then start the command anew; wrong ones are not counted")
+        .with_hint("check it, then run the command again; wrong management keys are not counted")
 }

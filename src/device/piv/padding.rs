@@ -1,12 +1,11 @@
-//! RSA's paddings (RFC 8017 §7.1, §9.1). A YubiKey leaves them to its callers: it answers with the bare operation (§5.1.2, §5.2.1).
+//! RSA paddings (RFC 8017 §7.1, §9.1). A YubiKey does only the raw operation (§5.1.2, §5.2.1).
 //!
-//! The `rsa` crate has them, but only together with the operation of a private key that it is given. So it is given one that is no
-//! secret, the *unpadding key*. What a YubiKey has decrypted is encrypted to the unpadding key, and the crate decrypts that and takes the padding
-//! off, with checks that take the same time wherever they fail. What a YubiKey is to sign, the crate signs with the unpadding key, and the
-//! unpadding key's public half gives the padded digest back.
+//! The `rsa` crate pads and unpads only as part of a private-key operation. So we give it a private key that is not secret, the
+//! *unpadding key*. To remove OAEP, we encrypt the YubiKey's output to the unpadding key, and the crate decrypts it and removes the
+//! padding in constant time. To add PSS, the crate signs with the unpadding key, and its public half recovers the padded digest.
 //!
-//! An unpadding key has as many bits as the YubiKey's key. Its primes are the largest there are, so that whatever the YubiKey answers is below
-//! its modulus.
+//! An unpadding key has as many bits as the YubiKey's key. Its primes are the largest possible, so that every output of the YubiKey
+//! is less than its modulus.
 
 use crate::device::OaepHash;
 use rand_core::OsRng;
@@ -15,12 +14,12 @@ use rsa::{BigUint, Pss, RsaPrivateKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Bits of a prime, and how much less than that power of two the two largest ones are.
+/// The bits of a prime, and by how much the two largest primes fall short of that power of two.
 const PRIMES: [(usize, u32, u32); 3] = [(1024, 105, 179), (1536, 3453, 4977), (2048, 1557, 2543)];
 
 const EXPONENT: u32 = 65_537;
 
-/// For keys of so many bytes; `None` for those that a YubiKey does not have.
+/// The key of this many bytes; `None` for sizes that a YubiKey does not have.
 fn unpadding_key(bytes: usize) -> Option<RsaPrivateKey> {
     let (bits, less, much_less) = PRIMES.into_iter().find(|(bits, ..)| bits / 4 == bytes)?;
     let prime = |less: u32| (BigUint::from(1_u32) << bits) - BigUint::from(less);
@@ -35,7 +34,7 @@ fn bytes_of(number: &BigUint, bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
     Some(whole)
 }
 
-/// Takes OAEP off a decrypted block, as long as the key's modulus. `None`, for whatever reason, if it is not padded so.
+/// Removes OAEP from a decrypted block as long as the key's modulus; `None` for any padding error.
 pub fn without_oaep(block: &[u8], hash: OaepHash) -> Option<Zeroizing<Vec<u8>>> {
     let unpadding_key = unpadding_key(block.len())?;
     let block_number = Zeroizing::new(BigUint::from_bytes_be(block));
@@ -43,7 +42,7 @@ pub fn without_oaep(block: &[u8], hash: OaepHash) -> Option<Zeroizing<Vec<u8>>> 
     unpadding_key.decrypt_blinded(&mut OsRng, hash.padding(), &carried).map(Zeroizing::new).ok()
 }
 
-/// A SHA-256 digest with PSS put on, with a salt of 32 bytes, for a key of so many bytes, all bits of which count.
+/// Pads a SHA-256 digest with PSS and a 32-byte salt. The modulus has this many bytes and no leading zero bit.
 pub fn with_pss(digest: &[u8], bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
     let unpadding_key = unpadding_key(bytes)?;
     let signed = unpadding_key.sign_with_rng(&mut OsRng, Pss::new::<Sha256>(), digest).ok()?;

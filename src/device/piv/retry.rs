@@ -1,8 +1,7 @@
-//! Attempts: connecting, operating, and operating once more when the connection was lost.
+//! Runs operations, and repeats them after a lost connection.
 //!
-//! A card that another program has reset, a pcscd that was restarted, a YubiKey that was pulled and put back: each is cured by
-//! connecting anew, which is done a few times per operation. All operations of the driver may be repeated: what is changed in
-//! the card is changed by one command.
+//! Reconnecting helps when another program has reset the card, pcscd was restarted, or the YubiKey was unplugged and plugged in
+//! again. It is tried a few times per operation. Repeating is safe: each operation changes the card by a single command.
 
 use super::card::Card;
 use super::device::PivDevice;
@@ -14,11 +13,11 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompter;
 use std::sync::Arc;
 
-/// How often an operation is begun: each process that ends its use of the card resets it for the others.
+/// The number of attempts. Each process that disconnects resets the card for the others.
 const ATTEMPTS: u32 = 12;
 
 impl PivDevice {
-    /// Runs an operation, once more if the connection was lost. Other operations of this process on the same YubiKey wait.
+    /// Runs an operation and repeats it after a lost connection. Other operations of this process on the same YubiKey wait.
     pub fn operate<T>(
         &mut self,
         tried: &str,

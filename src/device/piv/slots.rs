@@ -1,4 +1,4 @@
-//! Slots (SP 800-73-4 part 1 §3.3): which are for what, and what is in them.
+//! Slots (SP 800-73-4 part 1 §3.3): their purpose and contents.
 
 use super::error::{DriverError, of};
 use crate::device::{Algorithm, PublicKey, Purpose};
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use yubikey::piv::{self, AlgorithmId, Origin, RetiredSlotId, SlotAlgorithmId, SlotId, SlotMetadata};
 use yubikey::{ObjectId, PinPolicy, TouchPolicy, YubiKey};
 
-/// A slot, and whether the URI named it or it is only the usual one.
+/// A slot, and whether the URI named it or it is the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SelectedSlot {
     pub slot: SlotId,
@@ -26,7 +26,7 @@ impl Slots {
     /// `slot=` and `sign-slot=`, or 9d and 9c.
     ///
     /// # Errors
-    /// `Usage` for a slot that is not for such keys, or one for both.
+    /// `Usage` for a slot that cannot hold such a key, or the same slot for both keys.
     pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
         let wrong = |answer: String| {
             Error::new(Kind::Usage, "choose the slots", answer)
@@ -47,12 +47,12 @@ impl Slots {
             signing: chosen("sign-slot", SlotId::Signature)?,
         };
         match slots.opening.slot == slots.signing.slot {
-            true => Err(wrong("the opening key and the signing key are two, and need a slot each".into())),
+            true => Err(wrong("the opening key and the signing key need different slots".into())),
             false => Ok(slots),
         }
     }
 
-    /// Where the key for a purpose is.
+    /// The slot of the key for a purpose.
     pub fn of_purpose(&self, purpose: Purpose) -> SelectedSlot {
         match purpose {
             Purpose::Open => self.opening,
@@ -84,7 +84,7 @@ pub fn certificate_object(slot: SlotId) -> ObjectId {
     }
 }
 
-/// The slots that a key for this purpose may be in, the usual one first.
+/// The slots that may hold a key for this purpose, the default first.
 pub fn fit_for(purpose: Purpose) -> impl Iterator<Item = SlotId> {
     let usual = match purpose {
         Purpose::Open => SlotId::KeyManagement,
@@ -94,11 +94,11 @@ pub fn fit_for(purpose: Purpose) -> impl Iterator<Item = SlotId> {
     std::iter::once(usual).chain(retired.map(SlotId::Retired))
 }
 
-/// What the card tells of a slot in use (GET METADATA).
+/// What the card reports on an occupied slot (GET METADATA).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotInfo {
     pub algorithm: AlgorithmId,
-    /// Of an EC key on P-256 or P-384, or of an RSA key of 2048 bits or more, as an opening one.
+    /// For EC keys on P-256 or P-384, and RSA keys of at least 2048 bits. RSA keys are given as opening keys.
     pub public: Option<PublicKey>,
     pub pin: PinPolicy,
     pub touch: TouchPolicy,
@@ -129,7 +129,7 @@ impl SlotInfo {
         }))
     }
 
-    /// The public half as that of a key for this purpose.
+    /// The public key, in the form for this purpose.
     pub fn public_for(&self, purpose: Purpose) -> Option<PublicKey> {
         match (self.public.clone()?, purpose) {
             (PublicKey::Rsa { n, e, .. }, Purpose::Sign) => Some(PublicKey::RsaPss { n, e }),
@@ -142,7 +142,7 @@ impl SlotInfo {
         self.public.as_ref().is_some_and(|public| public.is_same_key(key))
     }
 
-    /// Whether the key asks for a touch, ever.
+    /// Whether the key may require a touch.
     pub fn wants_touch(&self) -> bool {
         self.touch != TouchPolicy::Never
     }
@@ -165,13 +165,13 @@ pub fn metadata(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<SlotMetada
     match piv::metadata(yubikey, slot) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(yubikey::Error::NotFound) => Ok(None),
-        // The firmware knows the command: what does not is another application, which somebody else has selected.
+        // The firmware has this command, so another program must have selected another application.
         Err(yubikey::Error::NotSupported | yubikey::Error::GenericError) => Err(DriverError::Forgotten),
         Err(error) => Err(of("GET METADATA")(error)),
     }
 }
 
-/// `a p256 key`: an algorithm as Strongroom's own names go.
+/// `a p256 key`: an algorithm by Strongroom's name.
 pub fn a_key_of(algorithm: AlgorithmId) -> &'static str {
     match algorithm {
         AlgorithmId::Rsa1024 => "an rsa1024 key",

@@ -1,4 +1,4 @@
-//! What one operation has: the card, the login it holds meanwhile, and who is asked.
+//! One operation's context: the card, the locked login and the prompter.
 
 use super::card::{Card, Verdict};
 use super::error::DriverError;
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use yubikey::piv::SlotId;
 use yubikey::{PinPolicy, Serial};
 
-/// A card that was busy for so long was waiting for a touch: it gives up after 15 seconds.
+/// A card that was busy this long was waiting for a touch. It gives up after 15 seconds.
 const TOUCH: Duration = Duration::from_secs(10);
 
-/// Held by one operation at a time, in this process.
+/// Only one exists at a time per YubiKey in this process.
 pub struct Transaction<'a> {
     pub card: &'a mut Card,
     pub login: &'a mut Login,
@@ -27,7 +27,7 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Does what needs the private half of an enrolled key: finds it, verifies the PIN and asks for a touch as its policies say.
+    /// Runs an operation with an enrolled private key: finds the key, verifies the PIN and asks for a touch as its policies require.
     pub fn with_key<T>(
         &mut self,
         key: &KeyRef,
@@ -51,7 +51,7 @@ impl Transaction<'_> {
                 Err(self.why_refused(&facts, call, began)?)
             }
             Err(fault @ DriverError::Crate { error: yubikey::Error::GenericError, .. }) => {
-                // Another application may have been selected meanwhile: then this fails as well, and says so.
+                // If another application was selected meanwhile, this call fails, too, and says so.
                 self.card.slot(slot)?;
                 Err(fault)
             }
@@ -59,29 +59,29 @@ impl Transaction<'_> {
         }
     }
 
-    /// Tells the person to touch it.
+    /// Asks the person to touch the YubiKey.
     pub fn ask_for_touch(&mut self) -> Result<()> {
         self.prompter.touch(&format!("touch your YubiKey {}", self.serial))
     }
 
-    /// Has the PIN verified, where the key's policy wants it.
+    /// Verifies the PIN if the key's policy requires it.
     pub fn ready(&mut self, policy: PinPolicy) -> Result<(), DriverError> {
         match policy {
             PinPolicy::Never => Ok(()),
             PinPolicy::Always => self.verify(),
-            // A PIN that was forgotten in this process is asked for, whatever the card still knows.
+            // After this process forgot the PIN, ask for it even if the card still counts it as verified.
             _ if self.login.pin.pin().is_some() && self.card.verified_in(self.login.epoch()) => Ok(()),
             _ => self.verify(),
         }
     }
 
-    /// Sends the PIN that is kept, or asks for it.
+    /// Sends the kept PIN, or asks for one.
     pub fn verify(&mut self) -> Result<(), DriverError> {
         let tries = self.card.tries()?;
         if tries == 0 {
             return Err(self.blocked()?.into());
         }
-        // A PIN whose verdict was lost on the way, and which cost a try: it is refused all the same.
+        // The response to the last PIN was lost, but it cost a try: it was refused.
         if self.login.pin.was_refused_unheard(tries.into()) {
             self.login.refuse();
             return Err(login::wrong(tries, self.name).into());
@@ -110,7 +110,7 @@ impl Transaction<'_> {
         Ok(login::blocked(self.name, self.card.puk_tries()?))
     }
 
-    /// The card says "security status not satisfied" for a missing PIN and for a missing touch alike: it is asked which it was.
+    /// Finds out why the card said "security status not satisfied": because of a missing PIN or a missing touch.
     fn why_refused(
         &mut self,
         facts: &SlotInfo,

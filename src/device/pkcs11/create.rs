@@ -14,7 +14,7 @@ use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use rand_core::{OsRng, RngCore};
 
-/// RSA sizes that are offered, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
+/// The RSA sizes on offer, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
 const RSA_BITS: [u16; 3] = [3072, 4096, 2048];
 
 impl Provision for Pkcs11Device {
@@ -32,7 +32,7 @@ impl Provision for Pkcs11Device {
             return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
         }
         if !self.makes(purpose, algorithm)? {
-            let answer = format!("the device makes no {algorithm} keys for {purpose}");
+            let answer = format!("the device does not support {algorithm} keys for {purpose}");
             let advice = self.able(purpose)?;
             return Err(Error::new(Kind::Unsupported, tried, answer)
                 .with_target(&self.name)
@@ -66,7 +66,7 @@ impl Provision for Pkcs11Device {
 }
 
 impl Pkcs11Device {
-    /// What the device can do instead.
+    /// What the device supports instead, as a hint.
     fn able(&mut self, purpose: Purpose) -> Result<String> {
         let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
         Ok(match purpose {
@@ -75,7 +75,7 @@ impl Pkcs11Device {
         })
     }
 
-    /// Whether the mechanisms that a key is made and used with are there, for its size.
+    /// Whether the device has the mechanisms to make and use such a key of this size.
     fn makes(&mut self, purpose: Purpose, algorithm: Algorithm) -> Result<bool> {
         let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);
         let generation = self.ensure_session()?;
@@ -108,7 +108,7 @@ impl Pkcs11Device {
     }
 }
 
-/// Creates a key and proves that it is what it should be; what is not is destroyed again.
+/// Creates a key and checks its attributes. Destroys it if the check fails.
 fn create(
     operation: &Operation<'_>,
     session: &mut TokenSession,
@@ -130,7 +130,7 @@ fn create(
     proved
 }
 
-/// Reads back what was made. Two programs may have made the key at the same moment: then both give way.
+/// Reads the new key back. If two programs made the key at the same moment, both fail.
 fn prove(
     operation: &Operation<'_>,
     session: &mut TokenSession,
@@ -147,8 +147,8 @@ fn prove(
 }
 
 fn exists(label: &str) -> Error {
-    Error::new(Kind::Conflict, "create the key", format!("an object labelled `{label}` is there already"))
-        .with_hint("use the key that is there, or choose another object= in the URI")
+    Error::new(Kind::Conflict, "create the key", format!("an object labelled `{label}` already exists"))
+        .with_hint("use the existing key, or choose another object= in the URI")
 }
 
 fn generate(

@@ -18,16 +18,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
-/// A connected token: one session, and a share in the login of this process.
+/// A connected token: one session, sharing this process's login.
 pub struct Pkcs11Device {
     pub(super) uri: DeviceUri,
     pub(super) name: String,
     pub(super) facts: TokenInfo,
     pub(super) login: Arc<Mutex<Login>>,
     pub(super) session: Option<TokenSession>,
-    /// A key was found here before: that there is none now is not the plain truth.
+    /// A key was found here before, so a search that finds none now is suspect.
     pub(super) found: bool,
-    // Last: dropping it may finalise the module.
+    // Declared last, because dropping it may finalise the module.
     pub(super) module: ModuleUse,
 }
 
@@ -42,7 +42,7 @@ impl Pkcs11Device {
     fn new(uri: DeviceUri, facts: TokenInfo, session: TokenSession, module: ModuleUse) -> Self {
         let login = module.login(facts.key());
         lock(&login).join();
-        // A prompt names the token, also where the URI means the only one there is.
+        // Prompts name the token even if the URI does not.
         let named = if uri.token().is_none() { uri.with("token", &facts.identity.label).ok() } else { None };
         let name = named.as_ref().unwrap_or(&uri).display_name();
         Self { name, uri, facts, login, session: Some(session), found: false, module }
@@ -160,7 +160,7 @@ impl Parallel for Pkcs11Device {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match key.public.algorithm() {
             Algorithm::Rsa(_) => cores.min(4),
-            // SoftHSM holds one lock around short operations: measured, a second session slows both down.
+            // SoftHSM locks around short operations. Measured: a second session slows both down.
             Algorithm::P256 | Algorithm::P384 | Algorithm::Aes256 if self.module.is_softhsm() => 1,
             Algorithm::P256 | Algorithm::P384 | Algorithm::Aes256 => (cores * 2).min(4),
         }

@@ -1,4 +1,4 @@
-//! Which PKCS#11 modules a machine has, and which of them a URI means.
+//! Finds the PKCS#11 modules of a machine and the one that a URI names.
 
 use super::module::ModuleUse;
 use super::slots;
@@ -7,13 +7,13 @@ use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
 use std::path::{Path, PathBuf};
 
-/// Environment variables that name a module, ours before the one that other tools read.
+/// Environment variables that name a module. Ours precedes the one that other tools read.
 const VARIABLES: [&str; 2] = ["STRONGROOM_PKCS11_MODULE", "PKCS11_MODULE_PATH"];
 
-/// Where p11-kit registers modules: one file for each, with a line `module: PATH`.
+/// p11-kit's registries: one file per module, with a line `module: PATH`.
 const REGISTRIES: [&str; 2] = ["/etc/pkcs11/modules", "/usr/share/p11-kit/modules"];
 
-/// Where distributions and vendors put modules.
+/// The directories in which distributions and vendors install modules.
 const DIRECTORIES: [&str; 10] = [
     "/usr/lib/x86_64-linux-gnu/pkcs11",
     "/usr/lib/aarch64-linux-gnu/pkcs11",
@@ -27,7 +27,7 @@ const DIRECTORIES: [&str; 10] = [
     "/usr/local/lib",
 ];
 
-/// Modules that are looked for by name.
+/// File names of known modules.
 const MODULES: [&str; 9] = [
     "libsofthsm2.so",
     "softhsm/libsofthsm2.so",
@@ -40,7 +40,7 @@ const MODULES: [&str; 9] = [
     "libCryptoki2_64.so",
 ];
 
-/// The modules that p11-kit's registries and the usual directories have, each once, in a stable order.
+/// The modules in p11-kit's registries and the usual directories, without duplicates, in a stable order.
 pub fn well_known_modules() -> Vec<PathBuf> {
     let fixed = ["/opt/nfast/toolkits/pkcs11/libcknfast.so", "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so"]
         .map(PathBuf::from);
@@ -57,7 +57,7 @@ pub fn well_known_modules() -> Vec<PathBuf> {
     found
 }
 
-/// The modules in which a URI's token is looked for when it names none.
+/// The modules to search for the token when the URI names no module.
 pub fn candidate_modules() -> Vec<PathBuf> {
     named_by_environment().map_or_else(well_known_modules, |(_, path)| vec![path])
 }
@@ -65,7 +65,7 @@ pub fn candidate_modules() -> Vec<PathBuf> {
 /// The tokens in a module, initialised or not.
 ///
 /// # Errors
-/// When the module does not load or start.
+/// The module's, when it does not load or start.
 pub fn tokens_of(module: &Path) -> Result<Vec<TokenInfo>> {
     let shared = ModuleUse::open(module)?;
     let _turn = shared.start_lock();
@@ -73,7 +73,7 @@ pub fn tokens_of(module: &Path) -> Result<Vec<TokenInfo>> {
     Ok(slots::all(&live, &module.display().to_string())?.into_iter().map(|(_, token)| token).collect())
 }
 
-/// The module a URI means.
+/// The module that a URI names.
 pub fn module_of(uri: &DeviceUri) -> Result<PathBuf> {
     if let Some(path) = uri.module_path() {
         return absolute(path, "module-path");
@@ -101,14 +101,14 @@ fn named_by_environment() -> Option<(&'static str, PathBuf)> {
         .find_map(|name| Some((*name, std::env::var_os(name).filter(|path| !path.is_empty())?.into())))
 }
 
-/// A relative path would load whatever lies in the directory that the command is started in.
+/// A relative path would load a file from the current directory.
 fn absolute(path: &Path, from: &str) -> Result<PathBuf> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }
     Err(Error::new(Kind::Usage, "load the PKCS#11 module", format!("the path in {from} is not absolute"))
         .with_target(path.display().to_string())
-        .with_hint("write the whole path, beginning with /"))
+        .with_hint("write the absolute path, beginning with /"))
 }
 
 /// RFC 7512 §2.3: `module-name` has neither directory, nor `lib`, nor `.so`.
@@ -121,7 +121,7 @@ fn by_name(name: &str) -> Option<PathBuf> {
     well_known_modules().into_iter().find(matches)
 }
 
-/// Without a name, the only installed module that has the token.
+/// The only installed module that has the token, when the URI names no module.
 fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
     let modules = well_known_modules();
     let find = |path: &PathBuf| {
@@ -130,17 +130,17 @@ fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
         let live = module.start()?;
         slots::find(&live, uri, &uri.display_name()).map(drop)
     };
-    // Several tokens in one module are for `connect` to complain about.
+    // `connect` reports several matching tokens in one module.
     let has_it = |path: &&PathBuf| find(path).map_or_else(|e| e.kind() == Kind::Usage, |()| true);
     let mut matching: Vec<_> = modules.iter().filter(has_it).collect();
     match matching.len() {
         1 => Ok(matching.remove(0).clone()),
         0 if modules.is_empty() => {
-            Err(no_module(uri, "no PKCS#11 module is installed where they usually are".into()))
+            Err(no_module(uri, "no PKCS#11 module is installed in the usual directories".into()))
         }
         0 => Err(no_module(
             uri,
-            format!("no installed module has a matching token; asked were {}", listed(&modules)),
+            format!("no installed module has a matching token; searched: {}", listed(&modules)),
         )),
         _ => Err(no_module(
             uri,
@@ -173,7 +173,7 @@ fn registered() -> Vec<PathBuf> {
         .collect()
 }
 
-/// A relative path is relative to the directory that p11-kit was built with; all likely ones are tried.
+/// A relative path is relative to a directory set when p11-kit was built. Tries all likely ones.
 fn module_lines(text: &str) -> Vec<PathBuf> {
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("module:")).map(str::trim);
     lines.flat_map(|path| DIRECTORIES.map(|directory| Path::new(directory).join(path))).collect()

@@ -1,19 +1,18 @@
-//! Why a file cannot be loaded as a module, read from its ELF header: the dynamic linker's own words name neither
-//! architecture.
+//! Reads from the ELF header why a file cannot be loaded as a module. The dynamic linker's message names neither architecture.
 
 use std::io::Read;
 use std::path::Path;
 
-/// What a file that did not load is.
+/// The kind of a file that did not load.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// It is not there.
+    /// There is no such file.
     Missing,
-    /// It is there and cannot be read, for this reason.
+    /// It cannot be read, for this reason.
     Unreadable(String),
     /// Not an ELF file at all.
     NotALibrary,
-    /// An ELF file for another machine: what it is for, what this program is for.
+    /// An ELF file for another machine: the file's architecture, and this program's.
     OtherArchitecture(String, String),
     /// An ELF file for this machine.
     Library,

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind};
 use cryptoki::context::Function;
 use cryptoki::error::{Error as CallError, RvError};
 
-/// Why an attempt at an operation failed, before it is known whether another attempt is worth it.
+/// Why an attempt at an operation failed, before deciding whether to try again.
 #[derive(Debug)]
 pub enum DriverError {
     /// The module answered a call with an error.
@@ -14,9 +14,9 @@ pub enum DriverError {
         /// The CKA_LABEL that was looked for.
         label: String,
     },
-    /// The module was initialised anew since this session was opened.
+    /// The module was reinitialised after this session was opened.
     Stale,
-    /// Nothing to try again: an error in our own words.
+    /// A final error of our own.
     Final(Error),
 }
 
@@ -32,7 +32,7 @@ impl From<Error> for DriverError {
     }
 }
 
-/// The return value of a failed call, where it is one.
+/// The return value of a failed call, if it has one.
 pub fn code(error: &CallError) -> Option<RvError> {
     match error {
         CallError::Pkcs11(code, _) => Some(*code),
@@ -50,9 +50,9 @@ pub fn decode(error: CallError, tried: &str, on: &str) -> Error {
             if advice.is_empty() { decoded } else { decoded.with_hint(advice) }
         }
         CallError::NullFunctionPointer | CallError::NotSupported => {
-            Error::new(Kind::Unsupported, tried, "the module does not have the function that this needs")
+            Error::new(Kind::Unsupported, tried, "the module lacks a function that this operation needs")
         }
-        other => Error::new(Kind::Device, tried, format!("the module's answer makes no sense: {other}")),
+        other => Error::new(Kind::Device, tried, format!("the module's response is malformed: {other}")),
     };
     decoded.with_target(on).caused_by(error)
 }
@@ -65,8 +65,8 @@ fn function_name(function: Function) -> String {
 /// `CKR_PIN_INCORRECT`, as the standard writes it.
 fn code_name(code: RvError) -> String {
     match code {
-        RvError::VendorDefined(value) => format!("the vendor's own error {value:#010x}"),
-        RvError::UnknownErrorCode(value) => format!("the unknown error {value:#010x}"),
+        RvError::VendorDefined(value) => format!("vendor-defined error {value:#010x}"),
+        RvError::UnknownErrorCode(value) => format!("unknown error {value:#010x}"),
         known => {
             let mut name = String::from("CKR");
             for letter in format!("{known:?}").chars() {
@@ -80,19 +80,19 @@ fn code_name(code: RvError) -> String {
     }
 }
 
-/// What a code means for the person: the kind of error, and what to do now.
+/// The kind of error, and a hint on what to do now.
 fn meaning(code: RvError) -> (Kind, &'static str) {
     match code {
         RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => (
             Kind::PinWrong,
-            "it is not tried again: most devices lock after a few wrong PINs. Check the PIN, then repeat the command",
+            "it is not sent again: most devices lock after a few wrong PINs. Check the PIN, then repeat the command",
         ),
         RvError::PinLocked => {
-            (Kind::PinLocked, "the device's security officer can set a new PIN with the vendor's own tool")
+            (Kind::PinLocked, "the device's security officer can set a new PIN with the vendor's tool")
         }
-        RvError::PinExpired => (Kind::PinWrong, "set a new PIN with the vendor's own tool"),
+        RvError::PinExpired => (Kind::PinWrong, "set a new PIN with the vendor's tool"),
         RvError::UserPinNotInitialized => {
-            (Kind::PinUnavailable, "the device has no user PIN yet: set one with the vendor's own tool")
+            (Kind::PinUnavailable, "the device has no user PIN yet: set one with the vendor's tool")
         }
         RvError::DeviceRemoved
         | RvError::TokenNotPresent
@@ -123,13 +123,13 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
             (Kind::Device, "the device is full: delete objects that are no longer needed")
         }
         RvError::UserAnotherAlreadyLoggedIn => {
-            (Kind::Device, "somebody else, perhaps the security officer, is logged in: log out there first")
+            (Kind::Device, "another user, perhaps the security officer, is logged in: log out there first")
         }
         _ => (Kind::Device, ""),
     }
 }
 
-/// What an object that is not there may mean. Never simply that it was deleted.
+/// What a missing object may mean. It need not have been deleted.
 pub const STORAGE: &str = "the key may be deleted, or the module's storage is gone or unreadable (for SoftHSM: the token \
     directory of $SOFTHSM2_CONF). Check the storage before you believe the key lost";
 
@@ -145,6 +145,6 @@ mod tests {
         assert_eq!(error.kind(), Kind::PinWrong);
         assert_eq!(code_name(RvError::RandomNoRng), "CKR_RANDOM_NO_RNG");
         assert_eq!(code_name(RvError::SlotIdInvalid), "CKR_SLOT_ID_INVALID");
-        assert_eq!(code_name(RvError::VendorDefined(0x8000_0001)), "the vendor's own error 0x80000001");
+        assert_eq!(code_name(RvError::VendorDefined(0x8000_0001)), "vendor-defined error 0x80000001");
     }
 }

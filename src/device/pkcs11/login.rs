@@ -1,9 +1,8 @@
-//! Logging in: when a PIN is asked for, when it is kept, and when it never is again.
+//! When to ask for the PIN and how long to keep it.
 //!
 //! A login belongs to the process and the token (PKCS#11 v2.40 §2.6.4), not to a session, so all devices of a process on
-//! one token share one [`Login`]. The PIN is asked for once. It is kept while the login lasts, for the one case where the
-//! module has to be started anew; a PIN that the device refused is forgotten, and no other is sent until somebody
-//! calls `lock`.
+//! one token share one [`Login`]. It asks for the PIN once and keeps it while the login lasts, in case the module must be
+//! restarted. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
 use super::token_info::PinInfo;
 use crate::device::pin::PinState;
@@ -17,9 +16,9 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Login {
     pin: PinState<Arc<RawAuthPin>>,
-    /// The module's generation that is logged in.
+    /// The generation of the module that is logged in.
     generation: Option<u64>,
-    /// Counts logins: handles of private objects do not outlive one.
+    /// Counts logins. Handles of private objects are valid during one login only.
     epoch: u64,
     /// How many devices share it.
     devices: usize,
@@ -34,7 +33,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// In `C_Login`'s terms.
+    /// The PIN for `C_Login`.
     pub fn pin(&self) -> Option<&RawAuthPin> {
         match self {
             Self::Pin(pin) => Some(pin),
@@ -44,12 +43,12 @@ impl Credential {
 }
 
 impl Login {
-    /// One more device uses it.
+    /// Adds a device.
     pub fn join(&mut self) {
         self.devices += 1;
     }
 
-    /// One less; with the last one the PIN is forgotten.
+    /// Removes a device. The last one to leave forgets the PIN.
     pub fn leave(&mut self) {
         self.devices -= 1;
         if self.devices == 0 {
@@ -58,7 +57,7 @@ impl Login {
         }
     }
 
-    /// Whether this generation of the module is logged in, and the login's number.
+    /// The login's number, if this generation of the module is logged in.
     pub fn current(&self, generation: u64) -> Option<u64> {
         (self.generation == Some(generation)).then_some(self.epoch)
     }
@@ -72,7 +71,7 @@ impl Login {
         self.enter(generation);
     }
 
-    /// The token is logged in, which says nothing about the PIN.
+    /// The token is logged in, which proves nothing about the PIN.
     pub fn enter(&mut self, generation: u64) {
         self.generation = Some(generation);
         self.epoch += 1;
@@ -84,12 +83,12 @@ impl Login {
         self.generation = None;
     }
 
-    /// The module says that nobody is logged in.
+    /// The module reports that no user is logged in.
     pub fn lost(&mut self) {
         self.generation = None;
     }
 
-    /// Forgets everything, also that a PIN was refused: the person starts over.
+    /// Forgets the PIN, and that one was refused: the person starts over.
     pub fn forget(&mut self) {
         self.pin.reset();
         self.generation = None;
@@ -114,13 +113,13 @@ impl Login {
     }
 }
 
-/// What a failing login was trying.
+/// The operation named in errors.
 pub const LOG_IN: &str = "log in";
 
-/// Gets a PIN from the prompter, if the device's state allows a try at all.
+/// Asks the prompter for a PIN, if the device's state allows a try.
 ///
 /// # Errors
-/// `PinLocked` when no try is left or the last one was not confirmed; `PinUnavailable` when there is no PIN to be had;
+/// `PinLocked` when no try is left or the last one was not confirmed; `PinUnavailable` when no PIN can be obtained;
 /// `PinWrong` when it cannot be right.
 fn ask(
     facts: PinInfo,
@@ -131,11 +130,11 @@ fn ask(
     let fail = |kind, answer: &str| Error::new(kind, LOG_IN, answer).with_target(device);
     if facts.locked {
         return Err(fail(Kind::PinLocked, "the PIN is locked")
-            .with_hint("the device's security officer can set a new PIN with the vendor's own tool"));
+            .with_hint("the device's security officer can set a new PIN with the vendor's tool"));
     }
     if !facts.set {
         return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
-            .with_hint("set one with the vendor's own tool (for SoftHSM: `softhsm2-util --init-token`)"));
+            .with_hint("set one with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)"));
     }
     let last = format!("One more wrong PIN locks {device}. Use the last try?");
     if facts.tries == TriesLeft::Last && !prompter.confirm(&last)? {
@@ -150,14 +149,14 @@ fn ask(
         return Ok(Credential::Pad);
     }
     let pin = prompter.pin(&PinRequest { device, source, tries: facts.tries })?;
-    // Some devices count an empty or overlong PIN as a wrong one.
+    // Some devices count an empty or too long PIN as a wrong one.
     if pin.is_empty() {
         return Err(fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the device"));
     }
     let (shortest, longest) = facts.length;
     if longest > 0 && !(shortest..=longest).contains(&pin.len()) {
         let answer = format!(
-            "a PIN here has {shortest} to {longest} bytes, this one has not: it was not sent to the device"
+            "this device's PINs have {shortest} to {longest} bytes: this one was not sent to the device"
         );
         return Err(fail(Kind::PinWrong, &answer));
     }

@@ -1,11 +1,11 @@
-//! PKCS#11 modules: loaded once, initialised once, and initialised anew when their state is lost.
+//! PKCS#11 modules: loaded once, initialised once, and reinitialised when their state is lost.
 //!
-//! A module is process-global: two contexts on one module share its state, and finalising one kills the other. So there
-//! is one [`Module`] per file in a process, kept in a registry; devices hold a [`ModuleUse`]. When the last one goes,
-//! the module is finalised, which ends its sessions and logins. It stays loaded: many do not survive `dlclose`.
+//! A module is process-global: two contexts on one module share its state, and finalising one invalidates the other. So a
+//! process has one [`Module`] per file, kept in a registry, and devices hold a [`ModuleUse`]. Dropping the last one
+//! finalises the module, which ends its sessions and logins. It stays loaded, because many modules crash in `dlclose`.
 //!
-//! Every `C_Initialize` starts a new *generation*. Handles of an older one are meaningless and may even name somebody
-//! else's session by now, so they are never closed, only forgotten.
+//! Every `C_Initialize` starts a new *generation*. Handles of an older one are invalid and may by now name another session,
+//! so they are forgotten, never closed.
 
 use super::elf::{self, FileKind};
 use super::error::{DriverError, code, decode};
@@ -32,28 +32,28 @@ pub struct Module {
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// How often the module was initialised.
+    /// The number of initialisations.
     generation: u64,
-    /// The process that initialised it: a forked child has to do it again. 0 when it is finalised.
+    /// The process that initialised it, because a forked child must initialise it again. 0 after finalising.
     process: u32,
-    /// Another library in this process initialised it: not ours to finalise.
+    /// Another library in this process initialised it, so we must not finalise it.
     foreign: bool,
 }
 
-/// A device's share in a module.
+/// A device's use of a module.
 pub struct ModuleUse(Arc<Module>);
 
-/// Permission to call the module: it cannot be finalised meanwhile.
+/// Permission to call the module. It cannot be finalised while this exists.
 pub struct InitializedModule<'a> {
     state: RwLockReadGuard<'a, State>,
     calls: &'a Pkcs11,
 }
 
 impl ModuleUse {
-    /// Loads a module, or finds the one that is loaded.
+    /// Loads a module, unless it is loaded already.
     ///
     /// # Errors
-    /// `DeviceGone` when the file is missing, `Unsupported` when it is for another machine, `Usage` when it is no module.
+    /// `DeviceGone` when the file is missing, `Unsupported` when it is for another machine, `Usage` when it is not a module.
     pub fn open(path: &Path) -> Result<Self> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut modules = lock(&MODULES);
@@ -96,7 +96,7 @@ impl Deref for ModuleUse {
 }
 
 impl InitializedModule<'_> {
-    /// The generation that handles got now belong to.
+    /// The generation of handles obtained now.
     pub fn generation(&self) -> u64 {
         self.state.generation
     }
@@ -121,12 +121,12 @@ impl Module {
         })
     }
 
-    /// SoftHSM loses its token when several processes start at once, so its starts take turns.
+    /// Serialises starts of SoftHSM, which loses its token when several processes start at once.
     pub fn start_lock(&self) -> Option<StartLock> {
         self.is_softhsm().then(StartLock::take).flatten()
     }
 
-    /// Whether the file is SoftHSM, by its name: its own words are only to be had after a start.
+    /// Whether the file is SoftHSM, judged by its name, because the module identifies itself only after a start.
     pub fn is_softhsm(&self) -> bool {
         self.path.file_name().is_some_and(|name| name.to_string_lossy().contains("softhsm"))
     }
@@ -143,7 +143,7 @@ impl Module {
         }
     }
 
-    /// The module, if handles of this generation still mean something.
+    /// The module, if handles of this generation are still valid.
     pub fn live(&self, generation: u64) -> Result<InitializedModule<'_>, DriverError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if state.generation != generation || state.process != std::process::id() {
@@ -152,8 +152,8 @@ impl Module {
         Ok(InitializedModule { state, calls: &self.calls })
     }
 
-    /// Finalises and initialises the module, unless somebody did since `generation`. The only cure when its storage
-    /// was away, and the second line against the start race.
+    /// Reinitialises the module, unless that happened since `generation`. The only remedy after its storage was
+    /// unavailable, and the second defence against the start race.
     pub fn restart(&self, generation: u64) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.generation != generation {
@@ -162,13 +162,13 @@ impl Module {
         if state.foreign {
             return Err(Error::new(
                 Kind::DeviceGone,
-                "start the PKCS#11 module anew",
-                "another library of this process uses it too",
+                "restart the PKCS#11 module",
+                "another library in this process uses it, too",
             )
             .with_target(self.path.display().to_string())
             .with_hint("restart the program"));
         }
-        log::debug!("{}: finalise and initialise anew", self.path.display());
+        log::debug!("{}: reinitialising", self.path.display());
         let _ = self.calls.clone().finalize();
         state.process = 0;
         self.initialise_locked(&mut state)
@@ -192,7 +192,7 @@ impl Module {
         let already = |error: &CallError| code(error) == Some(RvError::CryptokiAlreadyInitialized);
         let mut answer = self.calls.initialize(arguments);
         if state.process != 0 && answer.as_ref().is_err_and(already) {
-            // The parent's state, seen from a forked child.
+            // A forked child inherits the parent's state.
             let _ = self.calls.clone().finalize();
             answer = self.calls.initialize(arguments);
         }
@@ -228,7 +228,7 @@ impl Module {
     }
 }
 
-/// A poisoned lock guards plain data here that is valid at every step.
+/// Takes a lock, poisoned or not: the data is valid at every step.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -262,7 +262,7 @@ fn not_loaded(path: &Path, error: CallError) -> Error {
             ),
             CallError::MissingSymbol(symbol) => refused(
                 Kind::Usage,
-                format!("the library is no PKCS#11 module: it has no {symbol}"),
+                format!("the library is not a PKCS#11 module: it has no {symbol}"),
                 no_module,
             ),
             other => decode(other, "load the PKCS#11 module", &path.display().to_string()),

@@ -1,4 +1,4 @@
-//! Finding keys, and what the module says of them.
+//! Finds keys and reads their attributes.
 
 use super::error::DriverError;
 use crate::device::{Algorithm, Evidence, EvidenceLevel, PublicKey, Purpose};
@@ -7,12 +7,12 @@ use crate::uri::DeviceUri;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-/// DER of the object identifier secp256r1 (RFC 5480 §2.1.1.1), as CKA_EC_PARAMS has it.
+/// The object identifier secp256r1 in DER (RFC 5480 §2.1.1.1), as in CKA_EC_PARAMS.
 pub const P256_OID: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// secp384r1, in DER (SEC2 §2.5.1).
 pub const P384_OID: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 
-/// The objects that answer to one label.
+/// The objects with one label.
 pub struct Located {
     /// The private or secret key.
     pub private: ObjectHandle,
@@ -30,7 +30,7 @@ pub fn label(uri: &DeviceUri, purpose: Purpose) -> String {
 
 /// All token objects with a label (and CKA_ID, where the URI has one): private or secret keys, and public keys.
 ///
-/// One search for both: it is the slow call, growing with the number of objects in the token.
+/// A single search finds both, because searching is slow and its time grows with the number of objects in the token.
 pub fn search(
     session: &Session,
     uri: &DeviceUri,
@@ -54,7 +54,7 @@ pub fn search(
 /// The one key with a label.
 ///
 /// # Errors
-/// `Missing` when there is none; `KeyMissing` when several answer: which of them is meant cannot be known.
+/// `Missing` when there is none; `KeyMissing` when there are several.
 pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located, DriverError> {
     let (private, public) = search(session, uri, label)?;
     match private[..] {
@@ -63,19 +63,19 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
         _ => Err(Error::new(
             Kind::KeyMissing,
             "find the key",
-            format!("{} keys are labelled `{label}`: which one is meant cannot be known", private.len()),
+            format!("{} keys are labelled `{label}`", private.len()),
         )
         .with_target(uri.display_name())
-        .with_hint("delete or relabel all but one, or name it by id= in the URI")
+        .with_hint("delete or relabel all but one, or name one by id= in the URI")
         .into()),
     }
 }
 
-/// The key with this public half, under whatever label. Some modules name the keys themselves: ykcs11 says "Private key for
-/// Key Management". `None` when there is not exactly one, or the module does not tell points.
+/// The key with this public key, whatever its label. Some modules choose labels themselves: ykcs11 uses "Private key for
+/// Key Management". `None` when there is not exactly one, or the module does not reveal points.
 pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, DriverError> {
     let half = match (enrolled.point(), enrolled.rsa()) {
-        // Both lengths are below 128, so one byte of DER tells them.
+        // Both lengths are below 128, so they take one byte in DER.
         (Some(point), _) => Attribute::EcPoint([&[0x04, point.len() as u8], point].concat()),
         (_, Some((n, _))) => Attribute::Modulus(n.to_vec()),
         _ => return Ok(None),
@@ -90,7 +90,7 @@ pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Optio
     Ok(Some(Located { private, public: Some(public) }))
 }
 
-/// Reads the public half. What padding an RSA key is used with, `padded` finds out from modulus and exponent.
+/// Reads the public key. `padded` makes an RSA key of the modulus and exponent and determines its padding.
 pub fn public_key(
     session: &Session,
     located: &Located,
@@ -102,7 +102,7 @@ pub fn public_key(
             let (n, e) = modulus(session, located.private)?;
             if n.len() < 256 {
                 return Err(unfit(format!(
-                    "an RSA key of {} bits is too short: 2048 are the least",
+                    "an RSA key of {} bits is too short: at least 2048 are needed",
                     n.len() * 8
                 ))
                 .into());
@@ -114,12 +114,12 @@ pub fn public_key(
     }
 }
 
-/// Whether the key in the device can be seen to be another one than `enrolled`.
+/// Whether the key in the device is visibly not `enrolled`.
 pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) -> Result<bool, DriverError> {
     Ok(match enrolled {
         PublicKey::P256(_) | PublicKey::P384(_) => match located.public {
             Some(public) => read_point(session, public)?.as_ref() != Some(enrolled),
-            // Nothing to compare with: what the key answers will not fit, if it is another.
+            // Nothing to compare. A wrong key will give a wrong result.
             None => false,
         },
         PublicKey::Rsa { n, e, .. } | PublicKey::RsaPss { n, e } => {
@@ -129,7 +129,7 @@ pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) ->
     })
 }
 
-/// The attributes that say whether a key can leave, in the standard's names (PKCS#11 v2.40 §4.9).
+/// The attributes that say whether a key can leave the device, by their standard names (PKCS#11 v2.40 §4.9).
 pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Result<Evidence, DriverError> {
     let asked = [
         AttributeType::Local,
@@ -151,7 +151,7 @@ pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Re
     Ok(Evidence { level, claims: claims.collect() })
 }
 
-/// An EC key by its public point: from the public object, or from the private one where a module keeps it there.
+/// An EC public key. The point is read from the public object, or from the private one in modules that keep it there.
 fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, DriverError> {
     let curve = session.get_attributes(located.private, &[AttributeType::EcParams])?;
     let wanted = match curve.first() {
@@ -161,11 +161,11 @@ fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, DriverError
     };
     let key = read_point(session, located.public.unwrap_or(located.private))?;
     key.filter(|key| key.algorithm() == wanted).ok_or_else(|| {
-        unfit("there is no single public key object with its label, and the private one does not tell the point").into()
+        unfit("not exactly one public key object has its label, and the private key object does not reveal the point").into()
     })
 }
 
-/// CKA_EC_POINT is a DER OCTET STRING by the standard; some modules leave the wrapping out.
+/// The standard makes CKA_EC_POINT a DER OCTET STRING. Some modules return the bare point.
 fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, DriverError> {
     let attributes = session.get_attributes(object, &[AttributeType::EcPoint])?;
     let Some(Attribute::EcPoint(bytes)) = attributes.first() else { return Ok(None) };
@@ -182,22 +182,20 @@ fn modulus(session: &Session, private: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>
     let asked = [AttributeType::Modulus, AttributeType::PublicExponent];
     match &session.get_attributes(private, &asked)?[..] {
         [Attribute::Modulus(n), Attribute::PublicExponent(e)] => Ok((trim(n), trim(e))),
-        _ => Err(unfit("the device does not tell its modulus and public exponent").into()),
+        _ => Err(unfit("the device does not reveal its modulus and public exponent").into()),
     }
 }
 
 fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, DriverError> {
     match &session.get_attributes(secret, &[AttributeType::Id, AttributeType::ValueLen])?[..] {
         [Attribute::Id(_), Attribute::ValueLen(length)] if **length != 32 => {
-            Err(unfit("its AES key has not 256 bits").into())
+            Err(unfit("its AES key does not have 256 bits").into())
         }
         [Attribute::Id(id), ..] => match id.as_slice().try_into() {
             Ok(id) => Ok(PublicKey::Aes256 { id }),
-            Err(_) => {
-                Err(unfit("its CKA_ID has not the 16 random bytes that Strongroom gives an AES key").into())
-            }
+            Err(_) => Err(unfit("its CKA_ID is not 16 random bytes, as for Strongroom's AES keys").into()),
         },
-        _ => Err(unfit("the device does not tell its CKA_ID").into()),
+        _ => Err(unfit("the device does not reveal its CKA_ID").into()),
     }
 }
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// Bits of an AES-GCM tag.
 const TAG_BITS: Ulong = Ulong::new(128);
 
-/// RSASSA-PSS as signing keys are used with it.
+/// The RSASSA-PSS parameters of signing keys.
 const PSS: PkcsPssParams =
     PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
 
@@ -49,9 +49,9 @@ pub fn wrap(
     let mut own = *iv;
     let parameters = GcmParams::new(&mut own, aad, TAG_BITS)?;
     let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
-    // Some HSMs put an IV of their own choice into the parameters; what they sealed could never be opened.
+    // Some HSMs replace the IV with their own. The ciphertext could never be opened.
     if own != *iv || sealed.len() != plaintext.len() + 16 {
-        let answer = "the device does not do AES-GCM as asked: it chose its own IV or tag length";
+        let answer = "the device does not follow the AES-GCM parameters: it chose its own IV or tag length";
         return Err(Error::new(Kind::Unsupported, "seal in the device", answer).into());
     }
     Ok(sealed)
@@ -73,13 +73,13 @@ pub fn sign(
     match is == wanted {
         true => Ok(signature),
         false => {
-            let answer = format!("the device's signature has {is} bytes, and one of this key {wanted}");
+            let answer = format!("the device's signature has {is} bytes, not {wanted}");
             Err(Error::new(Kind::Device, "sign", answer).into())
         }
     }
 }
 
-/// A derived secret lives in the device until it is destroyed, whatever happens in between.
+/// A derived secret in the device, destroyed on drop.
 struct Derived<'a> {
     session: &'a Session,
     secret: ObjectHandle,
@@ -95,7 +95,7 @@ impl Drop for Derived<'_> {
 fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     let bytes = peer.len() / 2;
     let parameters = Ecdh1DeriveParams::new(EcKdf::null(), peer);
-    // Modules differ in their defaults for SENSITIVE and EXTRACTABLE: both are said.
+    // Modules differ in their defaults for SENSITIVE and EXTRACTABLE, so set both.
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -114,13 +114,11 @@ fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<V
             x[bytes - value.len()..].copy_from_slice(&value);
             Ok(x)
         }
-        _ => Err(Error::new(
-            Kind::Unsupported,
-            "agree on a key",
-            "the device does not hand out the ECDH secret",
-        )
-        .with_hint("use a key of another algorithm: --algorithm rsa3072 or aes256")
-        .into()),
+        _ => {
+            Err(Error::new(Kind::Unsupported, "agree on a key", "the device does not reveal the ECDH secret")
+                .with_hint("use a key of another algorithm: --algorithm rsa3072 or aes256")
+                .into())
+        }
     }
 }
 
@@ -138,8 +136,8 @@ fn oaep(
     Ok(Zeroizing::new(session.decrypt(&Mechanism::RsaPkcsOaep(parameters), key, ciphertext)?))
 }
 
-/// Which OAEP hash the device really does with this key: SHA-256, or SHA-1 where it can do no other. What mechanism lists
-/// say is not enough, so a random message is sealed in software and has to come back.
+/// The OAEP hash that works with this key: SHA-256, or SHA-1 if the device supports no other. Mechanism lists are unreliable,
+/// so this seals a random message in software and has the device open it.
 pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> Result<OaepHash, DriverError> {
     for hash in [OaepHash::Sha256, OaepHash::Sha1] {
         let mut message = Zeroizing::new([0; 32]);
@@ -154,7 +152,7 @@ pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> R
     Err(Error::new(Kind::Unsupported, "open with the RSA key", answer).into())
 }
 
-/// The codes that modules answer a padding with that they do not know.
+/// The codes that modules return for an unknown padding.
 fn refuses_padding(code: Option<RvError>) -> bool {
     use RvError::*;
     let Some(code) = code else { return false };

@@ -1,7 +1,7 @@
-//! Attempts: logging in, calling, and trying once more when the module had lost its state.
+//! Runs operations, and repeats them after the module lost its state.
 //!
-//! An attempt that fails because the state is gone (the token was pulled, its storage went away and came back, another
-//! device of this process started the module anew) is repeated once after the state is rebuilt. Nothing else is.
+//! An attempt that fails because the state is lost (the token was unplugged, its storage was unavailable for a while, another
+//! device of this process restarted the module) is repeated once after the state is restored. No other failure is retried.
 
 use super::device::Pkcs11Device;
 use super::error::{DriverError, STORAGE, code, decode};
@@ -16,11 +16,11 @@ use cryptoki::session::{SessionState, UserType};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-/// How often an operation begins again because others started the module anew.
+/// How often an operation is repeated because other devices restarted the module.
 const RESTARTS: u32 = 16;
 
 impl Pkcs11Device {
-    /// Runs an operation on a logged-in session, once more if the module had lost its state.
+    /// Runs an operation on a logged-in session, and repeats it once if the module lost its state.
     pub fn operate<T>(
         &mut self,
         tried: &str,
@@ -34,7 +34,7 @@ impl Pkcs11Device {
                 Err(fault) => fault,
             };
             match fault {
-                // Another device of this process started the module anew: its doing, not an answer.
+                // Another device of this process restarted the module. This says nothing about the operation.
                 DriverError::Stale => {}
                 fault if !rebuilt && self.is_lost_state(&fault) => {
                     log::debug!("{}: {tried}: once more after {fault:?}", self.name);
@@ -60,10 +60,10 @@ impl Pkcs11Device {
         done
     }
 
-    /// Makes sure that the session is of the module's present generation and the token logged in.
+    /// Makes sure that the session is of the module's current generation and the token is logged in.
     ///
-    /// The login is locked while the PIN is asked for, so that several lanes ask once. The module and the start lock are
-    /// not: a person thinking it over stops nobody else.
+    /// Locks the login while asking for the PIN, so that parallel sessions ask only once. Does not hold the module or the start
+    /// lock meanwhile, so that a waiting prompt blocks nothing else.
     fn log_in(&mut self, prompter: &mut dyn Prompter) -> Result<(), DriverError> {
         let shared = Arc::clone(&self.login);
         let mut login = lock(&shared);
@@ -78,7 +78,7 @@ impl Pkcs11Device {
         Ok(())
     }
 
-    /// Sends the PIN. Only what is not about the PIN is tried again, with the module started anew.
+    /// Sends the PIN. Restarts the module and retries only after failures that are not about the PIN.
     fn try_login(
         &mut self,
         login: &mut MutexGuard<'_, Login>,
@@ -103,14 +103,14 @@ impl Pkcs11Device {
                 return Err(fault);
             }
             let Some(pause) = pauses.next().filter(|_| self.module.is_softhsm()) else { return Err(fault) };
-            log::debug!("{}: {LOG_IN}: {fault:?}: starting the module anew", self.name);
+            log::debug!("{}: {LOG_IN}: {fault:?}: restarting the module", self.name);
             std::thread::sleep(Duration::from_millis(*pause));
             let _turn = self.module.start_lock();
             self.module.restart(generation)?;
         }
     }
 
-    /// `Ok(false)` when the token was logged in already, which says nothing about the PIN.
+    /// `Ok(false)` when the token was logged in already, which proves nothing about the PIN.
     fn call_login(&self, credential: &Credential) -> Result<bool, DriverError> {
         let _turn = self.module.start_lock();
         let session = self.session.as_ref().ok_or(DriverError::Stale)?;
@@ -126,7 +126,7 @@ impl Pkcs11Device {
         }
     }
 
-    /// A session in the module's present generation, on the same token as before.
+    /// A session in the module's current generation, on the same token as before.
     pub(super) fn ensure_session(&mut self) -> Result<u64> {
         if let Some(session) = &self.session
             && self.module.live(session.generation).is_ok()
@@ -140,16 +140,16 @@ impl Pkcs11Device {
             return Err(Error::new(
                 Kind::DeviceGone,
                 "find the device again",
-                "another token is in its place",
+                "another token is in its slot",
             )
             .with_target(&self.name)
-            .with_hint("put the token back that was there, then repeat the command"));
+            .with_hint("plug in the original token, then repeat the command"));
         }
         (self.session, self.facts) = (Some(session), facts);
         Ok(generation)
     }
 
-    /// Before a PIN is asked for, the flags that tell about tries have to be of now.
+    /// Reads the flags on the number of tries again, before asking for a PIN.
     fn refresh_facts(&mut self) -> Result<(), DriverError> {
         let session = self.session.as_mut().ok_or(DriverError::Stale)?;
         if !std::mem::take(&mut session.fresh) {
@@ -159,11 +159,11 @@ impl Pkcs11Device {
         Ok(())
     }
 
-    /// Whether a failure may be the module's lost state, rather than an answer to the question.
+    /// Whether lost state of the module, rather than the operation itself, may have caused a failure.
     fn is_lost_state(&self, fault: &DriverError) -> bool {
         let code = match fault {
             DriverError::Stale => return true,
-            // At first sight of a token this is the plain truth; later it may be its storage that is gone.
+            // If no key was ever found, there is none. Otherwise the storage may be unavailable.
             DriverError::Missing { .. } => return self.found,
             DriverError::Final(_) => return false,
             DriverError::Call(error) => code(error),
@@ -179,7 +179,7 @@ impl Pkcs11Device {
                 | RvError::DeviceRemoved
                 | RvError::TokenNotPresent,
             ) => true,
-            // These answer a bad challenge too: they are the state only if the keys are gone with it.
+            // A bad challenge causes these codes, too. The state is lost only if the keys are missing as well.
             Some(RvError::GeneralError | RvError::FunctionFailed | RvError::DeviceError) => {
                 !self.has_its_keys()
             }
@@ -192,7 +192,7 @@ impl Pkcs11Device {
         self.module.live(session.generation).is_ok_and(|_live| session.has_its_keys(&self.uri))
     }
 
-    /// Rebuilds what was lost: the login, if that is all, else the whole state of the module.
+    /// Restores the login if only that was lost, else restarts the module.
     fn rebuild(&mut self) -> Result<()> {
         let Some(session) = &mut self.session else { return Ok(()) };
         session.forget_keys();
@@ -202,7 +202,7 @@ impl Pkcs11Device {
             Err(_) => return Ok(()),
         };
         if matches!(state, Some(SessionState::RoPublic)) && self.facts.pin.required {
-            // SoftHSM says OBJECT_HANDLE_INVALID where it means USER_NOT_LOGGED_IN.
+            // SoftHSM returns OBJECT_HANDLE_INVALID in place of USER_NOT_LOGGED_IN.
             lock(&self.login).lost();
             return Ok(());
         }
@@ -219,11 +219,11 @@ impl Pkcs11Device {
             DriverError::Final(error) if error.target().is_none() => error.with_target(&self.name),
             DriverError::Final(error) => error,
             DriverError::Missing { label } => {
-                let answer = format!("the token is there, but no key in it is labelled `{label}`");
+                let answer = format!("the token has no key labelled `{label}`");
                 Error::new(Kind::KeyMissing, tried, answer).with_target(&self.name).with_hint(STORAGE)
             }
             DriverError::Stale => {
-                Error::new(Kind::DeviceGone, tried, "the module was started anew again and again")
+                Error::new(Kind::DeviceGone, tried, "the module was restarted again and again")
                     .with_target(&self.name)
                     .with_hint("repeat the command")
             }
@@ -231,7 +231,7 @@ impl Pkcs11Device {
     }
 
     fn still_gone(&self, error: Error, tried: &str) -> Error {
-        let answer = format!("the module lost the token, and starting it anew failed: {}", error.message());
+        let answer = format!("the module lost the token, and restarting it failed: {}", error.message());
         Error::new(Kind::DeviceGone, tried, answer)
             .with_target(&self.name)
             .with_hint(STORAGE)
@@ -239,7 +239,7 @@ impl Pkcs11Device {
     }
 }
 
-/// An answer after which a PIN is never sent again.
+/// Codes after which a PIN is never sent again.
 fn is_about_the_pin(fault: &DriverError) -> bool {
     let DriverError::Call(error) = fault else { return false };
     matches!(

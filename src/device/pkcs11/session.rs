@@ -1,4 +1,4 @@
-//! A session on a token, and what an operation does with it.
+//! A session on a token, and the operations on it.
 
 use super::error::{DriverError, decode};
 use super::module::{InitializedModule, Module};
@@ -14,10 +14,10 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use std::time::Duration;
 
-/// Pauses before the module is started anew because another process was just writing to the token, in ms.
+/// Pauses before restarting the module when another process was writing to the token, in ms.
 pub const BACKOFF_MS: [u64; 5] = [4, 12, 30, 70, 150];
 
-/// A session: valid in one generation of the module. Its key handles are valid during one login.
+/// A session, valid in one generation of the module. Its key handles are valid during one login.
 pub struct TokenSession {
     pub raw: Session,
     pub slot: Slot,
@@ -26,11 +26,11 @@ pub struct TokenSession {
     keys: Vec<(KeyRef, ObjectHandle)>,
     /// A key was found.
     pub found: bool,
-    /// The token's facts were read a moment ago.
+    /// The token's information was read a moment ago.
     pub fresh: bool,
 }
 
-/// What an operation may use: the module, which cannot be finalised meanwhile, and the device's facts.
+/// An operation's context: the module, which cannot be finalised meanwhile, and the token's information.
 pub struct Operation<'a> {
     pub live: InitializedModule<'a>,
     pub uri: &'a DeviceUri,
@@ -39,7 +39,7 @@ pub struct Operation<'a> {
 }
 
 impl TokenSession {
-    /// Starts the module if that is needed, finds the token, opens a session.
+    /// Starts the module if necessary, finds the token, and opens a session.
     pub fn take(module: &Module, uri: &DeviceUri, name: &str) -> Result<(Self, TokenInfo)> {
         let mut pauses = BACKOFF_MS.iter().take(3);
         loop {
@@ -59,9 +59,9 @@ impl TokenSession {
         }
     }
 
-    /// Another session on a token that was found already.
+    /// Another session on a token that is already found.
     pub fn open(live: &InitializedModule<'_>, slot: Slot, name: &str) -> Result<Self> {
-        // Not closed on drop: a stale handle may be somebody else's session by then.
+        // Not closed on drop: a stale handle may name another session by then.
         let raw = live.open_ro_session_no_drop(slot).map_err(|e| decode(e, "open a session", name))?;
         Ok(Self {
             raw,
@@ -74,14 +74,14 @@ impl TokenSession {
         })
     }
 
-    /// Closes the session, if it still is one.
+    /// Closes the session if it is still valid.
     pub fn close(self, module: &Module) {
         if let Ok(_live) = module.live(self.generation) {
             let _ = self.raw.close();
         }
     }
 
-    /// Handles got in an earlier login are void.
+    /// Forgets handles of an earlier login, which are invalid.
     pub fn enter(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
@@ -94,7 +94,7 @@ impl TokenSession {
         self.keys.clear();
     }
 
-    /// Whether every key that was found before is found again.
+    /// Whether all keys that were found before are still there.
     pub fn has_its_keys(&self, uri: &DeviceUri) -> bool {
         self.keys.iter().all(|(key, _)| {
             let label = objects::label(uri, key.purpose);
@@ -105,7 +105,7 @@ impl TokenSession {
 }
 
 impl Operation<'_> {
-    /// The handle of an enrolled key: cached, or found by its label and compared with what was enrolled, or found by its point.
+    /// The handle of an enrolled key: cached, or found by its label and compared with the enrolment, or found by its public key.
     pub fn handle(&self, session: &mut TokenSession, key: &KeyRef) -> Result<ObjectHandle, DriverError> {
         if let Some((_, handle)) = session.keys.iter().find(|(known, _)| known == key) {
             return Ok(*handle);
@@ -128,7 +128,7 @@ impl Operation<'_> {
         Ok(located.private)
     }
 
-    /// What everybody may know of one key.
+    /// The public information on one key.
     pub fn key_info(
         &self,
         session: &mut TokenSession,
@@ -145,7 +145,7 @@ impl Operation<'_> {
             Purpose::Sign => Ok(PublicKey::RsaPss { n, e }),
         })?;
         if purpose == Purpose::Sign && matches!(public, PublicKey::Aes256 { .. }) {
-            let answer = format!("a key of the kind {} signs nothing", public.algorithm());
+            let answer = format!("{} keys cannot sign", public.algorithm());
             return Err(Error::new(Kind::Unsupported, "use the key", answer).with_target(self.name).into());
         }
         let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;
@@ -160,7 +160,7 @@ impl Operation<'_> {
     fn replaced_key(&self, purpose: Purpose) -> Error {
         let answer = format!("its {purpose} key is not the one that was enrolled");
         Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(
-            "somebody replaced the key, or this is another token of the same name: connect the enrolled one, \
+            "the key was replaced, or this is another token of the same name: connect the enrolled one, \
              or enrol this one as a device of its own",
         )
     }

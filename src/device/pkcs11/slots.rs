@@ -1,4 +1,4 @@
-//! Which slot a URI means.
+//! Finds the slot that a URI names.
 
 use super::error::{code, decode};
 use super::module::InitializedModule;
@@ -25,10 +25,10 @@ fn one(module: &InitializedModule<'_>, slot: Slot, on: &str) -> Result<Option<(S
     }
 }
 
-/// The one slot that a URI means.
+/// The one slot that a URI names.
 ///
 /// # Errors
-/// `DeviceGone` when none matches, `Usage` when several do; both list what is there.
+/// `DeviceGone` when none matches, `Usage` when several do. Both list the tokens found.
 pub fn find(module: &InitializedModule<'_>, uri: &DeviceUri, on: &str) -> Result<(Slot, TokenInfo)> {
     let slot = uri.slot_id().and_then(|id| Slot::try_from(id).ok());
     let mut matching = match slot {
@@ -68,7 +68,7 @@ fn several(matching: &[(Slot, TokenInfo)], on: &str) -> Error {
         .with_hint("add serial= or slot-id= to the URI so that one is meant")
 }
 
-/// Tokens as the URI attributes that would name them.
+/// Lists tokens by the URI attributes that name them.
 fn listed<'a>(tokens: impl IntoIterator<Item = &'a (Slot, TokenInfo)>) -> String {
     let described = tokens.into_iter().map(|(_, token)| {
         let TokenInfo { slot_id, identity, .. } = token;

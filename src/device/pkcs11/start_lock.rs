@@ -1,15 +1,15 @@
-//! SoftHSM's starts take turns.
+//! Serialises starts of SoftHSM across processes.
 //!
 //! SoftHSM's `C_Login` rewrites the token's own object file. A process that reads it at that moment, in `C_Initialize` or
-//! `C_Login`, takes the token for broken and loses it: with eight processes starting at once more than one in four
-//! failed. So the stretches from initialising to the slot list and around the login are held under an exclusive
-//! lock on SoftHSM's configuration file, which is the one file that all processes on the same token directory share.
+//! `C_Login`, considers the token broken and loses it: with eight processes starting at once, more than one in four
+//! failed. So the steps from initialising to the slot list, and the login, hold an exclusive lock on SoftHSM's
+//! configuration file, the one file that all processes on the same token directory share.
 
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a start waits for others. After that it goes ahead: a retry is the second line.
+/// How long a start waits for others. After that it goes ahead and relies on retries.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Held until dropped.
@@ -18,7 +18,7 @@ pub struct StartLock {
 }
 
 impl StartLock {
-    /// Waits for its turn; `None` when there is no configuration file to lock or somebody never lets go.
+    /// Waits for the lock; `None` when there is no configuration file to lock, or the wait times out.
     pub fn take() -> Option<Self> {
         let file = File::open(configuration()?).ok()?;
         let began = Instant::now();

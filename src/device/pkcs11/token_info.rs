@@ -1,11 +1,11 @@
-//! What a module says of a token: CK_TOKEN_INFO (PKCS#11 v2.40 §3.2).
+//! What a module reports on a token: CK_TOKEN_INFO (PKCS#11 v2.40 §3.2).
 
 use crate::device::DeviceIdentity;
 use crate::prompt::TriesLeft;
 use crate::uri::{DeviceUri, Scheme};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
-/// A token as its module describes it (CK_TOKEN_INFO), without secrets and without types of the driver.
+/// A token's description (CK_TOKEN_INFO), without types of `cryptoki`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
     /// CK_SLOT_ID.
@@ -14,11 +14,11 @@ pub struct TokenInfo {
     pub identity: DeviceIdentity,
     /// CKF_TOKEN_INITIALIZED.
     pub initialised: bool,
-    /// What the module tells about the PIN.
+    /// The state of the user PIN.
     pub pin: PinInfo,
 }
 
-/// The user PIN as CK_TOKEN_INFO tells of it.
+/// The state of the user PIN in CK_TOKEN_INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinInfo {
     /// CKF_LOGIN_REQUIRED.
@@ -29,19 +29,19 @@ pub struct PinInfo {
     pub locked: bool,
     /// CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_COUNT_LOW, or nothing.
     pub tries: TriesLeft,
-    /// CKF_PROTECTED_AUTHENTICATION_PATH: typed on the device.
+    /// CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed on the device.
     pub pad: bool,
     /// Shortest and longest PIN, in bytes.
     pub length: (usize, usize),
 }
 
 impl TokenInfo {
-    /// What tells tokens of one module apart. Serials are not unique, slots may be renumbered.
+    /// Distinguishes the tokens of one module. Serial numbers are not unique, and slots may be renumbered.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.slot_id, self.identity.serial, self.identity.label)
     }
 
-    /// As the module tells it.
+    /// From the module's CK_TOKEN_INFO.
     pub fn read(slot: Slot, info: &CkTokenInfo) -> Self {
         let simulator = info.manufacturer_id().contains("SoftHSM") || info.model().contains("SoftHSM");
         Self {
@@ -71,7 +71,7 @@ impl TokenInfo {
         }
     }
 
-    /// Whether a URI means it.
+    /// Whether a URI names this token.
     pub fn matches(&self, uri: &DeviceUri) -> bool {
         let agree = |wanted: Option<&str>, is: &str| wanted.is_none_or(|wanted| wanted == is);
         self.initialised

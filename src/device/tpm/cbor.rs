@@ -1,9 +1,9 @@
-//! Reading and writing the elements of a key's blob.
+//! Reads the elements of a key blob.
 
 use minicbor::Decoder;
 use minicbor::data::Type;
 
-/// What reading an element gives, or what is wrong with it.
+/// An element, or what is wrong with it.
 pub type Read<T> = Result<T, String>;
 
 /// Any library's error as text.
@@ -11,7 +11,7 @@ pub fn wrong(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// An array's length, definite and as it should be.
+/// Checks that an array has a definite length, and this one.
 pub fn expect(length: Option<u64>, wanted: u64) -> Read<()> {
     if length == Some(wanted) { Ok(()) } else { Err("an array has another length".into()) }
 }

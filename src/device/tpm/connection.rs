@@ -1,19 +1,18 @@
-//! A connection to a TPM with what is loaded over it: the storage root key, keys, a session.
+//! A connection to a TPM and the objects loaded over it: the storage root key, keys, a session.
 //!
-//! A TPM without a resource manager has three slots for objects and three for sessions, so a connection holds two keys and one
-//! session at most, and gives back what it no longer needs on every path; dropping the context gives back the rest.
+//! A TPM without a resource manager has three slots for objects and three for sessions. So a connection holds at most two keys and
+//! one session, and flushes what it no longer needs on every path. Dropping the context flushes the rest.
 //!
-//! # What the session is salted to
+//! # The key that the session is salted to
 //!
-//! Whoever sits between program and TPM sees nothing if the session's salt is encrypted to a key of that very TPM: its storage root
-//! key. The way to it is TPM2_ReadPublic, whose answer nobody signs, and tpm2-tss keeps what it is told there. So the name
-//! that counts here is not the one in that answer but the one that tpm2-tss computes from the public area it would salt to
-//! (Esys_TR_GetName); it has to be the name that the key was enrolled with. An answer with the right name and another public key
-//! is therefore refused.
+//! An interposer between program and TPM learns nothing if the session's salt is encrypted to a key of this very TPM: its storage
+//! root key. TPM2_ReadPublic returns that key, but the response is not signed, and tpm2-tss trusts it. So we do not compare the
+//! name in the response. We compare the name that tpm2-tss computes from the public area it would salt to (Esys_TR_GetName) with
+//! the name recorded at enrolment. This refuses a response with the right name and a different public key.
 //!
-//! TPM2_Load goes without the session: it is authorised by the empty password, which is no secret, and carries what the ledger
-//! shows to everybody. Its answer is compared by tpm2-tss with the public area that we gave, and the command that uses
-//! the key binds its name.
+//! TPM2_Load does not use the session. It is authorised by the empty password, which is not secret, and its parameters are
+//! public in the ledger. tpm2-tss compares its response with the public area that we gave, and the command that uses the key
+//! binds the key's name.
 
 use super::error::{Code, Command, DriverError, Remedy};
 use super::key_blob::KeyBlob;
@@ -28,21 +27,21 @@ use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{CapabilityData, SymmetricDefinition};
 
-/// Keys that stay loaded: one that opens and one that signs.
+/// The number of keys that stay loaded: an opening and a signing key.
 const KEPT: usize = 2;
 
-/// A connection and what is loaded over it.
+/// A connection and the objects loaded over it.
 pub struct Connection {
     /// The connection.
     pub context: Context,
     parent: Option<Parent>,
     keys: Vec<(Name, KeyHandle)>,
     session: Option<Session>,
-    /// Sessions of others' that could not be given back.
+    /// Sessions of other connections that are still to be flushed.
     strays: Vec<AuthSession>,
-    /// The keys that were ever to be loaded over this connection.
+    /// All keys ever loaded over this connection.
     tried: Vec<Name>,
-    /// What could not be flushed when it should have been.
+    /// Objects that could not be flushed in time.
     left: Vec<ObjectHandle>,
 }
 
@@ -55,11 +54,11 @@ type Name = [u8; 34];
 struct Parent {
     name: Name,
     handle: KeyHandle,
-    /// Made for this connection, because it no longer lies at its handle.
+    /// Made for this connection, because its persistent handle is empty.
     transient: bool,
 }
 
-/// A session, and the name of the storage root key that it is salted to.
+/// A session, and the name of the storage root key it is salted to.
 struct Session {
     salt: Name,
     session: AuthSession,
@@ -69,11 +68,11 @@ struct Session {
 pub struct LoadedKey {
     /// The key.
     pub key: KeyHandle,
-    /// Salted, with its policy not yet satisfied.
+    /// Salted. Its policy is not satisfied yet.
     pub session: PolicySession,
 }
 
-/// What a connection leaves in the TPM when tpm2-tss gives it up.
+/// What a connection leaves in the TPM when tpm2-tss can no longer use it.
 pub struct Leftovers {
     keys: Vec<Name>,
     sessions: Vec<u32>,
@@ -86,7 +85,7 @@ impl Connection {
         Self { context, parent: None, keys, session: None, strays, tried, left }
     }
 
-    /// Loads an enrolled key, and opens a session for it, as far as they are not there already.
+    /// Loads an enrolled key and starts a session for it, unless they exist already.
     pub fn ready(&mut self, material: &KeyBlob) -> Result<LoadedKey, DriverError> {
         for handle in std::mem::take(&mut self.left) {
             self.flush(handle);
@@ -98,7 +97,7 @@ impl Connection {
         Ok(LoadedKey { key, session: policy(session)? })
     }
 
-    /// The storage root key that was compared with an enrolment, if there was one.
+    /// The storage root key that was compared with an enrolment, if any.
     pub fn pinned_parent(&self) -> Option<KeyHandle> {
         self.parent.as_ref().map(|parent| parent.handle)
     }
@@ -143,7 +142,7 @@ impl Connection {
         let found = persistent(&mut self.context, material.parent)?;
         let (handle, transient) = match found {
             Some((handle, name)) if name == material.parent_name => (handle, false),
-            // Somebody evicted it, or put another in its place: with the same seed it is made again.
+            // It was evicted or replaced. The hierarchy's seed yields the same key again.
             _ => (primary(&mut self.context)?, true),
         };
         let is = name_of(&mut self.context, handle.into())?;
@@ -161,7 +160,7 @@ impl Connection {
         }
     }
 
-    /// Whether the key's storage root key is this TPM's.
+    /// Whether the key was made under this TPM's storage root key.
     pub fn is_home_of(&mut self, material: &KeyBlob) -> Result<bool, DriverError> {
         match self.parent(material) {
             Ok(_) => {
@@ -173,14 +172,14 @@ impl Connection {
         }
     }
 
-    /// Gives the session back: after a failure nobody knows how far its policy is.
+    /// Flushes the session, because after a failure the state of its policy is unknown.
     pub fn end_session(&mut self) {
         if let Some(Session { session, .. }) = self.session.take() {
             self.flush(SessionHandle::from(session).into());
         }
     }
 
-    /// Gives every key back.
+    /// Flushes all keys.
     pub fn unload(&mut self) {
         for (_, key) in std::mem::take(&mut self.keys) {
             self.flush(key.into());
@@ -188,19 +187,19 @@ impl Connection {
         self.give_up_transient_parent();
     }
 
-    /// Has a key flushed by its name, should the connection leave it behind.
+    /// Remembers a key's name, so that it can be flushed if this connection leaves it behind.
     pub fn remember(&mut self, key: Name) {
         if !self.tried.contains(&key) {
             self.tried.push(key);
         }
     }
 
-    /// Has a session ended over another connection, because it could not be ended over this one.
+    /// Remembers a session that must be flushed over another connection, because this one failed to.
     pub fn leave(&mut self, session: AuthSession) {
         self.strays.push(session);
     }
 
-    /// What has to be given back over another connection, because tpm2-tss takes no more commands on this one.
+    /// What must be flushed over another connection, because tpm2-tss accepts no more commands on this one.
     pub fn leftovers(&mut self) -> Leftovers {
         let own = self.session.take().map(|session| session.session);
         let sessions: Vec<_> = own.into_iter().chain(std::mem::take(&mut self.strays)).collect();
@@ -213,8 +212,8 @@ impl Connection {
         Leftovers { keys: std::mem::take(&mut self.tried), sessions }
     }
 
-    /// Gives back what another connection left. Keys are known by their names: whatever else is loaded is somebody else's.
-    /// Another process that has the same key loaded in a bare TPM loads it again.
+    /// Flushes what another connection left behind. Recognises keys by their names, because other loaded objects belong to other programs.
+    /// Another process that has the same key loaded in a bare TPM will load it again.
     pub fn give_back(&mut self, leftovers: &Leftovers) {
         for handle in leftovers.sessions.iter().filter_map(|session| TpmHandle::try_from(*session).ok()) {
             self.flush_handle(handle, |_| true);
@@ -228,19 +227,19 @@ impl Connection {
         }
     }
 
-    /// Flushes what lies at a handle, if its name says so.
+    /// Flushes the object at a handle, if its name is one of ours.
     fn flush_handle(&mut self, handle: TpmHandle, is_ours: impl FnOnce(Name) -> bool) {
         let found = self.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
         let Ok(mut found) = found else { return };
         match name_of(&mut self.context, found) {
             Ok(name) if is_ours(name) => self.flush(found),
-            // What is dropped with the context would be flushed.
+            // Otherwise dropping the context would flush it.
             _ => drop(self.context.tr_close(&mut found)),
         }
     }
 
     fn flush(&mut self, handle: ObjectHandle) {
-        // A TPM that is busy keeps it for now; what cannot be flushed otherwise is gone already, with a reset or its connection.
+        // A busy TPM keeps it for now. Any other failure means that a reset or the end of its connection has removed it.
         if let Err(error) = self.context.flush_context(handle)
             && Code::from_error(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
         {
@@ -249,7 +248,7 @@ impl Connection {
     }
 }
 
-/// Salted, and encrypting the first parameter both ways: AES-128-CFB, part 1 §21.3.
+/// A salted session that encrypts the first parameter in both directions: AES-128-CFB, part 1 §21.3.
 pub fn start_session(
     context: &mut Context,
     salt: KeyHandle,
@@ -270,7 +269,7 @@ pub fn start_session(
     }
 }
 
-/// Makes the storage root key, as a transient object. Its name is checked against its public area by tpm2-tss.
+/// Makes the storage root key as a transient object. tpm2-tss checks its name against its public area.
 pub fn primary(context: &mut Context) -> Result<KeyHandle, DriverError> {
     let template = templates::srk().of("TPM2_CreatePrimary")?;
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -279,7 +278,7 @@ pub fn primary(context: &mut Context) -> Result<KeyHandle, DriverError> {
     Ok(made.of("TPM2_CreatePrimary")?.key_handle)
 }
 
-/// What lies at a persistent handle, and the name of the public area that the TPM told; `None` when nothing does.
+/// The object at a persistent handle, and the name of the public area that the TPM returned; `None` when the handle is empty.
 pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, DriverError> {
     let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).of("TPM2_ReadPublic")?);
     let found = context.execute_without_session(|context| context.tr_from_tpm_public(handle));
@@ -291,13 +290,13 @@ pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandl
     }
 }
 
-/// An object's name; all zeroes for one that is not of SHA-256.
+/// An object's name; all zeroes if its name algorithm is not SHA-256.
 pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, DriverError> {
     let name = context.tr_get_name(handle).of("TPM2_ReadPublic")?;
     Ok(name.value().try_into().unwrap_or([0; 34]))
 }
 
-/// The policy session that every session here is.
+/// The session as a policy session, which all sessions here are.
 pub fn policy(session: AuthSession) -> Result<PolicySession, DriverError> {
     PolicySession::try_from(session).of("TPM2_StartAuthSession")
 }
@@ -310,10 +309,10 @@ fn gone() -> Error {
     Error::new(
         Kind::KeyMissing,
         "load the key",
-        "its storage root key is not this TPM's: this is another TPM, or it was cleared, and its keys are gone for good",
+        "its storage root key is not this TPM's: this is another TPM, or it was cleared and its keys are lost",
     )
     .with_hint(
-        "open with another enrolled device (`strongroom device list`), enrol this TPM anew with `strongroom device add`, and \
+        "open with another enrolled device (`strongroom device list`), enrol this TPM again with `strongroom device add`, and \
          seal the tokens to it with `strongroom reseal`",
     )
 }

@@ -1,6 +1,6 @@
-//! What all devices of a process on one TPM share: the connection, and the PIN.
+//! The connection and the PIN, shared by all devices of a process on one TPM.
 //!
-//! A bare TPM serves one connection at a time, so a second one from the same process would wait for itself.
+//! A bare TPM serves one connection at a time, so a second one from the same process would deadlock.
 
 use super::connection::Connection;
 use super::error::{DriverError, Remedy};
@@ -16,36 +16,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// One for each TPM that this process uses.
+/// One per TPM in use by this process.
 static SHARED: Mutex<BTreeMap<Transport, Weak<Mutex<SharedConnection>>>> = Mutex::new(BTreeMap::new());
 
-/// How long a busy TPM is waited for, all attempts together. Shorter than the watchdog's patience.
+/// How long to wait for a busy TPM, over all attempts. Shorter than the device worker's patience.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a slot is waited for that somebody else has: sixteen processes at a bare TPM take turns at three of them.
+/// How long to wait for a slot that another program uses. Sixteen processes on a bare TPM share three slots.
 const QUEUE: Duration = Duration::from_secs(10);
-/// Between two attempts at a busy TPM: the first pause, and the longest.
+/// The first and the longest pause between attempts at a busy TPM.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
-/// Attempts after which a TPM that loses what is loaded, or its connection, is given up.
+/// The number of attempts when the TPM keeps losing loaded objects or its connection.
 const ATTEMPTS: usize = 4;
 
-/// A TPM, shared.
+/// A TPM that several devices share.
 pub struct SharedConnection {
     transport: Transport,
     connection: Option<Connection>,
     pin: PinState<Zeroizing<Vec<u8>>>,
 }
 
-/// Who is asked for the PIN, and in what words.
+/// How to ask for the PIN.
 pub struct PinPrompt<'a> {
-    /// The device in the user's words.
+    /// The device's name in prompts.
     pub device: &'a str,
     /// The URI's pin-source.
     pub source: Option<&'a PinSource>,
-    /// Who is asked.
+    /// Asks the person.
     pub prompter: &'a mut dyn Prompter,
 }
 
-/// The share of this process in a TPM. The last one to be dropped closes the connection and forgets the PIN.
+/// This process's shared use of a TPM. Dropping the last one closes the connection and forgets the PIN.
 pub fn share(transport: Transport) -> Arc<Mutex<SharedConnection>> {
     let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|_, shared| shared.strong_count() > 0);
@@ -58,13 +58,13 @@ pub fn share(transport: Transport) -> Arc<Mutex<SharedConnection>> {
     shared
 }
 
-/// A thread that panicked leaves nothing half-done that the next attempt would not notice.
+/// Takes the lock, poisoned or not: the next attempt notices whatever a panicked thread left.
 pub fn lock(shared: &Mutex<SharedConnection>) -> MutexGuard<'_, SharedConnection> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SharedConnection {
-    /// The connection, made when there is none.
+    /// The connection. Connects if necessary.
     pub fn connection(&mut self, on: &str) -> Result<&mut Connection> {
         if self.connection.is_none() {
             self.connection = Some(Connection::new(self.transport.connect(on)?));
@@ -74,7 +74,7 @@ impl SharedConnection {
             .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(on))
     }
 
-    /// Works on the TPM; once more where a failure asks for it.
+    /// Runs a job on the TPM, and repeats it after failures that a retry can cure.
     ///
     /// # Errors
     /// `DeviceGone`, `Device`, and whatever the job's failure means.
@@ -97,7 +97,7 @@ impl SharedConnection {
                 Remedy::None | Remedy::Renew => fault.is(0x128) && attempts < ATTEMPTS,
                 Remedy::Wait => began.elapsed() < PATIENCE,
                 Remedy::Queue => began.elapsed() < QUEUE,
-                // A PIN whose fate is unknown is not sent a second time.
+                // Never send a PIN again while its result is unknown.
                 Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_pending(),
             };
             if !again {
@@ -111,19 +111,19 @@ impl SharedConnection {
         }
     }
 
-    /// Leaves nothing in the TPM whose state is unknown.
+    /// Flushes everything in the TPM whose state is unknown.
     fn recover(&mut self, fault: &DriverError, remedy: Remedy, on: &str) {
         let Some(mut connection) = self.connection.take() else { return };
         match remedy {
-            // A context that outlives a reset has handles that mean other things now.
+            // After a reset, the context's handles may name other objects.
             Remedy::Reload => return,
-            // Nor does a connection that broke take what would give them back.
+            // A broken connection cannot flush them either.
             Remedy::Reconnect | Remedy::Renew => {
                 let left = connection.leftovers();
                 drop(connection);
                 if let Ok(context) = self.transport.connect(on) {
                     let mut fresh = Connection::new(context);
-                    // A resource manager gives back what a connection leaves, and may have handed the session's number on.
+                    // A resource manager flushes what a connection leaves behind, and may have reused the session's handle.
                     if !self.transport.is_managed() {
                         fresh.give_back(&left);
                     }
@@ -140,7 +140,7 @@ impl SharedConnection {
         self.connection = Some(connection);
     }
 
-    /// The error in full: after a failed PIN with the tries that are left, in a lockout with its end.
+    /// The complete error: with the number of tries left after a wrong PIN, or the end of a lockout.
     fn report(&mut self, fault: DriverError, tried: &str, on: &str) -> Error {
         let wrong = fault.is(0x8e) && self.pin.pin().is_some();
         let locked = fault.is(0x921);
@@ -155,7 +155,7 @@ impl SharedConnection {
         lockout::report(fault, lockout, tried, on)
     }
 
-    /// The PIN: the kept one, or one that is asked for, if the TPM's state allows a try at all.
+    /// The kept PIN, or one from the prompter if the TPM's state allows a try.
     ///
     /// # Errors
     /// `PinWrong` when the TPM refused one before; `PinLocked`; `PinUnavailable`.
@@ -173,7 +173,7 @@ impl SharedConnection {
         Ok(pin)
     }
 
-    /// A PIN for new keys. Asked for twice, as a slip would make keys that nobody can use.
+    /// A PIN for new keys. Asks twice, because a typing error would make keys that cannot be used.
     ///
     /// # Errors
     /// `PinUnavailable`; `PinWrong` when the two differ.
@@ -192,7 +192,7 @@ impl SharedConnection {
             let answer = "the two PINs differ: no key was made";
             return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).with_target(device));
         }
-        // A person chose it just now: it is not the one that was refused.
+        // A newly chosen PIN is not the one that was refused.
         self.pin.reset();
         self.pin.enter(pin.clone());
         self.pin.accept();
@@ -205,13 +205,13 @@ impl SharedConnection {
         let fail = |kind, answer: &str| {
             Err(Error::new(kind, lockout::USE_PIN, answer).with_target(asking.device.to_owned()))
         };
-        // TPM2B_AUTH holds as much as the key's name algorithm; trailing zero bytes do not count (part 1 §19.6.4.3).
+        // TPM2B_AUTH is at most as long as the name algorithm's digest. Trailing zero bytes are ignored (part 1 §19.6.4.3).
         match pin.len() {
             0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the TPM"),
             1..=32 if pin.expose().last() != Some(&0) => Ok(Zeroizing::new(pin.expose().to_vec())),
             _ => fail(
                 Kind::PinWrong,
-                "a PIN here has 1 to 32 bytes, the last not zero: it was not sent to the TPM",
+                "a TPM's PIN has 1 to 32 bytes, and the last is not zero: this one was not sent to the TPM",
             ),
         }
     }
@@ -221,33 +221,32 @@ impl SharedConnection {
         self.pin.accept();
     }
 
-    /// What an error means after the PIN was sent: where nobody knows what became of an unproven one, it is forgotten, and none
-    /// is sent again.
+    /// Converts an error after the PIN was sent. If the result of an unproven PIN is unknown, forgets it and sends no PIN again.
     pub fn unsure(&mut self, error: Error, on: &str) -> Error {
         if !self.pin.is_pending() || !matches!(error.kind(), Kind::Device | Kind::DeviceGone) {
             return error;
         }
         self.forget();
         self.pin.lose();
-        let answer = format!("the answer to the PIN was lost ({}); it is not sent again", error.message());
+        let answer = format!("the response to the PIN was lost ({}); it is not sent again", error.message());
         Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
             .with_target(on)
-            .with_hint("see to the device, check the PIN, then start the command anew")
+            .with_hint("check the device and the PIN, then run the command again")
             .caused_by(error)
     }
 
-    /// Forgets the PIN, also that one was refused.
+    /// Forgets the PIN, and that one was refused.
     pub fn forget(&mut self) {
         self.pin.reset();
         if let Some(connection) = &mut self.connection {
-            // tpm2-tss keeps an object's authValue for as long as it is loaded.
+            // tpm2-tss keeps an object's authValue while it is loaded.
             connection.end_session();
             connection.unload();
         }
     }
 }
 
-/// Half of it to all of it: who waits for the same thing should not come back at the same time.
+/// Random jitter, from half the pause to all of it, so that waiting processes do not retry at the same time.
 fn unevenly(pause: Duration) -> Duration {
     let share = f64::from(OsRng.next_u32()) / f64::from(u32::MAX);
     pause.mul_f64(0.5 + share / 2.0)

@@ -16,7 +16,7 @@ use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::NvPublicBuilder;
 
-/// Where the TCG's registry of reserved handles leaves indices to the owner: the first that is free is taken.
+/// The range of indices that the TCG's registry of reserved handles leaves to the owner. We take the first free one.
 const FIRST: u32 = 0x0180_5300;
 const LAST: u32 = 0x0180_53ff;
 /// A counter is 64 bits.
@@ -27,7 +27,7 @@ impl MonotonicCounter for TpmDevice {
         self.count("make a counter", |connection, session| {
             let index = define(connection, session)?;
             let handle = find(connection, index, session)?;
-            // A counter that was never raised has no value (TPM_RC_NV_UNINITIALIZED).
+            // A counter has no value before its first increment (TPM_RC_NV_UNINITIALIZED).
             match increment(connection, handle, session).and_then(|()| read(connection, handle, session)) {
                 Ok(value) => Ok((index, value)),
                 Err(fault) => {
@@ -50,7 +50,7 @@ impl MonotonicCounter for TpmDevice {
         self.count("raise the counter", |connection, session| {
             let handle = find(connection, index, session)?;
             let stands = read(connection, handle, session)?;
-            // Another attempt, after an answer that was lost, finds out whether the first one has raised it.
+            // After a lost response, the next attempt checks whether the first one raised it.
             if before.get().is_none_or(|before| before == stands) {
                 before.set(Some(stands));
                 increment(connection, handle, session)?;
@@ -68,7 +68,7 @@ impl MonotonicCounter for TpmDevice {
 }
 
 impl TpmDevice {
-    /// Works with a session of its own: a policy session cannot stand for an owner without policy.
+    /// Runs a job with an HMAC session, because a policy session cannot authorise an owner without a policy.
     fn count<T>(
         &mut self,
         tried: &str,
@@ -76,7 +76,7 @@ impl TpmDevice {
     ) -> Result<T> {
         lock(&self.shared).work(tried, &self.name, |connection| {
             let session = match connection.pinned_parent() {
-                // Nobody between here and the TPM can speak for it.
+                // An interposer cannot forge the TPM's responses.
                 Some(key) => connection::start_session(&mut connection.context, key, SessionType::Hmac)?,
                 None => salted_to_srk(connection)?,
             };
@@ -90,7 +90,7 @@ impl TpmDevice {
     }
 }
 
-/// Where no key was used yet there is nothing to compare the storage root key with.
+/// Before any key was used, there is no enrolment to compare the storage root key with.
 fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError> {
     let srk = connection::primary(&mut connection.context)?;
     let name = connection::name_of(&mut connection.context, srk.into())?;
@@ -100,7 +100,7 @@ fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError
     session.and_then(|session| flushed.map(|()| session))
 }
 
-/// Written by increments only, read and removed by the owner, no dictionary attack protection.
+/// Written only by increments, read and removed by the owner, without dictionary attack protection.
 fn attributes(written: bool) -> tss_esapi::Result<NvIndexAttributes> {
     NvIndexAttributesBuilder::new()
         .with_owner_write(true)
@@ -111,8 +111,8 @@ fn attributes(written: bool) -> tss_esapi::Result<NvIndexAttributes> {
         .build()
 }
 
-/// A command that the session authorises for the owner, whose authValue is empty. A TPM refuses a session that encrypts what a
-/// command does not have: TPM_RC_ATTRIBUTES.
+/// Runs a command that the session authorises for the owner, whose authValue is empty. Sets the encryption attributes to match the
+/// command's parameters, or the TPM refuses it: TPM_RC_ATTRIBUTES.
 fn by_owner<T>(
     connection: &mut Connection,
     session: AuthSession,
@@ -147,12 +147,14 @@ fn define(connection: &mut Connection, session: AuthSession) -> Result<u32, Driv
     }
     let answer = format!("every index from {FIRST:#x} to {LAST:#x} is in use");
     Err(Error::new(Kind::Conflict, "make a counter", answer)
-        .with_hint("remove those of stores that are no more: `tpm2_nvreadpublic`, `tpm2_nvundefine INDEX`")
+        .with_hint(
+            "remove those of stores that no longer exist: `tpm2_nvreadpublic`, `tpm2_nvundefine INDEX`",
+        )
         .into())
 }
 
-/// The index, if it is a counter as [`define`] makes them. The ledger's word is not enough: any index that stands there would
-/// be read, raised and removed.
+/// The index, if it is a counter made by [`define`]. Trusting the ledger's number alone would let it read, raise and remove any
+/// index.
 fn find(connection: &mut Connection, index: u32, session: AuthSession) -> Result<NvIndexHandle, DriverError> {
     const COMMAND: &str = "TPM2_NV_ReadPublic";
     if !(FIRST..=LAST).contains(&index) {
@@ -213,11 +215,13 @@ fn undefine(
 }
 
 fn missing(index: u32) -> Error {
-    let answer = format!("there is no counter {index:#x}: somebody removed it, or this is another TPM");
+    let answer = format!("there is no counter {index:#x}: it was removed, or this is another TPM");
     Error::new(Kind::KeyMissing, "find the counter", answer)
 }
 
 fn another(index: u32) -> Error {
-    let answer = format!("there is no counter {index:#x}: another index stands there, or none of ours could");
+    let answer = format!(
+        "there is no counter {index:#x}: the index belongs to another program, or is outside Strongroom's range"
+    );
     Error::new(Kind::KeyMissing, "find the counter", answer)
 }

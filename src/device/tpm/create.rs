@@ -26,14 +26,14 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::Auth;
 use zeroize::Zeroizing;
 
-/// What is to be made.
+/// The key to make.
 struct Wanted {
     purpose: Purpose,
     policy: Policy,
     pin: Option<Zeroizing<Vec<u8>>>,
     parent: u32,
     persistent: Option<u32>,
-    /// Whom the maker's certificates are traced to.
+    /// The trusted roots for the maker's certificates.
     roots: Option<Vec<Vec<u8>>>,
 }
 
@@ -48,7 +48,7 @@ impl Provision for TpmDevice {
         let tried = format!("create the {purpose} key");
         options.only_for(Scheme::Tpm, self)?;
         if algorithm != Algorithm::P256 {
-            let answer = format!("Strongroom's keys in a TPM are p256, never {algorithm}");
+            let answer = format!("Strongroom makes only p256 keys in a TPM, not {algorithm}");
             return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
         }
         let wanted = self.wanted(&tried, purpose, options, prompter)?;
@@ -60,7 +60,7 @@ impl Provision for TpmDevice {
             let proof =
                 evidence::of(connection, &material, wanted.pin.as_ref(), wanted.roots.as_deref(), otherwise);
             if let (Err(_), Some(handle)) = (&proof, material.persistent) {
-                // Nothing of a key that is refused stays behind.
+                // Remove a refused key.
                 let _ = evict(connection, &material, handle);
             }
             proof.map(|evidence| (material, evidence))
@@ -73,16 +73,16 @@ impl Provision for TpmDevice {
         Ok(vec![Algorithm::P256])
     }
 
-    /// Removes the copy at a persistent handle. The key itself lies in its enrolment, and nobody can take it back from there.
+    /// Removes the copy at a persistent handle. The key itself is stored in its enrolment, which cannot be withdrawn.
     fn destroy(&mut self, key: &KeyInfo, _prompter: &mut dyn Prompter) -> Result<()> {
         const TRIED: &str = "destroy the key";
         let material =
             KeyBlob::from_key_ref(&KeyRef::from(key)).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(handle) = material.persistent else {
-            let answer = "it lies in its enrolment, encrypted to the TPM, and not in the TPM";
+            let answer = "it is stored in its enrolment, encrypted to the TPM, not in the TPM";
             return Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name).with_hint(
-                "retire the device with `strongroom device retire`; `tpm2_clear` makes everything that was made in this TPM \
-                 useless, other programs' keys included",
+                "retire the device with `strongroom device retire`; `tpm2_clear` makes all keys of this TPM useless, \
+                 including those of other programs",
             ));
         };
         lock(&self.shared).work(TRIED, &self.name, |connection| evict(connection, &material, handle))
@@ -102,15 +102,15 @@ impl TpmDevice {
         let options = &options.tpm;
         let signer = options.pcr_policy_key.as_deref().map(Signer::from_pem).transpose()?;
         if signer.is_some() && options.pcrs.is_none() {
-            return Err(usage("a PCR policy key signs values of PCRs, and none are named")
+            return Err(usage("a PCR policy key needs PCRs, and none are named")
                 .with_hint("name them, for example --pcrs sha256:7"));
         }
         let parent = self.uri.attribute("srk").map_or(Some(templates::SRK), handle);
         let parent = parent
-            .ok_or_else(|| usage("the URI's srk= is no persistent handle (0x81000000 to 0x81ffffff)"))?;
+            .ok_or_else(|| usage("the URI's srk= is not a persistent handle (0x81000000 to 0x81ffffff)"))?;
         let persistent = options.persistent.map(|first| first + u32::from(purpose == Purpose::Sign));
         if persistent.is_some_and(|handle| !is_persistent(handle)) {
-            return Err(usage("--persistent wants a handle from 0x81000000 to 0x81fffffe"));
+            return Err(usage("--persistent needs a handle from 0x81000000 to 0x81fffffe"));
         }
         let mut shared = lock(&self.shared);
         let pcrs = match options.pcrs.as_deref().map(pcr::parse_selection).transpose()? {
@@ -152,7 +152,7 @@ impl TpmDevice {
 
 /// Makes a key under the storage root key.
 fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverError> {
-    // Three slots are few: what is loaded can be loaded again.
+    // Free the TPM's three slots. The keys can be loaded again.
     connection.end_session();
     connection.unload();
     let parent = connection::primary(&mut connection.context)?;
@@ -186,7 +186,7 @@ fn make_under(
     Ok(material)
 }
 
-/// TPM2_Create; what comes back is what was asked for, but for the point.
+/// TPM2_Create. Checks that the result matches the template in everything but the point.
 fn make_blob(
     connection: &mut Connection,
     parent: KeyHandle,
@@ -197,7 +197,7 @@ fn make_blob(
     let policy = wanted.policy.digest(wanted.purpose).of(COMMAND)?;
     let template = templates::key(wanted.purpose, policy, wanted.policy.pin).of(COMMAND)?;
     let auth = wanted.pin.as_ref().map(|pin| Auth::try_from(pin.to_vec())).transpose().of(COMMAND)?;
-    // The storage root key's authorisation is the empty password; the session is there for integrity and encryption.
+    // The storage root key's authorisation is the empty password. The session adds integrity and encryption.
     let sessions = (Some(AuthSession::Password), Some(session), None);
     let asked = template.clone();
     let made = connection
@@ -212,7 +212,7 @@ fn make_blob(
     Ok(WrappedKey { public: made.out_public, private: made.out_private })
 }
 
-/// Sees to it that the storage root key lies at its handle. Whatever else lies there is somebody's, and stays.
+/// Makes the storage root key persistent at its handle. Never replaces another object there.
 fn keep(
     connection: &mut Connection,
     parent: KeyHandle,
@@ -222,12 +222,11 @@ fn keep(
     match connection::persistent(&mut connection.context, handle)? {
         Some((_, found)) if found == name => Ok(()),
         Some(_) => {
-            let answer = format!(
-                "at {handle:#x} lies a key that is not the storage root key of the TCG's template for P-256"
-            );
+            let answer =
+                format!("the key at {handle:#x} is not the storage root key of the TCG's template for P-256");
             Err(Error::new(Kind::Conflict, "use the storage root key", answer)
                 .with_hint(
-                    "it may be another program's, and is left alone. Name a free handle, for example \
+                    "it may belong to another program. Name a free handle, for example \
                      tpm:srk=0x81000002 (`tpm2_getcap handles-persistent` lists those in use)",
                 )
                 .into())
@@ -261,7 +260,7 @@ fn make_persistent(connection: &mut Connection, key: KeyHandle, handle: u32) -> 
     kept.of(COMMAND).map(drop)
 }
 
-/// Removes a persistent copy, if it is this key's.
+/// Removes a persistent copy, if it is of this key.
 fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let name = templates::name(&material.key.public).of(COMMAND)?;
@@ -274,7 +273,7 @@ fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result
             evicted.of(COMMAND).map(drop)
         }
         _ => {
-            let answer = format!("what lies at {handle:#x} is not this key");
+            let answer = format!("the object at {handle:#x} is not this key");
             Err(Error::new(Kind::KeyMissing, "destroy the key", answer).into())
         }
     }
@@ -294,5 +293,5 @@ fn is_persistent(handle: u32) -> bool {
 }
 
 fn unlike() -> Error {
-    Error::new(Kind::Evidence, "make the key", "the TPM made another key than it was asked for")
+    Error::new(Kind::Evidence, "make the key", "the TPM did not make the requested key")
 }

@@ -1,11 +1,11 @@
 //! TPM2_MakeCredential in software: TPM 2.0 part 1 §24 (credential protection).
 //!
-//! A value is encrypted to an endorsement key, bound to the name of another key: only a TPM that holds both gives it back. The
-//! TPM has a command for it too, which must not be used here: asked of the very TPM that is to prove itself, it would
-//! hand the value to whoever stands in its place.
+//! Encrypts a value to an endorsement key and binds it to the name of another key, so that only a TPM with both keys can recover
+//! it. The TPM has a command for this, too. We must not use it, because it would reveal the value to an impostor of the very TPM
+//! that is to be verified.
 //!
-//! The building blocks are ring's, RustCrypto's `rsa`, `aes` and `cfb-mode`; what is put together here are the standard's two key
-//! derivation functions, each for one block of output. Tested against TPM2_ActivateCredential, which undoes it.
+//! The primitives are from ring and RustCrypto's `rsa`, `aes` and `cfb-mode`. Implemented here are the standard's two key derivation
+//! functions, each for one block of output. Tested against TPM2_ActivateCredential, the inverse operation.
 
 use super::ek;
 use crate::device::certificates::SubjectKey;
@@ -15,7 +15,7 @@ use ring::{agreement, digest, hmac};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use zeroize::Zeroizing;
 
-/// Of the value that has to come back. Any length up to the digest's would do.
+/// The length of the value. Any length up to the digest's is allowed.
 const ANSWER_BYTES: usize = 32;
 
 /// What the TPM gets to undo, and what has to come back.
@@ -24,25 +24,25 @@ pub struct PrivateOperation {
     pub blob: Vec<u8>,
     /// TPM2B_ENCRYPTED_SECRET, without its size.
     pub secret: Vec<u8>,
-    /// The value.
+    /// The value that the TPM must return.
     pub answer: Zeroizing<[u8; ANSWER_BYTES]>,
 }
 
-/// What goes with the endorsement key: its name algorithm and the key size of its symmetric cipher.
+/// The endorsement key's name algorithm, and the key size of its symmetric cipher.
 struct Suite {
     digest: &'static digest::Algorithm,
     hmac: hmac::Algorithm,
     aes_bits: u32,
 }
 
-/// With the keys of name algorithm SHA-256.
+/// For keys with name algorithm SHA-256.
 static SHA256: Suite = Suite { digest: &digest::SHA256, hmac: hmac::HMAC_SHA256, aes_bits: 128 };
-/// With the P-384 key.
+/// For the P-384 key.
 static SHA384: Suite = Suite { digest: &digest::SHA384, hmac: hmac::HMAC_SHA384, aes_bits: 256 };
 
-/// A challenge that only the TPM with this endorsement key can answer, and only if the object with this name is in it.
+/// A challenge that only the TPM with this endorsement key can answer, and only if it holds the object with this name.
 ///
-/// `None` for a key that no profile knows or that is none, and when the system has no random numbers.
+/// `None` for an invalid key or one that no profile defines, and when the system has no random numbers.
 pub fn challenge(endorsement: SubjectKey<'_>, name: &[u8]) -> Option<PrivateOperation> {
     let mut answer = Zeroizing::new([0; ANSWER_BYTES]);
     SystemRandom::new().fill(answer.as_mut()).ok()?;
@@ -73,7 +73,7 @@ fn rsa_seed(der: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Vec<u8>)> {
     Some((seed, secret))
 }
 
-/// The seed that an ephemeral key agrees upon with an EC key, and the ephemeral point (annex C.6.4).
+/// The seed agreed between an ephemeral key and an EC key, and the ephemeral point (annex C.6.4).
 fn ec_seed(
     suite: &Suite,
     curve: &'static agreement::Algorithm,
@@ -89,7 +89,7 @@ fn ec_seed(
     Some((seed, [sized(x)?, sized(y)?].concat()))
 }
 
-/// encIdentity: AES-CFB with a key that hangs on the seed and the name, and an initialisation vector of zeroes (§24.4).
+/// encIdentity: AES-CFB with a key derived from the seed and the name, and a zero initialisation vector (§24.4).
 fn encrypted(suite: &Suite, seed: &[u8], name: &[u8], identity: &[u8]) -> Option<Vec<u8>> {
     let key = suite.kdfa(seed, "STORAGE", name, suite.aes_bits);
     let (zeroes, mut identity) = ([0; 16], identity.to_vec());

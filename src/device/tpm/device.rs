@@ -27,19 +27,19 @@ use zeroize::Zeroizing;
 const OPEN: &str = "open with the key";
 const SIGN: &str = "sign";
 
-/// A TPM, with a share in the connection of this process.
+/// A TPM, sharing this process's connection.
 pub struct TpmDevice {
     pub(super) uri: DeviceUri,
     pub(super) name: String,
     pub(super) shared: Arc<Mutex<SharedConnection>>,
-    /// The file with signed PCR policies, where the URI names one.
+    /// The file with signed PCR policies, if the URI names one.
     pub(super) signatures: Option<PathBuf>,
-    /// Asked for when somebody wants to know: opening a token needs it not.
+    /// Read on demand, because opening a token does not need it.
     identity: Option<DeviceIdentity>,
 }
 
 impl TpmDevice {
-    /// Reaches the TPM.
+    /// Connects to the TPM.
     pub fn connect(uri: &DeviceUri) -> Result<Self> {
         let shared = share(Transport::from_uri(uri)?);
         let name = uri.display_name();
@@ -48,7 +48,7 @@ impl TpmDevice {
         Ok(Self { uri: uri.clone(), name, shared, signatures, identity: None })
     }
 
-    /// One private operation: key and session are made ready, the policy is satisfied, the PIN is at hand.
+    /// Runs a private-key operation: gets the PIN, loads the key, starts a session and satisfies the policy.
     fn operate<T>(
         &mut self,
         tried: &str,
@@ -59,7 +59,7 @@ impl TpmDevice {
         let named = |e: Error| e.with_target(self.name.clone()).with_operation(tried);
         let material = KeyBlob::from_key_ref(key).map_err(named)?;
         if !material.key.is_for(purpose) {
-            return Err(named(Error::new(Kind::KeyMissing, tried, "the key is not for that")));
+            return Err(named(Error::new(Kind::KeyMissing, tried, "the key has another purpose")));
         }
         let signatures = self.signatures.as_deref();
         let mut shared = lock(&self.shared);
@@ -74,7 +74,7 @@ impl TpmDevice {
         let done = shared.work(tried, &self.name, |connection| {
             let ready = make_ready(connection, &material, purpose, pin.as_ref(), signatures)?;
             let done = job(connection, &ready);
-            // A code of the TPM's own is an answer.
+            // Any response code of the TPM is a response.
             lost = matches!(&done, Err(fault @ DriverError::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
             done
         });
@@ -87,7 +87,7 @@ impl TpmDevice {
     }
 }
 
-/// Loads the key and takes its session through the policy.
+/// Loads the key and satisfies its policy in the session.
 fn make_ready(
     connection: &mut Connection,
     material: &KeyBlob,
@@ -102,7 +102,7 @@ fn make_ready(
     }
     match material.policy.satisfy(&mut connection.context, ready.session, purpose, signatures) {
         Ok(()) => Ok(ready),
-        // The session is half through: another attempt needs a new one.
+        // The session's policy is incomplete, so the next attempt needs a new session.
         Err(fault) => {
             connection.end_session();
             Err(fault)
@@ -132,7 +132,7 @@ fn ecdh(
 /// TPM2_Sign: r ‖ s.
 fn sign(connection: &mut Connection, ready: &LoadedKey, digest: &[u8; 32]) -> Result<[u8; 64], DriverError> {
     const COMMAND: &str = "TPM2_Sign";
-    // "Not hashed by the TPM", which an unrestricted key does not ask for (part 3 §20.2).
+    // A null ticket: unrestricted keys also sign digests that the TPM did not compute (part 3 §20.2).
     let ticket = HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
         tag: TPM2_ST_HASHCHECK,
         hierarchy: TPM2_RH_NULL,
@@ -166,7 +166,7 @@ impl Device for TpmDevice {
             .work("identify the TPM", &self.name, |connection| TpmInfo::read(&mut connection.context));
         match facts {
             Ok(facts) => self.identity.insert(facts.identity()).clone(),
-            // Not kept: the next one who asks may get an answer.
+            // Not kept, because the next attempt may succeed.
             Err(error) => {
                 log::warn!("{error}");
                 DeviceIdentity::unknown(Scheme::Tpm)

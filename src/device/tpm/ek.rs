@@ -1,7 +1,7 @@
 //! Endorsement keys and their certificates: TCG EK Credential Profile for TPM Family 2.0, version 2.6.
 //!
-//! The TPM's maker writes a certificate for the endorsement key into the TPM. The key itself is not kept: made from the seed
-//! of its hierarchy by a template that everybody knows, it is the same key each time.
+//! The TPM's maker stores a certificate for the endorsement key in the TPM. The key itself is not stored: it is derived from its
+//! hierarchy's seed by a public template, which yields the same key each time.
 
 use super::error::{Command, DriverError};
 use crate::device::certificates::{Oid, SubjectKey, first_certificate};
@@ -17,12 +17,12 @@ use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{CapabilityData, EccParameter, Public};
 
-/// Where the certificates of those that issued an endorsement key's lie, one after the other (§2.2.1.5.2).
+/// The NV indices of the issuers' certificates, in sequence (§2.2.1.5.2).
 const CHAIN: std::ops::Range<u32> = 0x01c0_0100..0x01c0_0200;
-/// Where all of them lie, and more.
+/// The NV range of all certificates.
 const SHELF: std::ops::Range<u32> = 0x01c0_0000..0x01c0_0200;
 
-/// One of the endorsement keys that the profile knows.
+/// The kinds of endorsement key in the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// L-2: EC P-256.
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, quickest first: a TPM may take a minute to find an RSA key again.
+    /// All kinds, fastest first. A TPM may take a minute to derive an RSA key.
     pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::Rsa2048];
 
     /// The NV index of its certificate (§2.2.1.4, §2.2.1.5).
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is used by PolicySecret(endorsement): the low range's keys. The high range's take their empty password.
+    /// Whether PolicySecret(endorsement) authorises it, as for keys in the low range. Keys in the high range use the empty password.
     pub fn is_used_by_policy(self) -> bool {
         self != Self::P384
     }
@@ -71,11 +71,11 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What a TPM holds in its maker's part of NV memory: TPM 2.0 part 2 §7.4, TCG registry of reserved handles §2.2.
+/// The NV indices in the maker's range: TPM 2.0 part 2 §7.4, TCG registry of reserved handles §2.2.
 pub struct EkCertificates(Vec<u32>);
 
 impl EkCertificates {
-    /// Looks what is there, so that nothing is asked for that is not.
+    /// Lists the defined indices, so that we never read an undefined one.
     pub fn look(context: &mut Context) -> Result<Self, DriverError> {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::Handles, SHELF.start, SHELF.end - SHELF.start)
@@ -89,20 +89,20 @@ impl EkCertificates {
         Ok(Self(handles))
     }
 
-    /// The certificate for this kind of endorsement key, in DER. Nobody vouches for it yet.
+    /// The certificate for this kind of endorsement key, in DER. Not verified yet.
     pub fn certificate(&self, context: &mut Context, kind: Kind) -> Result<Option<Vec<u8>>, DriverError> {
         if !self.0.contains(&kind.index()) {
             return Ok(None);
         }
         let mut bytes = read(context, kind.index())?;
-        // Some makers fill the index up.
+        // Some makers pad the index.
         if let Some(length) = first_certificate(&bytes).map(<[u8]>::len) {
             bytes.truncate(length);
         }
         Ok(Some(bytes))
     }
 
-    /// The certificates between the endorsement keys' and their maker's root, in DER.
+    /// The intermediate certificates between the endorsement keys and the maker's root, in DER.
     pub fn chain(&self, context: &mut Context) -> Result<Vec<Vec<u8>>, DriverError> {
         let mut bytes = Vec::new();
         for index in CHAIN.take_while(|index| self.0.contains(index)) {
@@ -117,7 +117,7 @@ impl EkCertificates {
     }
 }
 
-/// The contents of an NV index that may be read without authorisation.
+/// The contents of an NV index that is readable without authorisation.
 fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, DriverError> {
     let index = NvIndexTpmHandle::new(index).of("TPM2_NV_ReadPublic")?;
     let found =
@@ -128,7 +128,7 @@ fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, DriverError> {
     bytes.of("TPM2_NV_Read")
 }
 
-/// Makes the endorsement key: its handle, to be flushed by the caller, and its public area.
+/// Makes the endorsement key. Returns its handle, which the caller must flush, and its public area.
 pub fn make(context: &mut Context, kind: Kind) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
     let template = kind.template().of(COMMAND)?;
@@ -138,7 +138,7 @@ pub fn make(context: &mut Context, kind: Kind) -> Result<(KeyHandle, Public), Dr
     made.of(COMMAND).map(|made| (made.key_handle, made.out_public))
 }
 
-/// Whether a TPM's key is the one a certificate is about.
+/// Whether a TPM's key is a certificate's key.
 pub fn is_about(public: &Public, certified: SubjectKey<'_>) -> bool {
     match (public, certified) {
         (Public::Ecc { parameters, unique, .. }, SubjectKey::Ec { curve, point }) => {
@@ -152,7 +152,7 @@ pub fn is_about(public: &Public, certified: SubjectKey<'_>) -> bool {
         }
         (Public::Rsa { parameters, unique, .. }, SubjectKey::Rsa(der)) => {
             let Ok(key) = rsa::RsaPublicKey::from_pkcs1_der(der) else { return false };
-            // Zero stands for the usual one (part 2 §12.2.3.5).
+            // Zero means the default exponent (part 2 §12.2.3.5).
             let exponent = match parameters.exponent().value() {
                 0 => 65537,
                 exponent => exponent,
@@ -163,12 +163,12 @@ pub fn is_about(public: &Public, certified: SubjectKey<'_>) -> bool {
     }
 }
 
-/// secp256r1 and secp384r1, as certificates name them.
+/// The object identifier of secp256r1.
 pub const P256: Oid = Oid::new_unwrap("1.2.840.10045.3.1.7");
-/// See [`P256`].
+/// The object identifier of secp384r1.
 pub const P384: Oid = Oid::new_unwrap("1.3.132.0.34");
 
-/// So many bytes: TPMs may leave leading zeroes out.
+/// Pads to this many bytes, because TPMs may omit leading zeroes.
 fn padded(value: &EccParameter, length: usize) -> Option<Vec<u8>> {
     let mut padded = vec![0; length];
     let value = value.value();

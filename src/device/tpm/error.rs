@@ -1,4 +1,4 @@
-//! Response codes in words: what came back, from which command, which of its parts is meant, and what to do about it.
+//! Explains response codes: the code, the command, the part of the command it refers to, and what to do about it.
 //!
 //! TPM 2.0 part 2 §6.6 (TPM_RC) and the TSS 2.0 Overview and Common Structures specification, §3 (layers above the TPM).
 
@@ -10,32 +10,32 @@ use tss_esapi::constants::response_code::Tss2ResponseCode;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Code(pub u32);
 
-/// Layers that pass the TPM's own codes on: the TPM, and a resource manager's two.
+/// The layers that carry the TPM's own codes: the TPM, and the two of a resource manager.
 const TPM_LAYERS: [u32; 3] = [0, 11, 12];
 const ESYS: u32 = 7;
 const SYS: u32 = 8;
 const TCTI: u32 = 10;
 
-/// What a failed command asks for.
+/// How to recover from a failed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The same command again, a little later.
+    /// Repeat the command a little later.
     Wait,
-    /// The same, but not for long: somebody else has every slot.
+    /// Repeat it soon: other programs use all slots.
     Queue,
-    /// Loaded keys and sessions are gone: load them again.
+    /// Load keys and sessions again: they were lost.
     Reload,
-    /// The connection is of no more use: make another.
+    /// Reconnect: the connection is broken.
     Reconnect,
-    /// It will fail again, and tpm2-tss takes no more commands on this connection (TSS2_ESYS_RC_BAD_SEQUENCE): another has to give
-    /// back what is loaded.
+    /// Do not repeat it, but reconnect to flush loaded objects: tpm2-tss accepts no more commands on this connection
+    /// (TSS2_ESYS_RC_BAD_SEQUENCE).
     Renew,
-    /// Nothing: it will fail again.
+    /// Do not repeat it: it would fail again.
     None,
 }
 
 impl Code {
-    /// The code in a library error; `None` where the library itself objects.
+    /// The code in a library error; `None` when the library itself failed.
     pub fn from_error(error: &tss_esapi::Error) -> Option<Self> {
         match error {
             tss_esapi::Error::Tss2Error(Tss2ResponseCode::FormatZero(code)) => Some(Self(code.0)),
@@ -48,14 +48,14 @@ impl Code {
         (self.0 >> 16) & 0xff
     }
 
-    /// The TPM's own code without the number of a parameter, handle or session; `None` for other layers.
+    /// The TPM's code without the number of the parameter, handle or session; `None` for other layers.
     pub fn tpm(self) -> Option<u32> {
         let code = self.0 & 0xffff;
         let base = if code & 0x80 == 0 { code } else { code & 0xbf };
         TPM_LAYERS.contains(&self.layer()).then_some(base)
     }
 
-    /// `parameter 1`, `handle 2`, `session 1`: the part of the command that a format-one code is about.
+    /// `parameter 1`, `handle 2`, `session 1`: the part of the command that a format-one code refers to.
     fn part(self) -> Option<String> {
         let (code, number) = (self.0 & 0xffff, (self.0 >> 8) & 0xf);
         if !TPM_LAYERS.contains(&self.layer()) || code & 0x80 == 0 || number == 0 {
@@ -73,7 +73,7 @@ impl Code {
         match self.tpm() {
             Some(0x908 | 0x909 | 0x90a | 0x920 | 0x922) => Remedy::Wait,
             Some(0x902..=0x906) => Remedy::Queue,
-            // TPM_RC_REFERENCE_…, TPM_RC_HANDLE, TPM_RC_VALUE of a handle that a reset took away.
+            // TPM_RC_REFERENCE_…, TPM_RC_HANDLE, TPM_RC_VALUE for a handle that a reset removed.
             Some(0x910..=0x91e | 0x8b) => Remedy::Reload,
             Some(_) => Remedy::None,
             None if self.layer() == TCTI || self.0 == 0x7_0007 => Remedy::Reconnect,
@@ -81,7 +81,7 @@ impl Code {
         }
     }
 
-    /// Whether the TPM, or whoever stands before it, did not sign its answer with the session's key.
+    /// Whether the response was not authenticated with the session's key, by the TPM or by an interposer.
     pub fn is_forged(self) -> bool {
         // TSS2_BASE_RC_RSP_AUTH_FAILED, TSS2_BASE_RC_MALFORMED_RESPONSE.
         [ESYS, SYS].contains(&self.layer()) && matches!(self.0 & 0xffff, 0x1b | 0x11)
@@ -100,7 +100,7 @@ impl Code {
         }
     }
 
-    /// What it means for the person: the kind of error, and what to do now.
+    /// The kind of error, and a hint on what to do now.
     fn meaning(self) -> (Kind, &'static str) {
         match self.tpm() {
             Some(base) => TPM_CODES
@@ -130,22 +130,22 @@ impl fmt::Debug for Code {
     }
 }
 
-/// Why an attempt at an operation failed, before it is known whether another attempt is worth it.
+/// Why an attempt at an operation failed, before deciding whether to try again.
 #[derive(Debug)]
 pub enum DriverError {
     /// A command failed.
     Call {
         /// As the standard writes it: `TPM2_Load`.
         command: &'static str,
-        /// What came back.
+        /// The response code.
         error: tss_esapi::Error,
     },
-    /// Nothing to try again: an error in our own words.
+    /// A final error of our own.
     Final(Error),
 }
 
 impl DriverError {
-    /// The code that came back, where it is one.
+    /// The response code, if there is one.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { error, .. } => Code::from_error(error),
@@ -153,7 +153,7 @@ impl DriverError {
         }
     }
 
-    /// Whether it is this code of the TPM, whatever part of the command it is about.
+    /// Whether it is this code of the TPM, for any part of the command.
     pub fn is(&self, tpm: u32) -> bool {
         self.code().and_then(Code::tpm) == Some(tpm)
     }
@@ -166,7 +166,7 @@ impl DriverError {
             Self::Call { command, error } => (command, error),
         };
         let Some(code) = Code::from_error(&error) else {
-            let answer = format!("{command} has an answer that makes no sense: {error}");
+            let answer = format!("the response to {command} is malformed: {error}");
             return Error::new(Kind::Device, tried, answer).with_target(on).caused_by(error);
         };
         let (kind, advice) = code.meaning();
@@ -182,7 +182,7 @@ impl From<Error> for DriverError {
     }
 }
 
-/// Names the command that a library call makes.
+/// Adds the TPM command's name to a library error.
 pub trait Command<T> {
     /// With the command's name, as the standard writes it.
     fn of(self, command: &'static str) -> Result<T, DriverError>;
@@ -206,39 +206,39 @@ fn layer_name(layer: u32) -> &'static str {
     }
 }
 
-/// What a TPM that cannot be reached may mean.
-pub const UNREACHABLE: &str = "see that the TPM, its simulator or its resource manager runs, and that the URI's tcti= is right; \
+/// A hint for a TPM that does not respond.
+pub const UNREACHABLE: &str = "check that the TPM, its simulator or its resource manager is running, and that the URI's tcti= is right; \
     `strongroom doctor` looks for it";
 
-const FORGED: &str = "something between this program and the TPM changes what they say, or answers in the TPM's place: \
-    look at what stands between them before you trust this machine";
+const FORGED: &str = "something between this program and the TPM alters their messages, or impersonates the TPM: \
+    find out what it is before you trust this machine";
 
-const LOCKED: &str = "wait until it lets a try through again, or let the owner of the lockout authorisation end it: \
+const LOCKED: &str = "wait until it allows a try again, or have the owner of the lockout authorisation end it: \
     `tpm2_dictionarylockout --clear-lockout`";
 
-const FULL: &str = "other programs hold every slot. Use the kernel's resource manager (tpm:?tcti=device:/dev/tpmrm0), or free \
+const FULL: &str = "other programs use all slots. Use the kernel's resource manager (tpm:?tcti=device:/dev/tpmrm0), or free \
     what dead programs left: `tpm2_flushcontext --transient-object --loaded-session`";
 
 /// TPM_RC, without numbers of parameters, handles and sessions: code, name, kind, advice.
 #[rustfmt::skip]
 const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
-    (0x01e, "TPM_RC_BAD_TAG", Kind::Unsupported, "this is no TPM 2.0; a TPM 1.2 cannot be used"),
-    (0x100, "TPM_RC_INITIALIZE", Kind::Device, "nobody has started the TPM (TPM2_Startup), which the firmware does at boot: reboot, or `tpm2_startup --clear`"),
+    (0x01e, "TPM_RC_BAD_TAG", Kind::Unsupported, "this is not a TPM 2.0; a TPM 1.2 cannot be used"),
+    (0x100, "TPM_RC_INITIALIZE", Kind::Device, "the TPM was not started (TPM2_Startup), as the firmware does at boot: reboot, or `tpm2_startup --clear`"),
     (0x101, "TPM_RC_FAILURE", Kind::Device, "the TPM is in failure mode: cut its power (a full shutdown), and if that does not help, replace it"),
     (0x103, "TPM_RC_SEQUENCE", Kind::Device, ""),
     (0x10b, "TPM_RC_PRIVATE", Kind::Device, ""),
     (0x119, "TPM_RC_HMAC", Kind::Device, ""),
-    (0x120, "TPM_RC_DISABLED", Kind::Unsupported, "the command or hierarchy is switched off in this TPM: see the firmware's setup"),
+    (0x120, "TPM_RC_DISABLED", Kind::Unsupported, "the command or hierarchy is disabled in this TPM: see the firmware's setup"),
     (0x121, "TPM_RC_EXCLUSIVE", Kind::Device, ""),
     (0x124, "TPM_RC_AUTH_TYPE", Kind::Device, ""),
     (0x125, "TPM_RC_AUTH_MISSING", Kind::Device, ""),
     (0x126, "TPM_RC_POLICY", Kind::Device, ""),
     (0x127, "TPM_RC_PCR", Kind::Device, ""),
-    (0x128, "TPM_RC_PCR_CHANGED", Kind::Device, "something was measured at this very moment: repeat the command"),
+    (0x128, "TPM_RC_PCR_CHANGED", Kind::Device, "a PCR changed during the command: repeat it"),
     (0x12d, "TPM_RC_UPGRADE", Kind::Device, "the TPM is in the middle of a firmware upgrade: finish it"),
     (0x12e, "TPM_RC_TOO_MANY_CONTEXTS", Kind::Device, FULL),
     (0x12f, "TPM_RC_AUTH_UNAVAILABLE", Kind::Device, ""),
-    (0x130, "TPM_RC_REBOOT", Kind::Device, "the TPM wants a reboot of the machine"),
+    (0x130, "TPM_RC_REBOOT", Kind::Device, "the TPM requires a reboot of the machine"),
     (0x131, "TPM_RC_UNBALANCED", Kind::Device, ""),
     (0x142, "TPM_RC_COMMAND_SIZE", Kind::Device, ""),
     (0x143, "TPM_RC_COMMAND_CODE", Kind::Unsupported, "this TPM does not have the command"),
@@ -250,7 +250,7 @@ const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
     (0x149, "TPM_RC_NV_AUTHORIZATION", Kind::Device, ""),
     (0x14a, "TPM_RC_NV_UNINITIALIZED", Kind::Device, ""),
     (0x14b, "TPM_RC_NV_SPACE", Kind::Device, "the TPM's own memory is full: `tpm2_nvreadpublic` and `tpm2_getcap handles-persistent` show what fills it"),
-    (0x14c, "TPM_RC_NV_DEFINED", Kind::Conflict, "there is something with this index or handle already: choose another"),
+    (0x14c, "TPM_RC_NV_DEFINED", Kind::Conflict, "this index or handle is already in use: choose another"),
     (0x150, "TPM_RC_BAD_CONTEXT", Kind::Device, ""),
     (0x151, "TPM_RC_CPHASH", Kind::Device, ""),
     (0x152, "TPM_RC_PARENT", Kind::Device, ""),
@@ -261,7 +261,7 @@ const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
     (0x082, "TPM_RC_ATTRIBUTES", Kind::Device, ""),
     (0x083, "TPM_RC_HASH", Kind::Unsupported, "this TPM has no SHA-256"),
     (0x084, "TPM_RC_VALUE", Kind::Device, ""),
-    (0x085, "TPM_RC_HIERARCHY", Kind::Device, "the owner hierarchy is switched off: see the firmware's setup"),
+    (0x085, "TPM_RC_HIERARCHY", Kind::Device, "the owner hierarchy is disabled: see the firmware's setup"),
     (0x087, "TPM_RC_KEY_SIZE", Kind::Unsupported, ""),
     (0x088, "TPM_RC_MGF", Kind::Unsupported, ""),
     (0x089, "TPM_RC_MODE", Kind::Unsupported, ""),
@@ -269,7 +269,7 @@ const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
     (0x08b, "TPM_RC_HANDLE", Kind::Device, ""),
     (0x08c, "TPM_RC_KDF", Kind::Unsupported, ""),
     (0x08d, "TPM_RC_RANGE", Kind::Device, ""),
-    (0x08e, "TPM_RC_AUTH_FAIL", Kind::PinWrong, "it is not tried again: the TPM locks after a few wrong PINs. Check the PIN, then repeat the command"),
+    (0x08e, "TPM_RC_AUTH_FAIL", Kind::PinWrong, "it is not sent again: the TPM locks after a few wrong PINs. Check the PIN, then repeat the command"),
     (0x08f, "TPM_RC_NONCE", Kind::Device, ""),
     (0x090, "TPM_RC_PP", Kind::Device, ""),
     (0x092, "TPM_RC_SCHEME", Kind::Unsupported, ""),
@@ -280,14 +280,14 @@ const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
     (0x09a, "TPM_RC_INSUFFICIENT", Kind::Device, ""),
     (0x09b, "TPM_RC_SIGNATURE", Kind::Device, ""),
     (0x09c, "TPM_RC_KEY", Kind::Device, ""),
-    (0x09d, "TPM_RC_POLICY_FAIL", Kind::Refused, "what the key was bound to is not so now: `strongroom device pcrs` compares"),
-    (0x09f, "TPM_RC_INTEGRITY", Kind::KeyMissing, "the key is of another TPM, or of this one before it was cleared; another enrolled device opens what it should have opened"),
+    (0x09d, "TPM_RC_POLICY_FAIL", Kind::Refused, "the key's policy is not satisfied now: compare with `strongroom device pcrs`"),
+    (0x09f, "TPM_RC_INTEGRITY", Kind::KeyMissing, "the key belongs to another TPM, or to this one before it was cleared: open with another enrolled device"),
     (0x0a0, "TPM_RC_TICKET", Kind::Device, ""),
     (0x0a1, "TPM_RC_RESERVED_BITS", Kind::Device, ""),
-    (0x0a2, "TPM_RC_BAD_AUTH", Kind::Device, "the owner authorisation of this TPM is set: Strongroom needs it empty, to make its keys and counters"),
+    (0x0a2, "TPM_RC_BAD_AUTH", Kind::Device, "this TPM has an owner password: Strongroom needs it empty to make keys and counters"),
     (0x0a3, "TPM_RC_EXPIRED", Kind::Device, ""),
     (0x0a4, "TPM_RC_POLICY_CC", Kind::Device, ""),
-    (0x0a5, "TPM_RC_BINDING", Kind::KeyMissing, "public and private half of the key do not belong together"),
+    (0x0a5, "TPM_RC_BINDING", Kind::KeyMissing, "the key's public and private parts do not match"),
     (0x0a6, "TPM_RC_CURVE", Kind::Unsupported, "this TPM has no P-256"),
     (0x0a7, "TPM_RC_ECC_POINT", Kind::Device, ""),
     (0x901, "TPM_RC_CONTEXT_GAP", Kind::Device, FULL),
@@ -298,15 +298,15 @@ const TPM_CODES: &[(u32, &str, Kind, &str)] = &[
     (0x906, "TPM_RC_OBJECT_HANDLES", Kind::Device, FULL),
     (0x907, "TPM_RC_LOCALITY", Kind::Device, ""),
     (0x908, "TPM_RC_YIELDED", Kind::Device, "the TPM is busy: repeat the command"),
-    (0x909, "TPM_RC_CANCELED", Kind::Device, "somebody cancelled the command: repeat it"),
-    (0x90a, "TPM_RC_TESTING", Kind::Device, "the TPM tests itself: repeat the command in a minute"),
-    (0x910, "TPM_RC_REFERENCE_H0", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x911, "TPM_RC_REFERENCE_H1", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x912, "TPM_RC_REFERENCE_H2", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x918, "TPM_RC_REFERENCE_S0", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x919, "TPM_RC_REFERENCE_S1", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x91a, "TPM_RC_REFERENCE_S2", Kind::Device, "the TPM was reset meanwhile: repeat the command"),
-    (0x920, "TPM_RC_NV_RATE", Kind::Device, "the TPM slows writing down to spare its memory: repeat the command in a minute"),
+    (0x909, "TPM_RC_CANCELED", Kind::Device, "the command was cancelled: repeat it"),
+    (0x90a, "TPM_RC_TESTING", Kind::Device, "the TPM is testing itself: repeat the command in a minute"),
+    (0x910, "TPM_RC_REFERENCE_H0", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x911, "TPM_RC_REFERENCE_H1", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x912, "TPM_RC_REFERENCE_H2", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x918, "TPM_RC_REFERENCE_S0", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x919, "TPM_RC_REFERENCE_S1", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x91a, "TPM_RC_REFERENCE_S2", Kind::Device, "the TPM was reset: repeat the command"),
+    (0x920, "TPM_RC_NV_RATE", Kind::Device, "the TPM limits the rate of writes to protect its memory: repeat the command in a minute"),
     (0x921, "TPM_RC_LOCKOUT", Kind::PinLocked, LOCKED),
     (0x922, "TPM_RC_RETRY", Kind::Device, "the TPM is busy: repeat the command"),
     (0x923, "TPM_RC_NV_UNAVAILABLE", Kind::Device, "the TPM cannot write to its own memory now: repeat the command"),

@@ -1,15 +1,15 @@
-//! Evidence that a key is in a TPM that its maker vouches for, in four steps, each resting on the one before:
+//! Verifies that a key is in a genuine TPM, in four steps, each based on the one before:
 //!
-//! 1. A certificate in the TPM is about an endorsement key (EK), and a chain of signatures leads from it to a root that the
-//!    operator trusts. The maker says: this key is in a TPM of mine.
-//! 2. The TPM makes an attestation key (AK), and gives a value back that was encrypted, in software, to the key *in the certificate* and
-//!    bound to the AK's name. The TPM says: the AK, with the attributes that its name covers, is in the same TPM.
-//! 3. The AK, which signs nothing but what its TPM itself has composed, signs the name of Strongroom's key together with a number
-//!    that was drawn for this (TPM2_Certify). The TPM says: this key is in me, now.
+//! 1. The TPM holds a certificate for an endorsement key (EK) with a chain to a root that the operator trusts. The maker states:
+//!    this key is in one of our TPMs.
+//! 2. The TPM makes an attestation key (AK) and decrypts a value that we encrypted, in software, to the key *in the certificate* and
+//!    bound to the AK's name. This proves that the AK, with the attributes that its name covers, is in the same TPM.
+//! 3. The AK signs only structures that its TPM has composed. It signs the name of Strongroom's key together with a fresh nonce
+//!    (TPM2_Certify). This proves that the key is in the TPM now.
 //! 4. The name covers the key's public area: fixedTPM, fixedParent, sensitiveDataOrigin, its policy and its point.
 //!
-//! What is asked of the TPM and what it answers may pass anybody's hands: nothing is believed but these signatures and the value that
-//! came back. Nothing of it is kept: the second step convinces only who chose the value, so a record would prove nothing to others.
+//! The channel to the TPM need not be trusted: only the signatures and the decrypted value count. Nothing is recorded, because
+//! step 2 convinces only the party that chose the value. A record would prove nothing to others.
 
 use super::connection::{self, Connection};
 use super::credential;
@@ -42,14 +42,14 @@ mod tests;
 
 const TRIED: &str = "attest the key";
 
-/// What is checked besides the key's own attributes.
+/// The claims that are checked besides the key's own attributes.
 const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
 
-/// The evidence for a key that was just made: `attested` where there are roots to hold the TPM's certificate against, else
-/// `otherwise`. The connection's keys and sessions are given back first, for the sake of a TPM with three slots.
+/// The evidence for a new key: `attested` if roots are given, else `otherwise`. First flushes the connection's keys and
+/// sessions, because a TPM may have only three slots.
 ///
 /// # Errors
-/// `Evidence`, naming what failed: there is no way from a failed proof down to a weaker level.
+/// `Evidence`, naming what failed. A failed proof never falls back to a weaker level.
 pub fn of(
     connection: &mut Connection,
     material: &KeyBlob,
@@ -73,13 +73,13 @@ pub fn of(
     Ok(Evidence { level: EvidenceLevel::Attested, claims })
 }
 
-/// An endorsement key by a certificate that is believed.
+/// An endorsement key with a verified certificate.
 struct Endorsement {
     kind: EkKind,
     certificate: Certificate,
 }
 
-/// The first certificate in the TPM whose chain ends at one of the roots. A certificate that somebody hides must not lower the level.
+/// The first certificate in the TPM with a chain to one of the roots. None is an error, so hiding a certificate cannot lower the level.
 fn endorsement(context: &mut Context, roots: &[Vec<u8>]) -> Result<Endorsement, DriverError> {
     let certificates = EkCertificates::look(context)?;
     let (mut chain, mut objection) = (None, None);
@@ -102,7 +102,8 @@ fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error:
     Certificate::parse(der)
 }
 
-/// Restricted: it signs what its TPM composed, and no digest from outside that could look like it (part 1 §25.1.2).
+/// Makes the attestation key. It is restricted: it signs only what its TPM composed, never an external digest that looks alike
+/// (part 1 §25.1.2).
 fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
     let template = templates::attesting().of(COMMAND)?;
@@ -121,10 +122,10 @@ fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), Driv
         return Ok((made.key_handle, made.out_public));
     }
     let _ = context.flush_context(made.key_handle.into());
-    Err(failed("the TPM made another attestation key than it was asked for").into())
+    Err(failed("the TPM did not make the requested attestation key").into())
 }
 
-/// Step 2: TPM2_ActivateCredential undoes what was encrypted to the key in the certificate.
+/// Step 2: TPM2_ActivateCredential decrypts the value that was encrypted to the key in the certificate.
 fn activate(
     context: &mut Context,
     endorsement: &Endorsement,
@@ -138,7 +139,7 @@ fn activate(
             return Err(another_key(endorsement).into());
         }
         let challenge = credential::challenge(certified, name)
-            .ok_or_else(|| failed("nothing can be encrypted to the key in the EK certificate"))?;
+            .ok_or_else(|| failed("the key in the EK certificate does not support encryption"))?;
         let answer = if endorsement.kind.is_used_by_policy() {
             let session = start_policy(context)?;
             holding(context, SessionHandle::from(session).into(), |context| {
@@ -152,7 +153,7 @@ fn activate(
     })
 }
 
-/// PolicySecret(endorsement), by which the keys of the low range are used. The hierarchy's authorisation is empty.
+/// PolicySecret(endorsement), which authorises keys of the low range. The hierarchy's authorisation is empty.
 fn authorise(context: &mut Context, session: AuthSession) -> Result<(), DriverError> {
     let policy = connection::policy(session)?;
     let asserted = context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -177,7 +178,7 @@ fn answer(
         context.activate_credential(attesting, endorsement, blob, secret)
     });
     match answer.of(COMMAND) {
-        // TPM_RC_INTEGRITY, TPM_RC_VALUE, TPM_RC_SIZE: it was not for this endorsement key, or not for this attestation key.
+        // TPM_RC_INTEGRITY, TPM_RC_VALUE, TPM_RC_SIZE: the value was encrypted for another endorsement or attestation key.
         Err(fault) if [0x9f, 0x84, 0x95].into_iter().any(|code| fault.is(code)) => {
             Err(not_in_the_tpm().into())
         }
@@ -185,7 +186,7 @@ fn answer(
     }
 }
 
-/// Step 3: TPM2_Certify, and what is signed is looked at.
+/// Step 3: TPM2_Certify, with a check of the signed structure.
 fn certify(
     context: &mut Context,
     material: &KeyBlob,
@@ -209,7 +210,7 @@ fn certify(
     check(&attest, &signature, attesting_public, names, &number).map_err(|what| failed(what).into())
 }
 
-/// The key, loaded, and the session that speaks for it. A PIN goes into a session's HMAC, never over the wire.
+/// The loaded key and the session that authorises it. A PIN only enters the session's HMAC and is never sent.
 fn with_key<T>(
     context: &mut Context,
     material: &KeyBlob,
@@ -219,7 +220,7 @@ fn with_key<T>(
     let parent = connection::primary(context)?;
     let (key, session) = holding(context, parent.into(), |context| {
         if connection::name_of(context, parent.into())? != material.parent_name {
-            return Err(failed("the storage root key is not the one the key was made under").into());
+            return Err(failed("the storage root key is not the key's parent").into());
         }
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -248,7 +249,7 @@ fn with_key<T>(
     })
 }
 
-/// Whether TPMS_ATTEST (part 2 §10.12.8) says what is wanted, and the attestation key has signed it.
+/// Checks the contents of TPMS_ATTEST (part 2 §10.12.8) and the attestation key's signature.
 fn check(
     attest: &Attest,
     signature: &Signature,
@@ -257,29 +258,29 @@ fn check(
     fresh: &[u8; 32],
 ) -> Result<(), &'static str> {
     let AttestInfo::Certify { info } = attest.attested() else {
-        return Err("TPM2_Certify answered with a statement about something else than a key");
+        return Err("TPM2_Certify returned a statement that is not about a key");
     };
     if attest.extra_data().value() != fresh {
-        return Err("TPM2_Certify answered with an old statement, or one made for somebody else");
+        return Err("TPM2_Certify returned an old statement, or one made for another request");
     }
     if info.name().value() != name {
-        return Err("TPM2_Certify answered with a statement about another key");
+        return Err("TPM2_Certify returned a statement about another key");
     }
     if info.qualified_name().value() != qualified(parent, name) {
-        return Err("TPM2_Certify says that the key lies under another storage root key");
+        return Err("TPM2_Certify returned another storage root key as the key's parent");
     }
-    let unsigned = "what TPM2_Certify answered is not signed by the attestation key";
+    let unsigned = "the attestation key did not sign what TPM2_Certify returned";
     let point = templates::point(attesting).ok_or(unsigned)?;
     let Signature::EcDsa(halves) = signature else { return Err(unsigned) };
     let halves = [halves.signature_r(), halves.signature_s()].map(templates::coordinate);
     let [Some(r), Some(s)] = halves else { return Err(unsigned) };
-    // Marshalling has one form: what is not the TPM's, byte for byte, does not verify.
+    // Marshalling is canonical, so only the TPM's exact bytes verify.
     let message = attest.marshall().map_err(|_| unsigned)?;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
     key.verify(&message, &[r, s].concat()).map_err(|_| unsigned)
 }
 
-/// The Qualified Name of a key under a primary key of the owner's hierarchy (part 1 §16): each step hashes the one above and a name.
+/// The Qualified Name of a key under a primary key of the owner hierarchy (part 1 §16): each level hashes the parent's and a name.
 fn qualified(parent: &[u8; 34], name: &[u8; 34]) -> Vec<u8> {
     // TPM_RH_OWNER; TPM_ALG_SHA256
     [parent, name].into_iter().fold(0x4000_0001_u32.to_be_bytes().to_vec(), |above, name| {
@@ -288,7 +289,7 @@ fn qualified(parent: &[u8; 34], name: &[u8; 34]) -> Vec<u8> {
     })
 }
 
-/// For PolicySecret alone: no secret passes through it.
+/// A session for PolicySecret alone, which transfers no secret.
 fn start_policy(context: &mut Context) -> Result<AuthSession, DriverError> {
     let started = context.execute_without_session(|context| {
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
@@ -298,7 +299,7 @@ fn start_policy(context: &mut Context) -> Result<AuthSession, DriverError> {
     session.ok_or_else(|| Error::new(Kind::Device, "open a session", "the TPM gave none").into())
 }
 
-/// Gives a handle back after the job, whatever comes of it.
+/// Runs a job and flushes the handle afterwards, even if the job fails.
 fn holding<T>(
     context: &mut Context,
     handle: ObjectHandle,
@@ -311,12 +312,12 @@ fn holding<T>(
 
 fn failed(answer: impl Into<String>) -> Error {
     Error::new(Kind::Evidence, TRIED, answer)
-        .with_hint("find out what stands between this program and the TPM before you trust this machine")
+        .with_hint("find out what is between this program and the TPM before you trust this machine")
 }
 
 fn distrusted(kind: EkKind, error: &Error) -> Error {
     let answer = format!(
-        "its {kind} EK certificate (NV index {:#010x}) is not to be trusted: {}",
+        "its {kind} EK certificate (NV index {:#010x}) cannot be trusted: {}",
         kind.index(),
         error.message()
     );
@@ -327,7 +328,7 @@ fn distrusted(kind: EkKind, error: &Error) -> Error {
 }
 
 fn uncertified() -> Error {
-    Error::new(Kind::Evidence, TRIED, "the TPM shows no endorsement key certificate")
+    Error::new(Kind::Evidence, TRIED, "the TPM has no endorsement key certificate")
         .with_hint("without --ek-roots the key is recorded as `reported`")
 }
 
@@ -341,13 +342,12 @@ fn another_key(endorsement: &Endorsement) -> Error {
 }
 
 fn guarded() -> Error {
-    let answer =
-        "the TPM's endorsement hierarchy has an authorisation value, and attesting keys needs it empty";
+    let answer = "the TPM's endorsement hierarchy has a password, and attesting keys needs it empty";
     Error::new(Kind::Device, TRIED, answer).with_hint(
         "empty it for the enrolment (`tpm2_changeauth -c endorsement -p VALUE`), or enrol without --ek-roots",
     )
 }
 
 fn not_in_the_tpm() -> Error {
-    failed("the attestation key is not in the TPM that the EK certificate is about (TPM2_ActivateCredential)")
+    failed("the attestation key is not in the TPM of the EK certificate (TPM2_ActivateCredential)")
 }

@@ -1,4 +1,4 @@
-//! What `doctor` tells of a TPM.
+//! Reports a TPM's state for `doctor`.
 
 use super::connection_pool::{lock, share};
 use super::error::{Command, DriverError};
@@ -21,30 +21,30 @@ pub struct Health {
     pub identity: DeviceIdentity,
     /// The revision of the specification: `1.38`.
     pub revision: String,
-    /// It says that it runs in its FIPS 140-2 mode.
+    /// The TPM reports FIPS 140-2 mode.
     pub fips: bool,
-    /// No PIN is let through now.
+    /// In lockout: the TPM accepts no PIN now.
     pub locked: bool,
-    /// Wrong PINs that count now, and at how many it locks.
+    /// The number of wrong PINs counted, and the number at which it locks.
     pub tries: (u32, u32),
-    /// The PCR banks that it keeps: `sha256`.
+    /// The active PCR banks: `sha256`.
     pub banks: Vec<&'static str>,
-    /// The endorsement keys that it has certificates for.
+    /// The endorsement keys with certificates in the TPM.
     pub certificates: Vec<&'static str>,
-    /// A resource manager stands before it, so that several programs can use it at once.
+    /// Reached through a resource manager, so several programs can use it at once.
     pub managed: bool,
 }
 
-/// TCG EK credential profile §2.2.1.4: where the certificates lie.
+/// The certificates' NV indices (TCG EK Credential Profile §2.2.1.4).
 const CERTIFICATES: [(u32, &str); 3] =
     [(0x01c0_0002, "RSA-2048"), (0x01c0_000a, "EC P-256"), (0x01c0_0016, "EC P-384")];
-/// The first index there.
+/// The first index of the range.
 const FIRST: u32 = 0x01c0_0000;
 
-/// Asks the TPM that a URI names.
+/// Reads the state of the TPM that a URI names.
 ///
 /// # Errors
-/// `DeviceGone` when there is none, or none for this user; the TPM's.
+/// `DeviceGone` when there is no TPM, or this user may not use it; the TPM's errors.
 pub fn examine(uri: &DeviceUri) -> Result<Health> {
     let (transport, name) = (Transport::from_uri(uri)?, uri.display_name());
     let managed = transport.is_managed();

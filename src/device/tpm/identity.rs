@@ -1,4 +1,4 @@
-//! What a TPM says of itself: TPM_PT_FIXED, part 2 §6.13.
+//! A TPM's fixed properties: TPM_PT_FIXED, part 2 §6.13.
 
 use super::error::{Command, DriverError};
 use crate::device::DeviceIdentity;
@@ -48,7 +48,7 @@ impl TpmInfo {
         })
     }
 
-    /// libtpms and the reference simulators: software, whose keys are files.
+    /// Whether it is libtpms or a reference simulator: software that keeps its keys in files.
     pub fn simulator(&self) -> bool {
         let vendor = self.model.replace(' ', "");
         matches!(
@@ -57,7 +57,7 @@ impl TpmInfo {
         )
     }
 
-    /// In the terms that all devices share. A TPM has no serial number.
+    /// As a [`DeviceIdentity`]. A TPM has no serial number.
     pub fn identity(&self) -> DeviceIdentity {
         DeviceIdentity {
             scheme: Scheme::Tpm,
@@ -71,7 +71,7 @@ impl TpmInfo {
     }
 }
 
-/// Four characters in each word, padded with zero bytes or blanks; what is not printable ASCII is left out.
+/// Decodes four characters per word, padded with zero bytes or blanks. Drops all but printable ASCII.
 fn text(words: &[u32]) -> String {
     let bytes = words.iter().flat_map(|word| word.to_be_bytes());
     let shown: String = bytes.map(char::from).filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
@@ -79,7 +79,7 @@ fn text(words: &[u32]) -> String {
 }
 
 fn nonsense() -> Error {
-    Error::new(Kind::Device, "read the TPM's properties", "its answer makes no sense")
+    Error::new(Kind::Device, "read the TPM's properties", "the response is malformed")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a key is enrolled with: docs/reference/format.md, section 8.
+//! A key's stored form in its enrolment: docs/reference/format.md, section 8.
 
 use super::cbor::{Read, expect, maybe, wrong};
 use super::policy::Policy;
@@ -9,15 +9,15 @@ use minicbor::{Decoder, Encoder};
 use tss_esapi::structures::{Private, Public};
 use tss_esapi::traits::{Marshall, UnMarshall};
 
-/// The version that is written, and the only one there is.
+/// The only version so far.
 const VERSION: u64 = 1;
 
-/// A key as the TPM gave it out: useless without that TPM.
+/// A key as exported by the TPM. Useless without that TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedKey {
     /// TPMT_PUBLIC.
     pub public: Public,
-    /// TPM2B_PRIVATE: encrypted by the TPM to its storage root key.
+    /// TPM2B_PRIVATE, encrypted to the TPM's storage root key.
     pub private: Private,
 }
 
@@ -26,21 +26,21 @@ pub struct WrappedKey {
 pub struct KeyBlob {
     /// The key.
     pub key: WrappedKey,
-    /// Where the storage root key lies.
+    /// The storage root key's persistent handle.
     pub parent: u32,
     /// The storage root key's name.
     pub parent_name: [u8; 34],
-    /// What has to hold when it is used.
+    /// The conditions on its use.
     pub policy: Policy,
-    /// Where it is also kept in the TPM.
+    /// The handle of a persistent copy in the TPM, if any.
     pub persistent: Option<u32>,
 }
 
 impl KeyBlob {
-    /// The material of an enrolled key, which has to be that key's.
+    /// Reads the material of an enrolled key and checks that it belongs to that key.
     ///
     /// # Errors
-    /// `KeyMissing` when it is no TPM's key or another key's; `Unsupported` when it was written by a newer Strongroom.
+    /// `KeyMissing` when it belongs to no TPM key or to another key; `Unsupported` when a newer Strongroom wrote it.
     pub fn from_key_ref(key: &KeyRef) -> Result<Self> {
         let missing = |answer: &str| Error::new(Kind::KeyMissing, "use the key", answer);
         if key.material.is_empty() {
@@ -49,7 +49,7 @@ impl KeyBlob {
         let material = Self::decode(&key.material)?;
         match templates::point(&material.key.public) {
             Some(point) if PublicKey::P256(point) == key.public => Ok(material),
-            _ => Err(missing("what it is enrolled with belongs to another key")),
+            _ => Err(missing("its material belongs to another key")),
         }
     }
 
@@ -60,16 +60,16 @@ impl KeyBlob {
         Ok(e.into_writer())
     }
 
-    /// Reads [`KeyBlob::encode`]'s form, and no other.
+    /// Reads the output of [`KeyBlob::encode`], and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut d = Decoder::new(bytes);
         let material = Self::read(&mut d).map_err(|what| malformed(&what))?;
         let Some(material) = material else {
-            let answer = "its material was written by a newer Strongroom";
+            let answer = "a newer Strongroom wrote its material";
             return Err(Error::new(Kind::Unsupported, "use the key", answer)
-                .with_hint("install the newest strongroom here"));
+                .with_hint("install a newer strongroom on this machine"));
         };
-        // Also finds bytes that follow.
+        // Also rejects trailing bytes.
         if material.encode()? != bytes { Err(malformed("it is not canonical")) } else { Ok(material) }
     }
 
@@ -86,7 +86,7 @@ impl KeyBlob {
         .map_err(wrong)
     }
 
-    /// `None` for another version, whatever it holds.
+    /// `None` for any other version.
     fn read(d: &mut Decoder<'_>) -> Read<Option<Self>> {
         let length = d.array().map_err(wrong)?;
         if d.u64().map_err(wrong)? != VERSION {
@@ -104,7 +104,7 @@ impl KeyBlob {
 }
 
 impl WrappedKey {
-    /// Whether the key is for this purpose, by its public area.
+    /// Whether the public area makes the key one for this purpose.
     pub fn is_for(&self, purpose: Purpose) -> bool {
         let attributes = self.public.object_attributes();
         match purpose {

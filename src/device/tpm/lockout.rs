@@ -7,19 +7,19 @@ use tss_esapi::Context;
 use tss_esapi::constants::{CapabilityType, PropertyTag};
 use tss_esapi::structures::CapabilityData;
 
-/// What a failing PIN was used for.
+/// The operation named in errors.
 pub const USE_PIN: &str = "use the PIN";
 
-/// Its state. It counts for all keys of the TPM together, whoever's they are.
+/// Its state, common to all keys in the TPM, including other programs'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lockout {
-    /// Failures that count now.
+    /// The number of failures counted.
     pub failures: u32,
-    /// At so many it locks.
+    /// The number of failures at which it locks.
     pub limit: u32,
-    /// Seconds until one failure is forgiven; 0: never.
+    /// The seconds until one failure is forgiven; 0 means never.
     pub forgives: u32,
-    /// No try is let through now.
+    /// In lockout: no try is allowed now.
     pub locked: bool,
 }
 
@@ -52,7 +52,7 @@ impl Lockout {
         }
     }
 
-    /// Refuses where none is left; asks before the last one.
+    /// Refuses if no try is left, and asks for confirmation before the last one.
     ///
     /// # Errors
     /// `PinLocked`.
@@ -72,7 +72,7 @@ impl Lockout {
         Ok(())
     }
 
-    /// When it ends.
+    /// A hint on when the lockout ends.
     fn hint(&self) -> String {
         let clear =
             "the owner of the lockout authorisation can end it: `tpm2_dictionarylockout --clear-lockout`";
@@ -83,7 +83,7 @@ impl Lockout {
     }
 }
 
-/// A refused PIN with what is left, or a lockout with its end.
+/// Adds the number of tries left to a refused PIN, or the end of a lockout.
 pub fn report(fault: DriverError, lockout: Option<Lockout>, tried: &str, on: &str) -> Error {
     let error = fault.report(tried, on);
     let Some(lockout) = lockout else { return error };
@@ -94,7 +94,7 @@ pub fn report(fault: DriverError, lockout: Option<Lockout>, tried: &str, on: &st
                 n => format!("{n} tries are left"),
             };
             error.with_hint(format!(
-                "it is not tried again; {left} before the TPM locks. Check the PIN, then repeat the command"
+                "it is not sent again; {left} before the TPM locks. Check the PIN, then repeat the command"
             ))
         }
         _ => error.with_hint(lockout.hint()),
@@ -112,7 +112,7 @@ pub fn duration(seconds: u32) -> String {
 }
 
 fn nonsense() -> Error {
-    Error::new(Kind::Device, "read the TPM's properties", "its answer makes no sense")
+    Error::new(Kind::Device, "read the TPM's properties", "the response is malformed")
 }
 
 #[cfg(test)]

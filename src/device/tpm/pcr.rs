@@ -1,4 +1,4 @@
-//! Platform configuration registers: which of them, their values, and what changed.
+//! Platform configuration registers: selections, values and changes.
 
 use super::cbor::{Read, expect, wrong};
 use super::error::{Command, DriverError};
@@ -9,7 +9,7 @@ use tss_esapi::Context;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{PcrSelectionList, PcrSlot};
 
-/// PCRs of one bank with their values: those of enrolment, of now, or those that are predicted.
+/// PCRs of one bank with their values: at enrolment, now, or predicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pcrs {
     bank: Bank,
@@ -17,10 +17,10 @@ pub struct Pcrs {
     values: Vec<(u8, Vec<u8>)>,
 }
 
-/// A PCR bank: one hash for all of its registers.
+/// A PCR bank: its registers use one hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bank {
-    /// SHA-1; for old TPMs only.
+    /// SHA-1, for old TPMs only.
     Sha1,
     /// SHA-256.
     Sha256,
@@ -30,7 +30,7 @@ pub enum Bank {
     Sha512,
 }
 
-/// TPM 2.0 part 1 §17: a PC client's TPM has this many.
+/// The number of PCRs in a PC client's TPM (TPM 2.0 part 1 §17).
 const COUNT: u8 = 24;
 /// TPM2_PCR_Read answers at most this many values at once.
 const AT_ONCE: usize = 8;
@@ -38,7 +38,7 @@ const AT_ONCE: usize = 8;
 impl Bank {
     const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
 
-    /// As it is written: `sha256`.
+    /// The name: `sha256`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha1 => "sha1",
@@ -48,7 +48,7 @@ impl Bank {
         }
     }
 
-    /// By its name.
+    /// The bank of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|bank| bank.name().eq_ignore_ascii_case(name))
     }
@@ -72,7 +72,7 @@ impl Bank {
         }
     }
 
-    /// The bank of a hash.
+    /// The bank of a hash algorithm.
     pub fn from_algorithm(algorithm: HashingAlgorithm) -> Option<Self> {
         Self::ALL.into_iter().find(|bank| bank.algorithm() == algorithm)
     }
@@ -90,14 +90,15 @@ impl Bank {
 /// Parses `sha256:0,2,7` (or `sha256:0+2+7`, as systemd writes it).
 ///
 /// # Errors
-/// `Usage`, saying what is wrong.
+/// `Usage`, naming the mistake.
 pub fn parse_selection(text: &str) -> Result<(Bank, Vec<u8>)> {
     let wrong = |answer: &str| {
         Error::new(Kind::Usage, "read the PCR selection", answer)
             .with_hint("write for example --pcrs sha256:0,2,7")
     };
-    let (bank, indices) = text.split_once(':').ok_or_else(|| wrong("it names no bank"))?;
-    let bank = Bank::named(bank).ok_or_else(|| wrong("its bank is none of sha1, sha256, sha384, sha512"))?;
+    let (bank, indices) = text.split_once(':').ok_or_else(|| wrong("it does not name a bank"))?;
+    let bank =
+        Bank::named(bank).ok_or_else(|| wrong("its bank is not one of sha1, sha256, sha384, sha512"))?;
     let index = |text: &str| text.trim().parse().ok().filter(|index| *index < COUNT);
     let mut indices = indices
         .split([',', '+'])
@@ -105,16 +106,16 @@ pub fn parse_selection(text: &str) -> Result<(Bank, Vec<u8>)> {
         .collect::<Result<Vec<u8>>>()?;
     indices.sort_unstable();
     match indices.windows(2).any(|pair| pair[0] == pair[1]) {
-        true => Err(wrong("a PCR is there twice")),
+        true => Err(wrong("a PCR is listed twice")),
         false => Ok((bank, indices)),
     }
 }
 
 impl Pcrs {
-    /// Reads the values of now.
+    /// Reads the current values.
     ///
     /// # Errors
-    /// `Unsupported` where the TPM does not keep the bank.
+    /// `Unsupported` when the bank is not active.
     pub fn read_from(context: &mut Context, bank: Bank, indices: &[u8]) -> Result<Self, DriverError> {
         let mut values = Vec::with_capacity(indices.len());
         for some in indices.chunks(AT_ONCE) {
@@ -123,7 +124,7 @@ impl Pcrs {
             let (_, _, digests) = read.of("TPM2_PCR_Read")?;
             if digests.len() != some.len() {
                 let answer =
-                    format!("this TPM does not keep the {} bank, or not these PCRs in it", bank.name());
+                    format!("this TPM does not have the {} bank, or not these PCRs in it", bank.name());
                 return Err(Error::new(Kind::Unsupported, "read the PCRs", answer)
                     .with_hint("`strongroom doctor` lists the banks")
                     .into());
@@ -150,14 +151,14 @@ impl Pcrs {
         self.values.iter().map(|(index, _)| *index).collect()
     }
 
-    /// With this value in place of the PCR's own, if it is one of these.
+    /// Replaces the PCR's value, if it is one of these.
     pub fn set(&mut self, index: u8, value: &[u8]) {
         if let Some((_, own)) = self.values.iter_mut().find(|(own, _)| *own == index) {
             *own = value.into();
         }
     }
 
-    /// For the TPM.
+    /// The selection for the TPM.
     pub fn selection(&self) -> Result<PcrSelectionList, DriverError> {
         selection(self.bank, &self.indices())
     }
@@ -168,14 +169,14 @@ impl Pcrs {
         format!("{}:{}", self.bank.name(), indices.join(","))
     }
 
-    /// What TPM2_PolicyPCR compares: SHA-256 over the values, by index.
+    /// The digest that TPM2_PolicyPCR compares: SHA-256 over the values, by index.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         self.values.iter().for_each(|(_, value)| hash.update(value));
         hash.finalize().into()
     }
 
-    /// TPML_PCR_SELECTION as the TPM hashes it into a policy (part 2 §10.9.7).
+    /// TPML_PCR_SELECTION, as hashed into a policy (part 2 §10.9.7).
     pub fn marshalled(&self) -> [u8; 10] {
         let mut bits = [0; 3];
         self.values.iter().for_each(|(index, _)| bits[usize::from(index / 8)] |= 1 << (index % 8));
@@ -222,18 +223,18 @@ fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError
     PcrSelectionList::builder().with_selection(bank.algorithm(), &slots).build().of("TPM2_PolicyPCR")
 }
 
-/// A refusal that names the PCRs that changed.
+/// The refusal, naming the changed PCRs.
 pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
     let answer = match changed {
         [] => format!(
-            "the TPM refused {}, whose values are those of enrolment: repeat the command",
+            "the TPM refused {}, although their values have not changed: repeat the command",
             enrolled.shown()
         ),
-        [one] => format!("PCR {one} ({}) is not as it was when the key was made", meaning(*one)),
-        several => format!("PCRs {} are not as they were when the key was made", listed(several)),
+        [one] => format!("PCR {one} ({}) has changed since the key was made", meaning(*one)),
+        several => format!("PCRs {} have changed since the key was made", listed(several)),
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(
-        "`strongroom device pcrs` compares. If the change was meant, open with another device and bind this one anew with \
+        "`strongroom device pcrs` compares. If the change is legitimate, open with another device and bind this one again with \
          `strongroom device renew`",
     )
 }
@@ -247,7 +248,7 @@ pub fn listed(indices: &[u8]) -> String {
     }
 }
 
-/// What is measured into a PCR: TCG PC Client Platform Firmware Profile §3.3.4, and the UAPI group's registry.
+/// What is measured into a PCR (TCG PC Client Platform Firmware Profile §3.3.4, and the UAPI group's registry).
 pub fn meaning(index: u8) -> &'static str {
     match index {
         0 => "firmware code",

@@ -1,4 +1,4 @@
-//! Measured boot: what a key is bound to and what is measured now, in numbers and in words.
+//! Measured boot: compares the PCR values that a key is bound to with the current ones.
 
 use super::connection_pool::lock;
 use super::device::TpmDevice;
@@ -49,11 +49,11 @@ impl PcrBinding for TpmDevice {
     }
 }
 
-/// The options that bind new keys as these are.
+/// The options that bind new keys to the same conditions.
 fn bound_alike(policy: &Policy) -> Result<TpmOptions> {
     if let (Some(pcrs), Some(_)) = (&policy.pcrs, &policy.signer) {
-        let answer = "they are bound to what somebody signs, and keep of that only a name";
-        return Err(Error::new(Kind::Usage, "bind new keys as the old ones are", answer).with_hint(format!(
+        let answer = "they are bound to a signer, and only the name of its key is stored";
+        return Err(Error::new(Kind::Usage, "bind new keys like the old ones", answer).with_hint(format!(
             "name the signer's key again: --pcrs {} --pcr-policy-key FILE{}",
             pcrs.shown(),
             if policy.pin { " --pin" } else { "" }

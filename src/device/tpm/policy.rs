@@ -1,7 +1,7 @@
-//! What has to hold when a key is used: TPM 2.0 part 1 §19.7 (enhanced authorisation).
+//! The conditions on a key's use: TPM 2.0 part 1 §19.7 (enhanced authorisation).
 //!
-//! A key's authPolicy is computed here, in software, and reached in a session of the TPM by the same steps in the same
-//! order. Whoever uses the key therefore does exactly what was enrolled, and nothing is believed of the session.
+//! This computes a key's authPolicy in software, and satisfies it in a TPM session by the same steps in the same order. So the
+//! steps at use are exactly those enrolled, and the session's own policy digest need not be trusted.
 
 use super::cbor::{Read, expect, maybe, wrong};
 use super::error::{Command, DriverError};
@@ -18,7 +18,7 @@ use tss_esapi::interface_types::session_handles::PolicySession;
 use tss_esapi::structures::Public;
 use tss_esapi::traits::{Marshall, UnMarshall};
 
-/// TPM_CC (part 2 §6.5.2), as they go into a policy's digest.
+/// TPM_CC (part 2 §6.5.2), as hashed into a policy digest.
 const POLICY_AUTHORIZE: u32 = 0x16a;
 const POLICY_AUTH_VALUE: u32 = 0x16b;
 const POLICY_COMMAND_CODE: u32 = 0x16c;
@@ -28,19 +28,19 @@ const SIGN: u32 = 0x15d;
 /// The conditions of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// What was measured at boot, as it was at enrolment.
+    /// The PCR values at enrolment.
     pub pcrs: Option<Pcrs>,
-    /// Whose signature says which values of these PCRs are good; without one, those of enrolment are.
+    /// The signer who approves values of these PCRs. Without one, the values at enrolment are required.
     pub signer: Option<Signer>,
-    /// The PIN.
+    /// Whether a PIN is required.
     pub pin: bool,
 }
 
 impl Policy {
-    /// authPolicy: the digest that a session must have when the key is used.
+    /// authPolicy: the policy digest that a session must have to use the key.
     ///
     /// # Errors
-    /// Where the signer's key cannot be marshalled.
+    /// When the signer's key cannot be marshalled.
     pub fn digest(&self, purpose: Purpose) -> tss_esapi::Result<[u8; 32]> {
         let mut digest = [0; 32];
         if let Some(pcrs) = &self.pcrs {
@@ -57,10 +57,10 @@ impl Policy {
         Ok(step(&digest, POLICY_COMMAND_CODE, &[&command.to_be_bytes()]))
     }
 
-    /// Takes a fresh session through the same steps.
+    /// Satisfies the policy in a fresh session by the same steps.
     ///
     /// # Errors
-    /// `Refused` when what was measured is not what the key is bound to, naming the PCRs.
+    /// `Refused` when PCRs do not have the values that the key is bound to, naming them.
     pub fn satisfy(
         &self,
         context: &mut Context,
@@ -114,7 +114,7 @@ impl Policy {
     }
 }
 
-/// PolicyPCR with the values of enrolment: the TPM compares them with its own at once.
+/// PolicyPCR with the values at enrolment. The TPM compares them with the current ones immediately.
 fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), DriverError> {
     let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
     let asserted =
@@ -126,7 +126,7 @@ fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result
     }
 }
 
-/// A refusal that names what changed.
+/// The refusal, naming the changes.
 fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, DriverError> {
     let now = Pcrs::read_from(context, pcrs.bank(), &pcrs.indices())?;
     Ok(pcr::refusal(pcrs, &pcrs.changed(&now)))

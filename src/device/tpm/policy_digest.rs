@@ -8,7 +8,7 @@ use tss_esapi::structures::Digest;
 /// TPM_CC_PolicyPCR (part 2 §6.5.2).
 const POLICY_PCR: u32 = 0x17f;
 
-/// The digest of PolicyPCR alone: what a signer of PCR policies signs.
+/// The digest of PolicyPCR alone, which a signer of PCR policies signs.
 pub fn pcr_digest(pcrs: &Pcrs) -> [u8; 32] {
     step(&[0; 32], POLICY_PCR, &[&pcrs.marshalled(), &pcrs.digest()])
 }
@@ -20,7 +20,7 @@ pub fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// In the library's form.
+/// As the library's type.
 pub fn digest(bytes: [u8; 32]) -> Result<Digest, DriverError> {
     Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
 }

@@ -1,7 +1,7 @@
 //! Signed PCR policies: TPM2_PolicyAuthorize.
 //!
-//! A key is bound to whoever holds a private key, not to values. That signer says, before an update, which values the
-//! PCRs will have; the signatures lie in a JSON file, in the form that `systemd-measure sign` writes:
+//! Such a key is bound to a signer's public key, not to values. Before an update, the signer signs the values that the PCRs will
+//! have. The signatures are in a JSON file in the format of `systemd-measure sign`:
 //!
 //! ```json
 //! {"sha256": [{"pcrs": [11], "pkfp": "…", "pol": "digest of PolicyPCR, hex", "sig": "base64"}]}
@@ -37,7 +37,7 @@ use tss_esapi::structures::{
     RsaSignature, Signature, VerifiedTicket,
 };
 
-/// Where signatures are looked for, in this order, when the URI names no file with `pcr-signature`.
+/// The files to search for signatures, in this order, when the URI has no `pcr-signature`.
 pub const PLACES: [&str; 5] = [
     "/etc/strongroom/tpm2-pcr-signature.json",
     "/run/strongroom/tpm2-pcr-signature.json",
@@ -46,15 +46,15 @@ pub const PLACES: [&str; 5] = [
     "/usr/lib/systemd/tpm2-pcr-signature.json",
 ];
 
-/// Larger than any such file.
+/// The limit on the file's size in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Who signs PCR policies for a key.
+/// A signer of PCR policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
     /// TPMT_PUBLIC.
     pub public: Public,
-    /// policyRef: what the signature is for. Empty, as systemd has it.
+    /// policyRef, the purpose of the signature. Empty, as in systemd.
     pub reference: Vec<u8>,
 }
 
@@ -70,10 +70,10 @@ struct Entry {
 type Entries = BTreeMap<String, Vec<Entry>>;
 
 impl Signer {
-    /// From a PEM file with a SubjectPublicKeyInfo: RSA of 2048 to 4096 bits, or EC P-256.
+    /// Reads a PEM file with a SubjectPublicKeyInfo: RSA of 2048 to 4096 bits, or EC P-256.
     ///
     /// # Errors
-    /// `Usage` for a file that is none; `Unsupported` for other keys.
+    /// `Usage` for another kind of file; `Unsupported` for other keys.
     pub fn from_pem(path: &Path) -> Result<Self> {
         let wrong = |kind, answer: &str| {
             Error::new(kind, "read the PCR policy key", answer)
@@ -82,7 +82,7 @@ impl Signer {
                          `openssl pkey -in pcr-key.pem -pubout` writes")
         };
         let text = read_small(path).map_err(|e| wrong(Kind::Io, &e))?;
-        let der = pem(&text).ok_or_else(|| wrong(Kind::Usage, "it is no PEM file with a PUBLIC KEY"))?;
+        let der = pem(&text).ok_or_else(|| wrong(Kind::Usage, "it is not a PEM file with a PUBLIC KEY"))?;
         let key = SubjectPublicKeyInfoRef::from_der(&der).map_err(|e| wrong(Kind::Usage, &e.to_string()))?;
         let bits = key.subject_public_key.as_bytes().unwrap_or_default();
         let public = match key.algorithm.oid.to_string().as_str() {
@@ -96,7 +96,7 @@ impl Signer {
         Ok(Self { public, reference: Vec::new() })
     }
 
-    /// aHash: what is signed (part 3 §23.16).
+    /// aHash, the signed digest (part 3 §23.16).
     fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
         Sha256::new().chain_update(approved).chain_update(&self.reference).finalize().into()
     }
@@ -117,7 +117,7 @@ impl Signer {
     }
 }
 
-/// PolicyPCR with the values of now, made good by a signature over them: PolicyAuthorize.
+/// PolicyPCR with the current values, then PolicyAuthorize with a signature over them.
 pub fn satisfy(
     context: &mut Context,
     session: PolicySession,
@@ -132,7 +132,7 @@ pub fn satisfy(
         return Err(unsigned(&path, &now, &enrolled.changed(&now)).into());
     }
     let ticket = verified(context, signer, &approved, &signatures)?.ok_or_else(|| {
-        let answer = "no signature over the values of now is by the key that was enrolled";
+        let answer = "no signature over the current values is by the enrolled key";
         Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string())
     })?;
     let (expected, selection) = (policy_digest::digest(now.digest())?, now.selection()?);
@@ -147,7 +147,7 @@ pub fn satisfy(
     asserted.of("TPM2_PolicyAuthorize")
 }
 
-/// Whether there is a signature over these values, without asking the TPM; and where it was looked for.
+/// Whether there is a signature over these values, checked without the TPM, and the file that was searched.
 ///
 /// # Errors
 /// `Io` and `Usage` for a file that cannot be read.
@@ -156,11 +156,11 @@ pub fn has_signature(file: Option<&Path>, pcrs: &Pcrs) -> Result<(PathBuf, bool)
     Ok((path, !found.is_empty()))
 }
 
-/// The signatures over one policy, from the file that is named or the first that is there.
+/// The signatures over one policy, from the named file or the first that exists.
 fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(PathBuf, Vec<Vec<u8>>)> {
     let places = || PLACES.iter().map(Path::new).find(|path| path.exists());
     let Some(path) = file.or_else(places) else {
-        let answer = "the key is bound to signed PCR values, and no file with signatures is there";
+        let answer = "the key is bound to signed PCR values, and there is no file with signatures";
         return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(format!(
             "have the values signed (docs/reference/tpm.md says how), and put the signatures into {} or name them with \
              pcr-signature= in the device's URI",
@@ -184,7 +184,7 @@ fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(
     Ok((path.into(), found))
 }
 
-/// The TPM's word that the signer signed; `None` when none of the signatures is the signer's.
+/// The TPM's ticket for a valid signature; `None` when none of the signatures is the signer's.
 fn verified(
     context: &mut Context,
     signer: &Signer,
@@ -213,7 +213,7 @@ fn first_verified(
             context.execute_without_session(|context| context.verify_signature(key, hash, signature));
         match verified.of("TPM2_VerifySignature") {
             Ok(ticket) => return Ok(Some(ticket)),
-            // TPM_RC_SIGNATURE, or a size that cannot be right: another key's.
+            // TPM_RC_SIGNATURE, or a wrong size: a signature by another key.
             Err(fault) if fault.is(0x9b) || fault.is(0x95) => {}
             Err(fault) => return Err(fault),
         }
@@ -223,14 +223,14 @@ fn first_verified(
 
 fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
     let answer = match changed {
-        [] => format!("no signature there is over the values that {} have now", now.shown()),
+        [] => format!("it has no signature over the current values of {}", now.shown()),
         _ => format!(
-            "PCR {} changed since enrolment, and no signature there is over the values of now",
+            "PCR {} changed since enrolment, and the file has no signature over the current values",
             super::pcr::listed(changed)
         ),
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string()).with_hint(
-        "have the signer sign the values of now: `strongroom device pcrs --policy-digest` prints what is to be signed",
+        "have the signer sign the current values: `strongroom device pcrs --policy-digest` prints the digest to sign",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Public areas: what the keys are made like, and what a public area says of a key.
+//! Public areas: the templates of keys, and what a public area says about a key.
 
 use crate::device::Purpose;
 use p256::elliptic_curve::sec1::FromEncodedPoint;
@@ -13,10 +13,10 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
-/// Where the TCG provisioning guidance (v1.0 §7.8) has the shared storage root key.
+/// The shared storage root key's handle (TCG provisioning guidance v1.0 §7.8).
 pub const SRK: u32 = 0x8100_0001;
 
-/// What every key here has: made in this TPM, and never to leave it.
+/// Attributes of every key: made in this TPM, and bound to it.
 fn kept() -> ObjectAttributesBuilder {
     ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
@@ -24,8 +24,8 @@ fn kept() -> ObjectAttributesBuilder {
         .with_sensitive_data_origin(true)
 }
 
-/// The storage root key: TCG EK credential profile's ECC template H-2 without policy, as the provisioning guidance has it.
-/// The unique field is 2 × 32 zero bytes: another one is another key.
+/// The storage root key: the ECC template H-2 of the TCG EK Credential Profile without its policy, as in the provisioning guidance.
+/// The unique field is 2 × 32 zero bytes. Any other value yields another key.
 pub fn srk() -> Result<Public> {
     let zeroes = EccParameter::try_from(vec![0; 32])?;
     let attributes =
@@ -37,7 +37,7 @@ pub fn srk() -> Result<Public> {
     ecc(attributes, parameters.build()?, EccPoint::new(zeroes.clone(), zeroes), None)
 }
 
-/// A key that signs what its TPM says of other keys, and nothing else.
+/// An attestation key: it signs only its TPM's statements about other keys.
 pub fn attesting() -> Result<Public> {
     let scheme = EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256));
     let attributes = kept()
@@ -55,7 +55,7 @@ pub fn attesting() -> Result<Public> {
     ecc(attributes, parameters.build()?, EccPoint::default(), None)
 }
 
-/// A key that opens (ECDH) or signs (ECDSA), by this policy alone.
+/// An opening (ECDH) or signing (ECDSA) key, authorised only by this policy.
 pub fn key(purpose: Purpose, policy: [u8; 32], pin: bool) -> Result<Public> {
     let opens = purpose == Purpose::Open;
     let hash = HashScheme::new(HashingAlgorithm::Sha256);
@@ -98,7 +98,7 @@ pub fn name(public: &Public) -> Result<[u8; 34]> {
     Ok(name)
 }
 
-/// The point of a P-256 key, uncompressed; `None` for any other key, and off the curve.
+/// The uncompressed point of a P-256 key; `None` for other keys and points off the curve.
 pub fn point(public: &Public) -> Option<[u8; 65]> {
     let Public::Ecc { parameters, unique, .. } = public else { return None };
     if parameters.ecc_curve() != EccCurve::NistP256 {
@@ -112,7 +112,7 @@ pub fn point(public: &Public) -> Option<[u8; 65]> {
     bool::from(p256::PublicKey::from_encoded_point(&encoded).is_some()).then_some(point)
 }
 
-/// 32 bytes, big-endian: TPMs may leave leading zeroes out.
+/// Pads to 32 bytes, big-endian, because TPMs may omit leading zeroes.
 pub fn coordinate(value: &EccParameter) -> Option<[u8; 32]> {
     let mut padded = [0; 32];
     let value = value.value();
@@ -129,7 +129,7 @@ pub fn pointless(public: &Public) -> Public {
     public
 }
 
-/// What the evidence rests on: TPMA_OBJECT, part 2 §8.3.
+/// The attributes that evidence is based on: TPMA_OBJECT, part 2 §8.3.
 pub fn claims(public: &Public) -> Vec<(String, bool)> {
     let attributes = public.object_attributes();
     [

@@ -1,4 +1,4 @@
-//! How a TPM is reached: TCTI, the transport of tpm2-tss.
+//! Connects to a TPM by a TCTI, a transport of tpm2-tss.
 
 use super::error::{Code, Remedy, UNREACHABLE};
 use crate::error::{Error, Kind, Result};
@@ -9,16 +9,15 @@ use std::str::FromStr;
 use std::time::Duration;
 use tss_esapi::{Context, TctiNameConf};
 
-/// The kernel's resource manager. Never /dev/tpm0, which one program at a time can open, and where nobody swaps keys out.
+/// The kernel's resource manager. Never /dev/tpm0, which only one program at a time can open, and which does not swap keys out.
 pub const DEFAULT: &str = "/dev/tpmrm0";
 
-/// How long to wait between attempts to connect, in milliseconds; a TPM that is not there is waited for as long as it takes
-/// a service to be restarted.
+/// The pauses between attempts to connect, in milliseconds. Together they are long enough for a service to restart.
 const PAUSES: [u64; 7] = [5, 20, 50, 100, 200, 400, 800];
 
 const TRIED: &str = "connect to the TPM";
 
-/// A way to a TPM.
+/// The address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Transport {
     /// In the TCTI loader's form: `device:/dev/tpmrm0`.
@@ -26,10 +25,10 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// The URI's `tcti`; the kernel's resource manager where it has none.
+    /// The URI's `tcti`, or the kernel's resource manager by default.
     ///
     /// # Errors
-    /// `Usage` for a transport that tpm2-tss does not know.
+    /// `Usage` for a transport unknown to tpm2-tss.
     pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
         let name = match uri.attribute("tcti") {
             None | Some("device" | "device:") => format!("device:{DEFAULT}"),
@@ -42,18 +41,18 @@ impl Transport {
 
     fn conf(&self) -> Result<TctiNameConf> {
         TctiNameConf::from_str(&self.name).map_err(|e| {
-            Error::new(Kind::Usage, TRIED, "the attribute `tcti` names no transport that is known").caused_by(e).with_hint(
+            Error::new(Kind::Usage, TRIED, "the attribute `tcti` names an unknown transport").caused_by(e).with_hint(
                 "write tcti=device:/dev/tpmrm0, tcti=tabrmd:bus_type=system or tcti=swtpm:host=127.0.0.1,port=2321",
             )
         })
     }
 
-    /// The device file, where there is one.
+    /// The device file, if there is one.
     pub fn device(&self) -> Option<&Path> {
         self.name.strip_prefix("device:").map(Path::new)
     }
 
-    /// Whether a resource manager stands between this program and the TPM's few slots.
+    /// Whether a resource manager manages the TPM's few slots.
     pub fn is_managed(&self) -> bool {
         match self.device() {
             Some(device) => device.to_string_lossy().contains("tpmrm"),
@@ -61,10 +60,10 @@ impl Transport {
         }
     }
 
-    /// Connects, after some attempts if need be.
+    /// Connects, with several attempts if necessary.
     ///
     /// # Errors
-    /// `DeviceGone` when there is no TPM, or none for this user.
+    /// `DeviceGone` when there is no TPM, or this user may not use it.
     pub fn connect(&self, on: &str) -> Result<Context> {
         if let Some(device) = self.device() {
             check(device, on)?;
@@ -88,13 +87,13 @@ impl Transport {
 
 fn unreachable(error: &tss_esapi::Error, code: Option<Code>, on: &str) -> Error {
     let answer = match code {
-        Some(code) => format!("nothing answers there: {code}"),
-        None => format!("nothing answers there: {error}"),
+        Some(code) => format!("no TPM answers: {code}"),
+        None => format!("no TPM answers: {error}"),
     };
     Error::new(Kind::DeviceGone, TRIED, answer).with_target(on).with_hint(UNREACHABLE)
 }
 
-/// tpm2-tss says only that it failed; this says why.
+/// Finds out why the connection failed, which tpm2-tss does not report.
 fn check(device: &Path, on: &str) -> Result<()> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
     let gone = |answer: String, advice: &str| {
@@ -103,14 +102,14 @@ fn check(device: &Path, on: &str) -> Result<()> {
     let shown = device.display();
     match opened.map_err(|e| e.kind()) {
         Err(ErrorKind::NotFound) => gone(
-            format!("there is no {shown}: no TPM 2.0, or it is switched off in the firmware"),
-            "switch it on in the firmware's setup (TPM, fTPM, PTT or Security Device), or name another with tcti=",
+            format!("there is no {shown}: no TPM 2.0, or it is disabled in the firmware"),
+            "enable it in the firmware's setup (TPM, fTPM, PTT or Security Device), or name another with tcti=",
         ),
         Err(ErrorKind::PermissionDenied) => gone(
-            format!("{shown} is there, and not for this user: it belongs to the group `tss`"),
-            "sudo usermod -aG tss \"$USER\", then log in anew",
+            format!("{shown} exists, but this user may not use it: it belongs to the group `tss`"),
+            "sudo usermod -aG tss \"$USER\", then log in again",
         ),
-        // Busy or otherwise odd: tpm2-tss tries, and says what comes of it. Closed again at once.
+        // For busy devices and the rest, tpm2-tss reports the cause. The file is closed at once.
         _ => Ok(()),
     }
 }

@@ -127,7 +127,7 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
 /// `Unsupported` for a key that signs nothing.
 pub(crate) fn signature_of(key: &PublicKey, device: &str) -> Result<SignatureAlgorithm> {
     SignatureAlgorithm::from_key(key).ok_or_else(|| {
-        let answer = format!("a key of the kind {} signs nothing", key.algorithm());
+        let answer = format!("{} keys cannot sign", key.algorithm());
         Error::new(Kind::Unsupported, "sign", answer).with_target(device)
     })
 }
