@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 const ANSWER_BYTES: usize = 32;
 
 /// What the TPM gets to undo, and what has to come back.
-pub struct PrivateOperation {
+pub struct Challenge {
     /// TPMS_ID_OBJECT, marshalled.
     pub blob: Vec<u8>,
     /// TPM2B_ENCRYPTED_SECRET, without its size.
@@ -43,7 +43,7 @@ static SHA384: Suite = Suite { digest: &digest::SHA384, hmac: hmac::HMAC_SHA384,
 /// A challenge that only the TPM with this endorsement key can answer, and only if it holds the object with this name.
 ///
 /// `None` for an invalid key or one that no profile defines, and when the system has no random numbers.
-pub fn challenge(endorsement: SubjectKey<'_>, name: &[u8]) -> Option<PrivateOperation> {
+pub fn challenge(endorsement: SubjectKey<'_>, name: &[u8]) -> Option<Challenge> {
     let mut answer = Zeroizing::new([0; ANSWER_BYTES]);
     SystemRandom::new().fill(answer.as_mut()).ok()?;
     let (suite, seed, secret) =
@@ -60,7 +60,7 @@ pub fn challenge(endorsement: SubjectKey<'_>, name: &[u8]) -> Option<PrivateOper
     let key = suite.kdfa(&seed, "INTEGRITY", &[], suite.digest.output_len() as u32 * 8);
     let outer = hmac::sign(&hmac::Key::new(suite.hmac, &key), &[&identity, name].concat());
     let blob = [sized(outer.as_ref())?, identity].concat();
-    Some(PrivateOperation { blob, secret, answer })
+    Some(Challenge { blob, secret, answer })
 }
 
 /// The seed, and the seed encrypted to an RSA key: RSAES-OAEP with the key's name algorithm and this label (annex B.10.4).

@@ -168,7 +168,7 @@ fn answer(
     attesting: KeyHandle,
     endorsement: KeyHandle,
     by: AuthSession,
-    challenge: &credential::PrivateOperation,
+    challenge: &credential::Challenge,
 ) -> Result<Digest, DriverError> {
     const COMMAND: &str = "TPM2_ActivateCredential";
     let blob = IdObject::try_from(challenge.blob.clone()).of(COMMAND)?;
