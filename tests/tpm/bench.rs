@@ -186,6 +186,6 @@ fn an_owner_with_a_password_is_said_to_have_one() {
             error.message().contains("TPM_RC_BAD_AUTH (0x9a2, session 1) from TPM2_CreatePrimary"),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("owner authorisation"));
+        assert!(error.hint().unwrap().contains("has an owner password"));
     });
 }

@@ -40,7 +40,9 @@ fn a_changed_pcr_is_named() {
         let error = open(&mut *device, &opens, &mut BatchPrompter).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
         assert!(
-            error.message().starts_with("PCR 7 (Secure Boot state and keys) is not as it was"),
+            error
+                .message()
+                .starts_with("PCR 7 (Secure Boot state and keys) has changed since the key was made"),
             "{error}"
         );
         let error = device.sign(&KeyRef::from(&signs), &[0; 32], &mut BatchPrompter).unwrap_err();

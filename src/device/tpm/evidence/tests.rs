@@ -71,14 +71,16 @@ fn only_a_fresh_statement_about_this_key_by_this_signer_counts() {
     };
     let good = statement(0x8017, &NAME, &FRESH);
     verdict(&good, &signer).unwrap();
-    assert!(verdict(&good, &other).unwrap_err().contains("not signed by the attestation key"));
+    assert!(verdict(&good, &other).unwrap_err().contains("the attestation key did not sign"));
     assert!(verdict(&statement(0x8017, &[8; 34], &FRESH), &signer).unwrap_err().contains("another key"));
     let elsewhere = statement_under(&[5; 34], 0x8017, &NAME, &FRESH);
-    assert!(verdict(&elsewhere, &signer).unwrap_err().contains("under another storage root key"));
+    assert!(
+        verdict(&elsewhere, &signer).unwrap_err().contains("another storage root key as the key's parent")
+    );
     assert!(verdict(&statement(0x8017, &NAME, &[0; 32]), &signer).unwrap_err().contains("an old statement"));
     assert!(verdict(&statement(0x8017, &NAME, &[]), &signer).unwrap_err().contains("an old statement"));
     // TPM_ST_ATTEST_TIME
-    assert!(verdict(&statement(0x8019, &NAME, &FRESH), &signer).unwrap_err().contains("something else"));
+    assert!(verdict(&statement(0x8019, &NAME, &FRESH), &signer).unwrap_err().contains("not about a key"));
     // Every byte is signed.
     let signature = signer.sign(&good);
     for at in [50, good.len() - 1, good.len() - 50] {
