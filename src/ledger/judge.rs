@@ -26,7 +26,7 @@ pub(super) use devices::enrolment_in_form;
 use devices::{active, anchor, enrol, retire, roles, roles_in_form};
 
 /// The verified state that judging the next statement needs.
-pub trait Picture {
+pub trait LedgerView {
     /// The subject's head; [`Hash::ZERO`] if it has none.
     fn head(&self, subject: &Subject) -> Result<Hash>;
     /// A device that was ever enrolled.
@@ -111,7 +111,7 @@ pub fn judge(
     statement: &Statement,
     author: &DeviceState,
     before: LogPosition,
-    view: &impl Picture,
+    view: &impl LedgerView,
 ) -> Verdict {
     for (subject, prev) in &statement.advances {
         if view.head(subject)? != *prev {
@@ -160,7 +160,7 @@ fn may_write(author: &DeviceState, name: &str) -> std::result::Result<(), Ineffe
     if author.writes(name) { Ok(()) } else { Err(Ineffective::Role("write")) }
 }
 
-fn put(b: &Put, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn put(b: &Put, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(put_in_form(b));
     check!(may_write(author, &b.name));
     match view.token(&b.token)? {
@@ -176,7 +176,7 @@ fn put(b: &Put, author: &DeviceState, view: &impl Picture) -> Verdict {
 }
 
 /// Checks that new sealed bytes are for devices with the role `open` and not recorded before.
-fn sealed(recipients: &[DeviceId], digest: &Hash, view: &impl Picture) -> Verdict {
+fn sealed(recipients: &[DeviceId], digest: &Hash, view: &impl LedgerView) -> Verdict {
     for recipient in recipients {
         if !active(recipient, view)?.is_some_and(|device| device.opens()) {
             return rule(format!("device {recipient} has no role `open`"));
@@ -218,7 +218,7 @@ fn sealed_in_form(recipients: &[DeviceId], length: u64) -> std::result::Result<(
     }
 }
 
-fn reseal(b: &Reseal, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn reseal(b: &Reseal, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(sealed_in_form(&b.recipients, b.length));
     if !author.is_admin() {
         return refuse(Ineffective::Role("admin"));
@@ -239,7 +239,7 @@ fn reseal(b: &Reseal, author: &DeviceState, view: &impl Picture) -> Verdict {
 fn writable(
     id: &TokenId,
     author: &DeviceState,
-    view: &impl Picture,
+    view: &impl LedgerView,
 ) -> Result<std::result::Result<TokenState, Ineffective>> {
     Ok(match view.token(id)? {
         None => Err(Ineffective::Rule("no such token".into())),
@@ -248,7 +248,7 @@ fn writable(
     })
 }
 
-fn state(b: &StateChange, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn state(b: &StateChange, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(text(&b.reason));
     check!(writable(&b.token, author, view)?);
     if b.state == State::Staged {
@@ -266,7 +266,7 @@ fn state(b: &StateChange, author: &DeviceState, view: &impl Picture) -> Verdict 
     }
 }
 
-fn destroy(b: &Destroy, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn destroy(b: &Destroy, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(text(&b.reason));
     if !author.is_admin() {
         return refuse(Ineffective::Role("admin"));
@@ -287,7 +287,7 @@ fn destroy(b: &Destroy, author: &DeviceState, view: &impl Picture) -> Verdict {
     }
 }
 
-fn rename(b: &Rename, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn rename(b: &Rename, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(Name::parse(&b.to));
     let token = match writable(&b.token, author, view)? {
         Ok(token) => token,
@@ -303,7 +303,7 @@ fn rename(b: &Rename, author: &DeviceState, view: &impl Picture) -> Verdict {
     Ok(Ok(()))
 }
 
-fn may_grant(target: &Target, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn may_grant(target: &Target, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     match target {
         Target::Token(id) => Ok(writable(id, author, view)?.map(|_| ())),
         Target::Prefix(prefix) => {
@@ -313,7 +313,7 @@ fn may_grant(target: &Target, author: &DeviceState, view: &impl Picture) -> Verd
     }
 }
 
-fn grant(b: &Grant, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn grant(b: &Grant, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(may_grant(&b.target, author, view)?);
     check!(text(&b.to));
     check!(b.ops.iter().try_for_each(|op| check_short(op)));
@@ -327,7 +327,7 @@ fn grant(b: &Grant, author: &DeviceState, view: &impl Picture) -> Verdict {
     }
 }
 
-fn ungrant(b: &Ungrant, author: &DeviceState, view: &impl Picture) -> Verdict {
+fn ungrant(b: &Ungrant, author: &DeviceState, view: &impl LedgerView) -> Verdict {
     check!(may_grant(&b.target, author, view)?);
     match view.grant(&b.grant)? {
         Some(target) if target == b.target => Ok(Ok(())),

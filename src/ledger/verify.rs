@@ -5,7 +5,7 @@ use super::batch::Envelope;
 use super::body::{Body, Role};
 use super::error::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
-use super::judge::{DeviceState, Picture, enrolment_in_form};
+use super::judge::{DeviceState, LedgerView, enrolment_in_form};
 use super::statement::Statement;
 use super::{Batch, LogPosition, MAX_BATCH_BYTES, leaf, merkle};
 use crate::device::PublicKey;
@@ -38,7 +38,7 @@ pub struct CheckedBatch {
 }
 
 /// Where verification stands.
-pub trait Chain: Picture {
+pub trait Chain: LedgerView {
     /// The store's id.
     fn store(&self) -> StoreId;
     /// The last verified position.

@@ -6,7 +6,7 @@ use super::rows::{blob, state_from};
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Role, State, Target};
-use crate::ledger::judge::{DeviceState, Picture, TokenState};
+use crate::ledger::judge::{DeviceState, LedgerView, TokenState};
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, GrantId, Hash, LogPosition, StoreId, Subject, TokenId};
 use rusqlite::{OptionalExtension, Params, Row};
@@ -62,7 +62,7 @@ impl Replica {
     }
 }
 
-impl Picture for Replica {
+impl LedgerView for Replica {
     fn head(&self, subject: &Subject) -> Result<Hash> {
         match subject {
             Subject::Store => Ok(self.admin_head),

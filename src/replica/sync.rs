@@ -4,7 +4,7 @@ use super::schema;
 use super::{Pin, Replica, io, remove};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::error::{Ineffective, Tampering};
-use crate::ledger::judge::{DeviceState, Picture, judge};
+use crate::ledger::judge::{DeviceState, LedgerView, judge};
 use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
 use crate::ledger::{Hash, LogPosition, Statement, StoreId};
 use crate::store::Store;

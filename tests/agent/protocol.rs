@@ -176,11 +176,16 @@ fn the_document_is_served_and_tells_of_every_path() {
     let served = Served::to_owner();
     let document = served.get("/openapi.json").json();
     assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(served.get("/v1/nosuch").problem().2, "there is nothing at that path");
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{name}", "prod/db");
-            let status = served.ask(&method.to_uppercase(), &path, b"").status;
-            assert!(status != 405 && status != 501, "{method} {path}: {status}");
+            let answer = served.ask(&method.to_uppercase(), &path, b"");
+            assert!(![405, 501].contains(&answer.status), "{method} {path}: {}", answer.status);
+            // A token that is not there is found by a route; a path that is not there is not.
+            if answer.status == 404 {
+                assert_ne!(answer.problem().2, "there is nothing at that path", "{method} {path}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::body::{Grant, Retire, Target};
-use strongroom::ledger::judge::Picture;
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, GrantId, Hash, LogPosition, Subject, leaf};
 use strongroom::replica::Pin;

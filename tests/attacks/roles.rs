@@ -3,7 +3,7 @@
 use strongroom::ledger::body::{
     Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
 };
-use strongroom::ledger::judge::Picture;
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, GrantId, Hash, TokenId};
 use strongroom::vault::{PutOptions, Vault};

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sha2::Sha256;
 use strongroom::ledger::body::{Body, Role, State};
-use strongroom::ledger::judge::Picture;
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{DeviceId, Hash, Name, SignedBatch, Statement, leaf, merkle};
 

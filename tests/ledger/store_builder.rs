@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use strongroom::Result;
 use strongroom::ledger::body::{Body, Put, Role, State};
-use strongroom::ledger::judge::Picture;
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::{Chain, StoredBatch};
 use strongroom::ledger::{
     DeviceId, GrantId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256,

@@ -19,10 +19,10 @@ fn another_device_brings_the_tokens_over() {
     assert!(opened(&mut on_server, "wide").unwrap_err().contains("what was measured changed"));
 
     let mut vault = place.at("first", &[&spare, &updated]);
-    let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
+    let error = vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.message().contains("narrow@1 is sealed to this device alone"), "{error}");
-    let (report, resealed) = vault.repin("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
+    let (report, resealed) = vault.renew("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
     assert_eq!((report.device_name.as_str(), report.device == old), ("server", false));
     assert_eq!((resealed.resealed, resealed.left.len()), (1, 1));
     let mut on_server = place.at("server", &[&updated]);
@@ -40,7 +40,7 @@ fn before_the_update_nothing_is_lost() {
     enrol(&mut vault, &server, &["open"]);
     put_only(&mut vault, "narrow", "for the server", &["server"]);
     let mut vault = place.at("first", &[&spare, &server]);
-    let (_, resealed) = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    let (_, resealed) = vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
     assert_eq!((resealed.resealed, resealed.left.len()), (1, 0));
     // It stays the server's, and nobody else's.
     assert_eq!(sealed_to(&vault, "narrow", 1), ["server"]);
@@ -58,7 +58,7 @@ fn the_old_keys_serve_for_the_rest() {
     put_only(&mut vault, "narrow", "for the server", &["server"]);
     let updated = SoftDevice::outside("server", 1);
     let mut vault = place.at("first", &[&spare, &updated]);
-    let (_, resealed) = vault.repin("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
+    let (_, resealed) = vault.renew("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
     assert_eq!((resealed.resealed, resealed.left.len()), (0, 1));
     assert_eq!(vault.count_stale(&Prefix::default()).unwrap(), 1);
     // The update is taken back for a moment.
@@ -81,7 +81,7 @@ fn an_anchor_moves_along() {
     let counter = vault.anchor("server", false).unwrap();
     let updated = SoftDevice::outside("server", 1).counting_in(tpm.path());
     let mut vault = place.at("first", &[&spare, &updated]);
-    vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
     let row = vault.active_device("server", "look").unwrap();
     assert_eq!(u64::from(row.anchor.unwrap().index), counter.index);
     assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
@@ -94,7 +94,7 @@ fn an_anchor_moves_along() {
 fn another_admin_has_to_sign() {
     let server = SoftDevice::outside("server", 0);
     let (_place, mut vault) = Place::of(&server);
-    let error = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
+    let error = vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.message().contains("no other device here has the role `admin`"), "{error}");
 }
@@ -107,7 +107,7 @@ fn the_configured_id_may_be_the_one_of_before() {
     let old = enrol(&mut vault, &server, &["open", "write"]);
     put(&mut vault, "a", "token");
     let mut vault = place.at("first", &[&spare, &server]);
-    let (report, _) = vault.repin("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
+    let (report, _) = vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap();
     let away = SoftDevice::named("server").uri().with("module-path", "/nonexistent.so").unwrap();
     let setup = strongroom::vault::Setup { devices: vec![(away, Some(old))], ..place.setup("first", &[]) };
     let error = strongroom::vault::Vault::open(setup).unwrap().get(&name("a"), None).unwrap_err();
@@ -127,7 +127,7 @@ fn keys_that_are_overwritten_are_not_needed_any_more() {
     let before = vault.head();
     let mut options = EnrolOptions::default();
     options.create.piv.overwrite = Some("1234".into());
-    let error = vault.repin("server", &options, false, &mut |_, _| {}).unwrap_err();
+    let error = vault.renew("server", &options, false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.message().contains("no other device opens narrow@1"), "{error}");
     assert!(error.hint().unwrap().contains("--accept-loss"), "{error}");

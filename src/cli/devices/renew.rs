@@ -27,7 +27,7 @@ impl Execute for Renew {
             let old = vault.active_device(&self.name, "renew the keys of the device")?.id;
             let mut progress = out.progress();
             let (report, resealed) =
-                vault.repin(&self.name, &options, self.accept_loss, &mut |done, total| {
+                vault.renew(&self.name, &options, self.accept_loss, &mut |done, total| {
                     progress("resealing", done, total)
                 })?;
             let remembered = init::rename(resolved, &old, &report.device)?;

@@ -1,6 +1,6 @@
 //! The rules for changes of devices and roles.
 
-use super::{DeviceState, Picture, Verdict, refuse, rule, text};
+use super::{DeviceState, LedgerView, Verdict, refuse, rule, text};
 use crate::error::Result;
 use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
 use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
@@ -35,7 +35,7 @@ pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
     })
 }
 
-pub(super) fn enrol(b: &Enrol, view: &impl Picture) -> Verdict {
+pub(super) fn enrol(b: &Enrol, view: &impl LedgerView) -> Verdict {
     check!(enrolment_in_form(b));
     if view.device(&b.device)?.is_some() {
         return rule("this device id was enrolled before");
@@ -52,11 +52,11 @@ pub(super) fn enrol(b: &Enrol, view: &impl Picture) -> Verdict {
     Ok(Ok(()))
 }
 
-pub(super) fn active(id: &DeviceId, view: &impl Picture) -> Result<Option<DeviceState>> {
+pub(super) fn active(id: &DeviceId, view: &impl LedgerView) -> Result<Option<DeviceState>> {
     Ok(view.device(id)?.filter(|device| !device.retired))
 }
 
-pub(super) fn retire(b: &Retire, view: &impl Picture) -> Verdict {
+pub(super) fn retire(b: &Retire, view: &impl LedgerView) -> Verdict {
     check!(text(&b.reason));
     match active(&b.device, view)? {
         None => rule("no such device, or it was retired before"),
@@ -67,7 +67,7 @@ pub(super) fn retire(b: &Retire, view: &impl Picture) -> Verdict {
     }
 }
 
-pub(super) fn roles(b: &Roles, view: &impl Picture) -> Verdict {
+pub(super) fn roles(b: &Roles, view: &impl LedgerView) -> Verdict {
     check!(roles_in_form(&b.roles));
     match active(&b.device, view)? {
         None => rule("no such device, or it was retired"),
@@ -80,7 +80,7 @@ pub(super) fn roles(b: &Roles, view: &impl Picture) -> Verdict {
     }
 }
 
-pub(super) fn anchor(b: &Anchor, view: &impl Picture) -> Verdict {
+pub(super) fn anchor(b: &Anchor, view: &impl LedgerView) -> Verdict {
     if active(&b.device, view)?.is_none() {
         return rule("no such device, or it was retired");
     }

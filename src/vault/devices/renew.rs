@@ -22,7 +22,7 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Refused` if no other device here is an admin, or if tokens that only this device opens would be
     /// lost; the devices' and the store's.
-    pub fn repin(
+    pub fn renew(
         &mut self,
         name: &str,
         options: &EnrolOptions,

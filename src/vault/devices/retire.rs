@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Retire};
-use crate::ledger::judge::Picture;
+use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, Prefix};
 use crate::replica::{DeviceRow, SealedRow};
 use crate::vault::Vault;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Body;
-use crate::ledger::judge::{Picture, judge};
+use crate::ledger::judge::{LedgerView, judge};
 use crate::ledger::verify::Chain;
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId, Subject};
 use crate::prompt::PurposePrompter;

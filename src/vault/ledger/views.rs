@@ -1,7 +1,7 @@
 //! Statements and access log lines, in words for people and as fields for programs.
 
 use crate::ledger::body::{Body, Put, Role, State, Target};
-use crate::ledger::judge::Picture;
+use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, TokenId};
 use crate::store::RecordedAccess;
 use crate::timestamp;
@@ -91,7 +91,7 @@ fn roles(roles: &[Role]) -> String {
 
 /// A token's current name.
 fn token(vault: &Vault, id: &TokenId) -> String {
-    match Picture::token(vault.replica(), id) {
+    match LedgerView::token(vault.replica(), id) {
         Ok(Some(token)) => token.name,
         _ => id.to_string(),
     }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::body::{Put, State};
-use strongroom::ledger::judge::Picture;
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
     Batch, Body, DeviceId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, leaf, sha256,
