@@ -15,8 +15,7 @@ pub mod certificates;
 mod key;
 mod options;
 mod pcr;
-#[cfg(any(feature = "pkcs11", feature = "tpm", feature = "piv"))]
-mod pin;
+pub mod pin;
 #[cfg(feature = "piv")]
 pub mod piv;
 #[cfg(feature = "pkcs11")]

@@ -1,8 +1,9 @@
 //! The PIN of one device in this process: decides whether a PIN may be sent.
 //!
-//! A state machine without a device. A driver calls [`PinState::check`] before it asks a person, sends only the PIN in
-//! [`PinState::pin`] or one that a person has just given, and reports the device's response. After a refusal no PIN is sent until
-//! [`PinState::reset`], which only a person triggers (`lock`, `unlock`).
+//! A state machine without a device, for every driver, also one of another program. A driver calls [`PinState::check`]
+//! before it asks a person, sends only the PIN in [`PinState::pin`] or one that a person has just given, and reports the
+//! device's response. After a refusal no PIN is sent until [`PinState::reset`], which only a person triggers (`lock`,
+//! `unlock`).
 
 use crate::error::{Error, Kind, Result};
 
