@@ -1,7 +1,7 @@
 //! A YubiKey in software, for tests.
 //!
 //! [`card`] is the card: APDUs in, APDUs out. [`service`] is what pcscd is for real ones, spoken to by the drop-in
-//! libpcsclite in `pcsclite/`; [`hand`] is the finger that touches the card. README.md says what is simulated, and what not.
+//! libpcsclite in `pcsclite/`; [`touch`] touches the card. README.md says what is simulated, and what not.
 
 pub mod apdu;
 pub mod body;

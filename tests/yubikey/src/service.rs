@@ -1,6 +1,6 @@
 //! A PC/SC service for virtual YubiKeys: what pcscd is for real ones.
 //!
-//! It listens on a Unix socket and speaks [`wire`](crate::wire) with the drop-in libpcsclite. Whoever owns it plays the world:
+//! It listens on a Unix socket and speaks [`protocol`](crate::protocol) with the drop-in libpcsclite. Whoever owns it plays the world:
 //! inserts and removes cards, touches them, restarts the service.
 
 mod calls;
