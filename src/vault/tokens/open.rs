@@ -95,6 +95,9 @@ impl Vault {
     /// Opens on one device what no earlier device opened: a failing device must not keep the next from being tried.
     fn open_the_rest(&mut self, tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &mut [OpenOutcome]) {
         let todo = unopened(tokens, row, outcomes);
+        if todo.is_empty() {
+            return;
+        }
         let chosen: Vec<Arc<SealedToken>> = todo.iter().map(|i| Arc::clone(&tokens[*i])).collect();
         let answers = match self.devices.get(&row.id) {
             Ok((worker, prompter)) => {
