@@ -230,7 +230,7 @@ impl Agent {
         let trouble = match followed {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(trouble) => Some(trouble.into_error("follow the store", "the reader").to_string()),
+            Err(trouble) => Some(trouble.into_error("sync with the store", "the reader").to_string()),
         };
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = trouble.as_ref().filter(|_| *known != trouble) {

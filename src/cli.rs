@@ -21,7 +21,7 @@ mod process;
 mod reference;
 mod tokens;
 
-use args::Deferred;
+use args::LazyArgs;
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::Globals;
@@ -47,18 +47,18 @@ enum Command {
     ///
     /// Finds or creates two keys in the device: one opens tokens, one signs changes. Checks the evidence that they cannot
     /// leave it, tests them, and writes the store's first statements. Adds the device to config.toml.
-    Init(Deferred<init::Init>),
+    Init(LazyArgs<init::Init>),
     /// Store a token, or a new version of one
     ///
     /// Reads the token from standard input. On a terminal, asks for it twice and does not show it. Standard input and files
     /// are taken byte for byte: the newline that `echo` adds becomes part of the token. Use `printf %s`, or --trim.
     ///
     /// Labels, description and --keep are taken over from the version before, where they are not given; times are not.
-    Put(Deferred<tokens::put::Put>),
+    Put(LazyArgs<tokens::put::Put>),
     /// Open a token and print it
     ///
     /// Prints the bytes as they were put, and a newline on a terminal. Without a version, opens the newest that is not staged.
-    Get(Deferred<tokens::get::Get>),
+    Get(LazyArgs<tokens::get::Get>),
     /// Start a program with tokens in its environment or in files in memory
     ///
     /// Opens every token once, before it starts anything. If one cannot be opened, nothing is started. Strongroom then
@@ -66,89 +66,89 @@ enum Command {
     ///
     /// A process's environment can be read by its user and by root, and its children inherit it. Files are not passed on
     /// that way.
-    Run(Deferred<tokens::run::Run>),
+    Run(LazyArgs<tokens::run::Run>),
     /// List tokens
     ///
     /// Shows the newest version of each. In a pipe, prints columns with tabs between them and no header. With --json, prints
     /// one object per line.
-    List(Deferred<tokens::list::List>),
+    List(LazyArgs<tokens::list::List>),
     /// Show a token's metadata, versions, recipients and grants
     ///
     /// With --sealed, writes the sealed bytes to standard output: an age file. Any age implementation that can use the same
     /// hardware opens it.
-    Show(Deferred<tokens::show::Show>),
+    Show(LazyArgs<tokens::show::Show>),
     /// Show the statements that changed a token, oldest first
-    History(Deferred<ledger::log::History>),
+    History(LazyArgs<ledger::log::History>),
     /// Close a token, or one of its versions, for now
-    Suspend(Deferred<tokens::state::Suspend>),
+    Suspend(LazyArgs<tokens::state::Suspend>),
     /// Reopen what was suspended, or put a staged version into use
-    Resume(Deferred<tokens::state::Resume>),
+    Resume(LazyArgs<tokens::state::Resume>),
     /// Close a token, or one of its versions, for ever
     ///
     /// Takes effect at once on every machine that follows the store. Whoever read the token before still knows it: have its
     /// issuer refuse it too.
-    Revoke(Deferred<tokens::state::Revoke>),
+    Revoke(LazyArgs<tokens::state::Revoke>),
     /// Delete the sealed bytes of a token, or of one of its versions
     ///
     /// This cannot be undone. The token's statements stay in the ledger. Needs the role `admin`.
-    Destroy(Deferred<tokens::destroy::Destroy>),
+    Destroy(LazyArgs<tokens::destroy::Destroy>),
     /// Give a token another name
     ///
     /// Its versions, states and grants stay. The old name is free again, and inherits nothing.
-    Rename(Deferred<tokens::rename::Rename>),
+    Rename(LazyArgs<tokens::rename::Rename>),
     /// Let an application have a token, or all tokens under a prefix, from the agent
     ///
     /// A grant is signed like every change, and stands in the ledger. Without a grant, the agent serves only its owner.
-    Grant(Deferred<grants::Grant>),
+    Grant(LazyArgs<grants::Grant>),
     /// Take a grant back, at once and for agents too
-    Ungrant(Deferred<grants::Ungrant>),
+    Ungrant(LazyArgs<grants::Ungrant>),
     /// List the grants in force
-    Grants(Deferred<grants::Grants>),
+    Grants(LazyArgs<grants::Grants>),
     /// Serve tokens to applications on a Unix socket
     ///
     /// Stays in the foreground, owns the devices, and gives each application what it was granted. Uses the service manager's
     /// sockets if it gets any. SIGHUP reads the configuration again. SIGTERM finishes the requests in progress and stops.
     /// The [agent] table of config.toml sets the same options.
     #[cfg(feature = "agent")]
-    Agent(Deferred<agent::serve::Agent>),
+    Agent(LazyArgs<agent::serve::Agent>),
     /// Give the agent a device's PIN; the device then stays unlocked
     ///
     /// Until `strongroom lock`, an idle time, or its removal. Without a terminal, reads the PIN from standard input.
-    Unlock(Deferred<agent::unlock::Unlock>),
+    Unlock(LazyArgs<agent::unlock::Unlock>),
     /// Have the agent lock all devices and forget PINs and cached tokens, at once
-    Lock(Deferred<agent::unlock::Lock>),
+    Lock(LazyArgs<agent::unlock::Lock>),
     /// Show the state of the agent and its devices
-    Status(Deferred<agent::status::Status>),
+    Status(LazyArgs<agent::status::Status>),
     /// Store many tokens at once, with one signature for up to 10,000
     ///
     /// jsonl: one object per line, {"name": "prod/db", "value": "text"}, or "base64" in place of "value". Optional: "labels"
     /// (an object), "description" and "expires". env: VAR=value lines, where the variable is the name.
-    Import(Deferred<tokens::import::Import>),
+    Import(LazyArgs<tokens::import::Import>),
     /// Show the ledger, newest first; with --access, who read what
     ///
     /// The ledger is signed and verified. The access log is what the reading machines report: a machine that cheats can
     /// leave out its own reads.
-    Log(Deferred<ledger::log::Log>),
+    Log(LazyArgs<ledger::log::Log>),
     /// Print the trust anchor, the line that introduces this store to another machine
     ///
     /// It holds the store's id and the verified position. Take it to the other machine by a way you trust, and give it to
     /// `strongroom trust` there.
-    Head(Deferred<ledger::head::Head>),
+    Head(LazyArgs<ledger::head::Head>),
     /// Verify everything, from the first statement on
     ///
     /// Checks the signatures, roles and order of all statements, the replica against the store, the bytes of every sealed
     /// token, and the chain of the access log. Lists every problem with its place; the exit code is then 7.
-    Verify(Deferred<ledger::verify::Verify>),
+    Verify(LazyArgs<ledger::verify::Verify>),
     /// Trust a store that this machine has never verified
     ///
     /// LINE is what `strongroom head` prints on a machine that knows the store, or the store's id alone. Everything else is
     /// verified against it. Get it by a way you trust, never from the store itself.
-    Trust(Deferred<ledger::trust::Trust>),
+    Trust(LazyArgs<ledger::trust::Trust>),
     /// Set aside the end of a store that cannot be verified
     ///
     /// Keeps what this machine can verify. The rest stays in the file for an investigation, and no longer has any effect.
     /// Needs the role `admin`.
-    Repair(Deferred<ledger::repair::Repair>),
+    Repair(LazyArgs<ledger::repair::Repair>),
     /// Seal existing tokens to the devices that should open them now
     ///
     /// Those are all devices with the role `open`. A token put with --only stays with the devices it was put for, unless
@@ -156,19 +156,19 @@ enum Command {
     ///
     /// Needs a device that opens the tokens and an admin device that signs. May be interrupted and run again: at every moment
     /// each token opens with either the old devices or the new ones.
-    Reseal(Deferred<devices::reseal::Reseal>),
+    Reseal(LazyArgs<devices::reseal::Reseal>),
     /// Show and change the enrolled devices
     Device(devices::Device),
     /// Check hardware, modules, services and permissions, and say what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
-    Doctor(Deferred<doctor::Doctor>),
+    Doctor(LazyArgs<doctor::Doctor>),
     /// Print the manual page, or write those of all commands into a directory
-    Man(Deferred<man::Man>),
+    Man(LazyArgs<man::Man>),
     /// Print completions for a shell
     ///
     /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
-    Completions(Deferred<completions::Completions>),
+    Completions(LazyArgs<completions::Completions>),
 }
 
 /// Executes the variant that there is.

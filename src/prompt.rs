@@ -96,6 +96,10 @@ impl Prompter for PurposePrompter<'_> {
     fn is_attended(&self) -> bool {
         self.inner.is_attended()
     }
+
+    fn still_waiting(&mut self) {
+        self.inner.still_waiting();
+    }
 }
 
 /// How people are asked and told: `[prompt]` in config.toml.

@@ -211,7 +211,7 @@ impl Replica {
         self.damage.replace(Some(why.into()));
         Error::new(Kind::Tampered, "read the replica", format!("the replica is damaged: {why}"))
             .with_target(crate::error::printable(&self.path.display().to_string()))
-            .with_hint("run `strongroom verify --rebuild`: it is made anew from the store")
+            .with_hint("run `strongroom verify --rebuild` to rebuild it from the store")
     }
 }
 

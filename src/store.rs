@@ -144,7 +144,7 @@ pub fn sqlite_path(url: &str) -> Result<std::path::PathBuf> {
         Some((scheme, _)) => Err(Error::new(
             Kind::Unsupported,
             "open the store",
-            format!("`{scheme}` is no kind of store this build knows"),
+            format!("this build does not support `{scheme}` stores"),
         )
         .with_target(crate::error::printable(url))
         .with_hint("use sqlite:///path/to/store.sqlite")),

@@ -365,8 +365,8 @@ fn is_query(scheme: Scheme, name: &str) -> bool {
     PKCS11_QUERY.contains(&name) || (scheme == Scheme::Tpm && TPM_QUERY.contains(&name))
 }
 
-fn wrong(answer: impl Into<String>) -> Error {
-    Error::new(Kind::Usage, "read the device URI", answer)
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, "read the device URI", message)
 }
 
 /// The attributes of a scheme before and after the `?`.
@@ -386,8 +386,8 @@ fn unknown(scheme: Scheme, name: &str) -> Error {
         .with_hint(format!("before the `?` stand {path}; after it {query}{standard}"))
 }
 
-fn no_scheme(answer: &str) -> Error {
-    wrong(answer).with_hint(
+fn no_scheme(message: &str) -> Error {
+    wrong(message).with_hint(
         "write `pkcs11:token=LABEL?module-path=/path/to/module.so`, `tpm:?tcti=device:/dev/tpmrm0` or \
          `piv:serial=NUMBER`",
     )

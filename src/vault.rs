@@ -262,7 +262,7 @@ fn random(buffer: &mut [u8]) -> Result<()> {
 }
 
 /// A count with its noun: `1 change`, `2 changes`.
-fn counted(n: u64, one: &str, many: &str) -> String {
+pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
@@ -282,8 +282,8 @@ fn first_contact(mut store: Box<dyn Store>) -> Error {
         Some(crate::ledger::leaf(genesis))
     });
     let answer = match claims {
-        Some(id) => format!("it was never met here; it says that it is the store {id}"),
-        None => "it was never met here, and has no first statement".to_owned(),
+        Some(id) => format!("this machine has never verified this store, which claims the id {id}"),
+        None => "this machine has never verified this store, which has no first statement".to_owned(),
     };
     Error::new(Kind::Untrusted, "trust the store", answer).with_target(location).with_hint(
         "get the line that `strongroom head` prints on a machine that knows the store, by a way you trust, \

@@ -1,8 +1,8 @@
 //! Arguments: how they are described to the parser, and how names, labels and times are read.
 
-mod deferred;
+mod lazy_args;
 pub mod names;
 pub mod new_keys;
 pub mod time;
 
-pub use deferred::Deferred;
+pub use lazy_args::LazyArgs;

@@ -10,16 +10,16 @@ use strongroom::{Error, Kind, Result, Secret};
 ///
 /// # Errors
 /// `Cancelled` for a no; `Usage` when nobody can be asked.
-pub fn confirm(yes: bool, tried: &str, question: &str) -> Result<()> {
+pub fn confirm(yes: bool, operation: &str, question: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
     if Terminal::open().is_none() {
-        return Err(nobody(tried));
+        return Err(nobody(operation));
     }
     match prompt::for_process().confirm(question)? {
         true => Ok(()),
-        false => Err(Error::new(Kind::Cancelled, tried, "you did not agree")),
+        false => Err(Error::new(Kind::Cancelled, operation, "you did not agree")),
     }
 }
 
@@ -38,20 +38,20 @@ pub fn ask_yes_no(question: &str) -> Result<Option<bool>> {
 ///
 /// # Errors
 /// As [`confirm`].
-pub fn confirm_typed(yes: bool, tried: &str, question: &str, word: &str) -> Result<()> {
+pub fn confirm_typed(yes: bool, operation: &str, question: &str, word: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
     let mut terminal =
-        OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| nobody(tried))?;
+        OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| nobody(operation))?;
     let mut answer = String::new();
     let asked = writeln!(terminal, "{}", printable(question))
         .and_then(|()| write!(terminal, "Type {} to continue: ", printable(word)))
         .and_then(|()| BufReader::new(&terminal).read_line(&mut answer));
-    asked.map_err(|e| Error::new(Kind::Io, tried, e.to_string()).caused_by(e))?;
+    asked.map_err(|e| Error::new(Kind::Io, operation, e.to_string()).caused_by(e))?;
     match answer.trim() == word {
         true => Ok(()),
-        false => Err(Error::new(Kind::Cancelled, tried, "you typed something else")),
+        false => Err(Error::new(Kind::Cancelled, operation, "you typed something else")),
     }
 }
 
@@ -59,19 +59,19 @@ pub fn confirm_typed(yes: bool, tried: &str, question: &str, word: &str) -> Resu
 ///
 /// # Errors
 /// `Usage` when the two differ; `Io` when the terminal fails.
-pub fn ask_new_token(tried: &str, name: &str) -> Result<Secret> {
-    let failed = |e: Error| Error::new(Kind::Io, tried, e.message().to_owned());
-    let nobody = || Error::new(Kind::Io, tried, "there is no terminal to ask on");
+pub fn ask_new_token(operation: &str, name: &str) -> Result<Secret> {
+    let failed = |e: Error| Error::new(Kind::Io, operation, e.message().to_owned());
+    let nobody = || Error::new(Kind::Io, operation, "there is no terminal to ask on");
     let mut terminal = Terminal::open().ok_or_else(nobody)?;
     let first = terminal.secret(&format!("Token for {name}")).map_err(failed)?;
     if first != terminal.secret("Repeat it").map_err(failed)? {
         return Err(
-            Error::new(Kind::Usage, tried, "the two differ").with_hint("try again; nothing was stored")
+            Error::new(Kind::Usage, operation, "the two differ").with_hint("try again; nothing was stored")
         );
     }
     Ok(first)
 }
 
-fn nobody(tried: &str) -> Error {
-    Error::new(Kind::Usage, tried, "there is no terminal to ask on").with_hint("give --yes to agree")
+fn nobody(operation: &str) -> Error {
+    Error::new(Kind::Usage, operation, "there is no terminal to ask on").with_hint("give --yes to agree")
 }

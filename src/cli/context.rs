@@ -53,7 +53,7 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// How the user wants to be spoken to.
+    /// How to print: the options that every command has.
     pub fn output_options(&self) -> OutputOptions {
         OutputOptions { json: self.json, quiet: self.quiet, colour: self.color }
     }
@@ -76,31 +76,31 @@ impl Globals {
     }
 }
 
-/// A command's surroundings.
+/// What a command works with.
 pub struct Context {
-    /// Where it prints.
+    /// Its output.
     pub out: Output,
-    /// What the user said for every command.
+    /// The global options.
     pub globals: Globals,
 }
 
-/// A way of opening a vault that tells how far it is.
+/// Opens a vault and reports progress.
 pub type OpenVault = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
 
 /// The configuration with the global options over it.
 pub struct Resolved {
-    /// Where things lie.
+    /// This installation.s directories.
     pub paths: Paths,
     /// What config.toml says.
     pub config: Config,
     /// The store's URL.
     pub store: String,
-    /// The devices that are used now.
+    /// The devices of this command.
     pub devices: Vec<ConfiguredDevice>,
 }
 
 impl Context {
-    /// A command's surroundings.
+    /// What a command works with.
     pub fn new(globals: Globals, out: Output) -> Self {
         Self { out, globals }
     }
@@ -135,7 +135,7 @@ impl Context {
         Ok(Setup { prompter, ..Setup::new(store, devices, paths.state) })
     }
 
-    /// Opens the vault, lets `work` work on it, and tells what the vault notices on the way, however it ends.
+    /// Opens the vault and runs `work` on it. Prints the vault.s notices, whatever `work` returns.
     ///
     /// # Errors
     /// The vault's and the work's.
@@ -146,7 +146,7 @@ impl Context {
         self.with_vault_by(Vault::open_with_progress, work)
     }
 
-    /// Lets `work` work on the tokens: of the agent, if one is there to be asked, else of the vault.
+    /// Runs `work` on the agent, if this command goes through one, else on the vault.
     ///
     /// # Errors
     /// The agent's, the vault's and the work's.
@@ -160,21 +160,21 @@ impl Context {
         }
     }
 
-    /// The agent that this command goes through: not when the user named a store or a device, or wants none.
+    /// The agent that this command goes through. None if the user named a store or a device, or gave --no-agent.
     ///
     /// # Errors
     /// `Refused` when this user may not reach it.
     fn agent(&self) -> Result<Option<Client>> {
         let direct =
             self.globals.no_agent || self.globals.store.is_some() || !self.globals.devices.is_empty();
-        if direct { Ok(None) } else { self.agent_at_all() }
+        if direct { Ok(None) } else { self.connect_agent() }
     }
 
-    /// The agent, where there is one: the named one, this user's, or, for a user with no store of its own, the machine's.
+    /// The running agent: the named one, this user.s, or, for a user without a store, the machine.s.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub fn agent_at_all(&self) -> Result<Option<Client>> {
+    pub fn connect_agent(&self) -> Result<Option<Client>> {
         // Not by clap: a variable is no argument, and without any the help is shown.
         let variable = || std::env::var_os("STRONGROOM_AGENT").map(PathBuf::from);
         if let Some(path) = self.globals.agent.clone().or_else(variable) {
@@ -191,7 +191,7 @@ impl Context {
         if own_store { Ok(None) } else { Client::connect(Path::new(MACHINE_SOCKET)) }
     }
 
-    /// As [`Context::with_vault`], with a way of opening of its own.
+    /// As [`Context::with_vault`], opened by `open`.
     ///
     /// # Errors
     /// The vault's and the work's.
@@ -209,7 +209,7 @@ impl Context {
         done
     }
 
-    /// What the user should hear that is no error.
+    /// Prints the vault.s notices as warnings.
     pub fn print_notices(&mut self, vault: &mut Vault) {
         vault.take_notices().iter().for_each(|notice| self.out.warn(notice));
     }
@@ -220,7 +220,7 @@ pub fn default_store(paths: &Paths) -> String {
     format!("sqlite://{}", paths.store.display())
 }
 
-/// A path that means the same in every directory; URLs do already.
+/// A path made absolute; a URL as it is.
 fn absolute(store: &str) -> String {
     match (store.contains("://"), std::path::absolute(store)) {
         (false, Ok(path)) => format!("sqlite://{}", path.display()),

@@ -10,7 +10,7 @@ mod retire;
 mod roles;
 
 use crate::cli::Execute;
-use crate::cli::args::Deferred;
+use crate::cli::args::LazyArgs;
 use crate::cli::args::time;
 use crate::cli::context::Context;
 use crate::cli::init;
@@ -42,35 +42,35 @@ enum DeviceCommand {
     /// Finds or creates its two keys, checks the evidence that they cannot leave it, and tests them. An admin device at hand
     /// signs the enrolment. Existing tokens are sealed to it by `strongroom reseal`, which this command offers. Adds the
     /// device to config.toml.
-    Add(Deferred<add::Add>),
+    Add(LazyArgs<add::Add>),
     /// Replace a device's roles
-    Roles(Deferred<roles::Roles>),
+    Roles(LazyArgs<roles::Roles>),
     /// Retire a device: nothing is sealed to it any more
     ///
     /// Reseals its tokens to the remaining devices, and lists the tokens that it could open. Whoever has the device and an
     /// older copy of the store can still open these: have their issuers rotate them. Refuses to retire the last admin, or a
     /// device that alone opens a token.
-    Retire(Deferred<retire::Retire>),
+    Retire(LazyArgs<retire::Retire>),
     /// Tie the store to a counter in a device, to notice when all of it is set back
     ///
     /// An admin's changes of devices, states and grants, and every destruction, raise the counter. If a counted change is
     /// missing, the machine with the device refuses the store, even if replica and pin are equally old. Reading does not
     /// raise it.
-    Anchor(Deferred<anchor::Anchor>),
+    Anchor(LazyArgs<anchor::Anchor>),
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
     /// Use it after an update. Enrols the device anew under its name, and reseals its tokens by means of another device.
     /// Another admin device must be at hand. Without options for new keys, a TPM's keys are bound as the old ones were
     /// (--pcrs, --pin). With any of them, name all that you want.
-    Renew(Deferred<renew::Renew>),
+    Renew(LazyArgs<renew::Renew>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
     /// For TPM keys made with --pcrs: shows each PCR's value at enrolment and now.
-    Pcrs(Deferred<pcrs::Pcrs>),
+    Pcrs(LazyArgs<pcrs::Pcrs>),
     /// Say whether a device will still open after a reboot or an update
     ///
     /// Takes predicted PCR values in place of the present ones. The exit code is 4 when a device will not open.
-    Check(Deferred<pcrs::Check>),
+    Check(LazyArgs<pcrs::Check>),
 }
 
 impl Execute for Device {
@@ -94,10 +94,6 @@ impl Execute for Device {
 fn list(vault: &Vault, out: &mut Output, here: &[String]) -> Result<()> {
     let mut table = out.table(&["NAME", "STATE", "ROLES", "EVIDENCE", "HERE", "MODEL", "ID"]);
     for row in vault.replica().devices()? {
-        if out.json_wanted() {
-            out.json(&as_json(vault, &row))?;
-            continue;
-        }
         let is_here = here.contains(&row.id.to_string());
         let cells = [
             row.enrolment.name.clone(),
@@ -108,7 +104,7 @@ fn list(vault: &Vault, out: &mut Output, here: &[String]) -> Result<()> {
             row.enrolment.model.clone(),
             row.id.to_string(),
         ];
-        out.row(&mut table, cells.into())?;
+        out.entry(&mut table, &as_json(vault, &row), cells)?;
     }
     out.end(table)
 }
@@ -119,8 +115,8 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
     let called = |row: &&DeviceRow| row.enrolment.name == name || row.id.to_string() == name;
     let found = devices.iter().filter(called).max_by_key(|row| (row.retired.is_none(), row.n));
     let row = found.ok_or_else(|| {
-        let tried = format!("show the device {}", strongroom::error::printable(name));
-        Error::new(Kind::NotFound, tried, "no device has this name or id")
+        let operation = format!("show the device {}", strongroom::error::printable(name));
+        Error::new(Kind::NotFound, operation, "no device has this name or id")
             .with_hint("`strongroom device list` shows them")
     })?;
     if out.json_wanted() {

@@ -59,7 +59,7 @@ impl Finding {
         let finding =
             Self::new(area, status, format!("{on}cannot {}: {}", error.operation(), error.message()));
         match error.hint() {
-            Some(advice) => finding.fix(advice),
+            Some(hint) => finding.fix(hint),
             None => finding,
         }
     }
@@ -85,8 +85,8 @@ impl Execute for Doctor {
         match findings.iter().filter(|finding| finding.status == Status::Broken).count() {
             0 => Ok(()),
             n => {
-                let answer = format!("{n} of the findings {} broken", if n == 1 { "is" } else { "are" });
-                Err(Error::new(Kind::Io, "find everything working", answer).into())
+                let message = format!("{n} of the findings {} broken", if n == 1 { "is" } else { "are" });
+                Err(Error::new(Kind::Io, "find everything working", message).into())
             }
         }
     }

@@ -16,7 +16,7 @@ use strongroom::uri::DeviceUri;
 use strongroom::vault::{InitOptions, InitReport, Setup};
 use strongroom::{Error, Kind, Result, Vault};
 
-const TRIED: &str = "create the store";
+const OPERATION: &str = "create the store";
 
 #[derive(Debug, Args)]
 pub struct Init {
@@ -38,12 +38,12 @@ impl Execute for Init {
         let resolved = context.resolve()?;
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let uri = match context.globals.devices.as_slice() {
-            [] => propose(TRIED, self.yes)?,
+            [] => propose(OPERATION, self.yes)?,
             [uri] => DeviceUri::parse(uri)?,
             _ => {
                 return Err(Error::new(
                     Kind::Usage,
-                    TRIED,
+                    OPERATION,
                     "a store begins with one device; enrol more later with `strongroom device add`",
                 )
                 .into());
@@ -57,7 +57,7 @@ impl Execute for Init {
         let options =
             InitOptions { device_name: self.name, algorithm, create, anti_rollback: self.anti_rollback };
         let (mut vault, report) = Vault::init(setup, &options)?;
-        let remembered = remember(resolved, &uri, &report.first.device, Place::First)?;
+        let remembered = remember(resolved, &uri, &report.first.device, Precedence::First)?;
         print_report(&mut context.out, &vault, &report, &remembered)?;
         context.print_notices(&mut vault);
         Ok(())
@@ -65,11 +65,11 @@ impl Execute for Init {
 }
 
 /// The only device found, if the user agrees.
-pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
+pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = discovery::tokens(discovery::modules());
     let others = discovery::yubikeys().into_iter().chain(discovery::tpms());
     let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
-    let usage = |answer: String, advice: String| Error::new(Kind::Usage, tried, answer).with_hint(advice);
+    let usage = |message: String, hint: String| Error::new(Kind::Usage, operation, message).with_hint(hint);
     match ready.as_slice() {
         [] => match errors.into_iter().next() {
             Some(error) => Err(error),
@@ -86,7 +86,7 @@ pub fn propose(tried: &'static str, yes: bool) -> Result<DeviceUri> {
                 format!(", serial {}", identity.serial)
             };
             let what = format!("{} {}{serial}", identity.maker, identity.model);
-            confirm::confirm(yes, tried, &format!("Found {}: {what}. Use it?", only.uri))?;
+            confirm::confirm(yes, operation, &format!("Found {}: {what}. Use it?", only.uri))?;
             DeviceUri::parse(&only.uri)
         }
         several => {
@@ -109,9 +109,9 @@ pub fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
     Ok(uri)
 }
 
-/// Where a device stands among those that are tried.
+/// Whether a device is tried before or after those that are configured already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Precedence {
     /// Before all others.
     First,
     /// After all others.
@@ -119,13 +119,18 @@ pub enum Place {
 }
 
 /// Where the device and the store are remembered; `None` when config.toml describes another store.
-pub fn remember(resolved: Resolved, uri: &DeviceUri, id: &DeviceId, place: Place) -> Result<Option<String>> {
+pub fn remember(
+    resolved: Resolved,
+    uri: &DeviceUri,
+    id: &DeviceId,
+    place: Precedence,
+) -> Result<Option<String>> {
     let Some((paths, mut config)) = configuration_of(resolved) else { return Ok(None) };
     let name = uri.display_name();
     config
         .devices
         .retain(|device| DeviceUri::parse(&device.uri).is_ok_and(|other| other.display_name() != name));
-    let at = if place == Place::First { 0 } else { config.devices.len() };
+    let at = if place == Precedence::First { 0 } else { config.devices.len() };
     config.devices.insert(at, ConfiguredDevice { uri: uri.to_string(), id: Some(id.to_string()) });
     config.save(&paths.config)?;
     Ok(Some(paths.config.display().to_string()))

@@ -17,7 +17,7 @@ use strongroom::error::printable;
 use strongroom::{Error, Kind, Result};
 use table::Table;
 
-/// How the user wants to be spoken to.
+/// How to print: the options that every command has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OutputOptions {
     /// JSON instead of text.
@@ -180,8 +180,8 @@ impl Output {
         }
         let name = self.paint("1;31", "strongroom");
         self.word(&format!("{name}: {}", printable(&error.to_string())));
-        if let Some(advice) = error.hint() {
-            self.word(&format!("  {} {}", table::arrow(), printable(advice)));
+        if let Some(hint) = error.hint() {
+            self.word(&format!("  {} {}", table::arrow(), printable(hint)));
         }
     }
 
@@ -194,9 +194,9 @@ impl Output {
     pub fn parse_error(&mut self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
         if self.options.json {
-            let (answer, advice) = text.split_once('\n').unwrap_or((text, ""));
-            let error = Error::new(Kind::Usage, "understand the command line", answer);
-            return self.error(&error.with_hint(advice.split_whitespace().collect::<Vec<_>>().join(" ")));
+            let (message, hint) = text.split_once('\n').unwrap_or((text, ""));
+            let error = Error::new(Kind::Usage, "understand the command line", message);
+            return self.error(&error.with_hint(hint.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
         let name = self.paint("1;31", "strongroom");
         let lines: Vec<String> = text.lines().map(printable).collect();

@@ -303,7 +303,7 @@ pub struct Health {
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct HealthDetails {
     /// What is wrong, in words.
-    pub ailments: Vec<String>,
+    pub problems: Vec<String>,
     /// Seconds since it was started, or read its configuration again.
     pub uptime_seconds: u64,
     /// Its devices.

@@ -53,6 +53,10 @@ impl Prompter for CommandNotifier {
     fn is_attended(&self) -> bool {
         self.inner.is_attended()
     }
+
+    fn still_waiting(&mut self) {
+        self.inner.still_waiting();
+    }
 }
 
 #[cfg(test)]

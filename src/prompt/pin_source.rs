@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 const MAX_PIN_BYTES: usize = 1024;
 
 /// What a failing look-up was trying.
-const GET: &str = "get the PIN";
+const OPERATION: &str = "get the PIN";
 
 /// Nobody to ask: PINs come from the URI's pin-source or not at all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +25,7 @@ impl Prompter for BatchPrompter {
         if let Some(source) = request.source {
             return pin_from(source);
         }
-        Err(Error::new(Kind::PinUnavailable, GET, "there is no terminal to ask on").with_target(request.device).with_hint(
+        Err(Error::new(Kind::PinUnavailable, OPERATION, "there is no terminal to ask on").with_target(request.device).with_hint(
             "run the command on a terminal, or add pin-source=file:/path, env:NAME or credential:NAME to the device's URI",
         ))
     }
@@ -45,8 +45,9 @@ impl Prompter for BatchPrompter {
 /// # Errors
 /// `PinUnavailable`, naming the source.
 pub fn pin_from(source: &PinSource) -> Result<Secret> {
-    let refused =
-        |answer: String| Error::new(Kind::PinUnavailable, GET, answer).with_target(source.to_string());
+    let refused = |message: String| {
+        Error::new(Kind::PinUnavailable, OPERATION, message).with_target(source.to_string())
+    };
     let pin = match source {
         PinSource::File(path) => from_file(path).map_err(refused)?,
         PinSource::Credential(name) => {

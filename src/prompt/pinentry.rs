@@ -8,6 +8,7 @@ use super::terminal::question;
 use super::{PinRequest, Prompter};
 use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use zeroize::Zeroizing;
@@ -21,8 +22,11 @@ const TIMEOUT_SECONDS: u32 = 120;
 /// GPG_ERR_CANCELED, GPG_ERR_NOT_CONFIRMED and GPG_ERR_TIMEOUT, in the low bits of an error's number.
 const DECLINED: [u32; 3] = [99, 114, 62];
 
+/// What is escaped in what we send.
+const ESCAPED: AsciiSet = CONTROLS.add(b'%');
+
 /// What a failing dialogue was trying.
-const ASK: &str = "ask by pinentry";
+const OPERATION: &str = "ask by pinentry";
 
 /// Asks through a program that opens a dialogue where there is no terminal.
 pub struct Pinentry {
@@ -65,7 +69,7 @@ impl Pinentry {
         dialogue.describe(what)?;
         dialogue.say("SETPROMPT PIN:")?;
         let cancelled = || {
-            Error::new(Kind::Cancelled, ASK, "the dialogue was cancelled")
+            Error::new(Kind::Cancelled, OPERATION, "the dialogue was cancelled")
                 .with_target(printable(&self.program))
         };
         dialogue.say("GETPIN")?.ok_or_else(cancelled)
@@ -96,7 +100,8 @@ impl<'a> Dialogue<'a> {
 
     fn describe(&mut self, what: &str) -> Result<()> {
         let what: String = what.chars().take(300).collect();
-        self.say(&format!("SETDESC Strongroom: {}", encode(&what))).map(drop)
+        self.say(&format!("SETDESC Strongroom: {}", utf8_percent_encode(&printable(&what), &ESCAPED)))
+            .map(drop)
     }
 
     /// Sends a command. `None` when the person said no; data, or nothing, when yes.
@@ -158,42 +163,16 @@ impl Drop for Dialogue<'_> {
     }
 }
 
-fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '%' => out += "%25",
-            '\n' => out += "%0A",
-            '\r' => out += "%0D",
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// What is not an escape stands for itself.
-fn decode(mut encoded: &[u8]) -> Secret {
+fn decode(encoded: &[u8]) -> Secret {
     // Never longer than it was: no reallocation leaves a part behind.
     let mut out = Zeroizing::new(Vec::with_capacity(encoded.len()));
-    while let Some((first, rest)) = encoded.split_first() {
-        let digit = |i: usize| rest.get(i).and_then(|c| char::from(*c).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
-                encoded = &rest[2..];
-            }
-            _ => {
-                out.push(*first);
-                encoded = rest;
-            }
-        }
-    }
+    out.extend(percent_decode(encoded));
     Secret::from(out)
 }
 
 fn failed(program: &str, answer: &str) -> Error {
-    Error::new(Kind::PinUnavailable, ASK, answer)
+    Error::new(Kind::PinUnavailable, OPERATION, answer)
         .with_target(printable(program))
         .with_hint("install a pinentry and name it in config.toml: [prompt] pinentry = \"pinentry-gnome3\"")
 }

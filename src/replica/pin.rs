@@ -46,7 +46,7 @@ impl Pin {
         };
         let pin = text.lines().next().and_then(|line| line.parse().ok());
         pin.map(Some).ok_or_else(|| {
-            Error::new(Kind::Untrusted, "read what is known of the store", "the pin is damaged")
+            Error::new(Kind::Untrusted, "read the pin", "the file is damaged")
                 .with_target(printable(&path.display().to_string()))
                 .with_hint("remove the file and run `strongroom trust STORE-ID` with the id you have from the store's owner")
         })
@@ -96,7 +96,7 @@ fn file(directory: &Path, location: &str) -> PathBuf {
 }
 
 fn failed(path: &Path, verb: &str, error: &std::io::Error) -> Error {
-    Error::new(Kind::Io, format!("{verb} what is known of the store"), error.to_string())
+    Error::new(Kind::Io, format!("{verb} the pin"), error.to_string())
         .with_target(printable(&path.display().to_string()))
         .with_hint("check the directory's permissions and free space")
 }

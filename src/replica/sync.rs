@@ -96,7 +96,7 @@ impl Replica {
         }
         Err(Error::new(
             Kind::Tampered,
-            "follow the store",
+            "sync with the store",
             format!("its statement {} is not the one that was verified here before", verified.n),
         )
         .with_target(store.location().to_owned())
@@ -110,7 +110,7 @@ impl Replica {
         }
         Err(Error::new(
             Kind::Tampered,
-            "follow the store",
+            "sync with the store",
             format!("what it holds does not lead to statement {}, which was verified before", pin.position.n),
         )
         .with_target(location.to_owned())
@@ -368,7 +368,7 @@ pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
     if newer {
         return Error::new(
             Kind::Unsupported,
-            "follow the store",
+            "sync with the store",
             format!("written by a newer Strongroom: {tampering}"),
         )
         .with_target(location.to_owned())
@@ -382,7 +382,7 @@ pub(crate) fn tampered(tampering: &Tampering, location: &str) -> Error {
 fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
     Error::new(
         Kind::RolledBack,
-        "follow the store",
+        "sync with the store",
         format!("it ends at statement {theirs}, but statement {ours} was verified here before: it is an older copy, or its end was cut off"),
     )
     .with_target(location.to_owned())
@@ -394,7 +394,7 @@ fn rolled_back(location: &str, theirs: u64, ours: u64) -> Error {
 
 /// What a first contact rests on.
 pub(crate) fn other_store(location: &str, expected: StoreId) -> Error {
-    Error::new(Kind::Untrusted, "follow the store", format!("it is not the store {expected} that is known here"))
+    Error::new(Kind::Untrusted, "sync with the store", format!("it is not the store {expected} that is known here"))
         .with_target(location.to_owned())
         .with_hint("if it was replaced on purpose, run `strongroom trust STORE-ID --replace` with the new id, which you have from its owner")
 }

@@ -43,7 +43,7 @@ impl Vault {
     /// Creates a store. Its first device is the only one in `setup`, and gets all roles.
     ///
     /// # Errors
-    /// `Conflict` if there is a store already; `Evidence` for keys that could leave the device; the device's and the
+    /// `Conflict` if a store already exists; `Evidence` for keys that could leave the device; the device's and the
     /// store's.
     pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
         let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
@@ -107,9 +107,9 @@ fn expect_none(url: &str) -> Result<()> {
     let Ok(mut store) = crate::store::open(url) else { return Ok(()) };
     match store.tail()?.n {
         0 => Ok(()),
-        _ => Err(Error::new(Kind::Conflict, TRIED, "there is a store already")
+        _ => Err(Error::new(Kind::Conflict, TRIED, "a store already exists")
             .with_target(store.location().to_owned())
-            .with_hint("choose another place with --store, or use the store that is there")),
+            .with_hint("use that store, or name another with --store")),
     }
 }
 

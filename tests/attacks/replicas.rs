@@ -292,7 +292,7 @@ fn the_pin_is_lost_or_damaged() {
     let error = copy.open("reader").err().unwrap();
     assert_eq!(error.kind(), Kind::Untrusted);
     assert!(
-        error.message().contains("never met here")
+        error.message().contains("has never verified this store")
             && error.message().contains(&history().head.store.to_string())
     );
     assert!(error.hint().unwrap().contains("strongroom trust"), "{error}");

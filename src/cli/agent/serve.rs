@@ -143,8 +143,8 @@ fn harden() -> Result<()> {
 
 /// Keeps what this process holds out of the swap.
 fn lock_memory() -> Result<()> {
-    let refused = |answer: String| {
-        Error::new(Kind::Io, "lock the memory", answer)
+    let refused = |message: String| {
+        Error::new(Kind::Io, "lock the memory", message)
             .with_hint("set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`")
     };
     // With a limit, some later allocation would fail, in the middle of something.

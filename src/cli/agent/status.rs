@@ -49,8 +49,8 @@ fn print_report(out: &mut Output, health: &Value) -> Result<()> {
         out.row(&mut table, cells.into())?;
     }
     out.end(table)?;
-    for ailment in health["ailments"].as_array().into_iter().flatten() {
-        out.warn(text(ailment));
+    for problem in health["problems"].as_array().into_iter().flatten() {
+        out.warn(text(problem));
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ pub fn text(value: &Value) -> &str {
 
 /// The running agent, or an error that says how to start one.
 pub fn agent(context: &Context) -> Result<Client> {
-    context.agent_at_all()?.ok_or_else(|| {
+    context.connect_agent()?.ok_or_else(|| {
         Error::new(Kind::NotFound, "reach the agent", "none is running here")
             .with_hint("start one with `strongroom agent`, or the unit strongroom.service")
     })

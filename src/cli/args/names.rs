@@ -18,8 +18,8 @@ pub fn name(text: &str) -> Result<Name> {
     if let Some((before, version)) = text.split_once('@')
         && Name::parse(before).is_ok()
     {
-        let answer = format!("it has a version (@{}), and this is about the whole token", shown(version));
-        return Err(unusable(text, "a name", answer));
+        let message = format!("it has a version (@{}), and this is about the whole token", shown(version));
+        return Err(unusable(text, "a name", message));
     }
     parse(text)
 }

@@ -1,7 +1,7 @@
-//! Times as people type and read them.
+//! Times as typed and as shown.
 //!
 //! Typed: a duration from now (`30d`, `12h`, `2w`, `6mo`, `1y`), a date (00:00 local time), or RFC 3339.
-//! Read: UTC, to the second, as `2027-01-31T00:00:00Z`, wherever one is.
+//! Shown: in UTC, to the second, as `2027-01-31T00:00:00Z`.
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, ZonedDateTime};
@@ -11,15 +11,15 @@ use strongroom::{Error, Kind, Result};
 /// How a time may be typed, for `--help`.
 pub const FORMS: &str = "30d, 12h, 2w, 6mo, 1y, 2027-01-31 (00:00 local time) or RFC 3339";
 
-/// A moment in milliseconds since 1970. `option` is what the user typed it for.
+/// A time in milliseconds since 1970. `option` is the option that it was typed for.
 ///
 /// # Errors
 /// `Usage`.
-pub fn moment(option: &str, text: &str) -> Result<u64> {
+pub fn timestamp(option: &str, text: &str) -> Result<u64> {
     parse(text, &ZonedDateTime::now()).map_err(|why| unusable(option, why))
 }
 
-/// A moment that is still to come.
+/// A time in the future.
 ///
 /// # Errors
 /// `Usage`, also for one that is past.

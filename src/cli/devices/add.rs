@@ -13,7 +13,7 @@ use strongroom::uri::DeviceUri;
 use strongroom::vault::{EnrolOptions, EnrolReport};
 use strongroom::{Error, Kind, Result};
 
-const TRIED: &str = "enrol the device";
+const OPERATION: &str = "enrol the device";
 
 #[derive(Debug, Args)]
 pub struct Add {
@@ -43,11 +43,11 @@ impl Execute for Add {
         context.with_vault(|vault, out| {
             let uri = match &self.uri {
                 Some(uri) => DeviceUri::parse(uri)?,
-                None => init::propose(TRIED, self.yes)?,
+                None => init::propose(OPERATION, self.yes)?,
             };
             let uri = init::with_module(uri)?;
             let report = vault.enrol(uri.clone(), None, &options)?;
-            let remembered = init::remember(resolved, &uri, &report.device, init::Place::Last)?;
+            let remembered = init::remember(resolved, &uri, &report.device, init::Precedence::Last)?;
             print_report(out, &report, &remembered)?;
             let closed = match report.roles.contains(&Role::Open) {
                 true => vault.count_closed_to(&report.device)?,
@@ -67,8 +67,8 @@ impl Execute for Add {
 pub fn roles(texts: &[String]) -> Result<Vec<Role>> {
     let role = |text: &String| {
         text.parse().map_err(|rule| {
-            let tried = format!("use `{}` as a role", strongroom::error::printable(text));
-            Error::new(Kind::Usage, tried, rule)
+            let operation = format!("use `{}` as a role", strongroom::error::printable(text));
+            Error::new(Kind::Usage, operation, rule)
         })
     };
     texts.iter().map(role).collect()

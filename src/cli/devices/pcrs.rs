@@ -222,8 +222,8 @@ fn value_of(bank: &str, index: &str, value: &str) -> Option<Prediction> {
 }
 
 fn unreadable(argument: &str) -> Error {
-    let answer = format!("`{}` holds no value that can be read", printable(argument));
-    Error::new(Kind::Usage, "read the predicted values", answer).with_hint(
+    let message = format!("`{}` holds no value that can be read", printable(argument));
+    Error::new(Kind::Usage, "read the predicted values", message).with_hint(
         "write sha256:7=HEX, with a value as long as the bank's hash, or name a file with one such line each",
     )
 }
@@ -233,8 +233,8 @@ fn unbound() -> Error {
 }
 
 fn will_not_open(names: &[&str]) -> Error {
-    let answer = format!("these will not open with these values: {}", names.join(", "));
-    Error::new(Kind::Refused, "pass the check", answer).with_hint(
+    let message = format!("these will not open with these values: {}", names.join(", "));
+    Error::new(Kind::Refused, "pass the check", message).with_hint(
         "before the update: make sure that another device can open (`strongroom device list`), or have the new values signed; \
          after it: run `strongroom device renew` with another device",
     )

@@ -3,12 +3,12 @@
 use crate::cli::args::names;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::output::format::pluralize;
 use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::ledger::Prefix;
 use strongroom::vault::ResealReport;
+use strongroom::vault::counted;
 use strongroom::{Error, Result, Vault};
 
 /// How many versions are named that could not be resealed.
@@ -59,7 +59,7 @@ fn run(vault: &mut Vault, out: &mut Output, prefix: &Prefix) -> Result<ResealRep
         if so_far > 0 {
             out.warn(&format!(
                 "{} done before this; run it again for the rest",
-                pluralize(so_far, "version was", "versions were")
+                counted(so_far, "version was", "versions were")
             ));
         }
     })
@@ -78,7 +78,7 @@ pub fn offer(
         return Ok(0);
     }
     let question =
-        format!("{device} cannot open {} yet. Reseal now?", pluralize(closed, "version", "versions"));
+        format!("{device} cannot open {} yet. Reseal now?", counted(closed, "version", "versions"));
     let now = match (wanted.reseal, wanted.no_reseal) {
         (true, _) => true,
         (_, true) => false,
@@ -97,7 +97,7 @@ pub fn offer(
 /// What is to be done for a device that came.
 pub fn hint(out: &mut Output, closed: u64, device: &str) {
     if closed > 0 {
-        let versions = pluralize(closed, "version", "versions");
+        let versions = counted(closed, "version", "versions");
         out.info(&format!("{device} cannot open {versions} yet: run `strongroom reseal`."));
     }
 }
@@ -106,8 +106,8 @@ pub fn hint(out: &mut Output, closed: u64, device: &str) {
 pub fn print_report(out: &mut Output, report: &ResealReport) {
     if report.resealed > 0 && !out.json_wanted() {
         let (versions, signatures) = (
-            pluralize(report.resealed, "version", "versions"),
-            pluralize(report.batches, "signature", "signatures"),
+            counted(report.resealed, "version", "versions"),
+            counted(report.batches, "signature", "signatures"),
         );
         out.info(&format!("resealed {versions} with {signatures}"));
     }
@@ -119,10 +119,10 @@ pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()>
     for left in report.left.iter().take(NAMED) {
         out.warn(&format!("{}@{} stays as it was: {}", left.name, left.version, left.error.message()));
     }
-    let answer =
-        format!("{} left as before", pluralize(report.left.len() as u64, "version is", "versions are"));
-    let advice = first.error.hint().unwrap_or("run it again on a machine with a device that opens them");
-    Err(Error::new(first.error.kind(), "reseal everything", answer).with_hint(advice).into())
+    let message =
+        format!("{} left as before", counted(report.left.len() as u64, "version is", "versions are"));
+    let hint = first.error.hint().unwrap_or("run it again on a machine with a device that opens them");
+    Err(Error::new(first.error.kind(), "reseal everything", message).with_hint(hint).into())
 }
 
 /// What is left, for programs.

@@ -2,7 +2,6 @@
 
 use super::{Finding, Status};
 use crate::cli::context::{Context, Resolved};
-use crate::cli::output::format::pluralize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use strongroom::config::ConfiguredDevice;
@@ -10,6 +9,7 @@ use strongroom::device::{DeviceWorker, PATIENCE};
 use strongroom::error::printable;
 use strongroom::replica::Pin;
 use strongroom::uri::{DeviceUri, PinSource};
+use strongroom::vault::counted;
 use strongroom::{Kind, Vault, store};
 
 /// Others may not read it.
@@ -40,7 +40,7 @@ fn configuration(resolved: &Resolved) -> Vec<Finding> {
             Finding::new("configuration", Status::Missing, what).fix("strongroom init --device URI"),
         ];
     }
-    let what = format!("{shown}: {}", pluralize(resolved.config.devices.len() as u64, "device", "devices"));
+    let what = format!("{shown}: {}", counted(resolved.config.devices.len() as u64, "device", "devices"));
     std::iter::once(Finding::new("configuration", Status::Ok, what))
         .chain(mode("configuration", path, OURS))
         .collect()
@@ -125,11 +125,11 @@ fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
     findings
 }
 
-/// A store is missed by those who have configured one, or have met one.
+/// A store that cannot be opened: broken if one was configured or used before, else just missing.
 fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
     let path = store::sqlite_path(&resolved.store).ok();
-    let unborn = path.is_some_and(|path| !path.exists()) && resolved.config.devices.is_empty();
-    match unborn && error.kind() == Kind::Store {
+    let not_created = path.is_some_and(|path| !path.exists()) && resolved.config.devices.is_empty();
+    match not_created && error.kind() == Kind::Store {
         true => {
             Finding::new("store", Status::Missing, format!("{} does not exist", printable(&resolved.store)))
                 .fix("strongroom init --device URI")
@@ -144,7 +144,7 @@ fn vault(context: &Context, location: &str, pin: &Pin) -> Finding {
     match opened {
         Ok((tokens, head)) => {
             let (tokens, statements) =
-                (pluralize(tokens, "token", "tokens"), pluralize(head.position.n, "statement", "statements"));
+                (counted(tokens, "token", "tokens"), counted(head.position.n, "statement", "statements"));
             let what = format!("{location}: {tokens}, {statements} verified, store {}", pin.store);
             Finding::new("store", Status::Ok, what)
         }

@@ -2,11 +2,11 @@
 
 use crate::cli::args::names;
 use crate::cli::context::Context;
-use crate::cli::output::format::pluralize;
 use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
 use strongroom::Vault;
+use strongroom::vault::counted;
 
 #[derive(Debug, Args)]
 pub struct Repair {
@@ -29,7 +29,7 @@ impl Execute for Repair {
         let location = vault.location();
         let words = match dropped {
             0 => format!("{location}: everything verifies; nothing was set aside"),
-            n => format!("{location}: {} set aside", pluralize(n, "statement", "statements")),
+            n => format!("{location}: {} set aside", counted(n, "statement", "statements")),
         };
         let object = json!({"location": location, "dropped": dropped, "kept": vault.head().position.n});
         context.out.done(&object, &words)?;

@@ -3,15 +3,15 @@
 use crate::cli::Execute;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::output::format::pluralize;
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom::vault::VerifyReport;
+use strongroom::vault::counted;
 use strongroom::{Error, Kind, Result, Vault};
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Make the local replica anew from the store first
+    /// Rebuild the local replica from the store first
     #[arg(long)]
     rebuild: bool,
 }
@@ -24,9 +24,9 @@ impl Execute for Verify {
             let report = vault.verify(&mut |what, done, total| progress(what, done, total))?;
             print_report(out, &report)?;
             if !report.problems.is_empty() {
-                let answer =
-                    format!("{} did not verify", pluralize(report.problems.len() as u64, "thing", "things"));
-                let error = Error::new(Kind::Tampered, "verify the whole store", answer)
+                let message =
+                    format!("{} did not verify", counted(report.problems.len() as u64, "thing", "things"));
+                let error = Error::new(Kind::Tampered, "verify the whole store", message)
                     .with_target(vault.location().to_owned());
                 return Err(error
                     .with_hint("restore the damaged parts from an intact copy of the store")
@@ -51,9 +51,9 @@ fn print_report(out: &mut Output, report: &VerifyReport) -> Result<()> {
     let word = if report.problems.is_empty() { "verified" } else { "checked" };
     out.info(&format!(
         "{word}: {}{ineffective}, {}, {} of the access log",
-        pluralize(report.statements, "statement", "statements"),
-        pluralize(report.sealed, "sealed version", "sealed versions"),
-        pluralize(report.accesses, "line", "lines"),
+        counted(report.statements, "statement", "statements"),
+        counted(report.sealed, "sealed version", "sealed versions"),
+        counted(report.accesses, "line", "lines"),
     ));
     Ok(())
 }

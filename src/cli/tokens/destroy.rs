@@ -2,10 +2,10 @@
 
 use crate::cli::args::names;
 use crate::cli::context::Context;
-use crate::cli::output::format::pluralize;
 use crate::cli::{Execute, confirm};
 use clap::Args;
 use serde_json::json;
+use strongroom::vault::counted;
 
 #[derive(Debug, Args)]
 pub struct Destroy {
@@ -22,16 +22,16 @@ pub struct Destroy {
 impl Execute for Destroy {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
-        let tried = format!("destroy {}", self.name);
+        let operation = format!("destroy {}", self.name);
         context.with_tokens(|tokens, out| {
             // A name that does not exist is told before anybody is asked.
-            tokens.expect(&wanted.name, &tried)?;
+            tokens.expect(&wanted.name, &operation)?;
             let question =
                 format!("This deletes the sealed bytes of {}. Nobody can bring them back.", self.name);
-            confirm::confirm_typed(self.yes, &tried, &question, &self.name)?;
+            confirm::confirm_typed(self.yes, &operation, &question, &self.name)?;
             let count = tokens.destroy(&wanted.name, wanted.version, &reason)?;
             let object = json!({"name": wanted.name.as_str(), "version": wanted.version, "destroyed": count});
-            let versions = pluralize(count, "version", "versions");
+            let versions = counted(count, "version", "versions");
             Ok(out.done(&object, &format!("{}: destroyed, {versions}", self.name))?)
         })
     }

@@ -4,7 +4,6 @@ use super::dotenv;
 use crate::cli::Execute;
 use crate::cli::args::{names, time};
 use crate::cli::context::Context;
-use crate::cli::output::format::pluralize;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
@@ -17,6 +16,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::secret::MAX_TOKEN_BYTES;
+use strongroom::vault::counted;
 use strongroom::vault::{ImportItem, Imported, PutOptions};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
@@ -96,12 +96,12 @@ impl Execute for Import {
             });
             let done = imported.inspect_err(|_| {
                 if so_far.tokens > 0 {
-                    let stored = pluralize(so_far.tokens, "token was", "tokens were");
+                    let stored = counted(so_far.tokens, "token was", "tokens were");
                     out.warn(&format!("{stored} stored before this; the rest is not"));
                 }
             })?;
-            let tokens = pluralize(done.tokens, "token", "tokens");
-            let signatures = pluralize(done.batches, "signature", "signatures");
+            let tokens = counted(done.tokens, "token", "tokens");
+            let signatures = counted(done.batches, "signature", "signatures");
             let object = json!({"tokens": done.tokens, "batches": done.batches});
             Ok(out.done(&object, &format!("imported {tokens} with {signatures}"))?)
         })

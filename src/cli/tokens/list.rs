@@ -4,12 +4,12 @@ use crate::cli::Execute;
 use crate::cli::args::{names, time};
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::output::format::{StateFilter, labels, time_cell};
+use crate::cli::output::format::{labels, time_cell};
 use crate::cli::output::table::Table;
 use clap::Args;
+use strongroom::Result;
 use strongroom::replica::ListFilter;
-use strongroom::vault::{TokenBackend, VersionView};
-use strongroom::{Result, vault};
+use strongroom::vault::{EffectiveState, TokenBackend, VersionView};
 
 #[derive(Debug, Args)]
 pub struct List {
@@ -17,7 +17,7 @@ pub struct List {
     prefix: Option<String>,
     /// Only those in this state
     #[arg(long, value_enum)]
-    state: Option<StateFilter>,
+    state: Option<EffectiveState>,
     /// Only active ones that expire within this time, or have already: 7d, 12h, 2027-01-31
     #[arg(long, value_name = "TIME")]
     expiring: Option<String>,
@@ -28,7 +28,7 @@ pub struct List {
 
 /// What the replica cannot narrow by itself.
 struct Narrow {
-    state: Option<StateFilter>,
+    state: Option<EffectiveState>,
     expiring: Option<u64>,
     labels: Vec<(String, String)>,
 }
@@ -37,12 +37,12 @@ impl Execute for List {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let filter = ListFilter {
             prefix: self.prefix.as_deref().map(names::prefix).transpose()?.unwrap_or_default(),
-            destroyed: self.state == Some(StateFilter::Destroyed),
+            destroyed: self.state == Some(EffectiveState::Destroyed),
             after: String::new(),
         };
         let narrow = Narrow {
             state: self.state,
-            expiring: self.expiring.as_deref().map(|at| time::moment("--expiring", at)).transpose()?,
+            expiring: self.expiring.as_deref().map(|at| time::timestamp("--expiring", at)).transpose()?,
             labels: self.labels.iter().map(|text| names::label(text)).collect::<Result<_>>()?,
         };
         context.with_tokens(|tokens, out| Ok(list(tokens, out, &filter, &narrow)?))
@@ -93,11 +93,9 @@ fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> 
 
 impl Narrow {
     fn admits(&self, view: &VersionView) -> bool {
-        let open = matches!(
-            view.state,
-            vault::EffectiveState::Active | vault::EffectiveState::Expired | vault::EffectiveState::Early
-        );
-        self.state.is_none_or(|state| state.is(view.state))
+        use EffectiveState::{Active, Early, Expired};
+        let open = matches!(view.state, Active | Expired | Early);
+        self.state.is_none_or(|state| state == view.state)
             && self.expiring.is_none_or(|until| open && view.expires.is_some_and(|at| at <= until))
             && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
     }

@@ -66,8 +66,8 @@ impl Execute for Put {
         }
         let options = self.options()?;
         context.with_tokens(|tokens, out| {
-            let tried = format!("put {name}");
-            let token = self.token(&tried)?;
+            let operation = format!("put {name}");
+            let token = self.token(&operation)?;
             if self.generate.is_none() && !self.trim && ends_like_echo(&token) {
                 out.warn("the token ends with a newline, which is now part of it; --trim leaves it out");
             }
@@ -90,7 +90,11 @@ impl Put {
                 .as_deref()
                 .map(|text| names::text("--description", text))
                 .transpose()?,
-            not_before: self.not_before.as_deref().map(|at| time::moment("--not-before", at)).transpose()?,
+            not_before: self
+                .not_before
+                .as_deref()
+                .map(|at| time::timestamp("--not-before", at))
+                .transpose()?,
             expiry: self.expires.as_deref().map(|at| time::future("--expires", at)).transpose()?,
             keep: self.keep,
             staged: self.staged,
@@ -98,17 +102,17 @@ impl Put {
         })
     }
 
-    fn token(&self, tried: &str) -> Result<Secret> {
+    fn token(&self, operation: &str) -> Result<Secret> {
         let stdin = std::io::stdin();
         let token = match (self.generate, &self.file) {
-            (Some(length), _) => return generate(length, tried),
-            (None, Some(path)) if path != Path::new("-") => from_file(path, tried)?,
-            _ if stdin.is_terminal() => confirm::ask_new_token(tried, &self.name)?,
-            _ => Secret::read_from(stdin.lock(), tried)?,
+            (Some(length), _) => return generate(length, operation),
+            (None, Some(path)) if path != Path::new("-") => from_file(path, operation)?,
+            _ if stdin.is_terminal() => confirm::ask_new_token(operation, &self.name)?,
+            _ => Secret::read_from(stdin.lock(), operation)?,
         };
         let token = if self.trim { trimmed(&token) } else { token };
         match token.is_empty() {
-            true => Err(Error::new(Kind::Usage, tried, "the token is empty")
+            true => Err(Error::new(Kind::Usage, operation, "the token is empty")
                 .with_hint("give it on standard input or with --file, or make one with --generate")),
             false => Ok(token),
         }
@@ -117,15 +121,15 @@ impl Put {
 
 /// The token itself is not repeated.
 fn as_argument(name: &Name) -> Error {
-    let answer = "a token cannot be given as an argument: every user of this machine sees arguments, and shells keep them";
-    let advice =
+    let message = "a token cannot be given as an argument: every user of this machine sees arguments, and shells keep them";
+    let hint =
         format!("if it was a real one, change it; then run `strongroom put {name}` and type it when asked");
-    Error::new(Kind::Usage, format!("put {name}"), answer).with_hint(advice)
+    Error::new(Kind::Usage, format!("put {name}"), message).with_hint(hint)
 }
 
-fn from_file(path: &Path, tried: &str) -> Result<Secret> {
-    let file = File::open(path).map_err(|e| Error::io(tried, path, e))?;
-    Secret::read_from(file, tried).map_err(|e| e.with_target(printable(&path.display().to_string())))
+fn from_file(path: &Path, operation: &str) -> Result<Secret> {
+    let file = File::open(path).map_err(|e| Error::io(operation, path, e))?;
+    Secret::read_from(file, operation).map_err(|e| e.with_target(printable(&path.display().to_string())))
 }
 
 fn trimmed(token: &Secret) -> Secret {
@@ -141,11 +145,11 @@ fn ends_like_echo(token: &Secret) -> bool {
 }
 
 /// Each letter as likely as any other: bytes that do not divide evenly are thrown away.
-fn generate(length: usize, tried: &str) -> Result<Secret> {
+fn generate(length: usize, operation: &str) -> Result<Secret> {
     if !(1..=MAX_TOKEN_BYTES).contains(&length) {
         return Err(Error::new(
             Kind::Usage,
-            tried,
+            operation,
             format!("--generate makes 1 to {MAX_TOKEN_BYTES} letters and digits"),
         ));
     }
@@ -153,7 +157,7 @@ fn generate(length: usize, tried: &str) -> Result<Secret> {
     let mut token = Zeroizing::new(Vec::with_capacity(length));
     let mut random = Zeroizing::new([0; 64]);
     while token.len() < length {
-        OsRng.try_fill_bytes(&mut *random).map_err(|e| Error::new(Kind::Io, tried, e.to_string()))?;
+        OsRng.try_fill_bytes(&mut *random).map_err(|e| Error::new(Kind::Io, operation, e.to_string()))?;
         let letters = random
             .iter()
             .filter(|byte| **byte <= even)

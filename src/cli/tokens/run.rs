@@ -109,11 +109,11 @@ impl Run {
 }
 
 fn binding(option: &str, text: &str, value: fn(TokenRef) -> Value) -> Result<(String, Value)> {
-    let tried = format!("use the value of {option}");
-    let (variable, name) = text.split_once('=').ok_or_else(|| unusable(&tried, "it is not VAR=NAME"))?;
+    let operation = format!("use the value of {option}");
+    let (variable, name) = text.split_once('=').ok_or_else(|| unusable(&operation, "it is not VAR=NAME"))?;
     if !dotenv::is_variable(variable) {
         return Err(unusable(
-            &tried,
+            &operation,
             "a variable's name has letters, digits and _ and does not begin with a digit",
         ));
     }
@@ -123,8 +123,8 @@ fn binding(option: &str, text: &str, value: fn(TokenRef) -> Value) -> Result<(St
 
 fn from_file(path: &Path) -> Result<Vec<(String, Value)>> {
     let shown = printable(&path.display().to_string());
-    let failed = |kind, answer: String| {
-        Error::new(kind, "read the environment file", answer).with_target(shown.clone())
+    let failed = |kind, message: String| {
+        Error::new(kind, "read the environment file", message).with_target(shown.clone())
     };
     let text = std::fs::read_to_string(path).map_err(|e| failed(Kind::Io, e.to_string()))?;
     let lines =
@@ -201,16 +201,16 @@ fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String>
 fn become_program(mut command: Command, program: &OsString) -> anyhow::Error {
     hardening::restore_core_limit();
     let failure = command.exec();
-    let (code, advice) = match failure.kind() {
+    let (code, hint) = match failure.kind() {
         io::ErrorKind::NotFound => (127, "check its name and $PATH"),
         io::ErrorKind::ArgumentListTooLong => (126, "give large tokens as files: --file VAR=NAME"),
         _ => (126, "check that it may be executed, and is for this machine"),
     };
     let shown = printable(&program.to_string_lossy());
-    let error = Error::new(Kind::Io, format!("start `{shown}`"), failure.to_string()).with_hint(advice);
+    let error = Error::new(Kind::Io, format!("start `{shown}`"), failure.to_string()).with_hint(hint);
     anyhow::Error::new(error).context(ExitWith(code))
 }
 
-fn unusable(tried: &str, why: &str) -> Error {
-    Error::new(Kind::Usage, tried, why)
+fn unusable(operation: &str, why: &str) -> Error {
+    Error::new(Kind::Usage, operation, why)
 }

@@ -21,12 +21,12 @@ pub struct Show {
 impl Execute for Show {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
-        let tried = format!("show {}", self.name);
+        let operation = format!("show {}", self.name);
         context.with_tokens(|tokens, out| {
             if self.sealed {
-                return Ok(sealed(tokens, out, &wanted, &tried)?);
+                return Ok(sealed(tokens, out, &wanted, &operation)?);
             }
-            let token = tokens.show(&wanted.name, wanted.version, &tried)?;
+            let token = tokens.show(&wanted.name, wanted.version, &operation)?;
             match out.json_wanted() {
                 true => out.json(&token)?,
                 false => print_report(out, &token)?,
@@ -36,12 +36,12 @@ impl Execute for Show {
     }
 }
 
-fn sealed(tokens: &mut dyn TokenBackend, out: &mut Output, wanted: &TokenRef, tried: &str) -> Result<()> {
+fn sealed(tokens: &mut dyn TokenBackend, out: &mut Output, wanted: &TokenRef, operation: &str) -> Result<()> {
     if out.to_terminal() {
-        let answer = "an age file is binary, and would garble the terminal";
-        return Err(Error::new(Kind::Usage, tried, answer).with_hint("redirect it to a file"));
+        let message = "an age file is binary, and would garble the terminal";
+        return Err(Error::new(Kind::Usage, operation, message).with_hint("redirect it to a file"));
     }
-    out.bytes(&tokens.sealed(wanted, tried)?)
+    out.bytes(&tokens.sealed(wanted, operation)?)
 }
 
 fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {

@@ -34,7 +34,7 @@ fn meaning(code: ffi::Error, message: Option<&str>) -> (Kind, String, &'static s
         ErrorCode::SystemIoFailure if code.extended_code == ffi::SQLITE_IOERR_SHMSIZE => full(),
         ErrorCode::SystemIoFailure => (
             Kind::Store,
-            format!("the disk answered with an error ({})", ffi::code_to_str(code.extended_code)),
+            format!("the disk reported an error ({})", ffi::code_to_str(code.extended_code)),
             "nothing that was acknowledged is lost; look at the kernel's messages with `dmesg`, then try again",
         ),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => (
@@ -117,7 +117,7 @@ mod tests {
         for (code, kind, says) in [
             (ffi::SQLITE_FULL, Kind::Store, "the disk is full"),
             (ffi::SQLITE_IOERR_SHMSIZE, Kind::Store, "the disk is full"),
-            (ffi::SQLITE_IOERR_FSYNC, Kind::Store, "the disk answered with an error"),
+            (ffi::SQLITE_IOERR_FSYNC, Kind::Store, "the disk reported an error"),
             (ffi::SQLITE_BUSY, Kind::Store, "locked for 30 seconds"),
             (ffi::SQLITE_BUSY_RECOVERY, Kind::Store, "locked for 30 seconds"),
             (ffi::SQLITE_READONLY_DIRECTORY, Kind::Store, "read-only"),

@@ -92,9 +92,9 @@ fn write_ahead(attempt: &SqliteOperation<'_>) -> Result<()> {
 }
 
 fn occupied(location: &str) -> Error {
-    Error::new(Kind::Conflict, "create the store", "there is a file already")
+    Error::new(Kind::Conflict, "create the store", "the file already exists")
         .with_target(location)
-        .with_hint("open it, or choose another place with --store")
+        .with_hint("use that store, or name another file with --store")
 }
 
 /// A new file is durable once its directory is.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 /// The effective state of a version: its state and its times together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveState {
     /// Opens.

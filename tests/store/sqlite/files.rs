@@ -100,7 +100,7 @@ fn nothing_is_created_over_a_store() {
     let bench = Sqlite::new();
     let tail = first_of([1]).append(&mut *bench.open()).unwrap();
     let error = create(&bench.url()).err().unwrap();
-    assert_eq!((error.kind(), error.message()), (Kind::Conflict, "there is a file already"));
+    assert_eq!((error.kind(), error.message()), (Kind::Conflict, "the file already exists"));
     assert_eq!(bench.open().tail().unwrap(), tail);
 }
 

@@ -10,15 +10,15 @@ use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// The arguments of one command.
 #[derive(Debug)]
-pub struct Deferred<T>(T);
+pub struct LazyArgs<T>(T);
 
-impl<T: Execute> Execute for Deferred<T> {
+impl<T: Execute> Execute for LazyArgs<T> {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         self.0.execute(context)
     }
 }
 
-impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+impl<T: FromArgMatches> FromArgMatches for LazyArgs<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         T::from_arg_matches(matches).map(Self)
     }
@@ -32,7 +32,7 @@ impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
     }
 }
 
-impl<T: Args> Args for Deferred<T> {
+impl<T: Args> Args for LazyArgs<T> {
     fn augment_args(command: Command) -> Command {
         command.defer(|command| as_before(command, T::augment_args))
     }
