@@ -172,13 +172,13 @@ fn named(name: String) -> String {
     if name.is_empty() { "an unnamed subject".into() } else { format!("`{name}`") }
 }
 
-fn refused(answer: impl Into<String>) -> Error {
-    Error::new(Kind::Evidence, "trust the certificate", crate::error::printable(&answer.into()))
+fn refused(message: impl Into<String>) -> Error {
+    Error::new(Kind::Evidence, "trust the certificate", crate::error::printable(&message.into()))
 }
 
 fn broken(error: webpki::Error) -> Error {
     use webpki::Error as E;
-    let answer = match &error {
+    let message = match &error {
         E::UnknownIssuer => "none of the trusted certificates issued it, nor one that they vouch for".into(),
         E::CertExpired { .. } => "it, or one above it, is no longer valid".into(),
         E::CertNotValidYet { .. } => "it, or one above it, is not valid yet; is the clock right?".into(),
@@ -195,5 +195,5 @@ fn broken(error: webpki::Error) -> Error {
         E::RequiredEkuNotFoundContext(_) => "it, or one above it, is for other purposes".into(),
         other => format!("its chain does not hold: {other:?}"),
     };
-    refused(answer).caused_by(error)
+    refused(message).caused_by(error)
 }

@@ -101,7 +101,7 @@ impl PublicKey {
     }
 
     /// The RSA key in an `RSAPublicKey` (RFC 8017 §A.1.1), for this purpose; `None` unless it has 2048 to 4096 bits.
-    pub fn of_rsa(der: &[u8], purpose: Purpose) -> Option<Self> {
+    pub fn from_pkcs1(der: &[u8], purpose: Purpose) -> Option<Self> {
         let key = RsaPublicKey::from_pkcs1_der(der).ok()?;
         let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
         match purpose {
@@ -120,7 +120,7 @@ impl PublicKey {
     }
 
     /// The EC key with this point, SEC1 uncompressed; `None` unless it is on P-256 or P-384.
-    pub fn of_point(point: &[u8]) -> Option<Self> {
+    pub fn from_point(point: &[u8]) -> Option<Self> {
         let uncompressed = point.first() == Some(&4);
         let of_p256 = || point.try_into().ok().filter(|_| p256::PublicKey::from_sec1_bytes(point).is_ok());
         let of_p384 = || point.try_into().ok().filter(|_| p384::PublicKey::from_sec1_bytes(point).is_ok());
@@ -180,9 +180,9 @@ impl Evidence {
     /// # Errors
     /// `Evidence`, naming the attribute that is missing or wrong.
     pub fn check(&self, key: &KeyInfo) -> Result<()> {
-        let refused = |answer: String| {
-            let advice = "let Strongroom create the key in the device; a key that was imported or can leave is refused";
-            Error::new(Kind::Evidence, "trust the key", answer).with_target(&key.uri).with_hint(advice)
+        let refused = |message: String| {
+            let hint = "let Strongroom create the key in the device; a key that was imported or can leave is refused";
+            Error::new(Kind::Evidence, "trust the key", message).with_target(&key.uri).with_hint(hint)
         };
         let required = required_claims(&key.uri, &self.claims);
         if required.is_empty() && self.level < EvidenceLevel::Attested {

@@ -55,7 +55,7 @@ impl CreateOptions {
             (_, true) => "YubiKey",
             _ => return Ok(()),
         };
-        let answer = format!("these options are for keys in a {others}");
-        Err(Error::new(Kind::Unsupported, "make the keys", answer).with_target(device.name()))
+        let message = format!("these options are for keys in a {others}");
+        Err(Error::new(Kind::Unsupported, "make the keys", message).with_target(device.name()))
     }
 }

@@ -105,7 +105,7 @@ fn alike(yubikey: &VirtualYubiKey, module: &Path, algorithm: Algorithm) {
     signs_once(&mut *pkcs11, &signing, 7, &mut prompter).unwrap();
 
     let mut stranger = opening;
-    stranger.public = PublicKey::of_point(&peer).unwrap();
+    stranger.public = PublicKey::from_point(&peer).unwrap();
     assert!(!pkcs11.has_key(&stranger, &mut prompter).unwrap());
     let refused = pkcs11.open_key(&stranger, PrivateOperation::Ecdh { peer: &peer }, &mut prompter);
     assert_eq!(refused.unwrap_err().kind(), Kind::KeyMissing);

@@ -31,7 +31,7 @@ fn every_batch_encodes_and_decodes() {
         assert_eq!((&decoded.batch, decoded.encode()), (&batch, encoded.clone()), "{comment}");
         let key = match vector.get("rsa") {
             Some(rsa) => PublicKey::RsaPss { n: bytes(&rsa["n"]), e: bytes(&rsa["e"]) },
-            None => PublicKey::of_point(&bytes(&vector["key"])).unwrap(),
+            None => PublicKey::from_point(&bytes(&vector["key"])).unwrap(),
         };
         assert!(decoded.is_signed_by(&key) && key == author.signing(), "{comment}");
         assert!(!decoded.is_signed_by(&SoftDevice::new(0x33, "another").signing()), "{comment}");

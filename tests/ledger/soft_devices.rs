@@ -116,7 +116,7 @@ impl SoftDevice {
         match &self.signing {
             Signing::P256(key) => PublicKey::P256(point(key)),
             Signing::P384(key) => {
-                PublicKey::of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap()
+                PublicKey::from_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap()
             }
             Signing::Rsa(_) => PublicKey::RsaPss { n: rsa_part("n"), e: rsa_part("e") },
         }

@@ -97,15 +97,15 @@ impl DeviceSession {
     }
 
     fn check_open(&self) -> Result<()> {
-        let advice = "run `strongroom unlock`";
+        let hint = "run `strongroom unlock`";
         if self.closed {
             let error = Error::new(Kind::PinUnavailable, "use the device", "it was locked");
-            return Err(error.with_target(&self.name).with_hint(advice));
+            return Err(error.with_target(&self.name).with_hint(hint));
         }
         match &self.refused {
-            Some((kind, answer)) => {
-                let answer = format!("{answer}; the PIN is not sent again");
-                Err(Error::new(*kind, "use the device", answer).with_target(&self.name).with_hint(advice))
+            Some((kind, message)) => {
+                let message = format!("{message}; the PIN is not sent again");
+                Err(Error::new(*kind, "use the device", message).with_target(&self.name).with_hint(hint))
             }
             None => Ok(()),
         }

@@ -31,8 +31,8 @@ impl PinPrompter {
 
     /// Runs the program with the question as its argument; the PIN is the line that it prints.
     fn ask(&mut self, program: PathBuf, device: &str) -> Result<Secret> {
-        let failed = |answer: String| {
-            Error::new(Kind::PinUnavailable, "ask for the PIN", answer)
+        let failed = |message: String| {
+            Error::new(Kind::PinUnavailable, "ask for the PIN", message)
                 .with_target(program.display().to_string())
         };
         if self.declined.is_some_and(|at| at.elapsed() < PEACE) {

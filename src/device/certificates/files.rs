@@ -87,11 +87,11 @@ fn authorities(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
     for der in &found {
         let certificate = Certificate::parse(der)?;
         if !certificate.is_ca() {
-            let answer = format!(
+            let message = format!(
                 "the certificate of {} is not a CA's, and so vouches for nothing",
                 certificate.subject()
             );
-            return Err(super::refused(answer));
+            return Err(super::refused(message));
         }
     }
     Ok(found)

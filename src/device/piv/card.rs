@@ -3,7 +3,7 @@
 //! The crate copies PINs into a plain vector, so VERIFY is sent over a second connection of our own. PC/SC connections to one
 //! card share its state: a PIN verified on one counts on the other.
 
-use super::error::{DriverError, of, of_pcsc};
+use super::error::{DriverError, from_call, from_pcsc};
 use super::slots::{SlotInfo, certificate_object, id_of, metadata};
 use crate::device::{Algorithm, PublicKey};
 use crate::secret::Secret;
@@ -78,7 +78,7 @@ impl Card {
     fn tries_of(&mut self, reference: ManagementSlotId) -> Result<u8, DriverError> {
         let metadata = metadata(&mut self.yubikey, SlotId::Management(reference))?;
         let retries = metadata.and_then(|metadata| metadata.retries);
-        let retries = retries.ok_or(yubikey::Error::InvalidObject).map_err(of("GET METADATA"))?;
+        let retries = retries.ok_or(yubikey::Error::InvalidObject).map_err(from_call("GET METADATA"))?;
         Ok(retries.remaining_count)
     }
 
@@ -104,7 +104,7 @@ impl Card {
         let room = &mut command[5..];
         match room.get_mut(..pin.len()) {
             Some(room) => room.copy_from_slice(pin.expose()),
-            None => return Err(of(CALL)(yubikey::Error::SizeError)),
+            None => return Err(from_call(CALL)(yubikey::Error::SizeError)),
         }
         self.verified = None;
         match self.command(CALL, &*command)? {
@@ -123,13 +123,13 @@ impl Card {
     /// ECDH: the x-coordinate.
     pub fn agree(&mut self, slot: SlotId, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         let algorithm = if peer.len() == 65 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
-        piv::decrypt_data(&mut self.yubikey, peer, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
+        piv::decrypt_data(&mut self.yubikey, peer, algorithm, slot).map_err(from_call("GENERAL AUTHENTICATE"))
     }
 
     /// ECDSA over a digest: ASN.1.
     pub fn sign(&mut self, slot: SlotId, digest: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
         let algorithm = if digest.len() == 32 { AlgorithmId::EccP256 } else { AlgorithmId::EccP384 };
-        piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(of("GENERAL AUTHENTICATE"))
+        piv::sign_data(&mut self.yubikey, digest, algorithm, slot).map_err(from_call("GENERAL AUTHENTICATE"))
     }
 
     /// The raw RSA private-key operation. The input is as long as the modulus and less than it.
@@ -137,9 +137,9 @@ impl Card {
         const CALL: &str = "GENERAL AUTHENTICATE";
         let bits = u16::try_from(8 * input.len()).ok();
         let algorithm = bits.and_then(|bits| id_of(Algorithm::Rsa(bits)));
-        let algorithm = algorithm.ok_or(yubikey::Error::SizeError).map_err(of(CALL))?;
-        let output = piv::decrypt_data(&mut self.yubikey, input, algorithm, slot).map_err(of(CALL))?;
-        if output.len() == input.len() { Ok(output) } else { Err(of(CALL)(yubikey::Error::SizeError)) }
+        let algorithm = algorithm.ok_or(yubikey::Error::SizeError).map_err(from_call(CALL))?;
+        let output = piv::decrypt_data(&mut self.yubikey, input, algorithm, slot).map_err(from_call(CALL))?;
+        if output.len() == input.len() { Ok(output) } else { Err(from_call(CALL)(yubikey::Error::SizeError)) }
     }
 
     /// Makes an EC key. Needs the management key.
@@ -150,9 +150,9 @@ impl Card {
         (pin, touch): (PinPolicy, TouchPolicy),
     ) -> Result<PublicKey, DriverError> {
         const CALL: &str = "GENERATE ASYMMETRIC KEY PAIR";
-        let made = piv::generate(&mut self.yubikey, slot, algorithm, pin, touch).map_err(of(CALL))?;
-        let public = PublicKey::of_point(made.subject_public_key.raw_bytes());
-        public.ok_or_else(|| of(CALL)(yubikey::Error::InvalidObject))
+        let made = piv::generate(&mut self.yubikey, slot, algorithm, pin, touch).map_err(from_call(CALL))?;
+        let public = PublicKey::from_point(made.subject_public_key.raw_bytes());
+        public.ok_or_else(|| from_call(CALL)(yubikey::Error::InvalidObject))
     }
 
     /// Removes a key, from firmware 5.7 on. Needs the management key.
@@ -170,7 +170,7 @@ impl Card {
         match piv::attest(&mut self.yubikey, slot) {
             Ok(der) => Ok(Some(der.to_vec())),
             Err(yubikey::Error::PcscError { inner }) => {
-                Err(of("ATTEST")(yubikey::Error::PcscError { inner }))
+                Err(from_call("ATTEST")(yubikey::Error::PcscError { inner }))
             }
             Err(error) => {
                 log::debug!("no attestation for the slot {}: {error}", super::slots::name(slot));
@@ -184,13 +184,13 @@ impl Card {
         match self.yubikey.fetch_object(certificate_object(slot)) {
             Ok(object) => Ok(Some(object.to_vec()).filter(|object| !object.is_empty())),
             Err(yubikey::Error::NotFound) => Ok(None),
-            Err(error) => Err(of("GET DATA")(error)),
+            Err(error) => Err(from_call("GET DATA")(error)),
         }
     }
 
     /// Writes a slot's certificate object, or removes it. Needs the management key.
     pub fn write_certificate(&mut self, slot: SlotId, object: &mut [u8]) -> Result<(), DriverError> {
-        self.yubikey.save_object(certificate_object(slot), object).map_err(of("PUT DATA"))
+        self.yubikey.save_object(certificate_object(slot), object).map_err(from_call("PUT DATA"))
     }
 
     /// Sends a command over our own connection and returns the status word.
@@ -198,12 +198,12 @@ impl Card {
         let mut answer = [0; 258];
         let own = match &mut self.own {
             Some(own) => own,
-            None => self.own.insert(line(self.yubikey.name()).map_err(of_pcsc("SCardConnect"))?),
+            None => self.own.insert(line(self.yubikey.name()).map_err(from_pcsc("SCardConnect"))?),
         };
-        let answer = own.transmit(command, &mut answer).map_err(of_pcsc(call))?;
+        let answer = own.transmit(command, &mut answer).map_err(from_pcsc(call))?;
         match answer {
             [.., high, low] => Ok(u16::from_be_bytes([*high, *low])),
-            _ => Err(of(call)(yubikey::Error::SizeError)),
+            _ => Err(from_call(call)(yubikey::Error::SizeError)),
         }
     }
 }

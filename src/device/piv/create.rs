@@ -24,11 +24,11 @@ impl Provision for PivDevice {
         options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo> {
-        let tried = format!("create the {purpose} key");
+        let operation = format!("create the {purpose} key");
         options.only_for(Scheme::Piv, self)?;
         let Some(id) = id_of(algorithm).filter(|_| !matches!(algorithm, Algorithm::Rsa(_))) else {
-            let answer = format!("Strongroom makes keys of p256 or p384 in a YubiKey, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name).with_hint(
+            let message = format!("Strongroom makes keys of p256 or p384 in a YubiKey, not {algorithm}");
+            return Err(Error::new(Kind::Unsupported, operation, message).with_target(&self.name).with_hint(
                 format!(
                     "to use an existing RSA key, name its slot in the device's URI with {}=",
                     attribute(purpose)
@@ -37,16 +37,16 @@ impl Provision for PivDevice {
         };
         let policies = Policies::from_options(purpose, options).map_err(|e| e.with_target(&self.name))?;
         let (judge, version) = (Judge::new(options)?, self.version);
-        let public = self.operate(&tried, prompter, |transaction| {
-            transaction.make_room(purpose, options)?.make((purpose, id), policies, &tried)
+        let public = self.operate(&operation, prompter, |transaction| {
+            transaction.make_room(purpose, options)?.make((purpose, id), policies, &operation)
         })?;
-        let made = self.operate(&tried, prompter, |transaction| {
-            let facts = transaction.made(purpose, policies, &public)?;
-            transaction.complete(purpose, version, &facts, &judge)
+        let made = self.operate(&operation, prompter, |transaction| {
+            let info = transaction.made(purpose, policies, &public)?;
+            transaction.complete(purpose, version, &info, &judge)
         });
         if made.as_ref().is_err_and(|error| error.kind() == Kind::Evidence) && version >= REMOVES {
-            let slot = self.slots.of_purpose(purpose).slot;
-            let removed = self.operate(&tried, prompter, |transaction| {
+            let slot = self.slots.for_purpose(purpose).slot;
+            let removed = self.operate(&operation, prompter, |transaction| {
                 transaction.authenticate()?;
                 transaction.card.delete(slot)
             });
@@ -61,10 +61,10 @@ impl Provision for PivDevice {
     }
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
-        let (version, slot) = (self.version, self.slots.of_purpose(key.purpose).slot);
+        let (version, slot) = (self.version, self.slots.for_purpose(key.purpose).slot);
         self.operate("destroy the key", prompter, |transaction| {
-            let Some(facts) = transaction.card.slot(slot)? else { return Ok(()) };
-            transaction.expect(&KeyRef::from(key), &facts)?;
+            let Some(info) = transaction.card.slot(slot)? else { return Ok(()) };
+            transaction.expect(&KeyRef::from(key), &info)?;
             transaction.authenticate()?;
             match version >= REMOVES {
                 true => transaction.card.delete(slot)?,
@@ -90,8 +90,8 @@ impl Policies {
     /// The chosen ones. Defaults: PIN once for opening, PIN for each signature, and a touch that is valid for 15 seconds.
     fn from_options(purpose: Purpose, options: &CreateOptions) -> Result<Self> {
         let unknown = |option: &str, given: &str, known: &str| {
-            let answer = format!("`{}` is no {option} policy", crate::error::printable(given));
-            Error::new(Kind::Usage, "choose how the key is guarded", answer)
+            let message = format!("`{}` is no {option} policy", crate::error::printable(given));
+            Error::new(Kind::Usage, "choose how the key is guarded", message)
                 .with_hint(format!("choose one of {known}"))
         };
         let pin = match (options.piv.pin_policy.as_deref(), purpose) {
@@ -110,17 +110,17 @@ impl Policies {
     }
 
     /// Whether a key has these policies.
-    fn fit(self, facts: &SlotInfo) -> bool {
-        facts.generated && facts.pin == self.pin && facts.touch == self.touch
+    fn fit(self, info: &SlotInfo) -> bool {
+        info.generated && info.pin == self.pin && info.touch == self.touch
     }
 }
 
 impl Transaction<'_> {
     /// Makes sure that the slot is empty, or that the user wants it overwritten.
     fn make_room(&mut self, purpose: Purpose, options: &CreateOptions) -> Result<&mut Self, DriverError> {
-        let slot = self.slots.of_purpose(purpose).slot;
+        let slot = self.slots.for_purpose(purpose).slot;
         let held = match self.card.slot(slot)? {
-            Some(facts) => a_key_of(facts.algorithm).to_owned(),
+            Some(info) => a_key_of(info.algorithm).to_owned(),
             None if self.card.certificate(slot)?.is_some() => "a certificate".into(),
             None => return Ok(self),
         };
@@ -130,8 +130,8 @@ impl Transaction<'_> {
                 Ok(self)
             }
             Some(_) => {
-                let answer = format!("the serial number you typed is not that of YubiKey {}", self.serial);
-                Err(Error::new(Kind::Usage, format!("overwrite slot {}", name(slot)), answer)
+                let message = format!("the serial number you typed is not that of YubiKey {}", self.serial);
+                Err(Error::new(Kind::Usage, format!("overwrite slot {}", name(slot)), message)
                     .with_target(self.name)
                     .into())
             }
@@ -147,7 +147,7 @@ impl Transaction<'_> {
         let free = free_slots(self.card, purpose)?;
         let free: Vec<_> = free.into_iter().filter(|free| *free != other).map(name).collect();
         let option = attribute(purpose);
-        let advice = match free.first() {
+        let hint = match free.first() {
             Some(first) => format!(
                 "free are {}: add {option}={first} to the device's URI; or use the key that is there with {option}={}",
                 free.join(", "),
@@ -158,10 +158,10 @@ impl Transaction<'_> {
                 self.serial
             ),
         };
-        let answer = format!("slot {} is in use: it holds {held}", name(slot));
-        Ok(Error::new(Kind::Conflict, format!("create the {purpose} key"), answer)
+        let message = format!("slot {} is in use: it holds {held}", name(slot));
+        Ok(Error::new(Kind::Conflict, format!("create the {purpose} key"), message)
             .with_target(self.name)
-            .with_hint(advice))
+            .with_hint(hint))
     }
 
     /// Makes the key. Not repeated, because a command may have run even if its response was lost.
@@ -169,15 +169,15 @@ impl Transaction<'_> {
         &mut self,
         (purpose, algorithm): (Purpose, AlgorithmId),
         policies: Policies,
-        tried: &str,
+        operation: &str,
     ) -> Result<PublicKey, DriverError> {
-        let slot = self.slots.of_purpose(purpose).slot;
+        let slot = self.slots.for_purpose(purpose).slot;
         self.authenticate()?;
         match self.card.generate(slot, algorithm, (policies.pin, policies.touch)) {
             Err(fault) if fault.is_of_the_connection() => {
-                let advice =
+                let hint =
                     format!("inspect slot {} with `ykman piv info`, then repeat the command", name(slot));
-                Err(fault.into_error(tried, self.name).with_hint(advice).into())
+                Err(fault.into_error(operation, self.name).with_hint(hint).into())
             }
             done => done,
         }
@@ -191,13 +191,13 @@ impl Transaction<'_> {
         made: &PublicKey,
     ) -> Result<SlotInfo, DriverError> {
         let gone = || Error::new(Kind::KeyMissing, "find the key", "the key that was made is gone");
-        let slot = self.slots.of_purpose(purpose).slot;
-        let facts = self.card.slot(slot)?.ok_or_else(|| gone().with_target(self.name))?;
-        match policies.fit(&facts) && facts.is_of(made) {
-            true => Ok(facts),
+        let slot = self.slots.for_purpose(purpose).slot;
+        let info = self.card.slot(slot)?.ok_or_else(|| gone().with_target(self.name))?;
+        match policies.fit(&info) && info.is_of(made) {
+            true => Ok(info),
             false => {
-                let answer = "the YubiKey did not make the requested key";
-                Err(Error::new(Kind::Evidence, "trust the key", answer).with_target(self.name).into())
+                let message = "the YubiKey did not make the requested key";
+                Err(Error::new(Kind::Evidence, "trust the key", message).with_target(self.name).into())
             }
         }
     }
@@ -207,12 +207,12 @@ impl Transaction<'_> {
         &mut self,
         purpose: Purpose,
         version: Version,
-        facts: &SlotInfo,
+        info: &SlotInfo,
         judge: &Judge,
     ) -> Result<KeyInfo, DriverError> {
-        let slot = self.slots.of_purpose(purpose).slot;
+        let slot = self.slots.for_purpose(purpose).slot;
         let attestation = self.card.attest(slot)?;
-        let key = self.key_info(purpose, version, facts, attestation.clone(), judge)?;
+        let key = self.key_info(purpose, version, info, attestation.clone(), judge)?;
         key.evidence.check(&key)?;
         self.authenticate()?;
         // This also replaces the certificate of an overwritten key.

@@ -96,17 +96,17 @@ impl Transaction<'_> {
         version: Version,
         judge: &evidence::Judge,
     ) -> Result<Option<KeyInfo>, DriverError> {
-        let chosen = self.slots.of_purpose(purpose);
-        let Some(facts) = self.card.slot(chosen.slot)? else { return Ok(None) };
-        match &facts.public {
-            None if chosen.named => Err(self.of_another_algorithm(purpose, chosen, &facts).into()),
+        let chosen = self.slots.for_purpose(purpose);
+        let Some(info) = self.card.slot(chosen.slot)? else { return Ok(None) };
+        match &info.public {
+            None if chosen.named => Err(self.unsupported_algorithm(purpose, chosen, &info).into()),
             None => Ok(None),
             Some(public) => {
                 let mark = evidence::mark(self.card, chosen.slot, public)?;
                 if !chosen.named && mark.is_none() {
                     return Ok(None);
                 }
-                self.key_info(purpose, version, &facts, mark, judge).map(Some)
+                self.key_info(purpose, version, &info, mark, judge).map(Some)
             }
         }
     }
@@ -116,29 +116,28 @@ impl Transaction<'_> {
         &mut self,
         purpose: Purpose,
         version: Version,
-        facts: &SlotInfo,
+        info: &SlotInfo,
         attestation: Option<Vec<u8>>,
         judge: &evidence::Judge,
     ) -> Result<KeyInfo, DriverError> {
-        let chosen = self.slots.of_purpose(purpose);
-        let Some(public) = facts.public_for(purpose) else {
-            return Err(self.of_another_algorithm(purpose, chosen, facts).into());
+        let chosen = self.slots.for_purpose(purpose);
+        let Some(public) = info.public_for(purpose) else {
+            return Err(self.unsupported_algorithm(purpose, chosen, info).into());
         };
-        let device =
-            evidence::Subject { serial: self.serial, version, slot: chosen.slot, facts, attestation };
+        let device = evidence::Subject { serial: self.serial, version, slot: chosen.slot, info, attestation };
         let (evidence, material) = judge.evidence(self.card, &device)?;
         let uri = DeviceUri::parse("piv:")?.with("serial", &self.serial.to_string())?;
         let uri = uri.with(attribute(purpose), &name(chosen.slot))?.to_string();
         Ok(KeyInfo { uri, purpose, public, evidence, material })
     }
 
-    fn of_another_algorithm(&self, purpose: Purpose, chosen: SelectedSlot, facts: &SlotInfo) -> Error {
-        let held = a_key_of(facts.algorithm);
-        let answer = format!(
+    fn unsupported_algorithm(&self, purpose: Purpose, chosen: SelectedSlot, info: &SlotInfo) -> Error {
+        let held = a_key_of(info.algorithm);
+        let message = format!(
             "slot {} holds {held}, and Strongroom uses p256, p384, and RSA of 2048 bits or more",
             name(chosen.slot)
         );
-        Error::new(Kind::Unsupported, "use the key", answer)
+        Error::new(Kind::Unsupported, "use the key", message)
             .with_target(self.name)
             .with_hint(format!("name another slot with {}= in the device's URI", attribute(purpose)))
     }
@@ -191,8 +190,8 @@ impl Device for PivDevice {
 
     fn has_key(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {
         self.operate("look for the key", prompter, |transaction| {
-            let facts = transaction.card.slot(transaction.slots.of_purpose(key.purpose).slot)?;
-            Ok(facts.is_some_and(|facts| facts.is_of(&key.public)))
+            let info = transaction.card.slot(transaction.slots.for_purpose(key.purpose).slot)?;
+            Ok(info.is_some_and(|info| info.is_of(&key.public)))
         })
     }
 
@@ -202,42 +201,42 @@ impl Device for PivDevice {
         challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        const TRIED: &str = "open with the key";
+        const OPERATION: &str = "open with the key";
         match challenge {
-            PrivateOperation::Ecdh { peer } => self.operate(TRIED, prompter, |transaction| {
+            PrivateOperation::Ecdh { peer } => self.operate(OPERATION, prompter, |transaction| {
                 transaction.with_key(key, Purpose::Open, |card, slot| card.agree(slot, peer))
             }),
             PrivateOperation::Oaep { hash, ciphertext } => {
-                let block = self.operate(TRIED, prompter, |transaction| {
+                let block = self.operate(OPERATION, prompter, |transaction| {
                     transaction.with_key(key, Purpose::Open, |card, slot| card.rsa(slot, ciphertext))
                 })?;
                 padding::without_oaep(&block, hash).ok_or_else(|| {
-                    Error::new(Kind::Device, TRIED, "the decrypted block has no OAEP padding")
+                    Error::new(Kind::Device, OPERATION, "the decrypted block has no OAEP padding")
                         .with_target(&self.name)
                 })
             }
             PrivateOperation::AesGcm { .. } => {
-                let answer = "Strongroom opens with ECDH or RSA in a YubiKey";
-                Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name))
+                let message = "Strongroom opens with ECDH or RSA in a YubiKey";
+                Err(Error::new(Kind::Unsupported, OPERATION, message).with_target(&self.name))
             }
         }
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
-        const TRIED: &str = "sign";
+        const OPERATION: &str = "sign";
         if let PublicKey::RsaPss { n, .. } = &key.public {
             // A modulus with a leading zero bit would need a different padding. YubiKeys do not make such keys.
             let block = padding::with_pss(digest, n.len()).filter(|_| n[0] >= 0x80);
             let block = block.ok_or_else(|| {
-                let answer = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());
-                Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name)
+                let message = format!("a YubiKey signs with no RSA key like this one of {} bytes", n.len());
+                Error::new(Kind::Unsupported, OPERATION, message).with_target(&self.name)
             })?;
-            let signature = self.operate(TRIED, prompter, |transaction| {
+            let signature = self.operate(OPERATION, prompter, |transaction| {
                 transaction.with_key(key, Purpose::Sign, |card, slot| card.rsa(slot, &block))
             })?;
             return Ok(signature.to_vec());
         }
-        let asn1 = self.operate(TRIED, prompter, |transaction| {
+        let asn1 = self.operate(OPERATION, prompter, |transaction| {
             transaction.with_key(key, Purpose::Sign, |card, slot| card.sign(slot, digest))
         })?;
         let signature = match digest.len() {
@@ -245,7 +244,7 @@ impl Device for PivDevice {
             _ => p384::ecdsa::Signature::from_der(&asn1).map(|signature| signature.to_bytes().to_vec()).ok(),
         };
         signature.ok_or_else(|| {
-            Error::new(Kind::Device, TRIED, "its answer is no signature (RFC 3279 §2.2.3)")
+            Error::new(Kind::Device, OPERATION, "its answer is no signature (RFC 3279 §2.2.3)")
                 .with_target(&self.name)
         })
     }

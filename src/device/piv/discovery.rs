@@ -59,19 +59,20 @@ pub struct ReferenceInfo {
 /// `DeviceGone` when pcscd does not answer; `Device` when a card does not.
 pub fn discover() -> Result<Vec<ReaderInfo>> {
     within(PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
-        let facts = |(reader, opened)| ReaderInfo { reader, yubikey: facts(opened) };
-        Ok(find::readers()?.into_iter().map(facts).collect())
+        let info = |(reader, opened)| ReaderInfo { reader, yubikey: info(opened) };
+        Ok(find::readers()?.into_iter().map(info).collect())
     })
 }
 
-fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyInfo, String> {
+fn info(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyInfo, String> {
     let yubikey = opened.map_err(|error| match error {
         yubikey::Error::PcscError { inner: Some(error) } => error.to_string(),
         other => format!("no YubiKey with PIV: {other}"),
     })?;
     let (serial, version) = (yubikey.serial().0, yubikey.version());
     let mut card = Card::new(yubikey);
-    let mut asked = || catch_malformed(|| of_piv(&mut card)).unwrap_or(Err(DriverError::Malformed)).map(Some);
+    let mut asked =
+        || catch_malformed(|| read_piv(&mut card)).unwrap_or(Err(DriverError::Malformed)).map(Some);
     let piv = if version >= OLDEST { asked() } else { Ok(None) };
     card.close();
     let piv =
@@ -79,10 +80,10 @@ fn facts(opened: yubikey::Result<YubiKey>) -> Result<YubiKeyInfo, String> {
     Ok(YubiKeyInfo { serial, firmware: version.to_string(), piv })
 }
 
-fn of_piv(card: &mut Card) -> Result<PivInfo, DriverError> {
+fn read_piv(card: &mut Card) -> Result<PivInfo, DriverError> {
     let mut reference = |which| {
         let metadata = piv::metadata(card.yubikey(), SlotId::Management(which))
-            .map_err(super::error::of("GET METADATA"))?;
+            .map_err(super::error::from_call("GET METADATA"))?;
         let tries = metadata.retries.map_or(0, |retries| retries.remaining_count);
         Ok::<_, DriverError>(ReferenceInfo { tries, factory: metadata.default == Some(true) })
     };

@@ -33,12 +33,12 @@ pub fn catch_malformed<T>(run: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Adds the call's name to an error of the crate.
-pub fn of(call: &'static str) -> impl Fn(yubikey::Error) -> DriverError {
+pub fn from_call(call: &'static str) -> impl Fn(yubikey::Error) -> DriverError {
     move |error| DriverError::Crate { call, error }
 }
 
 /// Adds the call's name to a PC/SC error.
-pub fn of_pcsc(call: &'static str) -> impl Fn(Pcsc) -> DriverError {
+pub fn from_pcsc(call: &'static str) -> impl Fn(Pcsc) -> DriverError {
     move |error| DriverError::Crate { call, error: error.into() }
 }
 
@@ -57,11 +57,11 @@ impl DriverError {
     }
 
     /// The error for the user.
-    pub fn into_error(self, tried: &str, name: &str) -> Error {
+    pub fn into_error(self, operation: &str, name: &str) -> Error {
         if let Some(error) = self.pcsc() {
-            return of_reader(error, tried).with_target(name).caused_by(error);
+            return from_reader(error, operation).with_target(name).caused_by(error);
         }
-        let device = |answer: String| Error::new(Kind::Device, tried, answer).with_target(name);
+        let device = |message: String| Error::new(Kind::Device, operation, message).with_target(name);
         match self {
             Self::Reported(error) => error,
             Self::Forgotten => {
@@ -79,8 +79,8 @@ impl DriverError {
 }
 
 /// A failure of PC/SC.
-pub fn of_reader(error: Pcsc, tried: &str) -> Error {
-    let failure = |kind, answer: &str| Error::new(kind, tried, format!("{answer} ({error:?})"));
+pub fn from_reader(error: Pcsc, operation: &str) -> Error {
+    let failure = |kind, message: &str| Error::new(kind, operation, format!("{message} ({error:?})"));
     match error {
         Pcsc::NoService | Pcsc::ServiceStopped => {
             failure(Kind::DeviceGone, "pcscd, the service for smart cards, does not answer")
@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_too_short_is_an_error() {
-        let answer: &[u8] = std::hint::black_box(&[]);
-        assert_eq!(catch_malformed(|| answer[0]), None);
-        assert_eq!(catch_malformed(|| answer.len()), Some(0));
+        let message: &[u8] = std::hint::black_box(&[]);
+        assert_eq!(catch_malformed(|| message[0]), None);
+        assert_eq!(catch_malformed(|| message.len()), Some(0));
         let error = DriverError::Malformed.into_error("sign", "piv:serial=1");
         assert_eq!((error.kind(), error.message()), (Kind::Device, "the response is malformed"));
     }

@@ -49,7 +49,7 @@ pub struct Subject<'a> {
     pub serial: Serial,
     pub version: Version,
     pub slot: SlotId,
-    pub facts: &'a SlotInfo,
+    pub info: &'a SlotInfo,
     /// The attestation made with the key, if it is known.
     pub attestation: Option<Vec<u8>>,
 }
@@ -94,14 +94,14 @@ impl Judge {
             Some([slot, issuer]) => {
                 self.judge(key, &slot, &issuer).map(|level| (level, material(&slot, &issuer)))
             }
-            None if key.facts.generated => {
+            None if key.info.generated => {
                 Err(refused("the YubiKey has no certificate for its attestation key, slot f9"))
             }
             None => Err(refused("the key was imported: copies of it may exist elsewhere")),
         };
         let mut claims =
-            vec![("generated".to_owned(), key.facts.generated), ("attestation".to_owned(), shown.is_ok())];
-        claims.extend(policies(key.facts).map(|policy| (policy, true)));
+            vec![("generated".to_owned(), key.info.generated), ("attestation".to_owned(), shown.is_ok())];
+        claims.extend(policies(key.info).map(|policy| (policy, true)));
         let (level, material) = match shown {
             Ok(shown) => shown,
             Err(_) if self.allow_unattested => {
@@ -145,7 +145,7 @@ impl Judge {
 /// Checks that the certificate agrees with what the card reports.
 fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
     let disagrees = |what: &str| Err(refused(format!("its attestation is for another {what}")));
-    if !public_of(certificate).is_some_and(|public| key.facts.is_of(&public)) {
+    if !public_of(certificate).is_some_and(|public| key.info.is_of(&public)) {
         return disagrees("key");
     }
     let serial = certificate.extension(&SERIAL).and_then(integer);
@@ -156,7 +156,7 @@ fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
     if certificate.extension(&FIRMWARE) != Some(&[major, minor, patch]) {
         return disagrees("firmware");
     }
-    let policies = [u8::from(key.facts.pin), u8::from(key.facts.touch)];
+    let policies = [u8::from(key.info.pin), u8::from(key.info.touch)];
     if certificate.extension(&POLICIES) != Some(&policies) {
         return disagrees("PIN policy or touch policy");
     }
@@ -166,8 +166,8 @@ fn agrees(certificate: &Certificate, key: &Subject<'_>) -> Result<()> {
 /// A certificate's key; `None` for a kind that Strongroom does not use.
 fn public_of(certificate: &Certificate) -> Option<PublicKey> {
     match certificate.key().ok()? {
-        SubjectKey::Ec { point, .. } => PublicKey::of_point(point),
-        SubjectKey::Rsa(der) => PublicKey::of_rsa(der, Purpose::Open),
+        SubjectKey::Ec { point, .. } => PublicKey::from_point(point),
+        SubjectKey::Rsa(der) => PublicKey::from_pkcs1(der, Purpose::Open),
     }
 }
 
@@ -236,14 +236,14 @@ fn material(slot: &[u8], issuer: &[u8]) -> Vec<u8> {
 }
 
 /// `pin-once`, `touch-cached`.
-fn policies(facts: &SlotInfo) -> [String; 2] {
-    let pin = match facts.pin {
+fn policies(info: &SlotInfo) -> [String; 2] {
+    let pin = match info.pin {
         PinPolicy::Never => "never",
         PinPolicy::Once => "once",
         PinPolicy::Always => "always",
         PinPolicy::Default => "default",
     };
-    let touch = match facts.touch {
+    let touch = match info.touch {
         TouchPolicy::Never => "never",
         TouchPolicy::Always => "always",
         TouchPolicy::Cached => "cached",
@@ -252,6 +252,6 @@ fn policies(facts: &SlotInfo) -> [String; 2] {
     [format!("pin-{pin}"), format!("touch-{touch}")]
 }
 
-fn refused(answer: impl Into<String>) -> Error {
-    Error::new(Kind::Evidence, "trust the key", answer)
+fn refused(message: impl Into<String>) -> Error {
+    Error::new(Kind::Evidence, "trust the key", message)
 }

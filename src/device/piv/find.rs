@@ -1,6 +1,6 @@
 //! Finds the YubiKey that a URI names.
 
-use super::error::{catch_malformed, is_absence, of_reader};
+use super::error::{catch_malformed, from_reader, is_absence};
 use crate::error::{Error, Kind, Result, printable};
 use crate::prompt::Prompter;
 use crate::uri::DeviceUri;
@@ -64,7 +64,7 @@ pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
     match found {
         // A card in exclusive use cannot be identified. It may be the one we look for.
         None if taken => {
-            Err(of_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name()))
+            Err(from_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name()))
         }
         found => found.map(|yubikey| new_enough(uri, yubikey)).transpose(),
     }
@@ -82,14 +82,14 @@ pub fn absent(uri: &DeviceUri) -> Error {
             serial
         })
         .collect();
-    let answer = match (uri.serial(), serials.is_empty()) {
+    let message = match (uri.serial(), serials.is_empty()) {
         (Some(serial), false) => {
             format!("YubiKey {serial} is not plugged in; here is {}", serials.join(" and "))
         }
         (Some(serial), true) => format!("YubiKey {serial} is not plugged in, nor any other"),
         (None, _) => "no YubiKey is plugged in".into(),
     };
-    Error::new(Kind::DeviceGone, CONNECT, answer).with_target(uri.display_name()).with_hint(
+    Error::new(Kind::DeviceGone, CONNECT, message).with_target(uri.display_name()).with_hint(
         "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen",
     )
 }
@@ -134,7 +134,7 @@ pub fn readers() -> Result<Vec<Reader>> {
     match list() {
         Ok(readers) => Ok(readers),
         Err(yubikey::Error::PcscError { inner: Some(error) }) if is_absence(error) => Ok(Vec::new()),
-        Err(yubikey::Error::PcscError { inner: Some(error) }) => Err(of_reader(error, CONNECT)),
+        Err(yubikey::Error::PcscError { inner: Some(error) }) => Err(from_reader(error, CONNECT)),
         Err(error) => Err(Error::new(Kind::DeviceGone, CONNECT, error.to_string()).caused_by(error)),
     }
 }

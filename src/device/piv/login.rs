@@ -108,8 +108,8 @@ fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
     let last = format!("One more wrong PIN blocks {device}. Use the last try?");
     match tries {
         1 if !prompter.confirm(&last)? => {
-            let answer = "one more wrong PIN would block it, and the try was not confirmed";
-            Err(Error::new(Kind::PinLocked, LOG_IN, answer)
+            let message = "one more wrong PIN would block it, and the try was not confirmed";
+            Err(Error::new(Kind::PinLocked, LOG_IN, message)
                 .with_target(device)
                 .with_hint("run the command on a terminal and confirm, or set a new PIN with the PUK: `ykman piv access unblock-pin`"))
         }
@@ -119,7 +119,7 @@ fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
 
 /// The error for a blocked PIN. `puk` is the number of PUK tries left.
 pub fn blocked(device: &str, puk: u8) -> Error {
-    let (answer, advice) = match puk {
+    let (message, hint) = match puk {
         0 => (
             "the PIN is blocked, and so is the PUK",
             "its keys are lost: open with another device, retire this one with `strongroom device retire`, and begin \
@@ -130,23 +130,23 @@ pub fn blocked(device: &str, puk: u8) -> Error {
             "set a new PIN with the PUK: `ykman piv access unblock-pin`; its keys stay",
         ),
     };
-    Error::new(Kind::PinLocked, LOG_IN, answer).with_target(device).with_hint(advice)
+    Error::new(Kind::PinLocked, LOG_IN, message).with_target(device).with_hint(hint)
 }
 
 /// The error for a wrong PIN.
 pub fn wrong(tries: u8, device: &str) -> Error {
-    let answer = match tries {
+    let message = match tries {
         1 => "the PIN is wrong; 1 try is left".into(),
         tries => format!("the PIN is wrong; {tries} tries are left"),
     };
-    Error::new(Kind::PinWrong, LOG_IN, answer)
+    Error::new(Kind::PinWrong, LOG_IN, message)
         .with_target(device)
         .with_hint("check the PIN, then run the command again")
 }
 
 /// Refuses a PIN of a wrong length, because the card would count it as a try.
 fn check(pin: &Secret, device: &str) -> Result<()> {
-    let fail = |kind, answer: &str| Err(Error::new(kind, LOG_IN, answer).with_target(device));
+    let fail = |kind, message: &str| Err(Error::new(kind, LOG_IN, message).with_target(device));
     match pin.len() {
         0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the YubiKey"),
         length if LENGTHS.contains(&length) => Ok(()),

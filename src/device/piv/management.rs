@@ -1,6 +1,6 @@
 //! Authenticates with the card management key (SP 800-73-4 part 1 §3.3.4), as required to make or remove keys.
 
-use super::error::{DriverError, of};
+use super::error::{DriverError, from_call};
 use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -12,15 +12,15 @@ use zeroize::Zeroizing;
 /// The factory default, for every algorithm.
 const FACTORY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
-const TRIED: &str = "use the management key";
+const OPERATION: &str = "use the management key";
 
 impl Transaction<'_> {
     /// Authenticates with the factory default, the PIN-protected key, or a key that the person types.
     pub fn authenticate(&mut self) -> Result<(), DriverError> {
         let slot = SlotId::Management(ManagementSlotId::Management);
-        let metadata = piv::metadata(self.card.yubikey(), slot).map_err(of("GET METADATA"))?;
+        let metadata = piv::metadata(self.card.yubikey(), slot).map_err(from_call("GET METADATA"))?;
         let SlotAlgorithmId::Management(algorithm) = metadata.algorithm else {
-            return Err(of("GET METADATA")(yubikey::Error::InvalidObject));
+            return Err(from_call("GET METADATA")(yubikey::Error::InvalidObject));
         };
         let key = self.management_key(algorithm, metadata.default == Some(true))?;
         if metadata
@@ -31,7 +31,7 @@ impl Transaction<'_> {
         }
         match self.card.yubikey().authenticate(&key) {
             Err(yubikey::Error::AuthenticationError) => Err(refused(self.name).into()),
-            done => done.map_err(of("GENERAL AUTHENTICATE")),
+            done => done.map_err(from_call("GENERAL AUTHENTICATE")),
         }
     }
 
@@ -46,16 +46,16 @@ impl Transaction<'_> {
                     self.name
                 );
             });
-            return MgmKey::from_bytes(FACTORY, Some(algorithm)).map_err(of("GENERAL AUTHENTICATE"));
+            return MgmKey::from_bytes(FACTORY, Some(algorithm)).map_err(from_call("GENERAL AUTHENTICATE"));
         }
-        let config = self.card.yubikey().config().map_err(of("GET DATA"))?;
+        let config = self.card.yubikey().config().map_err(from_call("GET DATA"))?;
         if config.mgm_type == MgmType::Protected {
             self.verify()?;
-            return MgmKey::get_protected(self.card.yubikey()).map_err(of("GET DATA"));
+            return MgmKey::get_protected(self.card.yubikey()).map_err(from_call("GET DATA"));
         }
         let typed = self.prompter.secret(&format!("Management key of {}, in hexadecimal", self.name))?;
         Ok(parse(&typed, algorithm)
-            .map_err(|answer| Error::new(Kind::Usage, TRIED, answer).with_target(self.name))?)
+            .map_err(|message| Error::new(Kind::Usage, OPERATION, message).with_target(self.name))?)
     }
 }
 
@@ -74,7 +74,7 @@ fn parse(typed: &Secret, algorithm: MgmAlgorithmId) -> Result<MgmKey, String> {
 }
 
 fn refused(name: &str) -> Error {
-    Error::new(Kind::PinWrong, TRIED, "the YubiKey refused it")
+    Error::new(Kind::PinWrong, OPERATION, "the YubiKey refused it")
         .with_target(name)
         .with_hint("check it, then run the command again; wrong management keys are not counted")
 }

@@ -20,7 +20,7 @@ impl PivDevice {
     /// Runs an operation and repeats it after a lost connection. Other operations of this process on the same YubiKey wait.
     pub fn operate<T>(
         &mut self,
-        tried: &str,
+        operation: &str,
         prompter: &mut dyn Prompter,
         run: impl Fn(&mut Transaction<'_>) -> Result<T, DriverError>,
     ) -> Result<T> {
@@ -28,7 +28,7 @@ impl PivDevice {
         let mut login = lock(&login);
         for left in (0..ATTEMPTS).rev() {
             let kept = self.card.take();
-            let mut card = kept.map_or_else(|| self.reconnect(tried, prompter), Ok)?;
+            let mut card = kept.map_or_else(|| self.reconnect(operation, prompter), Ok)?;
             let mut transaction = Transaction {
                 card: &mut card,
                 login: &mut login,
@@ -41,27 +41,27 @@ impl PivDevice {
             match catch_malformed(|| run(&mut transaction)).unwrap_or(Err(DriverError::Malformed)) {
                 Err(DriverError::Malformed) => {
                     card.close();
-                    return Err(DriverError::Malformed.into_error(tried, &self.name));
+                    return Err(DriverError::Malformed.into_error(operation, &self.name));
                 }
                 Err(fault) if fault.is_of_the_connection() => {
                     card.abandon();
                     if left == 0 {
-                        return Err(fault.into_error(tried, &self.name));
+                        return Err(fault.into_error(operation, &self.name));
                     }
-                    log::debug!("{}: {tried}: connecting anew", self.name);
+                    log::debug!("{}: {operation}: connecting anew", self.name);
                 }
                 done => {
                     self.card = Some(card);
-                    return done.map_err(|fault| fault.into_error(tried, &self.name));
+                    return done.map_err(|fault| fault.into_error(operation, &self.name));
                 }
             }
         }
-        Err(DriverError::Forgotten.into_error(tried, &self.name))
+        Err(DriverError::Forgotten.into_error(operation, &self.name))
     }
 
     /// The same YubiKey, found again.
-    fn reconnect(&self, tried: &str, prompter: &mut dyn Prompter) -> Result<Card> {
-        let retold = |error: Error| error.with_operation(tried);
+    fn reconnect(&self, operation: &str, prompter: &mut dyn Prompter) -> Result<Card> {
+        let retold = |error: Error| error.with_operation(operation);
         match find::find(&self.uri).map_err(retold)? {
             Some(yubikey) => Ok(Card::new(yubikey)),
             None => wait(self, prompter).map_err(retold),

@@ -1,6 +1,6 @@
 //! Slots (SP 800-73-4 part 1 §3.3): their purpose and contents.
 
-use super::error::{DriverError, of};
+use super::error::{DriverError, from_call};
 use crate::device::{Algorithm, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
@@ -28,8 +28,8 @@ impl Slots {
     /// # Errors
     /// `Usage` for a slot that cannot hold such a key, or the same slot for both keys.
     pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
-        let wrong = |answer: String| {
-            Error::new(Kind::Usage, "choose the slots", answer)
+        let wrong = |message: String| {
+            Error::new(Kind::Usage, "choose the slots", message)
                 .with_target(uri.display_name())
                 .with_hint("write slot=9d or slot=82 … slot=95, and sign-slot=9c or another of 82 … 95")
         };
@@ -53,7 +53,7 @@ impl Slots {
     }
 
     /// The slot of the key for a purpose.
-    pub fn of_purpose(&self, purpose: Purpose) -> SelectedSlot {
+    pub fn for_purpose(&self, purpose: Purpose) -> SelectedSlot {
         match purpose {
             Purpose::Open => self.opening,
             Purpose::Sign => self.signing,
@@ -111,13 +111,13 @@ impl SlotInfo {
     pub fn read(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<Self>, DriverError> {
         let Some(metadata) = metadata(yubikey, slot)? else { return Ok(None) };
         let SlotAlgorithmId::Asymmetric(algorithm) = metadata.algorithm else {
-            return Err(of("GET METADATA")(yubikey::Error::InvalidObject));
+            return Err(from_call("GET METADATA")(yubikey::Error::InvalidObject));
         };
         let (pin, touch) = metadata.policy.unwrap_or((PinPolicy::Default, TouchPolicy::Default));
         let ec = matches!(algorithm, AlgorithmId::EccP256 | AlgorithmId::EccP384);
         let public = metadata.public.and_then(|spki| match spki.subject_public_key.raw_bytes() {
-            point if ec => PublicKey::of_point(point),
-            der => PublicKey::of_rsa(der, Purpose::Open),
+            point if ec => PublicKey::from_point(point),
+            der => PublicKey::from_pkcs1(der, Purpose::Open),
         });
         let public = public.filter(|public| id_of(public.algorithm()) == Some(algorithm));
         Ok(Some(Self {
@@ -167,7 +167,7 @@ pub fn metadata(yubikey: &mut YubiKey, slot: SlotId) -> Result<Option<SlotMetada
         Err(yubikey::Error::NotFound) => Ok(None),
         // The firmware has this command, so another program must have selected another application.
         Err(yubikey::Error::NotSupported | yubikey::Error::GenericError) => Err(DriverError::Forgotten),
-        Err(error) => Err(of("GET METADATA")(error)),
+        Err(error) => Err(from_call("GET METADATA")(error)),
     }
 }
 

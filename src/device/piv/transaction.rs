@@ -35,20 +35,20 @@ impl Transaction<'_> {
         run: impl FnOnce(&mut Card, SlotId) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         if key.purpose != purpose {
-            let answer = format!("this is not what its {} key is for", key.purpose);
-            return Err(Error::new(Kind::Usage, "use the key", answer).with_target(self.name).into());
+            let message = format!("this is not what its {} key is for", key.purpose);
+            return Err(Error::new(Kind::Usage, "use the key", message).with_target(self.name).into());
         }
-        let slot = self.slots.of_purpose(key.purpose).slot;
-        let facts = self.card.slot(slot)?.ok_or_else(|| self.empty(key.purpose))?;
-        self.expect(key, &facts)?;
-        self.ready(facts.pin)?;
-        if facts.wants_touch() {
+        let slot = self.slots.for_purpose(key.purpose).slot;
+        let info = self.card.slot(slot)?.ok_or_else(|| self.empty(key.purpose))?;
+        self.expect(key, &info)?;
+        self.ready(info.pin)?;
+        if info.wants_touch() {
             self.ask_for_touch()?;
         }
         let began = Instant::now();
         match run(self.card, slot) {
             Err(DriverError::Crate { call, error: yubikey::Error::AuthenticationError }) => {
-                Err(self.why_refused(&facts, call, began)?)
+                Err(self.why_refused(&info, call, began)?)
             }
             Err(fault @ DriverError::Crate { error: yubikey::Error::GenericError, .. }) => {
                 // If another application was selected meanwhile, this call fails, too, and says so.
@@ -113,46 +113,46 @@ impl Transaction<'_> {
     /// Finds out why the card said "security status not satisfied": because of a missing PIN or a missing touch.
     fn why_refused(
         &mut self,
-        facts: &SlotInfo,
+        info: &SlotInfo,
         call: &'static str,
         began: Instant,
     ) -> Result<DriverError, DriverError> {
-        let waited = facts.wants_touch() && began.elapsed() >= TOUCH;
-        if facts.pin != PinPolicy::Never && !waited && !self.card.remembers()? {
+        let waited = info.wants_touch() && began.elapsed() >= TOUCH;
+        if info.pin != PinPolicy::Never && !waited && !self.card.remembers()? {
             return Ok(DriverError::Forgotten);
         }
-        if !facts.wants_touch() {
+        if !info.wants_touch() {
             return Ok(DriverError::Crate { call, error: yubikey::Error::AuthenticationError });
         }
-        let answer = format!("it was not touched (waited {} s)", began.elapsed().as_secs());
-        let advice = "repeat the command, and touch the YubiKey's contact while it blinks";
-        Ok(Error::new(Kind::Cancelled, "use the key", answer).with_target(self.name).with_hint(advice).into())
+        let message = format!("it was not touched (waited {} s)", began.elapsed().as_secs());
+        let hint = "repeat the command, and touch the YubiKey's contact while it blinks";
+        Ok(Error::new(Kind::Cancelled, "use the key", message).with_target(self.name).with_hint(hint).into())
     }
 
     /// Refuses a key that is not the enrolled one.
-    pub fn expect(&self, key: &KeyRef, facts: &SlotInfo) -> Result<()> {
-        if facts.is_of(&key.public) {
+    pub fn expect(&self, key: &KeyRef, info: &SlotInfo) -> Result<()> {
+        if info.is_of(&key.public) {
             return Ok(());
         }
-        let (slot, enrolled) = (name(self.slots.of_purpose(key.purpose).slot), key.public.algorithm());
-        let answer = match id_of(enrolled) {
-            Some(id) if id == facts.algorithm => {
+        let (slot, enrolled) = (name(self.slots.for_purpose(key.purpose).slot), key.public.algorithm());
+        let message = match id_of(enrolled) {
+            Some(id) if id == info.algorithm => {
                 format!("the key in slot {slot} is not the {} key that was enrolled", key.purpose)
             }
             _ => {
-                format!("slot {slot} holds {}, and the enrolled one is {enrolled}", a_key_of(facts.algorithm))
+                format!("slot {slot} holds {}, and the enrolled one is {enrolled}", a_key_of(info.algorithm))
             }
         };
-        Err(Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(format!(
+        Err(Error::new(Kind::KeyMissing, "find the key", message).with_target(self.name).with_hint(format!(
             "plug in the enrolled YubiKey, or name the key's slot with {}= in the device's URI; a key that was overwritten is lost",
             attribute(key.purpose)
         )))
     }
 
     fn empty(&self, purpose: Purpose) -> Error {
-        let slot = name(self.slots.of_purpose(purpose).slot);
-        let answer = format!("slot {slot}, where the {purpose} key should be, is empty");
-        Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(format!(
+        let slot = name(self.slots.for_purpose(purpose).slot);
+        let message = format!("slot {slot}, where the {purpose} key should be, is empty");
+        Error::new(Kind::KeyMissing, "find the key", message).with_target(self.name).with_hint(format!(
             "name the key's slot with {}= in the device's URI; after a reset of the PIV application its keys are lost",
             attribute(purpose)
         ))

@@ -3,7 +3,7 @@
 use super::device::Pkcs11Device;
 use super::error::{DriverError, decode};
 use super::objects::{self, Located, P256_OID, P384_OID};
-use super::session::{Operation, TokenSession};
+use super::session::{OperationContext, TokenSession};
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -25,20 +25,20 @@ impl Provision for Pkcs11Device {
         options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo> {
-        let tried = format!("create the {purpose} key");
+        let operation = format!("create the {purpose} key");
         options.only_for(Scheme::Pkcs11, self)?;
         if purpose == Purpose::Sign && !matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
-            let answer = format!("Strongroom makes signing keys of p256 or p384, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
+            let message = format!("Strongroom makes signing keys of p256 or p384, not {algorithm}");
+            return Err(Error::new(Kind::Unsupported, operation, message).with_target(&self.name));
         }
         if !self.makes(purpose, algorithm)? {
-            let answer = format!("the device does not support {algorithm} keys for {purpose}");
-            let advice = self.able(purpose)?;
-            return Err(Error::new(Kind::Unsupported, tried, answer)
+            let message = format!("the device does not support {algorithm} keys for {purpose}");
+            let hint = self.able(purpose)?;
+            return Err(Error::new(Kind::Unsupported, operation, message)
                 .with_target(&self.name)
-                .with_hint(advice));
+                .with_hint(hint));
         }
-        self.operate(&tried, prompter, |operation, session| create(operation, session, purpose, algorithm))
+        self.operate(&operation, prompter, |context, session| create(context, session, purpose, algorithm))
     }
 
     fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
@@ -49,12 +49,12 @@ impl Provision for Pkcs11Device {
     }
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
-        self.operate("destroy the key", prompter, |operation, session| {
-            let private = operation.handle(session, &KeyRef::from(key))?;
+        self.operate("destroy the key", prompter, |context, session| {
+            let private = context.handle(session, &KeyRef::from(key))?;
             let (_, public) =
-                objects::search(&session.raw, operation.uri, &objects::label(operation.uri, key.purpose))?;
+                objects::search(&session.raw, context.uri, &objects::label(context.uri, key.purpose))?;
             session.forget_keys();
-            let writable = operation.live.open_rw_session(session.slot)?;
+            let writable = context.live.open_rw_session(session.slot)?;
             public.into_iter().chain([private]).try_for_each(|object| Ok(writable.destroy_object(object)?))
         })?;
         self.found = false;
@@ -110,19 +110,19 @@ impl Pkcs11Device {
 
 /// Creates a key and checks its attributes. Destroys it if the check fails.
 fn create(
-    operation: &Operation<'_>,
+    context: &OperationContext<'_>,
     session: &mut TokenSession,
     purpose: Purpose,
     algorithm: Algorithm,
 ) -> Result<KeyInfo, DriverError> {
-    let label = objects::label(operation.uri, purpose);
-    let (private, public) = objects::search(&session.raw, operation.uri, &label)?;
+    let label = objects::label(context.uri, purpose);
+    let (private, public) = objects::search(&session.raw, context.uri, &label)?;
     if !private.is_empty() || !public.is_empty() {
         return Err(exists(&label).into());
     }
-    let writable = operation.live.open_rw_session(session.slot)?;
-    let made = generate(&writable, operation.uri, purpose, algorithm)?;
-    let proved = prove(operation, session, &made, &label, purpose);
+    let writable = context.live.open_rw_session(session.slot)?;
+    let made = generate(&writable, context.uri, purpose, algorithm)?;
+    let proved = prove(context, session, &made, &label, purpose);
     if proved.is_err() {
         let objects = made.public.into_iter().chain([made.private]);
         objects.for_each(|object| drop(writable.destroy_object(object)));
@@ -132,16 +132,16 @@ fn create(
 
 /// Reads the new key back. If two programs made the key at the same moment, both fail.
 fn prove(
-    operation: &Operation<'_>,
+    context: &OperationContext<'_>,
     session: &mut TokenSession,
     made: &Located,
     label: &str,
     purpose: Purpose,
 ) -> Result<KeyInfo, DriverError> {
-    if objects::search(&session.raw, operation.uri, label)?.0.len() > 1 {
+    if objects::search(&session.raw, context.uri, label)?.0.len() > 1 {
         return Err(exists(label).into());
     }
-    let key = operation.key_info(session, made, purpose)?;
+    let key = context.key_info(session, made, purpose)?;
     key.evidence.check(&key)?;
     Ok(key)
 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 pub struct Pkcs11Device {
     pub(super) uri: DeviceUri,
     pub(super) name: String,
-    pub(super) facts: TokenInfo,
+    pub(super) info: TokenInfo,
     pub(super) login: Arc<Mutex<Login>>,
     pub(super) session: Option<TokenSession>,
     /// A key was found here before, so a search that finds none now is suspect.
@@ -35,17 +35,17 @@ impl Pkcs11Device {
     /// Loads the module, finds the token, opens a session.
     pub fn connect(uri: &DeviceUri, module: &Path) -> Result<Self> {
         let module = ModuleUse::open(module)?;
-        let (session, facts) = TokenSession::take(&module, uri, &uri.display_name())?;
-        Ok(Self::new(uri.clone(), facts, session, module))
+        let (session, info) = TokenSession::take(&module, uri, &uri.display_name())?;
+        Ok(Self::new(uri.clone(), info, session, module))
     }
 
-    fn new(uri: DeviceUri, facts: TokenInfo, session: TokenSession, module: ModuleUse) -> Self {
-        let login = module.login(facts.key());
+    fn new(uri: DeviceUri, info: TokenInfo, session: TokenSession, module: ModuleUse) -> Self {
+        let login = module.login(info.key());
         lock(&login).join();
         // Prompts name the token even if the URI does not.
-        let named = if uri.token().is_none() { uri.with("token", &facts.identity.label).ok() } else { None };
+        let named = if uri.token().is_none() { uri.with("token", &info.identity.label).ok() } else { None };
         let name = named.as_ref().unwrap_or(&uri).display_name();
-        Self { name, uri, facts, login, session: Some(session), found: false, module }
+        Self { name, uri, info, login, session: Some(session), found: false, module }
     }
 }
 
@@ -60,7 +60,7 @@ impl Drop for Pkcs11Device {
 
 impl Device for Pkcs11Device {
     fn identity(&mut self) -> DeviceIdentity {
-        self.facts.identity.clone()
+        self.info.identity.clone()
     }
 
     fn name(&self) -> &str {
@@ -69,18 +69,18 @@ impl Device for Pkcs11Device {
 
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>> {
         let expected = self.found;
-        self.operate("list the keys", prompter, |operation, session| {
+        self.operate("list the keys", prompter, |context, session| {
             let mut found = Vec::new();
             for purpose in [Purpose::Open, Purpose::Sign] {
-                let label = objects::label(operation.uri, purpose);
-                match objects::locate(&session.raw, operation.uri, &label) {
-                    Ok(located) => found.push(operation.key_info(session, &located, purpose)?),
+                let label = objects::label(context.uri, purpose);
+                match objects::locate(&session.raw, context.uri, &label) {
+                    Ok(located) => found.push(context.key_info(session, &located, purpose)?),
                     Err(DriverError::Missing { .. }) => {}
                     Err(fault) => return Err(fault),
                 }
             }
             match found.is_empty() && expected {
-                true => Err(DriverError::Missing { label: objects::label(operation.uri, Purpose::Open) }),
+                true => Err(DriverError::Missing { label: objects::label(context.uri, Purpose::Open) }),
                 false => Ok(found),
             }
         })
@@ -102,15 +102,15 @@ impl Device for Pkcs11Device {
         challenge: PrivateOperation<'_>,
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        self.operate("open with the key", prompter, |operation, session| {
-            let handle = operation.handle(session, key)?;
+        self.operate("open with the key", prompter, |context, session| {
+            let handle = context.handle(session, key)?;
             operations::answer(&session.raw, handle, challenge)
         })
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
-        self.operate("sign", prompter, |operation, session| {
-            let handle = operation.handle(session, key)?;
+        self.operate("sign", prompter, |context, session| {
+            let handle = context.handle(session, key)?;
             operations::sign(&session.raw, handle, &key.public, digest)
         })
     }
@@ -148,8 +148,8 @@ impl KeyWrap for Pkcs11Device {
         plaintext: &[u8],
         prompter: &mut dyn Prompter,
     ) -> Result<Vec<u8>> {
-        self.operate("seal with the key", prompter, |operation, session| {
-            let handle = operation.handle(session, key)?;
+        self.operate("seal with the key", prompter, |context, session| {
+            let handle = context.handle(session, key)?;
             operations::wrap(&session.raw, handle, iv, aad, plaintext)
         })
     }
@@ -167,7 +167,7 @@ impl Parallel for Pkcs11Device {
     }
 
     fn clone_session(&mut self) -> Result<Box<dyn Device>> {
-        let (session, facts) = TokenSession::take(&self.module, &self.uri, &self.name)?;
-        Ok(Box::new(Self::new(self.uri.clone(), facts, session, self.module.clone())))
+        let (session, info) = TokenSession::take(&self.module, &self.uri, &self.name)?;
+        Ok(Box::new(Self::new(self.uri.clone(), info, session, self.module.clone())))
     }
 }

@@ -149,8 +149,8 @@ fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
     }
 }
 
-fn no_module(uri: &DeviceUri, answer: String) -> Error {
-    Error::new(Kind::DeviceGone, "find the PKCS#11 module", answer)
+fn no_module(uri: &DeviceUri, message: String) -> Error {
+    Error::new(Kind::DeviceGone, "find the PKCS#11 module", message)
         .with_target(uri.display_name())
         .with_hint("name it in the URI: ?module-path=/path/to/module.so")
 }

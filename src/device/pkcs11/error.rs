@@ -41,20 +41,20 @@ pub fn code(error: &CallError) -> Option<RvError> {
 }
 
 /// A PKCS#11 error in the library's form.
-pub fn decode(error: CallError, tried: &str, on: &str) -> Error {
+pub fn decode(error: CallError, operation: &str, target: &str) -> Error {
     let decoded = match &error {
         CallError::Pkcs11(code, function) => {
-            let answer = format!("{} from {}", code_name(*code), function_name(*function));
-            let (kind, advice) = meaning(*code);
-            let decoded = Error::new(kind, tried, answer);
-            if advice.is_empty() { decoded } else { decoded.with_hint(advice) }
+            let message = format!("{} from {}", code_name(*code), function_name(*function));
+            let (kind, hint) = meaning(*code);
+            let decoded = Error::new(kind, operation, message);
+            if hint.is_empty() { decoded } else { decoded.with_hint(hint) }
         }
         CallError::NullFunctionPointer | CallError::NotSupported => {
-            Error::new(Kind::Unsupported, tried, "the module lacks a function that this operation needs")
+            Error::new(Kind::Unsupported, operation, "the module lacks a function that this operation needs")
         }
-        other => Error::new(Kind::Device, tried, format!("the module's response is malformed: {other}")),
+        other => Error::new(Kind::Device, operation, format!("the module's response is malformed: {other}")),
     };
-    decoded.with_target(on).caused_by(error)
+    decoded.with_target(target).caused_by(error)
 }
 
 /// `C_Login`, as the standard writes it.

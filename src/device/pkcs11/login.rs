@@ -100,7 +100,7 @@ impl Login {
     /// `PinWrong` when the device refused one before; else as [`ask`].
     pub fn credential(
         &mut self,
-        facts: PinInfo,
+        info: PinInfo,
         device: &str,
         source: Option<&PinSource>,
         prompter: &mut dyn Prompter,
@@ -108,7 +108,7 @@ impl Login {
         self.pin.check(LOG_IN, device, "the device")?;
         match self.pin.pin() {
             Some(pin) => Ok(Credential::Pin(Arc::clone(pin))),
-            None => ask(facts, device, source, prompter),
+            None => ask(info, device, source, prompter),
         }
     }
 }
@@ -122,43 +122,43 @@ pub const LOG_IN: &str = "log in";
 /// `PinLocked` when no try is left or the last one was not confirmed; `PinUnavailable` when no PIN can be obtained;
 /// `PinWrong` when it cannot be right.
 fn ask(
-    facts: PinInfo,
+    info: PinInfo,
     device: &str,
     source: Option<&PinSource>,
     prompter: &mut dyn Prompter,
 ) -> Result<Credential> {
-    let fail = |kind, answer: &str| Error::new(kind, LOG_IN, answer).with_target(device);
-    if facts.locked {
+    let fail = |kind, message: &str| Error::new(kind, LOG_IN, message).with_target(device);
+    if info.locked {
         return Err(fail(Kind::PinLocked, "the PIN is locked")
             .with_hint("the device's security officer can set a new PIN with the vendor's tool"));
     }
-    if !facts.set {
+    if !info.set {
         return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
             .with_hint("set one with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)"));
     }
     let last = format!("One more wrong PIN locks {device}. Use the last try?");
-    if facts.tries == TriesLeft::Last && !prompter.confirm(&last)? {
+    if info.tries == TriesLeft::Last && !prompter.confirm(&last)? {
         return Err(fail(
             Kind::PinLocked,
             "one more wrong PIN would lock the device, and the try was not confirmed",
         )
         .with_hint("run the command on a terminal and confirm, or let the security officer reset the PIN"));
     }
-    if facts.pad {
+    if info.pad {
         prompter.touch(&format!("enter the PIN of {device} on its own keypad"))?;
         return Ok(Credential::Pad);
     }
-    let pin = prompter.pin(&PinRequest { device, source, tries: facts.tries })?;
+    let pin = prompter.pin(&PinRequest { device, source, tries: info.tries })?;
     // Some devices count an empty or too long PIN as a wrong one.
     if pin.is_empty() {
         return Err(fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the device"));
     }
-    let (shortest, longest) = facts.length;
+    let (shortest, longest) = info.length;
     if longest > 0 && !(shortest..=longest).contains(&pin.len()) {
-        let answer = format!(
+        let message = format!(
             "this device's PINs have {shortest} to {longest} bytes: this one was not sent to the device"
         );
-        return Err(fail(Kind::PinWrong, &answer));
+        return Err(fail(Kind::PinWrong, &message));
     }
     Ok(Credential::Pin(Arc::new(RawAuthPin::new(Box::new(pin.expose().to_vec())))))
 }

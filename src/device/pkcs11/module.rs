@@ -7,8 +7,8 @@
 //! Every `C_Initialize` starts a new *generation*. Handles of an older one are invalid and may by now name another session,
 //! so they are forgotten, never closed.
 
-use super::elf::{self, FileKind};
 use super::error::{DriverError, code, decode};
+use super::file_kind::{self, FileKind};
 use super::login::Login;
 use super::start_lock::StartLock;
 use crate::error::{Error, Kind, Result};
@@ -190,14 +190,14 @@ impl Module {
     fn initialise_locked(&self, state: &mut State) -> Result<()> {
         let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         let already = |error: &CallError| code(error) == Some(RvError::CryptokiAlreadyInitialized);
-        let mut answer = self.calls.initialize(arguments);
-        if state.process != 0 && answer.as_ref().is_err_and(already) {
+        let mut result = self.calls.initialize(arguments);
+        if state.process != 0 && result.as_ref().is_err_and(already) {
             // A forked child inherits the parent's state.
             let _ = self.calls.clone().finalize();
-            answer = self.calls.initialize(arguments);
+            result = self.calls.initialize(arguments);
         }
-        state.foreign = answer.as_ref().is_err_and(already);
-        match answer {
+        state.foreign = result.as_ref().is_err_and(already);
+        match result {
             Err(error) if !state.foreign => Err(self.not_started(error)),
             _ => {
                 state.generation += 1;
@@ -208,13 +208,13 @@ impl Module {
     }
 
     fn not_started(&self, error: CallError) -> Error {
-        let on = self.path.display().to_string();
-        let decoded = decode(error, "start the PKCS#11 module", &on);
+        let target = self.path.display().to_string();
+        let decoded = decode(error, "start the PKCS#11 module", &target);
         if !self.is_softhsm() {
             return decoded;
         }
-        let answer = decoded.message().to_owned();
-        Error::new(Kind::DeviceGone, "start the PKCS#11 module", answer).with_target(on).caused_by(decoded).with_hint(
+        let message = decoded.message().to_owned();
+        Error::new(Kind::DeviceGone, "start the PKCS#11 module", message).with_target(target).caused_by(decoded).with_hint(
             "SoftHSM found no usable configuration or token directory: check $SOFTHSM2_CONF and its directories.tokendir",
         )
     }
@@ -234,14 +234,14 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn not_loaded(path: &Path, error: CallError) -> Error {
-    let refused = |kind, answer: String, advice: &str| {
-        Error::new(kind, "load the PKCS#11 module", answer)
+    let refused = |kind, message: String, hint: &str| {
+        Error::new(kind, "load the PKCS#11 module", message)
             .with_target(path.display().to_string())
-            .with_hint(advice)
+            .with_hint(hint)
     };
     let no_module =
         "name the vendor's PKCS#11 library in module-path; `strongroom doctor` lists those it finds";
-    match elf::inspect(path) {
+    match file_kind::inspect(path) {
         FileKind::Missing => refused(
             Kind::DeviceGone,
             "there is no such file".into(),

@@ -173,7 +173,7 @@ fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKe
         [0x04, length, point @ ..] if usize::from(*length) == point.len() => point,
         raw => raw,
     };
-    Ok(PublicKey::of_point(point))
+    Ok(PublicKey::from_point(point))
 }
 
 /// Modulus and exponent, big-endian without leading zeroes.
@@ -199,7 +199,7 @@ fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, DriverEr
     }
 }
 
-fn unfit(answer: impl Into<String>) -> Error {
-    Error::new(Kind::Unsupported, "use the key", answer)
+fn unfit(message: impl Into<String>) -> Error {
+    Error::new(Kind::Unsupported, "use the key", message)
         .with_hint("let Strongroom create its own key: choose another object= in the URI")
 }

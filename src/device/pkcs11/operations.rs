@@ -51,8 +51,8 @@ pub fn wrap(
     let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
     // Some HSMs replace the IV with their own. The ciphertext could never be opened.
     if own != *iv || sealed.len() != plaintext.len() + 16 {
-        let answer = "the device does not follow the AES-GCM parameters: it chose its own IV or tag length";
-        return Err(Error::new(Kind::Unsupported, "seal in the device", answer).into());
+        let message = "the device does not follow the AES-GCM parameters: it chose its own IV or tag length";
+        return Err(Error::new(Kind::Unsupported, "seal in the device", message).into());
     }
     Ok(sealed)
 }
@@ -73,8 +73,8 @@ pub fn sign(
     match is == wanted {
         true => Ok(signature),
         false => {
-            let answer = format!("the device's signature has {is} bytes, not {wanted}");
-            Err(Error::new(Kind::Device, "sign", answer).into())
+            let message = format!("the device's signature has {is} bytes, not {wanted}");
+            Err(Error::new(Kind::Device, "sign", message).into())
         }
     }
 }
@@ -148,8 +148,8 @@ pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> R
             _ => log::debug!("RSA-OAEP with {hash:?}: not in this device"),
         }
     }
-    let answer = "RSA-OAEP works neither with SHA-256 nor with SHA-1";
-    Err(Error::new(Kind::Unsupported, "open with the RSA key", answer).into())
+    let message = "RSA-OAEP works neither with SHA-256 nor with SHA-1";
+    Err(Error::new(Kind::Unsupported, "open with the RSA key", message).into())
 }
 
 /// The codes that modules return for an unknown padding.

@@ -7,7 +7,7 @@ use super::device::Pkcs11Device;
 use super::error::{DriverError, STORAGE, code, decode};
 use super::login::{Credential, LOG_IN, Login};
 use super::module::lock;
-use super::session::{BACKOFF_MS, Operation, TokenSession};
+use super::session::{BACKOFF_MS, OperationContext, TokenSession};
 use super::slots;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
@@ -23,9 +23,9 @@ impl Pkcs11Device {
     /// Runs an operation on a logged-in session, and repeats it once if the module lost its state.
     pub fn operate<T>(
         &mut self,
-        tried: &str,
+        operation: &str,
         prompter: &mut dyn Prompter,
-        run: impl Fn(&Operation<'_>, &mut TokenSession) -> Result<T, DriverError>,
+        run: impl Fn(&OperationContext<'_>, &mut TokenSession) -> Result<T, DriverError>,
     ) -> Result<T> {
         let mut rebuilt = false;
         for _ in 0..RESTARTS {
@@ -37,25 +37,26 @@ impl Pkcs11Device {
                 // Another device of this process restarted the module. This says nothing about the operation.
                 DriverError::Stale => {}
                 fault if !rebuilt && self.is_lost_state(&fault) => {
-                    log::debug!("{}: {tried}: once more after {fault:?}", self.name);
-                    self.rebuild().map_err(|e| self.still_gone(e, tried))?;
+                    log::debug!("{}: {operation}: once more after {fault:?}", self.name);
+                    self.rebuild().map_err(|e| self.still_gone(e, operation))?;
                     rebuilt = true;
                 }
-                fault => return Err(self.report(fault, tried)),
+                fault => return Err(self.report(fault, operation)),
             }
         }
-        Err(self.report(DriverError::Stale, tried))
+        Err(self.report(DriverError::Stale, operation))
     }
 
     fn attempt<T>(
         &mut self,
         prompter: &mut dyn Prompter,
-        run: &impl Fn(&Operation<'_>, &mut TokenSession) -> Result<T, DriverError>,
+        run: &impl Fn(&OperationContext<'_>, &mut TokenSession) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         self.log_in(prompter)?;
         let session = self.session.as_mut().ok_or(DriverError::Stale)?;
         let live = self.module.live(session.generation)?;
-        let done = run(&Operation { live, uri: &self.uri, name: &self.name, facts: &self.facts }, session);
+        let done =
+            run(&OperationContext { live, uri: &self.uri, name: &self.name, info: &self.info }, session);
         self.found |= session.found;
         done
     }
@@ -68,9 +69,9 @@ impl Pkcs11Device {
         let shared = Arc::clone(&self.login);
         let mut login = lock(&shared);
         let generation = self.ensure_session()?;
-        if self.facts.pin.required && login.current(generation).is_none() {
+        if self.info.pin.required && login.current(generation).is_none() {
             self.refresh_facts()?;
-            let credential = login.credential(self.facts.pin, &self.name, self.uri.pin_source(), prompter)?;
+            let credential = login.credential(self.info.pin, &self.name, self.uri.pin_source(), prompter)?;
             self.try_login(&mut login, credential)?;
         }
         let session = self.session.as_mut().ok_or(DriverError::Stale)?;
@@ -115,11 +116,11 @@ impl Pkcs11Device {
         let _turn = self.module.start_lock();
         let session = self.session.as_ref().ok_or(DriverError::Stale)?;
         let _live = self.module.live(session.generation)?;
-        let answer = match credential.pin() {
+        let result = match credential.pin() {
             Some(pin) => session.raw.login_with_raw(UserType::User, pin),
             None => session.raw.login(UserType::User, None),
         };
-        match answer {
+        match result {
             Ok(()) => Ok(true),
             Err(e) if code(&e) == Some(RvError::UserAlreadyLoggedIn) => Ok(false),
             Err(e) => Err(e.into()),
@@ -133,9 +134,9 @@ impl Pkcs11Device {
         {
             return Ok(session.generation);
         }
-        let (session, facts) = TokenSession::take(&self.module, &self.uri, &self.name)?;
+        let (session, info) = TokenSession::take(&self.module, &self.uri, &self.name)?;
         let generation = session.generation;
-        if facts.identity != self.facts.identity {
+        if info.identity != self.info.identity {
             session.close(&self.module);
             return Err(Error::new(
                 Kind::DeviceGone,
@@ -145,7 +146,7 @@ impl Pkcs11Device {
             .with_target(&self.name)
             .with_hint("plug in the original token, then repeat the command"));
         }
-        (self.session, self.facts) = (Some(session), facts);
+        (self.session, self.info) = (Some(session), info);
         Ok(generation)
     }
 
@@ -154,7 +155,7 @@ impl Pkcs11Device {
         let session = self.session.as_mut().ok_or(DriverError::Stale)?;
         if !std::mem::take(&mut session.fresh) {
             let live = self.module.live(session.generation)?;
-            self.facts = slots::find(&live, &self.uri, &self.name)?.1;
+            self.info = slots::find(&live, &self.uri, &self.name)?.1;
         }
         Ok(())
     }
@@ -201,7 +202,7 @@ impl Pkcs11Device {
             Ok(_live) => session.raw.get_session_info().ok().map(|info| info.session_state()),
             Err(_) => return Ok(()),
         };
-        if matches!(state, Some(SessionState::RoPublic)) && self.facts.pin.required {
+        if matches!(state, Some(SessionState::RoPublic)) && self.info.pin.required {
             // SoftHSM returns OBJECT_HANDLE_INVALID in place of USER_NOT_LOGGED_IN.
             lock(&self.login).lost();
             return Ok(());
@@ -210,29 +211,29 @@ impl Pkcs11Device {
         self.module.restart(generation)
     }
 
-    pub(super) fn report(&self, fault: DriverError, tried: &str) -> Error {
+    pub(super) fn report(&self, fault: DriverError, operation: &str) -> Error {
         match fault {
-            DriverError::Call(error) => decode(error, tried, &self.name),
+            DriverError::Call(error) => decode(error, operation, &self.name),
             DriverError::Final(error) if error.kind() == Kind::DeviceGone && self.found => {
-                self.still_gone(error, tried)
+                self.still_gone(error, operation)
             }
             DriverError::Final(error) if error.target().is_none() => error.with_target(&self.name),
             DriverError::Final(error) => error,
             DriverError::Missing { label } => {
-                let answer = format!("the token has no key labelled `{label}`");
-                Error::new(Kind::KeyMissing, tried, answer).with_target(&self.name).with_hint(STORAGE)
+                let message = format!("the token has no key labelled `{label}`");
+                Error::new(Kind::KeyMissing, operation, message).with_target(&self.name).with_hint(STORAGE)
             }
             DriverError::Stale => {
-                Error::new(Kind::DeviceGone, tried, "the module was restarted again and again")
+                Error::new(Kind::DeviceGone, operation, "the module was restarted again and again")
                     .with_target(&self.name)
                     .with_hint("repeat the command")
             }
         }
     }
 
-    fn still_gone(&self, error: Error, tried: &str) -> Error {
-        let answer = format!("the module lost the token, and restarting it failed: {}", error.message());
-        Error::new(Kind::DeviceGone, tried, answer)
+    fn still_gone(&self, error: Error, operation: &str) -> Error {
+        let message = format!("the module lost the token, and restarting it failed: {}", error.message());
+        Error::new(Kind::DeviceGone, operation, message)
             .with_target(&self.name)
             .with_hint(STORAGE)
             .caused_by(error)

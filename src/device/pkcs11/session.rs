@@ -31,11 +31,11 @@ pub struct TokenSession {
 }
 
 /// An operation's context: the module, which cannot be finalised meanwhile, and the token's information.
-pub struct Operation<'a> {
+pub struct OperationContext<'a> {
     pub live: InitializedModule<'a>,
     pub uri: &'a DeviceUri,
     pub name: &'a str,
-    pub facts: &'a TokenInfo,
+    pub info: &'a TokenInfo,
 }
 
 impl TokenSession {
@@ -47,7 +47,7 @@ impl TokenSession {
             let live = module.start()?;
             let generation = live.generation();
             let error = match slots::find(&live, uri, name) {
-                Ok((slot, facts)) => return Ok((Self::open(&live, slot, name)?, facts)),
+                Ok((slot, info)) => return Ok((Self::open(&live, slot, name)?, info)),
                 Err(error) => error,
             };
             let perhaps_busy = module.is_softhsm() && error.kind() != Kind::Usage;
@@ -104,7 +104,7 @@ impl TokenSession {
     }
 }
 
-impl Operation<'_> {
+impl OperationContext<'_> {
     /// The handle of an enrolled key: cached, or found by its label and compared with the enrolment, or found by its public key.
     pub fn handle(&self, session: &mut TokenSession, key: &KeyRef) -> Result<ObjectHandle, DriverError> {
         if let Some((_, handle)) = session.keys.iter().find(|(known, _)| known == key) {
@@ -145,21 +145,21 @@ impl Operation<'_> {
             Purpose::Sign => Ok(PublicKey::RsaPss { n, e }),
         })?;
         if purpose == Purpose::Sign && matches!(public, PublicKey::Aes256 { .. }) {
-            let answer = format!("{} keys cannot sign", public.algorithm());
-            return Err(Error::new(Kind::Unsupported, "use the key", answer).with_target(self.name).into());
+            let message = format!("{} keys cannot sign", public.algorithm());
+            return Err(Error::new(Kind::Unsupported, "use the key", message).with_target(self.name).into());
         }
-        let evidence = objects::evidence(session, located.private, self.facts.identity.simulator)?;
+        let evidence = objects::evidence(session, located.private, self.info.identity.simulator)?;
         Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence, material: Vec::new() })
     }
 
     fn key_uri(&self, purpose: Purpose) -> Result<String> {
-        let uri = DeviceUri::parse("pkcs11:")?.with("token", &self.facts.identity.label)?;
+        let uri = DeviceUri::parse("pkcs11:")?.with("token", &self.info.identity.label)?;
         Ok(uri.with("object", &objects::label(self.uri, purpose))?.to_string())
     }
 
     fn replaced_key(&self, purpose: Purpose) -> Error {
-        let answer = format!("its {purpose} key is not the one that was enrolled");
-        Error::new(Kind::KeyMissing, "find the key", answer).with_target(self.name).with_hint(
+        let message = format!("its {purpose} key is not the one that was enrolled");
+        Error::new(Kind::KeyMissing, "find the key", message).with_target(self.name).with_hint(
             "the key was replaced, or this is another token of the same name: connect the enrolled one, \
              or enrol this one as a device of its own",
         )

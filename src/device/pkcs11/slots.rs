@@ -9,18 +9,18 @@ use cryptoki::error::RvError;
 use cryptoki::slot::Slot;
 
 /// All slots that hold a token, initialised or not.
-pub fn all(module: &InitializedModule<'_>, on: &str) -> Result<Vec<(Slot, TokenInfo)>> {
-    let slots = module.get_slots_with_token().map_err(|e| decode(e, LIST, on))?;
-    slots.into_iter().filter_map(|slot| one(module, slot, on).transpose()).collect()
+pub fn all(module: &InitializedModule<'_>, target: &str) -> Result<Vec<(Slot, TokenInfo)>> {
+    let slots = module.get_slots_with_token().map_err(|e| decode(e, LIST, target))?;
+    slots.into_iter().filter_map(|slot| one(module, slot, target).transpose()).collect()
 }
 
 /// One slot's token; `None` when there is none.
-fn one(module: &InitializedModule<'_>, slot: Slot, on: &str) -> Result<Option<(Slot, TokenInfo)>> {
+fn one(module: &InitializedModule<'_>, slot: Slot, target: &str) -> Result<Option<(Slot, TokenInfo)>> {
     match module.get_token_info(slot) {
         Ok(info) => Ok(Some((slot, TokenInfo::read(slot, &info)))),
         Err(e) => match code(&e) {
             Some(RvError::SlotIdInvalid | RvError::TokenNotPresent | RvError::TokenNotRecognized) => Ok(None),
-            _ => Err(decode(e, LIST, on)),
+            _ => Err(decode(e, LIST, target)),
         },
     }
 }
@@ -29,25 +29,25 @@ fn one(module: &InitializedModule<'_>, slot: Slot, on: &str) -> Result<Option<(S
 ///
 /// # Errors
 /// `DeviceGone` when none matches, `Usage` when several do. Both list the tokens found.
-pub fn find(module: &InitializedModule<'_>, uri: &DeviceUri, on: &str) -> Result<(Slot, TokenInfo)> {
+pub fn find(module: &InitializedModule<'_>, uri: &DeviceUri, target: &str) -> Result<(Slot, TokenInfo)> {
     let slot = uri.slot_id().and_then(|id| Slot::try_from(id).ok());
     let mut matching = match slot {
-        Some(slot) => one(module, slot, on)?.into_iter().collect(),
-        None => all(module, on)?,
+        Some(slot) => one(module, slot, target)?.into_iter().collect(),
+        None => all(module, target)?,
     };
     matching.retain(|(_, token)| token.matches(uri));
     match matching.len() {
         1 => Ok(matching.remove(0)),
-        0 => Err(none(&all(module, on)?, uri, on)),
-        _ => Err(several(&matching, on)),
+        0 => Err(none(&all(module, target)?, uri, target)),
+        _ => Err(several(&matching, target)),
     }
 }
 
 const LIST: &str = "list the module's slots";
 const FIND: &str = "find the device";
 
-fn none(there: &[(Slot, TokenInfo)], uri: &DeviceUri, on: &str) -> Error {
-    let gone = |answer: String| Error::new(Kind::DeviceGone, FIND, answer).with_target(on);
+fn none(there: &[(Slot, TokenInfo)], uri: &DeviceUri, target: &str) -> Error {
+    let gone = |message: String| Error::new(Kind::DeviceGone, FIND, message).with_target(target);
     let initialised: Vec<_> = there.iter().filter(|(_, token)| token.initialised).collect();
     if initialised.is_empty() {
         return gone("the module has no initialised token".into()).with_hint(
@@ -61,10 +61,10 @@ fn none(there: &[(Slot, TokenInfo)], uri: &DeviceUri, on: &str) -> Error {
         .with_hint("correct the URI's token, serial, manufacturer, model or slot-id, or plug the device in")
 }
 
-fn several(matching: &[(Slot, TokenInfo)], on: &str) -> Error {
-    let answer = format!("{} tokens match: {}", matching.len(), listed(matching));
-    Error::new(Kind::Usage, FIND, answer)
-        .with_target(on)
+fn several(matching: &[(Slot, TokenInfo)], target: &str) -> Error {
+    let message = format!("{} tokens match: {}", matching.len(), listed(matching));
+    Error::new(Kind::Usage, FIND, message)
+        .with_target(target)
         .with_hint("add serial= or slot-id= to the URI so that one is meant")
 }
 

@@ -14,7 +14,7 @@
 //! public in the ledger. tpm2-tss compares its response with the public area that we gave, and the command that uses the key
 //! binds the key's name.
 
-use super::error::{Code, Command, DriverError, Remedy};
+use super::error::{Code, DriverError, Remedy, WithCommand};
 use super::key_blob::KeyBlob;
 use super::templates;
 use crate::error::{Error, Kind};
@@ -40,7 +40,7 @@ pub struct Connection {
     /// Sessions of other connections that are still to be flushed.
     strays: Vec<AuthSession>,
     /// All keys ever loaded over this connection.
-    tried: Vec<Name>,
+    operation: Vec<Name>,
     /// Objects that could not be flushed in time.
     left: Vec<ObjectHandle>,
 }
@@ -81,8 +81,8 @@ pub struct Leftovers {
 impl Connection {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
-        let (keys, strays, tried, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { context, parent: None, keys, session: None, strays, tried, left }
+        let (keys, strays, operation, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { context, parent: None, keys, session: None, strays, operation, left }
     }
 
     /// Loads an enrolled key and starts a session for it, unless they exist already.
@@ -114,7 +114,7 @@ impl Connection {
     }
 
     fn load(&mut self, material: &KeyBlob) -> Result<KeyHandle, DriverError> {
-        let wanted = templates::name(&material.key.public).of("TPM2_Load")?;
+        let wanted = templates::name(&material.key.public).with_command("TPM2_Load")?;
         if let Some((_, handle)) = self.keys.iter().find(|(name, _)| *name == wanted) {
             return Ok(*handle);
         }
@@ -128,7 +128,7 @@ impl Connection {
         let loaded = self.context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
         });
-        let handle = loaded.of("TPM2_Load")?;
+        let handle = loaded.with_command("TPM2_Load")?;
         self.keys.push((wanted, handle));
         Ok(handle)
     }
@@ -189,8 +189,8 @@ impl Connection {
 
     /// Remembers a key's name, so that it can be flushed if this connection leaves it behind.
     pub fn remember(&mut self, key: Name) {
-        if !self.tried.contains(&key) {
-            self.tried.push(key);
+        if !self.operation.contains(&key) {
+            self.operation.push(key);
         }
     }
 
@@ -209,7 +209,7 @@ impl Connection {
             Some(u32::from_be_bytes(name.value().try_into().ok()?))
         });
         let sessions = sessions.collect();
-        Leftovers { keys: std::mem::take(&mut self.tried), sessions }
+        Leftovers { keys: std::mem::take(&mut self.operation), sessions }
     }
 
     /// Flushes what another connection left behind. Recognises keys by their names, because other loaded objects belong to other programs.
@@ -258,31 +258,31 @@ pub fn start_session(
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
         context.start_auth_session(Some(salt), None, None, kind, symmetric, hash)
     });
-    let session = started.of("TPM2_StartAuthSession")?.ok_or_else(none)?;
+    let session = started.with_command("TPM2_StartAuthSession")?.ok_or_else(none)?;
     let (attributes, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
     match context.tr_sess_set_attributes(session, attributes, mask) {
         Ok(()) => Ok(session),
         Err(error) => {
             let _ = context.flush_context(SessionHandle::from(session).into());
-            Err(error).of("TPM2_StartAuthSession")
+            Err(error).with_command("TPM2_StartAuthSession")
         }
     }
 }
 
 /// Makes the storage root key as a transient object. tpm2-tss checks its name against its public area.
 pub fn primary(context: &mut Context) -> Result<KeyHandle, DriverError> {
-    let template = templates::srk().of("TPM2_CreatePrimary")?;
+    let template = templates::srk().with_command("TPM2_CreatePrimary")?;
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Owner, template, None, None, None, None)
     });
-    Ok(made.of("TPM2_CreatePrimary")?.key_handle)
+    Ok(made.with_command("TPM2_CreatePrimary")?.key_handle)
 }
 
 /// The object at a persistent handle, and the name of the public area that the TPM returned; `None` when the handle is empty.
 pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, DriverError> {
-    let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).of("TPM2_ReadPublic")?);
+    let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).with_command("TPM2_ReadPublic")?);
     let found = context.execute_without_session(|context| context.tr_from_tpm_public(handle));
-    match found.of("TPM2_ReadPublic") {
+    match found.with_command("TPM2_ReadPublic") {
         Ok(found) => Ok(Some((found.into(), name_of(context, found)?))),
         // TPM_RC_HANDLE
         Err(fault) if fault.is(0x8b) => Ok(None),
@@ -292,13 +292,13 @@ pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandl
 
 /// An object's name; all zeroes if its name algorithm is not SHA-256.
 pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, DriverError> {
-    let name = context.tr_get_name(handle).of("TPM2_ReadPublic")?;
+    let name = context.tr_get_name(handle).with_command("TPM2_ReadPublic")?;
     Ok(name.value().try_into().unwrap_or([0; 34]))
 }
 
 /// The session as a policy session, which all sessions here are.
 pub fn policy(session: AuthSession) -> Result<PolicySession, DriverError> {
-    PolicySession::try_from(session).of("TPM2_StartAuthSession")
+    PolicySession::try_from(session).with_command("TPM2_StartAuthSession")
 }
 
 fn none() -> DriverError {

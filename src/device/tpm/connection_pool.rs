@@ -65,13 +65,13 @@ pub fn lock(shared: &Mutex<SharedConnection>) -> MutexGuard<'_, SharedConnection
 
 impl SharedConnection {
     /// The connection. Connects if necessary.
-    pub fn connection(&mut self, on: &str) -> Result<&mut Connection> {
+    pub fn connection(&mut self, target: &str) -> Result<&mut Connection> {
         if self.connection.is_none() {
-            self.connection = Some(Connection::new(self.transport.connect(on)?));
+            self.connection = Some(Connection::new(self.transport.connect(target)?));
         }
         self.connection
             .as_mut()
-            .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(on))
+            .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(target))
     }
 
     /// Runs a job on the TPM, and repeats it after failures that a retry can cure.
@@ -80,18 +80,18 @@ impl SharedConnection {
     /// `DeviceGone`, `Device`, and whatever the job's failure means.
     pub fn work<T>(
         &mut self,
-        tried: &str,
-        on: &str,
+        operation: &str,
+        target: &str,
         mut job: impl FnMut(&mut Connection) -> Result<T, DriverError>,
     ) -> Result<T> {
         let (began, mut pause, mut attempts) = (Instant::now(), PAUSE.0, 0);
         loop {
-            let fault = match job(self.connection(on)?) {
+            let fault = match job(self.connection(target)?) {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
             let remedy = fault.code().map_or(Remedy::None, super::error::Code::remedy);
-            self.recover(&fault, remedy, on);
+            self.recover(&fault, remedy, target);
             attempts += 1;
             let again = match remedy {
                 Remedy::None | Remedy::Renew => fault.is(0x128) && attempts < ATTEMPTS,
@@ -101,9 +101,9 @@ impl SharedConnection {
                 Remedy::Reload | Remedy::Reconnect => attempts < ATTEMPTS && !self.pin.is_pending(),
             };
             if !again {
-                return Err(self.report(fault, tried, on));
+                return Err(self.report(fault, operation, target));
             }
-            log::debug!("{tried} on {on}: {fault:?}; trying again");
+            log::debug!("{operation} on {target}: {fault:?}; trying again");
             if matches!(remedy, Remedy::Wait | Remedy::Queue) {
                 std::thread::sleep(unevenly(pause));
                 pause = (pause * 2).min(PAUSE.1);
@@ -112,7 +112,7 @@ impl SharedConnection {
     }
 
     /// Flushes everything in the TPM whose state is unknown.
-    fn recover(&mut self, fault: &DriverError, remedy: Remedy, on: &str) {
+    fn recover(&mut self, fault: &DriverError, remedy: Remedy, target: &str) {
         let Some(mut connection) = self.connection.take() else { return };
         match remedy {
             // After a reset, the context's handles may name other objects.
@@ -121,7 +121,7 @@ impl SharedConnection {
             Remedy::Reconnect | Remedy::Renew => {
                 let left = connection.leftovers();
                 drop(connection);
-                if let Ok(context) = self.transport.connect(on) {
+                if let Ok(context) = self.transport.connect(target) {
                     let mut fresh = Connection::new(context);
                     // A resource manager flushes what a connection leaves behind, and may have reused the session's handle.
                     if !self.transport.is_managed() {
@@ -141,18 +141,18 @@ impl SharedConnection {
     }
 
     /// The complete error: with the number of tries left after a wrong PIN, or the end of a lockout.
-    fn report(&mut self, fault: DriverError, tried: &str, on: &str) -> Error {
+    fn report(&mut self, fault: DriverError, operation: &str, target: &str) -> Error {
         let wrong = fault.is(0x8e) && self.pin.pin().is_some();
         let locked = fault.is(0x921);
         if wrong {
             self.pin.refuse();
         }
         if !wrong && !locked {
-            return fault.report(tried, on);
+            return fault.report(operation, target);
         }
         let lockout =
             self.connection.as_mut().and_then(|connection| Lockout::read(&mut connection.context).ok());
-        lockout::report(fault, lockout, tried, on)
+        lockout::report(fault, lockout, operation, target)
     }
 
     /// The kept PIN, or one from the prompter if the TPM's state allows a try.
@@ -189,8 +189,8 @@ impl SharedConnection {
         };
         let (pin, repeated) = (again("for its new keys")?, again("once more")?);
         if *pin != *repeated {
-            let answer = "the two PINs differ: no key was made";
-            return Err(Error::new(Kind::PinWrong, "choose a PIN", answer).with_target(device));
+            let message = "the two PINs differ: no key was made";
+            return Err(Error::new(Kind::PinWrong, "choose a PIN", message).with_target(device));
         }
         // A newly chosen PIN is not the one that was refused.
         self.pin.reset();
@@ -202,8 +202,8 @@ impl SharedConnection {
     fn ask(&mut self, asking: &mut PinPrompt<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
         let request = PinRequest { device: asking.device, source: asking.source, tries };
         let pin = asking.prompter.pin(&request)?;
-        let fail = |kind, answer: &str| {
-            Err(Error::new(kind, lockout::USE_PIN, answer).with_target(asking.device.to_owned()))
+        let fail = |kind, message: &str| {
+            Err(Error::new(kind, lockout::USE_PIN, message).with_target(asking.device.to_owned()))
         };
         // TPM2B_AUTH is at most as long as the name algorithm's digest. Trailing zero bytes are ignored (part 1 §19.6.4.3).
         match pin.len() {
@@ -222,15 +222,15 @@ impl SharedConnection {
     }
 
     /// Converts an error after the PIN was sent. If the result of an unproven PIN is unknown, forgets it and sends no PIN again.
-    pub fn unsure(&mut self, error: Error, on: &str) -> Error {
+    pub fn unsure(&mut self, error: Error, target: &str) -> Error {
         if !self.pin.is_pending() || !matches!(error.kind(), Kind::Device | Kind::DeviceGone) {
             return error;
         }
         self.forget();
         self.pin.lose();
-        let answer = format!("the response to the PIN was lost ({}); it is not sent again", error.message());
-        Error::new(Kind::PinWrong, lockout::USE_PIN, answer)
-            .with_target(on)
+        let message = format!("the response to the PIN was lost ({}); it is not sent again", error.message());
+        Error::new(Kind::PinWrong, lockout::USE_PIN, message)
+            .with_target(target)
             .with_hint("check the device and the PIN, then run the command again")
             .caused_by(error)
     }

@@ -3,7 +3,7 @@
 use super::connection::{self, Connection};
 use super::connection_pool::lock;
 use super::device::TpmDevice;
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use crate::device::MonotonicCounter;
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
@@ -71,10 +71,10 @@ impl TpmDevice {
     /// Runs a job with an HMAC session, because a policy session cannot authorise an owner without a policy.
     fn count<T>(
         &mut self,
-        tried: &str,
+        operation: &str,
         job: impl Fn(&mut Connection, AuthSession) -> Result<T, DriverError>,
     ) -> Result<T> {
-        lock(&self.shared).work(tried, &self.name, |connection| {
+        lock(&self.shared).work(operation, &self.name, |connection| {
             let session = match connection.pinned_parent() {
                 // An interposer cannot forge the TPM's responses.
                 Some(key) => connection::start_session(&mut connection.context, key, SessionType::Hmac)?,
@@ -85,7 +85,7 @@ impl TpmDevice {
             if ended.is_err() {
                 connection.leave(session);
             }
-            done.and_then(|done| ended.of("TPM2_FlushContext").map(|()| done))
+            done.and_then(|done| ended.with_command("TPM2_FlushContext").map(|()| done))
         })
     }
 }
@@ -96,7 +96,7 @@ fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError
     let name = connection::name_of(&mut connection.context, srk.into())?;
     connection.remember(name);
     let session = connection::start_session(&mut connection.context, srk, SessionType::Hmac);
-    let flushed = connection.context.flush_context(srk.into()).of("TPM2_FlushContext");
+    let flushed = connection.context.flush_context(srk.into()).with_command("TPM2_FlushContext");
     session.and_then(|session| flushed.map(|()| session))
 }
 
@@ -129,24 +129,24 @@ fn define(connection: &mut Connection, session: AuthSession) -> Result<u32, Driv
     const COMMAND: &str = "TPM2_NV_DefineSpace";
     for index in FIRST..=LAST {
         let public = NvPublicBuilder::new()
-            .with_nv_index(NvIndexTpmHandle::new(index).of(COMMAND)?)
+            .with_nv_index(NvIndexTpmHandle::new(index).with_command(COMMAND)?)
             .with_index_name_algorithm(HashingAlgorithm::Sha256)
-            .with_index_attributes(attributes(false).of(COMMAND)?)
+            .with_index_attributes(attributes(false).with_command(COMMAND)?)
             .with_data_area_size(SIZE.into())
             .build()
-            .of(COMMAND)?;
+            .with_command(COMMAND)?;
         let defined = by_owner(connection, session, (true, false), |context| {
             context.nv_define_space(Provision::Owner, None, public)
         });
-        match defined.of(COMMAND) {
+        match defined.with_command(COMMAND) {
             Ok(_) => return Ok(index),
             // TPM_RC_NV_DEFINED
             Err(fault) if fault.is(0x14c) => {}
             Err(fault) => return Err(fault),
         }
     }
-    let answer = format!("every index from {FIRST:#x} to {LAST:#x} is in use");
-    Err(Error::new(Kind::Conflict, "make a counter", answer)
+    let message = format!("every index from {FIRST:#x} to {LAST:#x} is in use");
+    Err(Error::new(Kind::Conflict, "make a counter", message)
         .with_hint(
             "remove those of stores that no longer exist: `tpm2_nvreadpublic`, `tpm2_nvundefine INDEX`",
         )
@@ -160,17 +160,17 @@ fn find(connection: &mut Connection, index: u32, session: AuthSession) -> Result
     if !(FIRST..=LAST).contains(&index) {
         return Err(another(index).into());
     }
-    let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index).of(COMMAND)?);
+    let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index).with_command(COMMAND)?);
     let found = connection.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
-    let handle = match found.of(COMMAND) {
+    let handle = match found.with_command(COMMAND) {
         Ok(found) => NvIndexHandle::from(found),
         Err(fault) if fault.is(0x8b) => return Err(missing(index).into()),
         Err(fault) => return Err(fault),
     };
     let public = by_owner(connection, session, (false, true), |context| context.nv_read_public(handle));
-    let (public, _) = public.of(COMMAND)?;
+    let (public, _) = public.with_command(COMMAND)?;
     // Its first increment sets TPMA_NV_WRITTEN (part 2 §13.4).
-    let ours = [attributes(false).of(COMMAND)?, attributes(true).of(COMMAND)?];
+    let ours = [attributes(false).with_command(COMMAND)?, attributes(true).with_command(COMMAND)?];
     if ours.contains(&public.attributes()) && public.data_size() == usize::from(SIZE) {
         Ok(handle)
     } else {
@@ -185,7 +185,7 @@ fn increment(
 ) -> Result<(), DriverError> {
     let raised =
         by_owner(connection, session, (false, false), |context| context.nv_increment(NvAuth::Owner, handle));
-    raised.of("TPM2_NV_Increment")
+    raised.with_command("TPM2_NV_Increment")
 }
 
 fn read(
@@ -196,7 +196,7 @@ fn read(
     let read = by_owner(connection, session, (false, true), |context| {
         context.nv_read(NvAuth::Owner, handle, SIZE, 0)
     });
-    let bytes = read.of("TPM2_NV_Read")?;
+    let bytes = read.with_command("TPM2_NV_Read")?;
     match bytes.value().try_into() {
         Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
         Err(_) => Err(Error::new(Kind::Device, "read the counter", "it has not eight bytes").into()),
@@ -211,17 +211,17 @@ fn undefine(
     let removed = by_owner(connection, session, (false, false), |context| {
         context.nv_undefine_space(Provision::Owner, handle)
     });
-    removed.of("TPM2_NV_UndefineSpace")
+    removed.with_command("TPM2_NV_UndefineSpace")
 }
 
 fn missing(index: u32) -> Error {
-    let answer = format!("there is no counter {index:#x}: it was removed, or this is another TPM");
-    Error::new(Kind::KeyMissing, "find the counter", answer)
+    let message = format!("there is no counter {index:#x}: it was removed, or this is another TPM");
+    Error::new(Kind::KeyMissing, "find the counter", message)
 }
 
 fn another(index: u32) -> Error {
-    let answer = format!(
+    let message = format!(
         "there is no counter {index:#x}: the index belongs to another program, or is outside Strongroom's range"
     );
-    Error::new(Kind::KeyMissing, "find the counter", answer)
+    Error::new(Kind::KeyMissing, "find the counter", message)
 }

@@ -3,7 +3,7 @@
 use super::connection::{self, Connection};
 use super::connection_pool::{PinPrompt, lock};
 use super::device::TpmDevice;
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::evidence;
 use super::identity::TpmInfo;
 use super::key_blob::{KeyBlob, WrappedKey};
@@ -45,20 +45,25 @@ impl Provision for TpmDevice {
         options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo> {
-        let tried = format!("create the {purpose} key");
+        let operation = format!("create the {purpose} key");
         options.only_for(Scheme::Tpm, self)?;
         if algorithm != Algorithm::P256 {
-            let answer = format!("Strongroom makes only p256 keys in a TPM, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, tried, answer).with_target(&self.name));
+            let message = format!("Strongroom makes only p256 keys in a TPM, not {algorithm}");
+            return Err(Error::new(Kind::Unsupported, operation, message).with_target(&self.name));
         }
-        let wanted = self.wanted(&tried, purpose, options, prompter)?;
+        let wanted = self.wanted(&operation, purpose, options, prompter)?;
         let mut shared = lock(&self.shared);
-        let (material, evidence) = shared.work(&tried, &self.name, |connection| {
+        let (material, evidence) = shared.work(&operation, &self.name, |connection| {
             let simulator = TpmInfo::read(&mut connection.context)?.simulator();
             let otherwise = if simulator { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
             let material = make(connection, &wanted)?;
-            let proof =
-                evidence::of(connection, &material, wanted.pin.as_ref(), wanted.roots.as_deref(), otherwise);
+            let proof = evidence::gather(
+                connection,
+                &material,
+                wanted.pin.as_ref(),
+                wanted.roots.as_deref(),
+                otherwise,
+            );
             if let (Err(_), Some(handle)) = (&proof, material.persistent) {
                 // Remove a refused key.
                 let _ = evict(connection, &material, handle);
@@ -75,29 +80,29 @@ impl Provision for TpmDevice {
 
     /// Removes the copy at a persistent handle. The key itself is stored in its enrolment, which cannot be withdrawn.
     fn destroy(&mut self, key: &KeyInfo, _prompter: &mut dyn Prompter) -> Result<()> {
-        const TRIED: &str = "destroy the key";
+        const OPERATION: &str = "destroy the key";
         let material =
             KeyBlob::from_key_ref(&KeyRef::from(key)).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(handle) = material.persistent else {
-            let answer = "it is stored in its enrolment, encrypted to the TPM, not in the TPM";
-            return Err(Error::new(Kind::Unsupported, TRIED, answer).with_target(&self.name).with_hint(
+            let message = "it is stored in its enrolment, encrypted to the TPM, not in the TPM";
+            return Err(Error::new(Kind::Unsupported, OPERATION, message).with_target(&self.name).with_hint(
                 "retire the device with `strongroom device retire`; `tpm2_clear` makes all keys of this TPM useless, \
                  including those of other programs",
             ));
         };
-        lock(&self.shared).work(TRIED, &self.name, |connection| evict(connection, &material, handle))
+        lock(&self.shared).work(OPERATION, &self.name, |connection| evict(connection, &material, handle))
     }
 }
 
 impl TpmDevice {
     fn wanted(
         &mut self,
-        tried: &str,
+        operation: &str,
         purpose: Purpose,
         options: &CreateOptions,
         prompter: &mut dyn Prompter,
     ) -> Result<Wanted> {
-        let usage = |answer: &str| Error::new(Kind::Usage, tried, answer).with_target(&self.name);
+        let usage = |message: &str| Error::new(Kind::Usage, operation, message).with_target(&self.name);
         let roots = options.roots.as_deref().map(roots_from).transpose()?;
         let options = &options.tpm;
         let signer = options.pcr_policy_key.as_deref().map(Signer::from_pem).transpose()?;
@@ -157,7 +162,7 @@ fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverE
     connection.unload();
     let parent = connection::primary(&mut connection.context)?;
     let made = make_under(connection, parent, wanted);
-    let flushed = connection.context.flush_context(parent.into()).of("TPM2_FlushContext");
+    let flushed = connection.context.flush_context(parent.into()).with_command("TPM2_FlushContext");
     made.and_then(|made| flushed.map(|()| made))
 }
 
@@ -171,8 +176,10 @@ fn make_under(
     keep(connection, parent, parent_name, wanted.parent)?;
     let session = connection::start_session(&mut connection.context, parent, SessionType::Policy)?;
     let key = make_blob(connection, parent, session, wanted);
-    let flushed =
-        connection.context.flush_context(SessionHandle::from(session).into()).of("TPM2_FlushContext");
+    let flushed = connection
+        .context
+        .flush_context(SessionHandle::from(session).into())
+        .with_command("TPM2_FlushContext");
     if flushed.is_err() {
         connection.leave(session);
     }
@@ -194,16 +201,17 @@ fn make_blob(
     wanted: &Wanted,
 ) -> Result<WrappedKey, DriverError> {
     const COMMAND: &str = "TPM2_Create";
-    let policy = wanted.policy.digest(wanted.purpose).of(COMMAND)?;
-    let template = templates::key(wanted.purpose, policy, wanted.policy.pin).of(COMMAND)?;
-    let auth = wanted.pin.as_ref().map(|pin| Auth::try_from(pin.to_vec())).transpose().of(COMMAND)?;
+    let policy = wanted.policy.digest(wanted.purpose).with_command(COMMAND)?;
+    let template = templates::key(wanted.purpose, policy, wanted.policy.pin).with_command(COMMAND)?;
+    let auth =
+        wanted.pin.as_ref().map(|pin| Auth::try_from(pin.to_vec())).transpose().with_command(COMMAND)?;
     // The storage root key's authorisation is the empty password. The session adds integrity and encryption.
     let sessions = (Some(AuthSession::Password), Some(session), None);
     let asked = template.clone();
     let made = connection
         .context
         .execute_with_sessions(sessions, |context| context.create(parent, asked, auth, None, None, None));
-    let made = made.of(COMMAND)?;
+    let made = made.with_command(COMMAND)?;
     if templates::pointless(&made.out_public) != templates::pointless(&template)
         || templates::point(&made.out_public).is_none()
     {
@@ -222,9 +230,9 @@ fn keep(
     match connection::persistent(&mut connection.context, handle)? {
         Some((_, found)) if found == name => Ok(()),
         Some(_) => {
-            let answer =
+            let message =
                 format!("the key at {handle:#x} is not the storage root key of the TCG's template for P-256");
-            Err(Error::new(Kind::Conflict, "use the storage root key", answer)
+            Err(Error::new(Kind::Conflict, "use the storage root key", message)
                 .with_hint(
                     "it may belong to another program. Name a free handle, for example \
                      tpm:srk=0x81000002 (`tpm2_getcap handles-persistent` lists those in use)",
@@ -245,36 +253,36 @@ fn persist(
     let loaded = connection
         .context
         .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public));
-    let loaded = loaded.of("TPM2_Load")?;
+    let loaded = loaded.with_command("TPM2_Load")?;
     let kept = make_persistent(connection, loaded, handle);
-    connection.context.flush_context(loaded.into()).of("TPM2_FlushContext")?;
+    connection.context.flush_context(loaded.into()).with_command("TPM2_FlushContext")?;
     kept
 }
 
 fn make_persistent(connection: &mut Connection, key: KeyHandle, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
-    let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
+    let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
     let kept = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
         context.evict_control(Owner::Owner, key.into(), handle)
     });
-    kept.of(COMMAND).map(drop)
+    kept.with_command(COMMAND).map(drop)
 }
 
 /// Removes a persistent copy, if it is of this key.
 fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
-    let name = templates::name(&material.key.public).of(COMMAND)?;
+    let name = templates::name(&material.key.public).with_command(COMMAND)?;
     match connection::persistent(&mut connection.context, handle)? {
         Some((found, is)) if is == name => {
-            let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).of(COMMAND)?);
+            let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
             let evicted = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.evict_control(Owner::Owner, found.into(), handle)
             });
-            evicted.of(COMMAND).map(drop)
+            evicted.with_command(COMMAND).map(drop)
         }
         _ => {
-            let answer = format!("the object at {handle:#x} is not this key");
-            Err(Error::new(Kind::KeyMissing, "destroy the key", answer).into())
+            let message = format!("the object at {handle:#x} is not this key");
+            Err(Error::new(Kind::KeyMissing, "destroy the key", message).into())
         }
     }
 }

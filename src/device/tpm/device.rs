@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, LoadedKey};
 use super::connection_pool::{PinPrompt, SharedConnection, lock, share};
-use super::error::{Code, Command, DriverError};
+use super::error::{Code, DriverError, WithCommand};
 use super::identity::TpmInfo;
 use super::key_blob::KeyBlob;
 use super::templates;
@@ -51,15 +51,15 @@ impl TpmDevice {
     /// Runs a private-key operation: gets the PIN, loads the key, starts a session and satisfies the policy.
     fn operate<T>(
         &mut self,
-        tried: &str,
+        operation: &str,
         (purpose, key): (Purpose, &KeyRef),
         prompter: &mut dyn Prompter,
         job: impl Fn(&mut Connection, &LoadedKey) -> Result<T, DriverError>,
     ) -> Result<T> {
-        let named = |e: Error| e.with_target(self.name.clone()).with_operation(tried);
+        let named = |e: Error| e.with_target(self.name.clone()).with_operation(operation);
         let material = KeyBlob::from_key_ref(key).map_err(named)?;
         if !material.key.is_for(purpose) {
-            return Err(named(Error::new(Kind::KeyMissing, tried, "the key has another purpose")));
+            return Err(named(Error::new(Kind::KeyMissing, operation, "the key has another purpose")));
         }
         let signatures = self.signatures.as_deref();
         let mut shared = lock(&self.shared);
@@ -71,7 +71,7 @@ impl TpmDevice {
             false => None,
         };
         let mut lost = false;
-        let done = shared.work(tried, &self.name, |connection| {
+        let done = shared.work(operation, &self.name, |connection| {
             let ready = make_ready(connection, &material, purpose, pin.as_ref(), signatures)?;
             let done = job(connection, &ready);
             // Any response code of the TPM is a response.
@@ -97,8 +97,8 @@ fn make_ready(
 ) -> Result<LoadedKey, DriverError> {
     let ready = connection.ready(material)?;
     if let Some(pin) = pin {
-        let auth = Auth::try_from(pin.to_vec()).of("TPM2_PolicyAuthValue")?;
-        connection.context.tr_set_auth(ready.key.into(), auth).of("TPM2_PolicyAuthValue")?;
+        let auth = Auth::try_from(pin.to_vec()).with_command("TPM2_PolicyAuthValue")?;
+        connection.context.tr_set_auth(ready.key.into(), auth).with_command("TPM2_PolicyAuthValue")?;
     }
     match material.policy.satisfy(&mut connection.context, ready.session, purpose, signatures) {
         Ok(()) => Ok(ready),
@@ -117,12 +117,12 @@ fn ecdh(
     peer: &[u8; 65],
 ) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     const COMMAND: &str = "TPM2_ECDH_ZGen";
-    let half = |bytes: &[u8]| EccParameter::try_from(bytes).of(COMMAND);
+    let half = |bytes: &[u8]| EccParameter::try_from(bytes).with_command(COMMAND);
     let point = EccPoint::new(half(&peer[1..33])?, half(&peer[33..])?);
     let session = Some(AuthSession::PolicySession(ready.session));
     let shared =
         connection.context.execute_with_session(session, |context| context.ecdh_z_gen(ready.key, point));
-    let shared = shared.of(COMMAND)?;
+    let shared = shared.with_command(COMMAND)?;
     match templates::coordinate(shared.x()) {
         Some(x) => Ok(Zeroizing::new(x.to_vec())),
         None => Err(Error::new(Kind::Device, OPEN, "the TPM's point is not of P-256").into()),
@@ -138,12 +138,13 @@ fn sign(connection: &mut Connection, ready: &LoadedKey, digest: &[u8; 32]) -> Re
         hierarchy: TPM2_RH_NULL,
         digest: Default::default(),
     });
-    let (ticket, digest) = (ticket.of(COMMAND)?, Digest::try_from(digest.to_vec()).of(COMMAND)?);
+    let (ticket, digest) =
+        (ticket.with_command(COMMAND)?, Digest::try_from(digest.to_vec()).with_command(COMMAND)?);
     let session = Some(AuthSession::PolicySession(ready.session));
     let signed = connection.context.execute_with_session(session, |context| {
         context.sign(ready.key, digest, SignatureScheme::Null, ticket)
     });
-    let halves = match signed.of(COMMAND)? {
+    let halves = match signed.with_command(COMMAND)? {
         Signature::EcDsa(signature) => {
             templates::coordinate(signature.signature_r()).zip(templates::coordinate(signature.signature_s()))
         }
@@ -162,10 +163,10 @@ impl Device for TpmDevice {
         if let Some(identity) = &self.identity {
             return identity.clone();
         }
-        let facts = lock(&self.shared)
+        let info = lock(&self.shared)
             .work("identify the TPM", &self.name, |connection| TpmInfo::read(&mut connection.context));
-        match facts {
-            Ok(facts) => self.identity.insert(facts.identity()).clone(),
+        match info {
+            Ok(info) => self.identity.insert(info.identity()).clone(),
             // Not kept, because the next attempt may succeed.
             Err(error) => {
                 log::warn!("{error}");

@@ -3,7 +3,7 @@
 //! The TPM's maker stores a certificate for the endorsement key in the TPM. The key itself is not stored: it is derived from its
 //! hierarchy's seed by a public template, which yields the same key each time.
 
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use crate::device::certificates::{Oid, SubjectKey, first_certificate};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::traits::PublicKeyParts;
@@ -80,7 +80,7 @@ impl EkCertificates {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::Handles, SHELF.start, SHELF.end - SHELF.start)
         });
-        let handles = match asked.of("TPM2_GetCapability")? {
+        let handles = match asked.with_command("TPM2_GetCapability")? {
             (CapabilityData::Handles(handles), _) => {
                 handles.iter().map(|handle| u32::from(*handle)).collect()
             }
@@ -119,23 +119,23 @@ impl EkCertificates {
 
 /// The contents of an NV index that is readable without authorisation.
 fn read(context: &mut Context, index: u32) -> Result<Vec<u8>, DriverError> {
-    let index = NvIndexTpmHandle::new(index).of("TPM2_NV_ReadPublic")?;
+    let index = NvIndexTpmHandle::new(index).with_command("TPM2_NV_ReadPublic")?;
     let found =
         context.execute_without_session(|context| context.tr_from_tpm_public(TpmHandle::NvIndex(index)));
-    let handle = NvAuth::NvIndex(found.of("TPM2_NV_ReadPublic")?.into());
+    let handle = NvAuth::NvIndex(found.with_command("TPM2_NV_ReadPublic")?.into());
     let bytes = context
         .execute_with_session(Some(AuthSession::Password), |context| nv::read_full(context, handle, index));
-    bytes.of("TPM2_NV_Read")
+    bytes.with_command("TPM2_NV_Read")
 }
 
 /// Makes the endorsement key. Returns its handle, which the caller must flush, and its public area.
 pub fn make(context: &mut Context, kind: Kind) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
-    let template = kind.template().of(COMMAND)?;
+    let template = kind.template().with_command(COMMAND)?;
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
     });
-    made.of(COMMAND).map(|made| (made.key_handle, made.out_public))
+    made.with_command(COMMAND).map(|made| (made.key_handle, made.out_public))
 }
 
 /// Whether a TPM's key is a certificate's key.

@@ -106,7 +106,7 @@ impl Code {
             Some(base) => TPM_CODES
                 .iter()
                 .find(|(code, ..)| *code == base)
-                .map_or((Kind::Device, ""), |(_, _, kind, advice)| (*kind, *advice)),
+                .map_or((Kind::Device, ""), |(_, _, kind, hint)| (*kind, *hint)),
             None if self.layer() == TCTI => (Kind::DeviceGone, UNREACHABLE),
             None if self.is_forged() => (Kind::Device, FORGED),
             None => (Kind::Device, ""),
@@ -159,20 +159,21 @@ impl DriverError {
     }
 
     /// In the library's form.
-    pub fn report(self, tried: &str, on: &str) -> Error {
+    pub fn report(self, operation: &str, target: &str) -> Error {
         let (command, error) = match self {
             Self::Final(error) if error.target().is_some() => return error,
-            Self::Final(error) => return error.with_target(on),
+            Self::Final(error) => return error.with_target(target),
             Self::Call { command, error } => (command, error),
         };
         let Some(code) = Code::from_error(&error) else {
-            let answer = format!("the response to {command} is malformed: {error}");
-            return Error::new(Kind::Device, tried, answer).with_target(on).caused_by(error);
+            let message = format!("the response to {command} is malformed: {error}");
+            return Error::new(Kind::Device, operation, message).with_target(target).caused_by(error);
         };
-        let (kind, advice) = code.meaning();
-        let report =
-            Error::new(kind, tried, format!("{code} from {command}")).with_target(on).caused_by(error);
-        if advice.is_empty() { report } else { report.with_hint(advice) }
+        let (kind, hint) = code.meaning();
+        let report = Error::new(kind, operation, format!("{code} from {command}"))
+            .with_target(target)
+            .caused_by(error);
+        if hint.is_empty() { report } else { report.with_hint(hint) }
     }
 }
 
@@ -183,13 +184,13 @@ impl From<Error> for DriverError {
 }
 
 /// Adds the TPM command's name to a library error.
-pub trait Command<T> {
+pub trait WithCommand<T> {
     /// With the command's name, as the standard writes it.
-    fn of(self, command: &'static str) -> Result<T, DriverError>;
+    fn with_command(self, command: &'static str) -> Result<T, DriverError>;
 }
 
-impl<T> Command<T> for tss_esapi::Result<T> {
-    fn of(self, command: &'static str) -> Result<T, DriverError> {
+impl<T> WithCommand<T> for tss_esapi::Result<T> {
+    fn with_command(self, command: &'static str) -> Result<T, DriverError> {
         self.map_err(|error| DriverError::Call { command, error })
     }
 }

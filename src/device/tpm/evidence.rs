@@ -14,7 +14,7 @@
 use super::connection::{self, Connection};
 use super::credential;
 use super::ek::{self, EkCertificates, Kind as EkKind};
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::key_blob::KeyBlob;
 use super::templates;
 use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 #[cfg(test)]
 mod tests;
 
-const TRIED: &str = "attest the key";
+const OPERATION: &str = "attest the key";
 
 /// The claims that are checked besides the key's own attributes.
 const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Certify"];
@@ -50,7 +50,7 @@ const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Ce
 ///
 /// # Errors
 /// `Evidence`, naming what failed. A failed proof never falls back to a weaker level.
-pub fn of(
+pub fn gather(
     connection: &mut Connection,
     material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
@@ -65,7 +65,7 @@ pub fn of(
     let context = &mut connection.context;
     let (attesting, public) = make_attesting_key(context)?;
     holding(context, attesting.into(), |context| {
-        let name = templates::name(&public).of("TPM2_CreatePrimary")?;
+        let name = templates::name(&public).with_command("TPM2_CreatePrimary")?;
         activate(context, &endorsement, attesting, &name)?;
         certify(context, material, pin, attesting, &public)
     })?;
@@ -106,12 +106,12 @@ fn believed(der: &[u8], between: &[Vec<u8>], roots: &[Vec<u8>]) -> crate::error:
 /// (part 1 §25.1.2).
 fn make_attesting_key(context: &mut Context) -> Result<(KeyHandle, Public), DriverError> {
     const COMMAND: &str = "TPM2_CreatePrimary";
-    let template = templates::attesting().of(COMMAND)?;
+    let template = templates::attesting().with_command(COMMAND)?;
     let asked = template.clone();
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Endorsement, asked, None, None, None, None)
     });
-    let made = match made.of(COMMAND) {
+    let made = match made.with_command(COMMAND) {
         // TPM_RC_BAD_AUTH
         Err(fault) if fault.is(0xa2) => return Err(guarded().into()),
         made => made?,
@@ -160,7 +160,7 @@ fn authorise(context: &mut Context, session: AuthSession) -> Result<(), DriverEr
         let (nonce, digest) = (Nonce::default(), Digest::default());
         context.policy_secret(policy, AuthHandle::Endorsement, nonce.clone(), digest, nonce, None)
     });
-    asserted.of("TPM2_PolicySecret").map(drop)
+    asserted.with_command("TPM2_PolicySecret").map(drop)
 }
 
 fn answer(
@@ -171,13 +171,13 @@ fn answer(
     challenge: &credential::Challenge,
 ) -> Result<Digest, DriverError> {
     const COMMAND: &str = "TPM2_ActivateCredential";
-    let blob = IdObject::try_from(challenge.blob.clone()).of(COMMAND)?;
-    let secret = EncryptedSecret::try_from(challenge.secret.clone()).of(COMMAND)?;
+    let blob = IdObject::try_from(challenge.blob.clone()).with_command(COMMAND)?;
+    let secret = EncryptedSecret::try_from(challenge.secret.clone()).with_command(COMMAND)?;
     let sessions = (Some(AuthSession::Password), Some(by), None);
     let answer = context.execute_with_sessions(sessions, |context| {
         context.activate_credential(attesting, endorsement, blob, secret)
     });
-    match answer.of(COMMAND) {
+    match answer.with_command(COMMAND) {
         // TPM_RC_INTEGRITY, TPM_RC_VALUE, TPM_RC_SIZE: the value was encrypted for another endorsement or attestation key.
         Err(fault) if [0x9f, 0x84, 0x95].into_iter().any(|code| fault.is(code)) => {
             Err(not_in_the_tpm().into())
@@ -197,15 +197,15 @@ fn certify(
     const COMMAND: &str = "TPM2_Certify";
     let mut number = [0; 32];
     SystemRandom::new().fill(&mut number).map_err(|_| failed("the system has no random numbers"))?;
-    let fresh = Data::try_from(number.to_vec()).of(COMMAND)?;
+    let fresh = Data::try_from(number.to_vec()).with_command(COMMAND)?;
     let (attest, signature) = with_key(context, material, pin, |context, key, by| {
         let sessions = (Some(by), Some(AuthSession::Password), None);
         let certified = context.execute_with_sessions(sessions, |context| {
             context.certify(key.into(), attesting, fresh, SignatureScheme::Null)
         });
-        certified.of(COMMAND)
+        certified.with_command(COMMAND)
     })?;
-    let name = templates::name(&material.key.public).of(COMMAND)?;
+    let name = templates::name(&material.key.public).with_command(COMMAND)?;
     let names = (&material.parent_name, &name);
     check(&attest, &signature, attesting_public, names, &number).map_err(|what| failed(what).into())
 }
@@ -226,11 +226,11 @@ fn with_key<T>(
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
         });
-        let key = loaded.of("TPM2_Load")?;
+        let key = loaded.with_command("TPM2_Load")?;
         let Some(pin) = pin else { return Ok((key, None)) };
         let ready = Auth::try_from(pin.to_vec())
             .and_then(|auth| context.tr_set_auth(key.into(), auth))
-            .of("TPM2_Certify")
+            .with_command("TPM2_Certify")
             .and_then(|()| connection::start_session(context, parent, SessionType::Hmac));
         match ready {
             Ok(session) => Ok((key, Some(session))),
@@ -295,7 +295,7 @@ fn start_policy(context: &mut Context) -> Result<AuthSession, DriverError> {
         let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
         context.start_auth_session(None, None, None, SessionType::Policy, symmetric, hash)
     });
-    let session = started.of("TPM2_StartAuthSession")?;
+    let session = started.with_command("TPM2_StartAuthSession")?;
     session.ok_or_else(|| Error::new(Kind::Device, "open a session", "the TPM gave none").into())
 }
 
@@ -306,12 +306,12 @@ fn holding<T>(
     job: impl FnOnce(&mut Context) -> Result<T, DriverError>,
 ) -> Result<T, DriverError> {
     let done = job(context);
-    let flushed = context.flush_context(handle).of("TPM2_FlushContext");
+    let flushed = context.flush_context(handle).with_command("TPM2_FlushContext");
     done.and_then(|done| flushed.map(|()| done))
 }
 
 fn failed(answer: impl Into<String>) -> Error {
-    Error::new(Kind::Evidence, TRIED, answer)
+    Error::new(Kind::Evidence, OPERATION, answer)
         .with_hint("find out what is between this program and the TPM before you trust this machine")
 }
 
@@ -321,14 +321,14 @@ fn distrusted(kind: EkKind, error: &Error) -> Error {
         kind.index(),
         error.message()
     );
-    Error::new(Kind::Evidence, TRIED, answer).with_hint(
+    Error::new(Kind::Evidence, OPERATION, answer).with_hint(
         "put the CA certificates of the TPM's maker into the directory of --ek-roots, those in between as well; \
          without --ek-roots the key is recorded as `reported`",
     )
 }
 
 fn uncertified() -> Error {
-    Error::new(Kind::Evidence, TRIED, "the TPM has no endorsement key certificate")
+    Error::new(Kind::Evidence, OPERATION, "the TPM has no endorsement key certificate")
         .with_hint("without --ek-roots the key is recorded as `reported`")
 }
 
@@ -343,7 +343,7 @@ fn another_key(endorsement: &Endorsement) -> Error {
 
 fn guarded() -> Error {
     let answer = "the TPM's endorsement hierarchy has a password, and attesting keys needs it empty";
-    Error::new(Kind::Device, TRIED, answer).with_hint(
+    Error::new(Kind::Device, OPERATION, answer).with_hint(
         "empty it for the enrolment (`tpm2_changeauth -c endorsement -p VALUE`), or enrol without --ek-roots",
     )
 }

@@ -1,7 +1,7 @@
 //! Reports a TPM's state for `doctor`.
 
 use super::connection_pool::{lock, share};
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::identity::TpmInfo;
 use super::lockout::Lockout;
 use super::pcr::Bank;
@@ -51,11 +51,11 @@ pub fn examine(uri: &DeviceUri) -> Result<Health> {
     let shared = share(transport);
     lock(&shared).work("examine the TPM", &name, |connection| {
         let context = &mut connection.context;
-        let (facts, lockout) = (TpmInfo::read(context)?, Lockout::read(context)?);
+        let (info, lockout) = (TpmInfo::read(context)?, Lockout::read(context)?);
         Ok(Health {
-            identity: facts.identity(),
-            revision: format!("{}.{:02}", facts.revision / 100, facts.revision % 100),
-            fips: facts.fips,
+            identity: info.identity(),
+            revision: format!("{}.{:02}", info.revision / 100, info.revision % 100),
+            fips: info.fips,
             locked: lockout.locked,
             tries: (lockout.failures, lockout.limit),
             banks: banks(context)?,
@@ -67,7 +67,7 @@ pub fn examine(uri: &DeviceUri) -> Result<Health> {
 
 fn ask(context: &mut Context, what: CapabilityType, first: u32) -> Result<CapabilityData, DriverError> {
     let asked = context.execute_without_session(|context| context.get_capability(what, first, 254));
-    Ok(asked.of("TPM2_GetCapability")?.0)
+    Ok(asked.with_command("TPM2_GetCapability")?.0)
 }
 
 fn banks(context: &mut Context) -> Result<Vec<&'static str>, DriverError> {

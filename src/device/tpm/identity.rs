@@ -1,6 +1,6 @@
 //! A TPM's fixed properties: TPM_PT_FIXED, part 2 §6.13.
 
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Kind};
 use crate::uri::Scheme;
@@ -29,7 +29,7 @@ impl TpmInfo {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::TpmProperties, PropertyTag::FamilyIndicator.into(), 46)
         });
-        let (data, _) = asked.of("TPM2_GetCapability")?;
+        let (data, _) = asked.with_command("TPM2_GetCapability")?;
         let CapabilityData::TpmProperties(properties) = data else { return Err(nonsense().into()) };
         let value = |tag| properties.find(tag).map_or(0, |property| property.value());
         let vendor = [
@@ -95,16 +95,16 @@ mod tests {
 
     #[test]
     fn simulators_are_recognised() {
-        let facts = |maker: &str, model: &str| TpmInfo {
+        let info = |maker: &str, model: &str| TpmInfo {
             maker: maker.into(),
             model: model.into(),
             firmware: "1.0".into(),
             revision: 164,
             fips: false,
         };
-        assert!(facts("IBM", "SW   TPM").simulator());
-        assert!(facts("MSFT", "xCG fTPM").simulator());
-        assert!(!facts("IFX", "SLB9670").simulator());
-        assert!(!facts("INTC", "ADL").simulator());
+        assert!(info("IBM", "SW   TPM").simulator());
+        assert!(info("MSFT", "xCG fTPM").simulator());
+        assert!(!info("IFX", "SLB9670").simulator());
+        assert!(!info("INTC", "ADL").simulator());
     }
 }

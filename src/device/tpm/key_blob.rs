@@ -42,7 +42,7 @@ impl KeyBlob {
     /// # Errors
     /// `KeyMissing` when it belongs to no TPM key or to another key; `Unsupported` when a newer Strongroom wrote it.
     pub fn from_key_ref(key: &KeyRef) -> Result<Self> {
-        let missing = |answer: &str| Error::new(Kind::KeyMissing, "use the key", answer);
+        let missing = |message: &str| Error::new(Kind::KeyMissing, "use the key", message);
         if key.material.is_empty() {
             return Err(missing("it was not made in a TPM"));
         }
@@ -65,8 +65,8 @@ impl KeyBlob {
         let mut d = Decoder::new(bytes);
         let material = Self::read(&mut d).map_err(|what| malformed(&what))?;
         let Some(material) = material else {
-            let answer = "a newer Strongroom wrote its material";
-            return Err(Error::new(Kind::Unsupported, "use the key", answer)
+            let message = "a newer Strongroom wrote its material";
+            return Err(Error::new(Kind::Unsupported, "use the key", message)
                 .with_hint("install a newer strongroom on this machine"));
         };
         // Also rejects trailing bytes.

@@ -1,6 +1,6 @@
 //! The dictionary attack protection: TPM 2.0 part 1 §19.8.
 
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Prompter, TriesLeft};
 use tss_esapi::Context;
@@ -32,7 +32,7 @@ impl Lockout {
         let asked = context.execute_without_session(|context| {
             context.get_capability(CapabilityType::TpmProperties, PropertyTag::Permanent.into(), 20)
         });
-        let (data, _) = asked.of("TPM2_GetCapability")?;
+        let (data, _) = asked.with_command("TPM2_GetCapability")?;
         let CapabilityData::TpmProperties(properties) = data else { return Err(nonsense().into()) };
         let value = |tag| properties.find(tag).map_or(0, |property| property.value());
         Ok(Self {
@@ -57,7 +57,7 @@ impl Lockout {
     /// # Errors
     /// `PinLocked`.
     pub fn allows_a_try(&self, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
-        let fail = |answer: String| Error::new(Kind::PinLocked, USE_PIN, answer).with_target(device);
+        let fail = |message: String| Error::new(Kind::PinLocked, USE_PIN, message).with_target(device);
         if self.locked {
             return Err(fail(format!("the TPM is in lockout after {} wrong tries", self.failures))
                 .with_hint(self.hint()));
@@ -84,8 +84,8 @@ impl Lockout {
 }
 
 /// Adds the number of tries left to a refused PIN, or the end of a lockout.
-pub fn report(fault: DriverError, lockout: Option<Lockout>, tried: &str, on: &str) -> Error {
-    let error = fault.report(tried, on);
+pub fn report(fault: DriverError, lockout: Option<Lockout>, operation: &str, target: &str) -> Error {
+    let error = fault.report(operation, target);
     let Some(lockout) = lockout else { return error };
     match (error.kind(), lockout.locked) {
         (Kind::PinWrong, false) => {

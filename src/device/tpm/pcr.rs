@@ -1,7 +1,7 @@
 //! Platform configuration registers: selections, values and changes.
 
 use super::cbor::{Read, expect, wrong};
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use crate::error::{Error, Kind, Result};
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
@@ -92,8 +92,8 @@ impl Bank {
 /// # Errors
 /// `Usage`, naming the mistake.
 pub fn parse_selection(text: &str) -> Result<(Bank, Vec<u8>)> {
-    let wrong = |answer: &str| {
-        Error::new(Kind::Usage, "read the PCR selection", answer)
+    let wrong = |message: &str| {
+        Error::new(Kind::Usage, "read the PCR selection", message)
             .with_hint("write for example --pcrs sha256:0,2,7")
     };
     let (bank, indices) = text.split_once(':').ok_or_else(|| wrong("it does not name a bank"))?;
@@ -121,11 +121,11 @@ impl Pcrs {
         for some in indices.chunks(AT_ONCE) {
             let selection = selection(bank, some)?;
             let read = context.execute_without_session(|context| context.pcr_read(selection));
-            let (_, _, digests) = read.of("TPM2_PCR_Read")?;
+            let (_, _, digests) = read.with_command("TPM2_PCR_Read")?;
             if digests.len() != some.len() {
-                let answer =
+                let message =
                     format!("this TPM does not have the {} bank, or not these PCRs in it", bank.name());
-                return Err(Error::new(Kind::Unsupported, "read the PCRs", answer)
+                return Err(Error::new(Kind::Unsupported, "read the PCRs", message)
                     .with_hint("`strongroom doctor` lists the banks")
                     .into());
             }
@@ -219,13 +219,16 @@ impl Pcrs {
 
 fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError> {
     let slots = indices.iter().map(|index| PcrSlot::try_from(1u32 << index)).collect::<Result<Vec<_>, _>>();
-    let slots = slots.of("TPM2_PolicyPCR")?;
-    PcrSelectionList::builder().with_selection(bank.algorithm(), &slots).build().of("TPM2_PolicyPCR")
+    let slots = slots.with_command("TPM2_PolicyPCR")?;
+    PcrSelectionList::builder()
+        .with_selection(bank.algorithm(), &slots)
+        .build()
+        .with_command("TPM2_PolicyPCR")
 }
 
 /// The refusal, naming the changed PCRs.
 pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
-    let answer = match changed {
+    let message = match changed {
         [] => format!(
             "the TPM refused {}, although their values have not changed: repeat the command",
             enrolled.shown()
@@ -233,7 +236,7 @@ pub fn refusal(enrolled: &Pcrs, changed: &[u8]) -> Error {
         [one] => format!("PCR {one} ({}) has changed since the key was made", meaning(*one)),
         several => format!("PCRs {} have changed since the key was made", listed(several)),
     };
-    Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(
+    Error::new(Kind::Refused, "satisfy the PCR policy", message).with_hint(
         "`strongroom device pcrs` compares. If the change is legitimate, open with another device and bind this one again with \
          `strongroom device renew`",
     )

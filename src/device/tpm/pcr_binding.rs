@@ -52,8 +52,8 @@ impl PcrBinding for TpmDevice {
 /// The options that bind new keys to the same conditions.
 fn bound_alike(policy: &Policy) -> Result<TpmOptions> {
     if let (Some(pcrs), Some(_)) = (&policy.pcrs, &policy.signer) {
-        let answer = "they are bound to a signer, and only the name of its key is stored";
-        return Err(Error::new(Kind::Usage, "bind new keys like the old ones", answer).with_hint(format!(
+        let message = "they are bound to a signer, and only the name of its key is stored";
+        return Err(Error::new(Kind::Usage, "bind new keys like the old ones", message).with_hint(format!(
             "name the signer's key again: --pcrs {} --pcr-policy-key FILE{}",
             pcrs.shown(),
             if policy.pin { " --pin" } else { "" }

@@ -4,7 +4,7 @@
 //! steps at use are exactly those enrolled, and the session's own policy digest need not be trusted.
 
 use super::cbor::{Read, expect, maybe, wrong};
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::pcr::{self, Pcrs};
 use super::policy_digest::{digest, pcr_digest, step};
 use super::signed_policy::{self, Signer};
@@ -75,12 +75,12 @@ impl Policy {
         }
         if self.pin {
             let asserted = context.execute_without_session(|context| context.policy_auth_value(session));
-            asserted.of("TPM2_PolicyAuthValue")?;
+            asserted.with_command("TPM2_PolicyAuthValue")?;
         }
         let command = if purpose == Purpose::Open { CommandCode::EcdhZGen } else { CommandCode::Sign };
         let asserted =
             context.execute_without_session(|context| context.policy_command_code(session, command));
-        asserted.of("TPM2_PolicyCommandCode")
+        asserted.with_command("TPM2_PolicyCommandCode")
     }
 
     pub(super) fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
@@ -119,7 +119,7 @@ fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result
     let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
     let asserted =
         context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
-    match asserted.of("TPM2_PolicyPCR") {
+    match asserted.with_command("TPM2_PolicyPCR") {
         // TPM_RC_VALUE: other values than these.
         Err(fault) if fault.is(0x84) => Err(changed(context, pcrs)?.into()),
         other => other,

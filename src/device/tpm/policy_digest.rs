@@ -1,6 +1,6 @@
 //! policyDigest, computed in software: TPM 2.0 part 1 §19.7.
 
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::pcr::Pcrs;
 use sha2::{Digest as _, Sha256};
 use tss_esapi::structures::Digest;
@@ -22,5 +22,5 @@ pub fn step(digest: &[u8; 32], command: u32, parameters: &[&[u8]]) -> [u8; 32] {
 
 /// As the library's type.
 pub fn digest(bytes: [u8; 32]) -> Result<Digest, DriverError> {
-    Digest::try_from(bytes.to_vec()).of("TPM2_PolicyPCR")
+    Digest::try_from(bytes.to_vec()).with_command("TPM2_PolicyPCR")
 }

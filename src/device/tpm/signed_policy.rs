@@ -9,7 +9,7 @@
 //!
 //! The signature is over policyDigest ‖ policyRef, with SHA-256: RSASSA-PKCS1-v1_5, or ECDSA on P-256 in DER.
 
-use super::error::{Command, DriverError};
+use super::error::{DriverError, WithCommand};
 use super::pcr::{Bank, Pcrs};
 use super::policy_digest;
 use super::templates;
@@ -75,8 +75,8 @@ impl Signer {
     /// # Errors
     /// `Usage` for another kind of file; `Unsupported` for other keys.
     pub fn from_pem(path: &Path) -> Result<Self> {
-        let wrong = |kind, answer: &str| {
-            Error::new(kind, "read the PCR policy key", answer)
+        let wrong = |kind, message: &str| {
+            Error::new(kind, "read the PCR policy key", message)
                 .with_target(path.display().to_string())
                 .with_hint("make one with `openssl ecparam -name prime256v1 -genkey -noout -out pcr-key.pem`, and name what \
                          `openssl pkey -in pcr-key.pem -pubout` writes")
@@ -132,19 +132,19 @@ pub fn satisfy(
         return Err(unsigned(&path, &now, &enrolled.changed(&now)).into());
     }
     let ticket = verified(context, signer, &approved, &signatures)?.ok_or_else(|| {
-        let answer = "no signature over the current values is by the enrolled key";
-        Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string())
+        let message = "no signature over the current values is by the enrolled key";
+        Error::new(Kind::Refused, "satisfy the PCR policy", message).with_target(path.display().to_string())
     })?;
     let (expected, selection) = (policy_digest::digest(now.digest())?, now.selection()?);
     let asserted =
         context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
-    asserted.of("TPM2_PolicyPCR")?;
+    asserted.with_command("TPM2_PolicyPCR")?;
     let (approved, reference) = (policy_digest::digest(approved)?, Nonce::try_from(signer.reference.clone()));
-    let (reference, name) = (reference.of("TPM2_PolicyAuthorize")?, name(signer)?);
+    let (reference, name) = (reference.with_command("TPM2_PolicyAuthorize")?, name(signer)?);
     let asserted = context.execute_without_session(|context| {
         context.policy_authorize(session, approved, reference, &name, ticket)
     });
-    asserted.of("TPM2_PolicyAuthorize")
+    asserted.with_command("TPM2_PolicyAuthorize")
 }
 
 /// Whether there is a signature over these values, checked without the TPM, and the file that was searched.
@@ -160,15 +160,15 @@ pub fn has_signature(file: Option<&Path>, pcrs: &Pcrs) -> Result<(PathBuf, bool)
 fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(PathBuf, Vec<Vec<u8>>)> {
     let places = || PLACES.iter().map(Path::new).find(|path| path.exists());
     let Some(path) = file.or_else(places) else {
-        let answer = "the key is bound to signed PCR values, and there is no file with signatures";
-        return Err(Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_hint(format!(
+        let message = "the key is bound to signed PCR values, and there is no file with signatures";
+        return Err(Error::new(Kind::Refused, "satisfy the PCR policy", message).with_hint(format!(
             "have the values signed (docs/reference/tpm.md says how), and put the signatures into {} or name them with \
              pcr-signature= in the device's URI",
             PLACES[0]
         )));
     };
-    let wrong = |kind, answer: String| {
-        Error::new(kind, "read the PCR signatures", answer).with_target(path.display().to_string())
+    let wrong = |kind, message: String| {
+        Error::new(kind, "read the PCR signatures", message).with_target(path.display().to_string())
     };
     let text = read_small(path).map_err(|e| wrong(Kind::Io, e))?;
     let entries: Entries = serde_json::from_str(&text).map_err(|e| wrong(Kind::Usage, e.to_string()))?;
@@ -194,9 +194,9 @@ fn verified(
     let public = signer.public.clone();
     let key =
         context.execute_without_session(|context| context.load_external_public(public, Hierarchy::Owner));
-    let key = key.of("TPM2_LoadExternal")?;
+    let key = key.with_command("TPM2_LoadExternal")?;
     let ticket = first_verified(context, key, signer, approved, signatures);
-    context.flush_context(key.into()).of("TPM2_FlushContext")?;
+    context.flush_context(key.into()).with_command("TPM2_FlushContext")?;
     ticket
 }
 
@@ -211,7 +211,7 @@ fn first_verified(
         let hash = policy_digest::digest(signer.hash(approved))?;
         let verified =
             context.execute_without_session(|context| context.verify_signature(key, hash, signature));
-        match verified.of("TPM2_VerifySignature") {
+        match verified.with_command("TPM2_VerifySignature") {
             Ok(ticket) => return Ok(Some(ticket)),
             // TPM_RC_SIGNATURE, or a wrong size: a signature by another key.
             Err(fault) if fault.is(0x9b) || fault.is(0x95) => {}
@@ -222,21 +222,21 @@ fn first_verified(
 }
 
 fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
-    let answer = match changed {
+    let message = match changed {
         [] => format!("it has no signature over the current values of {}", now.shown()),
         _ => format!(
             "PCR {} changed since enrolment, and the file has no signature over the current values",
             super::pcr::listed(changed)
         ),
     };
-    Error::new(Kind::Refused, "satisfy the PCR policy", answer).with_target(path.display().to_string()).with_hint(
+    Error::new(Kind::Refused, "satisfy the PCR policy", message).with_target(path.display().to_string()).with_hint(
         "have the signer sign the current values: `strongroom device pcrs --policy-digest` prints the digest to sign",
     )
 }
 
 fn name(signer: &Signer) -> Result<tss_esapi::structures::Name, DriverError> {
-    let name = templates::name(&signer.public).of("TPM2_PolicyAuthorize")?;
-    tss_esapi::structures::Name::try_from(name.to_vec()).of("TPM2_PolicyAuthorize")
+    let name = templates::name(&signer.public).with_command("TPM2_PolicyAuthorize")?;
+    tss_esapi::structures::Name::try_from(name.to_vec()).with_command("TPM2_PolicyAuthorize")
 }
 
 fn ecc(key: &p256::PublicKey) -> Option<Public> {

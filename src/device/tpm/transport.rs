@@ -15,7 +15,7 @@ pub const DEFAULT: &str = "/dev/tpmrm0";
 /// The pauses between attempts to connect, in milliseconds. Together they are long enough for a service to restart.
 const PAUSES: [u64; 7] = [5, 20, 50, 100, 200, 400, 800];
 
-const TRIED: &str = "connect to the TPM";
+const OPERATION: &str = "connect to the TPM";
 
 /// The address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Transport {
 
     fn conf(&self) -> Result<TctiNameConf> {
         TctiNameConf::from_str(&self.name).map_err(|e| {
-            Error::new(Kind::Usage, TRIED, "the attribute `tcti` names an unknown transport").caused_by(e).with_hint(
+            Error::new(Kind::Usage, OPERATION, "the attribute `tcti` names an unknown transport").caused_by(e).with_hint(
                 "write tcti=device:/dev/tpmrm0, tcti=tabrmd:bus_type=system or tcti=swtpm:host=127.0.0.1,port=2321",
             )
         })
@@ -64,9 +64,9 @@ impl Transport {
     ///
     /// # Errors
     /// `DeviceGone` when there is no TPM, or this user may not use it.
-    pub fn connect(&self, on: &str) -> Result<Context> {
+    pub fn connect(&self, target: &str) -> Result<Context> {
         if let Some(device) = self.device() {
-            check(device, on)?;
+            check(device, target)?;
         }
         let conf = self.conf()?;
         let mut pauses = PAUSES.iter();
@@ -79,25 +79,25 @@ impl Transport {
             let passing = code.is_some_and(|code| matches!(code.remedy(), Remedy::Wait | Remedy::Reconnect));
             match pauses.next().filter(|_| passing) {
                 Some(pause) => std::thread::sleep(Duration::from_millis(*pause)),
-                None => return Err(unreachable(&error, code, on)),
+                None => return Err(unreachable(&error, code, target)),
             }
         }
     }
 }
 
-fn unreachable(error: &tss_esapi::Error, code: Option<Code>, on: &str) -> Error {
-    let answer = match code {
+fn unreachable(error: &tss_esapi::Error, code: Option<Code>, target: &str) -> Error {
+    let message = match code {
         Some(code) => format!("no TPM answers: {code}"),
         None => format!("no TPM answers: {error}"),
     };
-    Error::new(Kind::DeviceGone, TRIED, answer).with_target(on).with_hint(UNREACHABLE)
+    Error::new(Kind::DeviceGone, OPERATION, message).with_target(target).with_hint(UNREACHABLE)
 }
 
 /// Finds out why the connection failed, which tpm2-tss does not report.
-fn check(device: &Path, on: &str) -> Result<()> {
+fn check(device: &Path, target: &str) -> Result<()> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
-    let gone = |answer: String, advice: &str| {
-        Err(Error::new(Kind::DeviceGone, TRIED, answer).with_target(on).with_hint(advice))
+    let gone = |message: String, hint: &str| {
+        Err(Error::new(Kind::DeviceGone, OPERATION, message).with_target(target).with_hint(hint))
     };
     let shown = device.display();
     match opened.map_err(|e| e.kind()) {

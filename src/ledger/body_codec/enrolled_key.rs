@@ -57,7 +57,7 @@ fn read_point<const N: usize>(
     off: &'static str,
 ) -> Decoded<PublicKey> {
     let point: [u8; N] = r.fixed(what)?;
-    PublicKey::of_point(&point).ok_or(Malformed(off))
+    PublicKey::from_point(&point).ok_or(Malformed(off))
 }
 
 /// The two forms of an enrolment: kind 11 has room for material, kind 1 does not.

@@ -12,7 +12,7 @@ use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::uri::DeviceUri;
 
-const TRIED: &str = "enrol the device";
+const OPERATION: &str = "enrol the device";
 
 /// Options for enrolling a device.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Vault {
     ) -> Result<EnrolReport> {
         self.sync(&mut |_, _| {})?;
         // Do first what can fail and leaves nothing behind, then create the keys.
-        self.author(TRIED, RequiredRole::Admin)?;
+        self.author(OPERATION, RequiredRole::Admin)?;
         let worker = reach(&uri, connected, &mut *self.devices.prompter)?;
         let name = device_name(&worker, options.device_name.as_deref())?;
         self.expect_free(&name, &worker)?;
@@ -107,7 +107,7 @@ impl Vault {
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
         let keys = prepare_keys(&worker, found, wanted, prompter)?;
         let report = EnrolReport::from_device(&worker, name, keys, options.roles.clone())?;
-        self.submit(TRIED, RequiredRole::Admin, |_| {
+        self.submit(OPERATION, RequiredRole::Admin, |_| {
             Ok((Draft { bodies: vec![Body::Enrol(Box::new(report.statement()))], ..Draft::default() }, ()))
         })?;
         self.devices.attach_device(uri, report.device, worker);
@@ -119,9 +119,9 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Refused` without the role `admin`, or if no admin would be left.
     pub fn set_roles(&mut self, name: &str, roles: &[Role]) -> Result<DeviceId> {
-        let tried = format!("give the device {} other roles", crate::error::printable(name));
-        self.submit(&tried, RequiredRole::Admin, |vault| {
-            let device = vault.active_device(name, &tried)?.id;
+        let operation = format!("give the device {} other roles", crate::error::printable(name));
+        self.submit(&operation, RequiredRole::Admin, |vault| {
+            let device = vault.active_device(name, &operation)?.id;
             let roles = crate::ledger::sorted_roles(roles.to_vec());
             let body = Body::Roles(Roles { device, roles });
             Ok((Draft { bodies: vec![body], ..Draft::default() }, device))
@@ -132,9 +132,9 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn active_device(&self, name: &str, tried: &str) -> Result<DeviceRow> {
+    pub fn active_device(&self, name: &str, operation: &str) -> Result<DeviceRow> {
         self.replica.active_device(name)?.ok_or_else(|| {
-            Error::new(Kind::NotFound, tried, "no active device has this name or id")
+            Error::new(Kind::NotFound, operation, "no active device has this name or id")
                 .with_hint("`strongroom device list` shows them")
         })
     }
@@ -142,9 +142,11 @@ impl Vault {
     fn expect_free(&self, name: &str, device: &DeviceWorker) -> Result<()> {
         match self.replica.active_device(name)? {
             None => Ok(()),
-            Some(_) => Err(Error::new(Kind::Conflict, TRIED, format!("a device is called {name} already"))
-                .with_target(device.name())
-                .with_hint("choose another name with --name")),
+            Some(_) => {
+                Err(Error::new(Kind::Conflict, OPERATION, format!("a device is called {name} already"))
+                    .with_target(device.name())
+                    .with_hint("choose another name with --name"))
+            }
         }
     }
 }
@@ -169,7 +171,7 @@ fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &DeviceWorker) -
     };
     let Some(row) = devices.iter().filter(has).max_by_key(|row| row.retired.is_none()) else { return Ok(()) };
     let name = &row.enrolment.name;
-    let (answer, advice) = match row.retired {
+    let (message, hint) = match row.retired {
         None => (
             format!("it is enrolled already, as {name}"),
             format!("`strongroom device roles {name} --role …` changes what it may do"),
@@ -179,5 +181,5 @@ fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &DeviceWorker) -
             "have it make other keys: name them with object= in the device's URI".to_owned(),
         ),
     };
-    Err(Error::new(Kind::Conflict, TRIED, answer).with_target(device.name()).with_hint(advice))
+    Err(Error::new(Kind::Conflict, OPERATION, message).with_target(device.name()).with_hint(hint))
 }

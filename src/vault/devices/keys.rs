@@ -58,9 +58,9 @@ fn find_or_create(
     };
     let ((opening, opening_new), (signing, signing_new)) = (key(Purpose::Open)?, key(Purpose::Sign)?);
     if let Some(algorithm) = wanted.algorithm.filter(|algorithm| *algorithm != opening.public.algorithm()) {
-        let answer =
+        let message =
             format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
-        return Err(Error::new(Kind::Conflict, format!("make a {algorithm} opening key"), answer)
+        return Err(Error::new(Kind::Conflict, format!("make a {algorithm} opening key"), message)
             .with_target(device.name())
             .with_hint(
                 "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
@@ -127,8 +127,8 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
 /// `Unsupported` for a key that signs nothing.
 pub(crate) fn signature_of(key: &PublicKey, device: &str) -> Result<SignatureAlgorithm> {
     SignatureAlgorithm::from_key(key).ok_or_else(|| {
-        let answer = format!("{} keys cannot sign", key.algorithm());
-        Error::new(Kind::Unsupported, "sign", answer).with_target(device)
+        let message = format!("{} keys cannot sign", key.algorithm());
+        Error::new(Kind::Unsupported, "sign", message).with_target(device)
     })
 }
 

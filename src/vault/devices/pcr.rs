@@ -17,8 +17,8 @@ impl Vault {
         name: Option<&str>,
         predicted: &[Prediction],
     ) -> Result<Vec<(DeviceRow, Option<Measurement>)>> {
-        const TRIED: &str = "compare what was measured";
-        let named = name.map(|name| self.active_device(name, TRIED)).transpose()?;
+        const OPERATION: &str = "compare what was measured";
+        let named = name.map(|name| self.active_device(name, OPERATION)).transpose()?;
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         let mut rows: Vec<_> = here
             .into_iter()
@@ -30,7 +30,7 @@ impl Vault {
         if rows.is_empty() {
             return Err(match failures.pop() {
                 Some(error) => error,
-                None => Error::new(Kind::DeviceGone, TRIED, "the device is not configured here")
+                None => Error::new(Kind::DeviceGone, OPERATION, "the device is not configured here")
                     .with_hint("name it with --device"),
             });
         }

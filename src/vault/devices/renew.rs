@@ -29,17 +29,17 @@ impl Vault {
         accept_loss: bool,
         progress: ResealProgress<'_>,
     ) -> Result<(EnrolReport, ResealReport)> {
-        let tried = format!("renew the keys of {}", crate::error::printable(name));
+        let operation = format!("renew the keys of {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
-        let old = self.active_device(name, &tried)?;
+        let old = self.active_device(name, &operation)?;
         // Do first what can fail and leaves nothing behind, then create the keys.
-        self.author(&tried, RequiredRole::AdminBut(old.id))?;
+        self.author(&operation, RequiredRole::AdminBut(old.id))?;
         if options.create.piv.overwrite.is_some() {
             // The new keys overwrite the old ones, so reseal first.
             self.reseal_sole(&old, progress)?;
-            self.expect_others_open(&old, accept_loss, "--accept-loss renews it", &tried)?;
+            self.expect_others_open(&old, accept_loss, "--accept-loss renews it", &operation)?;
         } else if !accept_loss {
-            self.expect_openable(&old, &tried)?;
+            self.expect_openable(&old, &operation)?;
         }
         let (worker, prompter) = self.devices.get(&old.id)?;
         let mut create = options.create.clone();
@@ -54,7 +54,7 @@ impl Vault {
         let wanted = KeySpec { algorithm: options.algorithm, create };
         let keys = prepare_keys(worker, Vec::new(), wanted, prompter)?;
         let mut report = EnrolReport::from_device(worker, old.enrolment.name.clone(), keys, Vec::new())?;
-        report.roles = self.take_the_place(&old, &report.statement(), &tried)?;
+        report.roles = self.take_the_place(&old, &report.statement(), &operation)?;
         self.devices.renew(old.id, report.device);
         let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
         let resealed = self.reseal_those(&Prefix::default(), None, &was, progress)?;
@@ -62,27 +62,27 @@ impl Vault {
     }
 
     /// What only this device opens must open now, or it would be lost.
-    fn expect_openable(&mut self, old: &DeviceRow, tried: &str) -> Result<()> {
+    fn expect_openable(&mut self, old: &DeviceRow, operation: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
         let token = Arc::new(self.sealed_token(&row)?);
         let opened = self.open_on_devices(&[token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
         opened.map_err(|error| {
-            let answer = format!(
+            let message = format!(
                 "{}@{} is sealed to this device alone, which does not open it now: {}",
                 row.name,
                 row.version.version,
                 error.message()
             );
-            Error::new(Kind::Refused, tried, answer).with_target(old.enrolment.name.clone()).with_hint(
+            Error::new(Kind::Refused, operation, message).with_target(old.enrolment.name.clone()).with_hint(
                 "bring back the state in which it opens, or say --accept-loss: such tokens are then lost",
             )
         })
     }
 
     /// Returns the roles, as the old device had them at the end.
-    fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, tried: &str) -> Result<Vec<Role>> {
-        self.submit(tried, RequiredRole::AdminBut(old.id), |vault| {
-            let old = vault.still_active(&old.id, tried)?;
+    fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, operation: &str) -> Result<Vec<Role>> {
+        self.submit(operation, RequiredRole::AdminBut(old.id), |vault| {
+            let old = vault.still_active(&old.id, operation)?;
             let enrol = Enrol { roles: old.roles.clone(), ..enrol.clone() };
             let retire =
                 Retire { device: old.id, compromised: false, reason: "its keys were renewed".into() };

@@ -298,10 +298,11 @@ fn unresealed(row: &SealedRow, error: Error) -> Unresealed {
 }
 
 fn nobody_left(row: &SealedRow) -> Error {
-    let tried = format!("reseal {}@{}", row.name, row.version.version);
-    let answer = match row.version.explicit_recipients {
+    let operation = format!("reseal {}@{}", row.name, row.version.version);
+    let message = match row.version.explicit_recipients {
         true => "it was put for certain devices only, and none of them opens any more",
         false => "no device has the role `open`",
     };
-    Error::new(Kind::Refused, tried, answer).with_hint(format!("put it anew: `strongroom put {}`", row.name))
+    Error::new(Kind::Refused, operation, message)
+        .with_hint(format!("put it anew: `strongroom put {}`", row.name))
 }

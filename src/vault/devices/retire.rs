@@ -49,22 +49,22 @@ impl Vault {
         options: &RetireOptions,
         progress: ResealProgress<'_>,
     ) -> Result<RetireReport> {
-        let tried = format!("retire the device {}", crate::error::printable(name));
+        let operation = format!("retire the device {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
-        let device = self.active_device(name, &tried)?;
-        self.author(&tried, RequiredRole::Admin)?;
-        self.expect_another_admin(&device, &tried)?;
+        let device = self.active_device(name, &operation)?;
+        self.author(&operation, RequiredRole::Admin)?;
+        self.expect_another_admin(&device, &operation)?;
         // If no other admin is here to sign afterwards, reseal everything first.
-        let alone = self.author(&tried, RequiredRole::AdminBut(device.id)).is_err();
+        let alone = self.author(&operation, RequiredRole::AdminBut(device.id)).is_err();
         let first = |row: &SealedRow| row.version.recipients.contains(&device.id);
         let mut report = match alone {
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
         };
-        self.submit(&tried, RequiredRole::Admin, |vault| {
+        self.submit(&operation, RequiredRole::Admin, |vault| {
             // By id: another device may have taken the name, and a put may just have been sealed to this device alone.
-            let device = vault.still_active(&device.id, &tried)?;
-            vault.expect_others_open(&device, options.force, "--force retires it", &tried)?;
+            let device = vault.still_active(&device.id, &operation)?;
+            vault.expect_others_open(&device, options.force, "--force retires it", &operation)?;
             let device = device.id;
             let (compromised, reason) = (options.compromised, options.reason.clone());
             let body = Body::Retire(Retire { device, compromised, reason });
@@ -104,12 +104,12 @@ impl Vault {
         }
     }
 
-    fn expect_another_admin(&self, device: &DeviceRow, tried: &str) -> Result<()> {
+    fn expect_another_admin(&self, device: &DeviceRow, operation: &str) -> Result<()> {
         let admin = self.replica.device(&device.id)?.is_some_and(|state| state.is_admin());
         if !admin || self.replica.another_admin(&device.id)? {
             return Ok(());
         }
-        Err(Error::new(Kind::Refused, tried, "it is the last device with the role admin")
+        Err(Error::new(Kind::Refused, operation, "it is the last device with the role admin")
             .with_target(self.location().to_owned())
             .with_hint("give another device the role first: `strongroom device add URI --role admin …`, or `device roles`"))
     }
@@ -149,11 +149,11 @@ impl Vault {
     ///
     /// # Errors
     /// `Conflict` if it is no longer active.
-    pub(crate) fn still_active(&self, id: &DeviceId, tried: &str) -> Result<DeviceRow> {
+    pub(crate) fn still_active(&self, id: &DeviceId, operation: &str) -> Result<DeviceRow> {
         let row = self.replica.device_row(id)?.filter(|row| row.retired.is_none());
         row.ok_or_else(|| {
-            let answer = "it was retired or renewed in the meantime";
-            Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned())
+            let message = "it was retired or renewed in the meantime";
+            Error::new(Kind::Conflict, operation, message).with_target(self.location().to_owned())
         })
     }
 
@@ -163,7 +163,7 @@ impl Vault {
         device: &DeviceRow,
         force: bool,
         forcing: &str,
-        tried: &str,
+        operation: &str,
     ) -> Result<()> {
         let sole = self.sole_to(device, NAMED + 1)?;
         if sole.is_empty() || force {
@@ -175,8 +175,8 @@ impl Vault {
             names.truncate(NAMED);
             names.push("…".into());
         }
-        let answer = format!("no other device opens {}", names.join(", "));
-        Err(Error::new(Kind::Refused, tried, answer).with_target(self.location().to_owned()).with_hint(format!(
+        let message = format!("no other device opens {}", names.join(", "));
+        Err(Error::new(Kind::Refused, operation, message).with_target(self.location().to_owned()).with_hint(format!(
             "enrol another device that opens (`strongroom device add URI`) and run it where this device is at hand; \
              {forcing} all the same, and these tokens are lost"
         )))

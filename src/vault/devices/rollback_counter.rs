@@ -29,14 +29,16 @@ impl Vault {
     /// `Unsupported` for a device without counters; `Conflict` if it is anchored already; `Refused` without the role
     /// `admin`.
     pub fn anchor(&mut self, name: &str, accept_older: bool) -> Result<Counter> {
-        let tried = format!("anchor the store to {}", crate::error::printable(name));
+        let operation = format!("anchor the store to {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
-        let row = self.active_device(name, &tried)?;
+        let row = self.active_device(name, &operation)?;
         if row.anchor.is_some() && !accept_older {
-            let answer = "the store is anchored to it already";
-            return Err(Error::new(Kind::Conflict, tried, answer).with_target(self.location().to_owned()));
+            let message = "the store is anchored to it already";
+            return Err(
+                Error::new(Kind::Conflict, operation, message).with_target(self.location().to_owned())
+            );
         }
-        self.author(&tried, RequiredRole::Admin)?;
+        self.author(&operation, RequiredRole::Admin)?;
         let (worker, _) = self.devices.get(&row.id)?;
         let ((index, start), made) = with_counters(worker, "make a counter", move |counters| {
             match row.anchor.map(|anchor| (anchor.index, counters.read_counter(anchor.index))) {
@@ -49,7 +51,7 @@ impl Vault {
         })?;
         let counter = Counter { index: index.into(), start };
         self.skip_counter_check = accept_older;
-        let anchored = self.state_anchor(&tried, &row, Some(counter));
+        let anchored = self.state_anchor(&operation, &row, Some(counter));
         self.skip_counter_check = false;
         if anchored.is_err() && made && !self.may_be_stated(&row, index) {
             self.remove_counter(&row.id, index);
@@ -63,13 +65,13 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Refused` without the role `admin`; `RolledBack`.
     pub fn unanchor(&mut self, name: &str) -> Result<bool> {
-        let tried = format!("untie the store from {}", crate::error::printable(name));
+        let operation = format!("untie the store from {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
-        let row = self.active_device(name, &tried)?;
+        let row = self.active_device(name, &operation)?;
         let Some(anchor) = row.anchor else {
-            return Err(Error::new(Kind::NotFound, tried, "the store is not anchored to it"));
+            return Err(Error::new(Kind::NotFound, operation, "the store is not anchored to it"));
         };
-        self.state_anchor(&tried, &row, None)?;
+        self.state_anchor(&operation, &row, None)?;
         Ok(self.remove_counter(&row.id, anchor.index))
     }
 
@@ -88,8 +90,8 @@ impl Vault {
         stated.map_or(true, |anchor| anchor.is_some_and(|anchor| anchor.index == index))
     }
 
-    fn state_anchor(&mut self, tried: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
-        self.submit(tried, RequiredRole::Admin, |_| {
+    fn state_anchor(&mut self, operation: &str, row: &DeviceRow, counter: Option<Counter>) -> Result<()> {
+        self.submit(operation, RequiredRole::Admin, |_| {
             let body = Body::Anchor(Anchor { device: row.id, counter });
             Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
         })
@@ -99,13 +101,13 @@ impl Vault {
     ///
     /// # Errors
     /// `RolledBack`; the store's and the devices'.
-    pub fn check_counters(&mut self, tried: &str) -> Result<()> {
+    pub fn check_counters(&mut self, operation: &str) -> Result<()> {
         self.refresh()?;
-        self.check_anchors(tried)
+        self.check_anchors(operation)
     }
 
     /// Refuses a store that ends before the changes that a counter has counted.
-    pub(crate) fn check_anchors(&mut self, tried: &str) -> Result<()> {
+    pub(crate) fn check_anchors(&mut self, operation: &str) -> Result<()> {
         // Nothing has changed since the last check.
         if self.skip_counter_check || self.anchored == Some(self.replica.position()) {
             return Ok(());
@@ -118,7 +120,7 @@ impl Vault {
         }
         for (row, anchor) in anchors {
             match self.read_anchor(&row, &anchor)? {
-                Ok(stands) => self.expect_not_set_back(tried, &row, anchor, stands)?,
+                Ok(stands) => self.expect_not_set_back(operation, &row, anchor, stands)?,
                 Err(error) => {
                     asked_all = false;
                     self.note_unchecked(&row.enrolment.name, error.message());
@@ -150,7 +152,7 @@ impl Vault {
 
     fn expect_not_set_back(
         &mut self,
-        tried: &str,
+        operation: &str,
         row: &DeviceRow,
         anchor: AnchorRow,
         stands: u64,
@@ -167,7 +169,7 @@ impl Vault {
             _ => return Ok(()),
         };
         let (name, due) = (&row.enrolment.name, self.replica.expected_count(&now));
-        let answer = match stands {
+        let message = match stands {
             _ if fits(&now, due) => return Ok(()),
             _ if stands < now.start => {
                 format!("the counter of {name} stands at {stands}, and stood at {} before", now.start)
@@ -177,9 +179,9 @@ impl Vault {
                 format!("the store was set back: {name} counted {changes} that it does not hold")
             }
         };
-        Err(Error::new(Kind::RolledBack, tried, answer)
+        Err(Error::new(Kind::RolledBack, operation, message)
             .with_target(self.location().to_owned())
-            .with_hint(ADVICE))
+            .with_hint(HINT))
     }
 
     /// Raises the counters to the expected count. The change is stored already: a failure here is reported, and
@@ -278,5 +280,5 @@ pub(crate) fn read_counter(worker: &DeviceWorker, index: u32) -> Result<u64> {
     with_counters(worker, "read the counter", move |counters| counters.read_counter(index))
 }
 
-const ADVICE: &str = "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \
+const HINT: &str = "restore the newest copy of the store; nothing is opened from this one. If that is lost for good, \
      an admin goes on from here with `strongroom device anchor NAME --accept-older`";
