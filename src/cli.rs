@@ -64,8 +64,8 @@ enum Command {
     /// Opens every token once, before it starts anything. If one cannot be opened, nothing is started. Strongroom then
     /// becomes the program: signals, terminal and exit code are the program's own.
     ///
-    /// A process's environment can be read by its user and by root, and its children inherit it. Files are not passed on
-    /// that way.
+    /// A process's environment can be read by its user and by root, and its children inherit it. A file is an open
+    /// descriptor that children inherit, too, unless they close it (as ssh and Python's subprocess do).
     Run(LazyArgs<tokens::run::Run>),
     /// List tokens
     ///

@@ -17,7 +17,7 @@ use crate::vault::{
 };
 use api::{
     AccessPage, Destroyed, GrantList, GrantRequest, LogPage, Rename, StateChange, StoredVersion, TokenPage,
-    WantedState,
+    WantedState, WhoAmI,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -310,7 +310,7 @@ impl TokenBackend for Client {
         query.extend(options.only.iter().map(|device| ("only", device.clone())));
         let put = self.ask("PUT", &format!("/v1/values/{name}"), &query, Some(token.expose()))?;
         let put: StoredVersion = parse(&put)?;
-        let token = put.token.parse().map_err(|_| odd("no token id"))?;
+        let token = put.token_id.parse().map_err(|_| odd("no token id"))?;
         Ok(PutReport { token, version: put.version, recipients: put.recipients })
     }
 
@@ -396,6 +396,11 @@ impl TokenBackend for Client {
 
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         self.send("/v1/rename", &Rename { from: from.to_string(), to: to.to_string() }).map(drop)
+    }
+
+    fn is_restricted(&mut self) -> Result<bool> {
+        let caller: WhoAmI = parse(&self.ask("GET", "/v1/whoami", &[], None)?)?;
+        Ok(!caller.owner)
     }
 
     fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {

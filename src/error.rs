@@ -20,7 +20,7 @@ pub enum Kind {
     NotFound,
     /// The ledger says no: suspended, revoked, expired, not yet valid, or no role for it.
     Refused,
-    /// The device is there and answered with an error.
+    /// The device reported an error.
     Device,
     /// The device or its module is missing, was removed or lost its storage.
     DeviceGone,
@@ -38,7 +38,7 @@ pub enum Kind {
     Tampered,
     /// The store is older than what this client has already verified.
     RolledBack,
-    /// The store was never met before, or is not the one this client knows.
+    /// This client has never verified the store, or knows another one.
     Untrusted,
     /// Somebody else changed the same thing first.
     Conflict,
@@ -50,10 +50,14 @@ pub enum Kind {
     Unsupported,
     /// The person said no.
     Cancelled,
+    /// No agent is running.
+    NoAgent,
+    /// A check found something that does not work.
+    Degraded,
 }
 
 /// All kinds, by their names for programs.
-const KINDS: [(&str, Kind); 18] = [
+const KINDS: [(&str, Kind); 20] = [
     ("usage", Kind::Usage),
     ("not-found", Kind::NotFound),
     ("refused", Kind::Refused),
@@ -72,12 +76,19 @@ const KINDS: [(&str, Kind); 18] = [
     ("io", Kind::Io),
     ("unsupported", Kind::Unsupported),
     ("cancelled", Kind::Cancelled),
+    ("no-agent", Kind::NoAgent),
+    ("degraded", Kind::Degraded),
 ];
 
 impl Kind {
     /// Its name for programs: `pin-wrong`.
     pub fn name(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("io", |(name, _)| name)
+    }
+
+    /// All kinds.
+    pub fn all() -> impl Iterator<Item = Self> {
+        KINDS.iter().map(|(_, kind)| *kind)
     }
 
     /// The kind of this name.

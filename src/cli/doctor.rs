@@ -10,10 +10,15 @@ use crate::cli::context::Context;
 use crate::cli::output::Output;
 use clap::Args;
 use serde::Serialize;
+use strongroom::vault::counted;
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// Fail for notes too, such as a PIN with one try left
+    #[arg(long)]
+    strict: bool,
+}
 
 /// What was found in one place.
 #[derive(Debug, Serialize)]
@@ -22,7 +27,6 @@ pub struct Finding {
     status: Status,
     what: String,
     /// A command or a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
 }
 
@@ -82,13 +86,15 @@ impl Execute for Doctor {
         findings.extend(tpm::findings(context));
         findings.extend(configuration::findings(context));
         print_report(&mut context.out, &findings)?;
-        match findings.iter().filter(|finding| finding.status == Status::Broken).count() {
-            0 => Ok(()),
-            n => {
-                let message = format!("{n} of the findings {} broken", if n == 1 { "is" } else { "are" });
-                Err(Error::new(Kind::Io, "find everything working", message).into())
-            }
+        let count = |status| findings.iter().filter(|finding| finding.status == status).count() as u64;
+        let (broken, notes) = (count(Status::Broken), if self.strict { count(Status::Note) } else { 0 });
+        if broken + notes == 0 {
+            return Ok(());
         }
+        let noted =
+            if self.strict { format!(", {}", counted(notes, "note", "notes")) } else { String::new() };
+        let message = format!("{broken} broken{noted}");
+        Err(Error::new(Kind::Degraded, "pass all checks", message).into())
     }
 }
 

@@ -19,6 +19,8 @@ Exit codes:
     6  the PIN is wrong, locked or not available
     7  the store was altered or rolled back, or was never verified here
     8  the store is missing, unreadable, full or of another format
+    9  no agent is running
+   10  `status` or `doctor` found something that does not work
     run: the program's own code; 126 if it cannot be executed, 127 if it does not exist";
 
 /// The exit code for a kind of failure.
@@ -31,6 +33,8 @@ pub fn code_of(kind: Kind) -> u8 {
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => 6,
         Kind::Tampered | Kind::RolledBack | Kind::Untrusted => 7,
         Kind::Store => 8,
+        Kind::NoAgent => 9,
+        Kind::Degraded => 10,
         _ => 1,
     }
 }
@@ -101,11 +105,30 @@ pub fn usage(out: &mut Output, error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
 
+    const PAGE: &str = include_str!("../../docs/reference/exit-codes.md");
+
     #[test]
     fn the_documented_table_is_this_one() {
-        let documented = include_str!("../../docs/reference/exit-codes.md");
         for line in TABLE.lines().skip(1) {
-            assert!(documented.contains(line.trim()), "docs/reference/exit-codes.md lacks: {line}");
+            assert!(PAGE.contains(line.trim()), "docs/reference/exit-codes.md lacks: {line}");
+        }
+    }
+
+    /// Each row of the table of kinds: kinds between backticks, and their code.
+    #[test]
+    fn the_documented_kinds_have_their_codes() {
+        let mut documented = Vec::new();
+        let table = PAGE.split("| `kind` | code |\n|---|---|\n").nth(1).unwrap();
+        for row in table.lines().take_while(|line| line.starts_with('|')) {
+            let (kinds, code) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
+            for kind in kinds.split('`').skip(1).step_by(2) {
+                let kind = Kind::named(kind).unwrap_or_else(|| panic!("no kind is called {kind}"));
+                assert_eq!(code_of(kind).to_string(), code, "{kind:?}");
+                documented.push(kind);
+            }
+        }
+        for kind in Kind::all() {
+            assert!(documented.contains(&kind), "docs/reference/exit-codes.md lacks {kind:?}");
         }
     }
 }

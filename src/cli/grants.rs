@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use clap::Args;
+use nix::unistd::{Group, User};
 use strongroom::ledger::GrantId;
 use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked, check_alias};
 use strongroom::{Error, Kind, Result};
@@ -26,6 +27,9 @@ pub struct Grant {
     /// The id under which a systemd unit asks for it: LoadCredential=ID:…
     #[arg(long = "as", value_name = "ID")]
     alias: Option<String>,
+    /// Grant it even if this machine does not know the user or group
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +50,9 @@ pub struct Grants {
 impl Execute for Grant {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let (on, to) = (on(&self.on)?, grantee(&self.to)?);
+        if !self.force {
+            expect_known(&to)?;
+        }
         let options = GrantOptions {
             ops: self.ops.iter().map(|text| op(text)).collect::<Result<_>>()?,
             until: self.until.as_deref().map(|at| time::future("--until", at)).transpose()?,
@@ -119,6 +126,26 @@ fn on(text: &str) -> Result<GrantOn> {
 
 fn grantee(text: &str) -> Result<Grantee> {
     text.parse().map_err(|why: String| unusable("--to", why))
+}
+
+/// A grant to a misspelt name would be for whoever gets that name later.
+fn expect_known(to: &Grantee) -> Result<()> {
+    let unknown = |what: &str, name: &str| {
+        let message = format!("this machine knows no {what} `{name}`");
+        Error::new(Kind::NotFound, "use the value of --to", message)
+            .with_hint("check the spelling; --force grants it all the same, for another machine")
+    };
+    let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+    let user_exists = |name: &str| !matches!(User::from_name(name), Ok(None));
+    match to {
+        Grantee::User(user) | Grantee::UserUnit { user, .. } if !is_number(user) && !user_exists(user) => {
+            Err(unknown("user", user))
+        }
+        Grantee::Group(group) if !is_number(group) && matches!(Group::from_name(group), Ok(None)) => {
+            Err(unknown("group", group))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn op(text: &str) -> Result<Op> {

@@ -89,6 +89,10 @@ pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
             confirm::confirm(yes, operation, &format!("Found {}: {what}. Use it?", only.uri))?;
             DeviceUri::parse(&only.uri)
         }
+        [only] => Err(usage(
+            "no device was named, and there is no terminal to ask on".into(),
+            format!("give --yes to use the only one found, or name it: --device '{}'", only.uri),
+        )),
         several => {
             let uris: Vec<_> = several.iter().map(|token| format!("--device '{}'", token.uri)).collect();
             Err(usage(

@@ -186,7 +186,7 @@ pub struct TokenPage {
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct StoredVersion {
     /// The token's id.
-    pub token: String,
+    pub token_id: String,
     /// Its number.
     pub version: u64,
     /// The devices that open it, by name.

@@ -94,6 +94,14 @@ pub trait TokenBackend {
     /// As [`Vault::grants`].
     fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>>;
 
+    /// Whether it shows only what this client was granted.
+    ///
+    /// # Errors
+    /// The agent's.
+    fn is_restricted(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Opens one token.
     ///
     /// # Errors

@@ -315,7 +315,7 @@ fn a_pin_that_is_typed_opens_until_it_is_locked() {
     assert_eq!(through(&home, &daemon, &["get", "a"]).0, Some(6));
     drop(daemon);
     let (code, text) = direct(&home, &["status"]);
-    assert!(code == Some(3) && text.contains("none is running here"), "{text}");
+    assert!(code == Some(9) && text.contains("none is running here"), "{text}");
 }
 
 #[test]
@@ -346,6 +346,14 @@ fn another_user_is_known_by_its_number() {
     assert_eq!(status("4243"), "token200");
     assert!(status("4242").ends_with("403"));
     assert_eq!(status("0"), "token200");
+    let list = |uid: &str| {
+        let mut command = home.command("setpriv");
+        command.args([&format!("--reuid={uid}"), "--clear-groups", test_support::home::strongroom(), "list"]);
+        let output = command.arg("--agent-socket").arg(&socket).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert!(list("4243").starts_with("a\t1\tactive"), "{}", list("4243"));
+    assert!(list("4242").contains("no token is granted to you"), "{}", list("4242"));
 }
 
 #[test]

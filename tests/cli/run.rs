@@ -4,6 +4,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
+use std::time::Duration;
+use test_support::eventually::eventually;
 use test_support::home::Home;
 
 fn home() -> Option<Home> {
@@ -57,6 +59,17 @@ fn a_closed_pipe_ends_it_as_ever() {
     assert_eq!(first_line(&mut child), "y");
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().signal(), Some(13), "SIGPIPE");
+}
+
+/// The first process of a daemon ends; the file is still there for the one that stays.
+#[test]
+fn a_daemon_that_forks_keeps_its_files() {
+    let Some(home) = home() else { return };
+    let script = "(sleep 0.1; while kill -0 $$ 2>/dev/null; do sleep 0.01; done; cat \"$A\" >later; mv later read) >/dev/null 2>&1 &";
+    home.ok(&["run", "--file", "A=a", "--", "sh", "-c", script]);
+    let read = home.dir.join("read");
+    assert!(eventually(Duration::from_secs(20), || read.exists()), "it never read its file");
+    assert_eq!(std::fs::read(read).unwrap(), b"s3cret");
 }
 
 #[test]

@@ -94,8 +94,8 @@ pub async fn put(
         allowed.also(Op::State, &choose).await?;
     }
     let put = allowed.agent().write("put", move |vault| vault.put(&name, &token, &options)).await?;
-    let token = put.token.to_string();
-    Ok(Json(StoredVersion { token, version: put.version, recipients: put.recipients }))
+    let token_id = put.token.to_string();
+    Ok(Json(StoredVersion { token_id, version: put.version, recipients: put.recipients }))
 }
 
 /// Suspend, resume or revoke a token

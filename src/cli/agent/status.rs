@@ -2,6 +2,7 @@
 
 use crate::cli::Execute;
 use crate::cli::context::Context;
+use crate::cli::exit::{self, ExitWith};
 use crate::cli::output::Output;
 use clap::Args;
 use serde_json::Value;
@@ -14,10 +15,12 @@ pub struct Status {}
 impl Execute for Status {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let health = agent(context)?.health()?;
-        if context.out.json_wanted() {
-            return Ok(context.out.json(&health)?);
+        match context.out.json_wanted() {
+            true => context.out.json(&health)?,
+            false => print_report(&mut context.out, &health)?,
         }
-        Ok(print_report(&mut context.out, &health)?)
+        // The warnings above say what is wrong.
+        if health["status"] == "ok" { Ok(()) } else { Err(ExitWith(exit::code_of(Kind::Degraded)).into()) }
     }
 }
 
@@ -63,7 +66,7 @@ pub fn text(value: &Value) -> &str {
 /// The running agent, or an error that says how to start one.
 pub fn agent(context: &Context) -> Result<Client> {
     context.connect_agent()?.ok_or_else(|| {
-        Error::new(Kind::NotFound, "reach the agent", "none is running here")
+        Error::new(Kind::NoAgent, "reach the agent", "none is running here")
             .with_hint("start one with `strongroom agent`, or the unit strongroom.service")
     })
 }

@@ -5,6 +5,12 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 /// How many rows are looked at to choose the widths of the columns, and are held at once.
 const PAGE: usize = 500;
 
+/// Columns up to this width are not broken: a time in RFC 3339 and the space after it.
+const WHOLE: u16 = 22;
+
+/// The least width of a column whose cells are broken.
+const BROKEN: u16 = 12;
+
 /// Rows on their way out. Holds at most a page of them, so that a listing takes constant memory.
 pub struct Table {
     columns: &'static [&'static str],
@@ -45,18 +51,38 @@ impl Table {
         table.column_iter_mut().for_each(|column| {
             column.set_padding((0, 2));
         });
-        if let Some(widths) = &self.widths {
-            table.set_constraints(widths.iter().map(|w| ColumnConstraint::LowerBoundary(Width::Fixed(*w))));
+        let content: Vec<u16> = table.column_max_content_widths().iter().map(|w| w + 2).collect();
+        let fits = total(content.iter().copied()) <= usize::from(width);
+        let least = content.iter().map(|w| if *w <= WHOLE { *w } else { BROKEN });
+        if !fits && total(least) > usize::from(width) {
+            return self.records(&table);
         }
-        if self.widths.is_none() {
-            let content: Vec<u16> = table.column_max_content_widths().iter().map(|w| w + 2).collect();
-            // A page that had to be squeezed is no measure for the next.
-            let fits = content.iter().map(|w| usize::from(*w)).sum::<usize>() <= usize::from(width);
-            self.widths = Some(if fits { content } else { Vec::new() });
-        }
+        // A page that had to be squeezed is no measure for the next.
+        let first = self.widths.get_or_insert_with(|| if fits { content.clone() } else { Vec::new() });
+        let whole = content.iter().map(|w| if *w <= WHOLE { *w } else { 0 });
+        let bounds: Vec<u16> = if first.is_empty() { whole.collect() } else { first.clone() };
+        table.set_constraints(bounds.iter().map(|w| ColumnConstraint::LowerBoundary(Width::Fixed(*w))));
         let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
         lines.collect()
     }
+
+    /// The rows as blocks of lines, one for each cell, where not even broken cells would fit side by side.
+    fn records(&self, table: &comfy_table::Table) -> String {
+        let width = self.columns.iter().map(|name| name.len()).max().unwrap_or(0);
+        let line = |(name, cell): (&&str, String)| format!("{name:width$}  {cell}\n");
+        let record = |row: &comfy_table::Row| {
+            self.columns
+                .iter()
+                .zip(row.cell_iter().map(comfy_table::Cell::content))
+                .map(line)
+                .collect::<String>()
+        };
+        table.row_iter().map(record).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn total(widths: impl Iterator<Item = u16>) -> usize {
+    widths.map(usize::from).sum()
 }
 
 /// An arrow, or what stands for one where the locale has no UTF-8.
@@ -92,6 +118,18 @@ mod tests {
         assert!(text.starts_with("NAME"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 20), "{text}");
         assert_eq!(text.matches('y').count(), 40, "{text}");
+    }
+
+    #[test]
+    fn times_are_not_broken() {
+        const TIME: &str = "2027-01-31T10:00:00Z";
+        let columns = &["VERSION", "PUT", "NOT BEFORE", "EXPIRES", "REASON"];
+        for width in [80, 60, 40] {
+            let mut table = Table::new(columns, Some(width));
+            table.row(["1", TIME, TIME, TIME, &"because ".repeat(20)].map(String::from).to_vec());
+            let text = table.rest();
+            assert_eq!(text.matches(TIME).count(), 3, "{width}: {text}");
+        }
     }
 
     #[test]

@@ -63,9 +63,12 @@ fn list(tokens: &mut dyn TokenBackend, out: &mut Output, filter: &ListFilter, na
     out.end(table)?;
     if !found {
         let all = !any && filter.prefix.as_str().is_empty() && !filter.destroyed;
-        out.info(match all || is_empty(tokens)? {
-            true => "there are no tokens yet: `strongroom put NAME` stores one",
-            false => "no token matches",
+        out.info(match (all || is_empty(tokens)?, tokens.is_restricted()?) {
+            (true, true) => {
+                "no token is granted to you: `strongroom grant`, run by the agent's owner, does that"
+            }
+            (true, false) => "there are no tokens yet: `strongroom put NAME` stores one",
+            (false, _) => "no token matches",
         });
     }
     Ok(())

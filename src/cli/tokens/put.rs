@@ -20,19 +20,22 @@ use zeroize::Zeroizing;
 /// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
+/// The length of generated tokens by default: 190 bits.
+const DEFAULT_LENGTH: usize = 32;
+
 #[derive(Debug, Args)]
 pub struct Put {
     /// The token's name: segments of A-Z a-z 0-9 . _ - + : with / between them
     name: String,
-    /// Where somebody might give the token, to be told why not.
+    /// The length for --generate. Anything else here is likely a token, which is refused.
     #[arg(hide = true)]
-    token: Option<OsString>,
+    extra: Option<OsString>,
     /// Read the token from this file
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make a random token of LEN letters and digits, and do not show it
-    #[arg(long, value_name = "LEN", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
-    generate: Option<usize>,
+    /// Make a random token of LEN letters and digits, 32 by default, and do not show it
+    #[arg(long, value_name = "LEN", num_args = 0..=1, require_equals = true)]
+    generate: Option<Option<usize>>,
     /// Leave out one newline at the end
     #[arg(long, conflicts_with = "generate")]
     trim: bool,
@@ -59,9 +62,10 @@ pub struct Put {
 }
 
 impl Execute for Put {
-    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+    fn execute(mut self, context: &mut Context) -> anyhow::Result<()> {
+        self.take_detached_length();
         let name = names::name(&self.name)?;
-        if self.token.is_some() {
+        if self.extra.is_some() {
             return Err(as_argument(&name).into());
         }
         let options = self.options()?;
@@ -74,7 +78,7 @@ impl Execute for Put {
             let report = tokens.put(&name, &token, &options)?;
             let (version, recipients) = (report.version, &report.recipients);
             let object = json!({
-                "name": name.as_str(), "version": version, "token": report.token.to_string(), "recipients": recipients,
+                "name": name.as_str(), "version": version, "token_id": report.token.to_string(), "recipients": recipients,
             });
             Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}", recipients.join(", ")))?)
         })
@@ -82,6 +86,18 @@ impl Execute for Put {
 }
 
 impl Put {
+    /// `--generate 40` means `--generate=40`, before the name and after it.
+    fn take_detached_length(&mut self) {
+        let (Some(None), Some(extra)) = (self.generate, self.extra.as_ref().and_then(|e| e.to_str())) else {
+            return;
+        };
+        if let Ok(length) = extra.parse() {
+            (self.generate, self.extra) = (Some(Some(length)), None);
+        } else if let Ok(length) = self.name.parse() {
+            (self.generate, self.name, self.extra) = (Some(Some(length)), extra.to_owned(), None);
+        }
+    }
+
     fn options(&self) -> Result<PutOptions> {
         Ok(PutOptions {
             labels: (!self.labels.is_empty()).then(|| names::labels(&self.labels)).transpose()?,
@@ -105,7 +121,7 @@ impl Put {
     fn token(&self, operation: &str) -> Result<Secret> {
         let stdin = std::io::stdin();
         let token = match (self.generate, &self.file) {
-            (Some(length), _) => return generate(length, operation),
+            (Some(length), _) => return generate(length.unwrap_or(DEFAULT_LENGTH), operation),
             (None, Some(path)) if path != Path::new("-") => from_file(path, operation)?,
             _ if stdin.is_terminal() => confirm::ask_new_token(operation, &self.name)?,
             _ => Secret::read_from(stdin.lock(), operation)?,

@@ -130,11 +130,14 @@ fn from_file(path: &Path) -> Result<Vec<(String, Value)>> {
     let lines =
         dotenv::parse(&text).map_err(|(line, what)| failed(Kind::Usage, format!("line {line}: {what}")))?;
     let value = |line: dotenv::Assignment| {
+        let wrong = |what: &str| failed(Kind::Usage, format!("line {}: {what}", line.line));
         let value = match line.value.strip_prefix(SCHEME) {
-            Some(name) => Value::Token(
-                names::versioned(name)
-                    .map_err(|e| failed(Kind::Usage, format!("line {}: {}", line.line, e.message())))?,
-            ),
+            Some(name) => Value::Token(names::versioned(name).map_err(|e| wrong(e.message()))?),
+            // It would reach the program as it stands.
+            None if line.value.contains(SCHEME) => {
+                return Err(wrong("strongroom:// is not replaced inside a longer value")
+                    .with_hint("make the reference the whole value, or store the whole value as a token"));
+            }
             None => Value::Plain(line.value.to_string()),
         };
         Ok((line.variable, value))
@@ -179,7 +182,7 @@ fn in_environment(variable: &str, of: &TokenRef, token: Option<&Secret>) -> Resu
     Ok(OsString::from_vec(bytes.to_vec()))
 }
 
-/// A file without a name on any disk, sealed against every change. It is the program's as long as it runs.
+/// A file without a name on any disk, sealed against every change. The program and those that it starts inherit it.
 fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String> {
     let make = || -> io::Result<OwnedFd> {
         // Linux before 6.3 does not know that a file in memory need not be a program.
@@ -192,7 +195,8 @@ fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String>
         Ok(file.into())
     };
     let fd = make().map_err(|e| Error::new(Kind::Io, "make a file in memory", e.to_string()).caused_by(e))?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+    // Not by this process's id: a daemon that forks inherits the file, and its first process ends.
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     files.push(fd);
     Ok(path)
 }

@@ -48,7 +48,7 @@ fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
     let Some(newest) = token.versions.last() else { return Ok(()) };
     out.fields(&[
         ("name", token.name.clone()),
-        ("token id", token.token.clone()),
+        ("token id", token.token_id.clone()),
         ("state", newest.state.word().into()),
         ("closed", token.closed.clone().unwrap_or_default()),
         ("description", newest.description.clone()),

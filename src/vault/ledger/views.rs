@@ -218,13 +218,15 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         }),
         Body::Put(put) => put_json(vault, put),
         Body::State(change) => json!({
-            "token": text(&change.token), "name": token(vault, &change.token), "version": version(change.version),
+            "token_id": text(&change.token), "name": token(vault, &change.token), "version": version(change.version),
             "state": text(&change.state), "reason": change.reason,
         }),
         Body::Destroy(destroy) => json!({
-            "token": text(&destroy.token), "name": destroy.name, "version": version(destroy.version), "reason": destroy.reason,
+            "token_id": text(&destroy.token), "name": destroy.name, "version": version(destroy.version), "reason": destroy.reason,
         }),
-        Body::Rename(rename) => json!({"token": text(&rename.token), "from": rename.from, "to": rename.to}),
+        Body::Rename(rename) => {
+            json!({"token_id": text(&rename.token), "from": rename.from, "to": rename.to})
+        }
         Body::Grant(grant) => json!({
             "grant": text(&grant.grant), "target": target(vault, &grant.target), "to": grant.to, "ops": grant.ops,
             "until": timestamp::rfc3339_millis_opt(grant.until), "alias": grant.alias,
@@ -233,7 +235,7 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
             json!({"grant": text(&ungrant.grant), "target": target(vault, &ungrant.target)})
         }
         Body::Reseal(reseal) => json!({
-            "token": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
+            "token_id": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
             "digest": text(&reseal.digest), "length": reseal.length,
             "recipients": vault.device_names(&reseal.recipients),
         }),
@@ -251,7 +253,7 @@ fn put_json(vault: &Vault, put: &Put) -> Value {
     let labels: Value =
         put.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
     json!({
-        "token": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
+        "token_id": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
         "digest": put.digest.to_string(), "length": put.length, "recipients": vault.device_names(&put.recipients),
         "not_before": timestamp::rfc3339_millis_opt(put.not_before), "expires": timestamp::rfc3339_millis_opt(put.expiry),
         "labels": labels, "description": put.description, "keep": put.keep,

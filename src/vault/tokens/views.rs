@@ -103,7 +103,7 @@ pub struct TokenView {
     /// Its name.
     pub name: String,
     /// Its id.
-    pub token: String,
+    pub token_id: String,
     /// Suspended as a whole.
     pub suspended: bool,
     /// Destroyed as a whole.
@@ -195,7 +195,7 @@ impl TokenView {
         let grants = vault.replica().grants_reaching(token)?;
         Ok(Self {
             name: token.name.clone(),
-            token: token.id.to_string(),
+            token_id: token.id.to_string(),
             suspended: token.suspended,
             destroyed: token.destroyed,
             closed: closed.map(|(why, _)| why),
