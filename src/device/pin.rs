@@ -1,4 +1,4 @@
-//! The PIN of one device in this process: decides whether a PIN may be sent.
+//! The PIN of one device in this process: decides whether a PIN may be sent, and asks for it.
 //!
 //! A state machine without a device, for every driver, also one of another program. A driver calls [`PinState::check`]
 //! before it asks a person, sends only the PIN in [`PinState::pin`] or one that a person has just given, and reports the
@@ -6,6 +6,10 @@
 //! `unlock`).
 
 use crate::error::{Error, Kind, Result};
+use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::secret::Secret;
+use crate::uri::PinSource;
+use std::ops::RangeInclusive;
 
 /// The state of the PIN. `P` is the driver's own type for it, which is wiped on drop.
 pub struct PinState<P> {
@@ -119,6 +123,70 @@ impl<P> PinState<P> {
     }
 }
 
+/// A request for the PIN of one device, with what all drivers check before a PIN is sent.
+pub struct PinEntry<'a> {
+    /// The operation named in errors.
+    pub operation: &'static str,
+    /// The device in the user's words.
+    pub device: &'a str,
+    /// `the YubiKey`.
+    pub hardware: &'static str,
+    /// The URI's pin-source.
+    pub source: Option<&'a PinSource>,
+    /// How many tries the device reports.
+    pub tries: TriesLeft,
+    /// The lengths of PIN that the device accepts, in bytes.
+    pub lengths: RangeInclusive<usize>,
+    /// How to get a locked PIN working again.
+    pub unlock: &'a str,
+}
+
+impl PinEntry<'_> {
+    /// Asks the person to confirm the last try.
+    ///
+    /// # Errors
+    /// `PinLocked` when it is not confirmed.
+    pub fn confirm_last_try(&self, prompter: &mut dyn Prompter) -> Result<()> {
+        if !matches!(self.tries, TriesLeft::Last | TriesLeft::Count(1)) {
+            return Ok(());
+        }
+        let question = format!("One more wrong PIN locks {}. Use the last try?", self.device);
+        if prompter.confirm(&question)? {
+            return Ok(());
+        }
+        let message =
+            format!("one more wrong PIN would lock {}, and the try was not confirmed", self.hardware);
+        let hint = format!("run the command on a terminal and confirm, or {}", self.unlock);
+        Err(self.fail(Kind::PinLocked, message).with_hint(hint))
+    }
+
+    /// Asks for the PIN. Refuses one of a wrong length, because a device may count it as a wrong one.
+    ///
+    /// # Errors
+    /// `PinUnavailable` when there is none; `PinWrong` when it cannot be right; `PinLocked` as
+    /// [`PinEntry::confirm_last_try`].
+    pub fn ask(&self, prompter: &mut dyn Prompter) -> Result<Secret> {
+        self.confirm_last_try(prompter)?;
+        let request = PinRequest { device: self.device, source: self.source, tries: self.tries };
+        let pin = prompter.pin(&request)?;
+        if pin.is_empty() {
+            let message = format!("the PIN is empty: it was not sent to {}", self.hardware);
+            return Err(self.fail(Kind::PinUnavailable, message));
+        }
+        if self.lengths.contains(&pin.len()) {
+            return Ok(pin);
+        }
+        let (shortest, longest) = (self.lengths.start(), self.lengths.end());
+        let message =
+            format!("a PIN of {} has {shortest} to {longest} bytes: this one was not sent", self.hardware);
+        Err(self.fail(Kind::PinWrong, message))
+    }
+
+    fn fail(&self, kind: Kind, message: String) -> Error {
+        Error::new(kind, self.operation, message).with_target(self.device)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +243,56 @@ mod tests {
         assert!(!pin.was_refused_unheard(2) && check(&pin).is_ok());
         pin.note_sent(3);
         assert!(pin.was_refused_unheard(2) && check(&pin).is_err());
+    }
+
+    /// Answers every question, and counts them.
+    #[derive(Default)]
+    struct Person {
+        pin: &'static str,
+        confirms: bool,
+        asked: usize,
+    }
+
+    impl Prompter for Person {
+        fn pin(&mut self, _: &PinRequest<'_>) -> Result<Secret> {
+            self.asked += 1;
+            Ok(Secret::new(self.pin.as_bytes().to_vec()))
+        }
+
+        fn touch(&mut self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn confirm(&mut self, _: &str) -> Result<bool> {
+            Ok(self.confirms)
+        }
+    }
+
+    fn entry(tries: TriesLeft) -> PinEntry<'static> {
+        let (operation, device, hardware) = ("log in", "piv:", "the YubiKey");
+        PinEntry { operation, device, hardware, source: None, tries, lengths: 6..=8, unlock: "wait" }
+    }
+
+    #[test]
+    fn the_last_try_is_used_only_when_confirmed() {
+        for tries in [TriesLeft::Last, TriesLeft::Count(1)] {
+            let mut person = Person { pin: "123456", ..Person::default() };
+            let error = entry(tries).ask(&mut person).unwrap_err();
+            assert_eq!((error.kind(), person.asked), (Kind::PinLocked, 0));
+            assert_eq!(error.hint(), Some("run the command on a terminal and confirm, or wait"));
+            person.confirms = true;
+            entry(tries).ask(&mut person).unwrap();
+        }
+        entry(TriesLeft::Count(2)).ask(&mut Person { pin: "123456", ..Person::default() }).unwrap();
+    }
+
+    #[test]
+    fn a_pin_of_a_wrong_length_is_not_sent() {
+        for (pin, kind) in
+            [("", Kind::PinUnavailable), ("12345", Kind::PinWrong), ("123456789", Kind::PinWrong)]
+        {
+            let error = entry(TriesLeft::Unknown).ask(&mut Person { pin, ..Person::default() }).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }

@@ -4,9 +4,9 @@
 //! exists, because the card forgets the verification whenever another program resets it, and requires the PIN for each signature
 //! under the policy `always`. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
-use crate::device::pin::PinState;
+use crate::device::pin::{PinEntry, PinState};
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::prompt::{Prompter, TriesLeft};
 use crate::secret::Secret;
 use crate::uri::PinSource;
 use std::collections::BTreeMap;
@@ -90,30 +90,19 @@ impl Login {
         prompter: &mut dyn Prompter,
     ) -> Result<Arc<Secret>> {
         self.pin.check(LOG_IN, device, "the YubiKey")?;
-        allow(tries, device, prompter)?;
+        let entry = PinEntry {
+            operation: LOG_IN,
+            device,
+            hardware: "the YubiKey",
+            source,
+            tries: TriesLeft::Count(tries.into()),
+            lengths: LENGTHS,
+            unlock: "set a new PIN with the PUK: `ykman piv access unblock-pin`",
+        };
         match self.pin.pin() {
-            Some(pin) => Ok(Arc::clone(pin)),
-            None => {
-                let pin =
-                    prompter.pin(&PinRequest { device, source, tries: TriesLeft::Count(tries.into()) })?;
-                check(&pin, device)?;
-                Ok(Arc::new(pin))
-            }
+            Some(pin) => entry.confirm_last_try(prompter).map(|()| Arc::clone(pin)),
+            None => entry.ask(prompter).map(Arc::new),
         }
-    }
-}
-
-/// Asks the person to confirm the last try.
-fn allow(tries: u8, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
-    let last = format!("One more wrong PIN blocks {device}. Use the last try?");
-    match tries {
-        1 if !prompter.confirm(&last)? => {
-            let message = "one more wrong PIN would block it, and the try was not confirmed";
-            Err(Error::new(Kind::PinLocked, LOG_IN, message)
-                .with_target(device)
-                .with_hint("run the command on a terminal and confirm, or set a new PIN with the PUK: `ykman piv access unblock-pin`"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -142,17 +131,4 @@ pub fn wrong(tries: u8, device: &str) -> Error {
     Error::new(Kind::PinWrong, LOG_IN, message)
         .with_target(device)
         .with_hint("check the PIN, then run the command again")
-}
-
-/// Refuses a PIN of a wrong length, because the card would count it as a try.
-fn check(pin: &Secret, device: &str) -> Result<()> {
-    let fail = |kind, message: &str| Err(Error::new(kind, LOG_IN, message).with_target(device));
-    match pin.len() {
-        0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the YubiKey"),
-        length if LENGTHS.contains(&length) => Ok(()),
-        _ => fail(
-            Kind::PinWrong,
-            "a YubiKey's PIN has 6 to 8 characters: this one was not sent to the YubiKey",
-        ),
-    }
 }

@@ -5,9 +5,9 @@
 //! restarted. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
 use super::token_info::PinInfo;
-use crate::device::pin::PinState;
+use crate::device::pin::{PinEntry, PinState};
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::prompt::Prompter;
 use crate::uri::PinSource;
 use cryptoki::types::RawAuthPin;
 use std::sync::Arc;
@@ -136,29 +136,20 @@ fn ask(
         return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
             .with_hint("set one with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)"));
     }
-    let last = format!("One more wrong PIN locks {device}. Use the last try?");
-    if info.tries == TriesLeft::Last && !prompter.confirm(&last)? {
-        return Err(fail(
-            Kind::PinLocked,
-            "one more wrong PIN would lock the device, and the try was not confirmed",
-        )
-        .with_hint("run the command on a terminal and confirm, or let the security officer reset the PIN"));
-    }
+    let entry = PinEntry {
+        operation: LOG_IN,
+        device,
+        hardware: "the device",
+        source,
+        tries: info.tries,
+        lengths: info.lengths(),
+        unlock: "let the security officer reset the PIN",
+    };
     if info.pad {
+        entry.confirm_last_try(prompter)?;
         prompter.touch(&format!("enter the PIN of {device} on its own keypad"))?;
         return Ok(Credential::Pad);
     }
-    let pin = prompter.pin(&PinRequest { device, source, tries: info.tries })?;
-    // Some devices count an empty or too long PIN as a wrong one.
-    if pin.is_empty() {
-        return Err(fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the device"));
-    }
-    let (shortest, longest) = info.length;
-    if longest > 0 && !(shortest..=longest).contains(&pin.len()) {
-        let message = format!(
-            "this device's PINs have {shortest} to {longest} bytes: this one was not sent to the device"
-        );
-        return Err(fail(Kind::PinWrong, &message));
-    }
+    let pin = entry.ask(prompter)?;
     Ok(Credential::Pin(Arc::new(RawAuthPin::new(Box::new(pin.expose().to_vec())))))
 }

@@ -4,6 +4,7 @@ use crate::device::DeviceIdentity;
 use crate::prompt::TriesLeft;
 use crate::uri::{DeviceUri, Scheme};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
+use std::ops::RangeInclusive;
 
 /// A token's description (CK_TOKEN_INFO), without types of `cryptoki`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,16 @@ pub struct PinInfo {
     pub pad: bool,
     /// Shortest and longest PIN, in bytes.
     pub length: (usize, usize),
+}
+
+impl PinInfo {
+    /// The lengths of PIN that the module accepts, in bytes. Modules that do not know them report zero or the largest number.
+    pub fn lengths(&self) -> RangeInclusive<usize> {
+        match self.length {
+            (shortest, longest) if (shortest.max(1)..usize::MAX).contains(&longest) => shortest..=longest,
+            _ => 1..=usize::MAX,
+        }
+    }
 }
 
 impl TokenInfo {

@@ -6,9 +6,9 @@ use super::connection::Connection;
 use super::error::{DriverError, Remedy};
 use super::lockout::{self, Lockout};
 use super::transport::Transport;
-use crate::device::pin::PinState;
+use crate::device::pin::{PinEntry, PinState};
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{PinRequest, Prompter, TriesLeft};
+use crate::prompt::{Prompter, TriesLeft};
 use crate::uri::PinSource;
 use rand_core::{OsRng, RngCore};
 use std::collections::BTreeMap;
@@ -43,6 +43,22 @@ pub struct PinPrompt<'a> {
     pub source: Option<&'a PinSource>,
     /// Asks the person.
     pub prompter: &'a mut dyn Prompter,
+}
+
+impl PinPrompt<'_> {
+    fn ask(&mut self, tries: TriesLeft, unlock: &str) -> Result<Zeroizing<Vec<u8>>> {
+        // TPM2B_AUTH is at most as long as the name algorithm's digest.
+        let (hardware, lengths) = ("the TPM", 1..=32);
+        let (operation, device, source) = (lockout::USE_PIN, self.device, self.source);
+        let pin =
+            PinEntry { operation, device, hardware, source, tries, lengths, unlock }.ask(self.prompter)?;
+        // TPMs ignore trailing zero bytes (part 1 §19.6.4.3).
+        if pin.expose().last() == Some(&0) {
+            let message = "the PIN ends with a zero byte: it was not sent to the TPM";
+            return Err(Error::new(Kind::PinWrong, operation, message).with_target(device));
+        }
+        Ok(Zeroizing::new(pin.expose().to_vec()))
+    }
 }
 
 /// This process's shared use of a TPM. Dropping the last one closes the connection and forgets the PIN.
@@ -167,8 +183,8 @@ impl SharedConnection {
         let device = asking.device;
         let lockout =
             self.work(lockout::USE_PIN, device, |connection| Lockout::read(&mut connection.context))?;
-        lockout.allows_a_try(device, asking.prompter)?;
-        let pin = self.ask(asking, lockout.tries())?;
+        lockout.check(device)?;
+        let pin = asking.ask(lockout.tries(), &lockout.hint())?;
         self.pin.enter(pin.clone());
         Ok(pin)
     }
@@ -185,7 +201,7 @@ impl SharedConnection {
         let mut again = |what: &str| {
             let named = format!("{device}, {what}");
             let mut asking = PinPrompt { device: &named, source: asking.source, prompter: asking.prompter };
-            self.ask(&mut asking, TriesLeft::Unknown)
+            asking.ask(TriesLeft::Unknown, "")
         };
         let (pin, repeated) = (again("for its new keys")?, again("once more")?);
         if *pin != *repeated {
@@ -197,23 +213,6 @@ impl SharedConnection {
         self.pin.enter(pin.clone());
         self.pin.accept();
         Ok(pin)
-    }
-
-    fn ask(&mut self, asking: &mut PinPrompt<'_>, tries: TriesLeft) -> Result<Zeroizing<Vec<u8>>> {
-        let request = PinRequest { device: asking.device, source: asking.source, tries };
-        let pin = asking.prompter.pin(&request)?;
-        let fail = |kind, message: &str| {
-            Err(Error::new(kind, lockout::USE_PIN, message).with_target(asking.device.to_owned()))
-        };
-        // TPM2B_AUTH is at most as long as the name algorithm's digest. Trailing zero bytes are ignored (part 1 §19.6.4.3).
-        match pin.len() {
-            0 => fail(Kind::PinUnavailable, "the PIN is empty: it was not sent to the TPM"),
-            1..=32 if pin.expose().last() != Some(&0) => Ok(Zeroizing::new(pin.expose().to_vec())),
-            _ => fail(
-                Kind::PinWrong,
-                "a TPM's PIN has 1 to 32 bytes, and the last is not zero: this one was not sent to the TPM",
-            ),
-        }
     }
 
     /// The TPM has accepted the PIN.

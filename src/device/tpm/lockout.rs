@@ -2,7 +2,7 @@
 
 use super::error::{DriverError, WithCommand};
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{Prompter, TriesLeft};
+use crate::prompt::TriesLeft;
 use tss_esapi::Context;
 use tss_esapi::constants::{CapabilityType, PropertyTag};
 use tss_esapi::structures::CapabilityData;
@@ -52,28 +52,20 @@ impl Lockout {
         }
     }
 
-    /// Refuses if no try is left, and asks for confirmation before the last one.
+    /// Refuses if no try is left.
     ///
     /// # Errors
     /// `PinLocked`.
-    pub fn allows_a_try(&self, device: &str, prompter: &mut dyn Prompter) -> Result<()> {
-        let fail = |message: String| Error::new(Kind::PinLocked, USE_PIN, message).with_target(device);
-        if self.locked {
-            return Err(fail(format!("the TPM is in lockout after {} wrong tries", self.failures))
-                .with_hint(self.hint()));
+    pub fn check(&self, device: &str) -> Result<()> {
+        if !self.locked {
+            return Ok(());
         }
-        let last = format!(
-            "One more wrong PIN locks {device}, for every program that uses a PIN with this TPM. Use the last try?"
-        );
-        if self.tries() == TriesLeft::Last && !prompter.confirm(&last)? {
-            return Err(fail("one more wrong PIN would lock the TPM, and the try was not confirmed".into())
-                .with_hint(format!("run the command on a terminal and confirm, or {}", self.hint())));
-        }
-        Ok(())
+        let message = format!("the TPM is in lockout after {} wrong tries", self.failures);
+        Err(Error::new(Kind::PinLocked, USE_PIN, message).with_target(device).with_hint(self.hint()))
     }
 
     /// A hint on when the lockout ends.
-    fn hint(&self) -> String {
+    pub fn hint(&self) -> String {
         let clear =
             "the owner of the lockout authorisation can end it: `tpm2_dictionarylockout --clear-lockout`";
         match self.forgives {
@@ -118,23 +110,20 @@ fn nonsense() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::BatchPrompter;
 
     const FRESH: Lockout = Lockout { failures: 0, limit: 3, forgives: 1000, locked: false };
 
     #[test]
-    fn the_last_try_is_confirmed() {
+    fn the_tries_left_are_counted() {
         assert_eq!(FRESH.tries(), TriesLeft::Count(3));
-        FRESH.allows_a_try("tpm:", &mut BatchPrompter).unwrap();
-        let last = Lockout { failures: 2, ..FRESH };
-        assert_eq!(last.tries(), TriesLeft::Last);
-        assert_eq!(last.allows_a_try("tpm:", &mut BatchPrompter).unwrap_err().kind(), Kind::PinLocked);
+        FRESH.check("tpm:").unwrap();
+        assert_eq!(Lockout { failures: 2, ..FRESH }.tries(), TriesLeft::Last);
     }
 
     #[test]
     fn a_lockout_says_when_it_ends() {
         let locked = Lockout { failures: 3, locked: true, ..FRESH };
-        let error = locked.allows_a_try("tpm:", &mut BatchPrompter).unwrap_err();
+        let error = locked.check("tpm:").unwrap_err();
         assert!(error.hint().unwrap().contains("every 1000 seconds"), "{error}");
         assert_eq!(duration(7200), "2 hours");
         assert_eq!(duration(600), "10 minutes");
