@@ -32,7 +32,7 @@ pub use options::{CreateOptions, PivOptions, TpmOptions};
 pub use pcr::{Measurement, PcrBinding, PcrState, Prediction};
 pub use worker::{DeviceJob, DeviceOwner, DeviceWorker, PATIENCE, within};
 
-/// What a device says of itself. Claims, not proofs.
+/// A device's description of itself: claims, not proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceIdentity {
     /// Which driver speaks to it.
@@ -52,7 +52,7 @@ pub struct DeviceIdentity {
 }
 
 impl DeviceIdentity {
-    /// Of a device that did not answer when it was asked.
+    /// The description of a device that did not respond.
     pub fn unknown(scheme: Scheme) -> Self {
         let unknown = || "unknown".to_owned();
         Self {
@@ -67,7 +67,7 @@ impl DeviceIdentity {
     }
 }
 
-/// The one private operation that opening needs, as the device sees it.
+/// The private-key operation that opens a sealed token.
 #[derive(Clone, Copy, Debug)]
 pub enum PrivateOperation<'a> {
     /// Raw ECDH: the peer's uncompressed point (on the key's curve: the caller checked) in, the x-coordinate out, 32 or 48 bytes.
@@ -95,22 +95,22 @@ pub enum PrivateOperation<'a> {
 
 /// One piece of hardware, connected.
 pub trait Device: Send {
-    /// What it says of itself; what it cannot say now, it may say later.
+    /// Its description of itself. Unknown parts may become known later.
     fn identity(&mut self) -> DeviceIdentity;
 
     /// The device in the user's words, for errors and prompts: its URI without module path and PIN source.
     fn name(&self) -> &str;
 
-    /// Strongroom's keys in it: the opening and the signing key, as far as they exist. Logs in where that is needed.
+    /// Strongroom's keys in it: the opening and the signing key, if they exist. Logs in if that is necessary.
     ///
     /// # Errors
     /// `KeyMissing` when more than one object answers to a key's name; `Evidence` is judged by the caller.
     fn keys(&mut self, prompter: &mut dyn Prompter) -> Result<Vec<KeyInfo>>;
 
-    /// As [`Device::keys`], for keys that are to be enrolled: their evidence may rest on what the options name.
+    /// As [`Device::keys`], for keys that are to be enrolled: the options may name roots for their evidence.
     ///
     /// # Errors
-    /// As [`Device::keys`]; `Evidence` where a driver can say more of what is wrong than [`Evidence::check`].
+    /// As [`Device::keys`]; `Evidence` if a driver knows more about the reason than [`Evidence::check`].
     fn keys_judged_by(
         &mut self,
         _options: &CreateOptions,
@@ -119,7 +119,7 @@ pub trait Device: Send {
         self.keys(prompter)
     }
 
-    /// Whether an enrolled key is one of this device's. Devices that keep keys outside themselves look at the material.
+    /// Whether an enrolled key is one of this device's. Devices that store keys outside themselves look at the material.
     ///
     /// # Errors
     /// As [`Device::keys`].
@@ -175,7 +175,7 @@ pub trait Device: Send {
 
 /// Creating and destroying keys.
 pub trait Provision {
-    /// Creates a key that cannot leave the device, and proves by reading its attributes back that it cannot.
+    /// Creates a key that cannot leave the device, and reads its attributes back to check that.
     ///
     /// # Errors
     /// `Unsupported` when the device has no mechanism for the algorithm, or an option is another driver's; `Conflict` when
@@ -191,7 +191,7 @@ pub trait Provision {
     /// The algorithms it can make opening keys with, best first (P-256, then RSA, then AES).
     fn algorithms(&mut self) -> Result<Vec<Algorithm>>;
 
-    /// Destroys one of Strongroom's keys. What was sealed only to it is lost.
+    /// Destroys one of Strongroom's keys. Tokens sealed only to it are lost.
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()>;
 }
 
@@ -210,19 +210,19 @@ pub trait KeyWrap {
 
 /// Monotonic counters in the device (TPM 2.0 part 1 §37.2.4: an NV index of type counter).
 pub trait MonotonicCounter {
-    /// Makes a counter and raises it once: its index, and where it stands.
+    /// Makes a counter and raises it once. Returns its index and value.
     ///
     /// # Errors
     /// `Conflict` when no index is free; the device's.
     fn make_counter(&mut self) -> Result<(u32, u64)>;
 
-    /// Where it stands.
+    /// Its value.
     ///
     /// # Errors
     /// `KeyMissing` when there is no such counter: somebody removed it, or this is another device.
     fn read_counter(&mut self, index: u32) -> Result<u64>;
 
-    /// Raises it by one: where it stands then.
+    /// Raises it by one, and returns the new value.
     ///
     /// # Errors
     /// As [`MonotonicCounter::read_counter`].
@@ -243,7 +243,7 @@ pub trait Parallel {
     fn clone_session(&mut self) -> Result<Box<dyn Device>>;
 }
 
-/// As [`connect`], where a person may be there: a YubiKey that is not plugged in is asked for, and waited for.
+/// As [`connect`]. If a person is present, asks for a YubiKey that is not plugged in, and waits for it.
 ///
 /// # Errors
 /// As [`connect`].
@@ -256,8 +256,8 @@ pub fn connect_attended(uri: &DeviceUri, prompter: &mut dyn Prompter) -> Result<
     }
 }
 
-/// Connects to the device a URI names, on the caller's thread. Does not log in. A device may hang in any call: a
-/// [`DeviceWorker`] does not wait for ever.
+/// Connects to the device that a URI names, on the caller's thread. Does not log in. A device may hang in any call; a
+/// [`DeviceWorker`] limits the wait.
 ///
 /// # Errors
 /// `Unsupported` for a driver that was compiled out, naming the feature; else the driver's.

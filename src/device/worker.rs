@@ -1,9 +1,9 @@
-//! A device that stops answering must not stop its caller for ever.
+//! Runs device operations with a time limit.
 //!
 //! Drivers call blocking C, which cannot be interrupted. A [`DeviceWorker`] runs closures on the thread that owns the device,
-//! and waits for each answer with a limit. What the driver asks a person is passed back to the caller's thread, and the time
-//! that takes does not count. A device that did not answer in time is given up: its thread is left behind, and after a while
-//! a new one is tried.
+//! and waits for each with a limit. Questions of the driver to a person are passed to the caller's thread, and the time that a
+//! person takes does not count. A device that does not respond in time is given up: its thread is left behind, and after a
+//! while a new thread is started.
 //!
 //! ```no_run
 //! # use strongroom::device::{DeviceWorker, KeyRef};
@@ -35,7 +35,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Making an RSA key on a smart card may take a minute.
 const PATIENCE_FOR_MAKING: Duration = Duration::from_secs(180);
 
-/// What is run where the device is. It may be run again when the device turns out to have been away.
+/// A closure that runs on the device's thread. It may run again if the device turns out to have been away.
 pub type DeviceJob = Box<dyn FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<()> + Send>;
 
 /// The owner of a device, who runs jobs on it for others.
@@ -53,7 +53,7 @@ pub trait DeviceOwner: Send {
     ) -> Result<()>;
 }
 
-/// A connected device, wherever it is owned. Dropping it closes the device.
+/// A connected device and its owner. Dropping it closes the device.
 pub struct DeviceWorker {
     name: String,
     scheme: Scheme,
@@ -102,7 +102,7 @@ impl DeviceWorker {
         Self { name, scheme, patience: PATIENCE, owner: Box::new(Inline(Mutex::new(device))) }
     }
 
-    /// A device that somebody else owns.
+    /// A device that another owner runs jobs on.
     pub fn owned_by(owner: Box<dyn DeviceOwner>, uri: &DeviceUri, patience: Duration) -> Self {
         Self { name: uri.display_name(), scheme: uri.scheme(), patience, owner }
     }
@@ -155,7 +155,7 @@ impl DeviceWorker {
         receiver.try_recv().map_err(|_| hung(&self.name, operation, patience))
     }
 
-    /// What the device says of itself; `unknown` where it does not answer.
+    /// The device's description of itself; `unknown` if it does not respond.
     pub fn identity(&self) -> DeviceIdentity {
         let asked = self.call("identify the device", &mut BatchPrompter, |device, _| Ok(device.identity()));
         asked.unwrap_or_else(|error| {
@@ -166,7 +166,7 @@ impl DeviceWorker {
 
     /// Forgets the PIN and logs out.
     pub fn lock(&self) {
-        // A device that hangs still holds its PIN; so does its thread, until the process ends.
+        // A hung device keeps its login, and its thread the PIN, until the process ends.
         let _ = self.call("lock", &mut BatchPrompter, |device, _| {
             device.lock();
             Ok(())

@@ -6,17 +6,17 @@ use crate::secret::Secret;
 use crate::uri::PinSource;
 use std::sync::mpsc::{Sender, channel};
 
-/// What the device's thread sender to the caller's.
+/// A message from the device's thread to the caller's.
 pub enum Message<T> {
     /// Ask the person.
     Question(Question),
-    /// It is a person who is being waited for.
+    /// The driver waits for a person.
     Waiting,
     /// The job is done.
     Done(Result<T>),
 }
 
-/// A question, with where its answer goes.
+/// A question, and the channel for the reply.
 pub enum Question {
     Pin { device: String, source: Option<PinSource>, tries: TriesLeft, reply: Sender<Result<Secret>> },
     Touch { why: String, reply: Sender<Result<()>> },
@@ -25,7 +25,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// Has it answered. A driver that is no longer there to hear it is no harm.
+    /// Asks the prompter and sends the reply. The driver may have been given up meanwhile, which does no harm.
     pub fn put_to(self, prompter: &mut dyn Prompter) {
         match self {
             Self::Pin { device, source, tries, reply } => {

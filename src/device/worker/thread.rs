@@ -10,11 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For closing: what a device does not finish then, the end of the process does, except that nobody gives back what is
-/// loaded in a bare TPM, at which many others may be waiting for their turn.
+/// How long closing may take. The end of the process closes everything else, but it does not flush the slots of a bare TPM, so a
+/// TPM gets the time to wait for its turn among other processes.
 const PATIENCE_FOR_CLOSING: Duration = Duration::from_secs(10);
 
-/// How a device is reached, again where its thread was given up.
+/// Connects to the device: at the start, and again after its thread was given up.
 pub(super) type Connect = Box<dyn Fn(&mut dyn Prompter) -> Result<Box<dyn Device>> + Send + Sync>;
 
 type Task = Box<dyn FnOnce(&mut dyn Device) + Send>;
@@ -31,9 +31,9 @@ pub(super) struct DeviceThread {
 struct Running {
     // First: without it the thread ends, which `_closed` waits for.
     tasks: Sender<Task>,
-    /// The thread is in a call. When another call is about to be made, that one has hung.
+    /// The thread is in a call. If it is still set when the next call comes, that call has hung.
     busy: Arc<AtomicBool>,
-    /// When the call that runs began.
+    /// When the current call began.
     since: Instant,
     _closed: Closed,
 }
@@ -138,7 +138,7 @@ fn own_device(
     tasks.iter().for_each(|task| task(&mut *device));
 }
 
-/// What the device's thread answers; `None` when it says nothing for so long. Its questions are put to the prompter.
+/// The response of the device's thread; `None` when it sends nothing for this long. Passes its questions to the prompter.
 fn receive<T>(
     receiver: &Receiver<Message<T>>,
     patience: Duration,
@@ -153,10 +153,10 @@ fn receive<T>(
     }
 }
 
-/// What a job answers that asks a device, or the service behind it, before there is a [`Device`].
+/// Runs a job that uses a device, or the service behind it, before there is a [`Device`], and waits with a limit.
 ///
 /// # Errors
-/// The job's; `Device` when it does not answer in time. Its thread is left behind then.
+/// The job's; `Device` when it does not finish in time, which leaves its thread behind.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     (name, operation): (&str, &str),
