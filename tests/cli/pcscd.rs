@@ -43,3 +43,31 @@ fn a_yubikey_is_found_used_pulled_out_and_found_again() {
         assert_eq!(card.card().memory().pin.left, 3);
     });
 }
+
+#[test]
+fn processes_that_reset_the_card_for_each_other_all_open() {
+    in_namespaces(|| {
+        let Some(home) = Home::new() else { return };
+        let (service, directory) = (Service::start(&home.dir).unwrap(), tempfile::tempdir().unwrap());
+        let _pcscd = Pcscd::start(directory.path());
+        let card = service.add(&Options { serial: 20_002, ..Options::default() }).unwrap();
+        let _place = plug(&card, PORT);
+        let doctor = || home.strongroom(&["doctor"]).output().unwrap().stdout;
+        wait(|| String::from_utf8_lossy(&doctor()).contains("piv:serial=20002"));
+        let pin = home.dir.join("yubikey-pin");
+        std::fs::write(&pin, PIN).unwrap();
+        home.ok(&["init", "--quiet", "--device", &format!("piv:?pin-source=file:{}", pin.display())]);
+        home.put("prod/db", b"s3cret");
+
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"s3cret");
+                    }
+                });
+            }
+        });
+        assert_eq!(card.card().memory().pin.left, 3);
+    });
+}

@@ -60,7 +60,7 @@ pub struct ReferenceInfo {
 pub fn discover() -> Result<Vec<ReaderInfo>> {
     within(PATIENCE, ("YubiKeys", "look at what is plugged in"), || {
         let info = |(reader, opened)| ReaderInfo { reader, yubikey: info(opened) };
-        Ok(find::readers()?.into_iter().map(info).collect())
+        Ok(find::settled_readers()?.into_iter().map(info).collect())
     })
 }
 

@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The polling interval. A card appears about 300 ms after it is plugged in.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Pauses before connecting again while another process resets the card, in ms. Each process resets it when it ends. A card of
+/// another kind may look like this for ever.
+const RESETS_MS: [u64; 10] = [0, 0, 2, 5, 10, 20, 40, 80, 160, 300];
+
 /// The serial a URI names.
 ///
 /// # Errors
@@ -44,14 +48,33 @@ pub fn serial_of(uri: &DeviceUri) -> Result<Option<Serial>> {
 /// and the URI names none; `Unsupported` for old firmware.
 pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
     let wanted = serial_of(uri)?;
-    let mut taken = false;
-    let mut found: Option<YubiKey> = None;
-    for (reader, opened) in readers()? {
-        match (opened, &found) {
-            (Err(error), _) => {
-                log::debug!("{}: {error}", printable(&reader));
-                taken |= error == pcsc::Error::SharingViolation.into();
+    let mut pauses = RESETS_MS.iter();
+    loop {
+        let readers = readers()?;
+        let failed = |error: pcsc::Error| {
+            readers.iter().any(|(_, opened)| opened.as_ref().err() == Some(&error.into()))
+        };
+        let (taken, disturbed) = (failed(pcsc::Error::SharingViolation), readers.iter().any(is_being_reset));
+        match (choose(uri, wanted, readers)?, pauses.next()) {
+            (Some(yubikey), _) => return new_enough(uri, yubikey).map(Some),
+            (None, Some(pause)) if disturbed => std::thread::sleep(Duration::from_millis(*pause)),
+            // A card in exclusive use cannot be identified. It may be the one we look for.
+            (None, _) if taken => {
+                return Err(
+                    from_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name())
+                );
             }
+            (None, _) => return Ok(None),
+        }
+    }
+}
+
+/// The YubiKey with the wanted serial, or the only one. Disconnects from the others.
+fn choose(uri: &DeviceUri, wanted: Option<Serial>, readers: Vec<Reader>) -> Result<Option<YubiKey>> {
+    let mut found: Option<YubiKey> = None;
+    for (reader, opened) in readers {
+        match (opened, &found) {
+            (Err(error), _) => log::debug!("{}: {error}", printable(&reader)),
             (Ok(yubikey), _) if wanted.is_some_and(|serial| serial != yubikey.serial()) => leave(yubikey),
             (Ok(yubikey), Some(other)) if wanted.is_none() => {
                 let error = several(uri, other.serial(), yubikey.serial());
@@ -61,18 +84,12 @@ pub fn find(uri: &DeviceUri) -> Result<Option<YubiKey>> {
             (Ok(yubikey), _) => found = Some(yubikey),
         }
     }
-    match found {
-        // A card in exclusive use cannot be identified. It may be the one we look for.
-        None if taken => {
-            Err(from_reader(pcsc::Error::SharingViolation, CONNECT).with_target(uri.display_name()))
-        }
-        found => found.map(|yubikey| new_enough(uri, yubikey)).transpose(),
-    }
+    Ok(found)
 }
 
 /// The error for a missing YubiKey. Lists those that are plugged in.
 pub fn absent(uri: &DeviceUri) -> Error {
-    let here: Vec<_> = readers().unwrap_or_default();
+    let here = settled_readers().unwrap_or_default();
     let serials: Vec<String> = here
         .into_iter()
         .filter_map(|(_, opened)| opened.ok())
@@ -124,7 +141,7 @@ pub type Reader = (String, yubikey::Result<YubiKey>);
 ///
 /// # Errors
 /// `DeviceGone` when pcscd does not answer.
-pub fn readers() -> Result<Vec<Reader>> {
+fn readers() -> Result<Vec<Reader>> {
     let list = || {
         let mut context = Context::open()?;
         let readers: Vec<Reader> =
@@ -139,14 +156,36 @@ pub fn readers() -> Result<Vec<Reader>> {
     }
 }
 
-/// Opens the card in a reader, and retries if another process has just reset it. `ParseError` for malformed responses.
+/// As [`readers`], once no card is being reset.
+///
+/// # Errors
+/// As [`readers`].
+pub fn settled_readers() -> Result<Vec<Reader>> {
+    for pause in RESETS_MS {
+        let readers = readers()?;
+        if !readers.iter().any(is_being_reset) {
+            return Ok(readers);
+        }
+        readers.into_iter().filter_map(|(_, opened)| opened.ok()).for_each(leave);
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    readers()
+}
+
+/// Opens the card in a reader. `ParseError` for malformed responses.
 fn open(reader: &yubikey::reader::Reader<'_>) -> yubikey::Result<YubiKey> {
-    const RESETS: usize = 8;
-    let reset = yubikey::Error::from(pcsc::Error::ResetCard);
-    let malformed = || Err(yubikey::Error::ParseError);
-    let open = || catch_malformed(|| reader.open()).unwrap_or_else(malformed);
-    let mut opened = std::iter::repeat_with(open).take(RESETS);
-    opened.find(|opened| opened.as_ref().err() != Some(&reset)).unwrap_or(Err(reset))
+    catch_malformed(|| reader.open()).unwrap_or(Err(yubikey::Error::ParseError))
+}
+
+/// Whether another process is resetting the card in a reader. pcscd does not know the card's protocol until it is powered again.
+fn is_being_reset((_, opened): &Reader) -> bool {
+    let resets = [
+        pcsc::Error::ResetCard,
+        pcsc::Error::ProtoMismatch,
+        pcsc::Error::UnpoweredCard,
+        pcsc::Error::UnresponsiveCard,
+    ];
+    opened.as_ref().is_err_and(|error| resets.into_iter().any(|reset| *error == reset.into()))
 }
 
 /// Disconnects from a YubiKey without disturbing other programs.
