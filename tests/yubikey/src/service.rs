@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// A card that nobody is connected to loses its power after so long, and with it a PIN that was given.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a reset takes. The card of a YubiKey is powered again after some milliseconds.
+const RESET: Duration = Duration::from_millis(4);
+
 /// What a card is like.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -92,6 +95,7 @@ struct Place {
     removal: Removal,
     log: Log,
     idle_since: Option<Instant>,
+    is_resetting: bool,
 }
 
 /// One virtual YubiKey of a service.
@@ -149,6 +153,7 @@ impl Service {
             removal: options.removal,
             log: Log::default(),
             idle_since: None,
+            is_resetting: false,
         });
         self.shared.changed.notify_all();
         Ok(YubiKey { service: self.clone(), index, body, authority: Arc::new(authority) })

@@ -1,7 +1,7 @@
 //! The calls of PC/SC part 5, on behalf of one context.
 
 use super::reader::{self, Outcome, Reader, state};
-use super::{Exchange, GRACE, Lost, Place, Service, State};
+use super::{Exchange, GRACE, Lost, Place, RESET, Service, State};
 use crate::protocol::{ANY_READER, Reply, Request, code};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +81,9 @@ impl Context {
         state.last_number += 1;
         let handle = state.last_number;
         let place = &mut state.places[index];
+        if place.is_resetting {
+            return Err(code::PROTO_MISMATCH);
+        }
         let slept = place.idle_since.is_some_and(|since| since.elapsed() > GRACE);
         place.reader.connect(handle, self.number, share)?;
         place.idle_since = None;
@@ -214,12 +217,17 @@ impl Context {
         Ok((state, index))
     }
 
-    fn reset_if(&self, resets: bool, state: MutexGuard<'_, State>, index: usize) {
-        let body = state.places[index].body.clone();
-        drop(state);
-        if resets {
-            body.card().power_cycle();
+    /// Resets the card, which takes a moment. Until it is over, pcscd does not know the card's protocol and refuses to connect.
+    fn reset_if(&self, resets: bool, mut state: MutexGuard<'_, State>, index: usize) {
+        if !resets {
+            return;
         }
+        let body = state.places[index].body.clone();
+        state.places[index].is_resetting = true;
+        drop(state);
+        std::thread::sleep(RESET);
+        body.card().power_cycle();
+        self.service.lock().places[index].is_resetting = false;
     }
 }
 
