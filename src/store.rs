@@ -125,6 +125,25 @@ pub fn create(url: &str) -> Result<Box<dyn Store>> {
     Ok(Box::new(sqlite::SqliteStore::create(&sqlite_path(url)?)?))
 }
 
+/// Deletes a store that nobody uses, if it is there.
+///
+/// # Errors
+/// `Io`.
+pub fn remove(url: &str) -> Result<()> {
+    let path = sqlite_path(url)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.clone().into_os_string();
+        file.push(suffix);
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("delete the store", std::path::Path::new(&file), e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Opens the store at `url`.
 ///
 /// # Errors

@@ -277,15 +277,18 @@ fn replica_path(state: &Path, store: StoreId) -> PathBuf {
 
 fn first_contact(mut store: Box<dyn Store>) -> Error {
     let location = store.location().to_owned();
-    let claims = store.batches_after(0, 1).ok().and_then(|batches| {
-        let genesis = batches.first()?.statements.first()?;
-        Some(crate::ledger::leaf(genesis))
-    });
-    let answer = match claims {
+    let batches = store.batches_after(0, 1);
+    if batches.as_ref().is_ok_and(Vec::is_empty) {
+        return Error::new(Kind::Store, "open the store", "it is empty: an `init` was interrupted")
+            .with_target(location)
+            .with_hint("run `strongroom init` again");
+    }
+    let genesis = batches.ok().and_then(|batches| batches.first()?.statements.first().cloned());
+    let message = match genesis.map(|genesis| crate::ledger::leaf(&genesis)) {
         Some(id) => format!("this machine has never verified this store, which claims the id {id}"),
         None => "this machine has never verified this store, which has no first statement".to_owned(),
     };
-    Error::new(Kind::Untrusted, "trust the store", answer).with_target(location).with_hint(
+    Error::new(Kind::Untrusted, "trust the store", message).with_target(location).with_hint(
         "get the line that `strongroom head` prints on a machine that knows the store, by a way you trust, \
          and run `strongroom trust LINE`; the id above is only the store's own word",
     )

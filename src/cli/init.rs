@@ -26,6 +26,9 @@ pub struct Init {
     /// Use the only device found without asking
     #[arg(long, short)]
     yes: bool,
+    /// Succeed if there is a store already, and do nothing but verify it
+    #[arg(long)]
+    if_missing: bool,
     /// Tie the store to a counter in the device, to notice when all of it is set back (TPM)
     #[arg(long)]
     anti_rollback: bool,
@@ -36,6 +39,9 @@ pub struct Init {
 impl Execute for Init {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let resolved = context.resolve()?;
+        if self.if_missing && Vault::exists(&resolved.store)? {
+            return verify_existing(context);
+        }
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let uri = match context.globals.devices.as_slice() {
             [] => propose(OPERATION, self.yes)?,
@@ -64,6 +70,15 @@ impl Execute for Init {
     }
 }
 
+/// `--if-missing`, and nothing is missing.
+fn verify_existing(context: &mut Context) -> anyhow::Result<()> {
+    context.with_vault(|vault, out| {
+        let (location, store) = (vault.location(), vault.head().store.to_string());
+        let object = json!({"created": false, "location": location, "store": store});
+        Ok(out.done(&object, &format!("{location}: the store exists and verifies; nothing was changed"))?)
+    })
+}
+
 /// The only device found, if the user agrees.
 pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = discovery::tokens(discovery::modules());
@@ -71,13 +86,11 @@ pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
     let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
     let usage = |message: String, hint: String| Error::new(Kind::Usage, operation, message).with_hint(hint);
     match ready.as_slice() {
-        [] => match errors.into_iter().next() {
-            Some(error) => Err(error),
-            None => Err(usage(
-                "no device was named and none was found".into(),
-                "name one with --device; `strongroom doctor` says what is missing".into(),
-            )),
-        },
+        // A module that does not work is only one of the reasons: perhaps nobody wants it.
+        [] => Err(usage(
+            format!("no device was named, and none that is ready was found{}", failed_modules(&errors)),
+            "name one with --device; `strongroom doctor` says what is missing".into(),
+        )),
         [only] if yes || Terminal::open().is_some() => {
             let identity = &only.identity;
             let serial = if identity.serial.is_empty() {
@@ -101,6 +114,11 @@ pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
             ))
         }
     }
+}
+
+fn failed_modules(errors: &[Error]) -> String {
+    let each = |error: &Error| format!("; {}: {}", error.target().unwrap_or("a module"), error.message());
+    errors.iter().map(each).collect()
 }
 
 /// The URI with its module pinned, so that later commands neither search for it nor take another.
@@ -230,6 +248,7 @@ pub fn evidence(level: EvidenceLevel) -> &'static str {
 fn as_json(vault: &Vault, report: &InitReport, remembered: &Option<String>) -> serde_json::Value {
     let first = &report.first;
     json!({
+        "created": true,
         "location": vault.location(),
         "store": report.store.to_string(),
         "device": {"id": first.device.to_string(), "name": first.device_name, "model": first.model},

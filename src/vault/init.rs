@@ -14,6 +14,7 @@ use crate::prompt::Prompter;
 use crate::replica::Pin;
 use crate::store::Store;
 use crate::uri::DeviceUri;
+use std::path::PathBuf;
 
 const TRIED: &str = "create the store";
 
@@ -40,7 +41,16 @@ pub struct InitReport {
 }
 
 impl Vault {
-    /// Creates a store. Its first device is the only one in `setup`, and gets all roles.
+    /// Whether there is a store at `url` that has a first statement.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn exists(url: &str) -> Result<bool> {
+        let Ok(mut store) = crate::store::open(url) else { return Ok(false) };
+        Ok(store.tail()?.n > 0)
+    }
+
+    /// Creates a store. Its first device is the only one in `setup`, and gets all roles. A failure leaves no store behind.
     ///
     /// # Errors
     /// `Conflict` if a store already exists; `Evidence` for keys that could leave the device; the device's and the
@@ -56,7 +66,9 @@ impl Vault {
         }
         // Do first what can fail and leaves nothing behind, then create the file, then the keys.
         let found = existing_keys(&worker, &options.create, &mut *prompter)?;
-        let mut store = open_or_create(&url)?;
+        let mut unfinished =
+            Unfinished { url: url.clone(), state: state.clone(), store: None, created: false };
+        let mut store = open_or_create(&url, &mut unfinished.created)?;
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
         let keys = prepare_keys(&worker, found, wanted, &mut *prompter)?;
         let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
@@ -73,6 +85,7 @@ impl Vault {
             .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
         // Write the pin first, so that this machine knows the store as soon as it has a genesis.
         crate::paths::make_private(&state)?;
+        unfinished.store = Some(id);
         Pin::forget(&state, store.location())?;
         Pin::from_store(id).keep(&state, store.location())?;
         prepared.append_to(&mut *store, &signed, Hash::ZERO, LogPosition::START)?;
@@ -84,6 +97,7 @@ impl Vault {
         if options.anti_rollback {
             vault.anchor(&first.device_name, false)?;
         }
+        unfinished.created = false;
         Ok((vault, InitReport { store: id, first }))
     }
 }
@@ -104,19 +118,54 @@ fn only_one(
 
 /// Checked before anybody is asked for a PIN.
 fn expect_none(url: &str) -> Result<()> {
-    let Ok(mut store) = crate::store::open(url) else { return Ok(()) };
-    match store.tail()?.n {
-        0 => Ok(()),
-        _ => Err(Error::new(Kind::Conflict, TRIED, "a store already exists")
-            .with_target(store.location().to_owned())
+    match Vault::exists(url)? {
+        false => Ok(()),
+        true => Err(Error::new(Kind::Conflict, TRIED, "a store already exists")
+            .with_target(crate::error::printable(url))
             .with_hint("use that store, or name another with --store")),
     }
 }
 
 /// An empty store. A store without a genesis is left over from an interrupted `init`: use it.
-fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
+fn open_or_create(url: &str, created: &mut bool) -> Result<Box<dyn Store>> {
     expect_none(url)?;
-    crate::store::open(url).or_else(|_| crate::store::create(url))
+    crate::store::open(url).or_else(|_| {
+        let store = crate::store::create(url)?;
+        *created = true;
+        Ok(store)
+    })
+}
+
+/// Removes the store that a failed `init` created, and its pin.
+struct Unfinished {
+    url: String,
+    state: PathBuf,
+    /// Its id, once it has one.
+    store: Option<StoreId>,
+    /// Whether this `init` created it, and has not finished.
+    created: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.created {
+            return;
+        }
+        let Ok(mut store) = crate::store::open(&self.url) else { return };
+        let Ok(batches) = store.batches_after(0, 1) else { return };
+        // Another `init` may have been faster on the file that this one created.
+        let first = batches.first().and_then(|batch| batch.statements.first());
+        if first.is_some_and(|genesis| self.store.map(|own| own.0) != Some(crate::ledger::leaf(genesis).0)) {
+            return;
+        }
+        let location = store.location().to_owned();
+        drop(store);
+        // A pin of a store that is gone does no harm.
+        let _ = Pin::forget(&self.state, &location);
+        if let Err(error) = crate::store::remove(&self.url) {
+            log::warn!("{error}");
+        }
+    }
 }
 
 fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, EncodedBatch)> {

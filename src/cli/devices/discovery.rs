@@ -28,8 +28,11 @@ pub struct Token {
 #[cfg(feature = "pkcs11")]
 pub fn modules() -> Vec<Module> {
     use strongroom::device::pkcs11::{candidate_modules, tokens_of};
+    use strongroom::device::{PATIENCE, within};
     let discover = |path: PathBuf| {
-        let tokens = tokens_of(&path);
+        let (name, module) = (path.display().to_string(), path.clone());
+        // A module that hangs does not keep the others from being looked at.
+        let tokens = within(PATIENCE, (&name, "look for tokens"), move || tokens_of(&module));
         let tokens = tokens.map(|tokens| tokens.into_iter().map(|facts| token(facts, &path)).collect());
         Module { path, tokens }
     };
