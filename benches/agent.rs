@@ -109,7 +109,10 @@ impl Drop for Agent {
 }
 
 fn get(stream: &mut BufReader<UnixStream>, path: &str) {
-    stream.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .get_mut()
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").as_bytes())
+        .unwrap();
     let (mut length, mut line) = (0, String::new());
     loop {
         line.clear();

@@ -69,7 +69,7 @@ pub struct Options {
     /// The devices, in the order in which they are tried.
     pub devices: Vec<AgentDevice>,
     /// Whose agent it is.
-    pub realm: AgentOwner,
+    pub owner: AgentOwner,
     /// Tokens that may be kept opened for a while.
     pub cache: Vec<CachePolicy>,
     /// Whether those may be, too, whose label `strongroom.cache` says so.
@@ -88,12 +88,12 @@ pub struct Options {
 
 impl Options {
     /// With the usual limits.
-    pub fn new(store: String, state: PathBuf, devices: Vec<AgentDevice>, realm: AgentOwner) -> Self {
+    pub fn new(store: String, state: PathBuf, devices: Vec<AgentDevice>, owner: AgentOwner) -> Self {
         Self {
             store,
             state,
             devices,
-            realm,
+            owner,
             cache: Vec::new(),
             cache_labels: true,
             pin_policy: PinPolicy::default(),
@@ -131,7 +131,7 @@ struct Agent {
     pidfds: PidfdCache,
     /// Turns at reading a caller's program.
     digest_permits: Arc<Semaphore>,
-    realm: AgentOwner,
+    owner: AgentOwner,
     deadline: Duration,
     body_time: Duration,
     connections: usize,
@@ -153,12 +153,12 @@ impl Agent {
         let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
-        let (realm, accounts) = (options.realm, authz::AccountIds::default());
+        let (owner, accounts) = (options.owner, authz::AccountIds::default());
         let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
         let mut reader = LedgerQueries {
             vault,
             store_file: store_file.clone(),
-            realm,
+            owner,
             accounts,
             epoch: Arc::clone(&epoch),
             cache: Arc::clone(&cache),
@@ -182,7 +182,7 @@ impl Agent {
             metrics: Metrics::default(),
             pidfds: PidfdCache::default(),
             digest_permits: Arc::new(Semaphore::new(PROGRAMS)),
-            realm,
+            owner,
             deadline: options.deadline,
             body_time: options.body_time,
             connections: options.connections,

@@ -16,13 +16,12 @@ use crate::vault::{
     PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
 use api::{
-    AccessPage, Destroyed, GrantList, GrantRequest, LogPage, Rename, StateChange, StoredVersion, TokenPage,
-    WantedState, WhoAmI,
+    AccessPage, Destroyed, GrantList, GrantRequest, Health, Locked, LogPage, Rename, StateChange,
+    StoredVersion, TokenPage, Unlocked, WantedState, WhoAmI,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -32,6 +31,10 @@ use zeroize::Zeroizing;
 /// The header that says which version of a token was opened.
 pub const VERSION: &str = "strongroom-version";
 
+/// The header, with the value 1, by which a request says that it is meant for an agent. A browser, or a proxy that
+/// forwards what others send, does not add it.
+pub const GUARD: &str = "strongroom";
+
 /// Longer than the agent takes for any answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -40,6 +43,9 @@ const MAX_ANSWER: usize = 16 << 20;
 
 /// How many statements are asked for at once.
 const PAGE: u64 = 500;
+
+/// The most lines that an agent answers at once.
+const MAX_PAGE: u32 = 1000;
 
 /// The most bytes of a line of an answer's head.
 const MAX_LINE: u64 = 8 << 10;
@@ -94,7 +100,7 @@ impl Client {
     ///
     /// # Errors
     /// `PinWrong` and the like.
-    pub fn unlock(&mut self, device: Option<&str>, pin: Option<&Secret>) -> Result<Value> {
+    pub fn unlock(&mut self, device: Option<&str>, pin: Option<&Secret>) -> Result<Unlocked> {
         let pin = match pin.map(|pin| std::str::from_utf8(pin.expose())).transpose() {
             Ok(pin) => pin,
             Err(_) => return Err(Error::new(Kind::Usage, "unlock", "the PIN is not UTF-8")),
@@ -108,7 +114,7 @@ impl Client {
     ///
     /// # Errors
     /// The agent's.
-    pub fn lock(&mut self) -> Result<Value> {
+    pub fn lock(&mut self) -> Result<Locked> {
         parse(&self.ask("POST", "/v1/lock", &[], Some(b""))?)
     }
 
@@ -116,27 +122,27 @@ impl Client {
     ///
     /// # Errors
     /// `Io`.
-    pub fn health(&mut self) -> Result<Value> {
+    pub fn health(&mut self) -> Result<Health> {
         self.request("GET", "/v1/health", &[], None)?;
         parse(&self.response()?.body)
     }
 
-    /// Statements, page after page: `from` tells the query from the last one there was.
+    /// Statements, page after page, in this direction from a position.
     fn entries(
         &mut self,
         path: &str,
-        mut from: impl FnMut(Option<&EntryView>) -> (&'static str, u64),
+        direction: &str,
+        mut from: Option<u64>,
         each: &mut dyn FnMut(EntryView) -> Result<bool>,
     ) -> Result<()> {
-        let mut last = None;
         loop {
-            let (direction, position) = from(last.as_ref());
-            let query = [(direction, position.to_string()), ("limit", PAGE.to_string())];
+            let mut query = vec![("limit", PAGE.to_string())];
+            query.extend(from.map(|position| (direction, position.to_string())));
             let page: LogPage = parse(&self.ask("GET", path, &query, None)?)?;
-            last = page.entries.last().cloned();
-            if last.is_none() {
+            if page.entries.is_empty() {
                 return Ok(());
             }
+            from = page.entries.last().map(|entry| entry.n);
             for entry in page.entries {
                 if !each(entry)? {
                     return Ok(());
@@ -193,7 +199,7 @@ impl Client {
             head += "=";
             head.extend(utf8_percent_encode(value, IN_QUERY));
         }
-        head += " HTTP/1.1\r\nhost: strongroom\r\n";
+        head += " HTTP/1.1\r\nhost: strongroom\r\nstrongroom: 1\r\n";
         if let Some(body) = body {
             head += &format!("content-length: {}\r\n", body.len());
         }
@@ -270,21 +276,23 @@ impl TokenBackend for Client {
     }
 
     fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()> {
-        let mut after = String::new();
+        let mut after = None;
         loop {
-            let query = [
+            let mut query = vec![
                 ("prefix", filter.prefix.as_str().to_owned()),
                 ("destroyed", filter.destroyed.to_string()),
-                ("after", after),
             ];
+            query.extend(after.map(|after| ("after", after)));
             let page: TokenPage = parse(&self.ask("GET", "/v1/tokens", &query, None)?)?;
             for view in page.tokens {
                 if !each(view)? {
                     return Ok(());
                 }
             }
-            let Some(next) = page.next else { return Ok(()) };
-            after = next;
+            if page.next.is_none() {
+                return Ok(());
+            }
+            after = page.next;
         }
     }
 
@@ -338,24 +346,16 @@ impl TokenBackend for Client {
     }
 
     fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
-        let (direction, mut from) = match order {
-            LogOrder::NewestFirst => ("before", u64::MAX),
-            LogOrder::OldestFirst => ("after", 0),
+        let (direction, from) = match order {
+            LogOrder::NewestFirst => ("before", None),
+            LogOrder::OldestFirst => ("after", Some(0)),
         };
-        self.entries(
-            "/v1/log",
-            |last: Option<&EntryView>| {
-                from = last.map_or(from, |entry| entry.n);
-                (direction, from)
-            },
-            each,
-        )
+        self.entries("/v1/log", direction, from, each)
     }
 
     fn history(&mut self, name: &Name) -> Result<Vec<EntryView>> {
         let mut entries = Vec::new();
-        let after = |last: Option<&EntryView>| ("after", last.map_or(0, |entry| entry.n));
-        self.entries(&format!("/v1/history/{name}"), after, &mut |entry| {
+        self.entries(&format!("/v1/history/{name}"), "after", Some(0), &mut |entry| {
             entries.push(entry);
             Ok(true)
         })?;
@@ -363,7 +363,7 @@ impl TokenBackend for Client {
     }
 
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<AccessView>> {
-        let query = [("before", before.to_string()), ("limit", limit.to_string())];
+        let query = [("before", before.to_string()), ("limit", limit.clamp(1, MAX_PAGE).to_string())];
         let page: AccessPage = parse(&self.ask("GET", "/v1/accesses", &query, None)?)?;
         Ok(page.accesses)
     }
@@ -380,11 +380,14 @@ impl TokenBackend for Client {
     }
 
     fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantView>> {
-        let query = match which {
-            Revoked::Id(id) => vec![("id", id.to_string())],
-            Revoked::Of(on, to) => vec![("on", on.to_string()), ("to", to.to_string())],
+        let gone = match which {
+            Revoked::Id(id) => self.ask("DELETE", &format!("/v1/grants/{id}"), &[], None),
+            Revoked::Of(on, to) => {
+                let query = [("on", on.to_string()), ("to", to.to_string())];
+                self.ask("DELETE", "/v1/grants", &query, None)
+            }
         };
-        let gone: GrantList = parse(&self.ask("DELETE", "/v1/grants", &query, None)?)?;
+        let gone: GrantList = parse(&gone?)?;
         Ok(gone.grants)
     }
 

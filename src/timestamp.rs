@@ -24,6 +24,14 @@ fn timestamp(ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }
 
+/// RFC 3339, in the years 1970 to 8999: jiff holds no later ones in every time zone. One that is earlier in UTC is 0.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
+    let year: u32 = text.get(..4)?.parse().ok()?;
+    let dashed = text.as_bytes().get(4) == Some(&b'-');
+    let at: Timestamp = text.parse().ok().filter(|_| dashed && (1970..=8999).contains(&year))?;
+    Some(u64::try_from(at.as_millisecond()).unwrap_or(0))
+}
+
 /// For serde's `with`.
 pub(crate) fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     ms.map(rfc3339_millis).serialize(serializer)

@@ -94,7 +94,7 @@ pub struct Subject<'a> {
 
 /// Whether one of these grants lets the peer do it now. `now` in milliseconds.
 pub fn is_granted(
-    realm: AgentOwner,
+    owner: AgentOwner,
     asker: &Subject<'_>,
     op: Op,
     now: u64,
@@ -106,15 +106,15 @@ pub fn is_granted(
         // Who may do anything with a token may see that it is there.
         let allows = op == "list" || grant.ops.contains(&op);
         let stands = grant.until.is_none_or(|until| now < until);
-        allows && stands && grant.to.parse().is_ok_and(|to| is(realm, asker, &to, accounts))
+        allows && stands && grant.to.parse().is_ok_and(|to| is(owner, asker, &to, accounts))
     })
 }
 
 /// Whether a grantee is this peer.
-fn is(realm: AgentOwner, asker: &Subject<'_>, grantee: &Grantee, accounts: &mut AccountIds) -> bool {
+fn is(owner: AgentOwner, asker: &Subject<'_>, grantee: &Grantee, accounts: &mut AccountIds) -> bool {
     let peer = asker.peer;
     match grantee {
-        Grantee::Unit(name) => peer.unit.as_ref().is_some_and(|unit| realm.is_unit(unit, name)),
+        Grantee::Unit(name) => peer.unit.as_ref().is_some_and(|unit| owner.is_unit(unit, name)),
         Grantee::UserUnit { user, unit } => match &peer.unit {
             Some(Unit::User { uid, unit: own }) => own == unit && accounts.user(user) == Some(*uid),
             _ => false,
@@ -152,8 +152,8 @@ mod tests {
         Peer::of(&one, &PidfdCache::default()).unwrap()
     }
 
-    fn may(realm: AgentOwner, peer: &Peer, op: Op, grant: GrantRow) -> bool {
-        is_granted(realm, &Subject { peer, digest: None }, op, 1000, &[grant], &mut AccountIds::default())
+    fn may(owner: AgentOwner, peer: &Peer, op: Op, grant: GrantRow) -> bool {
+        is_granted(owner, &Subject { peer, digest: None }, op, 1000, &[grant], &mut AccountIds::default())
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     fn units_of_users_are_not_those_of_the_system() {
         let unit = Some(Unit::User { uid: 1234, unit: "web.service".into() });
         let peer = Peer { unit, ..peer() };
-        let get = |realm, to: &str| may(realm, &peer, Op::Get, grant(to, &["get"], None));
+        let get = |owner, to: &str| may(owner, &peer, Op::Get, grant(to, &["get"], None));
         assert!(!get(AgentOwner::Machine, "unit:web.service"));
         assert!(get(AgentOwner::Machine, "unit:1234/web.service"));
         assert!(!get(AgentOwner::Machine, "unit:1235/web.service"));

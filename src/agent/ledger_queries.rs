@@ -33,7 +33,7 @@ pub struct LedgerQueries {
     /// Where the store lies.
     pub store_file: StoreFile,
     /// Whose agent it is.
-    pub realm: AgentOwner,
+    pub owner: AgentOwner,
     /// Numbers of users and groups.
     pub accounts: AccountIds,
     /// For everybody.
@@ -96,7 +96,7 @@ impl LedgerQueries {
     /// # Errors
     /// The replica's.
     pub fn may(&mut self, caller: &ClientIdentity, name: &Name, op: Op) -> Result<bool> {
-        if self.realm.is_owner(&caller.peer) {
+        if self.owner.is_owner(&caller.peer) {
             return Ok(true);
         }
         // The same questions are put for a token that is not there: neither answer nor effort tells.
@@ -118,7 +118,7 @@ impl LedgerQueries {
         limit: usize,
     ) -> Result<Vec<VersionView>> {
         let mut page: Vec<VersionView> = Vec::new();
-        if self.realm.is_owner(&caller.peer) {
+        if self.owner.is_owner(&caller.peer) {
             add_page(&self.vault, filter, limit, &mut page)?;
             return Ok(page);
         }
@@ -148,7 +148,7 @@ impl LedgerQueries {
 
     fn any(&mut self, caller: &ClientIdentity, op: Op, grants: &[GrantRow]) -> bool {
         let asker = Subject { peer: &caller.peer, digest: caller.digest };
-        is_granted(self.realm, &asker, op, self.vault.latest_time(), grants, &mut self.accounts)
+        is_granted(self.owner, &asker, op, self.vault.latest_time(), grants, &mut self.accounts)
     }
 
     /// A token for its opening, if the ledger lets it open; `None` when the caller may not have it.

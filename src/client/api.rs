@@ -1,24 +1,22 @@
 //! What goes over the agent's socket as JSON: one definition for the agent, its client and the OpenAPI document.
 //!
-//! Requests refuse fields that they do not know. Times are RFC 3339 texts.
+//! Requests refuse fields that they do not know. Times are RFC 3339 texts. What a text may hold is in `texts`.
+
+#[cfg(feature = "agent")]
+pub mod texts;
 
 use crate::ledger::body::State;
+use crate::ledger::name::{MAX_TEXT_BYTES, check_text};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::{AccessView, EntryView, GrantView, Op, VersionView};
-use serde::{Deserialize, Serialize};
-
-/// A token's name: segments of letters, digits and `._-+:`, joined by `/`.
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 #[cfg(feature = "agent")]
-#[derive(utoipa::ToSchema)]
-#[schema(
-    pattern = r"^(?!\.{1,2}(/|$))[A-Za-z0-9._+:][A-Za-z0-9._+:-]*(/(?!\.{1,2}(/|$))[A-Za-z0-9._+:][A-Za-z0-9._+:-]*)*$",
-    max_length = 255
-)]
-pub struct NameText(pub String);
+use texts::{Grantable, GranteeText, NameText, ShortName, Time, Words};
 
 /// The largest whole number that every reader of JSON holds exactly.
-const MAX_NUMBER: u64 = (1 << 53) - 1;
+const MAX_NUMBER: f64 = 9_007_199_254_740_991.0;
 
 /// Suspends, resumes or revokes a token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,8 +30,8 @@ pub struct StateChange {
     #[cfg_attr(feature = "agent", schema(minimum = 0, maximum = 9007199254740991_i64))]
     pub version: Option<u64>,
     /// Why. It stands in the ledger.
-    #[serde(default)]
-    #[cfg_attr(feature = "agent", schema(max_length = 1024))]
+    #[serde(default, deserialize_with = "words")]
+    #[cfg_attr(feature = "agent", schema(value_type = Words))]
     pub reason: String,
 }
 
@@ -91,21 +89,21 @@ pub struct Rename {
 #[serde(deny_unknown_fields)]
 pub struct GrantRequest {
     /// A token's name, or a prefix with `/` at its end.
-    #[cfg_attr(feature = "agent", schema(max_length = 256))]
+    #[cfg_attr(feature = "agent", schema(value_type = Grantable))]
     pub on: String,
     /// `unit:NAME`, `unit:USER/NAME`, `user:NAME`, `group:NAME`, `exe:PATH` or `exe:sha256:DIGEST`.
-    #[cfg_attr(feature = "agent", schema(max_length = 1024))]
+    #[cfg_attr(feature = "agent", schema(value_type = GranteeText))]
     pub to: String,
     /// What they may do; `get` when it is empty.
     #[serde(default)]
     pub ops: Vec<GrantedOp>,
     /// Until when.
-    #[serde(default, deserialize_with = "timestamp::deserialize", serialize_with = "timestamp::serialize")]
-    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
+    #[serde(default, deserialize_with = "time", serialize_with = "timestamp::serialize")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<Time>))]
     pub until: Option<u64>,
     /// The id under which a systemd unit asks for it.
     #[serde(rename = "as")]
-    #[cfg_attr(feature = "agent", schema(max_length = 64))]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<ShortName>))]
     pub alias: Option<String>,
 }
 
@@ -159,15 +157,31 @@ pub struct Unlock {
     pub pin: Option<Secret>,
 }
 
-fn exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let number = Option::<u64>::deserialize(deserializer)?;
-    match number.is_none_or(|number| number <= MAX_NUMBER) {
-        true => Ok(number),
-        false => Err(serde::de::Error::custom("the number is too large")),
-    }
+/// A whole number, which JSON may also write as 1.0.
+fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = (0.0..=MAX_NUMBER).contains(&number) && number.fract() == 0.0;
+    // Exact: every whole number up to there is one of f64's.
+    let digits = whole.then(|| format!("{number:.0}").parse().ok()).flatten();
+    digits
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("no whole number that every reader of JSON holds exactly"))
 }
 
-fn pin<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+/// What may stand in the ledger as somebody's own words.
+pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    check_text(&text, MAX_TEXT_BYTES).map_err(D::Error::custom).map(|()| text)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let ms = text
+        .map(|text| timestamp::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("no time in RFC 3339")));
+    ms.transpose()
+}
+
+fn pin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(|pin| Secret::new(pin.into_bytes())))
 }
 
@@ -266,7 +280,7 @@ pub struct Unlocked {
     /// By name.
     pub device: String,
     /// `ready`, or what is wrong.
-    pub condition: String,
+    pub status: String,
 }
 
 /// What became of each device.
@@ -325,7 +339,7 @@ pub struct DeviceHealth {
     /// Its id in the ledger, once it is known.
     pub id: Option<String>,
     /// `ready`, or what is wrong.
-    pub condition: String,
+    pub status: String,
     /// Why.
     pub why: String,
     /// Requests that wait for it.

@@ -23,8 +23,8 @@ fn only_what_may_be_kept_is_kept() {
 }
 
 /// Keeps `prod/db` once it was opened.
-fn keeping(realm: AgentOwner) -> Served {
-    Served::new(realm, |options| options.cache = vec![cached("prod/db", Duration::from_secs(600))])
+fn keeping(owner: AgentOwner) -> Served {
+    Served::new(owner, |options| options.cache = vec![cached("prod/db", Duration::from_secs(600))])
 }
 
 /// How many tokens are kept, as anybody may see.
@@ -70,7 +70,8 @@ fn a_kept_token_is_not_handed_out_after_its_grant_was_taken_back() {
     let served = keeping(AgentOwner::User(SOMEBODY_ELSE));
     let id = served.grant("prod/db", &me(), &[Op::Get]);
     let mut stream = served.connect();
-    let mut get = || ask(&mut stream, b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n").status;
+    let mut get =
+        || ask(&mut stream, b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").status;
     // Opened, found, and found again without a question.
     assert_eq!([get(), get(), get()], [200; 3]);
     served.ungrant(&id);

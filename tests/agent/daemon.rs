@@ -52,7 +52,7 @@ impl Daemon {
         assert!(eventually(Duration::from_secs(20), listens), "it does not listen");
         let mut stream = stream.unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
+        ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").as_bytes())
     }
 
     pub fn ended(&mut self) -> std::process::ExitStatus {
@@ -222,7 +222,8 @@ fn load(socket: PathBuf, asked: &AtomicUsize, ending: &AtomicBool) -> Vec<String
         let Ok(mut stream) = UnixStream::connect(&socket) else { break };
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         use std::io::Write;
-        let sent = stream.write_all(b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let sent = stream
+            .write_all(b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\nconnection: close\r\n\r\n");
         if sent.is_err() && ending() {
             break;
         }
@@ -338,7 +339,15 @@ fn another_user_is_known_by_its_number() {
     let status = |uid: &str| {
         let mut command = Command::new("setpriv");
         command
-            .args([&format!("--reuid={uid}"), "--clear-groups", "curl", "-s", "--unix-socket"])
+            .args([
+                &format!("--reuid={uid}"),
+                "--clear-groups",
+                "curl",
+                "-s",
+                "-H",
+                "Strongroom: 1",
+                "--unix-socket",
+            ])
             .arg(&socket);
         let output = command.args(["-w", "%{http_code}", url]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -383,7 +392,9 @@ fn put_many(socket: PathBuf, round: usize, acknowledged: &AtomicUsize) -> Vec<St
     let mut there = Vec::new();
     for i in 0.. {
         let name = format!("many/{round}-{i}");
-        let request = format!("PUT /v1/values/{name} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx");
+        let request = format!(
+            "PUT /v1/values/{name} HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ncontent-length: 1\r\n\r\nx"
+        );
         if stream.write_all(request.as_bytes()).is_err() {
             break;
         }
@@ -443,6 +454,9 @@ fn ten_thousand_idle_connections_are_held() {
     assert!(metrics.contains("strongroom_turned_away_total 0\n"), "{metrics}");
     for stream in held.iter_mut().step_by(1_000) {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        assert_eq!(ask(stream, b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\n\r\n").text(), "token");
+        assert_eq!(
+            ask(stream, b"GET /v1/values/a HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").text(),
+            "token"
+        );
     }
 }

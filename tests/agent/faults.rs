@@ -18,7 +18,7 @@ fn a_hung_device_stalls_nobody_who_has_another() {
     served.faults[0].hang(true);
     // The first device is given its share of the time, then the second opens.
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");
-    served.until("the device is found to hang", || served.condition(0) == "hung");
+    served.until("the device is found to hang", || served.status(0) == "hung");
     let health = served.get("/v1/health");
     assert_eq!((health.status, &health.json()["status"]), (503, &"degraded".into()));
     // From then on nobody waits for it.
@@ -28,7 +28,7 @@ fn a_hung_device_stalls_nobody_who_has_another() {
     served.faults[0].hang(false);
     served.until("the device answers again", || {
         served.get("/v1/values/prod/db");
-        served.condition(0) == "ready"
+        served.status(0) == "ready"
     });
 }
 
@@ -59,10 +59,10 @@ fn a_device_that_was_away_is_connected_anew() {
     }
     let (status, kind, _) = served.get("/v1/values/prod/db").problem();
     assert_eq!((status, kind.as_str()), (503, "device-gone"));
-    assert_eq!(served.condition(0), "gone");
+    assert_eq!(served.status(0), "gone");
     served.faults[0].gone.store(false, Ordering::SeqCst);
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");
-    assert_eq!(served.condition(0), "ready");
+    assert_eq!(served.status(0), "ready");
     assert_eq!(served.faults[0].connected.load(Ordering::SeqCst), 2);
     // Changes find it again too.
     assert_eq!(served.ask("PUT", "/v1/values/prod/db", b"three").status, 200);
@@ -76,13 +76,13 @@ fn a_pin_is_given_once_and_stays_until_it_is_locked() {
     let locked = || served.get("/v1/values/prod/db").problem();
     let (status, kind, _) = locked();
     assert_eq!((status, kind.as_str()), (423, "pin-unavailable"));
-    assert_eq!(served.condition(0), "locked");
+    assert_eq!(served.status(0), "locked");
     let unlock = |device: usize, pin: &str| {
         let name = served.get("/v1/health").json()["devices"][device]["device"].clone();
         let body = serde_json::json!({"device": name, "pin": pin}).to_string();
         served.ask("POST", "/v1/unlock", body.as_bytes())
     };
-    assert_eq!(unlock(0, "1234").json()["condition"], "ready");
+    assert_eq!(unlock(0, "1234").json()["status"], "ready");
     (0..3).for_each(|_| assert_eq!(served.get("/v1/values/prod/db").status, 200));
     assert_eq!(served.faults[0].pins.load(Ordering::SeqCst), 1);
     assert_eq!(served.ask("POST", "/v1/lock", b"").status, 200);
@@ -107,10 +107,7 @@ fn a_refused_pin_is_never_sent_again_by_itself() {
     for _ in 0..5 {
         assert_eq!(served.get("/v1/values/prod/db").problem().1, "pin-wrong");
     }
-    assert_eq!(
-        (served.condition(0).as_str(), served.faults[0].pins.load(Ordering::SeqCst)),
-        ("pin-refused", 1)
-    );
+    assert_eq!((served.status(0).as_str(), served.faults[0].pins.load(Ordering::SeqCst)), ("pin-refused", 1));
     assert!(
         served
             .get("/metrics")
@@ -133,7 +130,7 @@ fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
     served.faults[0].locked_out.store(true, Ordering::SeqCst);
     // The other device opens.
     assert_eq!(served.get("/v1/values/prod/db").status, 200);
-    assert_eq!(served.condition(0), "pin-locked");
+    assert_eq!(served.status(0), "pin-locked");
     shows("pin_locked", 1);
     shows("pin_refused", 0);
     shows("ready", 0);
@@ -148,7 +145,7 @@ fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
     let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
     let body = serde_json::json!({"device": name, "pin": "1234"}).to_string();
     assert_eq!(served.ask("POST", "/v1/unlock", body.as_bytes()).status, 200);
-    served.until("it locks itself", || served.condition(0) == "locked");
+    served.until("it locks itself", || served.status(0) == "locked");
 }
 
 #[test]
@@ -157,11 +154,11 @@ fn a_client_that_dies_in_the_middle_harms_nobody() {
     let served = Served::to_owner();
     for _ in 0..50 {
         let mut stream = served.connect();
-        stream.write_all(b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").unwrap();
         drop(stream);
         let mut stream = served.connect();
         stream
-            .write_all(b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+            .write_all(b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ncontent-length: 100\r\n\r\nhalf")
             .unwrap();
         drop(stream);
     }

@@ -13,7 +13,7 @@ const HEIR: &str = r#"
     connect($agent, sockaddr_un($ARGV[0])) or die $!;
     $| = 1;
     sub ask {
-        syswrite $agent, "GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n";
+        syswrite $agent, "GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n";
         sysread $agent, my $answer, 65536;
         print $answer;
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use strongroom::agent::AgentOwner;
 use strongroom::vault::Op;
 
-const GET: &[u8] = b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\n\r\n";
+const GET: &[u8] = b"GET /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n";
 
 #[test]
 fn what_is_malformed_is_refused_and_the_next_is_served() {
@@ -52,7 +52,11 @@ fn what_is_not_there_is_said_in_the_same_form() {
         ("POST", "/v1/states/prod/db", r#"{"state":"active","more":1}"#, 400),
         ("PUT", "/v1/values/prod/db", "", 400),
         ("PUT", "/v1/values/prod/db?expires=tomorrow", "x", 400),
-        ("PUT", "/v1/values/prod/db?keep=0", "x", 403),
+        ("PUT", "/v1/values/prod/db?keep=0", "x", 400),
+        ("PUT", "/v1/values/prod/db?label=a=1&label=a=2", "x", 400),
+        ("PUT", "/v1/values/prod/db?description=%C2%84", "x", 400),
+        ("GET", "/v1/tokens?limit=1001", "", 400),
+        ("POST", "/v1/rename", r#"["prod/db","prod/x"]"#, 400),
     ] {
         let answer = served.ask(method, path, body.as_bytes());
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
@@ -68,11 +72,18 @@ fn too_much_is_refused_before_it_is_read() {
     assert!([400, 414, 431].contains(&ask(&mut served.connect(), long.as_bytes()).status));
     let many = format!("GET /v1/health HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000));
     assert!([400, 431].contains(&ask(&mut served.connect(), many.as_bytes()).status));
-    let length = format!("PUT /v1/values/a HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1_u64 << 40);
+    let length = format!(
+        "PUT /v1/values/a HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ncontent-length: {}\r\n\r\n",
+        1_u64 << 40
+    );
     assert_eq!(ask(&mut served.connect(), length.as_bytes()).problem().0, 400);
     // In chunks it shows only as it comes.
     let mut stream = served.connect();
-    stream.write_all(b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    stream
+        .write_all(
+            b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
+        .unwrap();
     let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
     while stream.write_all(&chunk).is_ok() {}
     assert!(read(&mut stream).is_none_or(|answer| answer.status == 400));
@@ -104,7 +115,8 @@ fn a_body_that_trickles_is_given_up() {
     let served =
         Served::new(AgentOwner::User(own_uid()), |options| options.body_time = Duration::from_secs(1));
     let (mut slow, started) = (served.connect(), Instant::now());
-    slow.write_all(b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n").unwrap();
+    slow.write_all(b"PUT /v1/values/a HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ncontent-length: 1000\r\n\r\n")
+        .unwrap();
     while started.elapsed() < Duration::from_secs(10) && slow.write_all(b"x").is_ok() {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -149,7 +161,10 @@ fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
     let served =
         Served::new(AgentOwner::User(crate::served::SOMEBODY_ELSE), |options| options.connections = 40);
     let mut held: Vec<_> = (0..30).map(|_| served.connect()).collect();
-    assert_eq!(ask(&mut held[29], b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+    assert_eq!(
+        ask(&mut held[29], b"GET /v1/health HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").status,
+        200
+    );
     assert!(is_closed(&mut served.connect()));
 }
 
@@ -160,7 +175,8 @@ fn the_requests_of_one_user_wait_for_each_other() {
         options.deadline = Duration::from_secs(1);
     });
     served.grant("prod/", &format!("user:{}", own_uid()), &[Op::Put]);
-    const HALF: &[u8] = b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf";
+    const HALF: &[u8] =
+        b"PUT /v1/values/prod/db HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\ncontent-length: 10\r\n\r\nhalf";
     let mut held: Vec<_> = (0..64).map(|_| served.connect()).collect();
     held.iter_mut().for_each(|stream| stream.write_all(HALF).unwrap());
     served.until("all turns are taken", || served.get("/v1/health").status == 503);
@@ -169,6 +185,27 @@ fn the_requests_of_one_user_wait_for_each_other() {
     assert!(answer.contains("too many requests of this user"), "{answer}");
     drop(held.pop());
     served.until("a turn is free again", || served.get("/v1/health").status == 200);
+}
+
+/// Against browsers and proxies: neither adds the header by itself.
+#[test]
+fn what_does_not_say_that_it_is_meant_for_an_agent_is_refused_as_the_document_says() {
+    let served = Served::to_owner();
+    let document = served.get("/openapi.json").json();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let says = operation["parameters"].as_array().into_iter().flatten();
+            let guarded = says.into_iter().any(|parameter| parameter["name"] == "Strongroom");
+            let path = path.replace("{name}", "prod/db").replace("{id}", "00");
+            for header in ["", "strongroom: 2\r\n", "origin: null\r\n"] {
+                let request = format!("{} {path} HTTP/1.1\r\nhost: x\r\n{header}\r\n", method.to_uppercase());
+                let answer = ask(&mut served.connect(), request.as_bytes());
+                let refused = answer.status == 400 && answer.text().contains("`Strongroom: 1`");
+                assert_eq!(refused, guarded, "{method} {path}: {}", answer.text());
+            }
+        }
+    }
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
 }
 
 #[test]

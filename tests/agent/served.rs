@@ -54,12 +54,12 @@ impl Served {
         Self::new(AgentOwner::User(SOMEBODY_ELSE), |_| {})
     }
 
-    pub fn new(realm: AgentOwner, change: impl FnOnce(&mut Options)) -> Self {
+    pub fn new(owner: AgentOwner, change: impl FnOnce(&mut Options)) -> Self {
         let world = TestStore::populated();
         let faults: [Arc<Faults>; 2] = Default::default();
         let devices = vec![device(&world.admin, &faults[0]), device(&world.opener, &faults[1])];
         let state = world.dir.path().join("admin");
-        let mut options = Options::new(world.url(), state, devices, realm);
+        let mut options = Options::new(world.url(), state, devices, owner);
         options.clock = || NOW;
         options.deadline = Duration::from_secs(10);
         change(&mut options);
@@ -83,7 +83,8 @@ impl Served {
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let length =
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{length}\r\n").into_bytes();
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n{length}\r\n").into_bytes();
         request.extend_from_slice(body);
         ask(&mut self.connect(), &request)
     }
@@ -113,8 +114,8 @@ impl Served {
     }
 
     /// What the owner's health says of a device.
-    pub fn condition(&self, device: usize) -> String {
-        self.get("/v1/health").json()["devices"][device]["condition"].as_str().unwrap().to_owned()
+    pub fn status(&self, device: usize) -> String {
+        self.get("/v1/health").json()["devices"][device]["status"].as_str().unwrap().to_owned()
     }
 
     pub fn stop(&mut self) {

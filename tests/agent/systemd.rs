@@ -198,8 +198,7 @@ fn applications_are_known_by_their_unit() {
     let machine = Machine::new(&home);
     home.put("prod/db", b"the token");
     home.ok(&["grant", "prod/db", "--to", "unit:app.service", "--quiet"]);
-    let curl =
-        "curl -s -w '%{http_code}' --unix-socket /run/strongroom/agent.sock http://x/v1/values/prod/db >$1";
+    let curl = "curl -s -H 'Strongroom: 1' -w '%{http_code}' --unix-socket /run/strongroom/agent.sock http://x/v1/values/prod/db >$1";
     let asks = |file: &str| {
         format!(
             "set -- {file}\n{curl}\ncurl -s --unix-socket /run/strongroom/agent.sock http://x/v1/whoami >{file}.who\n"

@@ -26,7 +26,7 @@ fn served(document: &Value) -> BTreeSet<String> {
     let paths = document["paths"].as_object().unwrap().iter();
     paths
         .flat_map(|(path, operations)| {
-            let path = path.split_once('{').map_or(path.clone(), |(before, _)| format!("{before}NAME"));
+            let path = path.replace("{name}", "NAME").replace("{id}", "ID");
             let methods = operations.as_object().unwrap().keys().cloned();
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         })

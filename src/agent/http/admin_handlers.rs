@@ -1,27 +1,30 @@
 //! The routes for the agent's owner.
 
 use super::authorized::{Authorized, Owner};
+use super::body::Sent;
 use super::params::{
-    After, Before, Destroying, GrantsOn, Nothing, Params, Positions, TokenName, WhichGrants, WhichVersion,
+    Before, Destroying, GrantNumber, GrantsOf, GrantsOn, Nothing, Params, Positions, TokenName, WhichVersion,
 };
 use super::response::{self, Answer, Json};
 use crate::agent::Agent;
+use crate::client::api::texts::Octets;
 use crate::client::api::{
-    AccessPage, Destroyed, GrantList, GrantRequest, Locked, LockedDevice, LogPage, NameText, Rename, Renamed,
-    Unlock, Unlocked,
+    AccessPage, Destroyed, GrantList, GrantRequest, Locked, LockedDevice, LogPage, Rename, Renamed, Unlock,
+    Unlocked,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::vault::{
     EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, Revoked, TokenBackend, TokenRef, Vault,
 };
-use axum::body::Body;
+use axum::extract::Path;
 use axum::response::Response;
 use std::time::{Duration, Instant};
 
-/// How many lines are answered where nothing is said, and at most.
-const LINES: u64 = 100;
-const MOST_LINES: u64 = 1000;
+/// How many lines are answered where nothing is said.
+const LINES: u32 = 100;
+
+const UNGRANT: &str = "take grants back";
 
 /// About how many bytes of statements an answer holds at most.
 const MOST_BYTES: usize = 4 << 20;
@@ -32,10 +35,8 @@ const MOST_BYTES: usize = 4 << 20;
 #[utoipa::path(post, path = "/v1/rename", request_body = Rename, responses((status = 200, description = "Done", body = Renamed)))]
 pub async fn rename(
     allowed: Authorized<Owner>,
-    Params(Nothing {}): Params<Nothing>,
-    body: Body,
+    Sent(Rename { from, to }): Sent<Rename>,
 ) -> Answer<Json<Renamed>> {
-    let Rename { from, to } = allowed.agent().read_json(body, "rename").await?;
     let name = |text: &str| Name::parse(text).map_err(|why| Error::new(Kind::Usage, "rename", why));
     let (old, new) = (name(&from)?, name(&to)?);
     allowed.agent().write("rename", move |vault| vault.rename(&old, &new)).await?;
@@ -46,7 +47,7 @@ pub async fn rename(
 ///
 /// For the owner.
 #[utoipa::path(
-    delete, path = "/v1/tokens/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), Destroying),
+    delete, path = "/v1/tokens/{*name}", params(TokenName, Destroying),
     responses((status = 200, description = "Done", body = Destroyed))
 )]
 pub async fn destroy(
@@ -65,8 +66,8 @@ pub async fn destroy(
 ///
 /// For the owner.
 #[utoipa::path(
-    get, path = "/v1/sealed/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), WhichVersion),
-    responses((status = 200, description = "Done", body = Vec<u8>, content_type = "application/octet-stream"))
+    get, path = "/v1/sealed/{*name}", params(TokenName, WhichVersion),
+    responses((status = 200, description = "Done", body = Octets, content_type = "application/octet-stream"))
 )]
 pub async fn sealed(
     allowed: Authorized<Owner>,
@@ -87,7 +88,7 @@ pub async fn sealed(
 #[utoipa::path(get, path = "/v1/log", params(Positions), responses((status = 200, description = "Done", body = LogPage)))]
 pub async fn log(allowed: Authorized<Owner>, Params(at): Params<Positions>) -> Answer<Json<LogPage>> {
     let order = if at.after.is_some() { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
-    let limit = lines(at.limit);
+    let limit = at.limit.unwrap_or(LINES);
     let page = allowed.agent().read("read the ledger", move |queries| {
         let mut page = Page::default();
         queries.vault.log(order, at.after.or(at.before), |vault, entry| {
@@ -98,23 +99,27 @@ pub async fn log(allowed: Authorized<Owner>, Params(at): Params<Positions>) -> A
     Ok(Json(LogPage { entries: page.await? }))
 }
 
-/// The statements that changed a token, oldest first
+/// The statements that changed a token
 ///
 /// For the owner.
 #[utoipa::path(
-    get, path = "/v1/history/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), After),
+    get, path = "/v1/history/{*name}", params(TokenName, Positions),
     responses((status = 200, description = "Done", body = LogPage))
 )]
 pub async fn history(
     allowed: Authorized<Owner>,
     TokenName(name): TokenName,
-    Params(at): Params<After>,
+    Params(at): Params<Positions>,
 ) -> Answer<Json<LogPage>> {
-    let (after, limit) = (at.after.unwrap_or(0), lines(at.limit));
+    let limit = at.limit.unwrap_or(LINES);
     let page = allowed.agent().read("read the history", move |queries| {
-        let mut page = Page::default();
-        let entries = TokenBackend::history(&mut queries.vault, &name)?;
-        let _ = entries.into_iter().filter(|entry| entry.n > after).all(|entry| page.take(entry, limit));
+        let (mut page, mut entries) = (Page::default(), TokenBackend::history(&mut queries.vault, &name)?);
+        match at.after {
+            Some(after) => entries.retain(|entry| entry.n > after),
+            None => entries.reverse(),
+        }
+        let before = |n: u64| at.after.is_some() || at.before.is_none_or(|before| n < before);
+        let _ = entries.into_iter().filter(|entry| before(entry.n)).all(|entry| page.take(entry, limit));
         Ok(page.entries)
     });
     Ok(Json(LogPage { entries: page.await? }))
@@ -125,7 +130,7 @@ pub async fn history(
 /// For the owner.
 #[utoipa::path(get, path = "/v1/accesses", params(Before), responses((status = 200, description = "Done", body = AccessPage)))]
 pub async fn accesses(allowed: Authorized<Owner>, Params(at): Params<Before>) -> Answer<Json<AccessPage>> {
-    let (before, limit) = (at.before.unwrap_or(0), u32::try_from(lines(at.limit)).unwrap_or(1));
+    let (before, limit) = (at.before.unwrap_or(0), at.limit.unwrap_or(LINES));
     let page = allowed.agent().read("read the access log", move |queries| {
         TokenBackend::accesses(&mut queries.vault, before, limit)
     });
@@ -151,13 +156,8 @@ pub async fn grants(allowed: Authorized<Owner>, Params(which): Params<GrantsOn>)
     post, path = "/v1/grants", request_body = GrantRequest,
     responses((status = 200, description = "Done", body = GrantView))
 )]
-pub async fn grant(
-    allowed: Authorized<Owner>,
-    Params(Nothing {}): Params<Nothing>,
-    body: Body,
-) -> Answer<Json<GrantView>> {
+pub async fn grant(allowed: Authorized<Owner>, Sent(request): Sent<GrantRequest>) -> Answer<Json<GrantView>> {
     const OPERATION: &str = "grant";
-    let request: GrantRequest = allowed.agent().read_json(body, OPERATION).await?;
     let (on, to): (GrantOn, Grantee) = (part(&request.on, OPERATION)?, part(&request.to, OPERATION)?);
     let ops = request.ops.into_iter().map(Into::into).collect();
     let options = GrantOptions { ops, until: request.until, alias: request.alias };
@@ -165,34 +165,39 @@ pub async fn grant(
     Ok(Json(allowed.agent().write(OPERATION, grant).await?))
 }
 
-/// Take grants back
+/// Take back all grants on one target to one grantee
 ///
 /// For the owner.
-#[utoipa::path(delete, path = "/v1/grants", params(WhichGrants), responses((status = 200, description = "Done", body = GrantList)))]
+#[utoipa::path(delete, path = "/v1/grants", params(GrantsOf), responses((status = 200, description = "Done", body = GrantList)))]
 pub async fn ungrant(
     allowed: Authorized<Owner>,
-    Params(which): Params<WhichGrants>,
+    Params(GrantsOf { on, to }): Params<GrantsOf>,
 ) -> Answer<Json<GrantList>> {
-    const OPERATION: &str = "take grants back";
-    let which = match (which.id, which.on, which.to) {
-        (Some(id), None, None) => Revoked::Id(part(&id, OPERATION)?),
-        (None, Some(on), Some(to)) => Revoked::Of(part(&on, OPERATION)?, part(&to, OPERATION)?),
-        _ => return Err(Error::new(Kind::Usage, OPERATION, "say which by id, or by on and to").into()),
-    };
+    take_back(&allowed, Revoked::Of(part(&on, UNGRANT)?, part(&to, UNGRANT)?)).await
+}
+
+/// Take one grant back
+///
+/// For the owner.
+#[utoipa::path(delete, path = "/v1/grants/{id}", params(GrantNumber), responses((status = 200, description = "Done", body = GrantList)))]
+pub async fn ungrant_one(
+    allowed: Authorized<Owner>,
+    Path(GrantNumber(id)): Path<GrantNumber>,
+    Params(Nothing {}): Params<Nothing>,
+) -> Answer<Json<GrantList>> {
+    take_back(&allowed, Revoked::Id(part(&id, UNGRANT)?)).await
+}
+
+async fn take_back(allowed: &Authorized<Owner>, which: Revoked) -> Answer<Json<GrantList>> {
     let ungrant = move |vault: &mut Vault| TokenBackend::ungrant(vault, &which);
-    Ok(Json(GrantList { grants: allowed.agent().write(OPERATION, ungrant).await? }))
+    Ok(Json(GrantList { grants: allowed.agent().write(UNGRANT, ungrant).await? }))
 }
 
 /// Unlock a device: it stays logged in
 ///
 /// For the owner.
 #[utoipa::path(post, path = "/v1/unlock", request_body = Unlock, responses((status = 200, description = "Done", body = Unlocked)))]
-pub async fn unlock(
-    allowed: Authorized<Owner>,
-    Params(Nothing {}): Params<Nothing>,
-    body: Body,
-) -> Answer<Json<Unlocked>> {
-    let request: Unlock = allowed.agent().read_json(body, "unlock").await?;
+pub async fn unlock(allowed: Authorized<Owner>, Sent(request): Sent<Unlock>) -> Answer<Json<Unlocked>> {
     Ok(Json(allowed.agent().unlock(request).await?))
 }
 
@@ -225,8 +230,8 @@ impl Agent {
             .call(Instant::now() + self.deadline, move |session| session.unlock(request.pin))
             .await;
         done.map_err(|trouble| trouble.into_error("unlock", &device.name))??;
-        let condition = device.status().0.word().into();
-        Ok(Unlocked { device: device.name.clone(), condition })
+        let status = device.status().0.word().into();
+        Ok(Unlocked { device: device.name.clone(), status })
     }
 
     /// Forgets at once what is kept; the devices as soon as they have finished what they are doing.
@@ -253,15 +258,11 @@ struct Page {
 
 impl Page {
     /// Takes one more; answers whether there is room for another.
-    fn take(&mut self, entry: EntryView, limit: u64) -> bool {
+    fn take(&mut self, entry: EntryView, limit: u32) -> bool {
         self.bytes += entry.words.len() + entry.body.to_string().len();
         self.entries.push(entry);
-        (self.entries.len() as u64) < limit && self.bytes < MOST_BYTES
+        self.entries.len() < limit as usize && self.bytes < MOST_BYTES
     }
-}
-
-fn lines(limit: Option<u64>) -> u64 {
-    limit.unwrap_or(LINES).clamp(1, MOST_LINES)
 }
 
 /// A part of a request that has rules of its own.

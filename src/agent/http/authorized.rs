@@ -10,7 +10,8 @@ use super::params::token_name;
 use super::response::Failure;
 use crate::agent::Agent;
 use crate::agent::identity::ClientIdentity;
-use crate::error::{Error, Result};
+use crate::client::GUARD;
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::replica::ListFilter;
 use crate::vault::{Op, OpenedToken, TokenRef, VersionView};
@@ -34,7 +35,26 @@ impl Gate {
         Self(agent)
     }
 
-    fn client(&self, parts: &Parts) -> Result<ClientIdentity> {
+    /// A body, which tells nothing of the agent.
+    ///
+    /// # Errors
+    /// As [`Agent::read_body`].
+    pub async fn read_body(&self, body: Body, most: usize, operation: &str) -> Result<Zeroizing<Vec<u8>>> {
+        self.0.read_body(body, most, operation).await
+    }
+
+    fn client(&self, parts: &Parts, guarded: bool) -> Result<ClientIdentity> {
+        let says_so = parts.headers.get(GUARD).is_some_and(|value| value == "1");
+        if guarded && !says_so {
+            return Err(Error::new(
+                Kind::Usage,
+                "understand the request",
+                "it has no header `Strongroom: 1`",
+            )
+            .with_hint(
+                "add the header; it tells requests that are meant for the agent from forwarded ones",
+            ));
+        }
         let client = parts.extensions.get::<ClientIdentity>().cloned();
         client.ok_or_else(|| crate::agent::authz::denied("answer"))
     }
@@ -42,6 +62,9 @@ impl Gate {
 
 /// A rule about who may call a route.
 pub trait Rule: Sized + Send + Sync {
+    /// Whether the request must say that it is meant for an agent.
+    const GUARDED: bool = true;
+
     /// Checks it. An error is the answer; what is denied is recorded.
     fn check(
         agent: &Agent,
@@ -61,7 +84,7 @@ impl<R: Rule> FromRequestParts<Gate> for Authorized<R> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Failure> {
-        let client = gate.client(parts)?;
+        let client = gate.client(parts, R::GUARDED)?;
         let rule = R::check(&gate.0, &client, parts).await?;
         Ok(Self { agent: Arc::clone(&gate.0), client, rule })
     }
@@ -80,7 +103,7 @@ impl<R: Rule> Authorized<R> {
 
     /// Whether the client is the agent's owner.
     pub fn is_owner(&self) -> bool {
-        self.agent.realm.is_owner(&self.client.peer)
+        self.agent.owner.is_owner(&self.client.peer)
     }
 }
 
@@ -88,6 +111,8 @@ impl<R: Rule> Authorized<R> {
 pub struct Anyone;
 
 impl Rule for Anyone {
+    const GUARDED: bool = false;
+
     async fn check(_: &Agent, _: &ClientIdentity, _: &mut Parts) -> Result<Self> {
         Ok(Self)
     }
@@ -98,7 +123,7 @@ pub struct Owner;
 
 impl Rule for Owner {
     async fn check(agent: &Agent, client: &ClientIdentity, parts: &mut Parts) -> Result<Self> {
-        if agent.realm.is_owner(&client.peer) {
+        if agent.owner.is_owner(&client.peer) {
             return Ok(Self);
         }
         let denied = agent.note_denial(client, parts.uri.path(), "answer");
@@ -192,7 +217,7 @@ impl FromRequestParts<Gate> for PerToken {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Failure> {
-        Ok(Self { agent: Arc::clone(&gate.0), client: gate.client(parts)? })
+        Ok(Self { agent: Arc::clone(&gate.0), client: gate.client(parts, true)? })
     }
 }
 

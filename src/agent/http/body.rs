@@ -1,9 +1,14 @@
 //! A request's body: read within bounds and in time, into memory that is wiped.
 
+use super::authorized::Gate;
+use super::params::{Nothing, Params};
+use super::response::Failure;
 use crate::agent::Agent;
 use crate::error::{Error, Kind, Result};
 use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts};
 use http_body_util::BodyExt;
+use hyper::Request;
 use hyper::body::Body as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +22,10 @@ pub const MAX_JSON_BYTES: usize = 64 << 10;
 /// # Errors
 /// `Usage`, without what was sent.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    // Serde would take an array for an object.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::new(Kind::Usage, "understand the request", "the body is no JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|e| {
         // Serde's own words could repeat what was sent.
         let at = format!("the JSON is not as it should be, at line {}, column {}", e.line(), e.column());
@@ -48,12 +57,17 @@ impl Agent {
             }
         }
     }
+}
 
-    /// A body in JSON.
-    ///
-    /// # Errors
-    /// `Usage`.
-    pub async fn read_json<T: DeserializeOwned>(&self, body: Body, operation: &str) -> Result<T> {
-        parse(&self.read_body(body, MAX_JSON_BYTES, operation).await?)
+/// A request that is all in its body, as JSON. It has no query.
+pub struct Sent<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Gate> for Sent<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request<Body>, gate: &Gate) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let Params(Nothing {}) = Params::from_request_parts(&mut parts, gate).await?;
+        Ok(Self(parse(&gate.read_body(body, MAX_JSON_BYTES, "understand the request").await?)?))
     }
 }

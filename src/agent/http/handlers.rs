@@ -4,7 +4,8 @@ use super::authorized::{Anyone, Authorized, Granted, PerToken, ToList, ToPut, To
 use super::body::{MAX_JSON_BYTES, parse};
 use super::params::{Listing, Nothing, Params, Putting, TokenName, WhichVersion};
 use super::response::{self, Answer, Json};
-use crate::client::api::{Health, NameText, StateChange, StateChanged, StoredVersion, TokenPage, WhoAmI};
+use crate::client::api::texts::Octets;
+use crate::client::api::{Health, StateChange, StateChanged, StoredVersion, TokenPage, WhoAmI};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use crate::vault::{Op, TokenRef, TokenView, Vault};
 use axum::body::Body;
@@ -12,15 +13,12 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use std::time::Instant;
 
-/// The most tokens of one page.
-const PAGE: u64 = 1000;
-
 /// List the tokens that the caller may see
 ///
 /// For the owner, and whoever was granted `list`.
 #[utoipa::path(get, path = "/v1/tokens", params(Listing), responses((status = 200, description = "Done", body = TokenPage)))]
 pub async fn list(client: PerToken, Params(listing): Params<Listing>) -> Answer<Json<TokenPage>> {
-    let (filter, limit) = listing.filter(PAGE)?;
+    let (filter, limit) = listing.filter()?;
     let tokens = client.list(filter, limit).await?;
     let next = (tokens.len() == limit).then(|| tokens.last().map(|last| last.name.clone())).flatten();
     Ok(Json(TokenPage { tokens, next }))
@@ -30,7 +28,7 @@ pub async fn list(client: PerToken, Params(listing): Params<Listing>) -> Answer<
 ///
 /// For the owner, and whoever was granted `list`.
 #[utoipa::path(
-    get, path = "/v1/tokens/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), WhichVersion),
+    get, path = "/v1/tokens/{*name}", params(TokenName, WhichVersion),
     responses((status = 200, description = "Done", body = TokenView))
 )]
 pub async fn show(
@@ -55,8 +53,8 @@ pub async fn show(
 ///
 /// For the owner, and whoever was granted `get`.
 #[utoipa::path(
-    get, path = "/v1/values/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), WhichVersion),
-    responses((status = 200, description = "Done", body = Vec<u8>, content_type = "application/octet-stream",
+    get, path = "/v1/values/{*name}", params(TokenName, WhichVersion),
+    responses((status = 200, description = "Done", body = Octets, content_type = "application/octet-stream",
         headers(("strongroom-version" = u64, description = "The version that was opened"))))
 )]
 pub async fn get(
@@ -72,8 +70,8 @@ pub async fn get(
 ///
 /// For the owner, and whoever was granted `put`; with `keep` or `only`, `state` as well.
 #[utoipa::path(
-    put, path = "/v1/values/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are"), Putting),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The token: 1 byte to 1 MiB"),
+    put, path = "/v1/values/{*name}", params(TokenName, Putting),
+    request_body(content = Octets, content_type = "application/octet-stream"),
     responses((status = 200, description = "Done", body = StoredVersion))
 )]
 pub async fn put(
@@ -102,7 +100,7 @@ pub async fn put(
 ///
 /// For the owner, and whoever was granted `state`.
 #[utoipa::path(
-    post, path = "/v1/states/{*name}", params(("name" = inline(NameText), Path, description = "The token's name; its slashes may stand as they are")), request_body = StateChange,
+    post, path = "/v1/states/{*name}", params(TokenName), request_body = StateChange,
     responses((status = 200, description = "Done", body = StateChanged))
 )]
 pub async fn set_state(

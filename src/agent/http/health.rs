@@ -127,7 +127,7 @@ fn device_health(device: &crate::agent::devices::DeviceHandle) -> DeviceHealth {
     DeviceHealth {
         device: device.name.clone(),
         id: device.id().map(|id| id.to_string()),
-        condition: status.word().into(),
+        status: status.word().into(),
         why,
         waiting: device.thread().load().waiting(),
     }

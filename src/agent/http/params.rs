@@ -1,7 +1,11 @@
 //! What a request's path and query may hold, and how it is read (RFC 3986 §3.4, and `+` for a space as forms send it).
 
 use super::response::Failure;
-use crate::error::{Error, Kind, Result};
+use crate::client::api::texts::{
+    GrantIdText, Grantable, GranteeText, Labels, NameText, PrefixText, ShortName, Time, Words,
+};
+use crate::error::{Error, Kind, Result, printable};
+use crate::ledger::name::{MAX_LABEL_BYTES, MAX_LABELS, check_short, check_text};
 use crate::ledger::{Name, Prefix};
 use crate::replica::ListFilter;
 use crate::vault::PutOptions;
@@ -16,6 +20,9 @@ use utoipa::IntoParams;
 /// The longest query that is read, in bytes: 64 labels and devices.
 const MAX_QUERY: usize = 16 << 10;
 
+/// The most tokens or lines of one page.
+const MAX_PAGE: u32 = 1000;
+
 /// Which version
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +30,7 @@ const MAX_QUERY: usize = 16 << 10;
 pub struct WhichVersion {
     /// One version; without it the newest that is not staged
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 0)]
     pub version: Option<u64>,
 }
 
@@ -33,15 +41,16 @@ pub struct WhichVersion {
 pub struct Listing {
     /// Only this name and what lies below it
     #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 255)]
+    #[param(value_type = Option<PrefixText>)]
     pub prefix: Option<String>,
     /// Go on after this name: `next` of the page before
     #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 255)]
+    #[param(value_type = Option<NameText>)]
     pub after: Option<String>,
-    /// So many at most, and 1000 at most
-    #[serde(default, deserialize_with = "number")]
-    pub limit: Option<u64>,
+    /// So many at most
+    #[serde(default, deserialize_with = "limit")]
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    pub limit: Option<u32>,
     /// Those that were destroyed instead
     #[serde(default)]
     pub destroyed: bool,
@@ -54,29 +63,30 @@ pub struct Listing {
 pub struct Putting {
     /// Not to be opened from then on
     #[serde(default, deserialize_with = "time")]
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<Time>)]
     pub expires: Option<u64>,
     /// Not to be opened before
     #[serde(default, deserialize_with = "time")]
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<Time>)]
     pub not_before: Option<u64>,
-    /// KEY=VALUE; replaces the labels, may be given several times
+    /// Replaces the labels; may be given several times, with different keys
     #[serde(default)]
-    #[param(max_items = 32)]
+    #[param(inline, value_type = Labels)]
     pub label: Vec<String>,
     /// Replaces the description
-    #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 1024)]
+    #[serde(default, deserialize_with = "words")]
+    #[param(value_type = Option<Words>)]
     pub description: Option<String>,
     /// How many versions stay openable
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1)]
     pub keep: Option<u64>,
     /// Put it staged
     #[serde(default)]
     pub staged: bool,
     /// Seal to this device only; may be given several times
     #[serde(default)]
-    #[param(max_items = 32)]
+    #[param(value_type = Vec<ShortName>, max_items = 32)]
     pub only: Vec<String>,
 }
 
@@ -87,40 +97,31 @@ pub struct Putting {
 pub struct Destroying {
     /// One version; the whole token without it
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 0)]
     pub version: Option<u64>,
     /// Why; it stands in the ledger
-    #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 1024)]
+    #[serde(default, deserialize_with = "words")]
+    #[param(value_type = Option<Words>)]
     pub reason: Option<String>,
 }
 
-/// Which lines, of what is numbered
+/// Which statements
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Positions {
     /// Newest first, before this position
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 0)]
     pub before: Option<u64>,
     /// Oldest first instead, after this position
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 0)]
     pub after: Option<u64>,
-    /// So many at most, 100 if not said, and 1000 at most
-    #[serde(default, deserialize_with = "number")]
-    pub limit: Option<u64>,
-}
-
-/// Which statements of a token
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct After {
-    /// Go on after this position
-    #[serde(default, deserialize_with = "number")]
-    pub after: Option<u64>,
-    /// So many at most, 100 if not said, and 1000 at most
-    #[serde(default, deserialize_with = "number")]
-    pub limit: Option<u64>,
+    /// So many at most
+    #[serde(default, deserialize_with = "limit")]
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
 }
 
 /// Which lines of the access log
@@ -130,10 +131,12 @@ pub struct After {
 pub struct Before {
     /// Go on before this row
     #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 0)]
     pub before: Option<u64>,
-    /// So many at most, 100 if not said, and 1000 at most
-    #[serde(default, deserialize_with = "number")]
-    pub limit: Option<u64>,
+    /// So many at most
+    #[serde(default, deserialize_with = "limit")]
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
 }
 
 /// Which grants
@@ -141,30 +144,29 @@ pub struct Before {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct GrantsOn {
-    /// A token's name, or a prefix with / at its end; all if not said
+    /// What they are on; all if not said
     #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 256)]
+    #[param(value_type = Option<Grantable>)]
     pub on: Option<String>,
 }
 
-/// Which grants to take back
+/// Grants to take back
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct WhichGrants {
-    /// The grant's id
-    #[serde(default, deserialize_with = "text")]
-    #[param(pattern = "^[0-9a-f]{32}$")]
-    pub id: Option<String>,
-    /// Or what it is on
-    #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 256)]
-    pub on: Option<String>,
-    /// Together with to whom
-    #[serde(default, deserialize_with = "text")]
-    #[param(max_length = 1024)]
-    pub to: Option<String>,
+pub struct GrantsOf {
+    /// What they are on
+    #[param(value_type = Grantable)]
+    pub on: String,
+    /// To whom they are
+    #[param(value_type = GranteeText)]
+    pub to: String,
 }
+
+/// A grant's id, from the path
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub struct GrantNumber(#[param(value_type = GrantIdText)] pub String);
 
 /// No parameter
 #[derive(Debug, Deserialize)]
@@ -183,7 +185,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 }
 
 /// The token's name, from the path.
-pub struct TokenName(pub Name);
+#[derive(IntoParams)]
+#[into_params(names("name"), parameter_in = Path)]
+pub struct TokenName(#[param(value_type = NameText)] pub Name);
 
 impl<S: Sync> FromRequestParts<S> for TokenName {
     type Rejection = Failure;
@@ -214,8 +218,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T> {
         return Err(unusable("a % without two digits"));
     }
     percent_decode_str(query).decode_utf8().map_err(|_| unusable("it is not UTF-8"))?;
-    serde_html_form::from_str(query)
-        .map_err(|e| unusable(crate::error::printable(&format!("the query: {e}"))))
+    serde_html_form::from_str(query).map_err(|e| unusable(printable(&format!("the query: {e}"))))
 }
 
 fn unusable(why: impl Into<String>) -> Error {
@@ -226,19 +229,33 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     String::deserialize(deserializer).map(Some)
 }
 
-/// Digits. A number that is too large for any version or position stands for the largest.
+/// What may stand in the ledger as somebody's own words.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    crate::client::api::words(deserializer).map(Some)
+}
+
+/// Digits, of no larger number than OpenAPI's `int64` holds.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => Ok(Some(text.parse().unwrap_or(u64::MAX))),
-        false => Err(D::Error::custom("there is no number where one belongs")),
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse().ok().filter(|n| digits && i64::try_from(*n).is_ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(D::Error::custom("there is no number, or one that is too large, where one belongs")),
     }
 }
 
-/// RFC 3339, since 1970, to milliseconds.
+/// The size of a page.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let limit = number(deserializer)?.and_then(|n| u32::try_from(n).ok());
+    match limit.is_some_and(|n| (1..=MAX_PAGE).contains(&n)) {
+        true => Ok(limit),
+        false => Err(D::Error::custom(format!("`limit` is from 1 to {MAX_PAGE}"))),
+    }
+}
+
+/// RFC 3339, to milliseconds since 1970.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let at: Option<jiff::Timestamp> = String::deserialize(deserializer)?.parse().ok();
-    let ms = at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    let ms = crate::timestamp::parse_rfc3339(&String::deserialize(deserializer)?);
     ms.map(Some).ok_or_else(|| D::Error::custom("there is no time in RFC 3339 since 1970 where one belongs"))
 }
 
@@ -247,11 +264,13 @@ impl Listing {
     ///
     /// # Errors
     /// `Usage`.
-    pub fn filter(self, most: u64) -> Result<(ListFilter, usize)> {
-        let prefix = Prefix::parse(self.prefix.as_deref().unwrap_or(""))
-            .map_err(|why| Error::new(Kind::Usage, "list", why))?;
-        let limit = usize::try_from(self.limit.unwrap_or(most).clamp(1, most)).unwrap_or(1);
-        Ok((ListFilter { prefix, destroyed: self.destroyed, after: self.after.unwrap_or_default() }, limit))
+    pub fn filter(self) -> Result<(ListFilter, usize)> {
+        let unusable = |why| Error::new(Kind::Usage, "list tokens", why);
+        let prefix = Prefix::parse(self.prefix.as_deref().unwrap_or("")).map_err(unusable)?;
+        let after = self.after.as_deref().map(Name::parse).transpose().map_err(unusable)?;
+        let after = after.map(|name| name.to_string()).unwrap_or_default();
+        let limit = self.limit.unwrap_or(MAX_PAGE) as usize;
+        Ok((ListFilter { prefix, destroyed: self.destroyed, after }, limit))
     }
 }
 
@@ -261,11 +280,22 @@ impl Putting {
     /// # Errors
     /// `Usage`.
     pub fn options(self) -> Result<PutOptions> {
-        let label = |text: &String| {
-            let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-            pair.ok_or_else(|| Error::new(Kind::Usage, "put", "a label is KEY=VALUE"))
-        };
-        let labels = self.label.iter().map(label).collect::<Result<Vec<_>>>()?;
+        let mut labels = Vec::with_capacity(self.label.len());
+        for text in &self.label {
+            let (key, value) = text.split_once('=').ok_or_else(|| unusable("a label is KEY=VALUE"))?;
+            let checked = check_short(key).and_then(|()| check_text(value, MAX_LABEL_BYTES));
+            checked.map_err(|why| unusable(format!("the label {}: {why}", printable(key))))?;
+            if labels.iter().any(|(known, _)| known == key) {
+                return Err(unusable(format!("the label {key} is given twice")));
+            }
+            labels.push((key.to_owned(), value.to_owned()));
+        }
+        if labels.len() > MAX_LABELS || self.only.len() > MAX_LABELS {
+            return Err(unusable(format!("at most {MAX_LABELS} labels, and as many devices")));
+        }
+        if self.keep == Some(0) {
+            return Err(unusable("`keep` is at least 1"));
+        }
         Ok(PutOptions {
             labels: (!labels.is_empty()).then_some(labels),
             description: self.description,
@@ -306,7 +336,10 @@ mod tests {
             assert!(parse::<WhichVersion>(text).is_err(), "{text}");
         }
         assert!(parse::<Putting>("expires=now").is_err() && parse::<Putting>("staged=x").is_err());
-        let huge = parse::<WhichVersion>("version=18446744073709551616").unwrap();
-        assert_eq!(huge.version, Some(u64::MAX));
+        for (most, more) in [("version=9223372036854775807", "version=9223372036854775808")] {
+            assert!(parse::<WhichVersion>(most).is_ok() && parse::<WhichVersion>(more).is_err());
+        }
+        assert!(parse::<Listing>("limit=1000").is_ok());
+        assert!(parse::<Listing>("limit=1001").is_err() && parse::<Listing>("limit=0").is_err());
     }
 }

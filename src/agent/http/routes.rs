@@ -5,6 +5,10 @@ use super::params::{Nothing, Params};
 use super::response::{self, Failure, Json};
 use super::{admin_handlers as admin, handlers};
 use crate::client::Problem;
+use crate::client::api::texts::{
+    GrantIdText, Grantable, GranteeText, Label, NameText, Octets, PrefixText, ShortName, Time, UnitText,
+    Words,
+};
 use crate::error::{Error, Kind};
 use axum::Router;
 use axum::response::Response;
@@ -20,7 +24,20 @@ use utoipa_axum::routes;
         title = "Strongroom agent",
         description = "HTTP/1.1 on a Unix socket. Who asks is told by the kernel; there is nothing to log in with.",
     ),
-    components(schemas(Problem))
+    components(schemas(
+        Problem,
+        GrantIdText,
+        Grantable,
+        GranteeText,
+        Label,
+        NameText,
+        Octets,
+        PrefixText,
+        ShortName,
+        Time,
+        UnitText,
+        Words,
+    ))
 )]
 struct Document;
 
@@ -36,6 +53,7 @@ fn documented() -> OpenApiRouter<Gate> {
         .routes(routes!(admin::history))
         .routes(routes!(admin::accesses))
         .routes(routes!(admin::grants, admin::grant, admin::ungrant))
+        .routes(routes!(admin::ungrant_one))
         .routes(routes!(handlers::whoami))
         .routes(routes!(admin::unlock))
         .routes(routes!(admin::lock))
@@ -58,13 +76,36 @@ async fn document(Params(Nothing {}): Params<Nothing>) -> Json<Value> {
     Json(openapi())
 }
 
+/// The paths of those routes that are for anybody.
+const UNGUARDED: [&str; 4] = ["/v1/whoami", "/v1/health", "/metrics", "/openapi.json"];
+
+fn guard() -> Value {
+    json!({
+        "name": "Strongroom", "in": "header", "required": true, "schema": {"type": "string", "enum": ["1"]},
+        "description": "Says that the request is meant for the agent",
+    })
+}
+
 /// The OpenAPI 3.1 document.
 fn openapi() -> Value {
     let mut document = serde_json::to_value(documented().into_openapi()).unwrap_or_default();
+    // An id is for one token and one unit of the system.
+    let text = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    document["components"]["schemas"]["GrantRequest"]["anyOf"] = json!([
+        {"properties": {"as": {"type": "null"}}},
+        {"properties": {"on": text("NameText"), "to": text("UnitText")}},
+    ]);
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     // OpenAPI has no wildcards.
     *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(|item| item.values_mut()) {
+    let operations = paths.iter_mut().filter_map(|(path, item)| Some((path, item.as_object_mut()?)));
+    for (path, operation) in operations.flat_map(|(path, item)| item.values_mut().map(move |own| (path, own)))
+    {
+        if !UNGUARDED.contains(&path.as_str()) {
+            let mut parameters = vec![guard()];
+            parameters.extend(operation["parameters"].as_array().into_iter().flatten().cloned());
+            operation["parameters"] = parameters.into();
+        }
         operation["responses"]["default"] = json!({
             "description": "What was tried, what came back, and what to do now",
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -96,8 +137,11 @@ mod tests {
         assert_eq!(schemas["Rename"]["required"], json!(["from", "to"]));
         assert_eq!(schemas["StateChange"]["properties"]["reason"]["maxLength"], 1024);
         let put = &document["paths"]["/v1/values/{name}"]["put"];
-        assert_eq!(put["parameters"][0]["in"], "path");
-        assert_eq!(put["parameters"][0]["schema"]["maxLength"], 255);
+        assert_eq!(
+            (&put["parameters"][0]["in"], &put["parameters"][1]["in"]),
+            (&json!("header"), &json!("path"))
+        );
+        assert_eq!(schemas["NameText"]["maxLength"], 255);
         assert!(put["responses"]["default"]["content"]["application/problem+json"].is_object());
     }
 }

@@ -130,7 +130,7 @@ async fn serve_connection(
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
     };
-    let owner = agent.realm.is_owner(&peer);
+    let owner = agent.owner.is_owner(&peer);
     let most = match owner {
         true => agent.connections,
         false => agent.connections * SHARE.0 / SHARE.1,

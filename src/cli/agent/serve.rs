@@ -74,9 +74,9 @@ impl Agent {
             |device: &ConfiguredDevice| device.parsed().map(|(uri, id)| AgentDevice::configured(uri, id));
         let devices = resolved.devices.iter().map(device).collect::<Result<_>>()?;
         let uid = rustix::process::geteuid();
-        let realm = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
+        let owner = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
         let settings = self.settings(resolved.config.agent);
-        let mut options = Options::new(resolved.store, resolved.paths.state, devices, realm);
+        let mut options = Options::new(resolved.store, resolved.paths.state, devices, owner);
         let policy = |(name, period): (String, Period)| {
             names::prefix(&name).map(|on| CachePolicy { on, time: period.0 })
         };

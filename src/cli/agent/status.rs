@@ -5,8 +5,8 @@ use crate::cli::context::Context;
 use crate::cli::exit::{self, ExitWith};
 use crate::cli::output::Output;
 use clap::Args;
-use serde_json::Value;
 use strongroom::client::Client;
+use strongroom::client::api::Health;
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -20,47 +20,36 @@ impl Execute for Status {
             false => print_report(&mut context.out, &health)?,
         }
         // The warnings above say what is wrong.
-        if health["status"] == "ok" { Ok(()) } else { Err(ExitWith(exit::code_of(Kind::Degraded)).into()) }
+        if health.status == "ok" { Ok(()) } else { Err(ExitWith(exit::code_of(Kind::Degraded)).into()) }
     }
 }
 
-fn print_report(out: &mut Output, health: &Value) -> Result<()> {
-    let counts = &health["counts"];
-    let number = |key: &str| counts[key].as_u64().map(|n| n.to_string()).unwrap_or_default();
+fn print_report(out: &mut Output, health: &Health) -> Result<()> {
+    let Some(details) = &health.details else {
+        return out.fields(&[("agent", health.status.clone())]);
+    };
+    let counts = &details.counts;
     out.fields(&[
-        ("agent", text(&health["status"]).to_owned()),
-        ("up", health["uptime_seconds"].as_u64().map(|s| format!("{s} s")).unwrap_or_default()),
-        ("opened", number("opened")),
-        ("from cache", number("cached")),
-        ("failed", number("failed")),
-        ("denied", number("denied")),
-        ("changes", number("changed")),
+        ("agent", health.status.clone()),
+        ("up", format!("{} s", details.uptime_seconds)),
+        ("opened", counts.opened.to_string()),
+        ("from cache", counts.cached.to_string()),
+        ("failed", counts.failed.to_string()),
+        ("denied", counts.denied.to_string()),
+        ("changes", counts.changed.to_string()),
     ])?;
-    let mut table = out.aligned_table(&["DEVICE", "CONDITION", "WAITING", "WHY"]);
-    let devices = health["devices"].as_array();
-    if devices.is_some_and(|devices| !devices.is_empty()) {
+    let mut table = out.aligned_table(&["DEVICE", "STATUS", "WAITING", "WHY"]);
+    if !details.devices.is_empty() {
         out.line("")?;
     }
-    for device in devices.into_iter().flatten() {
-        let waiting = device["waiting"].as_u64().unwrap_or(0).to_string();
-        let cells = [
-            text(&device["device"]).into(),
-            text(&device["condition"]).into(),
-            waiting,
-            text(&device["why"]).into(),
-        ];
+    for device in &details.devices {
+        let cells =
+            [device.device.clone(), device.status.clone(), device.waiting.to_string(), device.why.clone()];
         out.row(&mut table, cells.into())?;
     }
     out.end(table)?;
-    for problem in health["problems"].as_array().into_iter().flatten() {
-        out.warn(text(problem));
-    }
+    details.problems.iter().for_each(|problem| out.warn(problem));
     Ok(())
-}
-
-/// A field of the agent's JSON.
-pub fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 /// The running agent, or an error that says how to start one.

@@ -1,6 +1,6 @@
 //! `unlock` and `lock`: the PINs of the agent's devices.
 
-use super::status::{agent, text};
+use super::status::agent;
 use crate::cli::Execute;
 use crate::cli::context::Context;
 use clap::Args;
@@ -24,7 +24,7 @@ impl Execute for Unlock {
         let mut agent = agent(context)?;
         let pin = if self.pin_source { None } else { Some(pin(self.name.as_deref())?) };
         let done = agent.unlock(self.name.as_deref(), pin.as_ref())?;
-        Ok(context.out.done(&done, &format!("{}: unlocked", text(&done["device"])))?)
+        Ok(context.out.done(&done, &format!("{}: unlocked", done.device))?)
     }
 }
 
@@ -34,20 +34,15 @@ impl Execute for Lock {
         if context.out.json_wanted() {
             return Ok(context.out.json(&done)?);
         }
-        let mut stuck = Vec::new();
-        for device in done["devices"].as_array().into_iter().flatten() {
-            match device["locked"].as_bool() {
-                Some(true) => context.out.info(&format!("{}: locked", text(&device["device"]))),
-                _ => stuck.push(text(&device["device"]).to_owned()),
-            }
-        }
+        let (locked, stuck): (Vec<_>, Vec<_>) = done.devices.iter().partition(|device| device.locked);
+        locked.iter().for_each(|device| context.out.info(&format!("{}: locked", device.device)));
         match stuck.first() {
-            Some(name) => Err(Error::new(
+            Some(stuck) => Err(Error::new(
                 Kind::Device,
                 "lock",
                 "it does not answer; it will be locked as soon as it does",
             )
-            .with_target(name)
+            .with_target(&stuck.device)
             .with_hint("restart the agent to be sure")
             .into()),
             None => Ok(()),
