@@ -155,7 +155,8 @@ fn populate(vault: &mut Vault, hsm: &SoftHsm, tokens: u64) -> TrustAnchor {
                 statements: &encoded,
                 advances: &advances,
                 admin: (Subject::Store.encode(), admin_head),
-                directly_after: None,
+                seen: at,
+                directly: false,
                 sealed: &sealed,
                 destroyed: &[],
             })

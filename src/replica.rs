@@ -19,12 +19,13 @@ pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow};
 pub use pin::{Pin, TrustAnchor};
 pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
-pub use sync::Followed;
+pub use sync::{Followed, Partial};
 pub(crate) use sync::{other_store, tampered};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Hash, LogPosition, StoreId};
 use cache::Cache;
+use rand_core::{OsRng, RngCore};
 use rows::blob;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
@@ -32,7 +33,6 @@ use schema::{Mode, Unusable};
 use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The verified state of one store.
 pub struct Replica {
@@ -87,6 +87,12 @@ impl Replica {
     pub(crate) fn temporary(path: &Path, store: StoreId, cache: u32) -> Result<Self> {
         remove(path)?;
         Self::over(schema::create(path, &store.0, Mode::Bulk { cache })?, path, store, None)
+    }
+
+    /// An empty replica in memory.
+    pub(crate) fn in_memory(store: StoreId) -> Result<Self> {
+        let path = Path::new("(memory)");
+        Self::over(schema::create_in_memory(&store.0)?, path, store, None)
     }
 
     fn rebuild_empty(path: &Path, store: StoreId, why: &str) -> Result<Self> {
@@ -157,14 +163,6 @@ impl Replica {
         self.cache.take();
     }
 
-    /// Removes a replica's file.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub(crate) fn remove(path: &Path) -> Result<()> {
-        remove(path)
-    }
-
     /// Takes the message about the file, if there is one.
     pub fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
@@ -229,11 +227,13 @@ fn lock_exclusive(path: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// A file beside `path` for this use alone.
-pub(crate) fn scratch(path: &Path, what: &str) -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    path.with_extension(format!("{what}-{}-{count}", std::process::id()))
+/// A file beside `path` for this use alone, also among processes of other PID namespaces.
+pub(crate) fn scratch(path: &Path, what: &str) -> Result<PathBuf> {
+    let mut random = [0; 8];
+    OsRng
+        .try_fill_bytes(&mut random)
+        .map_err(|e| Error::new(Kind::Io, "name a temporary file", e.to_string()))?;
+    Ok(path.with_extension(format!("{what}-{}", hex::encode(random))))
 }
 
 fn remove(path: &Path) -> Result<()> {

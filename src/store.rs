@@ -21,8 +21,11 @@ pub struct Append<'a> {
     /// The encoded admin subject and the head that the batch was signed under. The store refuses the batch if that pair
     /// was advanced already, so a role change and a put cannot cross.
     pub admin: (Vec<u8>, Hash),
-    /// For admin batches: the position it must follow directly.
-    pub directly_after: Option<u64>,
+    /// The last position that its author had verified. The store refuses the batch if its chain has another value
+    /// there.
+    pub seen: LogPosition,
+    /// Whether the batch must follow `seen` directly, as admin batches must.
+    pub directly: bool,
     /// Sealed bytes by their SHA-256.
     pub sealed: &'a [(Hash, Vec<u8>)],
     /// Digests whose sealed bytes are destroyed.
@@ -82,7 +85,8 @@ pub trait Store: Send {
     /// Appends a batch in one durable transaction. Returns its end.
     ///
     /// # Errors
-    /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger first.
+    /// `Conflict` when another batch advanced one of the subjects, the admin subject, or (for admin batches) the ledger
+    /// first, or when the chain does not lead through what its author had seen: the store was replaced in the meantime.
     fn append(&mut self, append: &Append<'_>) -> Result<LogPosition>;
 
     /// Releases advances held by statements without effect, so that these cannot block others. The caller has verified
@@ -95,14 +99,25 @@ pub trait Store: Send {
     /// Sealed bytes by digest, as the store claims: the caller hashes them. `None` if they are missing.
     fn sealed(&mut self, digest: &Hash) -> Result<Option<Vec<u8>>>;
 
-    /// Quarantines everything after position `n`, with its advances and every advance that belongs to no statement.
-    /// Returns how many statements were quarantined. The rows stay in the file for an investigation.
+    /// How many statements lie after position `n`, whether or not a batch covers them.
+    fn count_after(&mut self, n: u64) -> Result<u64>;
+
+    /// Quarantines everything after `kept`, with its advances and every advance that belongs to no statement, and
+    /// appends `repair`, which says so, in the same transaction. Returns how many statements were quarantined. The rows
+    /// stay in the file for an investigation.
     ///
-    /// `end` is the store's tail, read before the rest was verified; `None` if it could not be read.
+    /// `end` is the store's tail, read before the rest was verified; `None` if it could not be read. Where no statement
+    /// is quarantined, none has to say so.
     ///
     /// # Errors
-    /// `Conflict` when the tail has changed: the new batches may be sound.
-    fn quarantine_after(&mut self, n: u64, end: Option<LogPosition>) -> Result<u64>;
+    /// `Conflict` when the tail has changed, since the new batches may be sound, or when a statement would be
+    /// quarantined without `repair`; `Tampered` if what remains does not end at `kept`.
+    fn quarantine_after(
+        &mut self,
+        kept: LogPosition,
+        end: Option<LogPosition>,
+        repair: Option<&Append<'_>>,
+    ) -> Result<u64>;
 
     /// Appends lines to the access log, all or none, without waiting for the disk.
     fn record(&mut self, accesses: &[Access]) -> Result<()>;
@@ -125,23 +140,20 @@ pub fn create(url: &str) -> Result<Box<dyn Store>> {
     Ok(Box::new(sqlite::SqliteStore::create(&sqlite_path(url)?)?))
 }
 
-/// Deletes a store that nobody uses, if it is there.
+/// Keeps other processes from creating a store at `url` until the result is dropped.
+///
+/// # Errors
+/// `Conflict` when another process is about to; `Io`.
+pub(crate) fn reserve(url: &str) -> Result<std::fs::File> {
+    sqlite::reserve(&sqlite_path(url)?)
+}
+
+/// Removes a store that was created and came to nothing.
 ///
 /// # Errors
 /// `Io`.
-pub fn remove(url: &str) -> Result<()> {
-    let path = sqlite_path(url)?;
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.clone().into_os_string();
-        file.push(suffix);
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("delete the store", std::path::Path::new(&file), e));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+pub(crate) fn remove(url: &str) -> Result<()> {
+    sqlite::remove(&sqlite_path(url)?)
 }
 
 /// Opens the store at `url`.

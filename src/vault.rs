@@ -3,6 +3,9 @@
 //! [`Vault`] joins a store (untrusted), its replica (verified) and the devices of this machine. The command line calls
 //! it, and so does a program that embeds Strongroom.
 //!
+//! Every use case first verifies what is new in the store, so a vault that stays open opens nothing that was revoked in
+//! the meantime. What [`Vault::replica`] answers is as of the last use case or [`Vault::refresh`].
+//!
 //! ```no_run
 //! use strongroom::ledger::Name;
 //! use strongroom::vault::{PutOptions, Setup, Vault};
@@ -48,7 +51,7 @@ pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::Chain;
 use crate::ledger::{LogPosition, Name, StoreId};
-use crate::replica::{Pin, Replica, TokenRow, TrustAnchor};
+use crate::replica::{Partial, Pin, Replica, TokenRow, TrustAnchor};
 use crate::store::Store;
 use devices::connections::Devices;
 use std::path::{Path, PathBuf};
@@ -103,17 +106,19 @@ impl Vault {
         };
         let mut vault = Self::assemble(setup, store, pin)?;
         let now = (vault.clock)();
-        vault.replica.rebuild(&mut *vault.store, &vault.pin, now, progress)?;
+        vault.replica.rebuild(&mut *vault.store, &[&vault.pin], Partial::Keep, now, progress)?;
         vault.keep_pin()?;
         Ok(vault)
     }
 
-    /// First contact: trusts `anchor`, verifies the whole store against it, and remembers it. `replace` allows this
-    /// even if another store, or a later state of this one, was known.
+    /// First contact: trusts `anchor`, verifies the whole store against it, and remembers it.
+    ///
+    /// If the store is known already, both what was verified here and `anchor` must lie on its chain. With `replace`,
+    /// only `anchor` counts, and what was known is forgotten once the store has been verified.
     ///
     /// # Errors
-    /// `Tampered` if the store does not match the anchor or ends before it; `Conflict` if another store is known at
-    /// this location and `replace` is false.
+    /// `RolledBack` if the store ends before `anchor`; `Tampered` if it does not lead through it, or not through what
+    /// was verified here; `Untrusted` if another store is known at this location and `replace` is false.
     pub fn trust(
         setup: Setup,
         anchor: &TrustAnchor,
@@ -121,28 +126,63 @@ impl Vault {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
-        let location = store.location().to_owned();
-        let state = setup.state.clone();
-        let known = Pin::load(&state, &location).unwrap_or_else(|_| Some(Pin::from_store(StoreId::ZERO)));
-        let mut pin = anchor.clone();
-        match known {
-            // What was verified here outweighs the line that was handed over.
-            Some(known) if known.store == anchor.store && !replace => {
-                pin = if known.position.n > pin.position.n { known } else { pin };
-            }
-            Some(known) if !replace => return Err(crate::replica::other_store(&location, known.store)),
-            Some(_) => {
-                Pin::forget(&state, &location)?;
-                Replica::remove(&replica_path(&state, anchor.store))?;
-            }
-            None => {}
+        let (location, state) = (store.location().to_owned(), setup.state.clone());
+        let known = match Pin::load(&state, &location) {
+            Err(_) if replace => None,
+            known => known?.filter(|_| !replace),
+        };
+        if let Some(known) = known.as_ref().filter(|known| known.store != anchor.store) {
+            return Err(crate::replica::other_store(&location, known.store));
         }
         crate::paths::make_private(&state)?;
+        let pin = known.unwrap_or_else(|| Pin::from_store(anchor.store));
         let mut vault = Self::assemble(setup, store, pin)?;
-        vault.sync(progress)?;
-        vault.replica.check_reached(anchor, &location)?;
-        vault.keep_pin()?;
+        vault.expect_to_reach(anchor)?;
+        if replace || vault.replica.position().n == 0 {
+            if !replace {
+                vault.replica.check_claims(&mut *vault.store, &vault.pin)?;
+            }
+            let (now, pins) = ((vault.clock)(), [anchor, &vault.pin]);
+            vault.replica.rebuild(&mut *vault.store, &pins, Partial::Discard, now, progress)?;
+        } else {
+            vault.follow(progress)?;
+            vault.expect_on_chain(anchor)?;
+        }
+        vault.pin.position = vault.replica.position();
+        match replace {
+            true => vault.pin.replace(&state, &location)?,
+            false => vault.pin.keep(&state, &location)?,
+        }
         Ok(vault)
+    }
+
+    /// Refuses a store that ends before the statement that `anchor` names.
+    fn expect_to_reach(&mut self, anchor: &TrustAnchor) -> Result<()> {
+        let (ends, n) = (self.store.tail()?.n, anchor.position.n);
+        if ends >= n {
+            return Ok(());
+        }
+        let message = format!(
+            "it ends at statement {ends}, and the line names statement {n}: it is an older copy, or its end was cut off"
+        );
+        Err(Error::new(Kind::RolledBack, "trust the store", message)
+            .with_target(self.location().to_owned())
+            .with_hint("restore the newest copy of the store, or make sure that the line is this store's"))
+    }
+
+    /// Refuses a line that does not lie on the chain that was verified here.
+    fn expect_on_chain(&self, anchor: &TrustAnchor) -> Result<()> {
+        let n = anchor.position.n;
+        if self.replica.chain_at(n)? == Some(anchor.position.chain) {
+            return Ok(());
+        }
+        let message = format!("the line's statement {n} does not lie on the chain that was verified here");
+        Err(Error::new(Kind::Tampered, "trust the store", message)
+            .with_target(self.location().to_owned())
+            .with_hint(
+                "one of the two comes from a forged history: ask the store's owner for the line again. \
+                 `strongroom trust LINE --replace` forgets what was verified here",
+            ))
     }
 
     fn assemble(setup: Setup, store: Box<dyn Store>, pin: Pin) -> Result<Self> {
@@ -156,8 +196,16 @@ impl Vault {
         Ok(Self { store, replica, pin, devices, state, clock, reader, notices, anchored, skip_counter_check })
     }
 
-    /// Verifies what is new in the store.
+    /// Verifies what is new in the store, and moves the pin forward.
     fn sync(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        self.follow(progress)?;
+        if self.replica.position().n > self.pin.position.n {
+            self.keep_pin()?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let now = (self.clock)();
         let followed = self.replica.sync(&mut *self.store, &self.pin, now, progress);
         // The replica is only a copy: if it is damaged, rebuild it and go on.
@@ -166,9 +214,6 @@ impl Vault {
             self.replica.sync(&mut *self.store, &self.pin, now, progress)?;
         } else {
             followed?;
-        }
-        if self.replica.position().n > self.pin.position.n {
-            self.keep_pin()?;
         }
         Ok(())
     }
@@ -200,7 +245,7 @@ impl Vault {
         std::mem::take(&mut self.notices)
     }
 
-    /// The verified state: names, metadata, devices.
+    /// The verified state: names, metadata, devices. It is as of the last use case or [`Vault::refresh`].
     pub fn replica(&self) -> &Replica {
         &self.replica
     }

@@ -28,11 +28,6 @@ impl Pin {
         Self { store, position: LogPosition::START }
     }
 
-    /// Whether there are enough new statements for a bulk load.
-    pub(super) fn is_past_genesis(&self, tail: u64) -> bool {
-        tail > 1_000
-    }
-
     /// Reads the pin of the store at `location`; `None` for a first contact.
     ///
     /// # Errors
@@ -57,13 +52,24 @@ impl Pin {
     /// # Errors
     /// `Io`.
     pub fn keep(&self, directory: &Path, location: &str) -> Result<()> {
+        self.save(directory, location, |kept| kept.store == self.store && kept.position.n >= self.position.n)
+    }
+
+    /// Saves the pin whatever was known before, for `trust --replace` and a new store.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn replace(&self, directory: &Path, location: &str) -> Result<()> {
+        self.save(directory, location, |_| false)
+    }
+
+    fn save(&self, directory: &Path, location: &str, prevails: impl Fn(&Self) -> bool) -> Result<()> {
         let path = file(directory, location);
         let write = || {
             let lock = File::create(path.with_extension("lock"))?;
             flock(&lock, FlockOperation::LockExclusive)?;
             if let Ok(Some(kept)) = Self::load(directory, location)
-                && kept.store == self.store
-                && kept.position.n >= self.position.n
+                && prevails(&kept)
             {
                 return Ok(());
             }
@@ -76,7 +82,7 @@ impl Pin {
         write().map_err(|e: std::io::Error| failed(&path, "write", &e))
     }
 
-    /// Forgets the store at `location`, for `trust`.
+    /// Forgets the store at `location`, of which nothing came.
     ///
     /// # Errors
     /// `Io`.

@@ -110,17 +110,31 @@ pub(super) fn create(path: &Path, store: &[u8; 32], mode: Mode) -> Result<Connec
             db.pragma_update(None, "journal_mode", "WAL")?;
         }
         settings(&db, path, mode)?;
-        db.pragma_update(None, "application_id", APPLICATION_ID)?;
-        db.execute_batch(TABLES)?;
-        db.execute(
-            "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
-            params![store.as_slice(), [0u8; 32].as_slice()],
-        )?;
-        // Written last, so that a half-built file never counts as a replica.
-        db.pragma_update(None, "user_version", SCHEMA)
+        make_tables(&db, store)
     };
     build().map_err(|e| failed(path, e))?;
     Ok(db)
+}
+
+/// For a store that does not exist yet.
+pub(super) fn create_in_memory(store: &[u8; 32]) -> Result<Connection> {
+    let build = || {
+        let db = Connection::open_in_memory()?;
+        make_tables(&db, store)?;
+        Ok(db)
+    };
+    build().map_err(|e| failed(Path::new("(memory)"), e))
+}
+
+fn make_tables(db: &Connection, store: &[u8; 32]) -> rusqlite::Result<()> {
+    db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    db.execute_batch(TABLES)?;
+    db.execute(
+        "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
+        params![store.as_slice(), [0u8; 32].as_slice()],
+    )?;
+    // Written last, so that a half-built file never counts as a replica.
+    db.pragma_update(None, "user_version", SCHEMA)
 }
 
 /// Readable by its owner alone: SQLite gives the journals the mode of the file.

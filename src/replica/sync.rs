@@ -17,6 +17,9 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Cache for a first contact in KiB: as much as the indexes of a million tokens take.
 const REBUILD_CACHE: u32 = 256 << 10;
 
+/// From this many statements on, a first contact loads into a new file: in bulk that is faster.
+const BULK: u64 = 1_000;
+
 /// The result of a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Followed {
@@ -24,6 +27,15 @@ pub struct Followed {
     pub new: u64,
     /// The number of them without effect.
     pub ineffective: u64,
+}
+
+/// What becomes of the verified beginning of a store that was tampered with further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// It becomes the replica: `repair` starts there.
+    Keep,
+    /// The replica stays as it was.
+    Discard,
 }
 
 /// The result of applying a page of batches.
@@ -52,19 +64,26 @@ impl Replica {
         now: u64,
         progress: Progress<'_>,
     ) -> Result<Followed> {
-        let tail = store.tail()?;
-        self.check_pin(pin, store.location())?;
-        self.check_position(store, tail, pin)?;
+        let tail = self.check_claims(store, pin)?;
         if tail.n == self.position.n {
             return Ok(Followed::default());
         }
-        let first_contact = self.position.n == 0 && pin.is_past_genesis(tail.n);
-        let followed = match first_contact {
-            true => self.load_into_new_file(store, now, progress)?,
-            false => self.take_over(store, now, progress)?,
-        };
+        // What does not lead through the pin must not become the replica.
+        if self.position.n == 0 && (pin.position.n > 0 || tail.n > BULK) {
+            return self.load_into_new_file(store, &[pin], Partial::Keep, now, progress);
+        }
+        let followed = self.take_over(store, now, progress)?;
         self.check_reached(pin, store.location())?;
         Ok(followed)
+    }
+
+    /// Compares what the store claims with the pin and with this replica, before anything is verified. Returns its
+    /// tail.
+    pub(crate) fn check_claims(&mut self, store: &mut dyn Store, pin: &Pin) -> Result<LogPosition> {
+        let tail = store.tail()?;
+        self.check_pin(pin, store.location())?;
+        self.check_position(store, tail, pin)?;
+        Ok(tail)
     }
 
     /// Checks that the replica lies on the pinned chain.
@@ -119,27 +138,33 @@ impl Replica {
         ))
     }
 
-    /// Loads everything into a temporary file, which replaces the replica when it is complete.
+    /// Loads everything into a temporary file, which replaces the replica if it leads through all pins.
     fn load_into_new_file(
         &mut self,
         store: &mut dyn Store,
+        pins: &[&Pin],
+        partial: Partial,
         now: u64,
         progress: Progress<'_>,
     ) -> Result<Followed> {
-        let temporary = super::scratch(&self.path, "new");
+        let temporary = super::scratch(&self.path, "new")?;
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
         let followed = fresh.load(store, now, progress);
-        // Keep what was verified before the tampering: `repair` starts there.
+        let location = store.location();
+        let reached = pins.iter().try_for_each(|pin| fresh.check_reached(pin, location));
         let keep = match &followed {
-            Ok(_) => true,
-            Err(error) => error.kind() == Kind::Tampered && fresh.position.n > 0,
+            Ok(_) => reached.is_ok(),
+            Err(error) => {
+                let some = error.kind() == Kind::Tampered && fresh.position.n > 0 && reached.is_ok();
+                some && partial == Partial::Keep
+            }
         };
         fresh.db.close().map_err(|(_, e)| schema::failed(&temporary, e))?;
         match keep {
             true => self.replace_by(&temporary)?,
             false => remove(&temporary)?,
         }
-        followed
+        followed.and_then(|followed| reached.map(|()| followed))
     }
 
     fn replace_by(&mut self, file: &Path) -> Result<()> {
@@ -333,20 +358,19 @@ impl Replica {
         Ok(())
     }
 
-    /// Rebuilds this replica from the store.
+    /// Rebuilds this replica from the store. It stays as it is if the store does not lead through all `pins`.
     ///
     /// # Errors
     /// As [`Replica::sync`].
     pub fn rebuild(
         &mut self,
         store: &mut dyn Store,
-        pin: &Pin,
+        pins: &[&Pin],
+        partial: Partial,
         now: u64,
         progress: Progress<'_>,
     ) -> Result<Followed> {
-        let followed = self.load_into_new_file(store, now, progress)?;
-        self.check_reached(pin, store.location())?;
-        Ok(followed)
+        self.load_into_new_file(store, pins, partial, now, progress)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Access, Append, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition};
-pub(crate) use file::move_log_when_closed;
+pub(crate) use file::{move_log_when_closed, remove, reserve};
 use operation::SqliteOperation;
 use rusqlite::Connection;
 use std::cell::Cell;
@@ -96,8 +96,17 @@ impl Store for SqliteStore {
         )
     }
 
-    fn quarantine_after(&mut self, n: u64, end: Option<LogPosition>) -> Result<u64> {
-        repair::quarantine_after(&self.attempt("set the unverifiable tail aside"), n, end)
+    fn count_after(&mut self, n: u64) -> Result<u64> {
+        ledger::count_after(&self.attempt("read the ledger"), n)
+    }
+
+    fn quarantine_after(
+        &mut self,
+        kept: LogPosition,
+        end: Option<LogPosition>,
+        repair: Option<&Append<'_>>,
+    ) -> Result<u64> {
+        repair::quarantine_after(&self.attempt("set the unverifiable tail aside"), kept, end, repair)
     }
 
     fn record(&mut self, accesses: &[Access]) -> Result<()> {

@@ -130,6 +130,7 @@ impl TokenBackend for Vault {
     }
 
     fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()> {
+        self.refresh()?;
         self.replica().list(filter, |token, row| each(VersionView::from_row(self, &token, row)))
     }
 
@@ -184,6 +185,7 @@ impl TokenBackend for Vault {
     }
 
     fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
+        self.refresh()?;
         self.token(name, tried).map(drop)
     }
 }

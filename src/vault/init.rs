@@ -6,15 +6,16 @@ use crate::vault::devices::rollback_counter::expect_counters;
 use crate::vault::ledger::submit::EncodedBatch;
 use crate::vault::{Setup, Vault, random_id};
 
-use crate::device::{Algorithm, CreateOptions, Device, KeyRef};
+use crate::device::{Algorithm, CreateOptions, Device, DeviceWorker, KeyRef};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Genesis, Role};
-use crate::ledger::{Batch, DeviceId, Hash, LogPosition, Statement, StoreId};
+use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId};
 use crate::prompt::Prompter;
-use crate::replica::Pin;
+use crate::replica::{Pin, Replica};
 use crate::store::Store;
 use crate::uri::DeviceUri;
-use std::path::PathBuf;
+use std::mem::take;
+use std::path::Path;
 
 const TRIED: &str = "create the store";
 
@@ -55,51 +56,88 @@ impl Vault {
     /// # Errors
     /// `Conflict` if a store already exists; `Evidence` for keys that could leave the device; the device's and the
     /// store's.
-    pub fn init(setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
-        let Setup { store: url, devices, connected, state, mut prompter, clock, reader } = setup;
-        let (uri, connected) = only_one(devices, connected)?;
-        expect_none(&url)?;
-        let worker = reach(&uri, connected, &mut *prompter)?;
+    pub fn init(mut setup: Setup, options: &InitOptions) -> Result<(Self, InitReport)> {
+        let (uri, connected) = only_one(take(&mut setup.devices), take(&mut setup.connected))?;
+        expect_none(&setup.store)?;
+        let prompter = &mut *setup.prompter;
+        let worker = reach(&uri, connected, prompter)?;
         let name = device_name(&worker, options.device_name.as_deref())?;
         if options.anti_rollback {
             expect_counters(&worker)?;
         }
         // Do first what can fail and leaves nothing behind, then create the file, then the keys.
-        let found = existing_keys(&worker, &options.create, &mut *prompter)?;
-        let mut unfinished =
-            Unfinished { url: url.clone(), state: state.clone(), store: None, created: false };
-        let mut store = open_or_create(&url, &mut unfinished.created)?;
+        let found = existing_keys(&worker, &options.create, prompter)?;
+        let url = setup.store.clone();
+        let _alone = crate::store::reserve(&url)?;
+        let store = open_or_create(&url)?;
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
-        let keys = prepare_keys(&worker, found, wanted, &mut *prompter)?;
-        let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
-        let first = EnrolReport::from_device(&worker, name, keys, roles)?;
-        let (id, prepared) = genesis(&first, clock())?;
-        let batch = Batch::over(id, first.device, &prepared.leaves(), LogPosition::START, Hash::ZERO);
-        let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, worker.name())?);
-        let digest = batch.digest(by);
-        let sign =
-            move |device: &mut dyn Device, prompter: &mut dyn Prompter| device.sign(&key, &digest, prompter);
-        let signature = worker.call("sign", &mut *prompter, sign)?;
-        let signed = batch
-            .sign_with(by, &signature)
-            .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
+        let made = prepare_keys(&worker, found, wanted, prompter).and_then(|keys| {
+            let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
+            let first = EnrolReport::from_device(&worker, name, keys, roles)?;
+            let mut vault = Self::make(setup, store, &worker, &first)?;
+            vault.devices.attach_device(uri, first.device, worker);
+            if options.anti_rollback {
+                let anchored = vault.anchor(&first.device_name, false);
+                anchored.inspect_err(|_| forget(&vault.state, vault.location()))?;
+            }
+            Ok((InitReport { store: vault.pin.store, first }, vault))
+        });
+        let (report, vault) = made.inspect_err(|_| {
+            if let Err(error) = crate::store::remove(&url) {
+                log::warn!("{error}");
+            }
+        })?;
+        Ok((vault, report))
+    }
+
+    /// Signs and appends the first batch.
+    fn make(
+        mut setup: Setup,
+        mut store: Box<dyn Store>,
+        worker: &DeviceWorker,
+        first: &EnrolReport,
+    ) -> Result<Self> {
+        let (prepared, signed) = sign_genesis(worker, first, (setup.clock)(), &mut *setup.prompter)?;
+        let (id, state, location) = (signed.batch.store, setup.state.clone(), store.location().to_owned());
         // Write the pin first, so that this machine knows the store as soon as it has a genesis.
         crate::paths::make_private(&state)?;
-        unfinished.store = Some(id);
-        Pin::forget(&state, store.location())?;
-        Pin::from_store(id).keep(&state, store.location())?;
-        prepared.append_to(&mut *store, &signed, Hash::ZERO, LogPosition::START)?;
-        let setup =
-            Setup { store: url, devices: Vec::new(), connected: Vec::new(), state, prompter, clock, reader };
-        let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
-        vault.devices.attach_device(uri, first.device, worker);
-        vault.sync(&mut |_, _| {})?;
-        if options.anti_rollback {
-            vault.anchor(&first.device_name, false)?;
-        }
-        unfinished.created = false;
-        Ok((vault, InitReport { store: id, first }))
+        Pin::from_store(id).replace(&state, &location)?;
+        let made = prepared.append_to(&mut *store, &signed).and_then(|_| {
+            let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
+            vault.sync(&mut |_, _| {})?;
+            Ok(vault)
+        });
+        made.inspect_err(|_| forget(&state, &location))
     }
+}
+
+/// Forgets the pin of a store that came to nothing. One that is left does no harm.
+fn forget(state: &Path, location: &str) {
+    if let Err(error) = Pin::forget(state, location) {
+        log::warn!("{error}");
+    }
+}
+
+/// Signs the first batch, and verifies it as its readers will.
+fn sign_genesis(
+    worker: &DeviceWorker,
+    first: &EnrolReport,
+    time: u64,
+    prompter: &mut dyn Prompter,
+) -> Result<(EncodedBatch, SignedBatch)> {
+    let (id, prepared) = genesis(first, time)?;
+    prepared.expect_well_formed(TRIED)?;
+    let batch = Batch::over(id, first.device, &prepared.leaves(), LogPosition::START, Hash::ZERO);
+    let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, worker.name())?);
+    let digest = batch.digest(by);
+    let sign =
+        move |device: &mut dyn Device, prompter: &mut dyn Prompter| device.sign(&key, &digest, prompter);
+    let signature = worker.call("sign", prompter, sign)?;
+    let signed = batch
+        .sign_with(by, &signature)
+        .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
+    prepared.expect_acceptable(TRIED, &signed, &Replica::in_memory(id)?)?;
+    Ok((prepared, signed))
 }
 
 /// The first device, which may be connected already.
@@ -127,45 +165,9 @@ fn expect_none(url: &str) -> Result<()> {
 }
 
 /// An empty store. A store without a genesis is left over from an interrupted `init`: use it.
-fn open_or_create(url: &str, created: &mut bool) -> Result<Box<dyn Store>> {
+fn open_or_create(url: &str) -> Result<Box<dyn Store>> {
     expect_none(url)?;
-    crate::store::open(url).or_else(|_| {
-        let store = crate::store::create(url)?;
-        *created = true;
-        Ok(store)
-    })
-}
-
-/// Removes the store that a failed `init` created, and its pin.
-struct Unfinished {
-    url: String,
-    state: PathBuf,
-    /// Its id, once it has one.
-    store: Option<StoreId>,
-    /// Whether this `init` created it, and has not finished.
-    created: bool,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.created {
-            return;
-        }
-        let Ok(mut store) = crate::store::open(&self.url) else { return };
-        let Ok(batches) = store.batches_after(0, 1) else { return };
-        // Another `init` may have been faster on the file that this one created.
-        let first = batches.first().and_then(|batch| batch.statements.first());
-        if first.is_some_and(|genesis| self.store.map(|own| own.0) != Some(crate::ledger::leaf(genesis).0)) {
-            return;
-        }
-        let location = store.location().to_owned();
-        drop(store);
-        // A pin of a store that is gone does no harm.
-        let _ = Pin::forget(&self.state, &location);
-        if let Err(error) = crate::store::remove(&self.url) {
-            log::warn!("{error}");
-        }
-    }
+    crate::store::open(url).or_else(|_| crate::store::create(url))
 }
 
 fn genesis(first: &EnrolReport, time: u64) -> Result<(StoreId, EncodedBatch)> {

@@ -1,8 +1,9 @@
 //! Batches to append: real statements under a signature that a store does not look at.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use strongroom::error::Result;
-use strongroom::ledger::body::{Retire, State, StateChange};
+use strongroom::ledger::body::{Repair, Retire, State, StateChange};
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Body, DeviceId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256};
 use strongroom::store::{Access, Append, Store};
@@ -73,15 +74,28 @@ fn of(statements: &[Statement]) -> Change {
 
 impl Change {
     pub fn append(&self, store: &mut dyn Store) -> Result<LogPosition> {
-        store.append(&Append {
+        // Without a wish of its own, a change has seen nothing, which lies on every chain.
+        let n = self.directly_after.unwrap_or(0);
+        let seen = LogPosition { n, chain: store.chain_at(n)?.unwrap_or(Hash([9; 32])) };
+        self.append_on(store, seen)
+    }
+
+    /// As an author who had verified the store up to `seen`.
+    pub fn append_on(&self, store: &mut dyn Store, seen: LogPosition) -> Result<LogPosition> {
+        store.append(&self.to_append(seen))
+    }
+
+    pub fn to_append(&self, seen: LogPosition) -> Append<'_> {
+        Append {
             sign1: &self.sign1,
             statements: &self.statements,
             advances: &self.advances,
             admin: (Subject::Store.encode(), self.admin),
-            directly_after: self.directly_after,
+            seen,
+            directly: self.directly_after.is_some(),
             sealed: &self.sealed,
             destroyed: &self.destroyed,
-        })
+        }
     }
 
     /// The batch as it should come back.
@@ -100,10 +114,20 @@ impl Change {
     }
 }
 
-/// Sets aside what lies after `n`, by one who sees what is there now.
+/// The batch that says what was set aside after `kept`. Each advances a subject of its own.
+pub fn repairing(kept: u64) -> Change {
+    static REPAIRS: AtomicU64 = AtomicU64::new(1 << 40);
+    let repair = Repair { kept, chain: Hash([3; 32]), reason: "a test".into() };
+    let other = Hash(sha256(&REPAIRS.fetch_add(1, Ordering::Relaxed).to_be_bytes()).0);
+    of(&[compose(Body::Repair(repair), |_| other)])
+}
+
+/// Sets aside what lies after `n`, by one who sees what is there now, and says so if it was a statement.
 pub fn set_aside(store: &mut dyn Store, n: u64) -> Result<u64> {
-    let end = store.tail().ok();
-    store.quarantine_after(n, end)
+    let (end, repair) = (store.tail().ok(), repairing(n));
+    let kept = LogPosition { n, chain: store.chain_at(n)?.unwrap_or(Hash([9; 32])) };
+    let append = (store.count_after(n)? > 0).then(|| repair.to_append(kept));
+    store.quarantine_after(kept, end, append.as_ref())
 }
 
 /// A line for the access log.

@@ -1,7 +1,7 @@
 //! What every store does, whatever it is made of.
 
 use crate::bench::Bench;
-use crate::change::{QUIET, advancing, first_of, retiring, set_aside, statement};
+use crate::change::{QUIET, advancing, first_of, repairing, retiring, set_aside, statement};
 use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
@@ -22,6 +22,7 @@ macro_rules! conformance {
             other_subjects_do_not_conflict
             a_role_change_and_a_put_do_not_cross
             an_admin_batch_follows_directly
+            a_batch_lands_only_on_the_chain_its_author_has_seen
             an_empty_batch_is_refused
             sealed_bytes_are_found_by_their_digest
             destroyed_bytes_are_gone
@@ -245,13 +246,39 @@ pub fn a_tail_is_set_aside<B: Bench>() {
     let end = kept.append(&mut *store).unwrap();
     first_of(3..5).append(&mut *store).unwrap();
     first_of([5]).append(&mut *store).unwrap();
-    assert_eq!(set_aside(&mut *store, 3).unwrap(), 3);
-    assert_eq!(store.tail().unwrap(), end);
-    assert_eq!(whole_ledger(&mut *store), [kept.stored(1)]);
-    assert_eq!(store.batch_of(4).unwrap(), None);
+    assert_eq!(store.count_after(3).unwrap(), 3);
+    let (tail, repair) = (store.tail().ok(), repairing(3));
+    // The statement that says so comes with it, or nothing is set aside.
+    let error = store.quarantine_after(end, tail, None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    let crossing = repair.to_append(LogPosition { chain: Hash([9; 32]), ..end });
+    assert!(store.quarantine_after(end, tail, Some(&crossing)).is_err());
+    let unverified = LogPosition { chain: Hash([9; 32]), ..end };
+    let error = store.quarantine_after(unverified, tail, Some(&repair.to_append(end))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Tampered, "{error}");
+    assert_eq!(store.tail().ok(), tail);
+    assert_eq!(store.quarantine_after(end, tail, Some(&repair.to_append(end))).unwrap(), 3);
+    assert_eq!(whole_ledger(&mut *store), [kept.stored(1), repair.stored(4)]);
+    assert_eq!(store.batch_of(5).unwrap(), None);
     let next = first_of([9]);
-    assert_eq!(next.append(&mut *store).unwrap().n, 4);
-    assert_eq!(whole_ledger(&mut *store), [kept.stored(1), next.stored(4)]);
+    assert_eq!(next.append(&mut *store).unwrap().n, 5);
+    assert_eq!(whole_ledger(&mut *store), [kept.stored(1), repair.stored(4), next.stored(5)]);
+}
+
+/// A put that waited for its PIN while the store was replaced by an older copy.
+pub fn a_batch_lands_only_on_the_chain_its_author_has_seen<B: Bench>() {
+    let bench = B::new();
+    let mut store = bench.open();
+    let seen = first_of(0..3).append(&mut *store).unwrap();
+    let later = first_of([3]).append(&mut *store).unwrap();
+    let other = LogPosition { chain: Hash([9; 32]), ..seen };
+    for elsewhere in [other, LogPosition { n: 2, ..seen }, LogPosition { n: 5, ..later }] {
+        let error = first_of([7]).append_on(&mut *store, elsewhere).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    }
+    assert_eq!(store.tail().unwrap(), later);
+    first_of([7]).append_on(&mut *store, seen).unwrap();
+    first_of([8]).append_on(&mut *store, later).unwrap();
 }
 
 pub fn heads_that_were_set_aside_are_free<B: Bench>() {
@@ -261,20 +288,20 @@ pub fn heads_that_were_set_aside_are_free<B: Bench>() {
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
     set_aside(&mut *store, 1).unwrap();
     assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
-    retiring(9, QUIET, 1).append(&mut *store).unwrap();
+    retiring(9, QUIET, 2).append(&mut *store).unwrap();
 }
 
 pub fn nothing_is_set_aside_twice<B: Bench>() {
     let bench = B::new();
     let mut store = bench.open();
     first_of([1]).append(&mut *store).unwrap();
-    for _ in 0..2 {
+    for kept in 1..=2 {
         first_of([2]).append(&mut *store).unwrap();
-        assert_eq!(set_aside(&mut *store, 1).unwrap(), 1);
-        assert_eq!(set_aside(&mut *store, 1).unwrap(), 0);
+        assert_eq!(set_aside(&mut *store, kept).unwrap(), 1);
+        assert_eq!(set_aside(&mut *store, kept + 1).unwrap(), 0);
     }
-    assert_eq!(set_aside(&mut *store, 0).unwrap(), 1);
-    assert_eq!(store.tail().unwrap(), LogPosition::START);
+    assert_eq!(set_aside(&mut *store, 0).unwrap(), 3);
+    assert_eq!(store.tail().unwrap().n, 1);
     first_of([1]).append(&mut *store).unwrap();
 }
 

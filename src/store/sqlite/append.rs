@@ -8,13 +8,23 @@ use crate::store::Append;
 use rusqlite::params;
 
 pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
+    file::prepare_for_writing(attempt)?;
+    let transaction = attempt.writing(true)?;
+    let end = insert(attempt, append)?;
+    attempt.commit(transaction)?;
+    if !append.destroyed.is_empty() {
+        file::forget_destroyed(attempt);
+    }
+    Ok(end)
+}
+
+/// Inserts a batch in the transaction that was begun.
+pub(super) fn insert(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
     let bytes: usize = append.statements.iter().map(Vec::len).sum();
     if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
         let message = "a batch has at least one statement, and at most 16 MiB of them";
         return Err(Error::new(Kind::Usage, attempt.to, message).with_target(attempt.location));
     }
-    file::prepare_for_writing(attempt)?;
-    let transaction = attempt.writing(true)?;
     let tail = ledger::tail(attempt)?;
     check_order(attempt, append, tail)?;
     let end = insert_batch(attempt, append, tail)?;
@@ -24,10 +34,6 @@ pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Resu
         // Zeroes of the same length overwrite the bytes in place; see the schema.
         let sql = "UPDATE sealed SET destroyed = 1, bytes = zeroblob(length(bytes)) WHERE digest = ?1";
         attempt.execute("sealed", sql, [digest.0])?;
-    }
-    attempt.commit(transaction)?;
-    if !append.destroyed.is_empty() {
-        file::forget_destroyed(attempt);
     }
     Ok(end)
 }
@@ -56,13 +62,16 @@ fn check_order(attempt: &SqliteOperation<'_>, append: &Append<'_>, tail: LogPosi
     if let Some(batch) = advanced_by(attempt, subject, *head)? {
         return Err(conflict(attempt, format!("devices or roles were changed first, at position {batch}")));
     }
-    match append.directly_after {
-        Some(n) if n != tail.n => {
-            let message = format!("it follows position {n}, and the ledger has reached {}", tail.n);
-            Err(conflict(attempt, message))
-        }
-        _ => Ok(()),
+    let seen = append.seen;
+    if ledger::chain_at(attempt, seen.n)? != Some(seen.chain) {
+        let message = format!("the ledger has changed at position {}, which its author had verified", seen.n);
+        return Err(conflict(attempt, message));
     }
+    if append.directly && seen.n != tail.n {
+        let message = format!("it follows position {}, and the ledger has reached {}", seen.n, tail.n);
+        return Err(conflict(attempt, message));
+    }
+    Ok(())
 }
 
 fn insert_batch(

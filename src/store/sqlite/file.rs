@@ -6,6 +6,8 @@ use crate::error::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -51,10 +53,50 @@ pub(super) fn create(path: &Path, location: &str) -> Result<Connection> {
     Ok(db)
 }
 
-fn make_file(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+/// Locks the directory of a store that is to be created.
+pub(crate) fn reserve(path: &Path) -> Result<File> {
+    let (to, location) = ("create the store", location(path));
+    let failed =
+        |e: io::Error| Error::new(Kind::Io, to, e.to_string()).with_target(location.clone()).caused_by(e);
+    make_directory(path).map_err(failed)?;
+    let directory = File::open(directory_of(path)).map_err(failed)?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(Errno::WOULDBLOCK) => {
+            Err(Error::new(Kind::Conflict, to, "another process is creating a store in this directory")
+                .with_target(location)
+                .with_hint("wait for it, then look whether there is a store"))
+        }
+        Err(e) => Err(failed(e.into())),
     }
+}
+
+/// Removes the file of a store and what SQLite keeps beside it.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match fs::remove_file(&file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                let failed = Error::new(Kind::Io, "remove the empty store", e.to_string());
+                return Err(failed.with_target(location(path)).caused_by(e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    make_directory(path)?;
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match created {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::metadata(path)?.len() == 0 => {
@@ -99,8 +141,7 @@ fn occupied(location: &str) -> Error {
 
 /// A new file is durable once its directory is.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
 pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {

@@ -50,6 +50,12 @@ pub(super) fn batches_after(
     Ok(batches)
 }
 
+/// How many statements lie outside positions 1 to `n`.
+pub(super) fn count_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {
+    let sql = "SELECT count(*) FROM statements WHERE n NOT BETWEEN 1 AND ?1";
+    Ok(attempt.first("statements", sql, [at(n)], |row| row.uint(0))?.unwrap_or(0))
+}
+
 /// The batch of a row that starts with `first` and `last`. Missing statements are left out.
 fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);

@@ -1,10 +1,11 @@
 //! Quarantines what cannot be verified. The rows stay in the file, in separate tables.
 
-use super::append::stored;
+use super::append::{self, stored};
 use super::operation::SqliteOperation;
 use super::{file, ledger};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{LogPosition, Statement};
+use crate::store::Append;
 use rusqlite::params;
 
 /// No types and no keys: quarantined rows may hold anything, and may be quarantined again.
@@ -24,26 +25,39 @@ const MOVE_HEADS: &str = "
     DROP TABLE kept_heads;
 ";
 
-/// Keeps positions 1 to `n`, which the caller verified, and quarantines the rest. Returns the number of quarantined
-/// statements.
+/// Keeps what ends at `kept`, which the caller verified, quarantines the rest and appends `repair`. Returns the number
+/// of quarantined statements.
 pub(super) fn quarantine_after(
     attempt: &SqliteOperation<'_>,
-    n: u64,
+    kept: LogPosition,
     end: Option<LogPosition>,
+    repair: Option<&Append<'_>>,
 ) -> Result<u64> {
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
     if ledger::tail(attempt).ok() != end {
-        return Err(Error::new(Kind::Conflict, attempt.to, "something came after it in the meantime")
-            .with_target(attempt.location)
-            .with_hint("try again"));
+        return Err(changed(attempt));
     }
     file::allow_rows_of(attempt, i32::MAX)?;
-    let moved = move_after(attempt, n);
+    let moved = move_after(attempt, kept.n);
     file::allow_rows_of(attempt, file::MAX_ROW_BYTES)?;
     let moved = moved?;
+    if ledger::tail(attempt)? != kept {
+        return Err(attempt.tampered("batches", &kept.n.to_string(), "is not what was verified here before"));
+    }
+    match repair {
+        Some(repair) => drop(append::insert(attempt, repair)?),
+        None if moved > 0 => return Err(changed(attempt)),
+        None => {}
+    }
     attempt.commit(transaction)?;
     Ok(moved)
+}
+
+fn changed(attempt: &SqliteOperation<'_>) -> Error {
+    Error::new(Kind::Conflict, attempt.to, "something came after it in the meantime")
+        .with_target(attempt.location)
+        .with_hint("try again")
 }
 
 fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {

@@ -18,6 +18,7 @@ impl Vault {
         predicted: &[Prediction],
     ) -> Result<Vec<(DeviceRow, Option<Measurement>)>> {
         const OPERATION: &str = "compare what was measured";
+        self.refresh()?;
         let named = name.map(|name| self.active_device(name, OPERATION)).transpose()?;
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         let mut rows: Vec<_> = here

@@ -93,8 +93,9 @@ impl Vault {
     /// Counts the versions under `prefix` whose recipients are not the devices that should open them now.
     ///
     /// # Errors
-    /// The replica's.
-    pub fn count_stale(&self, prefix: &Prefix) -> Result<u64> {
+    /// As [`Vault::refresh`].
+    pub fn count_stale(&mut self, prefix: &Prefix) -> Result<u64> {
+        self.refresh()?;
         let targets = self.targets(None)?;
         self.count_openable(prefix, |row| !targets.is_met(&row.version))
     }
@@ -102,8 +103,9 @@ impl Vault {
     /// Counts the versions that a device should open and cannot yet.
     ///
     /// # Errors
-    /// The replica's.
-    pub fn count_closed_to(&self, device: &DeviceId) -> Result<u64> {
+    /// As [`Vault::refresh`].
+    pub fn count_closed_to(&mut self, device: &DeviceId) -> Result<u64> {
+        self.refresh()?;
         let targets = self.targets(None)?;
         self.count_openable(&Prefix::default(), |row| {
             let should = targets.devices_for(&row.version).iter().any(|target| target.id == *device);

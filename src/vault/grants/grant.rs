@@ -5,7 +5,7 @@ use crate::vault::{Grantee, Op, Vault, random_id};
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Grant, Target, Ungrant};
-use crate::ledger::{GrantId, Name, Prefix};
+use crate::ledger::{GrantId, MAX_BATCH, Name, Prefix};
 use crate::replica::GrantRow;
 
 /// What a grant covers.
@@ -124,23 +124,31 @@ impl Vault {
         // The target decides which role is needed.
         let found = self.granted(which, &tried)?;
         let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
-        self.submit(&tried, RequiredRole::Write(&[&path]), |vault| {
-            let grants = vault.granted(which, &tried)?;
-            if grants.is_empty() {
-                return Err(none());
+        let mut revoked = Vec::new();
+        loop {
+            let some = self.submit(&tried, RequiredRole::Write(&[&path]), |vault| {
+                let mut grants = vault.granted(which, &tried)?;
+                grants.truncate(MAX_BATCH);
+                let ungrant =
+                    |row: &GrantRow| Body::Ungrant(Ungrant { grant: row.id, target: row.target.clone() });
+                let bodies = grants.iter().map(ungrant).collect();
+                Ok((Draft { bodies, ..Draft::default() }, grants))
+            })?;
+            if some.is_empty() {
+                break;
             }
-            let ungrant =
-                |row: &GrantRow| Body::Ungrant(Ungrant { grant: row.id, target: row.target.clone() });
-            let bodies = grants.iter().map(ungrant).collect();
-            Ok((Draft { bodies, ..Draft::default() }, grants))
-        })
+            revoked.extend(some);
+        }
+        // Another client may have revoked them all first.
+        if revoked.is_empty() { Err(none()) } else { Ok(revoked) }
     }
 
     /// The active grants: all, those that cover a token, or those on a prefix and below it.
     ///
     /// # Errors
     /// `NotFound` for a token that does not exist.
-    pub fn grants(&self, on: Option<&GrantOn>) -> Result<Vec<GrantRow>> {
+    pub fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantRow>> {
+        self.refresh()?;
         match on {
             Some(GrantOn::Token(name)) => {
                 let token = self.token(name, &format!("list the grants on {name}"))?;

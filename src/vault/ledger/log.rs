@@ -44,7 +44,7 @@ impl Vault {
         beyond: Option<u64>,
         mut each: impl FnMut(&Self, LogEntry) -> Result<bool>,
     ) -> Result<()> {
-        let last = self.replica.position().n;
+        let last = self.refresh()?.n;
         match order {
             LogOrder::OldestFirst => self.log_forward(beyond.unwrap_or(0), last, &mut each),
             LogOrder::NewestFirst => {
@@ -122,6 +122,7 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Tampered`.
     pub fn history(&mut self, name: &Name) -> Result<Vec<LogEntry>> {
+        self.refresh()?;
         let mut tokens = self.replica.tokens_ever_named(name.as_str())?;
         if tokens.is_empty() {
             tokens = vec![self.token(name, &format!("show the history of {name}"))?];

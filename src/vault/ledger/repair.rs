@@ -3,9 +3,11 @@
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Repair};
 use crate::ledger::verify::Chain;
-use crate::replica::Pin;
+use crate::replica::{Partial, Pin};
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
+
+const TRIED: &str = "repair the store";
 
 impl Vault {
     /// Quarantines everything after the last position that verifies, and states it. Returns how many statements were
@@ -35,27 +37,35 @@ impl Vault {
         let end = self.store.tail().ok();
         self.reach_the_fault()?;
         // Quarantine nothing unless a device here can sign for it.
-        self.author("repair the store", RequiredRole::Admin)?;
+        let author = self.author(TRIED, RequiredRole::Admin)?;
         let (kept, pin) = (self.replica.position(), self.pin.position);
         if self.replica.chain_at(pin.n)? != Some(pin.chain) {
             return Err(self.verified_part_is_missing());
         }
-        // Before the check: a planted row could hide verified ones.
-        let dropped = self.store.quarantine_after(kept.n, end)?;
-        if self.store.chain_at(kept.n)? != Some(kept.chain) {
-            return Err(self.verified_part_is_missing());
+        if self.store.count_after(kept.n)? == 0 {
+            // Planted rows may hide verified ones.
+            return self.store.quarantine_after(kept, end, None);
         }
-        if dropped > 0 {
-            self.submit("repair the store", RequiredRole::Admin, |_| {
-                let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
-                Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
-            })?;
-        }
+        // Rollback counters are not compared here: what they counted may lie in the tail that cannot be verified. The
+        // next command compares them.
+        let prepared = self.with_snapshot(|vault| {
+            if vault.replica.position() != kept {
+                let message = "another process has verified more in the meantime";
+                return Err(Error::new(Kind::Conflict, TRIED, message));
+            }
+            let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
+            vault.prepare(TRIED, author, Draft { bodies: vec![body], ..Draft::default() })
+        })?;
+        let signed = self.sign(TRIED, &prepared)?;
+        let dropped = prepared
+            .batch
+            .with_append(&signed, |append| self.store.quarantine_after(kept, end, Some(append)))?;
+        self.follow_own(TRIED, prepared.batch.end_after(kept), signed.batch.size)?;
         Ok(dropped)
     }
 
     fn verified_part_is_missing(&self) -> Error {
-        Error::new(Kind::Tampered, "repair the store", "it does not hold what was verified here before")
+        Error::new(Kind::Tampered, TRIED, "it does not hold what was verified here before")
             .with_target(self.location().to_owned())
             .with_hint("restore the store from a copy that does; repair only drops a tail")
     }
@@ -65,7 +75,8 @@ impl Vault {
         let now = (self.clock)();
         let followed = match self.sync(&mut |_, _| {}) {
             Err(error) if error.kind() == Kind::Tampered => {
-                self.replica.rebuild(&mut *self.store, &self.pin, now, &mut |_, _| {}).map(drop)
+                let pins = [&self.pin];
+                self.replica.rebuild(&mut *self.store, &pins, Partial::Keep, now, &mut |_, _| {}).map(drop)
             }
             followed => followed,
         };

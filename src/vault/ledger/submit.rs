@@ -3,11 +3,13 @@
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Body;
 use crate::ledger::judge::{LedgerView, judge};
-use crate::ledger::verify::Chain;
-use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId, Subject};
+use crate::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
+use crate::ledger::{
+    Batch, DeviceId, Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, SignedBatch, Statement, StoreId, Subject,
+};
 use crate::prompt::PurposePrompter;
 use crate::replica::DeviceRow;
-use crate::store::Append;
+use crate::store::{Append, Store};
 use crate::vault::Vault;
 use crate::vault::devices::connections::signing_key;
 use crate::vault::devices::keys::signature_of;
@@ -52,28 +54,31 @@ impl Vault {
             self.sync(&mut |_, _| {})?;
             self.check_anchors(tried)?;
             // Compose on one snapshot, which the batch then names as seen.
-            let (author, prepared, value) = self.with_snapshot(|vault| {
+            let (prepared, value) = self.with_snapshot(|vault| {
                 let author = vault.author(tried, needs)?;
                 let (draft, value) = compose(vault)?;
                 if draft.bodies.is_empty() {
-                    return Ok((author, None, value));
+                    return Ok((None, value));
                 }
-                let prepared = EncodedBatch::compose(vault, author.id, draft)?;
-                vault.judge_beforehand(tried, &author, &prepared)?;
-                Ok((author, Some(prepared), value))
+                Ok((Some(vault.prepare(tried, author, draft)?), value))
             })?;
             // Another client may have made the change already.
             let Some(prepared) = prepared else { return Ok(value) };
-            match self.sign_and_append(tried, &author, &prepared) {
-                Ok(()) => {
-                    self.raise_anchors();
-                    return Ok(value);
-                }
+            match self.sign_and_append(tried, &prepared) {
+                Ok(()) => return Ok(value),
                 Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
                 Err(error) => return Err(error),
             }
             attempt += 1;
         }
+    }
+
+    /// Encodes a draft on the verified state, and refuses what readers would not accept or what would have no effect.
+    pub(crate) fn prepare(&mut self, tried: &str, author: DeviceRow, draft: Draft) -> Result<PreparedBatch> {
+        let batch = EncodedBatch::compose(self, author.id, draft)?;
+        batch.expect_well_formed(tried)?;
+        self.judge_beforehand(tried, &author, &batch)?;
+        Ok(PreparedBatch { author, batch })
     }
 
     /// The first device here with the required role.
@@ -119,20 +124,23 @@ impl Vault {
             .with_hint("name a device with --device; `strongroom device list` shows who has which role")
     }
 
-    fn sign_and_append(&mut self, tried: &str, author: &DeviceRow, prepared: &EncodedBatch) -> Result<()> {
-        let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
-        let batch = Batch::over(self.pin.store, author.id, &prepared.leaves(), seen, admin_head);
-        let signed = self.sign(tried, author, batch)?;
-        let end = match prepared.append_to(&mut *self.store, &signed, admin_head, seen) {
+    fn sign_and_append(&mut self, tried: &str, prepared: &PreparedBatch) -> Result<()> {
+        let signed = self.sign(tried, prepared)?;
+        let end = match prepared.batch.append_to(&mut *self.store, &signed) {
             Err(error) if error.kind() == Kind::Conflict => {
-                self.release_ineffective(prepared, admin_head, seen)?;
+                self.release_ineffective(&prepared.batch, &signed.batch)?;
                 return Err(error);
             }
             other => other?,
         };
+        self.follow_own(tried, end, signed.batch.size)
+    }
+
+    /// Follows the change that was just stored: `size` statements up to `end`.
+    pub(crate) fn follow_own(&mut self, tried: &str, end: LogPosition, size: u64) -> Result<()> {
         self.sync(&mut |_, _| {})?;
         self.verify_appended(tried, end)?;
-        for n in (end.n + 1 - signed.batch.size)..=end.n {
+        for n in (end.n + 1 - size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
                 return Err(Error::new(
                     Kind::Refused,
@@ -142,6 +150,7 @@ impl Vault {
                 .with_target(self.location().to_owned()));
             }
         }
+        self.raise_anchors();
         Ok(())
     }
 
@@ -159,19 +168,14 @@ impl Vault {
 
     /// If an append conflicts although nothing new can be verified, a statement without effect holds the head. Release
     /// it, or one enrolled device could block the others for ever.
-    fn release_ineffective(
-        &mut self,
-        prepared: &EncodedBatch,
-        admin_head: Hash,
-        seen: LogPosition,
-    ) -> Result<()> {
+    fn release_ineffective(&mut self, batch: &EncodedBatch, signed: &Batch) -> Result<()> {
         self.sync(&mut |_, _| {})?;
-        if self.replica.position() != seen {
+        if self.replica.position() != signed.seen {
             return Ok(());
         }
-        let mut advances = prepared.advances();
-        advances.push((Subject::Store.encode(), admin_head));
-        self.store.release(&advances, seen)
+        let mut advances = batch.advances();
+        advances.push((Subject::Store.encode(), signed.admin_head));
+        self.store.release(&advances, signed.seen)
     }
 
     /// Refuses to sign what would have no effect.
@@ -199,8 +203,11 @@ impl Vault {
         Ok(())
     }
 
-    /// Signs on the author's device, and verifies the signature with the enrolled key.
-    pub(crate) fn sign(&mut self, tried: &str, author: &DeviceRow, batch: Batch) -> Result<SignedBatch> {
+    /// Signs on the author's device, and verifies the batch as its readers will.
+    pub(crate) fn sign(&mut self, tried: &str, prepared: &PreparedBatch) -> Result<SignedBatch> {
+        let PreparedBatch { author, batch: encoded } = prepared;
+        let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
+        let batch = Batch::over(self.pin.store, author.id, &encoded.leaves(), seen, admin_head);
         let key = signing_key(author);
         let (worker, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, worker.name())?;
@@ -210,17 +217,25 @@ impl Vault {
             .call("sign", &mut prompter, move |device, prompter| device.sign(&own, &digest, prompter))?;
         let name = worker.name().to_owned();
         let signed = batch.sign_with(by, &signature).ok().filter(|signed| signed.is_signed_by(&key.public));
-        signed.ok_or_else(|| {
+        let signed = signed.ok_or_else(|| {
             Error::new(Kind::KeyMissing, "sign the change", "the signature is not that of the enrolled key")
                 .with_target(name)
                 .with_hint("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
-        })
+        })?;
+        encoded.expect_acceptable(tried, &signed, &self.replica)?;
+        Ok(signed)
     }
+}
+
+/// A batch to sign, and the device that will.
+pub(crate) struct PreparedBatch {
+    author: DeviceRow,
+    pub(crate) batch: EncodedBatch,
 }
 
 /// Encoded statements, with what the store needs beside them.
 pub(crate) struct EncodedBatch {
-    pub(crate) statements: Vec<Statement>,
+    statements: Vec<Statement>,
     encoded: Vec<Vec<u8>>,
     sealed: Vec<(Hash, Vec<u8>)>,
     destroyed: Vec<Hash>,
@@ -270,6 +285,11 @@ impl EncodedBatch {
         self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
     }
 
+    /// The position after the batch, if it follows `seen` directly.
+    pub(crate) fn end_after(&self, seen: LogPosition) -> LogPosition {
+        self.leaves().into_iter().fold(seen, LogPosition::after)
+    }
+
     /// Whether a statement builds on another of the same batch.
     fn builds_on_itself(&self) -> bool {
         let leaves: HashSet<Hash> = self.leaves().into_iter().collect();
@@ -289,20 +309,54 @@ impl EncodedBatch {
         advances.map(|(subject, prev)| (subject.encode(), *prev)).collect()
     }
 
-    pub(crate) fn append_to(
+    /// Refuses a batch that could not be read back: too large, or of another shape than the format allows.
+    pub(crate) fn expect_well_formed(&self, tried: &str) -> Result<()> {
+        let refused = |why: &str| Err(Error::new(Kind::Usage, tried, why));
+        let bytes: usize = self.encoded.iter().map(Vec::len).sum();
+        if self.encoded.len() > MAX_BATCH || bytes > MAX_BATCH_BYTES {
+            return refused("it is too large for one signature: make it in parts");
+        }
+        for (statement, bytes) in self.statements.iter().zip(&self.encoded) {
+            match Statement::decode(bytes) {
+                Ok(read) if read == *statement => {}
+                Ok(_) => return refused("it does not read back as it was written"),
+                Err(malformed) => return refused(&format!("it would not be well formed: {}", malformed.0)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a signed batch that a reader at `chain`'s position would take for tampering.
+    pub(crate) fn expect_acceptable(
         &self,
-        store: &mut dyn crate::store::Store,
+        tried: &str,
         signed: &SignedBatch,
-        admin_head: Hash,
-        seen: LogPosition,
-    ) -> Result<LogPosition> {
-        let admin = self.is_admin();
-        store.append(&Append {
+        chain: &impl Chain,
+    ) -> Result<()> {
+        let (first, sign1) = (signed.batch.seen.n + 1, signed.encode());
+        match check_batch(&StoredBatch { first, sign1, statements: self.encoded.clone() }, chain) {
+            Ok(_) => Ok(()),
+            Err(Fault::View(error)) => Err(error),
+            Err(Fault::Tampering(why)) => {
+                Err(Error::new(Kind::Usage, tried, format!("nobody would accept it: {why}")))
+            }
+        }
+    }
+
+    /// Gives `store` the batch.
+    pub(crate) fn append_to(&self, store: &mut dyn Store, signed: &SignedBatch) -> Result<LogPosition> {
+        self.with_append(signed, |append| store.append(append))
+    }
+
+    /// Calls `work` with the batch as a store takes it.
+    pub(crate) fn with_append<T>(&self, signed: &SignedBatch, work: impl FnOnce(&Append<'_>) -> T) -> T {
+        work(&Append {
             sign1: &signed.encode(),
             statements: &self.encoded,
             advances: &self.advances(),
-            admin: (Subject::Store.encode(), admin_head),
-            directly_after: admin.then_some(seen.n),
+            admin: (Subject::Store.encode(), signed.batch.admin_head),
+            seen: signed.batch.seen,
+            directly: self.is_admin(),
             sealed: &self.sealed,
             destroyed: &self.destroyed,
         })

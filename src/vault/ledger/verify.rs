@@ -48,7 +48,7 @@ impl Vault {
     /// Only what stops it: an unreadable store, no disk space. What it finds is in the report.
     pub fn verify(&mut self, progress: VerifyProgress<'_>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
-        let file = crate::replica::scratch(self.replica.path(), "verify");
+        let file = crate::replica::scratch(self.replica.path(), "verify")?;
         let verified = self.verify_ledger(&file, &mut report, progress);
         let removed = std::fs::remove_file(&file);
         verified?;

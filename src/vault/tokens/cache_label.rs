@@ -27,16 +27,16 @@ pub(crate) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
     let refused = |answer: String, advice: &str| {
         Err(Error::new(Kind::Usage, tried, answer).with_hint(advice.to_owned()))
     };
-    match labels.iter().find(|(key, _)| key.starts_with(OWN)) {
-        Some((key, _)) if key != LABEL => {
+    match labels.iter().find(|(key, _)| key.starts_with(OWN) && key != LABEL) {
+        Some((key, _)) => {
             let answer = format!("labels that begin with `{OWN}` are Strongroom's own, and `{key}` is none");
             refused(answer, "the one there is: strongroom.cache=5m")
         }
-        Some(_) if time(labels).is_none() => {
+        None if labels.iter().any(|(key, _)| key == LABEL) && time(labels).is_none() => {
             let answer = format!("the label `{LABEL}` is a time of at most 24h");
             refused(answer, "write it as one of 30s, 5m, 2h")
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -60,5 +60,7 @@ mod tests {
             check(&labels(LABEL, "24h"), "put a").is_ok() && check(&labels("cache", "x"), "put a").is_ok()
         );
         assert!(check(&labels("strongroom.cahce", "5m"), "put a").is_err());
+        let both = [labels(LABEL, "5m"), labels("strongroom.zzz", "5m")].concat();
+        assert!(check(&both, "put a").is_err());
     }
 }

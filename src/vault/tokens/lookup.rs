@@ -79,7 +79,8 @@ impl SealedToken {
 }
 
 impl Vault {
-    /// Looks a token up, if the ledger allows it to be opened now. Asks no device.
+    /// Looks a token up, if the ledger allows it to be opened by what was verified at the last [`Vault::refresh`]. Asks
+    /// no device.
     ///
     /// # Errors
     /// As [`Vault::get`], but for the device's.
@@ -209,6 +210,7 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
     pub fn sealed_version(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
+        self.refresh()?;
         let token = self.living_or_last(&wanted.name, tried)?;
         let row = self.replica.version_row(&token, wanted.version.unwrap_or(token.latest))?;
         let row = row.ok_or_else(|| {

@@ -50,7 +50,7 @@ impl Vault {
     }
 
     fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Arc<SealedToken>>> {
-        match self.check_anchors("open tokens") {
+        match self.check_counters("open tokens") {
             Ok(()) => wanted.iter().map(|wanted| self.look_up(wanted).map(Arc::new)).collect(),
             Err(error) => {
                 wanted.iter().map(|wanted| Err(error.with_context(format!("open {}", wanted.name)))).collect()

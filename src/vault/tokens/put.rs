@@ -122,6 +122,10 @@ impl Vault {
             before.map(|b| (b.labels, b.description, b.keep)).unwrap_or_default();
         let mut labels = options.labels.clone().unwrap_or(old_labels);
         labels.sort();
+        if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let message = format!("the label `{}` is given twice", crate::error::printable(&pair[0].0));
+            return Err(Error::new(Kind::Usage, format!("put {name}"), message));
+        }
         Ok(Put {
             token: match &token {
                 Some(token) => token.id,

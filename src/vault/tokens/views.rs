@@ -210,7 +210,8 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn shown(&self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+    pub fn shown(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+        self.refresh()?;
         let token = self.living_or_last(name, tried)?;
         let mut versions = self.replica.versions(&token)?;
         versions.retain(|row| version.is_none_or(|version| version == row.version));

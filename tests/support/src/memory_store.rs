@@ -76,10 +76,22 @@ impl Store for MemoryStore {
         Ok(self.sealed.get(digest).cloned())
     }
 
-    fn quarantine_after(&mut self, n: u64, _: Option<LogPosition>) -> Result<u64> {
-        let before = self.tail()?.n;
-        self.batches.retain(|batch| batch.first <= n);
-        Ok(before - self.tail()?.n)
+    fn count_after(&mut self, n: u64) -> Result<u64> {
+        Ok(self.tail()?.n.saturating_sub(n))
+    }
+
+    fn quarantine_after(
+        &mut self,
+        kept: LogPosition,
+        _: Option<LogPosition>,
+        repair: Option<&Append<'_>>,
+    ) -> Result<u64> {
+        let quarantined = self.count_after(kept.n)?;
+        self.batches.retain(|batch| batch.first <= kept.n);
+        if let Some(repair) = repair {
+            self.append(repair)?;
+        }
+        Ok(quarantined)
     }
 
     fn record(&mut self, _: &[Access]) -> Result<()> {

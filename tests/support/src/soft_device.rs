@@ -8,6 +8,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use std::path::PathBuf;
+use std::sync::Arc;
 use strongroom::device::{
     Algorithm, CreateOptions, Device, DeviceIdentity, Evidence, EvidenceLevel, KeyInfo, KeyRef,
     MonotonicCounter, PrivateOperation, Provision, PublicKey, Purpose,
@@ -28,7 +29,11 @@ pub struct SoftDevice {
     boot: Option<u8>,
     evidence: Option<Evidence>,
     counters: Option<PathBuf>,
+    at_signing: Option<Hook>,
 }
+
+/// What happens while a device signs.
+type Hook = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 fn scalar(name: &str, purpose: &str) -> [u8; 32] {
     let mut scalar = strongroom::ledger::sha256(format!("{purpose} of {name}").as_bytes()).0;
@@ -61,6 +66,7 @@ impl SoftDevice {
             boot: None,
             evidence: None,
             counters: None,
+            at_signing: None,
         }
     }
 
@@ -77,6 +83,11 @@ impl SoftDevice {
     /// The same, with counters that are files in this directory. While there is a file `stuck`, none goes up.
     pub fn counting_in(self, directory: impl Into<PathBuf>) -> Self {
         Self { counters: Some(directory.into()), ..self }
+    }
+
+    /// The same; `hook` runs before each signature, which fails if it does.
+    pub fn signing_after(self, hook: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self { at_signing: Some(Arc::new(hook)), ..self }
     }
 
     /// How a configuration would name it.
@@ -196,6 +207,9 @@ impl Device for SoftDevice {
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], _: &mut dyn Prompter) -> Result<Vec<u8>> {
+        if let Some(hook) = &self.at_signing {
+            hook()?;
+        }
         if self.boot.is_some() {
             let signature: Signature = SigningKey::from(self.loaded(key)?).sign_prehash(digest).unwrap();
             return Ok(signature.to_bytes().to_vec());

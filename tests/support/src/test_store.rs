@@ -218,7 +218,8 @@ impl TestStore {
             statements: &signed.statements,
             advances: &advances,
             admin: (b"none".to_vec(), Hash::ZERO),
-            directly_after: None,
+            seen: draft.seen,
+            directly: false,
             sealed: &signed.sealed,
             destroyed: &[],
         });
