@@ -53,7 +53,8 @@ enum Command {
     /// Reads the token from standard input. On a terminal, asks for it twice and does not show it. Standard input and files
     /// are taken byte for byte: the newline that `echo` adds becomes part of the token. Use `printf %s`, or --trim.
     ///
-    /// Labels, description and --keep are taken over from the version before, where they are not given; times are not.
+    /// Labels, description and --keep are taken over from the version before, where they are not given. If that one expires,
+    /// the new one expires as long after its put; --expires changes that. --not-before is not taken over.
     Put(LazyArgs<tokens::put::Put>),
     /// Open a token and print it
     ///
@@ -123,6 +124,9 @@ enum Command {
     ///
     /// jsonl: one object per line, {"name": "prod/db", "value": "text"}, or "base64" in place of "value". Optional: "labels"
     /// (an object), "description" and "expires". env: VAR=value lines, where the variable is the name.
+    ///
+    /// Opens the tokens that exist, and leaves those alone that have the same value and metadata. Through an agent, each token
+    /// takes a signature of its own; --no-agent signs them together.
     Import(LazyArgs<tokens::import::Import>),
     /// Show the ledger, newest first; with --access, who read what
     ///

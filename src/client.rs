@@ -11,9 +11,10 @@ use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
+use crate::vault::unchanged;
 use crate::vault::{
-    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
-    PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, ImportItem, Imported, LogOrder,
+    OpenedToken, PutOptions, PutReport, Revoked, TokenBackend, TokenRef, TokenView, VersionView,
 };
 use api::{
     AccessPage, Destroyed, GrantList, GrantRequest, Health, Locked, LogPage, Rename, StateChange,
@@ -309,6 +310,7 @@ impl TokenBackend for Client {
         };
         let mut query = Vec::new();
         query.extend(options.expiry.map(|at| ("expires", time(at))));
+        query.extend(options.never_expires.then(|| ("never_expires", "true".to_owned())));
         query.extend(options.not_before.map(|at| ("not_before", time(at))));
         query.extend(options.keep.map(|keep| ("keep", keep.to_string())));
         query.extend(options.description.clone().map(|text| ("description", text)));
@@ -319,7 +321,7 @@ impl TokenBackend for Client {
         let put = self.ask("PUT", &format!("/v1/values/{name}"), &query, Some(token.expose()))?;
         let put: StoredVersion = parse(&put)?;
         let token = put.token_id.parse().map_err(|_| odd("no token id"))?;
-        Ok(PutReport { token, version: put.version, recipients: put.recipients })
+        Ok(PutReport { token, version: put.version, expires: put.expires, recipients: put.recipients })
     }
 
     fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {
@@ -399,6 +401,26 @@ impl TokenBackend for Client {
 
     fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         self.send("/v1/rename", &Rename { from: from.to_string(), to: to.to_string() }).map(drop)
+    }
+
+    fn import(
+        &mut self,
+        items: &mut dyn Iterator<Item = Result<ImportItem>>,
+        skip_unchanged: bool,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported> {
+        let mut imported = Imported::default();
+        for item in items {
+            let item = vec![item?];
+            let changed = if skip_unchanged { unchanged::changed(self, item)? } else { item };
+            imported.unchanged += u64::from(changed.is_empty());
+            for item in changed {
+                self.put(&item.name, &item.token, &item.options)?;
+                (imported.tokens, imported.batches) = (imported.tokens + 1, imported.batches + 1);
+            }
+            progress(imported);
+        }
+        Ok(imported)
     }
 
     fn is_restricted(&mut self) -> Result<bool> {

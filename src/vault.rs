@@ -46,6 +46,7 @@ pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{SealedToken, TokenRef};
 pub use tokens::outcome::{OpenOutcome, OpenedToken};
 pub use tokens::put::{PutOptions, PutReport};
+pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 
 use crate::error::{Error, Kind, Result};

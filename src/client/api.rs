@@ -203,6 +203,10 @@ pub struct StoredVersion {
     pub token_id: String,
     /// Its number.
     pub version: u64,
+    /// When it expires.
+    #[serde(with = "timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
+    pub expires: Option<u64>,
     /// The devices that open it, by name.
     pub recipients: Vec<String>,
 }

@@ -1,8 +1,8 @@
 //! Operations on tokens, by a vault on this machine's devices or by an agent that owns them.
 
 use crate::vault::{
-    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, OpenedToken, PutOptions,
-    PutReport, Revoked, TokenRef, TokenView, Vault, VersionView,
+    AccessView, EntryView, GrantOn, GrantOptions, GrantView, Grantee, ImportItem, Imported, LogOrder,
+    OpenedToken, PutOptions, PutReport, Revoked, TokenRef, TokenView, Vault, VersionView,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -93,6 +93,21 @@ pub trait TokenBackend {
     /// # Errors
     /// As [`Vault::grants`].
     fn grants(&mut self, on: Option<&GrantOn>) -> Result<Vec<GrantView>>;
+
+    /// As [`Vault::import`]; an agent signs each item by itself. With `skip_unchanged`, opens the tokens that exist, and
+    /// leaves those alone that are the same already.
+    ///
+    /// # Errors
+    /// As [`Vault::import`].
+    fn import(
+        &mut self,
+        items: &mut dyn Iterator<Item = Result<ImportItem>>,
+        skip_unchanged: bool,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported>;
+
+    /// A person wants to enter PINs again after one was refused.
+    fn forget_pins(&mut self) {}
 
     /// Whether it shows only what this client was granted.
     ///
@@ -187,5 +202,18 @@ impl TokenBackend for Vault {
     fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
         self.refresh()?;
         self.token(name, tried).map(drop)
+    }
+
+    fn import(
+        &mut self,
+        items: &mut dyn Iterator<Item = Result<ImportItem>>,
+        skip_unchanged: bool,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported> {
+        self.import_in_batches(items, skip_unchanged, progress)
+    }
+
+    fn forget_pins(&mut self) {
+        self.devices.lock();
     }
 }

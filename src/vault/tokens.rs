@@ -7,4 +7,5 @@ pub(crate) mod open;
 pub(crate) mod outcome;
 pub(crate) mod put;
 pub(crate) mod state;
+pub(crate) mod unchanged;
 pub(crate) mod views;

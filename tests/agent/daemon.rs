@@ -312,6 +312,14 @@ fn a_pin_that_is_typed_opens_until_it_is_locked() {
     assert_eq!(through(&home, &daemon, &["get", "a"]), (Some(0), "token".into()));
     let (code, text) = through(&home, &daemon, &["status"]);
     assert!(code == Some(0) && text.contains("ready"), "{text}");
+    // What goes through an unlocked agent asks for no PIN.
+    std::fs::write(
+        home.dir.join("tokens"),
+        "{\"name\":\"a\",\"value\":\"token\"}\n{\"name\":\"b\",\"value\":\"x\"}\n",
+    )
+    .unwrap();
+    let (code, text) = through(&home, &daemon, &["import", "tokens"]);
+    assert!(code == Some(0) && text.contains("imported 1 token with 1 signature, 1 unchanged"), "{text}");
     assert_eq!(through(&home, &daemon, &["lock"]).0, Some(0));
     assert_eq!(through(&home, &daemon, &["get", "a"]).0, Some(6));
     drop(daemon);

@@ -118,6 +118,23 @@ fn a_pin_is_asked_for_and_not_shown() {
 }
 
 #[test]
+fn a_wrong_pin_does_not_cost_a_typed_token() {
+    let Some(home) = home() else { return };
+    let line = "strongroom put a --device \"${DEVICE%%&*}\"";
+    let typed =
+        [("Token for a: ", "s3cret"), ("Repeat it: ", "s3cret"), ("PIN of pkcs11:token=demo", "9999")];
+    let again = "Try again with the token that you typed? [y/N] ";
+    let yes = [typed.as_slice(), &[(again, "y"), ("PIN of pkcs11:token=demo", softhsm::PIN)]].concat();
+    let shown = at_terminal(&home, line, &yes);
+    assert!(shown.contains("a: version 1, sealed to demo") && !shown.contains("s3cret"), "{shown}");
+    assert_eq!(home.ok(&["get", "a"]).stdout, b"s3cret");
+    // A person says so each time: nothing is sent again by itself.
+    let no = [typed.as_slice(), &[(again, "n")]].concat();
+    let shown = at_terminal(&home, line, &no);
+    assert!(shown.ends_with("[6]\n") && shown.matches("PIN of").count() == 1, "{shown}");
+}
+
+#[test]
 fn init_asks_before_it_takes_the_only_device() {
     let Some(home) = home() else { return };
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &[("Use it? [y/N] ", "n")]);

@@ -93,7 +93,12 @@ pub async fn put(
     }
     let put = allowed.agent().write("put", move |vault| vault.put(&name, &token, &options)).await?;
     let token_id = put.token.to_string();
-    Ok(Json(StoredVersion { token_id, version: put.version, recipients: put.recipients }))
+    Ok(Json(StoredVersion {
+        token_id,
+        version: put.version,
+        expires: put.expires,
+        recipients: put.recipients,
+    }))
 }
 
 /// Suspend, resume or revoke a token

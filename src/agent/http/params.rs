@@ -65,6 +65,9 @@ pub struct Putting {
     #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<Time>)]
     pub expires: Option<u64>,
+    /// Never expire; else, without `expires`, as long after this put as the version before
+    #[serde(default)]
+    pub never_expires: bool,
     /// Not to be opened before
     #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<Time>)]
@@ -301,6 +304,7 @@ impl Putting {
             description: self.description,
             not_before: self.not_before,
             expiry: self.expires,
+            never_expires: self.never_expires,
             keep: self.keep,
             staged: self.staged,
             only: self.only,

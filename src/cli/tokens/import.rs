@@ -37,6 +37,9 @@ pub struct Import {
     /// Put the names below this prefix
     #[arg(long)]
     prefix: Option<String>,
+    /// Make a new version of every token, also of those that have this value already, and open none to compare
+    #[arg(long)]
+    all: bool,
 }
 
 /// How tokens are written down.
@@ -83,14 +86,14 @@ impl Execute for Import {
         };
         let path = self.file.as_deref().filter(|path| *path != Path::new("-"));
         let (source, reader) = open(path)?;
-        let items: Box<dyn Iterator<Item = Result<ImportItem>>> =
+        let mut items: Box<dyn Iterator<Item = Result<ImportItem>>> =
             match self.format.unwrap_or_else(|| format_of(path)) {
                 Format::Jsonl => Box::new(json_lines(&source, BufReader::new(reader), &below)),
                 Format::Env => Box::new(env_lines(&source, reader, &below)?),
             };
-        context.with_vault(|vault, out| {
+        context.with_tokens(|tokens, out| {
             let (mut progress, mut so_far) = (out.progress(), Imported::default());
-            let imported = vault.import(items, &mut |imported| {
+            let imported = tokens.import(&mut items, !self.all, &mut |imported| {
                 so_far = imported;
                 progress("importing", source.read.get(), source.length);
             });
@@ -102,8 +105,10 @@ impl Execute for Import {
             })?;
             let tokens = counted(done.tokens, "token", "tokens");
             let signatures = counted(done.batches, "signature", "signatures");
-            let object = json!({"tokens": done.tokens, "batches": done.batches});
-            Ok(out.done(&object, &format!("imported {tokens} with {signatures}"))?)
+            let same =
+                if done.unchanged > 0 { format!(", {} unchanged", done.unchanged) } else { String::new() };
+            let object = json!({"tokens": done.tokens, "unchanged": done.unchanged, "batches": done.batches});
+            Ok(out.done(&object, &format!("imported {tokens} with {signatures}{same}"))?)
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::cli::args::{names, time};
 use crate::cli::context::Context;
+use crate::cli::exit::{self, ExitWith};
+use crate::cli::output::Output;
 use crate::cli::{Execute, confirm};
 use clap::Args;
 use rand_core::{OsRng, RngCore};
@@ -13,12 +15,15 @@ use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::ledger::Name;
 use strongroom::secret::MAX_TOKEN_BYTES;
-use strongroom::vault::PutOptions;
+use strongroom::vault::{PutOptions, PutReport, TokenBackend};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
 
 /// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The value of --expires that takes the version before for no example.
+const NEVER: &str = "never";
 
 /// The length of generated tokens by default: 190 bits.
 const DEFAULT_LENGTH: usize = 32;
@@ -45,7 +50,7 @@ pub struct Put {
     /// What the token is for; holds no secret
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    #[arg(long, value_name = "TIME", help = format!("Refuse to open it from then on: {}", time::FORMS))]
+    #[arg(long, value_name = "TIME", help = format!("Refuse to open it from then on: {}, or never", time::FORMS))]
     expires: Option<String>,
     /// Refuse to open it before then
     #[arg(long, value_name = "TIME")]
@@ -75,12 +80,24 @@ impl Execute for Put {
             if self.generate.is_none() && !self.trim && ends_like_echo(&token) {
                 out.warn("the token ends with a newline, which is now part of it; --trim leaves it out");
             }
-            let report = tokens.put(&name, &token, &options)?;
+            let report = match self.is_typed() {
+                true => put_typed(tokens, out, &name, &token, &options)?,
+                false => tokens.put(&name, &token, &options)?,
+            };
             let (version, recipients) = (report.version, &report.recipients);
+            let expires = match (report.expires, options.expiry) {
+                (None, _) => String::new(),
+                (Some(at), Some(_)) => format!(", expires {}", time::rfc3339_secs(at)),
+                (Some(at), None) => format!(
+                    ", expires {} (as long after its put as the version before; --expires changes that)",
+                    time::rfc3339_secs(at)
+                ),
+            };
             let object = json!({
                 "name": name.as_str(), "version": version, "token_id": report.token.to_string(), "recipients": recipients,
+                "expires": report.expires.map(time::rfc3339_millis),
             });
-            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}", recipients.join(", ")))?)
+            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}{expires}", recipients.join(", ")))?)
         })
     }
 }
@@ -111,20 +128,32 @@ impl Put {
                 .as_deref()
                 .map(|at| time::timestamp("--not-before", at))
                 .transpose()?,
-            expiry: self.expires.as_deref().map(|at| time::future("--expires", at)).transpose()?,
+            never_expires: self.expires.as_deref() == Some(NEVER),
+            expiry: self
+                .expires
+                .as_deref()
+                .filter(|at| *at != NEVER)
+                .map(|at| time::future("--expires", at))
+                .transpose()?,
             keep: self.keep,
             staged: self.staged,
             only: self.only.clone(),
         })
     }
 
+    /// Whether a person types the token.
+    fn is_typed(&self) -> bool {
+        let from_input =
+            self.generate.is_none() && self.file.as_deref().is_none_or(|path| path == Path::new("-"));
+        from_input && std::io::stdin().is_terminal()
+    }
+
     fn token(&self, operation: &str) -> Result<Secret> {
-        let stdin = std::io::stdin();
         let token = match (self.generate, &self.file) {
             (Some(length), _) => return generate(length.unwrap_or(DEFAULT_LENGTH), operation),
             (None, Some(path)) if path != Path::new("-") => from_file(path, operation)?,
-            _ if stdin.is_terminal() => confirm::ask_new_token(operation, &self.name)?,
-            _ => Secret::read_from(stdin.lock(), operation)?,
+            _ if self.is_typed() => confirm::ask_new_token(operation, &self.name)?,
+            _ => Secret::read_from(std::io::stdin().lock(), operation)?,
         };
         let token = if self.trim { trimmed(&token) } else { token };
         match token.is_empty() {
@@ -132,6 +161,32 @@ impl Put {
                 .with_hint("give it on standard input or with --file, or make one with --generate")),
             false => Ok(token),
         }
+    }
+}
+
+/// A token that was typed is nowhere else: it is kept for another try, if the person wants one.
+fn put_typed(
+    tokens: &mut dyn TokenBackend,
+    out: &mut Output,
+    name: &Name,
+    token: &Secret,
+    options: &PutOptions,
+) -> anyhow::Result<PutReport> {
+    use Kind::{Device, DeviceGone, PinLocked, PinUnavailable, PinWrong, Store};
+    loop {
+        let error = match tokens.put(name, token, options) {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        if !matches!(error.kind(), Device | DeviceGone | PinLocked | PinUnavailable | PinWrong | Store) {
+            return Err(error.into());
+        }
+        out.error(&error);
+        let again = confirm::ask_yes_no("Nothing was stored. Try again with the token that you typed?")?;
+        if again != Some(true) {
+            return Err(ExitWith(exit::code_of(error.kind())).into());
+        }
+        tokens.forget_pins();
     }
 }
 

@@ -59,6 +59,11 @@ impl Devices {
         self.entries.is_empty()
     }
 
+    /// Logs out of all devices, and forgets their PINs and whether one was refused.
+    pub(crate) fn lock(&self) {
+        self.entries.iter().filter_map(|entry| entry.worker.as_ref()).for_each(DeviceWorker::lock);
+    }
+
     /// Adds a device that is already connected.
     pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
         self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), worker: Some(worker) });

@@ -10,6 +10,7 @@ use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::put::{PutOptions, as_recipients, on_all_cores};
+use crate::vault::tokens::unchanged;
 use std::collections::HashSet;
 
 /// How many bytes of tokens are held in memory at once.
@@ -36,6 +37,8 @@ pub struct Imported {
     pub tokens: u64,
     /// Signatures made.
     pub batches: u64,
+    /// Tokens that were the same already, and were left alone.
+    pub unchanged: u64,
 }
 
 impl Vault {
@@ -49,6 +52,15 @@ impl Vault {
         items: impl Iterator<Item = Result<ImportItem>>,
         progress: &mut dyn FnMut(Imported),
     ) -> Result<Imported> {
+        self.import_in_batches(items, false, progress)
+    }
+
+    pub(crate) fn import_in_batches(
+        &mut self,
+        items: impl Iterator<Item = Result<ImportItem>>,
+        skip_unchanged: bool,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported> {
         let mut imported = Imported::default();
         let (mut batch, mut names, mut bytes) = (Vec::new(), HashSet::new(), 0);
         for item in items {
@@ -58,7 +70,7 @@ impl Vault {
                 || bytes + item.token.len() > MAX_BYTES
                 || names.contains(&item.name);
             if full && !batch.is_empty() {
-                self.import_batch(&std::mem::take(&mut batch), &mut imported)?;
+                self.import_some(std::mem::take(&mut batch), skip_unchanged, &mut imported)?;
                 progress(imported);
                 names.clear();
                 bytes = 0;
@@ -68,10 +80,17 @@ impl Vault {
             batch.push(item);
         }
         if !batch.is_empty() {
-            self.import_batch(&batch, &mut imported)?;
+            self.import_some(batch, skip_unchanged, &mut imported)?;
             progress(imported);
         }
         Ok(imported)
+    }
+
+    fn import_some(&mut self, items: Vec<ImportItem>, skip: bool, imported: &mut Imported) -> Result<()> {
+        let count = items.len();
+        let items = if skip { unchanged::changed(self, items)? } else { items };
+        imported.unchanged += (count - items.len()) as u64;
+        if items.is_empty() { Ok(()) } else { self.import_batch(&items, imported) }
     }
 
     fn import_batch(&mut self, items: &[ImportItem], imported: &mut Imported) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put, Role, State};
 use crate::ledger::{DeviceId, Name, TokenId, sha256};
-use crate::replica::DeviceRow;
+use crate::replica::{DeviceRow, VersionRow};
 use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
 use crate::vault::devices::connections::opening_key;
@@ -13,7 +13,8 @@ use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, random_id};
 use zeroize::Zeroizing;
 
-/// Options for a new version. What is left out is taken from the previous version, except expiry and not-before.
+/// Options for a new version. What is left out is taken from the previous version, except not-before. A version without
+/// an expiry of its own expires as long after its put as the previous one did.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     /// Replaces the labels.
@@ -24,6 +25,8 @@ pub struct PutOptions {
     pub not_before: Option<u64>,
     /// Expires at. Milliseconds since 1970.
     pub expiry: Option<u64>,
+    /// Does not expire, whatever the previous version did.
+    pub never_expires: bool,
     /// How many versions stay active.
     pub keep: Option<u64>,
     /// Store it as staged: it opens once it is activated.
@@ -39,6 +42,8 @@ pub struct PutReport {
     pub token: TokenId,
     /// Its new version.
     pub version: u64,
+    /// When it expires. Milliseconds since 1970.
+    pub expires: Option<u64>,
     /// The names of the devices that open it.
     pub recipients: Vec<String>,
 }
@@ -63,7 +68,8 @@ impl Vault {
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
             let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
             recipients.sort();
-            let report = PutReport { token: body.token, version: body.version, recipients };
+            let report =
+                PutReport { token: body.token, version: body.version, expires: body.expiry, recipients };
             let sealed = vec![(body.digest, sealed)];
             Ok((Draft { bodies: vec![Body::Put(Box::new(body))], sealed, ..Draft::default() }, report))
         })
@@ -118,6 +124,10 @@ impl Vault {
             Some(token) => self.replica.version_row(token, token.latest)?,
             None => None,
         };
+        let expiry = match options.never_expires {
+            true => None,
+            false => options.expiry.or_else(|| same_period(before.as_ref()?, (self.clock)())),
+        };
         let (old_labels, old_description, old_keep) =
             before.map(|b| (b.labels, b.description, b.keep)).unwrap_or_default();
         let mut labels = options.labels.clone().unwrap_or(old_labels);
@@ -138,7 +148,7 @@ impl Vault {
             recipients: devices.iter().map(|device| device.id).collect::<Vec<DeviceId>>(),
             state: if options.staged { State::Staged } else { State::Active },
             not_before: options.not_before,
-            expiry: options.expiry,
+            expiry,
             labels,
             description: options.description.clone().unwrap_or(old_description),
             keep: options.keep.or(old_keep),
@@ -199,6 +209,12 @@ pub(crate) fn on_all_cores<J: Sync, T: Send>(
 pub(crate) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
     let enrolments = devices.iter().map(|device| &device.enrolment);
     enrolments.map(|enrolled| Recipient { public: &enrolled.opening.key, name: &enrolled.name }).collect()
+}
+
+/// As long after `now` as this version expires after its put.
+fn same_period(before: &VersionRow, now: u64) -> Option<u64> {
+    let period = before.expiry?.checked_sub(before.time).filter(|period| *period > 0)?;
+    now.checked_add(period)
 }
 
 fn is_called(device: &DeviceRow, name: &str) -> bool {
