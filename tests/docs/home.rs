@@ -73,7 +73,10 @@ impl Home {
         let uri = format!("'{}'", self.tpm.uri());
         let words = script.split_inclusive([' ', '\n']);
         let script: String = words
-            .map(|word| if word.trim_end() == "tpm:" { word.replace("tpm:", &uri) } else { word.to_owned() })
+            .map(|word| match word.trim_end() {
+                "tpm:" => word.replace("tpm:", &uri),
+                _ => word.replace("\"tpm:?", &format!("\"{}&", self.tpm.uri())),
+            })
             .collect();
         let bin = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
         let installed = std::env::var_os("PATH").unwrap();
@@ -95,6 +98,7 @@ impl Home {
         {
             command.env(format!("XDG_{variable}_HOME"), self.path(directory));
         }
+        command.env("TPM2TOOLS_TCTI", self.tpm.tcti());
         command.env("SOFTHSM2_CONF", self.path(".softhsm/softhsm2.conf"));
         command.env("STRONGROOM_PKCS11_MODULE", test_support::softhsm::module().unwrap());
         command.output().unwrap()

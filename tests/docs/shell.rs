@@ -43,6 +43,20 @@ fn what_the_pages_say_works() {
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
+/// The reference is looked up in rather than followed, but for this section, whose blocks build on each other.
+#[test]
+fn signed_policies_are_made_in_the_order_of_the_page() {
+    let Some(home) = Home::new() else { return };
+    if !test_support::softhsm::installed("tpm2_createpolicy") {
+        return test_support::skip::skip("tpm2_createpolicy is missing: apt-get install tpm2-tools");
+    }
+    let page = std::fs::read_to_string(root().join("docs/reference/tpm.md")).unwrap();
+    let section = page.split("\n### Signed policies\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let store = "strongroom init --device piv:serial=12345678\nstrongroom put --quiet a --generate\n";
+    let why = failure(&(store.to_owned() + &script(&blocks(section))), &home);
+    assert_eq!(why, None, "{}", why.as_deref().unwrap_or_default());
+}
+
 #[test]
 fn a_block_that_fails_is_noticed() {
     let Some(home) = Home::new() else { return };

@@ -230,7 +230,8 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
         ),
     };
     Error::new(Kind::Refused, "satisfy the PCR policy", message).with_target(path.display().to_string()).with_hint(
-        "have the signer sign the current values: `strongroom device pcrs --policy-digest` prints the digest to sign",
+        "have the signer sign the current values: `strongroom device pcrs NAME --policy-digest` prints the digest to sign; \
+         for a device that is not enrolled yet, `tpm2_createpolicy --policy-pcr` computes it",
     )
 }
 

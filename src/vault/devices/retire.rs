@@ -176,9 +176,13 @@ impl Vault {
             names.push("…".into());
         }
         let message = format!("no other device opens {}", names.join(", "));
+        let Some((name, version)) = sole.first().map(|row| (&row.name, row.version.version)) else {
+            return Ok(());
+        };
         Err(Error::new(Kind::Refused, operation, message).with_target(self.location().to_owned()).with_hint(format!(
-            "enrol another device that opens (`strongroom device add URI`) and run it where this device is at hand; \
-             {forcing} all the same, and these tokens are lost"
+            "where this device is at hand, put each for other devices (`strongroom get {name}@{version} | strongroom put \
+             {name}`) and revoke the version (`strongroom revoke {name}@{version} --reason …`); if no other device opens, \
+             enrol one first (`strongroom device add URI`). {forcing} all the same, and these tokens are lost"
         )))
     }
 }
