@@ -25,7 +25,7 @@ use args::LazyArgs;
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::Globals;
-use output::Output;
+use output::{Output, OutputOptions};
 use process::{hardening, logging, tss_log};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -171,7 +171,8 @@ enum Command {
     Man(LazyArgs<man::Man>),
     /// Print completions for a shell
     ///
-    /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`.
+    /// For bash: `strongroom completions bash >/etc/bash_completion.d/strongroom`. They offer names of tokens, too, and open
+    /// none.
     Completions(LazyArgs<completions::Completions>),
 }
 
@@ -192,6 +193,11 @@ pub fn main() -> ExitCode {
     tss_log::silence();
     let hardened = hardening::apply();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    match completions::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return exit::usage(&mut Output::new(OutputOptions::default()), &error),
+    }
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => {
             let output = Output::new(cli.globals.output_options());

@@ -164,7 +164,7 @@ impl Context {
     ///
     /// # Errors
     /// `Refused` when this user may not reach it.
-    fn agent(&self) -> Result<Option<Client>> {
+    pub fn agent(&self) -> Result<Option<Client>> {
         let direct =
             self.globals.no_agent || self.globals.store.is_some() || !self.globals.devices.is_empty();
         if direct { Ok(None) } else { self.connect_agent() }

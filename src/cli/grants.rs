@@ -2,10 +2,12 @@
 
 use crate::cli::Execute;
 use crate::cli::args::{names, time};
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use nix::unistd::{Group, User};
 use strongroom::ledger::GrantId;
 use strongroom::vault::{GrantOn, GrantOptions, GrantView, Grantee, Op, Revoked, check_alias};
@@ -14,6 +16,7 @@ use strongroom::{Error, Kind, Result};
 #[derive(Debug, Args)]
 pub struct Grant {
     /// NAME, or PREFIX/ for all tokens under it, also those to come; / for everything
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     on: String,
     /// To whom: unit:web.service, unit:USER/sync.service, user:deploy, group:ops, exe:/usr/bin/x or exe:sha256:DIGEST
     #[arg(long, value_name = "GRANTEE")]
@@ -44,6 +47,7 @@ pub struct Ungrant {
 #[derive(Debug, Args)]
 pub struct Grants {
     /// NAME: those that reach this token; PREFIX/: those on it and below
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     on: Option<String>,
 }
 

@@ -45,7 +45,7 @@ impl Agent {
 
     fn health_details(&self, problems: Vec<String>) -> HealthDetails {
         HealthDetails {
-            problems: problems,
+            problems,
             uptime_seconds: self.started.elapsed().as_secs(),
             devices: self.devices.iter().map(|device| device_health(device)).collect(),
             cached_tokens: self.cache.len(),

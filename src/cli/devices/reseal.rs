@@ -1,10 +1,12 @@
 //! `reseal`: what was put before devices came or went, sealed to those that should open it now.
 
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::{Execute, confirm};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Value, json};
 use strongroom::ledger::Prefix;
 use strongroom::vault::ResealReport;
@@ -17,6 +19,7 @@ const NAMED: usize = 10;
 #[derive(Debug, Args)]
 pub struct Reseal {
     /// Only this name and what lies below it
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     prefix: Option<String>,
 }
 

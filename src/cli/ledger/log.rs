@@ -2,11 +2,13 @@
 
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use crate::cli::output::table::Table;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use strongroom::Result;
 use strongroom::vault::{AccessView, EntryView, LogOrder, TokenBackend};
 
@@ -32,6 +34,7 @@ pub struct Log {
 #[derive(Debug, Args)]
 pub struct History {
     /// The token's name; tokens that had it before are shown too
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
 }
 

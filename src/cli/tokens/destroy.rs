@@ -1,15 +1,18 @@
 //! `destroy`: deletes sealed bytes for good.
 
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::{Execute, confirm};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::vault::counted;
 
 #[derive(Debug, Args)]
 pub struct Destroy {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Why; it stands in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]

@@ -2,11 +2,13 @@
 
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -20,6 +22,7 @@ use strongroom::{Error, Kind, Result, Secret};
 #[derive(Debug, Args)]
 pub struct Get {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Write it to this file, readable by its owner only
     #[arg(long, short, value_name = "FILE")]

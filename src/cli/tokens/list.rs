@@ -2,11 +2,13 @@
 
 use crate::cli::Execute;
 use crate::cli::args::{names, time};
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{labels, time_cell};
 use crate::cli::output::table::Table;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use strongroom::Result;
 use strongroom::replica::ListFilter;
 use strongroom::vault::{EffectiveState, TokenBackend, VersionView};
@@ -14,6 +16,7 @@ use strongroom::vault::{EffectiveState, TokenBackend, VersionView};
 #[derive(Debug, Args)]
 pub struct List {
     /// Only this name and what lies below it: `prod` lists prod and prod/db
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     prefix: Option<String>,
     /// Only those in this state
     #[arg(long, value_enum)]

@@ -1,11 +1,13 @@
 //! `put`: a new version of a token, from stdin, a file, a prompt or the machine's own randomness.
 
 use crate::cli::args::{names, time};
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::exit::{self, ExitWith};
 use crate::cli::output::Output;
 use crate::cli::{Execute, confirm};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use rand_core::{OsRng, RngCore};
 use serde_json::json;
 use std::ffi::OsString;
@@ -31,6 +33,7 @@ const DEFAULT_LENGTH: usize = 32;
 #[derive(Debug, Args)]
 pub struct Put {
     /// The token's name: segments of A-Z a-z 0-9 . _ - + : with / between them
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// The length for --generate. Anything else here is likely a token, which is refused.
     #[arg(hide = true)]

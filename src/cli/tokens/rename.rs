@@ -2,13 +2,16 @@
 
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 
 #[derive(Debug, Args)]
 pub struct Rename {
     /// The name it has
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     from: String,
     /// The name it gets
     to: String,

@@ -3,10 +3,12 @@
 use super::dotenv;
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::exit::ExitWith;
 use crate::cli::process::{hardening, tss_log};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use std::ffi::OsString;
 use std::fs::File;
@@ -27,10 +29,10 @@ const SCHEME: &str = "strongroom://";
 #[derive(Debug, Args)]
 pub struct Run {
     /// Put a token into an environment variable
-    #[arg(long = "env", short, value_name = "VAR=NAME[@VERSION]")]
+    #[arg(long = "env", short, value_name = "VAR=NAME[@VERSION]", add = ArgValueCompleter::new(completions::bindings))]
     env: Vec<String>,
     /// Put a token into a file in memory, and the file's path into an environment variable
-    #[arg(long = "file", short, value_name = "VAR=NAME[@VERSION]")]
+    #[arg(long = "file", short, value_name = "VAR=NAME[@VERSION]", add = ArgValueCompleter::new(completions::bindings))]
     file: Vec<String>,
     /// Read variables from a file of VAR=strongroom://NAME[@VERSION] and VAR=value lines
     #[arg(long, value_name = "FILE")]

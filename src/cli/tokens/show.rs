@@ -2,16 +2,19 @@
 
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{labels, time_cell};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use strongroom::vault::{TokenBackend, TokenRef, TokenView};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
 pub struct Show {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Write the age file of the version, by default of the newest
     #[arg(long, conflicts_with = "json")]

@@ -2,14 +2,17 @@
 
 use crate::cli::Execute;
 use crate::cli::args::names;
+use crate::cli::completions;
 use crate::cli::context::Context;
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::ledger::body::State;
 
 #[derive(Debug, Args)]
 pub struct Suspend {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Why; it stands in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -19,6 +22,7 @@ pub struct Suspend {
 #[derive(Debug, Args)]
 pub struct Resume {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Why; it stands in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -28,6 +32,7 @@ pub struct Resume {
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// NAME or NAME@VERSION
+    #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
     /// Why; it stands in the ledger and in every refusal
     #[arg(long, value_name = "TEXT")]
