@@ -99,7 +99,7 @@ enum Command {
     Rename(LazyArgs<tokens::rename::Rename>),
     /// Let an application have a token, or all tokens under a prefix, from the agent
     ///
-    /// A grant is signed like every change, and stands in the ledger. Without a grant, the agent serves only its owner.
+    /// A grant is a signed change, recorded in the ledger. Without grants, the agent serves only its owner.
     Grant(LazyArgs<grants::Grant>),
     /// Take a grant back, at once and for agents too
     Ungrant(LazyArgs<grants::Ungrant>),

@@ -19,7 +19,7 @@ impl Paths {
     /// directory, or for root `/etc/strongroom` and `/var/lib/strongroom`.
     ///
     /// # Errors
-    /// `Io` when there is no home directory to speak of.
+    /// `Io` if there is no home directory.
     pub fn discover() -> Result<Self> {
         let root = rustix::process::geteuid().is_root();
         let directory = |variable: &str, system: &str, home: &str| {

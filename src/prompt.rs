@@ -1,4 +1,5 @@
-//! Talking to the person who owns a device. The drivers ask; who answers (a terminal, a PIN file, nobody) is decided above.
+//! Prompts for PINs, touches and confirmations. Drivers ask; the caller decides who answers: a terminal, a pinentry, a
+//! pin-source or nobody.
 
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -53,18 +54,14 @@ pub trait Prompter {
     /// # Errors
     /// `PinUnavailable` where nobody can be asked.
     fn secret(&mut self, question: &str) -> Result<Secret> {
-        Err(Error::new(
-            Kind::PinUnavailable,
-            "ask a question",
-            format!("there is nobody to answer `{question}`"),
-        )
-        .with_hint("run the command on a terminal"))
+        Err(Error::new(Kind::PinUnavailable, "ask a question", format!("nobody can be asked `{question}`"))
+            .with_hint("run the command on a terminal"))
     }
-    /// Whether a person hears what is said here, and can be waited for.
+    /// Whether a person sees these prompts, and can be waited for.
     fn is_attended(&self) -> bool {
         false
     }
-    /// Told now and then while a driver waits for a person, so that nobody takes the device for one that hangs.
+    /// Called now and then while a driver waits for a person, so that the device is not taken for hung.
     fn still_waiting(&mut self) {}
 }
 
@@ -106,7 +103,7 @@ impl Prompter for PurposePrompter<'_> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// A command that is run with what there is to do as its last argument: `["notify-send", "Strongroom"]`.
+    /// A command to run when a person has to do something; that is its last argument: `["notify-send", "Strongroom"]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// A pinentry that asks where there is no terminal: `pinentry-gnome3`.
@@ -117,7 +114,7 @@ pub struct Settings {
 /// The prompter that fits this process: the terminal, if a person sits at one, else a pinentry, else [`BatchPrompter`]; with a
 /// notification where one is configured.
 pub fn for_process_with(settings: &Settings) -> Box<dyn Prompter + Send> {
-    // Under cron or in a pipeline of a detached shell there may be a /dev/tty and nobody in front of it.
+    // Under cron or in a detached shell there may be a /dev/tty that nobody looks at.
     let attended = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
     let inner: Box<dyn Prompter + Send> = match (Terminal::open(), &settings.pinentry) {
         (Some(terminal), _) if attended => Box::new(terminal),

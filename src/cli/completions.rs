@@ -36,7 +36,7 @@ impl Execute for Completions {
     }
 }
 
-/// Answers a script's question on standard output. False if this is no such question.
+/// Answers a completion script on standard output. False if no script is asking.
 ///
 /// # Errors
 /// A shell that is not known.

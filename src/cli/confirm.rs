@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal. Without a terminal, an option has to answer.
+//! Questions on the terminal. Without a terminal, an option has to answer them.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -19,11 +19,11 @@ pub fn confirm(yes: bool, operation: &str, question: &str) -> Result<()> {
     }
     match prompt::for_process().confirm(question)? {
         true => Ok(()),
-        false => Err(Error::new(Kind::Cancelled, operation, "you did not agree")),
+        false => Err(Error::new(Kind::Cancelled, operation, "you declined")),
     }
 }
 
-/// What the person says to `question`; `None` when nobody can be asked.
+/// The person's answer to `question`; `None` if nobody can be asked.
 ///
 /// # Errors
 /// `Io` when the terminal fails.
@@ -34,7 +34,7 @@ pub fn ask_yes_no(question: &str) -> Result<Option<bool>> {
     }
 }
 
-/// As [`confirm`], for what cannot be undone: `word` is to be typed.
+/// As [`confirm`], for what cannot be undone: the person has to type `word`.
 ///
 /// # Errors
 /// As [`confirm`].
@@ -65,9 +65,8 @@ pub fn ask_new_token(operation: &str, name: &str) -> Result<Secret> {
     let mut terminal = Terminal::open().ok_or_else(nobody)?;
     let first = terminal.secret(&format!("Token for {name}")).map_err(failed)?;
     if first != terminal.secret("Repeat it").map_err(failed)? {
-        return Err(
-            Error::new(Kind::Usage, operation, "the two differ").with_hint("try again; nothing was stored")
-        );
+        return Err(Error::new(Kind::Usage, operation, "the two entries differ")
+            .with_hint("try again; nothing was stored"));
     }
     Ok(first)
 }

@@ -1,4 +1,4 @@
-//! What every command is given: the global options, resolved against the configuration, and the output.
+//! What every command works with: the global options resolved against the configuration, and the output.
 
 use crate::cli::output::{Colour, Output, OutputOptions};
 use clap::Args;
@@ -175,7 +175,7 @@ impl Context {
     /// # Errors
     /// As [`Client::connect`].
     pub fn connect_agent(&self) -> Result<Option<Client>> {
-        // Not by clap: a variable is no argument, and without any the help is shown.
+        // Not by clap: a set variable would count as an argument, and `strongroom` alone would not show its help.
         let variable = || std::env::var_os("STRONGROOM_AGENT").map(PathBuf::from);
         if let Some(path) = self.globals.agent.clone().or_else(variable) {
             // Set to nothing: there is none.
@@ -215,7 +215,7 @@ impl Context {
     }
 }
 
-/// The store when nobody names one.
+/// The default store.
 pub fn default_store(paths: &Paths) -> String {
     format!("sqlite://{}", paths.store.display())
 }

@@ -51,7 +51,7 @@ enum DeviceCommand {
     /// older copy of the store can still open these: have their issuers rotate them. Refuses to retire the last admin, or a
     /// device that alone opens a token.
     Retire(LazyArgs<retire::Retire>),
-    /// Tie the store to a counter in a device, to notice when all of it is set back
+    /// Tie the store to a counter in a device, to notice when all of it is rolled back
     ///
     /// An admin's changes of devices, states and grants, and every destruction, raise the counter. If a counted change is
     /// missing, the machine with the device refuses the store, even if replica and pin are equally old. Reading does not
@@ -59,7 +59,7 @@ enum DeviceCommand {
     Anchor(LazyArgs<anchor::Anchor>),
     /// Make new keys in a device whose keys are bound to what was measured at boot
     ///
-    /// Use it after an update. Enrols the device anew under its name, and reseals its tokens by means of another device.
+    /// Use it after an update. Enrols the device again under its name, and reseals its tokens with the help of another device.
     /// Another admin device must be at hand. Without options for new keys, a TPM's keys are bound as the old ones were
     /// (--pcrs, --pin). With any of them, name all that you want.
     Renew(LazyArgs<renew::Renew>),

@@ -1,4 +1,4 @@
-//! `doctor`: what is there, what is missing, and the command that fixes it. Works without a store and logs in nowhere.
+//! `doctor`: what works, what is missing, and the command that fixes it. Needs no store, and logs in to no device.
 
 mod configuration;
 mod machine;
@@ -30,7 +30,7 @@ pub struct Finding {
     fix: Option<String>,
 }
 
-/// How good a finding is.
+/// The status of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -45,19 +45,19 @@ pub enum Status {
 }
 
 impl Finding {
-    /// Something found in an area.
+    /// A finding in an area.
     pub fn new(area: &'static str, status: Status, what: impl Into<String>) -> Self {
         Self { area, status, what: what.into(), fix: None }
     }
 
-    /// What makes it better.
+    /// Adds the fix.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
 
-    /// A failure, with its own advice.
+    /// A failure, with its hint as the fix.
     pub fn from_error(area: &'static str, status: Status, error: &Error) -> Self {
         let on = error.target().map(|on| format!("{on}: ")).unwrap_or_default();
         let finding =

@@ -132,7 +132,7 @@ fn grantee(text: &str) -> Result<Grantee> {
     text.parse().map_err(|why: String| unusable("--to", why))
 }
 
-/// A grant to a misspelt name would be for whoever gets that name later.
+/// Refuses users and groups that do not exist here: a misspelt name could be given to somebody else later.
 fn expect_known(to: &Grantee) -> Result<()> {
     let unknown = |what: &str, name: &str| {
         let message = format!("this machine knows no {what} `{name}`");

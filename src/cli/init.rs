@@ -29,7 +29,7 @@ pub struct Init {
     /// Succeed if there is a store already, and do nothing but verify it
     #[arg(long)]
     if_missing: bool,
-    /// Tie the store to a counter in the device, to notice when all of it is set back (TPM)
+    /// Tie the store to a counter in the device, to notice when all of it is rolled back (TPM)
     #[arg(long)]
     anti_rollback: bool,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
     let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
     let usage = |message: String, hint: String| Error::new(Kind::Usage, operation, message).with_hint(hint);
     match ready.as_slice() {
-        // A module that does not work is only one of the reasons: perhaps nobody wants it.
+        // A broken module is only one possible reason, and it may not be needed at all.
         [] => Err(usage(
             format!("no device was named, and none that is ready was found{}", failed_modules(&errors)),
             "name one with --device; `strongroom doctor` says what is missing".into(),
@@ -218,7 +218,7 @@ fn print_report(
     Ok(())
 }
 
-/// A key, for people, with how it is guarded where its device tells.
+/// A key as text, with its PIN and touch policies if known.
 pub fn key(key: &KeyInfo, created: bool) -> String {
     let how = if created { "created" } else { "found" };
     let claims = key
@@ -231,12 +231,12 @@ pub fn key(key: &KeyInfo, created: bool) -> String {
     format!("{}, {how}: {}{guards}", key.public.algorithm(), key.uri)
 }
 
-/// A key, for programs.
+/// A key as JSON.
 pub fn key_json(key: &KeyInfo, created: bool) -> serde_json::Value {
     json!({"algorithm": key.public.algorithm().to_string(), "uri": key.uri, "created": created})
 }
 
-/// What a level is worth, in words.
+/// A level and what it is worth.
 pub fn evidence(level: EvidenceLevel) -> &'static str {
     match level {
         EvidenceLevel::Simulator => "simulator: fine for tests, protects nothing",

@@ -1,7 +1,7 @@
-//! The only place that prints. Data goes to stdout, words go to stderr.
+//! The only place that prints. Data goes to stdout, messages to stderr.
 //!
-//! Whatever comes from outside (names, labels of devices, reasons, paths) passes [`printable`] on its way to a line, so
-//! that it cannot drive a terminal. Only [`Output::bytes`] lets bytes through as they are.
+//! Text from outside (names, labels of devices, reasons, paths) goes through [`printable`] first, so that it cannot drive a
+//! terminal. Only [`Output::bytes`] lets bytes through as they are.
 
 pub mod format;
 pub mod table;
@@ -65,7 +65,7 @@ impl Output {
         self.options.json
     }
 
-    /// Whether data goes to a person.
+    /// Whether data goes to a terminal.
     pub fn to_terminal(&self) -> bool {
         self.terminal
     }
@@ -75,7 +75,7 @@ impl Output {
         colours(self.options.colour, self.terminal)
     }
 
-    /// How many columns a person sees; `None` when data goes elsewhere.
+    /// The terminal's width in columns; `None` if data does not go to a terminal.
     pub fn width(&self) -> Option<u16> {
         let size = self.terminal.then(|| tcgetwinsize(io::stdout()).ok())?;
         Some(size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(80))
@@ -102,7 +102,7 @@ impl Output {
         self.bytes(b"\n")
     }
 
-    /// What a command did: an object for programs, words for people.
+    /// The result of a command: an object with --json, else a message.
     pub fn done(&mut self, object: &impl Serialize, words: &str) -> Result<()> {
         if self.options.json {
             return self.json(object);
@@ -111,7 +111,7 @@ impl Output {
         Ok(())
     }
 
-    /// One entry of a listing: an object for programs, a row for people.
+    /// One entry of a listing: an object with --json, else a row.
     pub fn entry(
         &mut self,
         table: &mut Table,
@@ -160,14 +160,14 @@ impl Output {
         self.data.as_mut().map_or(Ok(()), BufWriter::flush).map_err(not_written)
     }
 
-    /// Words that `--quiet` leaves out.
+    /// A message, which --quiet suppresses.
     pub fn info(&mut self, text: &str) {
         if !self.options.quiet {
             self.word(&printable(text));
         }
     }
 
-    /// Words that stay: something is amiss that is no error.
+    /// A warning, which --quiet does not suppress.
     pub fn warn(&mut self, text: &str) {
         let mark = self.paint("33", "warning");
         self.word(&format!("strongroom: {mark}: {}", printable(text)));
@@ -185,12 +185,12 @@ impl Output {
         }
     }
 
-    /// Help for somebody who asked for too little.
+    /// Help for a command line that lacks a command.
     pub fn help_instead(&mut self, text: &str) {
         self.word(text.trim_end());
     }
 
-    /// What the parser of the command line says, which repeats what was typed.
+    /// An error of the command line's parser, which repeats what was typed.
     pub fn parse_error(&mut self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
         if self.options.json {
@@ -203,7 +203,7 @@ impl Output {
         self.word(&format!("{name}: {}", lines.join("\n")));
     }
 
-    /// A bar on stderr, where a person sees it; it appears once it is clear that there is something to wait for.
+    /// A progress bar on stderr, if that is a terminal. It appears after 300 ms.
     pub fn progress(&self) -> impl FnMut(&str, u64, u64) + use<> {
         let visible = self.words_terminal && !self.options.quiet;
         let mut shown: Option<(String, ProgressBar)> = None;
@@ -225,9 +225,9 @@ impl Output {
         }
     }
 
-    /// Words that cannot be written have nobody to complain to.
+    /// A message that cannot be written is dropped: there is nowhere to report that.
     fn word(&mut self, text: &str) {
-        // What was written first is to be read first. A failure comes back with the next piece of data.
+        // Keep the order of data and messages. A failure comes back with the next piece of data.
         let _ = self.flush();
         let _ = self.words.write_all(format!("{text}\n").as_bytes());
     }
@@ -261,7 +261,7 @@ fn colours(wanted: Colour, terminal: bool) -> bool {
     }
 }
 
-/// A closed pipe stays one: whoever asks the error for its source finds it.
+/// Keeps the I/O error as the source, so that a closed pipe is recognized.
 fn not_written(error: io::Error) -> Error {
     Error::new(Kind::Io, "write to standard output", error.to_string()).caused_by(error)
 }

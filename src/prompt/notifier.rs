@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 pub struct CommandNotifier {
     /// Who is asked.
     pub inner: Box<dyn Prompter + Send>,
-    /// The program and its arguments; what there is to do comes as one more.
+    /// The program and its arguments. What the person has to do is added as the last one.
     pub command: Vec<String>,
 }
 

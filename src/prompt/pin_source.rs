@@ -1,4 +1,4 @@
-//! PINs that lie somewhere, and the prompter for when nobody can be asked.
+//! PINs from a pin-source, and the prompter for unattended processes.
 
 use super::{PinRequest, Prompter};
 use crate::error::{Error, Kind, Result};
@@ -84,7 +84,7 @@ fn from_file(path: &Path) -> Result<Secret, String> {
     let line = buffer[..filled].strip_suffix(b"\n").unwrap_or(&buffer[..filled]);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if filled == buffer.len() || line.contains(&b'\n') {
-        return Err("it holds more than one line, or a very long one: that is no PIN file".into());
+        return Err("it holds more than one line, or a very long one: it is not a PIN file".into());
     }
     Ok(Secret::new(line.to_vec()))
 }

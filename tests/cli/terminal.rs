@@ -54,7 +54,7 @@ fn a_token_is_typed_twice_and_never_shown() {
 
     let other = [("Token for a: ", "s3cret"), ("Repeat it: ", "secret")];
     let shown = at_terminal(&home, "strongroom put a", &other);
-    assert!(shown.contains("the two differ") && shown.ends_with("[2]\n"), "{shown}");
+    assert!(shown.contains("the two entries differ") && shown.ends_with("[2]\n"), "{shown}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_wrong_pin_does_not_cost_a_typed_token() {
 fn init_asks_before_it_takes_the_only_device() {
     let Some(home) = home() else { return };
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &[("Use it? [y/N] ", "n")]);
-    assert!(shown.contains("you did not agree") && shown.ends_with("[1]\n"), "{shown}");
+    assert!(shown.contains("you declined") && shown.ends_with("[1]\n"), "{shown}");
     let dialogue = [("Use it? [y/N] ", "y"), ("PIN of pkcs11:token=demo", softhsm::PIN)];
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &dialogue);
     assert!(shown.contains("store id"), "{shown}");

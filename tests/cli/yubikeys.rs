@@ -156,7 +156,7 @@ fn doctor_tells_of_yubikeys_and_init_finds_them() {
     let said = home.ok(&["doctor"]);
     for line in [
         "piv:serial=12345678 (firmware 5.7.1): PIN 3 tries, PUK 3; free for opening: 9d … 95 (21), for signing: 9c … 95 (21)",
-        "piv:serial=12345678: its PIN is the factory's",
+        "piv:serial=12345678: its PIN is the factory default",
         "ykman piv access change-management-key --generate --protect",
     ] {
         assert!(said.contains(line), "{said}");

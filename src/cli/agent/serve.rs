@@ -24,13 +24,13 @@ pub struct Agent {
     /// Hand out systemd credentials on this socket; by default, for root, /run/strongroom/credentials.sock
     #[arg(long, value_name = "PATH")]
     credentials: Option<PathBuf>,
-    /// Keep an opened token, or those under a name, in locked memory for so long
+    /// Keep an opened token, or those under a name, in locked memory for this time
     #[arg(long, value_name = "NAME=TIME", value_parser = cached)]
     cache: Vec<(String, Period)>,
     /// Ignore the label strongroom.cache=TIME
     #[arg(long)]
     no_cache_labels: bool,
-    /// Lock a device whose PIN was typed once nobody has used it for so long
+    /// Lock a device whose PIN was typed after this time without use
     #[arg(long, value_name = "TIME")]
     idle: Option<Period>,
     /// Ask for PINs by this program: the question is its argument, the PIN the line that it prints
@@ -39,7 +39,7 @@ pub struct Agent {
     /// Answer every request within this time [default: 30s]
     #[arg(long, value_name = "TIME")]
     deadline: Option<Period>,
-    /// Serve at most so many connections at once [default: 12000]
+    /// Serve at most this many connections at once [default: 12000]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 }
@@ -47,7 +47,7 @@ pub struct Agent {
 impl Execute for Agent {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         harden()?;
-        // Without locked memory, labels that ask for keeping are not heeded; an option that asks for it is refused.
+        // Without locked memory, cache labels are ignored, and cache options are refused.
         let memory = lock_memory();
         let (globals, locked) = (context.globals.clone(), memory.is_ok());
         let options = self.options(context, locked)?;
@@ -131,12 +131,12 @@ fn cached(text: &str) -> Result<(String, Period), String> {
     Ok((name.to_owned(), period.parse::<Period>()?))
 }
 
-/// What this process forgoes beyond what every command does: it can gain no privileges, and has room for its connections.
+/// Beyond what every command does: gains no privileges, and raises the limit on open files.
 fn harden() -> Result<()> {
-    let failed = |e: rustix::io::Errno| Error::new(Kind::Io, "forgo new privileges", e.to_string());
+    let failed = |e: rustix::io::Errno| Error::new(Kind::Io, "give up new privileges", e.to_string());
     set_no_new_privs(true).map_err(failed)?;
     let files = getrlimit(Resource::Nofile);
-    // One that cannot be raised holds fewer connections.
+    // If it cannot be raised, there is room for fewer connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
     Ok(())
 }

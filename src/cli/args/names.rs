@@ -18,7 +18,8 @@ pub fn name(text: &str) -> Result<Name> {
     if let Some((before, version)) = text.split_once('@')
         && Name::parse(before).is_ok()
     {
-        let message = format!("it has a version (@{}), and this is about the whole token", shown(version));
+        let message =
+            format!("it names a version (@{}), but the command takes a whole token", shown(version));
         return Err(unusable(text, "a name", message));
     }
     parse(text)
@@ -36,7 +37,7 @@ pub fn versioned(text: &str) -> Result<TokenRef> {
         u64::from_str(version).ok().filter(|n| *n > 0 && version.bytes().all(|b| b.is_ascii_digit()));
     match number {
         Some(number) => Ok(TokenRef { name: parse(before)?, version: Some(number) }),
-        None => Err(unusable(text, "a name", "after the @ stands a version: a number from 1".into())),
+        None => Err(unusable(text, "a name", "a version follows the @: a number from 1".into())),
     }
 }
 

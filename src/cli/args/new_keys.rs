@@ -22,19 +22,19 @@ pub struct KeyOptions {
     /// TPM: bind the keys to what was measured at boot, e.g. sha256:0,2,7
     #[arg(long, value_name = "BANK:PCR,…")]
     pcrs: Option<String>,
-    /// TPM: bind them to what the owner of this key (PEM) signs for those PCRs, instead of to their values now
+    /// TPM: bind them to PCR values signed by the owner of this key (PEM), instead of to the present values
     #[arg(long, value_name = "FILE", requires = "pcrs")]
     pcr_policy_key: Option<PathBuf>,
     /// TPM: also keep the opening key at this persistent handle, and the signing key at the next one
     #[arg(long, value_name = "HANDLE")]
     persistent: Option<String>,
-    /// YubiKey: when it wants the PIN
+    /// YubiKey: when it asks for the PIN
     #[arg(long, value_name = "WHEN", value_parser = ["never", "once", "always"])]
     pin_policy: Option<String>,
-    /// YubiKey: when it wants to be touched
+    /// YubiKey: when it asks for a touch
     #[arg(long, value_name = "WHEN", value_parser = ["never", "always", "cached"])]
     touch_policy: Option<String>,
-    /// YubiKey: replace the keys that are in its slots; type its serial number
+    /// YubiKey: replace the keys in its slots; takes its serial number as confirmation
     #[arg(long, value_name = "SERIAL")]
     force: Option<String>,
     /// YubiKey: accept keys that it cannot attest
@@ -80,7 +80,7 @@ impl KeyOptions {
 fn handle(text: &str) -> Result<u32> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     u32::from_str_radix(digits, 16)
-        .map_err(|_| wrong("--persistent", text, "no handle: write it in hexadecimal, e.g. 0x81010001"))
+        .map_err(|_| wrong("--persistent", text, "not a handle: write it in hexadecimal, e.g. 0x81010001"))
 }
 
 fn wrong(option: &str, text: &str, is: &str) -> Error {

@@ -48,18 +48,20 @@ fn parse(text: &str, now: &ZonedDateTime) -> Result<u64, String> {
     milliseconds(&at).ok_or_else(|| "it lies before 1970".into())
 }
 
-/// `None` when it is no number with a unit. jiff reads the unit; it would also take several, signs and fractions.
+/// `None` if it is not a number with a unit. jiff parses the unit; it would also accept several, signs and fractions.
 fn duration(text: &str) -> Option<Result<Span, String>> {
     let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let one = !number.is_empty() && !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_alphabetic());
-    one.then(|| text.parse().map_err(|_| format!("`{unit}` is no unit of time, or it is too far away")))
+    one.then(|| {
+        text.parse().map_err(|_| format!("`{unit}` is not a unit of time, or the time is too far away"))
+    })
 }
 
 fn date(text: &str, now: &ZonedDateTime) -> Result<Timestamp, String> {
     let form = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     let date: Date = match text.parse() {
         Ok(date) if form => date,
-        _ => return Err("it is neither a duration, nor a date, nor a time in RFC 3339".into()),
+        _ => return Err("it is not a duration, a date or a time in RFC 3339".into()),
     };
     let midnight = date.to_zoned_datetime(now.time_zone().clone()).map_err(|e| e.to_string())?;
     Ok(midnight.timestamp())

@@ -63,7 +63,7 @@ impl Execute for Add {
     }
 }
 
-/// Roles as they are typed.
+/// Parses roles.
 pub fn roles(texts: &[String]) -> Result<Vec<Role>> {
     let role = |text: &String| {
         text.parse().map_err(|rule| {
@@ -74,7 +74,7 @@ pub fn roles(texts: &[String]) -> Result<Vec<Role>> {
     texts.iter().map(role).collect()
 }
 
-/// The new device, for people.
+/// Prints the new device.
 pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<String>) -> Result<()> {
     if out.json_wanted() {
         return Ok(());
@@ -95,7 +95,7 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
     Ok(())
 }
 
-/// The new device, for programs.
+/// The new device as JSON.
 pub fn as_json(report: &EnrolReport, remembered: &Option<String>, closed: u64, resealed: u64) -> Value {
     json!({
         "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},

@@ -12,7 +12,7 @@ pub struct Anchor {
     /// Remove the anchor
     #[arg(long, conflicts_with = "accept_older")]
     remove: bool,
-    /// Continue from a store that was set back: what it lacks is lost for good
+    /// Continue from a store that was rolled back; the missing changes are lost
     #[arg(long)]
     accept_older: bool,
 }

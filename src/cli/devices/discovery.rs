@@ -1,4 +1,4 @@
-//! Which devices this machine has, without logging in to any.
+//! Finds this machine's devices, without logging in to any.
 
 use std::path::PathBuf;
 use strongroom::device::DeviceIdentity;
@@ -14,17 +14,17 @@ pub struct Module {
 
 /// A token in a module.
 pub struct Token {
-    /// What it says of itself.
+    /// Its description of itself.
     pub identity: DeviceIdentity,
     /// Ready for use: it has a label and a user PIN.
     pub ready: bool,
     /// Its user PIN is locked.
     pub locked: bool,
-    /// What to name it by, with the module's path.
+    /// A URI that names it, with the module's path.
     pub uri: String,
 }
 
-/// Every module that is named by the environment or lies where modules usually do, asked for its tokens.
+/// The module that the environment names, or those in the usual directories, each with its tokens.
 #[cfg(feature = "pkcs11")]
 pub fn modules() -> Vec<Module> {
     use strongroom::device::pkcs11::{candidate_modules, tokens_of};

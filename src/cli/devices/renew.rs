@@ -11,7 +11,7 @@ use strongroom::vault::EnrolOptions;
 pub struct Renew {
     /// Its name or id
     name: String,
-    /// Renew even if a token is sealed to this device alone and does not open now: it is then lost
+    /// Renew even if a token that is sealed to this device alone does not open now and is lost
     #[arg(long)]
     accept_loss: bool,
     #[command(flatten)]

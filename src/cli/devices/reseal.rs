@@ -68,7 +68,7 @@ fn run(vault: &mut Vault, out: &mut Output, prefix: &Prefix) -> Result<ResealRep
     })
 }
 
-/// After a device came: reseals if that is wanted, asks where nobody said, and answers how many versions were resealed.
+/// After a device was added: reseals if the options say so, or asks. Returns how many versions were resealed.
 pub fn offer(
     vault: &mut Vault,
     out: &mut Output,
@@ -97,7 +97,7 @@ pub fn offer(
     Ok(report.resealed)
 }
 
-/// What is to be done for a device that came.
+/// Says how to reseal for a device that was added.
 pub fn hint(out: &mut Output, closed: u64, device: &str) {
     if closed > 0 {
         let versions = counted(closed, "version", "versions");
@@ -105,7 +105,7 @@ pub fn hint(out: &mut Output, closed: u64, device: &str) {
     }
 }
 
-/// What was done.
+/// Prints how much was resealed.
 pub fn print_report(out: &mut Output, report: &ResealReport) {
     if report.resealed > 0 && !out.json_wanted() {
         let (versions, signatures) = (
@@ -116,7 +116,7 @@ pub fn print_report(out: &mut Output, report: &ResealReport) {
     }
 }
 
-/// An error where something is left, after each was named.
+/// An error if something is left, after a warning for each.
 pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()> {
     let Some(first) = report.left.first() else { return Ok(()) };
     for left in report.left.iter().take(NAMED) {
@@ -128,7 +128,7 @@ pub fn expect_all(out: &mut Output, report: &ResealReport) -> anyhow::Result<()>
     Err(Error::new(first.error.kind(), "reseal everything", message).with_hint(hint).into())
 }
 
-/// What is left, for programs.
+/// What is left, as JSON.
 pub fn left_json(report: &ResealReport) -> Vec<Value> {
     let left = report.left.iter();
     left.map(|left| json!({"name": left.name, "version": left.version, "why": left.error.message()}))

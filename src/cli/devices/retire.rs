@@ -16,13 +16,13 @@ use strongroom::{Result, Vault};
 pub struct Retire {
     /// Its name or id
     name: String,
-    /// Treat its keys as being in the wrong hands
+    /// Record that others may have its keys
     #[arg(long)]
     compromised: bool,
-    /// Why; it stands in the ledger
+    /// The reason, recorded in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// Retire it even if no other device opens some token, which is then lost
+    /// Retire it even if some tokens open with no other device and are lost
     #[arg(long)]
     force: bool,
 }

@@ -1,4 +1,4 @@
-//! What is configured here: files and who may touch them, devices, the store, what is known of it.
+//! The configuration: files and their permissions, devices, the store and its pin.
 
 use super::{Finding, Status};
 use crate::cli::context::{Context, Resolved};
@@ -68,7 +68,7 @@ fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
     std::iter::once(connected).chain(uri.pin_source().and_then(pin_source)).collect()
 }
 
-/// Where a PIN lies is not where everybody may look. Its value is not read.
+/// Checks who may read a pin-source. Does not read the PIN.
 fn pin_source(source: &PinSource) -> Option<Finding> {
     let missing = |what: String| Some(Finding::new("pin-source", Status::Broken, what));
     match source {
@@ -79,7 +79,7 @@ fn pin_source(source: &PinSource) -> Option<Finding> {
     }
 }
 
-/// Something to say when others may do to a file what they should not.
+/// A finding if others have forbidden permissions on a file.
 fn mode(area: &'static str, path: &Path, forbidden: u32) -> Option<Finding> {
     let metadata = std::fs::metadata(path).ok()?;
     let shown = printable(&path.display().to_string());

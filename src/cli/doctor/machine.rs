@@ -70,7 +70,7 @@ fn module(module: &Module) -> Vec<Finding> {
             vec![Finding::new("pkcs11", Status::Note, format!("{path}: no token"))]
         }
         Ok(tokens) => {
-            // An empty slot beside a token in use is no news: SoftHSM always has one.
+            // Leave out empty slots beside a token in use: SoftHSM always has one.
             let used = tokens.iter().any(|token| token.ready);
             let news = tokens.iter().filter(|token| token.ready || !used);
             news.map(|token| one(&module.path, token)).collect()
@@ -101,10 +101,12 @@ fn one(module: &Path, token: &Token) -> Finding {
 fn smart_cards(packages: &Packages) -> Finding {
     match (Path::new(PCSCD).exists(), access(PCSCD, Access::READ_OK | Access::WRITE_OK)) {
         (true, Ok(())) => Finding::new("smart cards", Status::Ok, format!("pcscd listens on {PCSCD}")),
-        (true, Err(_)) => {
-            Finding::new("smart cards", Status::Missing, format!("{PCSCD} is there, and not for this user"))
-                .fix(format!("sudo chmod 666 {PCSCD}, as pcscd.socket makes it"))
-        }
+        (true, Err(_)) => Finding::new(
+            "smart cards",
+            Status::Missing,
+            format!("{PCSCD} exists, but this user may not open it"),
+        )
+        .fix(format!("sudo chmod 666 {PCSCD}, as pcscd.socket makes it")),
         (false, _) => Finding::new(
             "smart cards",
             Status::Missing,

@@ -2,7 +2,7 @@
 
 use super::Finding;
 
-/// What pcscd sees; nothing where it does not answer, which is another finding.
+/// The YubiKeys that pcscd sees. If it does not run, another finding says so.
 #[cfg(feature = "piv")]
 pub fn findings() -> Vec<Finding> {
     match strongroom::device::piv::discover() {
@@ -82,14 +82,14 @@ mod present {
         );
         note(
             piv.puk.tries == 0 && !lost,
-            "its PUK is blocked: a blocked PIN would cost its keys",
-            "take care of the PIN",
+            "its PUK is blocked: if the PIN is blocked too, its keys are lost",
+            "do not enter a wrong PIN",
         );
-        note(piv.pin.factory, "its PIN is the factory's", "ykman piv access change-pin");
-        note(piv.puk.factory, "its PUK is the factory's", "ykman piv access change-puk");
+        note(piv.pin.factory, "its PIN is the factory default", "ykman piv access change-pin");
+        note(piv.puk.factory, "its PUK is the factory default", "ykman piv access change-puk");
         note(
             piv.factory_management_key,
-            "its management key is the factory's: whoever has it can replace its keys",
+            "its management key is the factory default: anyone who has the YubiKey can replace its keys",
             "ykman piv access change-management-key --generate --protect",
         );
         found

@@ -36,14 +36,14 @@ fn configured(context: &Context) -> Vec<DeviceUri> {
     parsed.map(|(uri, _)| uri).filter(|uri| uri.scheme() == Scheme::Tpm).collect()
 }
 
-/// What keeps this machine's own TPM from being used.
+/// Why this machine's own TPM cannot be used, if so.
 fn machine() -> Option<Finding> {
     if !Path::new(TPM).exists() {
         let what = format!("there is no {TPM}: no TPM 2.0, or it is disabled in the firmware");
         return Some(Finding::new(AREA, Status::Missing, what));
     }
     access(TPM, Access::READ_OK | Access::WRITE_OK).err().map(|_| {
-        Finding::new(AREA, Status::Missing, format!("{TPM} is there, and not for this user"))
+        Finding::new(AREA, Status::Missing, format!("{TPM} exists, but this user may not open it"))
             .fix("sudo usermod -aG tss \"$USER\", then log in again")
     })
 }

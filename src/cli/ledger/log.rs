@@ -20,7 +20,7 @@ const COLUMNS: &[&str] = &["N", "TIME", "BY", "STATEMENT"];
 
 #[derive(Debug, Args)]
 pub struct Log {
-    /// So many lines at most
+    /// At most this many lines
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u64>,
     /// Oldest first

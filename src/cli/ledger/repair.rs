@@ -10,7 +10,7 @@ use strongroom::vault::counted;
 
 #[derive(Debug, Args)]
 pub struct Repair {
-    /// Why; it stands in the ledger
+    /// The reason, recorded in the ledger
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// Do not ask

@@ -11,7 +11,7 @@ use strongroom::{Error, Kind, Result, Vault};
 pub struct Trust {
     /// STORE-ID or STORE-ID:N:CHAIN
     line: String,
-    /// Forget what this machine knows of the place: another store, or a later state of this one that is lost for good
+    /// Forget what this machine has verified at this location: another store, or a later state that is lost
     #[arg(long)]
     replace: bool,
 }

@@ -57,7 +57,7 @@ impl Table {
         if !fits && total(least) > usize::from(width) {
             return self.records(&table);
         }
-        // A page that had to be squeezed is no measure for the next.
+        // The widths of a squeezed page do not suit the next.
         let first = self.widths.get_or_insert_with(|| if fits { content.clone() } else { Vec::new() });
         let whole = content.iter().map(|w| if *w <= WHOLE { *w } else { 0 });
         let bounds: Vec<u16> = if first.is_empty() { whole.collect() } else { first.clone() };

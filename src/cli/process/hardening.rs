@@ -1,4 +1,4 @@
-//! What this process forgoes before it meets a secret.
+//! Hardening, before the process handles a secret.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::sync::OnceLock;
@@ -18,10 +18,10 @@ pub fn apply() -> Result<(), Error> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum }).map_err(failed)
 }
 
-/// Gives a program that takes this process over its limit back.
+/// Restores the limit for a program that replaces this process.
 pub fn restore_core_limit() {
     if let Some(core) = CORE.get() {
-        // A limit that cannot be raised again stays at nothing, which the program can do without.
+        // If it cannot be raised again, the program runs without core files.
         let _ = setrlimit(Resource::Core, *core);
     }
 }

@@ -1,4 +1,4 @@
-//! `STRONGROOM_LOG`: what the library notes while it works, on stderr. Never a secret, at no level.
+//! `STRONGROOM_LOG`: the library's log on stderr. It never holds a secret, at any level.
 
 use log::{Level, LevelFilter};
 use std::io::Write;
@@ -8,7 +8,7 @@ use strongroom::{Error, Kind};
 /// The variable.
 const VARIABLE: &str = "STRONGROOM_LOG";
 
-/// Libraries that would print what they send to a device, PIN included, below this level.
+/// Libraries that would log the PINs they send to a device, with the most verbose level that is safe.
 const TALKATIVE: [(&str, LevelFilter); 1] = [("yubikey", LevelFilter::Debug)];
 
 /// Starts logging; warnings only, and only our own, where the variable is not set.

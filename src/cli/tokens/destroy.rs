@@ -14,7 +14,7 @@ pub struct Destroy {
     /// NAME or NAME@VERSION
     #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
-    /// Why; it stands in the ledger
+    /// The reason, recorded in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     /// Do not ask

@@ -50,11 +50,11 @@ fn after_line(text: &str) -> &str {
 
 fn assignment(text: &str, line: usize) -> Result<(Assignment, &str), &'static str> {
     let first = text.lines().next().unwrap_or_default();
-    let equals = first.find('=').ok_or("it is no VARIABLE=VALUE")?;
+    let equals = first.find('=').ok_or("it is not VARIABLE=VALUE")?;
     let name = first[..equals].trim_end();
     let variable = name.strip_prefix("export ").map_or(name, str::trim_start);
     if !is_variable(variable) {
-        return Err("a variable's name has letters, digits and _ and does not begin with a digit");
+        return Err("a variable's name consists of letters, digits and _, and does not begin with a digit");
     }
     let value = text[equals + 1..].trim_start_matches([' ', '\t']);
     let (value, rest) = match value.chars().next() {

@@ -78,7 +78,7 @@ fn as_json(name: &Name, token: &OpenedToken) -> serde_json::Value {
     }
 }
 
-/// Whole or not at all, and never readable for others on the way. What is no regular file is written to as it is.
+/// Replaces the file atomically, and readable by its owner only. Devices and pipes are written to directly.
 fn write_file(path: &Path, token: &Secret) -> Result<()> {
     let special = std::fs::metadata(path).is_ok_and(|m| {
         let kind = m.file_type();

@@ -42,7 +42,7 @@ pub struct Import {
     all: bool,
 }
 
-/// How tokens are written down.
+/// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// JSON lines
@@ -70,7 +70,7 @@ fn wiped<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Zeroizing<String>
     Ok(Option::deserialize(value)?.map(Zeroizing::new))
 }
 
-/// What is being read, for errors and progress.
+/// The file being read, for errors and progress.
 struct Source {
     shown: String,
     length: u64,

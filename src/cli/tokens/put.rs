@@ -212,7 +212,7 @@ fn trimmed(token: &Secret) -> Secret {
     Secret::new(line.unwrap_or(bytes).to_vec())
 }
 
-/// One line of text with a newline: almost certainly one that nobody meant. Files of several lines end with one by right.
+/// One line of text with a newline, which was most likely not intended. Files of several lines are expected to end with one.
 fn ends_like_echo(token: &Secret) -> bool {
     let bytes = token.expose();
     bytes.iter().position(|b| *b == b'\n') == Some(bytes.len() - 1) && std::str::from_utf8(bytes).is_ok()

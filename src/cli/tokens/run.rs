@@ -23,7 +23,7 @@ use strongroom::uri::{DeviceUri, PinSource};
 use strongroom::vault::TokenRef;
 use strongroom::{Error, Kind, Result, Secret};
 
-/// What stands before a token's name in an environment file.
+/// The prefix of a reference to a token in an environment file.
 const SCHEME: &str = "strongroom://";
 
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ fn binding(option: &str, text: &str, value: fn(TokenRef) -> Value) -> Result<(St
     if !dotenv::is_variable(variable) {
         return Err(unusable(
             &operation,
-            "a variable's name has letters, digits and _ and does not begin with a digit",
+            "a variable's name consists of letters, digits and _, and does not begin with a digit",
         ));
     }
     let name = names::versioned(name.strip_prefix(SCHEME).unwrap_or(name))?;
@@ -160,7 +160,7 @@ fn distinct(variables: &[(String, Value)]) -> Vec<TokenRef> {
     wanted
 }
 
-/// The program has no business with the PINs that were in our environment.
+/// Removes PINs from the program's environment.
 fn without_pins(context: &Context, command: &mut Command) -> Result<()> {
     for device in context.resolve()?.devices {
         if let Ok(uri) = DeviceUri::parse(&device.uri)
@@ -203,7 +203,7 @@ fn in_memory(token: Option<&Secret>, files: &mut Vec<OwnedFd>) -> Result<String>
     Ok(path)
 }
 
-/// Does not come back unless it fails.
+/// Replaces this process. Returns only a failure.
 fn become_program(mut command: Command, program: &OsString) -> anyhow::Error {
     hardening::restore_core_limit();
     let failure = command.exec();

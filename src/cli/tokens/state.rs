@@ -14,7 +14,7 @@ pub struct Suspend {
     /// NAME or NAME@VERSION
     #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
-    /// Why; it stands in the ledger
+    /// The reason, recorded in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }
@@ -24,7 +24,7 @@ pub struct Resume {
     /// NAME or NAME@VERSION
     #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
-    /// Why; it stands in the ledger
+    /// The reason, recorded in the ledger
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }
@@ -34,7 +34,7 @@ pub struct Revoke {
     /// NAME or NAME@VERSION
     #[arg(add = ArgValueCompleter::new(completions::names))]
     name: String,
-    /// Why; it stands in the ledger and in every refusal
+    /// The reason, recorded in the ledger and shown in every refusal
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
