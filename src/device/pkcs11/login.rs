@@ -132,10 +132,6 @@ fn ask(
         return Err(fail(Kind::PinLocked, "the PIN is locked")
             .with_hint("the device's security officer can set a new PIN with the vendor's tool"));
     }
-    if !info.set {
-        return Err(fail(Kind::PinUnavailable, "the device has no user PIN yet")
-            .with_hint("set one with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)"));
-    }
     let entry = PinEntry {
         operation: LOG_IN,
         device,

@@ -1,6 +1,7 @@
 //! Finds keys and reads their attributes.
 
 use super::error::DriverError;
+use super::operations::der_point;
 use crate::device::{Algorithm, Evidence, EvidenceLevel, PublicKey, Purpose};
 use crate::error::{Error, Kind};
 use crate::uri::DeviceUri;
@@ -74,14 +75,16 @@ pub fn locate(session: &Session, uri: &DeviceUri, label: &str) -> Result<Located
 /// The key with this public key, whatever its label. Some modules choose labels themselves: ykcs11 uses "Private key for
 /// Key Management". `None` when there is not exactly one, or the module does not reveal points.
 pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Option<Located>, DriverError> {
-    let half = match (enrolled.point(), enrolled.rsa()) {
-        // Both lengths are below 128, so they take one byte in DER.
-        (Some(point), _) => Attribute::EcPoint([&[0x04, point.len() as u8], point].concat()),
-        (_, Some((n, _))) => Attribute::Modulus(n.to_vec()),
+    let halves = match (enrolled.point(), enrolled.rsa()) {
+        (Some(point), _) => vec![Attribute::EcPoint(der_point(point)), Attribute::EcPoint(point.to_vec())],
+        (_, Some((n, _))) => vec![Attribute::Modulus(n.to_vec())],
         _ => return Ok(None),
     };
-    let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), half];
-    let [public] = session.find_objects(&template)?[..] else { return Ok(None) };
+    let mut found = Vec::new();
+    for half in halves {
+        found.extend(session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), half])?);
+    }
+    let [public] = found[..] else { return Ok(None) };
     let Some(Attribute::Id(id)) = session.get_attributes(public, &[AttributeType::Id])?.pop() else {
         return Ok(None);
     };

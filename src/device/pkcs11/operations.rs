@@ -91,9 +91,28 @@ impl Drop for Derived<'_> {
     }
 }
 
-/// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, half as long as the peer's point.
+/// CKM_ECDH1_DERIVE with CKD_NULL: the x-coordinate of the shared point, half as long as the peer's point. The standard allows the
+/// bare point and its DER encoding (v2.40 §2.3.6); some modules take only one of them.
 fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
-    let bytes = peer.len() / 2;
+    match derive(session, key, peer, peer.len() / 2) {
+        Err(DriverError::Call(error)) if refuses_point(code(&error)) => {
+            derive(session, key, &der_point(peer), peer.len() / 2).map_err(|_| error.into())
+        }
+        derived => derived,
+    }
+}
+
+/// A point in a DER OCTET STRING. Points here are shorter than 128 bytes, so the length takes one byte.
+pub fn der_point(point: &[u8]) -> Vec<u8> {
+    [&[0x04, point.len() as u8], point].concat()
+}
+
+fn derive(
+    session: &Session,
+    key: ObjectHandle,
+    peer: &[u8],
+    bytes: usize,
+) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     let parameters = Ecdh1DeriveParams::new(EcKdf::null(), peer);
     // Modules differ in their defaults for SENSITIVE and EXTRACTABLE, so set both.
     let template = [
@@ -150,6 +169,15 @@ pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> R
     }
     let message = "RSA-OAEP works neither with SHA-256 nor with SHA-1";
     Err(Error::new(Kind::Unsupported, "open with the RSA key", message).into())
+}
+
+/// The codes that modules return for a point in an unexpected encoding.
+fn refuses_point(code: Option<RvError>) -> bool {
+    use RvError::*;
+    matches!(
+        code,
+        Some(ArgumentsBad | MechanismParamInvalid | DomainParamsInvalid | DataInvalid | DataLenRange)
+    )
 }
 
 /// The codes that modules return for an unknown padding.

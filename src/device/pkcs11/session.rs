@@ -59,10 +59,14 @@ impl TokenSession {
         }
     }
 
-    /// Another session on a token that is already found.
+    /// Another session on a token that is already found. Read-only if the module has such sessions: they work beside a security
+    /// officer's, and on write-protected tokens.
     pub fn open(live: &InitializedModule<'_>, slot: Slot, name: &str) -> Result<Self> {
         // Not closed on drop: a stale handle may name another session by then.
-        let raw = live.open_ro_session_no_drop(slot).map_err(|e| decode(e, "open a session", name))?;
+        let raw = live
+            .open_ro_session_no_drop(slot)
+            .or_else(|error| live.open_rw_session_no_drop(slot).map_err(|_| error))
+            .map_err(|e| decode(e, "open a session", name))?;
         Ok(Self {
             raw,
             slot,
@@ -153,7 +157,11 @@ impl OperationContext<'_> {
     }
 
     fn key_uri(&self, purpose: Purpose) -> Result<String> {
-        let uri = DeviceUri::parse("pkcs11:")?.with("token", &self.info.identity.label)?;
+        let uri = DeviceUri::parse("pkcs11:")?;
+        let uri = match self.info.identity.label.as_str() {
+            "" => uri.with("slot-id", &self.info.slot_id.to_string())?,
+            label => uri.with("token", label)?,
+        };
         Ok(uri.with("object", &objects::label(self.uri, purpose))?.to_string())
     }
 

@@ -5,19 +5,40 @@ use super::module::InitializedModule;
 use super::token_info::TokenInfo;
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
-use cryptoki::error::RvError;
+use cryptoki::error::{Error as CallError, RvError};
 use cryptoki::slot::Slot;
 
-/// All slots that hold a token, initialised or not.
+/// All slots that hold a token, initialised or not. A token that cannot be described does not hide the others.
+///
+/// # Errors
+/// The first token's error if none can be described.
 pub fn all(module: &InitializedModule<'_>, target: &str) -> Result<Vec<(Slot, TokenInfo)>> {
     let slots = module.get_slots_with_token().map_err(|e| decode(e, LIST, target))?;
-    slots.into_iter().filter_map(|slot| one(module, slot, target).transpose()).collect()
+    let (mut tokens, mut failure) = (Vec::new(), None);
+    for slot in slots {
+        match one(module, slot, target) {
+            Ok(token) => tokens.extend(token),
+            Err(error) => {
+                log::warn!("slot-id={}: {error}", slot.id());
+                failure = failure.or(Some(error));
+            }
+        }
+    }
+    match failure {
+        Some(error) if tokens.is_empty() => Err(error),
+        _ => Ok(tokens),
+    }
 }
 
 /// One slot's token; `None` when there is none.
 fn one(module: &InitializedModule<'_>, slot: Slot, target: &str) -> Result<Option<(Slot, TokenInfo)>> {
     match module.get_token_info(slot) {
         Ok(info) => Ok(Some((slot, TokenInfo::read(slot, &info)))),
+        // The crate parses utcTime, which some modules fill with other bytes. Nothing here needs the time.
+        Err(CallError::ParseInt(_) | CallError::Utf8(_)) => {
+            let info = module.get_slot_info(slot).map_err(|e| decode(e, LIST, target))?;
+            Ok(Some((slot, TokenInfo::from_slot(slot, &info))))
+        }
         Err(e) => match code(&e) {
             Some(RvError::SlotIdInvalid | RvError::TokenNotPresent | RvError::TokenNotRecognized) => Ok(None),
             _ => Err(decode(e, LIST, target)),

@@ -3,7 +3,7 @@
 use crate::device::DeviceIdentity;
 use crate::prompt::TriesLeft;
 use crate::uri::{DeviceUri, Scheme};
-use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
+use cryptoki::slot::{Slot, SlotInfo, TokenInfo as CkTokenInfo};
 use std::ops::RangeInclusive;
 
 /// A token's description (CK_TOKEN_INFO), without types of `cryptoki`.
@@ -54,17 +54,17 @@ impl TokenInfo {
 
     /// From the module's CK_TOKEN_INFO.
     pub fn read(slot: Slot, info: &CkTokenInfo) -> Self {
-        let simulator = info.manufacturer_id().contains("SoftHSM") || info.model().contains("SoftHSM");
+        let (maker, model) = (text(info.manufacturer_id()), text(info.model()));
         Self {
             slot_id: slot.id(),
             identity: DeviceIdentity {
                 scheme: Scheme::Pkcs11,
-                maker: info.manufacturer_id().into(),
-                model: info.model().into(),
-                serial: info.serial_number().into(),
+                simulator: is_software(&maker, &model),
+                maker,
+                model,
+                serial: text(info.serial_number()),
                 firmware: info.firmware_version().to_string(),
-                label: info.label().into(),
-                simulator,
+                label: text(info.label()),
             },
             initialised: info.token_initialized(),
             pin: PinInfo {
@@ -82,6 +82,30 @@ impl TokenInfo {
         }
     }
 
+    /// From CK_SLOT_INFO, when CK_TOKEN_INFO is malformed. Such a token has no label: its slot-id names it.
+    pub fn from_slot(slot: Slot, info: &SlotInfo) -> Self {
+        let (maker, model) = (text(info.manufacturer_id()), text(info.slot_description()));
+        Self {
+            slot_id: slot.id(),
+            identity: DeviceIdentity {
+                simulator: is_software(&maker, &model),
+                maker,
+                model,
+                label: String::new(),
+                ..DeviceIdentity::unknown(Scheme::Pkcs11)
+            },
+            initialised: true,
+            pin: PinInfo {
+                required: true,
+                set: true,
+                locked: false,
+                tries: TriesLeft::Unknown,
+                pad: false,
+                length: (0, 0),
+            },
+        }
+    }
+
     /// Whether a URI names this token.
     pub fn matches(&self, uri: &DeviceUri) -> bool {
         let agree = |wanted: Option<&str>, is: &str| wanted.is_none_or(|wanted| wanted == is);
@@ -90,5 +114,65 @@ impl TokenInfo {
             && agree(uri.manufacturer(), &self.identity.maker)
             && agree(uri.model(), &self.identity.model)
             && agree(uri.serial(), &self.identity.serial)
+    }
+}
+
+/// A text field without padding. Some modules end it like a string in C, and leave other bytes behind the NUL.
+fn text(field: &str) -> String {
+    let field = field.split('\0').next().unwrap_or_default();
+    field.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
+/// Tokens that keep their keys in files: a word in the maker's name and one in the model's. Their claims about keys are the
+/// claims of a program.
+const SOFTWARE: [(&str, &str); 9] = [
+    ("SoftHSM", ""),
+    ("", "SoftHSM"),
+    ("Kryoptic", ""),
+    ("", "Kryoptic"),
+    // opencryptoki's SoftTok.
+    ("IBM", "Soft"),
+    // tpm2-pkcs11 takes maker and model from the TPM: swtpm's libtpms.
+    ("IBM", "SW"),
+    ("Mozilla", ""),
+    ("Pkcs11Interop", ""),
+    ("", "Simulator"),
+];
+
+fn is_software(maker: &str, model: &str) -> bool {
+    let has = |text: &str, word: &str| text.to_ascii_lowercase().contains(&word.to_ascii_lowercase());
+    SOFTWARE.iter().any(|(by, is)| has(maker, by) && has(model, is))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_a_nul_and_holds_no_control_characters() {
+        assert_eq!(text("SW   TPM\0\0\u{1}x"), "SW   TPM");
+        assert_eq!(text("a\u{1b}[31mb  "), "a[31mb");
+        assert_eq!(text("\0"), "");
+    }
+
+    #[test]
+    fn software_tokens_are_known() {
+        for (maker, model) in [
+            ("SoftHSM project", "SoftHSM v2"),
+            ("Kryoptic Project", "Kryoptic v1"),
+            ("IBM", "Soft"),
+            ("IBM", "SW   TPM"),
+            ("Utimaco IS GmbH", "CryptoServer Simulator"),
+        ] {
+            assert!(is_software(maker, model), "{maker} {model}");
+        }
+        for (maker, model) in [
+            ("Yubico (www.yubico.com)", "YubiKey YK5"),
+            ("IBM", "EP11"),
+            ("STMicro", "ST33TPHF2ESPI"),
+            ("SafeNet", "Luna K7"),
+        ] {
+            assert!(!is_software(maker, model), "{maker} {model}");
+        }
     }
 }
