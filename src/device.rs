@@ -188,8 +188,8 @@ pub trait Provision {
         prompter: &mut dyn Prompter,
     ) -> Result<KeyInfo>;
 
-    /// The algorithms it can make opening keys with, best first (P-256, then RSA, then AES).
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>>;
+    /// The algorithms of keys that it can make for a purpose, best first: P-256, P-384, RSA, then AES.
+    fn algorithms(&mut self, purpose: Purpose) -> Result<Vec<Algorithm>>;
 
     /// Destroys one of Strongroom's keys. Tokens sealed only to it are lost.
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()>;

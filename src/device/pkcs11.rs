@@ -4,7 +4,8 @@
 //!
 //! - `module` keeps one context per module file, `slots` finds the token that a URI names, `session` opens a session on it.
 //! - `login` keeps the PIN, `retry` repeats an operation after the module lost its state.
-//! - `objects` finds keys and reads their attributes, `operations` does the private-key operations, `create` makes keys.
+//! - `objects` finds keys and reads their attributes, `operations` does the private-key operations.
+//! - `templates` describes new keys, `create` makes them.
 //! - `device` implements [`Device`], `discovery` lists the modules of a machine.
 //!
 //! Strongroom's keys are token objects labelled `<object>-open` and `<object>-sign`, where `<object>` is the URI's
@@ -27,6 +28,7 @@ mod retry;
 mod session;
 mod slots;
 mod start_lock;
+mod templates;
 mod token_info;
 
 pub use discovery::{candidate_modules, module_of, tokens_of, well_known_modules};

@@ -9,6 +9,7 @@ mod modules;
 mod pins;
 #[cfg(feature = "piv")]
 mod piv;
+mod quirks;
 mod shim;
 mod simulators;
 mod start_lock;

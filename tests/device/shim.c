@@ -5,7 +5,15 @@
  *   SHIM_FLAGS  bits to set in CK_TOKEN_INFO's flags
  *   SHIM_LOGIN  what C_Login answers instead of asking the module
  *   SHIM_HANG   a call that never returns: C_Initialize, C_GetSlotList, C_Login, C_DeriveKey or C_Sign
- *   SHIM_LACKS  a mechanism that C_GetMechanismList leaves out
+ *   SHIM_LACKS  mechanisms that C_GetMechanismList leaves out: numbers, separated by commas
+ *   SHIM_CLEARS bits to clear in CK_TOKEN_INFO's flags
+ *   SHIM_TOKEN  how CK_TOKEN_INFO departs from the standard: "clock" has a malformed utcTime, "text" ends strings with NUL,
+ *               "lengths" does not know the lengths of PINs
+ *   SHIM_MALFORMED  the slot whose C_GetTokenInfo fails with CKR_GENERAL_ERROR: "second" of the slot list
+ *   SHIM_SESSIONS   "rw": there are no read-only sessions
+ *   SHIM_POINT  "der": C_DeriveKey wants the point in a DER OCTET STRING
+ *   SHIM_REFUSES    an attribute that no template of a key may name
+ *   SHIM_WRAPS  C_WrapKey wraps what may not be wrapped
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -20,12 +28,32 @@ typedef struct {
 } list;
 typedef struct {
     char label[32], manufacturer[32], model[16], serial[16];
-    unsigned long flags;
+    unsigned long flags, sessions[4], pin_lengths[2], memory[4];
+    unsigned char versions[4];
+    char utc_time[16];
 } token_info;
+typedef struct {
+    unsigned long type;
+    void *value;
+    unsigned long length;
+} attribute;
+typedef struct {
+    unsigned long kdf, shared_length;
+    void *shared;
+    unsigned long length;
+    unsigned char *point;
+} ecdh;
+typedef struct {
+    unsigned long type;
+    ecdh *parameter;
+    unsigned long length;
+} mechanism;
+
+enum { GENERAL_ERROR = 0x5, ATTRIBUTE_VALUE_INVALID = 0x13, MECHANISM_PARAM_INVALID = 0x71, SESSION_READ_ONLY = 0xb5 };
 
 /* Places in CK_FUNCTION_LIST. */
 enum { INITIALIZE = 0, FINALIZE = 1, SLOT_LIST = 4, TOKEN_INFO = 6, MECHANISM_LIST = 7, OPEN_SESSION = 12, LOGIN = 18, GET_ATTRIBUTE = 24,
-       FIND_INIT = 26, SIGN = 43, DERIVE = 62 };
+       FIND_INIT = 26, SIGN = 43, GENERATE = 58, GENERATE_PAIR = 59, WRAP = 60, DERIVE = 62 };
 
 static list *real, ours;
 
@@ -43,6 +71,11 @@ static void hang(const char *call) {
         pause();
 }
 
+static int is(const char *variable, const char *value) {
+    const char *set = getenv(variable);
+    return set && strcmp(set, value) == 0;
+}
+
 #define REAL(place, ...) ((rv(*)())real->calls[place])(__VA_ARGS__)
 
 static rv initialize(void *a) { note("C_Initialize"); hang("C_Initialize"); return REAL(INITIALIZE, a); }
@@ -53,35 +86,94 @@ static rv get_attribute(rv a, rv b, void *c, rv d) { note("C_GetAttributeValue")
 
 static rv open_session(rv a, rv b, void *c, void *d, void *e) {
     note("C_OpenSession");
+    if (is("SHIM_SESSIONS", "rw") && !(b & 2))
+        return SESSION_READ_ONLY;
     return REAL(OPEN_SESSION, a, b, c, d, e);
 }
 
-static rv derive(rv a, void *b, rv c, void *d, rv e, void *f) {
+static rv derive(rv a, mechanism *b, rv c, void *d, rv e, void *f) {
     note("C_DeriveKey");
     hang("C_DeriveKey");
-    return REAL(DERIVE, a, b, c, d, e, f);
+    if (!is("SHIM_POINT", "der"))
+        return REAL(DERIVE, a, b, c, d, e, f);
+    ecdh parameter = *b->parameter;
+    if (parameter.point[1] != parameter.length - 2)
+        return MECHANISM_PARAM_INVALID;
+    parameter.point += 2;
+    parameter.length -= 2;
+    mechanism raw = {b->type, &parameter, sizeof parameter};
+    return REAL(DERIVE, a, &raw, c, d, e, f);
+}
+
+static int is_refused(attribute *template, rv count) {
+    const char *refused = getenv("SHIM_REFUSES");
+    for (rv i = 0; refused && i < count; i++)
+        if (template[i].type == strtoul(refused, NULL, 0))
+            return 1;
+    return 0;
+}
+
+static rv generate(rv a, void *b, attribute *c, rv d, void *e) {
+    note("C_GenerateKey");
+    return is_refused(c, d) ? ATTRIBUTE_VALUE_INVALID : REAL(GENERATE, a, b, c, d, e);
+}
+
+static rv generate_pair(rv a, void *b, attribute *c, rv d, attribute *e, rv f, void *g, void *h) {
+    note("C_GenerateKeyPair");
+    return is_refused(c, d) || is_refused(e, f) ? ATTRIBUTE_VALUE_INVALID : REAL(GENERATE_PAIR, a, b, c, d, e, f, g, h);
+}
+
+static rv wrap(rv a, void *b, rv c, rv d, void *e, rv *f) {
+    note("C_WrapKey");
+    if (!getenv("SHIM_WRAPS"))
+        return REAL(WRAP, a, b, c, d, e, f);
+    if (e)
+        memset(e, 1, 40);
+    *f = 40;
+    return 0;
 }
 
 static rv get_token_info(rv slot, token_info *info) {
     note("C_GetTokenInfo");
+    const char *flags = getenv("SHIM_FLAGS"), *cleared = getenv("SHIM_CLEARS");
+    rv slots[2], count = 2;
+    if (is("SHIM_MALFORMED", "second") && REAL(SLOT_LIST, 1, slots, &count) == 0 && count == 2 && slots[1] == slot)
+        return GENERAL_ERROR;
     rv answer = REAL(TOKEN_INFO, slot, info);
-    const char *flags = getenv("SHIM_FLAGS");
-    if (answer == 0 && flags)
-        info->flags |= strtoul(flags, NULL, 0);
-    return answer;
+    if (answer != 0)
+        return answer;
+    info->flags |= flags ? strtoul(flags, NULL, 0) : 0;
+    info->flags &= cleared ? ~strtoul(cleared, NULL, 0) : ~0UL;
+    if (is("SHIM_TOKEN", "clock")) {
+        info->flags |= 0x40;
+        memcpy(info->utc_time, "\0\0no time at all", 16);
+    }
+    if (is("SHIM_TOKEN", "text")) {
+        memcpy(info->model, "SW   TPM\0\0\0\0\0\0\0\1", 16);
+        memcpy(info->serial, "12\033[31m3\0\0\0\0\0\0\0\0", 16);
+    }
+    if (is("SHIM_TOKEN", "lengths"))
+        info->pin_lengths[0] = info->pin_lengths[1] = ~0UL;
+    return 0;
 }
 
 static rv mechanism_list(rv slot, rv *mechanisms, rv *count) {
     note("C_GetMechanismList");
     rv answer = REAL(MECHANISM_LIST, slot, mechanisms, count), kept = 0;
     const char *lacks = getenv("SHIM_LACKS");
-    if (answer == 0 && mechanisms && lacks) {
-        for (rv i = 0; i < *count; i++)
-            if (mechanisms[i] != strtoul(lacks, NULL, 0))
-                mechanisms[kept++] = mechanisms[i];
-        *count = kept;
+    if (answer != 0 || !mechanisms || !lacks)
+        return answer;
+    for (rv i = 0; i < *count; i++) {
+        char *next = (char *)lacks;
+        int lacking = 0;
+        do
+            lacking |= mechanisms[i] == strtoul(next, &next, 0);
+        while (*next++ == ',');
+        if (!lacking)
+            mechanisms[kept++] = mechanisms[i];
     }
-    return answer;
+    *count = kept;
+    return 0;
 }
 
 static rv login(rv session, rv user, void *pin, rv length) {
@@ -114,6 +206,9 @@ rv C_GetFunctionList(list **out) {
     ours.calls[FIND_INIT] = find_init;
     ours.calls[SIGN] = sign;
     ours.calls[DERIVE] = derive;
+    ours.calls[GENERATE] = generate;
+    ours.calls[GENERATE_PAIR] = generate_pair;
+    ours.calls[WRAP] = wrap;
     *out = &ours;
     return 0;
 }

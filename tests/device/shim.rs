@@ -6,7 +6,8 @@ use test_support::softhsm::{LABEL, SoftHsm, module};
 
 /// SoftHSM behind the shim. The faults are in the process's environment, so it goes with `isolated_with`.
 pub struct Shim {
-    library: PathBuf,
+    /// The module's file.
+    pub library: PathBuf,
     log: PathBuf,
 }
 

@@ -56,7 +56,7 @@ impl Provision for PivDevice {
         made
     }
 
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+    fn algorithms(&mut self, _: Purpose) -> Result<Vec<Algorithm>> {
         Ok(vec![Algorithm::P256, Algorithm::P384])
     }
 

@@ -2,17 +2,15 @@
 
 use super::device::Pkcs11Device;
 use super::error::{DriverError, decode};
-use super::objects::{self, Located, P256_OID, P384_OID};
+use super::objects::{self, Located};
+use super::operations;
 use super::session::{OperationContext, TokenSession};
+use super::templates::generate;
 use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
-use crate::uri::{DeviceUri, Scheme};
-use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, ObjectHandle};
-use cryptoki::session::Session;
-use cryptoki::types::Ulong;
-use rand_core::{OsRng, RngCore};
+use crate::uri::Scheme;
+use cryptoki::mechanism::MechanismType;
 
 /// The RSA sizes on offer, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
 const RSA_BITS: [u16; 3] = [3072, 4096, 2048];
@@ -27,13 +25,13 @@ impl Provision for Pkcs11Device {
     ) -> Result<KeyInfo> {
         let operation = format!("create the {purpose} key");
         options.only_for(Scheme::Pkcs11, self)?;
-        if purpose == Purpose::Sign && !matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
-            let message = format!("Strongroom makes signing keys of p256 or p384, not {algorithm}");
-            return Err(Error::new(Kind::Unsupported, operation, message).with_target(&self.name));
-        }
         if !self.makes(purpose, algorithm)? {
             let message = format!("the device does not support {algorithm} keys for {purpose}");
-            let hint = self.able(purpose)?;
+            let able: Vec<_> = self.algorithms(purpose)?.iter().map(Algorithm::to_string).collect();
+            let hint = match &able[..] {
+                [] => "use another device: this one makes no keys for this purpose".to_owned(),
+                able => format!("it makes: {}", able.join(", ")),
+            };
             return Err(Error::new(Kind::Unsupported, operation, message)
                 .with_target(&self.name)
                 .with_hint(hint));
@@ -41,10 +39,10 @@ impl Provision for Pkcs11Device {
         self.operate(&operation, prompter, |context, session| create(context, session, purpose, algorithm))
     }
 
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+    fn algorithms(&mut self, purpose: Purpose) -> Result<Vec<Algorithm>> {
         let rsa = RSA_BITS.map(Algorithm::Rsa);
         let wanted = [Algorithm::P256, Algorithm::P384].into_iter().chain(rsa).chain([Algorithm::Aes256]);
-        let mut makes = |a| self.makes(Purpose::Open, a).map(|makes| makes.then_some(a));
+        let mut makes = |a| self.makes(purpose, a).map(|makes| makes.then_some(a));
         wanted.filter_map(|a| makes(a).transpose()).collect()
     }
 
@@ -66,15 +64,6 @@ impl Provision for Pkcs11Device {
 }
 
 impl Pkcs11Device {
-    /// What the device supports instead, as a hint.
-    fn able(&mut self, purpose: Purpose) -> Result<String> {
-        let able: Vec<_> = self.algorithms()?.iter().map(Algorithm::to_string).collect();
-        Ok(match purpose {
-            Purpose::Open => format!("it makes: {}", able.join(", ")),
-            Purpose::Sign => "signing needs a device with CKM_EC_KEY_PAIR_GEN and CKM_ECDSA on P-256".into(),
-        })
-    }
-
     /// Whether the device has the mechanisms to make and use such a key of this size.
     fn makes(&mut self, purpose: Purpose, algorithm: Algorithm) -> Result<bool> {
         let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);
@@ -92,7 +81,11 @@ impl Pkcs11Device {
             Algorithm::P256 | Algorithm::P384 => {
                 (MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDH1_DERIVE)
             }
+            Algorithm::Rsa(_) if purpose == Purpose::Sign => {
+                (MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS_PSS)
+            }
             Algorithm::Rsa(_) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS_OAEP),
+            Algorithm::Aes256 if purpose == Purpose::Sign => return Ok(false),
             Algorithm::Aes256 => (MechanismType::AES_KEY_GEN, MechanismType::AES_GCM),
         };
         if !there.contains(&make) || !there.contains(&used) {
@@ -122,8 +115,10 @@ fn create(
     }
     let writable = context.live.open_rw_session(session.slot)?;
     let made = generate(&writable, context.uri, purpose, algorithm)?;
+    let found = session.found;
     let proved = prove(context, session, &made, &label, purpose);
     if proved.is_err() {
+        session.found = found;
         let objects = made.public.into_iter().chain([made.private]);
         objects.for_each(|object| drop(writable.destroy_object(object)));
     }
@@ -143,62 +138,11 @@ fn prove(
     }
     let key = context.key_info(session, made, purpose)?;
     key.evidence.check(&key)?;
+    operations::prove_kept(&session.raw, made.private)?;
     Ok(key)
 }
 
 fn exists(label: &str) -> Error {
     Error::new(Kind::Conflict, "create the key", format!("an object labelled `{label}` already exists"))
         .with_hint("use the existing key, or choose another object= in the URI")
-}
-
-fn generate(
-    session: &Session,
-    uri: &DeviceUri,
-    purpose: Purpose,
-    algorithm: Algorithm,
-) -> Result<Located, DriverError> {
-    let mut random = [0; 16];
-    OsRng.fill_bytes(&mut random);
-    let (label, id) = (objects::label(uri, purpose), uri.id().unwrap_or(&random));
-    let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(id.into())];
-    let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
-    let private = |usage: &[Attribute]| [&named[..], &kept[..], usage].concat();
-    let public = |usage: &[Attribute]| [&named[..], &[Attribute::Private(false)], usage].concat();
-    let opens = purpose == Purpose::Open;
-    match algorithm {
-        Algorithm::P256 | Algorithm::P384 => {
-            let curve = if algorithm == Algorithm::P256 { P256_OID.to_vec() } else { P384_OID.to_vec() };
-            pair(session.generate_key_pair(
-                &Mechanism::EccKeyPairGen,
-                &public(&[Attribute::EcParams(curve), Attribute::Verify(!opens)]),
-                &private(&[Attribute::Derive(opens), Attribute::Sign(!opens)]),
-            ))
-        }
-        Algorithm::Rsa(bits) => pair(session.generate_key_pair(
-            &Mechanism::RsaPkcsKeyPairGen,
-            &public(&[
-                Attribute::ModulusBits(Ulong::new(bits.into())),
-                Attribute::PublicExponent(vec![1, 0, 1]),
-                Attribute::Encrypt(true),
-                Attribute::Verify(false),
-            ]),
-            &private(&[Attribute::Decrypt(true), Attribute::Sign(false), Attribute::Unwrap(false)]),
-        )),
-        Algorithm::Aes256 => {
-            let usage = [
-                Attribute::ValueLen(Ulong::new(32)),
-                Attribute::Encrypt(true),
-                Attribute::Decrypt(true),
-                Attribute::Wrap(false),
-                Attribute::Unwrap(false),
-            ];
-            let secret = session.generate_key(&Mechanism::AesKeyGen, &private(&usage))?;
-            Ok(Located { private: secret, public: None })
-        }
-    }
-}
-
-fn pair(made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>) -> Result<Located, DriverError> {
-    let (public, private) = made?;
-    Ok(Located { private, public: Some(public) })
 }

@@ -8,8 +8,8 @@ use super::operations;
 use super::session::TokenSession;
 use super::token_info::TokenInfo;
 use crate::device::{
-    Algorithm, Device, DeviceIdentity, KeyInfo, KeyRef, KeyWrap, Parallel, PrivateOperation, Provision,
-    Purpose,
+    Algorithm, CreateOptions, Device, DeviceIdentity, KeyInfo, KeyRef, KeyWrap, Parallel, PrivateOperation,
+    Provision, Purpose,
 };
 use crate::error::Result;
 use crate::prompt::Prompter;
@@ -85,6 +85,21 @@ impl Device for Pkcs11Device {
                 false => Ok(found),
             }
         })
+    }
+
+    fn keys_judged_by(
+        &mut self,
+        _options: &CreateOptions,
+        prompter: &mut dyn Prompter,
+    ) -> Result<Vec<KeyInfo>> {
+        let keys = self.keys(prompter)?;
+        self.operate("try to take the keys out of the device", prompter, |context, session| {
+            keys.iter().try_for_each(|key| {
+                let handle = context.handle(session, &KeyRef::from(key))?;
+                operations::prove_kept(&session.raw, handle)
+            })
+        })?;
+        Ok(keys)
     }
 
     fn has_key(&mut self, key: &KeyRef, prompter: &mut dyn Prompter) -> Result<bool> {

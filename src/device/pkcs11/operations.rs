@@ -79,13 +79,13 @@ pub fn sign(
     }
 }
 
-/// A derived secret in the device, destroyed on drop.
-struct Derived<'a> {
+/// A secret of this session in the device, destroyed on drop.
+struct SessionKey<'a> {
     session: &'a Session,
     secret: ObjectHandle,
 }
 
-impl Drop for Derived<'_> {
+impl Drop for SessionKey<'_> {
     fn drop(&mut self) {
         let _ = self.session.destroy_object(self.secret);
     }
@@ -96,7 +96,7 @@ impl Drop for Derived<'_> {
 fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     match derive(session, key, peer, peer.len() / 2) {
         Err(DriverError::Call(error)) if refuses_point(code(&error)) => {
-            derive(session, key, &der_point(peer), peer.len() / 2).map_err(|_| error.into())
+            derive(session, key, &der_point(peer), peer.len() / 2)
         }
         derived => derived,
     }
@@ -124,7 +124,7 @@ fn derive(
         Attribute::ValueLen(Ulong::new(bytes as u64)),
     ];
     let secret = session.derive_key(&Mechanism::Ecdh1Derive(parameters), key, &template)?;
-    let derived = Derived { session, secret };
+    let derived = SessionKey { session, secret };
     match session.get_attributes(derived.secret, &[AttributeType::Value])?.pop() {
         // Some modules drop leading zeroes.
         Some(Attribute::Value(value)) if value.len() <= bytes => {
@@ -169,6 +169,40 @@ pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> R
     }
     let message = "RSA-OAEP works neither with SHA-256 nor with SHA-1";
     Err(Error::new(Kind::Unsupported, "open with the RSA key", message).into())
+}
+
+/// Tries to take a private or secret key out of the device: reads its value, and wraps it with a key of its own. What a module
+/// reports of a key is a claim, and some modules' claims are wrong.
+///
+/// # Errors
+/// `Evidence` if either works.
+pub fn prove_kept(session: &Session, key: ObjectHandle) -> Result<(), DriverError> {
+    let refused = |how: &str| {
+        let message = format!("the device says that the key cannot leave it, but {how} works");
+        let hint = "do not use this device for keys that must stay in it";
+        DriverError::from(Error::new(Kind::Evidence, "trust the key", message).with_hint(hint))
+    };
+    for value in [AttributeType::Value, AttributeType::PrivateExponent] {
+        let read = session.get_attributes(key, &[value]).unwrap_or_default();
+        let is_revealed = |attribute: &Attribute| matches!(attribute, Attribute::Value(bytes) | Attribute::PrivateExponent(bytes) if !bytes.is_empty());
+        if read.iter().any(is_revealed) {
+            return Err(refused("reading its value"));
+        }
+    }
+    let template = [
+        Attribute::Token(false),
+        Attribute::ValueLen(Ulong::new(32)),
+        Attribute::Encrypt(true),
+        Attribute::Wrap(true),
+    ];
+    // Devices that make no wrapping keys wrap nothing.
+    let Ok(wrapping) = session.generate_key(&Mechanism::AesKeyGen, &template) else { return Ok(()) };
+    let wrapping = SessionKey { session, secret: wrapping };
+    let mechanisms = [Mechanism::AesKeyWrapPad, Mechanism::AesKeyWrap, Mechanism::AesCbcPad([0; 16])];
+    match mechanisms.iter().any(|mechanism| session.wrap_key(mechanism, wrapping.secret, key).is_ok()) {
+        true => Err(refused("wrapping it")),
+        false => Ok(()),
+    }
 }
 
 /// The codes that modules return for a point in an unexpected encoding.

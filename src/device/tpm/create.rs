@@ -74,7 +74,7 @@ impl Provision for TpmDevice {
         self.key_info(purpose, &material, evidence)
     }
 
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+    fn algorithms(&mut self, _: Purpose) -> Result<Vec<Algorithm>> {
         Ok(vec![Algorithm::P256])
     }
 

@@ -30,9 +30,7 @@ pub(crate) fn prepare_keys(
     prompter: &mut dyn Prompter,
 ) -> Result<Keys> {
     worker.call_to_make_keys("make the keys", prompter, move |device, prompter| {
-        let (keys, created) = find_or_create(device, &found, &wanted, prompter)?;
-        self_test(device, &keys, prompter)?;
-        Ok((keys, created))
+        find_or_create(device, &found, &wanted, prompter)
     })
 }
 
@@ -46,52 +44,104 @@ pub(crate) fn existing_keys(
     worker.call("list the keys", prompter, move |device, prompter| device.keys_judged_by(&options, prompter))
 }
 
+/// Looks at everything that can be refused before it creates a key, so that a refusal leaves nothing in the device.
 fn find_or_create(
     device: &mut dyn Device,
     found: &[KeyInfo],
     wanted: &KeySpec,
     prompter: &mut dyn Prompter,
 ) -> Result<Keys> {
-    let mut key = |purpose: Purpose| match found.iter().find(|key| key.purpose == purpose) {
-        Some(key) => Ok((key.clone(), false)),
-        None => create(device, purpose, wanted, prompter).map(|key| (key, true)),
-    };
-    let ((opening, opening_new), (signing, signing_new)) = (key(Purpose::Open)?, key(Purpose::Sign)?);
-    if let Some(algorithm) = wanted.algorithm.filter(|algorithm| *algorithm != opening.public.algorithm()) {
-        let message =
-            format!("it has an opening key already, of another algorithm ({})", opening.public.algorithm());
-        return Err(Error::new(Kind::Conflict, format!("make a {algorithm} opening key"), message)
-            .with_target(device.name())
-            .with_hint(
-                "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
-            ));
+    let find = |purpose: Purpose| found.iter().find(|key| key.purpose == purpose).cloned();
+    let (opening, signing) = (find(Purpose::Open), find(Purpose::Sign));
+    if let (Some(key), Some(algorithm)) = (&opening, wanted.algorithm)
+        && key.public.algorithm() != algorithm
+    {
+        return Err(other_algorithm(key, algorithm, device.name()));
     }
-    for key in [&opening, &signing] {
+    for key in opening.iter().chain(&signing) {
         key.evidence.check(key)?;
     }
-    Ok(([opening, signing], [opening_new, signing_new]))
+    let opening_algorithm = choose(device, Purpose::Open, wanted.algorithm, opening.is_some())?;
+    let signing_algorithm = choose(device, Purpose::Sign, None, signing.is_some())?;
+    let created = [opening.is_none(), signing.is_none()];
+    let opening = match opening {
+        Some(key) => key,
+        None => create(device, Purpose::Open, opening_algorithm, wanted, prompter)?,
+    };
+    let signing = match signing {
+        Some(key) => Ok(key),
+        None => create(device, Purpose::Sign, signing_algorithm, wanted, prompter),
+    };
+    let signing = signing.inspect_err(|error| {
+        let new = std::iter::once(&opening).filter(|_| created[0]);
+        discard_useless(device, new, error, prompter);
+    })?;
+    let keys = [opening, signing];
+    self_test(device, &keys, prompter).inspect_err(|error| {
+        let new = keys.iter().zip(created).filter_map(|(key, created)| created.then_some(key));
+        discard_useless(device, new, error, prompter);
+    })?;
+    Ok((keys, created))
+}
+
+/// Destroys new keys that cannot be used. Keys stay after other failures, and the next run finds them.
+fn discard_useless<'a>(
+    device: &mut dyn Device,
+    keys: impl Iterator<Item = &'a KeyInfo>,
+    error: &Error,
+    prompter: &mut dyn Prompter,
+) {
+    let is_useless = matches!(error.kind(), Kind::Unsupported | Kind::Device | Kind::Evidence);
+    let Some(provision) = device.provisioning().filter(|_| is_useless) else { return };
+    for key in keys {
+        if let Err(error) = provision.destroy(key, prompter) {
+            log::warn!("the {} key that was made stays in the device: {error}", key.purpose);
+        }
+    }
+}
+
+/// The algorithm of a key to create. Any, if the key is there.
+fn choose(
+    device: &mut dyn Device,
+    purpose: Purpose,
+    wanted: Option<Algorithm>,
+    is_there: bool,
+) -> Result<Algorithm> {
+    if is_there {
+        return Ok(Algorithm::P256);
+    }
+    let name = device.name().to_owned();
+    let unsupported = |message: &str| {
+        Error::new(Kind::Unsupported, format!("make the {purpose} key"), message).with_target(name.as_str())
+    };
+    let provision = device.provisioning().ok_or_else(|| unsupported("the device's driver makes no keys"))?;
+    if let Some(algorithm) = wanted {
+        return Ok(algorithm);
+    }
+    provision.algorithms(purpose)?.first().copied().ok_or_else(|| match purpose {
+        Purpose::Open => unsupported("the device has none of P-256 ECDH, RSA-OAEP and AES-256-GCM"),
+        Purpose::Sign => unsupported("the device has neither ECDSA on P-256 or P-384 nor RSASSA-PSS"),
+    })
+}
+
+fn other_algorithm(key: &KeyInfo, wanted: Algorithm, device: &str) -> Error {
+    let message = format!("it has an opening key already, of another algorithm ({})", key.public.algorithm());
+    Error::new(Kind::Conflict, format!("make a {wanted} opening key"), message).with_target(device).with_hint(
+        "leave --algorithm out to use that key, or name other keys with object= in the device's URI",
+    )
 }
 
 fn create(
     device: &mut dyn Device,
     purpose: Purpose,
+    algorithm: Algorithm,
     wanted: &KeySpec,
     prompter: &mut dyn Prompter,
 ) -> Result<KeyInfo> {
-    let name = device.name().to_owned();
-    let none = |what: &str| {
-        Error::new(Kind::Unsupported, format!("make the {purpose} key"), what).with_target(name.clone())
-    };
-    let provision = device.provisioning().ok_or_else(|| none("the device's driver makes no keys"))?;
-    let algorithm = match (purpose, wanted.algorithm) {
-        (Purpose::Sign, _) => Algorithm::P256,
-        (Purpose::Open, Some(algorithm)) => algorithm,
-        (Purpose::Open, None) => *provision
-            .algorithms()?
-            .first()
-            .ok_or_else(|| none("it can do none of P-256 ECDH, RSA-OAEP and AES-256-GCM"))?,
-    };
-    provision.create(purpose, algorithm, &wanted.create, prompter)
+    let message = "the device's driver makes no keys";
+    let none = Error::new(Kind::Unsupported, format!("make the {purpose} key"), message);
+    let none = none.with_target(device.name());
+    device.provisioning().ok_or(none)?.create(purpose, algorithm, &wanted.create, prompter)
 }
 
 /// Seals and opens, signs and verifies: a key that does not work must not be enrolled.

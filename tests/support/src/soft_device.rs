@@ -244,7 +244,7 @@ impl Provision for SoftDevice {
         Ok(KeyInfo { purpose, public, material, uri: self.name.clone(), ..like })
     }
 
-    fn algorithms(&mut self) -> Result<Vec<Algorithm>> {
+    fn algorithms(&mut self, _: Purpose) -> Result<Vec<Algorithm>> {
         Ok(vec![Algorithm::P256])
     }
 
