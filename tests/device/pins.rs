@@ -33,7 +33,7 @@ fn a_wrong_pin_is_never_tried_again() {
         let mut prompter = Scripted::pin("9999");
         let error = device.keys(&mut prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong);
-        assert_eq!(error.message(), "CKR_PIN_INCORRECT from C_Login");
+        assert_eq!(error.message(), "the PIN is wrong (CKR_PIN_INCORRECT from C_Login)");
         assert!(!error.to_string().contains("9999"));
 
         // Not by the same device, not by another one of this process, not with another PIN.
@@ -112,9 +112,10 @@ fn a_device_that_locks_says_so() {
     isolated_with(&[("SHIM_LOGIN", "0xa4")], |hsm| {
         let shim = Shim::new(hsm);
         let mut device = shimmed(&shim);
-        for answer in
-            ["CKR_PIN_LOCKED from C_Login", "the device has refused the PIN, and it is not sent again"]
-        {
+        for answer in [
+            "the PIN is locked (CKR_PIN_LOCKED from C_Login)",
+            "the device has refused the PIN, and it is not sent again",
+        ] {
             let error = device.keys(&mut Scripted::pin(PIN)).unwrap_err();
             assert_eq!(error.message(), answer);
         }

@@ -1,12 +1,13 @@
 //! The conformance suite on swtpm, and what its other tests share.
 
+use std::process::Command;
 use strongroom::device::{
     Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PrivateOperation, Purpose, TpmOptions,
     connect,
 };
 use strongroom::error::{Kind, Result};
 use strongroom::prompt::Prompter;
-use test_support::device_conformance::{Bench, conforms, opens_once};
+use test_support::device_conformance::{Bench, conforms, opens_once, signs_once};
 use test_support::prompter::Scripted;
 use test_support::swtpm::Swtpm;
 
@@ -151,13 +152,65 @@ fn a_copy_may_stay_in_the_tpm() {
     });
 }
 
+/// Makes a key of the owner hierarchy persistent at the storage root key's handle, as another program.
+fn occupy(bench: &OnSwtpm<'_>, arguments: &[&str]) -> String {
+    bench.tpm.tool("tpm2_createprimary", &[&["-C", "o", "-c", "other.ctx"], arguments].concat());
+    bench.tpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", "other.ctx", "0x81000001"]);
+    bench.tpm.tool("tpm2_flushcontext", &["-t"]);
+    bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"])
+}
+
+/// The attributes of systemd's storage root key.
+const SYSTEMD: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt|noda";
+
 #[test]
-fn what_is_not_the_storage_root_key_stays_where_it_is() {
+fn the_storage_root_key_of_systemd_is_used_and_made_again() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        let before = occupy(bench, &["-G", "ecc", "-a", SYSTEMD]);
+        let (opens, signs) = bench.keys();
+        assert_eq!(bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]), before);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+        for _ in 0..2 {
+            let mut device = bench.device();
+            bench.opens(&mut *device, &opens);
+            signs_once(&mut *device, &(&signs).into(), 1, &mut bench.prompter()).unwrap();
+            drop(device);
+            assert_eq!(bench.tpm.loaded(), (0, 0));
+            // Once it is gone, its template yields it again.
+            let _ = Command::new("tpm2_evictcontrol")
+                .args(["-C", "o", "-c", "0x81000001"])
+                .env("TPM2TOOLS_TCTI", bench.tpm.tcti())
+                .output()
+                .unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_storage_root_key_of_windows_is_used() {
+    with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
+        let before = occupy(bench, &["-G", "rsa2048"]);
+        let (opens, signs) = bench.keys();
+        assert_eq!(bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]), before);
+        let mut device = bench.device();
+        bench.opens(&mut *device, &opens);
+        signs_once(&mut *device, &(&signs).into(), 1, &mut bench.prompter()).unwrap();
+        drop(device);
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+
+        // RSA keys take long to make again, so this is not tried.
+        bench.tpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", "0x81000001"]);
+        let error = open(&mut *bench.device(), &opens, &mut bench.prompter()).unwrap_err();
+        assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
+        assert_eq!(bench.tpm.loaded(), (0, 0));
+    });
+}
+
+#[test]
+fn a_key_that_is_no_parent_stays_where_it_is() {
     with_swtpm(TpmOptions::default(), |bench| {
-        bench.tpm.tool("tpm2_createprimary", &["-C", "o", "-G", "rsa2048", "-c", "other.ctx"]);
-        bench.tpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", "other.ctx", "0x81000001"]);
-        bench.tpm.tool("tpm2_flushcontext", &["-t"]);
-        let before = bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]);
+        let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
+        let before = occupy(bench, &["-G", "ecc256:ecdsa:null", "-a", attributes]);
         let create = |uri: &str| {
             let mut device = connect(&uri.parse().unwrap()).unwrap();
             let provision = device.provisioning().unwrap();

@@ -44,7 +44,11 @@ pub fn code(error: &CallError) -> Option<RvError> {
 pub fn decode(error: CallError, operation: &str, target: &str) -> Error {
     let decoded = match &error {
         CallError::Pkcs11(code, function) => {
-            let message = format!("{} from {}", code_name(*code), function_name(*function));
+            let returned = format!("{} from {}", code_name(*code), function_name(*function));
+            let message = match in_words(*code) {
+                Some(words) => format!("{words} ({returned})"),
+                None => returned,
+            };
             let (kind, hint) = meaning(*code);
             let decoded = Error::new(kind, operation, message);
             if hint.is_empty() { decoded } else { decoded.with_hint(hint) }
@@ -80,6 +84,20 @@ fn code_name(code: RvError) -> String {
     }
 }
 
+/// What happened, for codes that everybody meets.
+fn in_words(code: RvError) -> Option<&'static str> {
+    match code {
+        RvError::PinIncorrect => Some("the PIN is wrong"),
+        RvError::PinInvalid => Some("the PIN has characters that the device does not take"),
+        RvError::PinLenRange => Some("the PIN is too short or too long"),
+        RvError::PinLocked => Some("the PIN is locked"),
+        RvError::PinExpired => Some("the PIN has expired"),
+        RvError::UserPinNotInitialized => Some("the device has no user PIN yet"),
+        RvError::DeviceRemoved | RvError::TokenNotPresent => Some("the device was removed"),
+        _ => None,
+    }
+}
+
 /// The kind of error, and a hint on what to do now.
 fn meaning(code: RvError) -> (Kind, &'static str) {
     match code {
@@ -91,9 +109,10 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
             (Kind::PinLocked, "the device's security officer can set a new PIN with the vendor's tool")
         }
         RvError::PinExpired => (Kind::PinWrong, "set a new PIN with the vendor's tool"),
-        RvError::UserPinNotInitialized => {
-            (Kind::PinUnavailable, "the device has no user PIN yet: set one with the vendor's tool")
-        }
+        RvError::UserPinNotInitialized => (
+            Kind::PinUnavailable,
+            "set one with the vendor's tool (for SoftHSM: `softhsm2-util --init-token`)",
+        ),
         RvError::DeviceRemoved
         | RvError::TokenNotPresent
         | RvError::TokenNotRecognized
@@ -141,7 +160,10 @@ mod tests {
     fn codes_and_calls_have_the_standards_names() {
         let error =
             decode(CallError::Pkcs11(RvError::PinIncorrect, Function::Login), "log in", "pkcs11:token=demo");
-        assert_eq!(error.to_string(), "cannot log in: pkcs11:token=demo: CKR_PIN_INCORRECT from C_Login");
+        assert_eq!(
+            error.to_string(),
+            "cannot log in: pkcs11:token=demo: the PIN is wrong (CKR_PIN_INCORRECT from C_Login)"
+        );
         assert_eq!(error.kind(), Kind::PinWrong);
         assert_eq!(code_name(RvError::RandomNoRng), "CKR_RANDOM_NO_RNG");
         assert_eq!(code_name(RvError::SlotIdInvalid), "CKR_SLOT_ID_INVALID");

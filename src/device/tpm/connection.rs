@@ -25,7 +25,7 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHa
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::{CapabilityData, SymmetricDefinition};
+use tss_esapi::structures::{CapabilityData, Public, SymmetricDefinition};
 
 /// The number of keys that stay loaded: an opening and a signing key.
 const KEPT: usize = 2;
@@ -139,18 +139,8 @@ impl Connection {
             return Ok(parent.handle);
         }
         self.give_up_transient_parent();
-        let found = persistent(&mut self.context, material.parent)?;
-        let (handle, transient) = match found {
-            Some((handle, name)) if name == material.parent_name => (handle, false),
-            // It was evicted or replaced. The hierarchy's seed yields the same key again.
-            _ => (primary(&mut self.context)?, true),
-        };
-        let is = name_of(&mut self.context, handle.into())?;
-        if is != material.parent_name {
-            self.flush(handle.into());
-            return Err(gone().into());
-        }
-        self.parent = Some(Parent { name: is, handle, transient });
+        let (handle, transient) = storage_root_key(&mut self.context, material)?;
+        self.parent = Some(Parent { name: material.parent_name, handle, transient });
         Ok(handle)
     }
 
@@ -269,9 +259,37 @@ pub fn start_session(
     }
 }
 
-/// Makes the storage root key as a transient object. tpm2-tss checks its name against its public area.
-pub fn primary(context: &mut Context) -> Result<KeyHandle, DriverError> {
-    let template = templates::srk().with_command("TPM2_CreatePrimary")?;
+/// The storage root key that a key was enrolled under, and whether it is a transient object that must be flushed.
+///
+/// # Errors
+/// `KeyMissing` when this TPM does not have it.
+pub fn storage_root_key(context: &mut Context, material: &KeyBlob) -> Result<(KeyHandle, bool), DriverError> {
+    match persistent(context, material.parent)? {
+        Some((handle, name)) if name == material.parent_name => return Ok((handle, false)),
+        _ => {}
+    }
+    // It was evicted or replaced. The hierarchy's seed yields the same key again.
+    for template in templates::storage_root_keys().with_command("TPM2_CreatePrimary")? {
+        let made = primary(context, template)?;
+        match name_of(context, made.into()) {
+            Ok(name) if name == material.parent_name => return Ok((made, true)),
+            other => {
+                context.flush_context(made.into()).with_command("TPM2_FlushContext")?;
+                other?;
+            }
+        }
+    }
+    Err(gone().into())
+}
+
+/// Makes Strongroom's storage root key as a transient object.
+pub fn own_storage_root_key(context: &mut Context) -> Result<KeyHandle, DriverError> {
+    let [template, _] = templates::storage_root_keys().with_command("TPM2_CreatePrimary")?;
+    primary(context, template)
+}
+
+/// Makes a primary key of the owner hierarchy. tpm2-tss checks its name against its public area.
+fn primary(context: &mut Context, template: Public) -> Result<KeyHandle, DriverError> {
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Owner, template, None, None, None, None)
     });

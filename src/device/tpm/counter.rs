@@ -92,7 +92,7 @@ impl TpmDevice {
 
 /// Before any key was used, there is no enrolment to compare the storage root key with.
 fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError> {
-    let srk = connection::primary(&mut connection.context)?;
+    let srk = connection::own_storage_root_key(&mut connection.context)?;
     let name = connection::name_of(&mut connection.context, srk.into())?;
     connection.remember(name);
     let session = connection::start_session(&mut connection.context, srk, SessionType::Hmac);

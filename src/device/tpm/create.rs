@@ -160,10 +160,46 @@ fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverE
     // Free the TPM's three slots. The keys can be loaded again.
     connection.end_session();
     connection.unload();
-    let parent = connection::primary(&mut connection.context)?;
+    let (parent, transient) = parent(connection, wanted.parent)?;
     let made = make_under(connection, parent, wanted);
+    if !transient {
+        return made;
+    }
     let flushed = connection.context.flush_context(parent.into()).with_command("TPM2_FlushContext");
     made.and_then(|made| flushed.map(|()| made))
+}
+
+/// The storage root key, and whether it is a transient object. One that another program has made persistent is used as it is; where
+/// there is none, ours is made persistent.
+fn parent(connection: &mut Connection, handle: u32) -> Result<(KeyHandle, bool), DriverError> {
+    if let Some((found, _)) = connection::persistent(&mut connection.context, handle)? {
+        let read = connection.context.execute_without_session(|context| context.read_public(found));
+        let (public, ..) = read.with_command("TPM2_ReadPublic")?;
+        return match templates::is_storage_key(&public) {
+            true => Ok((found, false)),
+            false => Err(no_storage_key(handle).into()),
+        };
+    }
+    let made = connection::own_storage_root_key(&mut connection.context)?;
+    let name = connection::name_of(&mut connection.context, made.into())?;
+    connection.remember(name);
+    match make_persistent(connection, made, handle) {
+        Ok(()) => Ok((made, true)),
+        Err(fault) => {
+            let _ = connection.context.flush_context(made.into());
+            Err(fault)
+        }
+    }
+}
+
+fn no_storage_key(handle: u32) -> Error {
+    let message = format!(
+        "the key at {handle:#x} cannot be the parent of other keys: it is not a restricted decryption key of this TPM"
+    );
+    Error::new(Kind::Conflict, "use the storage root key", message).with_hint(
+        "it may belong to another program. Name a free handle, for example tpm:srk=0x81000002 \
+         (`tpm2_getcap handles-persistent` lists those in use)",
+    )
 }
 
 fn make_under(
@@ -172,8 +208,6 @@ fn make_under(
     wanted: &Wanted,
 ) -> Result<KeyBlob, DriverError> {
     let parent_name = connection::name_of(&mut connection.context, parent.into())?;
-    connection.remember(parent_name);
-    keep(connection, parent, parent_name, wanted.parent)?;
     let session = connection::start_session(&mut connection.context, parent, SessionType::Policy)?;
     let key = make_blob(connection, parent, session, wanted);
     let flushed = connection
@@ -218,29 +252,6 @@ fn make_blob(
         return Err(unlike().into());
     }
     Ok(WrappedKey { public: made.out_public, private: made.out_private })
-}
-
-/// Makes the storage root key persistent at its handle. Never replaces another object there.
-fn keep(
-    connection: &mut Connection,
-    parent: KeyHandle,
-    name: [u8; 34],
-    handle: u32,
-) -> Result<(), DriverError> {
-    match connection::persistent(&mut connection.context, handle)? {
-        Some((_, found)) if found == name => Ok(()),
-        Some(_) => {
-            let message =
-                format!("the key at {handle:#x} is not the storage root key of the TCG's template for P-256");
-            Err(Error::new(Kind::Conflict, "use the storage root key", message)
-                .with_hint(
-                    "it may belong to another program. Name a free handle, for example \
-                     tpm:srk=0x81000002 (`tpm2_getcap handles-persistent` lists those in use)",
-                )
-                .into())
-        }
-        None => make_persistent(connection, parent, handle),
-    }
 }
 
 fn persist(

@@ -218,7 +218,7 @@ const LOCKED: &str = "wait until it allows a try again, or have the owner of the
     `tpm2_dictionarylockout --clear-lockout`";
 
 const FULL: &str = "other programs use all slots. Use the kernel's resource manager (tpm:?tcti=device:/dev/tpmrm0), or free \
-    what dead programs left: `tpm2_flushcontext --transient-object --loaded-session`";
+    what dead programs left: `tpm2_flushcontext --transient-object`, `tpm2_flushcontext --loaded-session`";
 
 /// TPM_RC, without numbers of parameters, handles and sessions: code, name, kind, advice.
 #[rustfmt::skip]

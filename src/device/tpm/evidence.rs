@@ -217,11 +217,8 @@ fn with_key<T>(
     pin: Option<&Zeroizing<Vec<u8>>>,
     job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, DriverError>,
 ) -> Result<T, DriverError> {
-    let parent = connection::primary(context)?;
-    let (key, session) = holding(context, parent.into(), |context| {
-        if connection::name_of(context, parent.into())? != material.parent_name {
-            return Err(failed("the storage root key is not the key's parent").into());
-        }
+    let (parent, transient) = connection::storage_root_key(context, material)?;
+    let load = |context: &mut Context| {
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
             context.load(parent, private, public)
@@ -239,7 +236,8 @@ fn with_key<T>(
                 Err(fault)
             }
         }
-    })?;
+    };
+    let (key, session) = if transient { holding(context, parent.into(), load) } else { load(context) }?;
     holding(context, key.into(), |context| match session {
         Some(session) => {
             let handle = SessionHandle::from(session).into();

@@ -24,17 +24,36 @@ fn kept() -> ObjectAttributesBuilder {
         .with_sensitive_data_origin(true)
 }
 
-/// The storage root key: the ECC template H-2 of the TCG EK Credential Profile without its policy, as in the provisioning guidance.
-/// The unique field is 2 × 32 zero bytes. Any other value yields another key.
-pub fn srk() -> Result<Public> {
+/// The templates of storage root keys, by which the hierarchy's seed yields the same key again. Strongroom makes the first: the ECC
+/// template H-2 of the TCG EK Credential Profile without its policy, as in the provisioning guidance, whose unique field is 2 × 32
+/// zero bytes. systemd leaves that field empty, which yields another key.
+pub fn storage_root_keys() -> Result<[Public; 2]> {
     let zeroes = EccParameter::try_from(vec![0; 32])?;
+    Ok([storage_root_key(EccPoint::new(zeroes.clone(), zeroes))?, storage_root_key(EccPoint::default())?])
+}
+
+fn storage_root_key(unique: EccPoint) -> Result<Public> {
     let attributes =
         kept().with_user_with_auth(true).with_no_da(true).with_restricted(true).with_decrypt(true).build()?;
     let parameters = PublicEccParametersBuilder::new_restricted_decryption_key(
         SymmetricDefinitionObject::AES_128_CFB,
         EccCurve::NistP256,
     );
-    ecc(attributes, parameters.build()?, EccPoint::new(zeroes.clone(), zeroes), None)
+    ecc(attributes, parameters.build()?, unique, None)
+}
+
+/// Whether a key may be the parent of keys that must not leave the TPM: a restricted decryption key of this TPM, whichever template
+/// it was made from (part 1 §25). Only a name of SHA-256 fits into an enrolment.
+pub fn is_storage_key(public: &Public) -> bool {
+    let attributes = public.object_attributes();
+    attributes.fixed_tpm()
+        && attributes.fixed_parent()
+        && attributes.sensitive_data_origin()
+        && attributes.user_with_auth()
+        && attributes.restricted()
+        && attributes.decrypt()
+        && !attributes.sign_encrypt()
+        && public.name_hashing_algorithm() == HashingAlgorithm::Sha256
 }
 
 /// An attestation key: it signs only its TPM's statements about other keys.
