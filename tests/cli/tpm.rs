@@ -70,6 +70,47 @@ fn an_old_copy_of_everything_is_refused() {
     assert_eq!(tpm.tool("tpm2_getcap", &["handles-nv-index"]).matches("0x").count(), 0);
 }
 
+/// The machine got a new mainboard: its TPM is another one.
+#[test]
+fn a_store_anchored_to_a_lost_tpm_goes_on_with_the_backup() {
+    let Some((home, mut tpm)) = with_server(&[]) else { return };
+    home.ok(&["device", "anchor", "server", "--quiet"]);
+    tpm.kill();
+    for file in std::fs::read_dir(tpm.dir.join("state")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    tpm.start();
+
+    let output = home.strongroom(&["get", "prod/db"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"token", "{said}");
+    assert!(said.contains("was not checked: server: this is not the TPM that was enrolled"), "{said}");
+    assert!(said.contains("strongroom device retire server"), "{said}");
+    let said = fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 5);
+    assert!(said.contains("its storage root key is not this TPM's"), "{said}");
+
+    home.ok(&["device", "retire", "server", "--quiet"]);
+    let output = home.ok(&["get", "prod/db"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("not checked"));
+    // The new TPM takes the place.
+    home.ok(&["device", "add", &tpm.uri(), "--name", "server-2", "--reseal", "--quiet"]);
+    home.ok(&["device", "anchor", "server-2", "--quiet"]);
+    assert_eq!(get(&home, &tpm.uri()), b"token");
+}
+
+/// Somebody removed the counter: that is no lost TPM.
+#[test]
+fn a_counter_that_was_removed_stops_everything_and_the_way_out_is_named() {
+    let Some((home, tpm)) = with_server(&[]) else { return };
+    home.ok(&["device", "anchor", "server", "--quiet"]);
+    let index = tpm.tool("tpm2_getcap", &["handles-nv-index"]);
+    tpm.tool("tpm2_nvundefine", &["-C", "o", index.trim().trim_start_matches("- ")]);
+    let said = fails(&home, &["get", "prod/db"], 5);
+    assert!(said.contains("strongroom device anchor server --accept-older"), "{said}");
+    home.ok(&["device", "anchor", "server", "--accept-older", "--quiet"]);
+    assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"token");
+}
+
 #[test]
 fn an_update_takes_the_keys_away_and_renewing_brings_them_back() {
     let Some((home, tpm)) = with_server(&["--pcrs", "sha256:16"]) else { return };

@@ -13,6 +13,7 @@ use crate::ledger::verify::Chain;
 use crate::prompt::BatchPrompter;
 use crate::replica::{AnchorRow, DeviceRow};
 use crate::vault::Vault;
+use crate::vault::devices::connections::opening_key;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -138,7 +139,7 @@ impl Vault {
         }
     }
 
-    /// A counter's value. The inner error means that its device cannot be reached, which must not stop the others.
+    /// A counter's value. The inner error means that its device is not here, which must not stop the others.
     fn read_anchor(&mut self, row: &DeviceRow, anchor: &AnchorRow) -> Result<Result<u64>> {
         let worker = match self.devices.get(&row.id) {
             Ok((worker, _)) => worker,
@@ -146,8 +147,18 @@ impl Vault {
         };
         match read_counter(worker, anchor.index) {
             Err(error) if error.kind() == Kind::DeviceGone => Ok(Err(error)),
+            Err(error) if error.kind() == Kind::KeyMissing => match self.is_enrolled_device(row)? {
+                true => Err(removed(row, error).with_target(self.location().to_owned())),
+                false => Ok(Err(another_device(row))),
+            },
             read => read.map(Ok),
         }
+    }
+
+    /// Whether a device that is configured under an id still has that device's key: it may have been replaced.
+    fn is_enrolled_device(&mut self, row: &DeviceRow) -> Result<bool> {
+        let (key, (worker, prompter)) = (opening_key(row), self.devices.get(&row.id)?);
+        worker.call("look for the key", prompter, move |device, prompter| device.has_key(&key, prompter))
     }
 
     fn expect_not_set_back(
@@ -169,6 +180,10 @@ impl Vault {
             _ => return Ok(()),
         };
         let (name, due) = (&row.enrolment.name, self.replica.expected_count(&now));
+        if !fits(&now, due) && !self.is_enrolled_device(row)? {
+            self.note_unchecked(name, another_device(row).message());
+            return Ok(());
+        }
         let message = match stands {
             _ if fits(&now, due) => return Ok(()),
             _ if stands < now.start => {
@@ -246,6 +261,26 @@ impl Vault {
                 .with_target(crate::error::printable(&path.display().to_string()))
         })
     }
+}
+
+/// The counter of an enrolled device that is here is gone: nobody can tell any more whether the store was set back.
+fn removed(row: &DeviceRow, error: Error) -> Error {
+    let name = &row.enrolment.name;
+    let message =
+        format!("the counter of {name} was removed, so nothing shows whether the store was set back");
+    Error::new(Kind::KeyMissing, "check the rollback counter", message).caused_by(error).with_hint(format!(
+        "compare the store with a copy that you trust; an admin then makes a new counter with \
+         `strongroom device anchor {name} --accept-older`"
+    ))
+}
+
+fn another_device(row: &DeviceRow) -> Error {
+    let name = &row.enrolment.name;
+    let message = format!(
+        "this is not the TPM that was enrolled, or it was cleared; if that one is lost, an admin retires it with \
+         `strongroom device retire {name}`"
+    );
+    Error::new(Kind::DeviceGone, "read the counter", message).with_target(name.clone())
 }
 
 /// Runs `job` with the device's counters.
