@@ -135,6 +135,31 @@ fn a_wrong_pin_does_not_cost_a_typed_token() {
 }
 
 #[test]
+fn after_a_wrong_pin_the_next_device_is_used_only_when_confirmed() {
+    let Some(home) = home() else { return };
+    home.hsm.add_token("backup");
+    let backup = home.device().replacen("token=demo", "token=backup", 1);
+    home.ok(&["device", "add", &backup, "--quiet"]);
+    home.put("a", b"one");
+    let line = "strongroom get a --device \"${DEVICE%%&*}\" --device \"${BACKUP%%&*}\"";
+    let question = "(CKR_PIN_INCORRECT from C_Login). Go on with backup? [y/N] ";
+    let shown = at_terminal(&home, line, &[("PIN of pkcs11:token=demo", "9999"), (question, "n")]);
+    assert!(shown.ends_with("[6]\n") && !shown.contains("PIN of pkcs11:token=backup"), "{shown}");
+    let dialogue =
+        [("PIN of pkcs11:token=demo", "9999"), (question, "y"), ("PIN of pkcs11:token=backup", softhsm::PIN)];
+    let shown = at_terminal(&home, line, &dialogue);
+    assert!(shown.contains("one\n[0]"), "{shown}");
+
+    // Where nobody can be asked, each device has a PIN of its own.
+    std::fs::write(home.dir.join("wrong"), "9999").unwrap();
+    let wrong = home.device().replace("/pin", "/wrong");
+    let output = home.strongroom(&["get", "a", "--device", &wrong, "--device", &backup]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"one", "{said}");
+    assert!(said.contains("warning: pkcs11:token=demo: the PIN is wrong"), "{said}");
+}
+
+#[test]
 fn init_asks_before_it_takes_the_only_device() {
     let Some(home) = home() else { return };
     let shown = at_terminal(&home, "strongroom init --store new.sqlite", &[("Use it? [y/N] ", "n")]);

@@ -70,11 +70,23 @@ impl Vault {
         let untried =
             |token: &Arc<SealedToken>| OpenOutcome::unopened(token.version, Err(unanswered(&token.name)));
         let mut outcomes: Vec<OpenOutcome> = tokens.iter().map(untried).collect();
+        let mut refusal = failures.iter().find_map(wrong_pin);
+        let mut stopped = false;
         for row in &here {
+            if unopened(tokens, row, &outcomes).is_empty() {
+                continue;
+            }
+            if let Some(refused) = refusal.take() {
+                stopped = !self.goes_on_after(&refused, &row.enrolment.name);
+            }
+            if stopped {
+                break;
+            }
             self.open_the_rest(tokens, row, &mut outcomes);
+            refusal = refused_pin(&outcomes, row);
         }
         // Ask a person to plug a device in only if no other device opens the token.
-        for row in &here {
+        for row in here.iter().filter(|_| !stopped) {
             let Some(first) = unopened(tokens, row, &outcomes).first().map(|i| &tokens[*i]) else { continue };
             match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
                 Ok(false) => {}
@@ -114,6 +126,17 @@ impl Vault {
         }
     }
 
+    /// Whether to go on with the next device after one has refused a PIN. A person may be about to give the same wrong PIN to the
+    /// next one. Where nobody can be asked, the next device has a PIN of its own, and the refusal is told.
+    fn goes_on_after(&mut self, refused: &str, next: &str) -> bool {
+        let prompter = &mut self.devices.prompter;
+        if prompter.is_attended() {
+            return prompter.confirm(&format!("{refused}. Go on with {next}?")).unwrap_or(false);
+        }
+        self.notices.push(refused.to_owned());
+        true
+    }
+
     fn no_device_for(&self, token: &SealedToken) -> Error {
         let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
         let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
@@ -130,6 +153,17 @@ impl Vault {
 /// The tokens that this device may open and no other has.
 fn unopened(tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
     (0..tokens.len()).filter(|i| tokens[*i].recipients.contains(&row.id) && !outcomes[*i].is_open()).collect()
+}
+
+/// What is told of a device that has just refused a PIN.
+fn refused_pin(outcomes: &[OpenOutcome], row: &DeviceRow) -> Option<String> {
+    let of_this = outcomes.iter().filter(|outcome| outcome.device == Some(row.id));
+    of_this.filter_map(|outcome| outcome.token.as_ref().err()).find_map(wrong_pin)
+}
+
+fn wrong_pin(error: &Error) -> Option<String> {
+    let target = error.target().unwrap_or("a device");
+    (error.kind() == Kind::PinWrong).then(|| format!("{target}: {}", error.message()))
 }
 
 fn unanswered(name: impl std::fmt::Display) -> Error {
