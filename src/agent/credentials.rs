@@ -111,11 +111,13 @@ impl Agent {
         let asked = address.as_abstract_name().and_then(CredentialRequest::parse);
         let asked =
             asked.ok_or_else(|| self.note_denial(&caller, "", "hand out a credential to what is no unit"))?;
+        let locks = self.cache.locks();
         let (opening, name) = self.open_credential(&asked).await;
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
         self.access_log.record(access, opening.denied).await;
+        self.check_unlocked(locks, tried)?;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
         }

@@ -11,8 +11,10 @@ use crate::ledger::DeviceId;
 use crate::secret::Secret;
 use crate::uri::DeviceUri;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 pub mod device_owner;
 mod device_session;
@@ -108,9 +110,40 @@ pub struct DeviceHandle {
 /// What others see of it.
 struct State {
     id: Mutex<Option<DeviceId>>,
+    lock: Arc<LockSwitch>,
     seen: Mutex<(DeviceStatus, String)>,
     /// Further sessions on the same login, each on a thread of its own, for devices that gain by them.
     sessions: Mutex<Vec<Worker<DeviceSession>>>,
+}
+
+/// Whether a person locked a device. It is looked at before anything is done on the device, and again before anything
+/// that came of it is handed on; so a lock holds at once, whatever the device is doing.
+///
+/// Even while it is unlocked, odd while it is locked.
+#[derive(Default)]
+pub struct LockSwitch(AtomicU64);
+
+impl LockSwitch {
+    /// What it is now, to see later whether it was locked meanwhile.
+    pub fn state(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Whether it is locked.
+    pub fn is_locked(&self) -> bool {
+        self.state() % 2 == 1
+    }
+
+    /// Locks it.
+    fn lock(&self) {
+        self.0.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// Unlocks it, unless it was locked after `before` was its state.
+    fn unlock(&self, before: u64) -> bool {
+        let after = before + before % 2;
+        self.0.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -129,7 +162,8 @@ impl DeviceHandle {
         alive: &ShutdownGuard,
     ) -> Result<Self> {
         let seen = Mutex::new((DeviceStatus::Unused, String::new()));
-        let state = Arc::new(State { id: Mutex::new(device.id), seen, sessions: Mutex::default() });
+        let id = Mutex::new(device.id);
+        let state = Arc::new(State { id, lock: Arc::default(), seen, sessions: Mutex::default() });
         let (name, uri, connect) = (device.uri.display_name(), device.uri, device.connect);
         let host = DeviceSession::new(
             Arc::clone(&connect),
@@ -209,22 +243,59 @@ impl DeviceHandle {
             Some(busy) if busy > self.patience => {
                 (DeviceStatus::Hung, format!("it has not answered for {} s", busy.as_secs()))
             }
+            _ if self.state.lock.is_locked() => (DeviceStatus::Locked, "it was locked".into()),
             _ => lock(&self.state.seen).clone(),
         }
     }
 
-    /// An error at once for a device that hangs: nobody else has to wait for it.
+    /// An error at once for a device that hangs or is locked: nobody has to wait for it.
     ///
     /// # Errors
-    /// `Device`.
-    pub fn check(&self, tried: &str) -> Result<()> {
+    /// `Device`; `PinUnavailable`.
+    pub fn check(&self, operation: &str) -> Result<()> {
+        self.check_answers(operation)?;
+        if self.state.lock.is_locked() { Err(was_locked(&self.name)) } else { Ok(()) }
+    }
+
+    fn check_answers(&self, operation: &str) -> Result<()> {
         match self.status() {
-            (DeviceStatus::Hung, why) => Err(Error::new(Kind::Device, tried, why).with_target(&self.name).with_hint(
+            (DeviceStatus::Hung, why) => Err(Error::new(Kind::Device, operation, why).with_target(&self.name).with_hint(
                 "unplug it and plug it in again, or restart the service behind it; then restart the agent if it stays so",
             )),
             _ => Ok(()),
         }
     }
+
+    /// Unlocks it with a PIN, or with its pin-source, and logs in.
+    ///
+    /// # Errors
+    /// `PinUnavailable` when it was locked again meanwhile; the device's.
+    pub async fn unlock(&self, pin: Option<Secret>, deadline: Instant) -> Result<()> {
+        self.check_answers("unlock")?;
+        let before = self.state.lock.state();
+        let done = self.thread().call(deadline, move |session| session.unlock(pin, before)).await;
+        done.map_err(|trouble| trouble.into_error("unlock", &self.name))?
+    }
+
+    /// Locks it. From then on nothing is opened on it, and nothing that it was opening is handed out. It is logged out as
+    /// soon as it has finished what it is doing: then something comes back.
+    pub fn lock(&self) -> oneshot::Receiver<()> {
+        self.state.lock.lock();
+        let (says, hears) = oneshot::channel();
+        // Where the queue is full, those in it see to it.
+        self.thread().cast(move |session| {
+            session.obey_lock();
+            let _ = says.send(());
+        });
+        hears
+    }
+}
+
+/// The answer for a device that a person locked.
+fn was_locked(name: &str) -> Error {
+    Error::new(Kind::PinUnavailable, "use the device", "it was locked")
+        .with_target(name)
+        .with_hint("run `strongroom unlock`")
 }
 
 impl State {

@@ -17,8 +17,8 @@ impl Agent {
     /// # Errors
     /// `Refused` without a grant; else as [`crate::Vault::get`].
     pub async fn open(&self, caller: &ClientIdentity, wanted: &TokenRef) -> Result<OpenedToken> {
-        let deadline = Instant::now() + self.deadline;
-        let opening = self.try_open(caller, wanted, deadline).await;
+        let (deadline, locks) = (Instant::now() + self.deadline, self.cache.locks());
+        let opening = self.try_open(caller, wanted, deadline, locks).await;
         self.count(&opening);
         let access = self.access(caller, wanted.name.as_str(), &opening);
         log::info!(
@@ -34,7 +34,20 @@ impl Agent {
             true => self.access_log.record_soon(access).await,
             false => self.access_log.record(access, opening.denied).await,
         }
+        self.check_unlocked(locks, &tried(wanted))?;
         opening.into_token()
+    }
+
+    /// An error when the agent was locked since. The last look before a token is handed out.
+    ///
+    /// # Errors
+    /// `PinUnavailable`.
+    pub fn check_unlocked(&self, locks: u64, operation: &str) -> Result<()> {
+        match self.cache.locks() == locks {
+            true => Ok(()),
+            false => Err(Error::new(Kind::PinUnavailable, operation, "the agent was locked meanwhile")
+                .with_hint("run `strongroom unlock`")),
+        }
     }
 
     /// Counts what came of an opening.
@@ -64,7 +77,13 @@ impl Agent {
         error
     }
 
-    async fn try_open(&self, caller: &ClientIdentity, wanted: &TokenRef, deadline: Instant) -> OpenOutcome {
+    async fn try_open(
+        &self,
+        caller: &ClientIdentity,
+        wanted: &TokenRef,
+        deadline: Instant,
+        locks: u64,
+    ) -> OpenOutcome {
         let epoch = self.epoch.epoch.load(Ordering::Acquire);
         if let Some((token, version)) = self.cache.find_granted(epoch, caller.peer.serial, wanted) {
             self.metrics.cached.add();
@@ -88,7 +107,7 @@ impl Agent {
         let who = caller.peer.introduction();
         let opening = self.open_granted(&granted, &who, wanted, deadline, again).await;
         if let Ok(token) = &opening.token {
-            self.cache.keep(granted.epoch, wanted, granted.ready.keep, token);
+            self.cache.keep((granted.epoch, locks), wanted, granted.ready.keep, token);
         }
         opening
     }

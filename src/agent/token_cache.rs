@@ -41,6 +41,8 @@ struct Kept {
     tokens: HashMap<TokenRef, (Instant, Secret)>,
     /// By connection: what it was granted a moment ago.
     granted: HashMap<(u64, TokenRef), (Instant, u64)>,
+    /// How often the agent was locked.
+    locks: u64,
 }
 
 impl Cache {
@@ -87,12 +89,12 @@ impl Cache {
         }
     }
 
-    /// Keeps a token that was opened in this epoch, if it may be kept; `own` is what it says of itself.
-    pub fn keep(&self, epoch: u64, wanted: &TokenRef, own: Option<Duration>, token: &Secret) {
+    /// Keeps a token that was opened in this epoch, after so many locks, if it may be kept; `own` is what it says of itself.
+    pub fn keep(&self, (epoch, locks): (u64, u64), wanted: &TokenRef, own: Option<Duration>, token: &Secret) {
         let Some(time) = self.time(&wanted.name, own) else { return };
         let mut kept = self.kept();
         kept.enter(epoch);
-        if kept.epoch == epoch && kept.tokens.len() < MOST {
+        if (kept.epoch, kept.locks) == (epoch, locks) && kept.tokens.len() < MOST {
             kept.tokens.insert(wanted.clone(), (Instant::now() + time, token.clone()));
         }
     }
@@ -110,11 +112,17 @@ impl Cache {
         kept.granted.retain(|_, (until, _)| now < *until);
     }
 
-    /// Drops everything.
-    pub fn clear(&self) {
+    /// Drops everything, and does not keep what was opened before.
+    pub fn lock(&self) {
         let mut kept = self.kept();
+        kept.locks += 1;
         kept.tokens.clear();
         kept.granted.clear();
+    }
+
+    /// How often the agent was locked: what was begun before a lock is not handed out after it.
+    pub fn locks(&self) -> u64 {
+        self.kept().locks
     }
 
     /// How many tokens are kept.
@@ -149,22 +157,32 @@ mod tests {
     fn only_what_was_named_is_kept_and_only_while_nothing_changed() {
         let cache = cache(Duration::from_secs(100));
         let token = Secret::new(b"x".to_vec());
-        cache.keep(1, &wanted("hot/a"), None, &token);
-        cache.keep(1, &wanted("cold"), None, &token);
+        cache.keep((1, 0), &wanted("hot/a"), None, &token);
+        cache.keep((1, 0), &wanted("cold"), None, &token);
         assert!(cache.find(1, &wanted("hot/a")).is_some() && cache.find(1, &wanted("cold")).is_none());
         assert!(cache.find(1, &TokenRef { version: Some(1), ..wanted("hot/a") }).is_none());
         assert!(cache.find(2, &wanted("hot/a")).is_none());
         cache.enter(2);
         assert_eq!(cache.len(), 0);
         // What was opened before the change is not kept after it.
-        cache.keep(1, &wanted("hot/a"), None, &token);
+        cache.keep((1, 0), &wanted("hot/a"), None, &token);
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn what_was_opened_before_a_lock_is_not_kept_after_it() {
+        let cache = cache(Duration::from_secs(100));
+        cache.lock();
+        cache.keep((1, 0), &wanted("hot"), None, &Secret::new(b"x".to_vec()));
+        assert_eq!(cache.len(), 0);
+        cache.keep((1, cache.locks()), &wanted("hot"), None, &Secret::new(b"x".to_vec()));
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]
     fn a_grant_is_remembered_for_its_connection_and_its_epoch() {
         let cache = cache(Duration::from_secs(100));
-        cache.keep(1, &wanted("hot"), None, &Secret::new(b"x".to_vec()));
+        cache.keep((1, 0), &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         cache.grant(1, 7, &wanted("hot"), 3);
         assert_eq!(cache.find_granted(1, 7, &wanted("hot")).map(|(_, version)| version), Some(3));
         assert!(cache.find_granted(1, 8, &wanted("hot")).is_none());
@@ -177,18 +195,18 @@ mod tests {
     fn a_token_may_say_so_itself_unless_the_owner_says_otherwise() {
         let (token, hour) = (Secret::new(b"x".to_vec()), Some(Duration::from_secs(3600)));
         let cache = cache(Duration::ZERO);
-        cache.keep(1, &wanted("cold"), hour, &token);
-        cache.keep(1, &wanted("hot"), hour, &token);
+        cache.keep((1, 0), &wanted("cold"), hour, &token);
+        cache.keep((1, 0), &wanted("hot"), hour, &token);
         assert!(cache.find(1, &wanted("cold")).is_some() && cache.find(1, &wanted("hot")).is_none());
         let deaf = Cache::new(Vec::new(), false);
-        deaf.keep(1, &wanted("cold"), hour, &token);
+        deaf.keep((1, 0), &wanted("cold"), hour, &token);
         assert!(deaf.find(1, &wanted("cold")).is_none());
     }
 
     #[test]
     fn it_is_kept_for_its_time() {
         let cache = cache(Duration::ZERO);
-        cache.keep(1, &wanted("hot"), None, &Secret::new(b"x".to_vec()));
+        cache.keep((1, 0), &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         assert!(cache.find(1, &wanted("hot")).is_none());
         cache.sweep();
         assert_eq!(cache.len(), 0);

@@ -301,7 +301,7 @@ pub struct Locked {
 pub struct LockedDevice {
     /// By name.
     pub device: String,
-    /// False when it is still busy: it is locked when it has finished.
+    /// False when it is still busy. Nothing that it opens is handed out; it is logged out when it has finished.
     pub locked: bool,
 }
 

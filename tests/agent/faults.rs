@@ -136,6 +136,45 @@ fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
     shows("ready", 0);
 }
 
+/// Neither a full queue nor a caller who gave up may lose a lock.
+#[test]
+fn a_busy_device_is_locked_all_the_same() {
+    let served = Served::new(AgentOwner::User(own_uid()), |options| {
+        options.cache = vec![crate::served::cached("prod", Duration::from_secs(600))];
+        options.deadline = Duration::from_secs(20);
+    });
+    served.faults[1].gone.store(true, Ordering::SeqCst);
+    *served.faults[0].pin.lock().unwrap() = Some("1234");
+    let name = served.get("/v1/health").json()["devices"][0]["device"].clone();
+    let pin = serde_json::json!({"device": name, "pin": "1234"}).to_string();
+    let unlock = || served.ask("POST", "/v1/unlock", pin.as_bytes()).status;
+    assert_eq!(unlock(), 200);
+    assert_eq!(served.get("/v1/values/prod/key").status, 200);
+    served.faults[0].hang(true);
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| served.get("/v1/values/prod/db"));
+        served.until("the device is busy", || served.faults[0].busy.load(Ordering::SeqCst) > 0);
+        let unlocking = scope.spawn(unlock);
+        served.until("somebody waits", || served.get("/v1/health").json()["devices"][0]["waiting"] == 1);
+        let locked = served.ask("POST", "/v1/lock", b"").json();
+        assert_eq!(locked["devices"][0]["locked"], false);
+        assert_eq!(served.status(0), "locked");
+        // What was kept is gone, and nobody waits for the device only to hear that it is locked.
+        let started = Instant::now();
+        assert_eq!(served.get("/v1/values/prod/key").problem().1, "pin-unavailable");
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        served.faults[0].hang(false);
+        // What was under way is not handed out, and an unlock from before the lock does not undo it.
+        assert_eq!(opening.join().unwrap().problem().1, "pin-unavailable");
+        assert_eq!(unlocking.join().unwrap(), 423);
+    });
+    served.until("it is logged out", || !served.faults[0].logged_in.load(Ordering::SeqCst));
+    assert_eq!(served.get("/v1/values/prod/db").problem().1, "pin-unavailable");
+    assert_eq!(served.get("/v1/health").json()["cached_tokens"], 0);
+    assert_eq!(unlock(), 200);
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+}
+
 #[test]
 fn nobody_used_it_for_a_while_and_the_pin_is_forgotten() {
     let served = Served::new(AgentOwner::User(own_uid()), |options| {

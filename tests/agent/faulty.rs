@@ -26,6 +26,10 @@ pub struct Faults {
     pub pins: AtomicUsize,
     /// How often it opened something.
     pub opened: AtomicUsize,
+    /// How many calls hang.
+    pub busy: AtomicUsize,
+    /// Whether it has taken a PIN.
+    pub logged_in: AtomicBool,
 }
 
 impl Faults {
@@ -36,16 +40,17 @@ impl Faults {
 
     fn wait(&self) {
         let mut hangs = self.hangs.lock().unwrap();
+        self.busy.fetch_add(1, Ordering::SeqCst);
         while *hangs {
             hangs = self.released.wait(hangs).unwrap();
         }
+        self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 pub struct Faulty {
     inner: SoftDevice,
     faults: Arc<Faults>,
-    logged_in: bool,
 }
 
 /// Connects, if it is there.
@@ -56,7 +61,8 @@ pub fn connect(inner: &SoftDevice, faults: &Arc<Faults>) -> Result<Box<dyn Devic
             .with_target(inner.name()));
     }
     faults.connected.fetch_add(1, Ordering::SeqCst);
-    Ok(Box::new(Faulty { inner: inner.clone(), faults: Arc::clone(faults), logged_in: false }))
+    faults.logged_in.store(false, Ordering::SeqCst);
+    Ok(Box::new(Faulty { inner: inner.clone(), faults: Arc::clone(faults) }))
 }
 
 impl Faulty {
@@ -71,7 +77,7 @@ impl Faulty {
             return Err(error.with_target(self.inner.name()));
         }
         let pin = *self.faults.pin.lock().unwrap();
-        if let (Some(right), false) = (pin, self.logged_in) {
+        if let (Some(right), false) = (pin, self.faults.logged_in.load(Ordering::SeqCst)) {
             let request = PinRequest { device: self.inner.name(), source: None, tries: TriesLeft::Unknown };
             let given = prompter.pin(&request)?;
             self.faults.pins.fetch_add(1, Ordering::SeqCst);
@@ -80,7 +86,7 @@ impl Faulty {
                     Error::new(Kind::PinWrong, "log in", "the PIN is wrong").with_target(self.inner.name())
                 );
             }
-            self.logged_in = true;
+            self.faults.logged_in.store(true, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -117,7 +123,7 @@ impl Device for Faulty {
     }
 
     fn lock(&mut self) {
-        self.logged_in = false;
+        self.faults.logged_in.store(false, Ordering::SeqCst);
     }
 
     fn provisioning(&mut self) -> Option<&mut dyn Provision> {

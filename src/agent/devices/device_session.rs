@@ -1,7 +1,7 @@
 //! What a device's thread owns, and what it does on it.
 
 use super::pin_prompter::PinPrompter;
-use super::{Connect, DeviceStatus, PinPolicy, QUEUE, State, lock};
+use super::{Connect, DeviceStatus, PinPolicy, QUEUE, State, lock, was_locked};
 use crate::agent::worker::{ShutdownGuard, Worker};
 use crate::device::{Device, KeyRef};
 use crate::error::{Error, Kind, Result};
@@ -22,8 +22,8 @@ pub struct DeviceSession {
     connect: Connect,
     device: Option<Box<dyn Device>>,
     prompter: PinPrompter,
-    /// Locked by a person: not even a pin-source opens it.
-    closed: bool,
+    /// The state of the lock when it was last obeyed.
+    obeyed: u64,
     refused: Option<(Kind, String)>,
     failures: u32,
     used: Instant,
@@ -48,7 +48,7 @@ impl DeviceSession {
             connect,
             device: None,
             prompter: PinPrompter::new(pin_policy.program),
-            closed: false,
+            obeyed: state.lock.state(),
             refused: None,
             failures: 0,
             used: Instant::now(),
@@ -70,6 +70,7 @@ impl DeviceSession {
         mut operation: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T>,
     ) -> Result<T> {
         self.check_open()?;
+        let unlocked = self.state.lock.state();
         self.prompter.what = what.into();
         let was_connected = self.device.is_some();
         let mut done = self.attempt(&mut operation);
@@ -78,7 +79,21 @@ impl DeviceSession {
             done = self.attempt(&mut operation);
         }
         self.used = Instant::now();
-        done
+        self.obey_lock();
+        match self.state.lock.state() == unlocked {
+            true => done,
+            // What was done meanwhile does not count.
+            false => Err(was_locked(&self.name)),
+        }
+    }
+
+    /// Forgets the PIN and logs out, where somebody locked the device.
+    pub fn obey_lock(&mut self) {
+        let state = self.state.lock.state();
+        if state != std::mem::replace(&mut self.obeyed, state) {
+            self.forget();
+            self.refused = None;
+        }
     }
 
     fn attempt<T>(
@@ -96,16 +111,17 @@ impl DeviceSession {
         done
     }
 
-    fn check_open(&self) -> Result<()> {
-        let hint = "run `strongroom unlock`";
-        if self.closed {
-            let error = Error::new(Kind::PinUnavailable, "use the device", "it was locked");
-            return Err(error.with_target(&self.name).with_hint(hint));
+    fn check_open(&mut self) -> Result<()> {
+        self.obey_lock();
+        if self.state.lock.is_locked() {
+            return Err(was_locked(&self.name));
         }
         match &self.refused {
             Some((kind, message)) => {
                 let message = format!("{message}; the PIN is not sent again");
-                Err(Error::new(*kind, "use the device", message).with_target(&self.name).with_hint(hint))
+                Err(Error::new(*kind, "use the device", message)
+                    .with_target(&self.name)
+                    .with_hint("run `strongroom unlock`"))
             }
             None => Ok(()),
         }
@@ -177,7 +193,8 @@ impl DeviceSession {
         let ended =
             move || Err(Error::new(Kind::DeviceGone, "use the session", "it ended").with_target(&name));
         let seen = Mutex::new((DeviceStatus::Ready, String::new()));
-        let state = Arc::new(State { id: Mutex::default(), seen, sessions: Mutex::default() });
+        let lock = Arc::clone(&self.state.lock);
+        let state = Arc::new(State { id: Mutex::default(), lock, seen, sessions: Mutex::default() });
         let fresh = Self::new(Arc::new(ended), self.name.clone(), PinPolicy::default(), state, &self.alive);
         Self { spread: true, device: Some(connected), ..fresh }
     }
@@ -200,27 +217,24 @@ impl DeviceSession {
         Ok(id)
     }
 
-    /// Unlocks it with a PIN, or with its pin-source, and logs in.
+    /// Unlocks it with a PIN, or with its pin-source, and logs in, unless it was locked after `before`.
     ///
     /// # Errors
-    /// `PinWrong` when the device refuses; the device's.
-    pub fn unlock(&mut self, pin: Option<Secret>) -> Result<()> {
+    /// `PinWrong` when the device refuses; `PinUnavailable`; the device's.
+    pub(super) fn unlock(&mut self, pin: Option<Secret>, before: u64) -> Result<()> {
+        if !self.state.lock.unlock(before) {
+            return Err(was_locked(&self.name));
+        }
+        self.obey_lock();
         if let Some(device) = self.device.as_mut().filter(|_| self.refused.is_some() || pin.is_some()) {
             device.lock();
         }
-        (self.closed, self.refused, self.prompter.pin) = (false, None, pin);
+        (self.refused, self.prompter.pin) = (None, pin);
         let done = self.run("unlock", |device, prompter| device.keys(prompter).map(drop));
         if done.is_err() {
             self.prompter.pin = None;
         }
         done
-    }
-
-    /// Forgets the PIN and logs out, until somebody unlocks it.
-    pub fn lock(&mut self) {
-        self.forget();
-        (self.closed, self.refused) = (true, None);
-        self.show(DeviceStatus::Locked, "it was locked");
     }
 
     fn forget(&mut self) {

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// How many lines are answered where nothing is said.
 const LINES: u32 = 100;
 
+/// How long an answer waits for devices to log out.
+const LOGOUT: Duration = Duration::from_secs(5);
+
 const UNGRANT: &str = "take grants back";
 
 /// About how many bytes of statements an answer holds at most.
@@ -224,28 +227,22 @@ impl Agent {
                 return Err(error.with_hint("name one: `strongroom status` lists them"));
             }
         };
-        device.check("unlock")?;
-        let done = device
-            .thread()
-            .call(Instant::now() + self.deadline, move |session| session.unlock(request.pin))
-            .await;
-        done.map_err(|trouble| trouble.into_error("unlock", &device.name))??;
+        device.unlock(request.pin, Instant::now() + self.deadline).await?;
         let status = device.status().0.word().into();
         Ok(Unlocked { device: device.name.clone(), status })
     }
 
-    /// Forgets at once what is kept; the devices as soon as they have finished what they are doing.
+    /// Hands nothing out from now on that was kept or is being opened, and logs the devices out.
     async fn lock(&self) -> Locked {
-        self.cache.clear();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let mut locked = Vec::new();
-        for device in &self.devices {
-            let done = device.thread().call(deadline, crate::agent::devices::DeviceSession::lock).await;
-            locked.push(LockedDevice { device: device.name.clone(), locked: done.is_ok() });
+        self.cache.lock();
+        let deadline = tokio::time::Instant::now() + LOGOUT;
+        let locking: Vec<_> = self.devices.iter().map(|device| (device, device.lock())).collect();
+        let mut devices = Vec::with_capacity(locking.len());
+        for (device, done) in locking {
+            let locked = matches!(tokio::time::timeout_at(deadline, done).await, Ok(Ok(())));
+            devices.push(LockedDevice { device: device.name.clone(), locked });
         }
-        // What was opened meanwhile by requests that were under way.
-        self.cache.clear();
-        Locked { devices: locked }
+        Locked { devices }
     }
 }
 

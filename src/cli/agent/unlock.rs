@@ -40,10 +40,10 @@ impl Execute for Lock {
             Some(stuck) => Err(Error::new(
                 Kind::Device,
                 "lock",
-                "it does not answer; it will be locked as soon as it does",
+                "it does not answer; it is logged out as soon as it does",
             )
             .with_target(&stuck.device)
-            .with_hint("restart the agent to be sure")
+            .with_hint("nothing is opened on it any more; restart the agent to let go of it at once")
             .into()),
             None => Ok(()),
         }
