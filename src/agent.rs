@@ -116,6 +116,15 @@ impl Options {
     }
 }
 
+/// What an agent leaves to the next one, when the process reads its configuration again.
+#[derive(Default)]
+struct ProcessState {
+    /// Held by every thread.
+    alive: ShutdownGuard,
+    /// How often the devices were locked: also what an agent that is being replaced has begun is not handed out then.
+    locks: Arc<AtomicU64>,
+}
+
 /// Everything that the answers are made from.
 struct Agent {
     reader: Worker<LedgerQueries>,
@@ -147,14 +156,15 @@ struct Agent {
 type LedgerCounts = (u64, u64, u64);
 
 impl Agent {
-    fn start(options: Options, alive: &ShutdownGuard) -> Result<Self> {
+    fn start(options: Options, process: &ProcessState) -> Result<Self> {
+        let alive = &process.alive;
         let epoch = Arc::new(LedgerEpoch::default());
         let vault = options.vault()?;
         let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
         let (owner, accounts) = (options.owner, authz::AccountIds::default());
-        let cache = Arc::new(Cache::new(options.cache, options.cache_labels));
+        let cache = Arc::new(Cache::new(options.cache, options.cache_labels, Arc::clone(&process.locks)));
         let mut reader = LedgerQueries {
             vault,
             store_file: store_file.clone(),
@@ -224,9 +234,10 @@ impl Agent {
         }
     }
 
-    /// Follows the store, and lets the devices look at the time.
-    async fn tick(&self) {
+    /// Follows the store, and lets the devices look at the time. False when the reader does not answer.
+    async fn tick(&self) -> bool {
         let followed = self.reader.call(Instant::now() + self.deadline, LedgerQueries::follow).await;
+        let answers = followed.is_ok();
         let trouble = match followed {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -244,6 +255,7 @@ impl Agent {
             device.thread().cast(devices::DeviceSession::tick);
         }
         self.cache.sweep();
+        answers
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! systemd connects from an abstract socket whose name says which unit wants which credential, sends nothing, and reads to
 //! the end. Anybody can bind such a name, so only root is believed, and only root can reach the socket. There is no way to
-//! say no: an empty answer starts the unit with an empty credential. Only an answer that is too long makes the unit fail,
-//! so that is how a credential is denied.
+//! say no: an empty answer starts the unit with an empty credential, and one that is cut off with a part of it. Only an
+//! answer that is too long makes the unit fail, so that is how a credential is denied. No connection is closed without an
+//! answer: not when the agent stops, and, with the service manager's help, not when it is killed.
 
 use super::Agent;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::identity::peer::Peer;
+use crate::agent::sd_notify::Stored;
 use crate::error::{Error, Kind, Result};
 use crate::secret::MAX_TOKEN_BYTES;
 use crate::vault::OpenOutcome;
@@ -22,8 +24,8 @@ use tokio::task::JoinSet;
 /// The most connections at once: a few units that start together.
 const AT_ONCE: usize = 1024;
 
-/// systemd takes an answer at once.
-const TAKE: Duration = Duration::from_secs(20);
+/// What has not been opened so long after the agent was told to stop is refused.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// What a unit asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +50,29 @@ impl CredentialRequest {
     }
 }
 
-/// Hands out credentials until told to stop.
-pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
+/// Refuses what an agent before this one left unanswered: nobody knows how much of an answer was sent.
+pub async fn refuse_unanswered(connections: Vec<(Stored, std::os::unix::net::UnixStream)>) {
+    for (stored, stream) in connections {
+        let taken = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        if let Ok(mut stream) = taken {
+            log::warn!("a credential is refused: the agent was killed while it was asked for it");
+            tokio::spawn(async move {
+                // The service manager still holds the socket: closing it here would end nothing.
+                let _ = refuse(&mut stream).await;
+                let _ = stream.shutdown().await;
+                drop(stored);
+            });
+        }
+    }
+}
+
+/// Hands out credentials until told to stop. Where the agent `ends`, those that are not opened in time are refused.
+pub async fn serve(
+    agent: Arc<Agent>,
+    socket: UnixListener,
+    mut stop: watch::Receiver<bool>,
+    ends: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -58,7 +81,7 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             taken = socket.accept(), if connections.len() < AT_ONCE => match taken {
                 Ok((stream, _)) => {
-                    connections.spawn(hand_out(Arc::clone(&agent), stream));
+                    connections.spawn(hand_out(Arc::clone(&agent), stream, ends.clone()));
                 }
                 Err(error) => {
                     log::warn!("a connection for a credential could not be taken: {error}");
@@ -70,23 +93,31 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
     while connections.join_next().await.is_some() {}
 }
 
-async fn hand_out(agent: Arc<Agent>, mut stream: UnixStream) {
-    let answer = agent.credential(&stream).await;
+async fn hand_out(agent: Arc<Agent>, mut stream: UnixStream, ends: watch::Receiver<bool>) {
+    let stored = Stored::new(&stream);
+    let answer = tokio::select! {
+        answer = agent.credential(&stream) => answer,
+        () = last_moment(ends) => Err(Error::new(Kind::Cancelled, "hand out a credential", "the agent stops")),
+    };
+    // There is no limit of time: what is cut off would be taken for the whole.
     let sent = match &answer {
-        Ok(token) => tokio::time::timeout(TAKE, stream.write_all(token.expose())).await,
+        Ok(token) => stream.write_all(token.expose()).await,
         Err(error) => {
             log::warn!("{error}");
-            tokio::time::timeout(TAKE, refuse(&mut stream)).await
+            refuse(&mut stream).await
         }
     };
     match sent {
-        Ok(Ok(())) => {
-            let _ = stream.shutdown().await;
-        }
+        Ok(()) => drop(stream.shutdown().await),
         // The service manager has gone: there is nobody left to take it for whole.
-        Ok(Err(error)) => log::debug!("a credential was not taken: {error}"),
-        Err(_) => log::warn!("a credential was not taken in time"),
+        Err(error) => log::debug!("a credential was not taken: {error}"),
     }
+    drop(stored);
+}
+
+async fn last_moment(mut ends: watch::Receiver<bool>) {
+    while !*ends.borrow_and_update() && ends.changed().await.is_ok() {}
+    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 /// One byte more than a credential may have.

@@ -1,8 +1,7 @@
 //! The life of an agent: from its sockets to its last answer, with reloads in between.
 
 use super::http::server;
-use super::{Agent, Options, Sockets, credentials, sd_notify};
-use crate::agent::worker::ShutdownGuard;
+use super::{Agent, Options, ProcessState, Sockets, credentials, sd_notify};
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::net::UnixListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// How often the store is looked at for what others changed.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -68,7 +68,7 @@ fn listener(socket: &std::os::unix::net::UnixListener) -> Result<UnixListener> {
 
 async fn run_on(
     options: Options,
-    sockets: Sockets,
+    mut sockets: Sockets,
     running: &StopHandle,
     ready: &mut dyn FnMut(),
     reload: &mut dyn FnMut() -> Result<Options>,
@@ -76,56 +76,45 @@ async fn run_on(
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| io("listen for signals", e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| io("listen for signals", e))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(|e| io("listen for signals", e))?;
-    let alive = ShutdownGuard::default();
-    let (mut agent, mut told) = (Arc::new(Agent::start(options, &alive)?), false);
+    let process = ProcessState::default();
+    let (end, ends) = watch::channel(false);
+    let start = |options, sockets: &Sockets| -> Result<Serving> {
+        Serving::begin(Arc::new(Agent::start(options, &process)?), sockets, &ends)
+    };
+    credentials::refuse_unanswered(std::mem::take(&mut sockets.unanswered)).await;
+    let (mut serving, mut draining) = (start(options, &sockets)?, JoinSet::new());
+    sd_notify::tell("READY=1\nSTATUS=Serving");
+    ready();
+    let mut ended = running.0.subscribe();
     loop {
-        let (stop, stopped) = watch::channel(false);
-        let serving = begin(&agent, &sockets, &stopped)?;
-        sd_notify::tell("READY=1\nSTATUS=Serving");
-        if !std::mem::replace(&mut told, true) {
-            ready();
-        }
-        let mut ended = running.0.subscribe();
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => {}
-            _ = hang_up.recv() => {
-                sd_notify::reloading();
-                agent = renewed(agent, &mut || reload().and_then(|options| Agent::start(options, &alive)), &stop, serving).await;
-                continue;
-            }
-            () = replaced(&agent) => {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = async { while !*ended.borrow_and_update() && ended.changed().await.is_ok() {} } => break,
+            Some(_) = draining.join_next() => continue,
+            _ = hang_up.recv() => sd_notify::reloading(),
+            () = replaced(&serving.agent) => {
                 log::warn!("another file is in the store's place: starting anew on it");
-                agent = renewed(agent, &mut || reload().and_then(|options| Agent::start(options, &alive)), &stop, serving).await;
                 tokio::time::sleep(FOLLOW).await;
-                continue;
             }
         }
-        sd_notify::tell("STOPPING=1");
-        finish(&stop, serving).await;
-        drop(agent);
-        if !alive.ended(CLOSING).await {
-            log::warn!("a device was not closed in time");
+        // The new one serves first. What the old one has begun it finishes beside it: nobody waits for a slow client.
+        match reload().and_then(|options| start(options, &sockets)) {
+            Ok(fresh) => drop(draining.spawn(std::mem::replace(&mut serving, fresh).finish())),
+            Err(error) => log::error!("everything stays as it was: {error}"),
         }
-        return Ok(());
+        sd_notify::tell("READY=1\nSTATUS=Serving");
     }
-}
-
-/// The agent as it is configured now; as it was, where that cannot be. What was begun is finished first.
-async fn renewed(
-    agent: Arc<Agent>,
-    fresh: &mut dyn FnMut() -> Result<Agent>,
-    stop: &watch::Sender<bool>,
-    serving: Serving,
-) -> Arc<Agent> {
-    let fresh = fresh();
-    finish(stop, serving).await;
-    // What was unlocked and kept belongs to the configuration there was.
-    fresh.map(Arc::new).unwrap_or_else(|error| {
-        log::error!("everything stays as it was: {error}");
-        agent
-    })
+    sd_notify::tell("STOPPING=1");
+    end.send_replace(true);
+    draining.spawn(serving.finish());
+    if tokio::time::timeout(GRACE, draining.join_all()).await.is_err() {
+        log::warn!("some requests were not finished in time");
+    }
+    if !process.alive.ended(CLOSING).await {
+        log::warn!("a device was not closed in time");
+    }
+    Ok(())
 }
 
 /// Comes back when another file is in the store's place.
@@ -135,30 +124,32 @@ async fn replaced(agent: &Agent) {
     }
 }
 
-type Serving = Vec<tokio::task::JoinHandle<()>>;
-
-fn begin(agent: &Arc<Agent>, sockets: &Sockets, stopped: &watch::Receiver<bool>) -> Result<Serving> {
-    let mut serving = vec![
-        tokio::spawn(server::serve(Arc::clone(agent), listener(&sockets.requests)?, stopped.clone())),
-        tokio::spawn(follow(Arc::clone(agent), stopped.clone())),
-        tokio::spawn(recognize(Arc::clone(agent), stopped.clone())),
-    ];
-    if let Some(socket) = &sockets.credentials {
-        serving.push(tokio::spawn(credentials::serve(Arc::clone(agent), listener(socket)?, stopped.clone())));
-    }
-    Ok(serving)
+/// An agent, and the tasks that serve from it.
+struct Serving {
+    agent: Arc<Agent>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
 }
 
-/// Lets what has been begun finish, for a while.
-async fn finish(stop: &watch::Sender<bool>, serving: Serving) {
-    stop.send_replace(true);
-    let all = async {
-        for task in serving {
-            let _ = task.await;
+impl Serving {
+    fn begin(agent: Arc<Agent>, sockets: &Sockets, ends: &watch::Receiver<bool>) -> Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let requests = listener(&sockets.requests)?;
+        let credentials = sockets.credentials.as_ref().map(listener).transpose()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server::serve(Arc::clone(&agent), requests, stopped.clone()));
+        tasks.spawn(follow(Arc::clone(&agent), stopped.clone()));
+        tasks.spawn(recognize(Arc::clone(&agent), stopped.clone()));
+        if let Some(socket) = credentials {
+            tasks.spawn(credentials::serve(Arc::clone(&agent), socket, stopped, ends.clone()));
         }
-    };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        log::warn!("some requests were not finished in time");
+        Ok(Self { agent, stop, tasks })
+    }
+
+    /// Takes nothing more on, and waits until what has been begun is finished.
+    async fn finish(self) {
+        self.stop.send_replace(true);
+        self.tasks.join_all().await;
     }
 }
 
@@ -172,9 +163,9 @@ async fn follow(agent: Arc<Agent>, mut stop: watch::Receiver<bool>) {
             _ = every.tick() => {}
             _ = stop.changed() => return,
         }
-        agent.tick().await;
         // Only a reader that answers is a sign of life.
-        if watchdog.is_some_and(|every| told.elapsed() >= every / 2) {
+        let answers = agent.tick().await;
+        if answers && watchdog.is_some_and(|every| told.elapsed() >= every / 2) {
             sd_notify::tell("WATCHDOG=1");
             told = tokio::time::Instant::now();
         }

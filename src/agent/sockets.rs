@@ -1,12 +1,14 @@
 //! The sockets: handed over by the service manager (sd_listen_fds(3)), or made here.
 
+use crate::agent::sd_notify::Stored;
 use crate::error::{Error, Kind, Result, printable};
 use listenfd::ListenFd;
 use nix::unistd::Group;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// What the agent listens on.
@@ -15,6 +17,8 @@ pub struct Sockets {
     pub requests: UnixListener,
     /// Where systemd fetches credentials.
     pub credentials: Option<UnixListener>,
+    /// Connections for credentials that an agent which was killed left unanswered.
+    pub(super) unanswered: Vec<(Stored, UnixStream)>,
     /// Removed at the end; none for sockets of the service manager's.
     made: Vec<(PathBuf, File)>,
 }
@@ -34,19 +38,25 @@ impl Sockets {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let names: Vec<&str> = names.split(':').collect();
         let mut handed = ListenFd::from_env();
-        let (mut requests, mut credentials) = (None, None);
+        let (mut requests, mut credentials, mut unanswered) = (None, None, Vec::new());
         for i in 0..handed.len() {
             let socket = handed.take_unix_listener(i).map_err(|e| {
                 Error::new(Kind::Usage, "take over the service manager's sockets", e.to_string())
                     .with_hint("they are to be of ListenStream= with a path")
             })?;
-            match names.get(i).is_some_and(|name| *name == CREDENTIALS) {
-                true => credentials = socket,
-                false => requests = requests.or(socket),
+            let name = names.get(i).copied().unwrap_or_default();
+            match Stored::named(name) {
+                Some(stored) => {
+                    unanswered.extend(socket.map(|own| (stored, UnixStream::from(OwnedFd::from(own)))))
+                }
+                None if name == CREDENTIALS => credentials = socket,
+                None => requests = requests.or(socket),
             }
         }
         match (requests, credentials) {
-            (Some(requests), credentials) => Ok(Some(Self { requests, credentials, made: Vec::new() })),
+            (Some(requests), credentials) => {
+                Ok(Some(Self { requests, credentials, unanswered, made: Vec::new() }))
+            }
             (None, None) => Ok(None),
             (None, Some(_)) => Err(Error::new(
                 Kind::Usage,
@@ -77,7 +87,7 @@ impl Sockets {
             }
             None => None,
         };
-        Ok(Self { requests: socket, credentials, made })
+        Ok(Self { requests: socket, credentials, unanswered: Vec::new(), made })
     }
 }
 

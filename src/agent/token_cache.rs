@@ -8,7 +8,8 @@ use crate::ledger::{Name, Prefix};
 use crate::secret::Secret;
 use crate::vault::TokenRef;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most tokens that are kept at once.
@@ -32,6 +33,8 @@ pub struct Cache {
     policies: Vec<CachePolicy>,
     /// Whether the tokens' own labels count.
     labels: bool,
+    /// How often the devices were locked.
+    locks: Arc<AtomicU64>,
     kept: Mutex<Kept>,
 }
 
@@ -41,14 +44,12 @@ struct Kept {
     tokens: HashMap<TokenRef, (Instant, Secret)>,
     /// By connection: what it was granted a moment ago.
     granted: HashMap<(u64, TokenRef), (Instant, u64)>,
-    /// How often the agent was locked.
-    locks: u64,
 }
 
 impl Cache {
     /// Keeps what these say, and with `labels` what tokens say of themselves.
-    pub fn new(policies: Vec<CachePolicy>, labels: bool) -> Self {
-        Self { policies, labels, kept: Mutex::default() }
+    pub fn new(policies: Vec<CachePolicy>, labels: bool, locks: Arc<AtomicU64>) -> Self {
+        Self { policies, labels, locks, kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -94,7 +95,7 @@ impl Cache {
         let Some(time) = self.time(&wanted.name, own) else { return };
         let mut kept = self.kept();
         kept.enter(epoch);
-        if (kept.epoch, kept.locks) == (epoch, locks) && kept.tokens.len() < MOST {
+        if (kept.epoch, self.locks()) == (epoch, locks) && kept.tokens.len() < MOST {
             kept.tokens.insert(wanted.clone(), (Instant::now() + time, token.clone()));
         }
     }
@@ -114,15 +115,16 @@ impl Cache {
 
     /// Drops everything, and does not keep what was opened before.
     pub fn lock(&self) {
+        // Before what is kept is dropped: what comes later is not kept.
+        self.locks.fetch_add(1, Ordering::SeqCst);
         let mut kept = self.kept();
-        kept.locks += 1;
         kept.tokens.clear();
         kept.granted.clear();
     }
 
-    /// How often the agent was locked: what was begun before a lock is not handed out after it.
+    /// How often the devices were locked: what was begun before a lock is not handed out after it.
     pub fn locks(&self) -> u64 {
-        self.kept().locks
+        self.locks.load(Ordering::SeqCst)
     }
 
     /// How many tokens are kept.
@@ -150,7 +152,7 @@ mod tests {
     }
 
     fn cache(time: Duration) -> Cache {
-        Cache::new(vec![CachePolicy { on: Prefix::parse("hot").unwrap(), time }], true)
+        Cache::new(vec![CachePolicy { on: Prefix::parse("hot").unwrap(), time }], true, Arc::default())
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
         cache.keep((1, 0), &wanted("cold"), hour, &token);
         cache.keep((1, 0), &wanted("hot"), hour, &token);
         assert!(cache.find(1, &wanted("cold")).is_some() && cache.find(1, &wanted("hot")).is_none());
-        let deaf = Cache::new(Vec::new(), false);
+        let deaf = Cache::new(Vec::new(), false, Arc::default());
         deaf.keep((1, 0), &wanted("cold"), hour, &token);
         assert!(deaf.find(1, &wanted("cold")).is_none());
     }

@@ -8,26 +8,36 @@ use strongroom::agent::AgentOwner;
 use strongroom::vault::{GrantOn, GrantOptions};
 
 /// What comes back to an end of this abstract name.
-fn fetch(socket: &Path, name: Option<&[u8]>) -> Vec<u8> {
+pub fn fetch(socket: &Path, name: Option<&[u8]>) -> Vec<u8> {
+    rest(connect(socket, name))
+}
+
+/// A connection from an end of this abstract name.
+pub fn connect(socket: &Path, name: Option<&[u8]>) -> UnixStream {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, socket as new_socket};
     let fd = new_socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     if let Some(name) = name {
         bind(&fd, &SocketAddrUnix::new_abstract_name(name).unwrap()).unwrap();
     }
     connect(&fd, &SocketAddrUnix::new(socket).unwrap()).unwrap();
-    let mut stream = UnixStream::from(fd);
+    let stream = UnixStream::from(fd);
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    stream
+}
+
+/// All that comes.
+pub fn rest(mut stream: UnixStream) -> Vec<u8> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     answer
 }
 
 /// As systemd names its end, with digits of this test's own.
-fn named(digits: &str, unit: &str, id: &str) -> Vec<u8> {
+pub fn named(digits: &str, unit: &str, id: &str) -> Vec<u8> {
     format!("{digits}{:x}/unit/{unit}/{id}", std::process::id()).into_bytes()
 }
 
-const TOO_LONG: usize = (1 << 20) + 1;
+pub const TOO_LONG: usize = (1 << 20) + 1;
 
 #[test]
 fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {

@@ -21,9 +21,14 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(home: &Home, arguments: &[&str]) -> Self {
+        Self::start_with(home, arguments, |_| {})
+    }
+
+    pub fn start_with(home: &Home, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let socket = home.dir.join("agent.sock");
         let mut command = home.strongroom(&["agent", "--socket", socket.to_str().unwrap()]);
         command.args(arguments).stderr(Stdio::piped());
+        change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();

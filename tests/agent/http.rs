@@ -66,3 +66,11 @@ pub fn is_closed(stream: &mut UnixStream) -> bool {
         Err(e) => e.kind() == ErrorKind::ConnectionReset,
     }
 }
+
+/// Whether it is closed already, with a timeout for reading.
+pub fn is_closed_now(stream: &mut UnixStream) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(n) => n == 0,
+        Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}

@@ -4,6 +4,7 @@
 mod cache;
 mod credentials;
 mod daemon;
+mod endings;
 mod faults;
 mod faulty;
 mod grants;
