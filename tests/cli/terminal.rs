@@ -80,6 +80,38 @@ fn tables_have_a_header_and_fit() {
 }
 
 #[test]
+fn times_stay_whole_on_narrow_terminals() {
+    let Some(home) = home() else { return };
+    home.ok(&[
+        "put",
+        "-q",
+        "prod/database/password",
+        "--generate",
+        "--expires",
+        "2999-01-31",
+        "--label",
+        "purpose=long-long-long",
+    ]);
+    for line in ["strongroom list", "strongroom show prod/database/password", "strongroom log"] {
+        for columns in [40, 80] {
+            let shown = at_terminal(&home, &format!("stty cols {columns}; {line}"), &[]);
+            assert!(
+                !shown.lines().any(|line| line.ends_with("2999-01-31T") || line.trim() == "2999"),
+                "{shown}"
+            );
+            assert!(line.ends_with("log") || shown.contains("2999-01-31T00:00:00Z"), "{shown}");
+        }
+    }
+    // Without a configuration but with the device's URI, as after a restore.
+    std::fs::write(
+        home.dir.join("config/strongroom/config.toml"),
+        format!("[[device]]\nuri = \"{}\"\n", home.device()),
+    )
+    .unwrap();
+    assert_eq!(home.ok(&["get", "prod/database/password"]).stdout.len(), 32);
+}
+
+#[test]
 fn colour_is_for_terminals_that_want_it() {
     let Some(home) = home() else { return };
     let red = "\u{1b}[1;31mstrongroom\u{1b}[0m: ";

@@ -98,7 +98,9 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
 /// The new device as JSON.
 pub fn as_json(report: &EnrolReport, remembered: &Option<String>, closed: u64, resealed: u64) -> Value {
     json!({
-        "device": {"id": report.device.to_string(), "name": report.device_name, "model": report.model},
+        "device": report.device_name,
+        "device_id": report.device.to_string(),
+        "model": report.model,
         "roles": report.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
         "opening": init::key_json(&report.keys[0], report.created[0]),
         "signing": init::key_json(&report.keys[1], report.created[1]),

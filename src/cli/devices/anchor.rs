@@ -20,10 +20,11 @@ pub struct Anchor {
 impl Execute for Anchor {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
+            let name = vault.active_device(&self.name, "anchor the store")?.enrolment.name;
             if self.remove {
                 let removed = vault.unanchor(&self.name)?;
-                let object = json!({"device": self.name, "index": null, "removed": removed});
-                out.done(&object, &format!("the store is no longer anchored to {}", self.name))?;
+                let object = json!({"device": name, "index": null, "removed": removed});
+                out.done(&object, &format!("the store is no longer anchored to {name}"))?;
                 if !removed && !out.json_wanted() {
                     out.warn("its counter is still in the device, which does not answer");
                 }
@@ -31,9 +32,8 @@ impl Execute for Anchor {
             }
             let counter = vault.anchor(&self.name, self.accept_older)?;
             let (index, start) = (counter.index, counter.start);
-            let words =
-                format!("the store is anchored to {}: counter 0x{index:08x}, from {start}", self.name);
-            Ok(out.done(&json!({"device": self.name, "index": index, "start": start}), &words)?)
+            let words = format!("the store is anchored to {name}: counter 0x{index:08x}, from {start}");
+            Ok(out.done(&json!({"device": name, "index": index, "start": start}), &words)?)
         })
     }
 }

@@ -105,8 +105,8 @@ fn as_json(vault: &Vault, report: &RetireReport, could_open: &[SealedRow]) -> Re
         Ok(json!({"name": row.name, "version": row.version.version, "state": state}))
     };
     Ok(json!({
-        "device": report.device.to_string(),
-        "name": report.name,
+        "device": report.name,
+        "device_id": report.device.to_string(),
         "resealed": report.reseal.resealed,
         "left": reseal::left_json(&report.reseal),
         "could_open": could_open.iter().map(row).collect::<Result<Vec<_>>>()?,

@@ -28,7 +28,7 @@ impl Execute for Roles {
             if out.json_wanted() {
                 let roles: Vec<String> = roles.iter().map(Role::to_string).collect();
                 return Ok(
-                    out.json(&json!({"device": device.to_string(), "roles": roles, "closed": closed}))?
+                    out.json(&json!({"device": vault.device_name(&device), "device_id": device.to_string(), "roles": roles, "closed": closed}))?
                 );
             }
             out.info(&format!("{}: roles changed", self.name));
