@@ -64,6 +64,7 @@ pub mod client;
 pub mod config;
 pub mod device;
 pub mod error;
+mod failpoint;
 pub mod ledger;
 pub mod paths;
 pub mod prompt;

@@ -75,8 +75,7 @@ pub trait Store: Send {
     /// The chain value at the end of the batch that ends at `n`, as the store claims.
     fn chain_at(&mut self, n: u64) -> Result<Option<Hash>>;
 
-    /// The batches after position `n`, in order: about `budget` bytes of statements, but at least one batch if there is
-    /// one.
+    /// The batches after position `n`, in order: about `budget` bytes in memory, but at least one batch if there is one.
     fn batches_after(&mut self, n: u64, budget: usize) -> Result<Vec<StoredBatch>>;
 
     /// The batch that holds statement `n`.
@@ -124,6 +123,12 @@ pub trait Store: Send {
 
     /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;
+
+    /// Checks that every advance that the store would refuse is one that a statement makes.
+    ///
+    /// # Errors
+    /// `Tampered`, with the first that is not.
+    fn check_heads(&mut self) -> Result<()>;
 
     /// Recomputes the access log's chain row by row. Returns the number of rows.
     ///

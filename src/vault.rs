@@ -50,6 +50,7 @@ pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::verify::Chain;
 use crate::ledger::{LogPosition, Name, StoreId};
 use crate::replica::{Partial, Pin, Replica, TokenRow, TrustAnchor};
@@ -149,6 +150,7 @@ impl Vault {
             vault.follow(progress)?;
             vault.expect_on_chain(anchor)?;
         }
+        failpoint::reach("trust.verified");
         vault.pin.position = vault.replica.position();
         match replace {
             true => vault.pin.replace(&state, &location)?,

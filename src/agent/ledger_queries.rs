@@ -250,7 +250,7 @@ pub fn tried(wanted: &TokenRef) -> String {
 /// Up to `limit` tokens, in the order of their names.
 fn add_page(vault: &Vault, filter: &ListFilter, limit: usize, page: &mut Vec<VersionView>) -> Result<()> {
     vault.replica().list(filter, |token, row| {
-        page.push(VersionView::from_row(vault, &token, row));
+        page.push(VersionView::from_current(vault, &token, row));
         Ok(page.len() < limit)
     })
 }

@@ -1,6 +1,7 @@
 //! The pin: the store's id at a location, and the last position that this client verified. Kept outside the replica.
 
 use crate::error::{Error, Kind, Result, printable};
+use crate::failpoint;
 use crate::ledger::{Hash, LogPosition, StoreId};
 use rustix::fs::{FlockOperation, flock};
 use std::fmt;
@@ -77,7 +78,10 @@ impl Pin {
             let mut out = File::create(&fresh)?;
             out.write_all(format!("{self}\n{}\n", printable(location)).as_bytes())?;
             out.sync_data()?;
-            std::fs::rename(&fresh, &path)
+            failpoint::reach("pin.written");
+            std::fs::rename(&fresh, &path)?;
+            failpoint::reach("pin.renamed");
+            Ok(())
         };
         write().map_err(|e: std::io::Error| failed(&path, "write", &e))
     }

@@ -15,7 +15,7 @@ pub struct TokenRow {
     pub id: TokenId,
     /// Its current or last name.
     pub name: String,
-    /// Its newest version.
+    /// Its newest version, staged or not.
     pub latest: u64,
     /// Suspended as a whole.
     pub suspended: bool,
@@ -126,6 +126,10 @@ pub struct ListFilter {
 const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
                        v.description, v.keep, r.devices, v.n, v.time, v.author, v.narrow";
 
+/// The version that counts for the token `t`: the newest that is not staged, or the newest if all are.
+const CURRENT: &str = "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
+                       ORDER BY c.version DESC LIMIT 1), t.latest)";
+
 impl Replica {
     /// The living token of this name.
     pub fn find(&self, name: &str) -> Result<Option<TokenRow>> {
@@ -151,21 +155,23 @@ impl Replica {
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
-    /// Visits tokens by name, each with its newest version, while `each` returns true.
+    /// Visits tokens by name, each with its current version, while `each` returns true. A staged version is current only
+    /// where there is no other.
     pub fn list(
         &self,
         filter: &ListFilter,
         mut each: impl FnMut(TokenRow, VersionRow) -> Result<bool>,
     ) -> Result<()> {
         let living = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM names n
-                      JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = t.latest
+                      JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = {C}
                       JOIN recipients r ON r.row = v.recipients WHERE n.name > ?2
                       AND (?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0')) ORDER BY n.name";
         let destroyed = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM tokens t
-                      JOIN versions v ON v.token = t.row AND v.version = t.latest
+                      JOIN versions v ON v.token = t.row AND v.version = {C}
                       JOIN recipients r ON r.row = v.recipients WHERE t.destroyed = 1 AND t.name > ?2
                       AND (?1 = '' OR t.name = ?1 OR (t.name >= ?1 || '/' AND t.name < ?1 || '0')) ORDER BY t.name";
-        let sql = if filter.destroyed { destroyed } else { living }.replace("{V}", VERSION);
+        let sql = if filter.destroyed { destroyed } else { living };
+        let sql = sql.replace("{V}", VERSION).replace("{C}", CURRENT);
         let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.failed(e))?;
         let mut rows =
             statement.query([filter.prefix.as_str(), filter.after.as_str()]).map_err(|e| self.failed(e))?;
@@ -184,12 +190,14 @@ impl Replica {
         Ok(self.one("SELECT count(*) FROM tokens WHERE destroyed = 0", [], |row| row.get(0))?.unwrap_or(0))
     }
 
-    /// The number of tokens whose newest version is active and expires before this time (ms).
+    /// The number of tokens whose current version is active and expires before this time (ms).
     pub fn count_expiring(&self, until: u64) -> Result<u64> {
-        let sql = "SELECT count(*) FROM tokens t JOIN versions v ON v.token = t.row AND v.version = t.latest
-                   WHERE t.destroyed = 0 AND t.suspended = 0 AND v.state = 1 AND v.expiry < ?1";
+        let sql = format!(
+            "SELECT count(*) FROM tokens t JOIN versions v ON v.token = t.row AND v.version = {CURRENT}
+             WHERE t.destroyed = 0 AND t.suspended = 0 AND v.state = 1 AND v.expiry < ?1"
+        );
         let until = i64::try_from(until).unwrap_or(i64::MAX);
-        Ok(self.one(sql, [until], |row| row.get(0))?.unwrap_or(0))
+        Ok(self.one(&sql, [until], |row| row.get(0))?.unwrap_or(0))
     }
 
     /// All versions that should have sealed bytes, a page at a time; `after` is [`SealedRow::at`] of the previous
@@ -236,6 +244,18 @@ impl Replica {
                SELECT 1 FROM former f JOIN recipients fr ON fr.row = f.recipients
                WHERE f.token = v.token AND f.version = v.version AND instr(fr.devices, ?4) > 0))
              ORDER BY v.token, v.version LIMIT ?3"
+        );
+        self.many(&sql, (after.0, after.1, limit, &device.0[..]), sealed_from)
+    }
+
+    /// The versions that a device put and that are neither revoked nor destroyed; paged as [`Replica::sealed_page`].
+    pub fn put_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let sql = format!(
+            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
+             JOIN recipients r ON r.row = v.recipients
+             WHERE (v.token, v.version) > (?1, ?2) AND v.author = ?4 AND v.state < {}
+             ORDER BY v.token, v.version LIMIT ?3",
+            state_to(State::Revoked)
         );
         self.many(&sql, (after.0, after.1, limit, &device.0[..]), sealed_from)
     }

@@ -3,6 +3,7 @@
 use super::schema;
 use super::{Pin, Replica, io, remove};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::error::{Ineffective, Tampering};
 use crate::ledger::judge::{DeviceState, LedgerView, judge};
 use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch};
@@ -172,8 +173,11 @@ impl Replica {
         // Close the old connection first, so that its journals are gone before the new file arrives.
         let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
         drop(std::mem::replace(&mut self.db, placeholder));
+        failpoint::reach("replica.built");
         remove(&self.path)?;
+        failpoint::reach("replica.removed");
         std::fs::rename(file, &self.path).map_err(|e| io(&self.path, &e))?;
+        failpoint::reach("replica.renamed");
         self.db = match schema::open(&self.path) {
             Ok(db) => db,
             Err(schema::Unusable::Unreachable(error)) => return Err(error),
@@ -252,7 +256,9 @@ impl Replica {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.failed(e))?;
         let done = self.reload().and_then(|()| work(self));
         let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        failpoint::reach("replica.written");
         let ended = self.db.execute_batch(end).map_err(|e| self.failed(e));
+        failpoint::reach("replica.committed");
         let done = done.and_then(|value| ended.map(|()| value));
         if done.is_err() {
             self.forget();

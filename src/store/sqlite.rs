@@ -14,7 +14,7 @@ mod repair;
 use super::{Access, Append, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, LogPosition};
+use crate::ledger::{Hash, LogPosition, MAX_SEALED_BYTES};
 pub(crate) use file::{move_log_when_closed, remove, reserve};
 use operation::SqliteOperation;
 use rusqlite::Connection;
@@ -92,7 +92,7 @@ impl Store for SqliteStore {
             "sealed",
             "SELECT digest, bytes FROM sealed WHERE digest = ?1 AND NOT destroyed",
             [digest.0],
-            |row| row.blob(1),
+            |row| row.blob(1, MAX_SEALED_BYTES as usize),
         )
     }
 
@@ -115,6 +115,12 @@ impl Store for SqliteStore {
 
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
         access::accesses(&self.attempt("read the access log"), before, limit)
+    }
+
+    fn check_heads(&mut self) -> Result<()> {
+        let attempt = self.attempt("verify the heads");
+        let _snapshot = attempt.reading()?;
+        append::check_heads(&attempt)
     }
 
     fn check_accesses(&mut self) -> Result<u64> {

@@ -146,7 +146,7 @@ impl TokenBackend for Vault {
 
     fn list(&mut self, filter: &ListFilter, each: &mut dyn FnMut(VersionView) -> Result<bool>) -> Result<()> {
         self.refresh()?;
-        self.replica().list(filter, |token, row| each(VersionView::from_row(self, &token, row)))
+        self.replica().list(filter, |token, row| each(VersionView::from_current(self, &token, row)))
     }
 
     fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {

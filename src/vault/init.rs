@@ -8,6 +8,7 @@ use crate::vault::{Setup, Vault, random_id};
 
 use crate::device::{Algorithm, CreateOptions, Device, DeviceWorker, KeyRef};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::body::{Body, Genesis, Role};
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId};
 use crate::prompt::Prompter;
@@ -70,6 +71,7 @@ impl Vault {
         let url = setup.store.clone();
         let _alone = crate::store::reserve(&url)?;
         let store = open_or_create(&url)?;
+        failpoint::reach("init.created");
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
         let made = prepare_keys(&worker, found, wanted, prompter).and_then(|keys| {
             let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
@@ -102,6 +104,7 @@ impl Vault {
         // Write the pin first, so that this machine knows the store as soon as it has a genesis.
         crate::paths::make_private(&state)?;
         Pin::from_store(id).replace(&state, &location)?;
+        failpoint::reach("init.pinned");
         let made = prepared.append_to(&mut *store, &signed).and_then(|_| {
             let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
             vault.sync(&mut |_, _| {})?;

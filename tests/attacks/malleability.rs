@@ -146,7 +146,7 @@ fn a_statement_has_no_twin() {
             ("a subject left out", one_less.sign().with(&bytes), "subjects that do not fit"),
             ("a subject twice", twice.sign().with(&bytes), "subjects that do not fit"),
             ("labels in another order", unsorted.sign().with(&bytes), "out of order"),
-            ("more than 64 KiB", too_long.sign().with(&bytes), "than a statement can be"),
+            ("more than 64 KiB", too_long.sign().with(&bytes), "is longer than"),
         ],
     );
 }

@@ -108,6 +108,11 @@ fn rows_that_belong_to_nothing() {
         if planted {
             assert_eq!(put().unwrap_err().kind(), Kind::Tampered, "{sql}");
         }
+        if sql.contains("INTO heads") {
+            let report = world.client("admin", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
+            assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+            assert_eq!(report.problems[0].place, "table `heads`");
+        }
         repair(&world, "admin").unwrap();
         let report = put().unwrap();
         assert_eq!(report.version, 1, "{sql}");

@@ -102,8 +102,10 @@ pub fn pages_hold_about_the_budget<B: Bench>() {
         first_of([token]).append(&mut *store).unwrap();
     }
     let size = first_of([0]).statements[0].len();
-    for (budget, batches) in [(0, 1), (1, 1), (size, 1), (size + 1, 2), (5 * size, 5), (usize::MAX, 20)] {
-        assert_eq!(store.batches_after(0, budget).unwrap().len(), batches, "{budget}");
+    for (budget, batches) in [(0, 1..=1), (1, 1..=1), (size, 1..=1), (9 * size, 2..=9), (usize::MAX, 20..=20)]
+    {
+        let read = store.batches_after(0, budget).unwrap().len();
+        assert!(batches.contains(&read), "{budget}: {read}");
     }
     assert_eq!(whole_ledger(&mut *store).len(), 20);
 }

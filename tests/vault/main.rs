@@ -7,3 +7,4 @@ mod machines;
 mod renew;
 mod reseal;
 mod rollback_counter;
+mod staged;

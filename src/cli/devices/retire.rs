@@ -8,7 +8,7 @@ use crate::cli::{Execute, init};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::DeviceId;
-use strongroom::replica::SealedRow;
+use strongroom::replica::{GrantRow, SealedRow};
 use strongroom::vault::{EffectiveState, RetireOptions, RetireReport};
 use strongroom::{Result, Vault};
 
@@ -36,10 +36,10 @@ impl Execute for Retire {
             let mut progress = out.progress();
             let report =
                 vault.retire(&self.name, &options, &mut |done, total| progress("resealing", done, total))?;
-            let could_open = could_open(vault, &report.device)?;
+            let exposure = Exposure::of(vault, &report.device)?;
             match out.json_wanted() {
-                true => out.json(&as_json(vault, &report, &could_open)?)?,
-                false => print_report(vault, out, &report, &could_open, self.compromised)?,
+                true => out.json(&as_json(vault, &report, &exposure)?)?,
+                false => print_report(vault, out, &report, &exposure, self.compromised)?,
             }
             if report.reseal.left.is_empty() {
                 init::forget(resolved, &report.device)?;
@@ -49,34 +49,40 @@ impl Execute for Retire {
     }
 }
 
-fn could_open(vault: &Vault, device: &DeviceId) -> Result<Vec<SealedRow>> {
-    let mut rows = Vec::new();
-    vault.opened_by(device, |row| {
-        rows.push(row);
-        Ok(true)
-    })?;
-    rows.sort_by(|a, b| (&a.name, a.version.version).cmp(&(&b.name, b.version.version)));
-    Ok(rows)
+/// What a device could open, and what it did: whoever has its keys may have done it.
+struct Exposure {
+    could_open: Vec<SealedRow>,
+    puts: Vec<SealedRow>,
+    grants: Vec<GrantRow>,
+}
+
+impl Exposure {
+    fn of(vault: &mut Vault, device: &DeviceId) -> Result<Self> {
+        let mut could_open = Vec::new();
+        vault.opened_by(device, |row| {
+            could_open.push(row);
+            Ok(true)
+        })?;
+        let (mut puts, grants) = vault.authored_by(device)?;
+        for rows in [&mut could_open, &mut puts] {
+            rows.sort_by(|a, b| (&a.name, a.version.version).cmp(&(&b.name, b.version.version)));
+        }
+        Ok(Self { could_open, puts, grants })
+    }
 }
 
 fn print_report(
     vault: &Vault,
     out: &mut Output,
     report: &RetireReport,
-    could_open: &[SealedRow],
+    exposure: &Exposure,
     compromised: bool,
 ) -> Result<()> {
     let name = &report.name;
     out.info(&format!("{name}: retired"));
     reseal::print_report(out, &report.reseal);
-    let mut table = out.table(&["TOKEN", "STATE", "PUT"]);
-    for row in could_open {
-        let cells = [at(row), state(vault, row)?.into(), time::rfc3339_secs(row.version.time)];
-        out.row(&mut table, cells.into())?;
-    }
-    out.end(table)?;
-    out.flush()?;
-    out.info(&match (could_open.is_empty(), compromised) {
+    print_versions(vault, out, &["TOKEN", "STATE", "PUT"], &exposure.could_open)?;
+    out.info(&match (exposure.could_open.is_empty(), compromised) {
         (true, _) => format!("{name} could open no token."),
         (_, true) => format!(
             "{name} could open every token above. Have each of them rotated at its issuer now: resealing does not take back what \
@@ -87,6 +93,39 @@ fn print_report(
              rotate them, unless the device is destroyed."
         ),
     });
+    if compromised { print_authored(vault, out, name, exposure) } else { Ok(()) }
+}
+
+fn print_versions(
+    vault: &Vault,
+    out: &mut Output,
+    columns: &'static [&'static str],
+    rows: &[SealedRow],
+) -> Result<()> {
+    let mut table = out.table(columns);
+    for row in rows {
+        let cells = [at(row), state(vault, row)?.into(), time::rfc3339_secs(row.version.time)];
+        out.row(&mut table, cells.into())?;
+    }
+    out.end(table)?;
+    out.flush()
+}
+
+/// What a compromised device has put and granted still holds.
+fn print_authored(vault: &Vault, out: &mut Output, name: &str, exposure: &Exposure) -> Result<()> {
+    if !exposure.puts.is_empty() {
+        print_versions(vault, out, &["PUT BY IT", "STATE", "PUT"], &exposure.puts)?;
+        out.info(&format!("{name} put the versions above. Put anew what you did not put yourself."));
+    }
+    if !exposure.grants.is_empty() {
+        let mut table = out.table(&["GRANTED BY IT", "ON", "TO"]);
+        for grant in &exposure.grants {
+            out.row(&mut table, [grant.id.to_string(), grant.on(), grant.to.clone()].into())?;
+        }
+        out.end(table)?;
+        out.flush()?;
+        out.info(&format!("{name} made the grants above. `strongroom ungrant ID` takes one back."));
+    }
     Ok(())
 }
 
@@ -99,16 +138,22 @@ fn state(vault: &Vault, row: &SealedRow) -> Result<&'static str> {
     Ok(token.map_or("", |token| EffectiveState::from_row(vault, &token, &row.version).word()))
 }
 
-fn as_json(vault: &Vault, report: &RetireReport, could_open: &[SealedRow]) -> Result<serde_json::Value> {
-    let row = |row: &SealedRow| {
-        let state = state(vault, row)?;
-        Ok(json!({"name": row.name, "version": row.version.version, "state": state}))
+fn as_json(vault: &Vault, report: &RetireReport, exposure: &Exposure) -> Result<serde_json::Value> {
+    let rows = |rows: &[SealedRow]| {
+        let row = |row: &SealedRow| {
+            let state = state(vault, row)?;
+            Ok(json!({"name": row.name, "version": row.version.version, "state": state}))
+        };
+        rows.iter().map(row).collect::<Result<Vec<_>>>()
     };
+    let grant = |grant: &GrantRow| json!({"id": grant.id.to_string(), "on": grant.on(), "to": grant.to});
     Ok(json!({
         "device": report.name,
         "device_id": report.device.to_string(),
         "resealed": report.reseal.resealed,
         "left": reseal::left_json(&report.reseal),
-        "could_open": could_open.iter().map(row).collect::<Result<Vec<_>>>()?,
+        "could_open": rows(&exposure.could_open)?,
+        "put": rows(&exposure.puts)?,
+        "granted": exposure.grants.iter().map(grant).collect::<Vec<_>>(),
     }))
 }

@@ -27,6 +27,9 @@ pub struct Get {
     /// Write it to this file, readable by its owner only
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The newest staged version, to set it at its issuer; needs a device here that may write the token
+    #[arg(long)]
+    staged: bool,
     /// Print it to a terminal even if it is binary
     #[arg(long)]
     force: bool,
@@ -35,18 +38,30 @@ pub struct Get {
 impl Execute for Get {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
-        context.with_tokens(|tokens, out| {
-            let token = tokens.open(&wanted)?;
-            match &self.output {
-                Some(path) => Ok(write_file(path, &token.value)?),
-                None if out.json_wanted() => Ok(out.json(&as_json(&wanted.name, &token))?),
-                None => Ok(self.print(out, &token.value)?),
-            }
-        })
+        if !self.staged {
+            return context
+                .with_tokens(|tokens, out| Ok(self.write(out, &wanted.name, &tokens.open(&wanted)?)?));
+        }
+        if wanted.version.is_some() {
+            let refused =
+                Error::new(Kind::Usage, format!("open {}", self.name), "--staged names the version");
+            return Err(refused.with_hint("leave the version out").into());
+        }
+        // An agent hands out no staged versions.
+        context
+            .with_vault(|vault, out| Ok(self.write(out, &wanted.name, &vault.get_staged(&wanted.name)?)?))
     }
 }
 
 impl Get {
+    fn write(&self, out: &mut Output, name: &Name, token: &OpenedToken) -> Result<()> {
+        match &self.output {
+            Some(path) => write_file(path, &token.value),
+            None if out.json_wanted() => out.json(&as_json(name, token)),
+            None => self.print(out, &token.value),
+        }
+    }
+
     fn print(&self, out: &mut Output, token: &Secret) -> Result<()> {
         if !out.to_terminal() {
             return out.bytes(token.expose());

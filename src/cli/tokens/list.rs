@@ -87,21 +87,20 @@ fn is_empty(tokens: &mut dyn TokenBackend) -> Result<bool> {
 }
 
 fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> {
-    let cells = [
-        view.name.clone(),
-        view.version.to_string(),
-        view.state.word().into(),
-        time_cell(view.expires),
-        labels(&view.labels),
-    ];
+    let state = match view.staged {
+        Some(version) => format!("{} ({version} staged)", view.state.word()),
+        None => view.state.word().into(),
+    };
+    let cells =
+        [view.name.clone(), view.version.to_string(), state, time_cell(view.expires), labels(&view.labels)];
     out.entry(table, view, cells)
 }
 
 impl Narrow {
     fn admits(&self, view: &VersionView) -> bool {
-        use EffectiveState::{Active, Early, Expired};
+        use EffectiveState::{Active, Early, Expired, Staged};
         let open = matches!(view.state, Active | Expired | Early);
-        self.state.is_none_or(|state| state == view.state)
+        self.state.is_none_or(|state| state == view.state || state == Staged && view.staged.is_some())
             && self.expiring.is_none_or(|until| open && view.expires.is_some_and(|at| at <= until))
             && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
     }

@@ -61,6 +61,15 @@ pub(super) fn accesses(
     Ok(accesses)
 }
 
+/// The longest text in the access log, a program's path, with room for what is written in place of its odd bytes.
+const MAX_TEXT_BYTES: usize = 16 << 10;
+
+/// Longer than a device's id in hex.
+const MAX_DEVICE_BYTES: usize = 64;
+
+/// More devices than a store has. Each takes memory while the chains are checked.
+const MAX_DEVICES: usize = 1 << 16;
+
 /// Recomputes the chain of every device. Returns the number of rows.
 pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
     let (mut rows, mut ends) = (0, HashMap::<String, Hash>::new());
@@ -72,6 +81,9 @@ pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
             return Err(row.wrong(9, "does not follow from the rows before it"));
         }
         ends.insert(access.device, chain);
+        if ends.len() > MAX_DEVICES {
+            return Err(row.wrong(2, "is one of more devices than a store has"));
+        }
         rows += 1;
         Ok(true)
     })?;
@@ -81,13 +93,13 @@ pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
 fn read(row: &Fields<'_>) -> Result<RecordedAccess> {
     let access = Access {
         time: row.uint(1)?,
-        device: row.text(2)?,
+        device: row.text(2, MAX_DEVICE_BYTES)?,
         uid: row.small(3)?,
         pid: row.small(4)?,
-        exe: row.text(5)?,
-        name: row.text(6)?,
+        exe: row.text(5, MAX_TEXT_BYTES)?,
+        name: row.text(6, MAX_TEXT_BYTES)?,
         version: row.uint(7)?,
-        outcome: row.text(8)?,
+        outcome: row.text(8, MAX_TEXT_BYTES)?,
     };
     Ok(RecordedAccess { n: row.uint(0)?, access, chain: row.hash(9)? })
 }

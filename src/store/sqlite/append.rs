@@ -3,15 +3,21 @@
 use super::operation::SqliteOperation;
 use super::{error, file, ledger};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::{Hash, LogPosition, MAX_BATCH_BYTES, Statement, leaf};
 use crate::store::Append;
 use rusqlite::params;
+use std::collections::HashSet;
+
+/// Longer than any encoded subject: the longest holds a name of 255 bytes.
+const MAX_SUBJECT_BYTES: usize = 512;
 
 pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
     let end = insert(attempt, append)?;
     attempt.commit(transaction)?;
+    failpoint::reach("append.committed");
     if !append.destroyed.is_empty() {
         file::forget_destroyed(attempt);
     }
@@ -27,14 +33,19 @@ pub(super) fn insert(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Resu
     }
     let tail = ledger::tail(attempt)?;
     check_order(attempt, append, tail)?;
+    failpoint::reach("append.begun");
     let end = insert_batch(attempt, append, tail)?;
+    failpoint::reach("append.batch");
     insert_advances(attempt, append.advances, tail.n + 1)?;
+    failpoint::reach("append.heads");
     insert_sealed(attempt, append.sealed)?;
+    failpoint::reach("append.sealed");
     for digest in append.destroyed {
         // Zeroes of the same length overwrite the bytes in place; see the schema.
         let sql = "UPDATE sealed SET destroyed = 1, bytes = zeroblob(length(bytes)) WHERE digest = ?1";
         attempt.execute("sealed", sql, [digest.0])?;
     }
+    failpoint::reach("append.written");
     Ok(end)
 }
 
@@ -143,14 +154,40 @@ fn advanced_by(attempt: &SqliteOperation<'_>, subject: &[u8], prev: Hash) -> Res
     let Some(first) = attempt.first("heads", sql, params![subject, stored(&prev)], |row| row.uint(1))? else {
         return Ok(None);
     };
-    let batch = ledger::batch_of(attempt, first)?.filter(|batch| batch.first == first);
-    let stated =
-        batch.iter().flat_map(|batch| &batch.statements).filter_map(|bytes| Statement::decode(bytes).ok());
-    let mut advances = stated.flat_map(|statement| statement.advances);
-    if advances.any(|(other, from)| from == prev && other.encode() == subject) {
-        return Ok(Some(first));
+    match advances_of(attempt, first)?.contains(&(subject.to_vec(), prev)) {
+        true => Ok(Some(first)),
+        false => Err(planted(attempt, subject)),
     }
-    Err(attempt.tampered("heads", &hex::encode(subject), "no statement advances it"))
+}
+
+/// What the batch that starts at `first` advances; nothing if there is none.
+fn advances_of(attempt: &SqliteOperation<'_>, first: u64) -> Result<HashSet<(Vec<u8>, Hash)>> {
+    let batch = ledger::batch_of(attempt, first)?.filter(|batch| batch.first == first);
+    let statements = batch.into_iter().flat_map(|batch| batch.statements);
+    let stated = statements.filter_map(|bytes| Statement::decode(&bytes).ok());
+    let advances = stated.flat_map(|statement| statement.advances);
+    Ok(advances.map(|(subject, prev)| (subject.encode(), prev)).collect())
+}
+
+/// Checks every row of `heads` against the statements, batch by batch.
+pub(super) fn check_heads(attempt: &SqliteOperation<'_>) -> Result<()> {
+    let (mut first, mut advances) = (0, HashSet::new());
+    attempt.each("heads", "SELECT subject, prev, batch FROM heads ORDER BY batch", [], |row| {
+        let (subject, batch) = (row.blob(0, MAX_SUBJECT_BYTES)?, row.uint(2)?);
+        if batch != first {
+            (first, advances) = (batch, advances_of(attempt, batch)?);
+        }
+        let prev = row.blob(1, 32)?;
+        let prev = if prev.is_empty() { Some(Hash::ZERO) } else { Hash::from_slice(&prev) };
+        match prev.is_some_and(|prev| advances.contains(&(subject.clone(), prev))) {
+            true => Ok(true),
+            false => Err(planted(attempt, &subject)),
+        }
+    })
+}
+
+fn planted(attempt: &SqliteOperation<'_>, subject: &[u8]) -> Error {
+    attempt.tampered("heads", &hex::encode(subject), "no statement advances it")
 }
 
 /// A row of the table `heads`.

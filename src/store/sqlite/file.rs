@@ -2,7 +2,7 @@
 
 use super::error;
 use super::operation::SqliteOperation;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// `Strg`, in the header of every store.
 const APPLICATION_ID: i32 = 0x5374_7267;
 
+/// The tables.
+const SCHEMA: &str = include_str!("schema.sql");
+
 /// The version of the tables.
 const FORMAT: i32 = 1;
 
@@ -34,7 +37,7 @@ const LONG_LOG_BYTES: u64 = 400 << 10;
 /// A path as a URL.
 pub(super) fn location(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    crate::error::printable(&format!("sqlite://{}", path.display()))
+    printable(&format!("sqlite://{}", path.display()))
 }
 
 /// Creates the file and its tables. A crash leaves at most an empty file, which the next attempt fills.
@@ -113,8 +116,7 @@ fn make_tables(attempt: &SqliteOperation<'_>) -> Result<()> {
     if tables != Some(0) {
         return Err(occupied(attempt.location));
     }
-    let schema = include_str!("schema.sql");
-    attempt.db.execute_batch(schema).map_err(|e| attempt.failed(None, &e))?;
+    attempt.db.execute_batch(SCHEMA).map_err(|e| attempt.failed(None, &e))?;
     attempt.pragma("application_id", APPLICATION_ID)?;
     attempt.pragma("user_version", FORMAT)?;
     attempt.commit(transaction)
@@ -146,7 +148,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
     let answer = match connect_and_read_header(path, READ_WRITE, Sharing::Others) {
-        Ok((db, header)) => return check(header, path, location).map(|()| db),
+        Ok((db, header)) => return check(db, header, path, location),
         Err(answer) => answer,
     };
     let otherwise = match answer.sqlite_error_code() {
@@ -162,7 +164,7 @@ pub(super) fn open(path: &Path, location: &str) -> Result<Connection> {
         _ => return Err(explain("open the store", location, path, &answer)),
     };
     match otherwise {
-        Ok((db, header)) => check(header, path, location).map(|()| db),
+        Ok((db, header)) => check(db, header, path, location),
         Err(_) => Err(explain("open the store", location, path, &answer)),
     }
 }
@@ -211,9 +213,14 @@ fn connect_and_read_header(
     Ok((db, (application_id, user_version)))
 }
 
-fn check((application_id, version): Header, path: &Path, location: &str) -> Result<()> {
+fn check(
+    db: Connection,
+    (application_id, version): Header,
+    path: &Path,
+    location: &str,
+) -> Result<Connection> {
     let (answer, advice) = match (application_id, version) {
-        (APPLICATION_ID, FORMAT) => return Ok(()),
+        (APPLICATION_ID, FORMAT) => return check_tables(&db, location).map(|()| db),
         (APPLICATION_ID, FORMAT..) => {
             (format!("it has format {version}, this build knows {FORMAT}"), "upgrade Strongroom")
         }
@@ -225,6 +232,37 @@ fn check((application_id, version): Header, path: &Path, location: &str) -> Resu
         },
     };
     Err(Error::new(Kind::Store, "open the store", answer).with_target(location).with_hint(advice))
+}
+
+/// Refuses tables that are not exactly those of the schema: a generated column or a view computes what the file does not
+/// hold, and may take all memory.
+fn check_tables(db: &Connection, location: &str) -> Result<()> {
+    let attempt = SqliteOperation { db, location, durable: &Cell::new(None), to: "open the store" };
+    let mut found = 0;
+    let sql = "SELECT name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
+    attempt.each("sqlite_schema", sql, [], |row| {
+        let (name, table) = (row.text(0, SCHEMA.len())?, row.text(1, SCHEMA.len())?);
+        let sql = row.text(2, SCHEMA.len())?;
+        let starts = [format!("CREATE TABLE {name} ("), format!("CREATE INDEX {name} ON {table} (")];
+        found += 1;
+        match SCHEMA.contains(&format!("{sql};")) && starts.iter().any(|start| sql.starts_with(start)) {
+            true => Ok(true),
+            false => Err(other_tables(
+                location,
+                format!("table `{}` is not as Strongroom makes it", printable(&name)),
+            )),
+        }
+    })?;
+    match found == SCHEMA.matches("\nCREATE ").count() {
+        true => Ok(()),
+        false => Err(other_tables(location, "a table is missing, or its index".into())),
+    }
+}
+
+fn other_tables(location: &str, what: String) -> Error {
+    Error::new(Kind::Tampered, "open the store", what)
+        .with_target(location)
+        .with_hint("restore a backup, and find out who could write to the file")
 }
 
 const EMPTY: &str = "restore a backup; `strongroom init` makes a new store, which has no tokens";

@@ -6,6 +6,9 @@ use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES};
 use rusqlite::params;
 
+/// What a value takes in memory besides its bytes.
+const ROW_BYTES: usize = 64;
+
 /// The last batch that starts at ?1 or before.
 const BATCH_AT: &str =
     "SELECT first, last, chain, sign1 FROM batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
@@ -43,7 +46,7 @@ pub(super) fn batches_after(
     let sql = "SELECT first, last, sign1 FROM batches WHERE first > ?1 ORDER BY first";
     attempt.each("batches", sql, [at(n)], |row| {
         let batch = read_batch(attempt, row, 2)?;
-        left = left.saturating_sub(batch.statements.iter().map(Vec::len).sum());
+        left = left.saturating_sub(memory(&batch));
         batches.push(batch);
         Ok(left > 0)
     })?;
@@ -56,11 +59,17 @@ pub(super) fn count_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> 
     Ok(attempt.first("statements", sql, [at(n)], |row| row.uint(0))?.unwrap_or(0))
 }
 
+/// About how many bytes a batch takes in memory. A planted one may have thousands of empty statements.
+fn memory(batch: &StoredBatch) -> usize {
+    let statements: usize = batch.statements.iter().map(|bytes| bytes.len() + ROW_BYTES).sum();
+    statements + batch.sign1.len() + ROW_BYTES
+}
+
 /// The batch of a row that starts with `first` and `last`. Missing statements are left out.
 fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);
     let statements = statements(attempt, first, last)?;
-    Ok(StoredBatch { first, sign1: row.blob(sign1)?, statements })
+    Ok(StoredBatch { first, sign1: row.blob(sign1, MAX_STATEMENT_BYTES)?, statements })
 }
 
 /// Reads at most one statement more than a batch may hold: that shows it has too many, whatever `last` claims.
@@ -69,10 +78,7 @@ fn statements(attempt: &SqliteOperation<'_>, first: u64, last: u64) -> Result<Ve
     let sql = "SELECT n, bytes FROM statements WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3";
     let params = params![at(first), at(last), MAX_BATCH as i64 + 1];
     attempt.each("statements", sql, params, |row| {
-        let bytes = row.blob(1)?;
-        if bytes.len() > MAX_STATEMENT_BYTES {
-            return Err(row.wrong(1, "is longer than a statement can be"));
-        }
+        let bytes = row.blob(1, MAX_STATEMENT_BYTES)?;
         total += bytes.len();
         if total > MAX_BATCH_BYTES {
             return Err(row.wrong(1, "makes its batch larger than a batch can be"));

@@ -137,8 +137,10 @@ impl Fields<'_> {
         u32::try_from(self.uint(column)?).map_err(|_| self.wrong(column, "is too large"))
     }
 
-    pub(super) fn text(&self, column: usize) -> Result<String> {
+    /// A text of at most `max` bytes.
+    pub(super) fn text(&self, column: usize, max: usize) -> Result<String> {
         match self.value(column) {
+            ValueRef::Text(text) if text.len() > max => Err(self.too_long(column, max)),
             ValueRef::Text(text) => {
                 String::from_utf8(text.to_vec()).map_err(|_| self.wrong(column, "is not UTF-8"))
             }
@@ -146,11 +148,17 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>> {
+    /// At most `max` bytes.
+    pub(super) fn blob(&self, column: usize, max: usize) -> Result<Vec<u8>> {
         match self.value(column) {
+            ValueRef::Blob(bytes) if bytes.len() > max => Err(self.too_long(column, max)),
             ValueRef::Blob(bytes) => Ok(bytes.to_vec()),
             _ => Err(self.wrong(column, "is not bytes")),
         }
+    }
+
+    fn too_long(&self, column: usize, max: usize) -> Error {
+        self.wrong(column, &format!("is longer than {max} bytes"))
     }
 
     pub(super) fn hash(&self, column: usize) -> Result<Hash> {

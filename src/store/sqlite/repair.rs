@@ -4,17 +4,14 @@ use super::append::{self, stored};
 use super::operation::SqliteOperation;
 use super::{file, ledger};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{LogPosition, Statement};
+use crate::failpoint;
+use crate::ledger::{LogPosition, MAX_STATEMENT_BYTES, Statement};
 use crate::store::Append;
 use rusqlite::params;
 
-/// No types and no keys: quarantined rows may hold anything, and may be quarantined again.
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS set_aside_batches (first, last, chain, sign1);
-    CREATE TABLE IF NOT EXISTS set_aside_statements (n, bytes);
-    CREATE TABLE IF NOT EXISTS set_aside_heads (subject, prev, batch);
-    CREATE TEMP TABLE kept_heads (subject, prev, batch, PRIMARY KEY (subject, prev)) WITHOUT ROWID;
-";
+/// The index over the kept statements, while it is built.
+const KEPT_HEADS: &str =
+    "CREATE TEMP TABLE kept_heads (subject, prev, batch, PRIMARY KEY (subject, prev)) WITHOUT ROWID";
 
 /// `heads` is an index over the statements, rebuilt from those that are kept.
 const MOVE_HEADS: &str = "
@@ -42,6 +39,7 @@ pub(super) fn quarantine_after(
     let moved = move_after(attempt, kept.n);
     file::allow_rows_of(attempt, file::MAX_ROW_BYTES)?;
     let moved = moved?;
+    failpoint::reach("repair.moved");
     if ledger::tail(attempt)? != kept {
         return Err(attempt.tampered("batches", &kept.n.to_string(), "is not what was verified here before"));
     }
@@ -50,7 +48,9 @@ pub(super) fn quarantine_after(
         None if moved > 0 => return Err(changed(attempt)),
         None => {}
     }
+    failpoint::reach("repair.written");
     attempt.commit(transaction)?;
+    failpoint::reach("repair.committed");
     Ok(moved)
 }
 
@@ -61,7 +61,7 @@ fn changed(attempt: &SqliteOperation<'_>) -> Error {
 }
 
 fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {
-    run(attempt, TABLES)?;
+    run(attempt, KEPT_HEADS)?;
     let kept = attempt.integer(n)?;
     let copy =
         "INSERT INTO set_aside_statements SELECT n, bytes FROM statements WHERE n NOT BETWEEN 1 AND ?1";
@@ -97,7 +97,8 @@ fn index_kept(attempt: &SqliteOperation<'_>) -> Result<()> {
     let sql = "SELECT n, bytes, (SELECT max(first) FROM batches WHERE first <= n) FROM statements ORDER BY n";
     attempt.each("statements", sql, [], |row| {
         let batch = attempt.integer(row.uint(2)?)?;
-        let statement = Statement::decode(&row.blob(1)?).map_err(|e| row.wrong(1, e.0))?;
+        let statement =
+            Statement::decode(&row.blob(1, MAX_STATEMENT_BYTES)?).map_err(|e| row.wrong(1, e.0))?;
         for (subject, prev) in &statement.advances {
             let sql = "INSERT OR IGNORE INTO kept_heads VALUES (?1, ?2, ?3)";
             attempt.execute("kept_heads", sql, params![subject.encode(), stored(prev), batch])?;

@@ -46,3 +46,10 @@ CREATE TABLE access (
 ) STRICT;
 
 CREATE INDEX access_by_device ON access (device);
+
+-- What a repair took out of the tables above. No types and no keys: these rows may hold anything.
+CREATE TABLE set_aside_batches (first, last, chain, sign1);
+
+CREATE TABLE set_aside_statements (n, bytes);
+
+CREATE TABLE set_aside_heads (subject, prev, batch);

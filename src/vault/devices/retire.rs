@@ -1,13 +1,15 @@
 //! Retiring a device, and listing what it could open.
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::body::{Body, Retire};
 use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, Prefix};
-use crate::replica::{DeviceRow, SealedRow};
+use crate::replica::{DeviceRow, GrantRow, SealedRow};
 use crate::vault::Vault;
 use crate::vault::devices::reseal::{ResealProgress, ResealReport};
 use crate::vault::ledger::submit::{Draft, RequiredRole};
+use std::collections::HashSet;
 
 /// Versions per page.
 const PAGE: u32 = 500;
@@ -61,6 +63,7 @@ impl Vault {
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
         };
+        failpoint::reach("retire.resealed");
         self.submit(&operation, RequiredRole::Admin, |vault| {
             // By id: another device may have taken the name, and a put may just have been sealed to this device alone.
             let device = vault.still_active(&device.id, &operation)?;
@@ -76,6 +79,7 @@ impl Vault {
             report.batches += rest.batches;
             report.left = rest.left;
         }
+        failpoint::reach("retire.rest");
         if let Some(anchor) = device.anchor {
             self.remove_counter(&device.id, anchor.index);
         }
@@ -102,6 +106,29 @@ impl Vault {
                 }
             }
         }
+    }
+
+    /// The versions that a device put and that are neither revoked nor destroyed, and the grants that it made and that
+    /// stand.
+    ///
+    /// # Errors
+    /// The replica's; `Tampered`.
+    pub fn authored_by(&mut self, device: &DeviceId) -> Result<(Vec<SealedRow>, Vec<GrantRow>)> {
+        let (mut puts, mut after) = (Vec::new(), (0, 0));
+        loop {
+            let page = self.replica.put_by_page(device, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.at;
+            puts.extend(page);
+        }
+        let mut grants = self.replica.all_grants()?;
+        let mut positions: Vec<u64> = grants.iter().map(|grant| grant.n).collect();
+        positions.sort_unstable();
+        let entries = self.entries_at(&positions)?;
+        let own: HashSet<u64> =
+            entries.iter().filter(|entry| entry.statement.author == *device).map(|entry| entry.n).collect();
+        grants.retain(|grant| own.contains(&grant.n));
+        Ok((puts, grants))
     }
 
     fn expect_another_admin(&self, device: &DeviceRow, operation: &str) -> Result<()> {

@@ -132,16 +132,20 @@ impl Vault {
             positions.extend(self.replica.history(token)?);
         }
         positions.sort_unstable();
-        let mut history = Vec::new();
-        let mut page: Vec<LogEntry> = Vec::new();
+        self.entries_at(&positions)
+    }
+
+    /// The statements at these positions, which are sorted.
+    pub(crate) fn entries_at(&mut self, positions: &[u64]) -> Result<Vec<LogEntry>> {
+        let (mut found, mut page) = (Vec::new(), Vec::<LogEntry>::new());
         for n in positions {
-            if !page.iter().any(|entry| entry.n == n) {
-                let batch = self.store.batch_of(n)?.ok_or_else(|| self.altered(n))?;
+            if !page.iter().any(|entry| entry.n == *n) {
+                let batch = self.store.batch_of(*n)?.ok_or_else(|| self.altered(*n))?;
                 page = self.entries(&batch)?;
             }
-            history.extend(page.iter().find(|entry| entry.n == n).cloned());
+            found.extend(page.iter().find(|entry| entry.n == *n).cloned());
         }
-        Ok(history)
+        Ok(found)
     }
 
     /// A batch's statements, checked against the verified positions around them.
@@ -163,7 +167,8 @@ impl Vault {
             .collect()
     }
 
-    fn altered(&self, n: u64) -> Error {
+    /// The error for statements that are not those that were verified.
+    pub(crate) fn altered(&self, n: u64) -> Error {
         let answer = format!("the statements from {n} on are not those that were verified");
         Error::new(Kind::Tampered, "read the ledger", answer)
             .with_target(self.location().to_owned())

@@ -1,6 +1,7 @@
 //! Repair: an admin quarantines a tail that cannot be verified, and signs a statement about it.
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::body::{Body, Repair};
 use crate::ledger::verify::Chain;
 use crate::replica::{Partial, Pin};
@@ -57,6 +58,7 @@ impl Vault {
             vault.prepare(TRIED, author, Draft { bodies: vec![body], ..Draft::default() })
         })?;
         let signed = self.sign(TRIED, &prepared)?;
+        failpoint::reach("repair.signed");
         let dropped = prepared
             .batch
             .with_append(&signed, |append| self.store.quarantine_after(kept, end, Some(append)))?;

@@ -1,6 +1,7 @@
 //! Submitting a change: compose it, sign it, append it.
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::ledger::body::Body;
 use crate::ledger::judge::{LedgerView, judge};
 use crate::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
@@ -126,6 +127,7 @@ impl Vault {
 
     fn sign_and_append(&mut self, tried: &str, prepared: &PreparedBatch) -> Result<()> {
         let signed = self.sign(tried, prepared)?;
+        failpoint::reach("submit.signed");
         let end = match prepared.batch.append_to(&mut *self.store, &signed) {
             Err(error) if error.kind() == Kind::Conflict => {
                 self.release_ineffective(&prepared.batch, &signed.batch)?;
@@ -150,7 +152,9 @@ impl Vault {
                 .with_target(self.location().to_owned()));
             }
         }
+        failpoint::reach("submit.followed");
         self.raise_anchors();
+        failpoint::reach("submit.counted");
         Ok(())
     }
 
@@ -172,6 +176,10 @@ impl Vault {
         self.sync(&mut |_, _| {})?;
         if self.replica.position() != signed.seen {
             return Ok(());
+        }
+        // Altered rows may show the right end and hide the batch that leads to it.
+        if self.store.chain_at(signed.seen.n)? != Some(signed.seen.chain) {
+            return Err(self.altered(signed.seen.n));
         }
         let mut advances = batch.advances();
         advances.push((Subject::Store.encode(), signed.admin_head));

@@ -87,6 +87,7 @@ impl Vault {
             return Ok(());
         }
         self.verify_chain(&fresh, report)?;
+        self.verify_heads(report)?;
         match self.with_snapshot(|vault| vault.compare_with(&fresh, report)) {
             Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             compared => compared?,
@@ -175,6 +176,15 @@ impl Vault {
             Ok(_) => Err("the sealed bytes belong to another token or version".into()),
             Err(error) => Err(error.message().to_owned()),
         })
+    }
+
+    /// Planted rows would keep others from changing what they name.
+    fn verify_heads(&mut self, report: &mut VerifyReport) -> Result<()> {
+        match self.store.check_heads() {
+            Err(error) if error.kind() == Kind::Tampered => report.add("table `heads`", error.message()),
+            checked => checked?,
+        }
+        Ok(())
     }
 
     fn verify_accesses(&mut self, report: &mut VerifyReport) -> Result<()> {

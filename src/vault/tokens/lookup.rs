@@ -11,6 +11,7 @@ use crate::seal::{self, Context};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::Vault;
+use crate::vault::ledger::submit::RequiredRole;
 use crate::vault::tokens::cache_label;
 use std::time::Duration;
 
@@ -106,7 +107,29 @@ impl Vault {
         };
         let token = self.token(&wanted.name, &tried)?;
         let version = self.openable(&token, wanted.version, &tried)?;
-        let sealed = self.sealed_bytes(&token, &version)?;
+        self.with_sealed_bytes(&token, version)
+    }
+
+    /// The newest staged version, for a device here that may write the token.
+    pub(crate) fn look_up_staged(&mut self, name: &Name, tried: &str) -> Result<SealedToken> {
+        self.author(tried, RequiredRole::Write(&[name.as_str()]))?;
+        let token = self.token(name, tried)?;
+        let mut versions = self.replica.versions(&token)?;
+        versions.retain(|row| row.state == Some(State::Staged));
+        let row = versions.pop().ok_or_else(|| {
+            Error::new(Kind::NotFound, tried, "no version is staged")
+                .with_hint(format!("`strongroom put {name} --staged` stages one"))
+        })?;
+        // Before its time it is brought to its issuer; everything else that closes an active version closes it.
+        let active = VersionRow { state: Some(State::Active), not_before: None, ..row.clone() };
+        match self.closed_because(&token, &active) {
+            None => self.with_sealed_bytes(&token, row),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).with_hint(what_now)),
+        }
+    }
+
+    fn with_sealed_bytes(&mut self, token: &TokenRow, version: VersionRow) -> Result<SealedToken> {
+        let sealed = self.sealed_bytes(token, &version)?;
         Ok(SealedToken {
             name: token.name.clone(),
             version: version.version,
@@ -181,7 +204,9 @@ impl Vault {
             )),
             Some(State::Staged) => Some((
                 format!("version {} is staged", row.version),
-                format!("`strongroom resume {at}` makes it active"),
+                format!(
+                    "`strongroom resume {at}` makes it active; `strongroom get {name} --staged` reads it"
+                ),
             )),
             Some(State::Active) if token.suspended => {
                 Some(("the token is suspended".into(), format!("`strongroom resume {name}`")))

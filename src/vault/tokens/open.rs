@@ -27,6 +27,22 @@ impl Vault {
         opened.pop().unwrap_or_else(|| Err(unanswered(name)))
     }
 
+    /// Opens the newest staged version of a token, so that it can be set at its issuer before it is made active.
+    ///
+    /// # Errors
+    /// As [`Vault::get`]; `NotFound` if no version is staged; `Refused` if no device here may write the token.
+    pub fn get_staged(&mut self, name: &Name) -> Result<OpenedToken> {
+        let tried = format!("open the staged version of {name}");
+        self.check_counters(&tried)?;
+        let outcome = match self.look_up_staged(name, &tried) {
+            Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
+            Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
+        };
+        let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered(name))));
+        self.record([(name.as_str(), &outcome)].into_iter(), "opened");
+        outcome.into_token()
+    }
+
     /// Opens several tokens, in the given order, with one login, and on several sessions if that is faster.
     pub fn get_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
         let found = self.look_up_all(wanted);

@@ -13,8 +13,8 @@ use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, random_id};
 use zeroize::Zeroizing;
 
-/// Options for a new version. What is left out is taken from the previous version, except not-before. A version without
-/// an expiry of its own expires as long after its put as the previous one did.
+/// Options for a new version. What is left out is taken from the current version, except not-before. A version without
+/// an expiry of its own expires as long after its put as the current one did.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     /// Replaces the labels.
@@ -121,7 +121,7 @@ impl Vault {
         cache_label::check(options.labels.as_deref().unwrap_or_default(), &format!("put {name}"))?;
         let token = self.replica.find(name.as_str())?;
         let before = match &token {
-            Some(token) => self.replica.version_row(token, token.latest)?,
+            Some(token) => self.current_version(token)?,
             None => None,
         };
         let expiry = match options.never_expires {

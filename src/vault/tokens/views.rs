@@ -40,6 +40,9 @@ pub struct VersionView {
     pub version: u64,
     /// Its state now.
     pub state: EffectiveState,
+    /// In a listing: a newer version, which is staged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<u64>,
     /// Why, in its author's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -108,7 +111,7 @@ pub struct TokenView {
     pub suspended: bool,
     /// Destroyed as a whole.
     pub destroyed: bool,
-    /// Why the newest of these versions does not open.
+    /// Why it does not open: of these versions, the newest that is not staged counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
     /// Oldest first.
@@ -147,6 +150,13 @@ impl EffectiveState {
 }
 
 impl VersionView {
+    /// The current version of a token, for a listing.
+    pub fn from_current(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
+        // Whatever is newer than the current version is staged.
+        let staged = (token.latest > row.version).then_some(token.latest);
+        Self { staged, ..Self::from_row(vault, token, row) }
+    }
+
     /// One version of a token.
     pub fn from_row(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
         let recipients = vault.device_names(&row.recipients);
@@ -155,6 +165,7 @@ impl VersionView {
             name: token.name.clone(),
             version: row.version,
             state,
+            staged: None,
             reason: row.reason,
             expires: row.expiry,
             not_before: row.not_before,
@@ -191,7 +202,8 @@ impl TokenView {
     /// # Errors
     /// The replica's.
     pub fn from_versions(vault: &Vault, token: &TokenRow, versions: Vec<VersionRow>) -> Result<Self> {
-        let closed = versions.last().and_then(|newest| vault.closed_because(token, newest));
+        let current = versions.iter().rev().find(|row| row.state != Some(State::Staged));
+        let closed = current.or(versions.last()).and_then(|current| vault.closed_because(token, current));
         let grants = vault.replica().grants_reaching(token)?;
         Ok(Self {
             name: token.name.clone(),

@@ -4,6 +4,7 @@ use crate::bench::{Bench, Sqlite};
 use crate::change::{access, first_of, set_aside, statement};
 use rusqlite::types::Value;
 use std::fs;
+use std::sync::LazyLock;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::{Hash, sha256};
 use strongroom::store::{Store, open};
@@ -54,6 +55,23 @@ fn take_types_off(db: &rusqlite::Connection) {
     .unwrap();
 }
 
+/// The tables' own text, by name.
+static SCHEMA: LazyLock<Vec<[String; 2]>> = LazyLock::new(|| {
+    let store = Sqlite::new();
+    let db = store.attacker();
+    let mut schema = db.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").unwrap();
+    schema.query_map([], |row| Ok([row.get(0)?, row.get(1)?])).unwrap().map(Result::unwrap).collect()
+});
+
+/// Puts that text back over rows that it does not allow: the file then opens.
+fn put_types_back(db: &rusqlite::Connection) {
+    db.execute_batch("PRAGMA writable_schema = ON").unwrap();
+    for [name, sql] in SCHEMA.iter() {
+        db.execute("UPDATE sqlite_schema SET sql = ?2 WHERE name = ?1", [name, sql]).unwrap();
+    }
+    db.execute_batch("PRAGMA writable_schema = RESET").unwrap();
+}
+
 /// Everything a client asks of a store.
 fn use_it(store: &mut dyn Store) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -67,6 +85,7 @@ fn use_it(store: &mut dyn Store) -> Vec<Error> {
     note(store.sealed(&sha256(&[2; 300])).map(drop));
     note(store.accesses(0, 100).map(drop));
     note(store.check_accesses().map(drop));
+    note(store.check_heads());
     note(store.record(&[access()]));
     note(first_of([2]).append(store).map(drop));
     note(first_of([3]).append(store).map(drop));
@@ -91,6 +110,7 @@ fn no_value_in_any_column_causes_a_panic() {
                 if db.execute(&sql, [&value]).is_err() {
                     continue;
                 }
+                put_types_back(&db);
                 drop(db);
                 for error in use_it(&mut *bench.open()) {
                     noticed += 1;
@@ -132,6 +152,8 @@ fn rows_are_named() {
         let db = bench.attacker();
         take_types_off(&db);
         db.execute_batch(edit).unwrap();
+        put_types_back(&db);
+        drop(db);
         tampered(bench.open().batches_after(0, usize::MAX), names);
     }
 }
@@ -173,8 +195,10 @@ fn a_planted_head_is_no_change_that_came_first() {
         let sql = "INSERT OR REPLACE INTO heads (subject, prev, batch) VALUES (?1, x'', ?2)";
         bench.attacker().execute(sql, rusqlite::params![subject, batch]).unwrap();
         tampered(first_of([7]).append(&mut *bench.open()), "no statement advances it");
+        tampered(bench.open().check_heads(), "no statement advances it");
     }
     assert_eq!(set_aside(&mut *bench.open(), 2).unwrap(), 0);
+    bench.open().check_heads().unwrap();
     first_of([7]).append(&mut *bench.open()).unwrap();
     assert_eq!(first_of([1]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
 }
@@ -214,36 +238,86 @@ fn a_batch_planted_between_others_can_be_set_aside() {
 }
 
 #[test]
-fn planted_triggers_and_views_do_nothing() {
+fn planted_triggers_do_nothing_to_those_who_have_it_open() {
     let bench = store_of_two();
+    let mut store = bench.open();
     bench.attack(
         "CREATE TRIGGER t1 AFTER INSERT ON statements BEGIN DELETE FROM heads; DELETE FROM sealed; END;
          CREATE TRIGGER t2 BEFORE INSERT ON access BEGIN SELECT RAISE(IGNORE); END;",
     );
-    let mut store = bench.open();
     first_of([3]).append(&mut *store).unwrap();
     assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
     assert!(store.sealed(&sha256(&[1; 300])).unwrap().is_some());
     store.record(&[access()]).unwrap();
     assert_eq!(store.check_accesses().unwrap(), 3);
-
-    bench.attack(
-        "DROP TABLE sealed;
-         CREATE VIEW sealed AS WITH RECURSIVE r(digest) AS (SELECT x'00' UNION ALL SELECT digest || x'00' FROM r)
-             SELECT digest, 0 AS destroyed, digest AS bytes FROM r;",
-    );
-    tampered(bench.open().sealed(&sha256(b"any")), "the tables are not as Strongroom makes them");
 }
 
+/// Whatever is not exactly the schema's is refused before anything is read: it may compute what the file does not hold.
 #[test]
-fn a_table_that_is_missing_is_named() {
+fn other_tables_are_refused() {
+    for (attack, names) in [
+        ("CREATE TRIGGER t1 AFTER INSERT ON statements BEGIN DELETE FROM heads; END;", "`t1` is not as"),
+        ("CREATE VIEW other AS SELECT * FROM batches", "`other` is not as"),
+        ("CREATE TABLE other (x)", "`other` is not as"),
+        ("CREATE INDEX other ON statements (bytes)", "`other` is not as"),
+        ("DROP TABLE sealed; CREATE VIEW sealed AS SELECT 1 AS digest", "`sealed` is not as"),
+        ("DROP TABLE set_aside_statements; CREATE TABLE set_aside_statements (x)", "`set_aside_statements`"),
+        (
+            "DROP TABLE batches; CREATE TABLE batches (first INTEGER PRIMARY KEY, last INTEGER NOT NULL,
+             chain BLOB NOT NULL, sign1 BLOB GENERATED ALWAYS AS (zeroblob(2000000))) STRICT;",
+            "`batches` is not as",
+        ),
+        ("DROP INDEX access_by_device", "a table is missing"),
+        ("ANALYZE", "`sqlite_stat1` is not as"),
+    ] {
+        let bench = store_of_two();
+        bench.attack(attack);
+        let error = open(&bench.url()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Tampered, "{error}");
+        assert!(error.message().contains(names), "{error}");
+        assert!(error.hint().unwrap().contains("restore a backup"));
+    }
     for (table, _) in COLUMNS {
         let bench = store_of_two();
         bench.attack(&format!("DROP TABLE {table}"));
-        let errors = use_it(&mut *open(&bench.url()).unwrap());
-        assert!(!errors.is_empty());
-        for error in errors.into_iter().filter(|error| error.kind() != Kind::Conflict) {
-            tampered(Err::<(), _>(error), &format!("no such table: {table}"));
-        }
+        assert_eq!(open(&bench.url()).err().unwrap().kind(), Kind::Tampered);
     }
+}
+
+/// Rows that are small in the file and large in memory: each is bounded, and so is what is read at once.
+#[test]
+fn small_files_do_not_take_much_memory() {
+    let bench = Sqlite::new();
+    let mut store = bench.open();
+    bench.attack(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
+         INSERT INTO statements SELECT n, x'' FROM n;
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
+         INSERT INTO batches SELECT n, 20000, zeroblob(32), zeroblob(60000 * (n % 2)) FROM n;
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 70000)
+         INSERT INTO access SELECT n, 1, printf('%032x', n), 0, 1, '', 'n', 1, 'opened', zeroblob(32) FROM n;",
+    );
+    assert!(store.batches_after(0, 4 << 20).unwrap().len() < 20);
+    bench.attack("UPDATE batches SET sign1 = zeroblob(100000)");
+    tampered(store.batches_after(0, 4 << 20), "`sign1` is longer than 65536 bytes");
+    bench.attack("UPDATE access SET exe = printf('%.*c', 100000, 'x') WHERE n = 70000");
+    tampered(store.accesses(0, 500), "`exe` is longer than 16384 bytes");
+    let chain = |n: u64| sha256(&[&Hash::ZERO.0[..], &line(n)].concat());
+    let db = bench.attacker();
+    let transaction = db.unchecked_transaction().unwrap();
+    for n in 1..70_000 {
+        let sql = "UPDATE access SET chain = ?2 WHERE n = ?1";
+        transaction.prepare_cached(sql).unwrap().execute(rusqlite::params![n, chain(n).0]).unwrap();
+    }
+    transaction.commit().unwrap();
+    tampered(store.check_accesses(), "row 65537: `device` is one of more devices than a store has");
+}
+
+/// A line of the access log as the chain holds it.
+fn line(n: u64) -> Vec<u8> {
+    let mut line = vec![0x88, 0x01, 0x78, 0x20];
+    line.extend(format!("{n:032x}").bytes());
+    line.extend([0x00, 0x01, 0x60, 0x61, b'n', 0x01, 0x66]);
+    line.extend(b"opened");
+    line
 }

@@ -102,6 +102,10 @@ impl Store for MemoryStore {
         Ok(Vec::new())
     }
 
+    fn check_heads(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     fn check_accesses(&mut self) -> Result<u64> {
         Ok(0)
     }
