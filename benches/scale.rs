@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strongroom::Secret;
 use strongroom::device::{self, KeyRef, Purpose};
 use strongroom::ledger::SignatureAlgorithm;
-use strongroom::ledger::body::{Body, Put, State};
+use strongroom::ledger::body::{Body, Put, Seal, State};
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
     Batch, DeviceId, Hash, LogPosition, MAX_BATCH, Name, Statement, Subject, TokenId, leaf, sha256,
@@ -17,7 +17,7 @@ use strongroom::prompt;
 use strongroom::replica::{ListFilter, TrustAnchor};
 use strongroom::store::{self, Append};
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{InitOptions, PutOptions, Setup, Vault};
+use strongroom::vault::{InitOptions, PutOptions, Setup, TokenRef, Vault};
 use test_support::softhsm::SoftHsm;
 
 const SMALL: u64 = 1_000;
@@ -175,9 +175,9 @@ fn put(vault: &Vault, template: &Template, author: DeviceId, i: u64) -> (Stateme
         token,
         name: format!("team-{:03}/service-{:04}/token-{i}", i % 997, i % 9973),
         version: 1,
-        digest,
-        length: sealed.len() as u64,
-        recipients: vec![author],
+        seals: vec![Seal { digest, length: sealed.len() as u64, recipients: vec![author] }],
+        threshold: 1,
+        only: false,
         state: State::Active,
         not_before: None,
         expiry: None,
@@ -205,8 +205,8 @@ struct Template {
 impl Template {
     fn from_real_one(vault: &mut Vault) -> Self {
         let token = vault.replica().find(REAL).unwrap().unwrap();
-        let version = vault.replica().version_row(&token, 1).unwrap().unwrap();
-        let bytes = vault.sealed_bytes(&token, &version).unwrap();
+        let wanted = TokenRef { name: REAL.parse().unwrap(), version: Some(1) };
+        let bytes = vault.sealed_version(&wanted, "read").unwrap();
         let id = token.id.to_string();
         let at = bytes.windows(id.len()).position(|window| window == id.as_bytes()).unwrap();
         Self { bytes, at }

@@ -36,10 +36,13 @@ pub const MAX_BATCH: usize = 10_000;
 pub const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// The most bytes of one encoded statement.
-pub const MAX_STATEMENT_BYTES: usize = 65_536;
+pub const MAX_STATEMENT_BYTES: usize = 1 << 20;
 
-/// The most devices that one version is sealed to.
+/// The most devices that one seal is for.
 pub const MAX_RECIPIENTS: usize = 254;
+
+/// The most seals that a version has.
+pub const MAX_SEALS: usize = 64;
 
 /// The most bytes of material that a key is enrolled with.
 pub const MAX_MATERIAL_BYTES: usize = 16 << 10;

@@ -127,9 +127,10 @@ impl Replica {
     fn reload(&mut self) -> Result<()> {
         let sql = "SELECT store, n, chain, admin_head, newest, guarded FROM position";
         let row = self.one(sql, [], |row| {
-            Ok((blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?, row.get(4)?, row.get(5)?))
+            let head = (blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?);
+            Ok((head, row.get(4)?, row.get(5)?))
         })?;
-        let Some((store, n, chain, admin_head, newest, guarded)) = row else {
+        let Some(((store, n, chain, admin_head), newest, guarded)) = row else {
             return Err(self.damaged("it has no position"));
         };
         if store != self.store.0 {

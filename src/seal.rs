@@ -104,6 +104,17 @@ pub fn seal(
     Ok(sealed)
 }
 
+/// An upper bound for the bytes of a key's stanza.
+pub fn stanza_bytes(public: &PublicKey) -> usize {
+    match public {
+        PublicKey::P256(_) => 192,
+        PublicKey::P384(_) => 256,
+        PublicKey::Aes256 { .. } => 128,
+        // Base64, a line feed for each 64 columns, and the stanza's first line.
+        PublicKey::Rsa { n, .. } | PublicKey::RsaPss { n, .. } => n.len() * 3 / 2 + 128,
+    }
+}
+
 /// A wrapper for callers without a device.
 ///
 /// # Errors

@@ -176,7 +176,7 @@ impl LedgerQueries {
         self.notice()?;
         let ready = ready?;
         let mut keys = Vec::new();
-        for id in &ready.recipients {
+        for id in ready.recipients() {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
         let anchored = self.vault.replica().is_anchored()?;

@@ -3,13 +3,16 @@
 //! Texts are kept as they are in the ledger and judged later: a well-signed statement with a bad name is ineffective,
 //! not tampering.
 
+use super::cbor::{Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::statement::Subject;
 use crate::device::{Evidence, PublicKey};
 
 mod role;
+mod settings;
 
 pub use role::Role;
+pub use settings::{Approve, Propose, Reject, Settings, Witnesses};
 
 /// The body of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,16 @@ pub enum Body {
     Reseal(Reseal),
     /// Sets or removes a device's anchor.
     Anchor(Anchor),
+    /// Sets or removes a rotation policy.
+    Policy(PolicyChange),
+    /// Replaces the store's settings.
+    Settings(Box<Settings>),
+    /// Proposes a change that several admins must agree to.
+    Propose(Box<Propose>),
+    /// Agrees to a proposal.
+    Approve(Approve),
+    /// Rejects a proposal.
+    Reject(Reject),
 }
 
 /// Names the first device.
@@ -83,6 +96,8 @@ pub struct Enrol {
     pub signing: EnrolledKey,
     /// What it may do.
     pub roles: Vec<Role>,
+    /// The retired device that it succeeds: narrow versions (`only`) of that one are for it too.
+    pub replaces: Option<DeviceId>,
 }
 
 /// Retirement of a device.
@@ -114,12 +129,12 @@ pub struct Put {
     pub name: String,
     /// From 1.
     pub version: u64,
-    /// SHA-256 of the sealed bytes.
-    pub digest: Hash,
-    /// Length of the sealed bytes.
-    pub length: u64,
-    /// The devices it is sealed to, sorted.
-    pub recipients: Vec<DeviceId>,
+    /// Its sealed bytes, for different devices each; sorted by digest.
+    pub seals: Vec<Seal>,
+    /// How many recipients open it together: mostly 1.
+    pub threshold: u64,
+    /// Whether its author chose the recipients (`--only`).
+    pub only: bool,
     /// Staged or active.
     pub state: State,
     /// Not to be opened before (ms).
@@ -132,6 +147,17 @@ pub struct Put {
     pub description: String,
     /// How many versions stay active.
     pub keep: Option<u64>,
+}
+
+/// Sealed bytes: one age file for some devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// SHA-256 of the sealed bytes.
+    pub digest: Hash,
+    /// Length of the sealed bytes.
+    pub length: u64,
+    /// The devices that open it, sorted.
+    pub recipients: Vec<DeviceId>,
 }
 
 /// The state of a token or version.
@@ -230,19 +256,41 @@ pub struct Repair {
     pub reason: String,
 }
 
-/// New sealed bytes for a version, of the same token.
+/// Other sealed bytes for a version, of the same token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reseal {
     /// Which token.
     pub token: TokenId,
     /// Which version.
     pub version: u64,
-    /// SHA-256 of the new sealed bytes.
-    pub digest: Hash,
-    /// Length of the new sealed bytes.
-    pub length: u64,
-    /// The devices it is sealed to from now on, sorted.
-    pub recipients: Vec<DeviceId>,
+    /// How many recipients open it together from now on.
+    pub threshold: u64,
+    /// The digests of the seals that go, sorted.
+    pub drop: Vec<Hash>,
+    /// The seals that come, sorted by digest.
+    pub add: Vec<Seal>,
+}
+
+/// Sets or removes the rotation policy of a token or a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// What it is for.
+    pub target: Target,
+    /// The policy; `None` removes it.
+    pub policy: Option<RotationPolicy>,
+}
+
+/// How a token is rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RotationPolicy {
+    /// A new version is due this long after the last one became active (ms).
+    pub period: u64,
+    /// How long the last version stays active beside the new one (ms).
+    pub overlap: u64,
+    /// The name of a hook in each machine's configuration.
+    pub hook: String,
+    /// Texts for the hook, sorted by key.
+    pub params: Vec<(String, String)>,
 }
 
 /// A device's anchor (docs/reference/format.md, section 9).
@@ -263,13 +311,6 @@ pub struct Counter {
     pub start: u64,
 }
 
-impl Enrol {
-    /// Whether a key has material, which makes the enrolment one of kind 11.
-    pub fn has_material(&self) -> bool {
-        !self.opening.material.is_empty() || !self.signing.material.is_empty()
-    }
-}
-
 impl Target {
     /// The subject that a grant on it advances.
     pub fn subject(&self) -> Subject {
@@ -281,6 +322,23 @@ impl Target {
 }
 
 impl Body {
+    /// The kind and the body as one CBOR array: what a replica keeps of a change that it may need again.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(2).uint(self.kind());
+        self.write(&mut w);
+        w.finish()
+    }
+
+    /// The change that [`Body::to_bytes`] encoded; none for other bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes);
+        r.array_of(2, "a change").ok()?;
+        let kind = r.uint("a kind").ok()?;
+        let body = Self::read(kind, &mut r).ok()?;
+        r.end().ok().map(|()| body)
+    }
+
     /// Changes of devices, roles and recovery, which only admin batches hold.
     pub fn is_admin(&self) -> bool {
         matches!(
@@ -291,27 +349,33 @@ impl Body {
                 | Self::Roles(_)
                 | Self::Repair(_)
                 | Self::Anchor(_)
+                | Self::Settings(_)
+                | Self::Propose(_)
+                | Self::Approve(_)
+                | Self::Reject(_)
         )
+    }
+
+    /// The changes that several admins must agree to where the settings ask for a quorum.
+    pub fn needs_quorum(&self) -> bool {
+        matches!(self, Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Settings(_))
     }
 
     /// The changes that rollback counters count: undoing one would give somebody more access than they should have.
     pub fn is_guarding(&self) -> bool {
         match self {
-            Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Destroy(_) | Self::Grant(_) => true,
-            Self::Ungrant(_) | Self::Repair(_) | Self::Reseal(_) | Self::Anchor(_) => true,
             Self::State(b) => matches!(b.state, State::Suspended | State::Revoked),
             Self::Genesis(_) | Self::Put(_) | Self::Rename(_) => false,
+            Self::Destroy(_) | Self::Grant(_) | Self::Ungrant(_) | Self::Policy(_) | Self::Reseal(_) => true,
+            admin => admin.is_admin(),
         }
     }
 
     /// The subjects this statement advances, in canonical order.
     pub fn subjects(&self) -> Vec<Subject> {
         let mut subjects = match self {
-            Self::Genesis(_) | Self::Repair(_) => vec![Subject::Store],
-            Self::Enrol(b) => vec![Subject::Store, Subject::Device(b.device)],
-            Self::Retire(b) => vec![Subject::Store, Subject::Device(b.device)],
-            Self::Roles(b) => vec![Subject::Store, Subject::Device(b.device)],
-            Self::Anchor(b) => vec![Subject::Store, Subject::Device(b.device)],
+            admin if admin.is_admin() => vec![Subject::Store],
+            Self::Policy(b) => vec![b.target.subject()],
             Self::Reseal(b) => vec![Subject::Token(b.token)],
             Self::Put(b) => vec![Subject::Token(b.token), Subject::Name(b.name.clone())],
             Self::State(b) => vec![Subject::Token(b.token)],
@@ -324,6 +388,7 @@ impl Body {
             }
             Self::Grant(b) => vec![b.target.subject()],
             Self::Ungrant(b) => vec![b.target.subject()],
+            _ => Vec::new(),
         };
         subjects.sort_by_cached_key(Subject::encode);
         subjects.dedup();
@@ -346,6 +411,11 @@ impl Body {
             Self::Repair(_) => "repair",
             Self::Reseal(_) => "reseal",
             Self::Anchor(_) => "anchor",
+            Self::Policy(_) => "policy",
+            Self::Settings(_) => "settings",
+            Self::Propose(_) => "propose",
+            Self::Approve(_) => "approve",
+            Self::Reject(_) => "reject",
         }
     }
 }

@@ -2,16 +2,20 @@
 //! reader.
 
 use super::body::{
-    Anchor, Body, Counter, Destroy, Enrol, Genesis, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles,
-    State, StateChange, Target, Ungrant,
+    Anchor, Approve, Body, Counter, Destroy, Enrol, Genesis, Grant, PolicyChange, Reject, Rename, Repair,
+    Retire, Role, Roles, RotationPolicy, State, StateChange, Target, Ungrant,
 };
 use super::cbor::{Decoded, Malformed, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::signature::SignatureAlgorithm;
 use crate::device::PublicKey;
-use enrolled_key::{Form, read_enrolled_key, read_key, write_enrolled_key, write_key};
+use enrolled_key::{read_enrolled_key, read_key, write_enrolled_key, write_key};
+use seals::{read_put, read_reseal, write_put, write_reseal};
+use settings::{read_propose, read_settings, write_propose, write_settings};
 
 mod enrolled_key;
+mod seals;
+mod settings;
 
 /// A value or kind from a later version of the format.
 pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
@@ -21,7 +25,6 @@ impl Body {
     pub(super) fn kind(&self) -> u64 {
         match self {
             Self::Genesis(_) => 0,
-            Self::Enrol(b) if b.has_material() => 11,
             Self::Enrol(_) => 1,
             Self::Retire(_) => 2,
             Self::Roles(_) => 3,
@@ -32,8 +35,13 @@ impl Body {
             Self::Grant(_) => 8,
             Self::Ungrant(_) => 9,
             Self::Repair(_) => 10,
+            Self::Policy(_) => 11,
             Self::Reseal(_) => 12,
             Self::Anchor(_) => 13,
+            Self::Settings(_) => 14,
+            Self::Propose(_) => 15,
+            Self::Approve(_) => 16,
+            Self::Reject(_) => 17,
         }
     }
 
@@ -71,13 +79,22 @@ impl Body {
             }
             Self::Reseal(b) => write_reseal(w, b),
             Self::Anchor(b) => write_anchor(w, b),
+            Self::Policy(b) => write_policy(w, b),
+            Self::Settings(b) => write_settings(w, b),
+            Self::Propose(b) => write_propose(w, b),
+            Self::Approve(b) => {
+                w.array(1).bytes(&b.proposal.0);
+            }
+            Self::Reject(b) => {
+                w.array(2).bytes(&b.proposal.0).text(&b.reason);
+            }
         }
     }
 
     pub(super) fn read(kind: u64, r: &mut Reader<'_>) -> Decoded<Self> {
         Ok(match kind {
             0 => Self::Genesis(read_genesis(r)?),
-            1 => Self::Enrol(Box::new(read_enrol(r, Form::Bare)?)),
+            1 => Self::Enrol(Box::new(read_enrol(r)?)),
             2 => Self::Retire(read_retire(r)?),
             3 => Self::Roles(read_role_change(r)?),
             4 => Self::Put(Box::new(read_put(r)?)),
@@ -87,9 +104,13 @@ impl Body {
             8 => Self::Grant(read_grant(r)?),
             9 => Self::Ungrant(read_ungrant(r)?),
             10 => Self::Repair(read_repair(r)?),
-            11 => Self::Enrol(Box::new(read_enrol(r, Form::WithMaterial)?)),
+            11 => Self::Policy(read_policy(r)?),
             12 => Self::Reseal(read_reseal(r)?),
             13 => Self::Anchor(read_anchor(r)?),
+            14 => Self::Settings(Box::new(read_settings(r)?)),
+            15 => Self::Propose(Box::new(read_propose(r)?)),
+            16 => Self::Approve(read_approve(r)?),
+            17 => Self::Reject(read_reject(r)?),
             _ => return Err(NEWER),
         })
     }
@@ -140,9 +161,11 @@ pub fn sorted_roles(mut roles: Vec<Role>) -> Vec<Role> {
 
 fn write_role(w: &mut Writer, role: &Role) {
     match role {
-        Role::Open => w.array(1).uint(1),
+        Role::Open(prefix) => w.array(2).uint(1).text(prefix),
         Role::Write(prefix) => w.array(2).uint(2).text(prefix),
         Role::Admin => w.array(1).uint(3),
+        Role::Grant(prefix) => w.array(2).uint(4).text(prefix),
+        Role::Witness => w.array(1).uint(5),
     };
 }
 
@@ -153,38 +176,37 @@ fn write_roles(w: &mut Writer, roles: &[Role]) {
 
 fn read_roles(r: &mut Reader<'_>) -> Decoded<Vec<Role>> {
     let roles = r.list("roles", |r| match (r.array("a role")?, r.uint("a role")?) {
-        (1, 1) => Ok(Role::Open),
+        (2, 1) => r.text("a role's prefix").map(Role::Open),
         (2, 2) => r.text("a role's prefix").map(Role::Write),
         (1, 3) => Ok(Role::Admin),
-        (_, 1..=3) => Err(Malformed("a role")),
+        (2, 4) => r.text("a role's prefix").map(Role::Grant),
+        (1, 5) => Ok(Role::Witness),
+        (_, 1..=5) => Err(Malformed("a role")),
         _ => Err(NEWER),
     })?;
     if sorted_roles(roles.clone()) == roles { Ok(roles) } else { Err(Malformed("roles out of order")) }
 }
 
 fn write_enrol(w: &mut Writer, b: &Enrol) {
-    w.array(7).bytes(&b.device.0).text(&b.name).text(&b.model).text(&b.serial);
-    let form = if b.has_material() { Form::WithMaterial } else { Form::Bare };
-    write_enrolled_key(w, &b.opening, form);
-    write_enrolled_key(w, &b.signing, form);
+    w.array(8).bytes(&b.device.0).text(&b.name).text(&b.model).text(&b.serial);
+    write_enrolled_key(w, &b.opening);
+    write_enrolled_key(w, &b.signing);
     write_roles(w, &b.roles);
+    match &b.replaces {
+        Some(device) => w.bytes(&device.0),
+        None => w.null(),
+    };
 }
 
-fn read_enrol(r: &mut Reader<'_>, form: Form) -> Decoded<Enrol> {
-    r.array_of(7, "an enrolment")?;
+fn read_enrol(r: &mut Reader<'_>) -> Decoded<Enrol> {
+    r.array_of(8, "an enrolment")?;
     let (device, name) = (device_id(r)?, r.text("a device's name")?);
     let (model, serial) = (r.text("a model")?, r.text("a serial")?);
-    let (opening, signing, roles) =
-        (read_enrolled_key(r, form)?, read_enrolled_key(r, form)?, read_roles(r)?);
+    let (opening, signing, roles) = (read_enrolled_key(r)?, read_enrolled_key(r)?, read_roles(r)?);
     check_opens(&opening.key)?;
     check_signs(&signing.key)?;
-    let enrol = Enrol { device, name, model, serial, opening, signing, roles };
-    // Canonical: without material the kind is 1.
-    if enrol.has_material() == (form == Form::WithMaterial) {
-        Ok(enrol)
-    } else {
-        Err(Malformed("no material"))
-    }
+    let replaces = r.maybe(device_id)?;
+    Ok(Enrol { device, name, model, serial, opening, signing, roles, replaces })
 }
 
 fn read_retire(r: &mut Reader<'_>) -> Decoded<Retire> {
@@ -216,47 +238,20 @@ fn read_state(r: &mut Reader<'_>) -> Decoded<State> {
     }
 }
 
-fn write_recipients(w: &mut Writer, recipients: &[DeviceId]) {
-    w.array(recipients.len());
-    recipients.iter().for_each(|device| {
-        w.bytes(&device.0);
-    });
-}
-
-fn write_put(w: &mut Writer, b: &Put) {
-    w.array(13).bytes(&b.token.0).text(&b.name).uint(b.version).bytes(&b.digest.0).uint(b.length);
-    write_recipients(w, &b.recipients);
-    w.uint(state_number(b.state)).maybe_uint(b.not_before).maybe_uint(b.expiry);
-    w.array(b.labels.len());
-    for (key, value) in &b.labels {
+/// Labels, or a policy's parameters.
+fn write_pairs(w: &mut Writer, pairs: &[(String, String)]) {
+    w.array(pairs.len());
+    for (key, value) in pairs {
         w.array(2).text(key).text(value);
     }
-    w.text(&b.description).maybe_uint(b.keep).null();
 }
 
-fn read_put(r: &mut Reader<'_>) -> Decoded<Put> {
-    r.array_of(13, "a put")?;
-    let put = Put {
-        token: token_id(r)?,
-        name: r.text("a name")?,
-        version: r.uint("a version")?,
-        digest: Hash(r.fixed("a digest")?),
-        length: r.uint("a length")?,
-        recipients: r.list("recipients", device_id)?,
-        state: read_state(r)?,
-        not_before: r.maybe(|r| r.uint("not-before"))?,
-        expiry: r.maybe(|r| r.uint("an expiry"))?,
-        labels: r.list("labels", |r| {
-            r.array_of(2, "a label")?;
-            Ok((r.text("a label's key")?, r.text("a label's value")?))
-        })?,
-        description: r.text("a description")?,
-        keep: r.maybe(|r| r.uint("keep"))?,
-    };
-    // The rotation policy: always null in this version.
-    r.maybe(|_| Err::<(), _>(NEWER))?;
-    let sorted = put.recipients.is_sorted_by(|a, b| a < b) && put.labels.is_sorted_by(|a, b| a.0 < b.0);
-    if sorted { Ok(put) } else { Err(Malformed("recipients or labels out of order")) }
+fn read_pairs(r: &mut Reader<'_>, what: &'static str) -> Decoded<Vec<(String, String)>> {
+    let pairs = r.list(what, |r| {
+        r.array_of(2, what)?;
+        Ok((r.text(what)?, r.text(what)?))
+    })?;
+    if pairs.is_sorted_by(|a, b| a.0 < b.0) { Ok(pairs) } else { Err(Malformed("labels out of order")) }
 }
 
 fn read_state_change(r: &mut Reader<'_>) -> Decoded<StateChange> {
@@ -325,22 +320,39 @@ fn read_repair(r: &mut Reader<'_>) -> Decoded<Repair> {
     })
 }
 
-fn write_reseal(w: &mut Writer, b: &Reseal) {
-    w.array(5).bytes(&b.token.0).uint(b.version).bytes(&b.digest.0).uint(b.length);
-    write_recipients(w, &b.recipients);
+fn write_policy(w: &mut Writer, b: &PolicyChange) {
+    w.array(2);
+    b.target.subject().write(w);
+    match &b.policy {
+        Some(policy) => {
+            w.array(4).uint(policy.period).uint(policy.overlap).text(&policy.hook);
+            write_pairs(w, &policy.params);
+        }
+        None => {
+            w.null();
+        }
+    }
 }
 
-fn read_reseal(r: &mut Reader<'_>) -> Decoded<Reseal> {
-    r.array_of(5, "a reseal")?;
-    let reseal = Reseal {
-        token: token_id(r)?,
-        version: r.uint("a version")?,
-        digest: Hash(r.fixed("a digest")?),
-        length: r.uint("a length")?,
-        recipients: r.list("recipients", device_id)?,
-    };
-    let sorted = reseal.recipients.is_sorted_by(|a, b| a < b);
-    if sorted { Ok(reseal) } else { Err(Malformed("recipients out of order")) }
+fn read_policy(r: &mut Reader<'_>) -> Decoded<PolicyChange> {
+    r.array_of(2, "a change of policy")?;
+    let target = read_target(r)?;
+    let policy = r.maybe(|r| {
+        r.array_of(4, "a policy")?;
+        let (period, overlap) = (r.uint("a period")?, r.uint("an overlap")?);
+        Ok(RotationPolicy { period, overlap, hook: r.text("a hook")?, params: read_pairs(r, "parameters")? })
+    })?;
+    Ok(PolicyChange { target, policy })
+}
+
+fn read_approve(r: &mut Reader<'_>) -> Decoded<Approve> {
+    r.array_of(1, "an approval")?;
+    Ok(Approve { proposal: Hash(r.fixed("a proposal")?) })
+}
+
+fn read_reject(r: &mut Reader<'_>) -> Decoded<Reject> {
+    r.array_of(2, "a rejection")?;
+    Ok(Reject { proposal: Hash(r.fixed("a proposal")?), reason: r.text("a reason")? })
 }
 
 fn write_anchor(w: &mut Writer, b: &Anchor) {

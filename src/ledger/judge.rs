@@ -1,13 +1,11 @@
 //! The rules for well-signed statements (docs/reference/format.md, section 3), over the verified state.
 
-use super::body::{
-    Body, Destroy, Grant, Put, Rename, Repair, Reseal, Role, State, StateChange, Target, Ungrant,
-};
+use super::LogPosition;
+use super::body::{Body, Repair, Role, Seal, Settings, State, Target};
 use super::error::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
-use super::name::{MAX_LABEL_BYTES, MAX_LABELS, MAX_TEXT_BYTES, Name, Prefix, check_short, check_text};
+use super::name::{MAX_TEXT_BYTES, check_text};
 use super::statement::{Statement, Subject};
-use super::{LogPosition, MAX_RECIPIENTS, MAX_SEALED_BYTES};
 use crate::device::PublicKey;
 use crate::error::Result;
 
@@ -21,9 +19,12 @@ macro_rules! check {
 }
 
 mod devices;
+mod grants;
+mod quorum;
+mod tokens;
 
 pub(super) use devices::enrolment_in_form;
-use devices::{active, anchor, enrol, retire, roles, roles_in_form};
+pub use quorum::{Proposal, change_carried_out, is_closed_by};
 
 /// The verified state that judging the next statement needs.
 pub trait LedgerView {
@@ -37,18 +38,32 @@ pub trait LedgerView {
     fn opening_key_active(&self, key: &PublicKey) -> Result<bool>;
     /// Whether an active device has this name.
     fn device_name_taken(&self, name: &str) -> Result<bool>;
-    /// Whether an active device other than this one has `admin`.
-    fn another_admin(&self, than: &DeviceId) -> Result<bool>;
+    /// The active devices with exactly this role.
+    fn active_with(&self, role: &Role) -> Result<Vec<DeviceId>>;
+    /// The store's settings.
+    fn settings(&self) -> Result<Settings>;
+    /// A proposal that was neither carried out nor rejected, by its statement's hash.
+    fn proposal(&self, hash: &Hash) -> Result<Option<Proposal>>;
+    /// How many proposals of this device are open.
+    fn open_proposals(&self, proposer: &DeviceId) -> Result<u64>;
+    /// Whether a device was enrolled in this one's place.
+    fn is_replaced(&self, device: &DeviceId) -> Result<bool>;
     /// A token that was ever put.
     fn token(&self, id: &TokenId) -> Result<Option<TokenState>>;
     /// Whether a token has this name now.
     fn name_taken(&self, name: &str) -> Result<bool>;
-    /// The state of a version that was put; `Some(None)` if its sealed bytes were destroyed.
-    fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>>;
+    /// A version that was put.
+    fn version(&self, token: &TokenId, version: u64) -> Result<Option<VersionState>>;
+    /// The seals of a version.
+    fn seals(&self, token: &TokenId, version: u64) -> Result<Vec<Seal>>;
+    /// The lowest threshold of the token's versions that are neither revoked nor destroyed.
+    fn lowest_threshold(&self, token: &TokenId) -> Result<Option<u64>>;
     /// Whether any version ever had these sealed bytes.
     fn digest_recorded(&self, digest: &Hash) -> Result<bool>;
     /// A grant's target; `None` if it does not exist or was revoked.
     fn grant(&self, id: &GrantId) -> Result<Option<Target>>;
+    /// Whether a grant that stands gives this grantee something under this alias.
+    fn alias_taken(&self, to: &str, alias: &str) -> Result<bool>;
 }
 
 /// A device as the rules see it.
@@ -64,6 +79,8 @@ pub struct DeviceState {
     pub roles: Vec<Role>,
     /// Retired for ever.
     pub retired: bool,
+    /// Retired since its keys may be in the wrong hands.
+    pub compromised: bool,
 }
 
 /// A token as the rules see it.
@@ -79,23 +96,36 @@ pub struct TokenState {
     pub destroyed: bool,
 }
 
+/// A version as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionState {
+    /// `None` if its sealed bytes were destroyed.
+    pub state: Option<State>,
+    /// How many recipients open it together.
+    pub threshold: u64,
+    /// The name that it was put under.
+    pub name: String,
+}
+
 impl DeviceState {
     /// Whether it may administer.
     pub fn is_admin(&self) -> bool {
         self.roles.contains(&Role::Admin)
     }
 
-    /// Whether tokens are sealed to it.
-    pub fn opens(&self) -> bool {
-        self.roles.contains(&Role::Open)
+    /// Whether tokens of this name are sealed to it.
+    pub fn opens(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role.opens(name))
     }
 
-    /// Whether it may write this name (or everything under this prefix).
+    /// Whether it may write this name, or everything under this prefix.
     pub fn writes(&self, name: &str) -> bool {
-        self.roles.iter().any(|role| match role {
-            Role::Write(prefix) => Prefix::parse(prefix).is_ok_and(|prefix| prefix.covers(name)),
-            _ => false,
-        })
+        self.roles.iter().any(|role| role.writes(name))
+    }
+
+    /// Whether it may grant this name, or everything under this prefix.
+    pub fn grants(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role.grants(name))
     }
 }
 
@@ -121,20 +151,38 @@ pub fn judge(
     if statement.body.is_admin() && !author.is_admin() {
         return refuse(Ineffective::Role("admin"));
     }
+    if statement.body.needs_quorum() && view.settings()?.quorum > 1 {
+        return rule("other admins must agree to it: propose it");
+    }
     match &statement.body {
         Body::Genesis(_) => rule("a second genesis"),
-        Body::Enrol(b) => enrol(b, view),
-        Body::Retire(b) => retire(b, view),
-        Body::Roles(b) => roles(b, view),
-        Body::Put(b) => put(b, author, view),
-        Body::State(b) => state(b, author, view),
-        Body::Destroy(b) => destroy(b, author, view),
-        Body::Rename(b) => rename(b, author, view),
-        Body::Grant(b) => grant(b, author, view),
-        Body::Ungrant(b) => ungrant(b, author, view),
+        Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) | Body::Settings(_) => {
+            change(&statement.body, view)
+        }
+        Body::Put(b) => tokens::put(b, author, view),
+        Body::State(b) => tokens::state(b, author, view),
+        Body::Destroy(b) => tokens::destroy(b, author, view),
+        Body::Rename(b) => tokens::rename(b, author, view),
+        Body::Reseal(b) => tokens::reseal(b, author, view),
+        Body::Grant(b) => grants::grant(b, author, view),
+        Body::Ungrant(b) => grants::ungrant(b, author, view),
+        Body::Policy(b) => grants::policy(b, author, view),
         Body::Repair(b) => repair(b, before),
-        Body::Reseal(b) => reseal(b, author, view),
-        Body::Anchor(b) => anchor(b, view),
+        Body::Anchor(b) => devices::anchor(b, view),
+        Body::Propose(b) => quorum::propose(b, statement, view),
+        Body::Approve(b) => quorum::approve(b, statement, view),
+        Body::Reject(b) => quorum::reject(b, statement, view),
+    }
+}
+
+/// The rules for a change that may need a quorum: by itself, or when enough admins have agreed to it.
+fn change(body: &Body, view: &impl LedgerView) -> Verdict {
+    match body {
+        Body::Enrol(b) => devices::enrol(b, view),
+        Body::Retire(b) => devices::retire(b, view),
+        Body::Roles(b) => devices::roles(b, view),
+        Body::Settings(b) => quorum::settings(b, view),
+        _ => rule("a change that needs no agreement"),
     }
 }
 
@@ -156,183 +204,13 @@ fn text(s: &str) -> std::result::Result<(), Ineffective> {
     check_text(s, MAX_TEXT_BYTES).map_err(Ineffective::Rule)
 }
 
-fn may_write(author: &DeviceState, name: &str) -> std::result::Result<(), Ineffective> {
-    if author.writes(name) { Ok(()) } else { Err(Ineffective::Role("write")) }
-}
-
-fn put(b: &Put, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(put_in_form(b));
-    check!(may_write(author, &b.name));
-    match view.token(&b.token)? {
-        None if b.version != 1 => return rule("the first version of a token is 1"),
-        None if view.name_taken(&b.name)? => return rule("another token has this name"),
-        None => {}
-        Some(token) if token.destroyed => return rule("the token was destroyed"),
-        Some(token) if token.name != b.name => return rule("the token has another name"),
-        Some(token) if b.version != token.latest + 1 => return rule("the version is not the next one"),
-        Some(_) => {}
-    }
-    sealed(&b.recipients, &b.digest, view)
-}
-
-/// Checks that new sealed bytes are for devices with the role `open` and not recorded before.
-fn sealed(recipients: &[DeviceId], digest: &Hash, view: &impl LedgerView) -> Verdict {
-    for recipient in recipients {
-        if !active(recipient, view)?.is_some_and(|device| device.opens()) {
-            return rule(format!("device {recipient} has no role `open`"));
-        }
-    }
-    if view.digest_recorded(digest)? {
-        return rule("these sealed bytes belong to another version");
-    }
-    Ok(Ok(()))
-}
-
-fn put_in_form(b: &Put) -> std::result::Result<(), String> {
-    Name::parse(&b.name)?;
-    check_text(&b.description, MAX_TEXT_BYTES)?;
-    if b.labels.len() > MAX_LABELS {
-        return Err(format!("at most {MAX_LABELS} labels"));
-    }
-    for (key, value) in &b.labels {
-        check_short(key)?;
-        check_text(value, MAX_LABEL_BYTES)?;
-    }
-    match b.state {
-        State::Staged | State::Active => {}
-        State::Suspended | State::Revoked => return Err("a new version is staged or active".into()),
-    }
-    if b.keep == Some(0) {
-        return Err("keep is at least 1".into());
-    }
-    sealed_in_form(&b.recipients, b.length)
-}
-
-fn sealed_in_form(recipients: &[DeviceId], length: u64) -> std::result::Result<(), String> {
-    if !(1..=MAX_RECIPIENTS).contains(&recipients.len()) {
-        return Err(format!("sealed to nobody, or to more than {MAX_RECIPIENTS}"));
-    }
-    match (1..=MAX_SEALED_BYTES).contains(&length) {
-        true => Ok(()),
-        false => Err("a length that no sealed token has".into()),
-    }
-}
-
-fn reseal(b: &Reseal, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(sealed_in_form(&b.recipients, b.length));
-    if !author.is_admin() {
-        return refuse(Ineffective::Role("admin"));
-    }
-    match view.token(&b.token)? {
-        None => return rule("no such token"),
-        Some(token) if token.destroyed => return rule("the token was destroyed"),
-        Some(_) => {}
-    }
-    match view.version(&b.token, b.version)? {
-        None => rule("no such version"),
-        Some(None) => rule("the version was destroyed"),
-        Some(Some(_)) => sealed(&b.recipients, &b.digest, view),
-    }
-}
-
-/// The token, which must exist and which the author may write.
-fn writable(
-    id: &TokenId,
-    author: &DeviceState,
-    view: &impl LedgerView,
-) -> Result<std::result::Result<TokenState, Ineffective>> {
+/// The token, if it exists and was not destroyed.
+fn living(id: &TokenId, view: &impl LedgerView) -> Result<std::result::Result<TokenState, Ineffective>> {
     Ok(match view.token(id)? {
         None => Err(Ineffective::Rule("no such token".into())),
         Some(token) if token.destroyed => Err(Ineffective::Rule("the token was destroyed".into())),
-        Some(token) => may_write(author, &token.name).map(|()| token),
+        Some(token) => Ok(token),
     })
-}
-
-fn state(b: &StateChange, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(text(&b.reason));
-    check!(writable(&b.token, author, view)?);
-    if b.state == State::Staged {
-        return rule("a version cannot go back to staged");
-    }
-    if b.version == 0 {
-        return Ok(Ok(()));
-    }
-    match view.version(&b.token, b.version)? {
-        None => rule("no such version"),
-        Some(None) => rule("the version was destroyed"),
-        Some(Some(State::Revoked)) => rule("revoked is final"),
-        Some(Some(State::Staged)) if b.state == State::Suspended => rule("a staged version is not open yet"),
-        Some(Some(_)) => Ok(Ok(())),
-    }
-}
-
-fn destroy(b: &Destroy, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(text(&b.reason));
-    if !author.is_admin() {
-        return refuse(Ineffective::Role("admin"));
-    }
-    match view.token(&b.token)? {
-        None => return rule("no such token"),
-        Some(token) if token.destroyed => return rule("the token was destroyed before"),
-        Some(token) if token.name != b.name => return rule("the token has another name"),
-        Some(_) => {}
-    }
-    match b.version {
-        0 => Ok(Ok(())),
-        version => match view.version(&b.token, version)? {
-            None => rule("no such version"),
-            Some(None) => rule("the version was destroyed before"),
-            Some(Some(_)) => Ok(Ok(())),
-        },
-    }
-}
-
-fn rename(b: &Rename, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(Name::parse(&b.to));
-    let token = match writable(&b.token, author, view)? {
-        Ok(token) => token,
-        Err(why) => return refuse(why),
-    };
-    check!(may_write(author, &b.to));
-    if token.name != b.from {
-        return rule("the token has another name");
-    }
-    if view.name_taken(&b.to)? {
-        return rule("another token has the new name");
-    }
-    Ok(Ok(()))
-}
-
-fn may_grant(target: &Target, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    match target {
-        Target::Token(id) => Ok(writable(id, author, view)?.map(|_| ())),
-        Target::Prefix(prefix) => {
-            check!(roles_in_form(&[Role::Write(prefix.clone())]));
-            Ok(may_write(author, prefix))
-        }
-    }
-}
-
-fn grant(b: &Grant, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(may_grant(&b.target, author, view)?);
-    check!(text(&b.to));
-    check!(b.ops.iter().try_for_each(|op| check_short(op)));
-    check!(b.alias.iter().try_for_each(|alias| check_short(alias)));
-    if b.to.is_empty() || b.ops.is_empty() {
-        return rule("granted to nobody, or nothing");
-    }
-    match view.grant(&b.grant)? {
-        Some(_) => rule("this grant was given before"),
-        None => Ok(Ok(())),
-    }
-}
-
-fn ungrant(b: &Ungrant, author: &DeviceState, view: &impl LedgerView) -> Verdict {
-    check!(may_grant(&b.target, author, view)?);
-    match view.grant(&b.grant)? {
-        Some(target) if target == b.target => Ok(Ok(())),
-        _ => rule("no such grant"),
-    }
 }
 
 fn repair(b: &Repair, before: LogPosition) -> Verdict {

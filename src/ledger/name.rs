@@ -60,10 +60,26 @@ impl Prefix {
 
     /// Whether the name is the prefix itself or lies below it.
     pub fn covers(&self, name: &str) -> bool {
-        match name.strip_prefix(&self.0) {
-            Some(rest) => self.0.is_empty() || rest.is_empty() || rest.starts_with('/'),
-            None => false,
-        }
+        covers(&self.0, name)
+    }
+}
+
+/// Whether a name is this prefix itself or lies below it.
+pub fn covers(prefix: &str, name: &str) -> bool {
+    match name.strip_prefix(prefix) {
+        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+/// A prefix as statements hold it: without a trailing `/`.
+///
+/// # Errors
+/// As [`Name::parse`].
+pub fn check_prefix(s: &str) -> Result<(), String> {
+    match Prefix::parse(s)?.as_str() == s {
+        true => Ok(()),
+        false => Err("a prefix with a trailing /".into()),
     }
 }
 

@@ -17,9 +17,7 @@ pub enum Subject {
     Token(TokenId),
     /// A name, whichever token it belongs to.
     Name(String),
-    /// A device.
-    Device(DeviceId),
-    /// A name prefix, for grants.
+    /// A name prefix, for grants and policies.
     Prefix(String),
 }
 
@@ -37,8 +35,7 @@ impl Subject {
             Self::Store => w.uint(0).bytes(&[]),
             Self::Token(id) => w.uint(1).bytes(&id.0),
             Self::Name(name) => w.uint(2).text(name),
-            Self::Device(id) => w.uint(3).bytes(&id.0),
-            Self::Prefix(prefix) => w.uint(4).text(prefix),
+            Self::Prefix(prefix) => w.uint(3).text(prefix),
         };
     }
 
@@ -48,8 +45,7 @@ impl Subject {
             0 => r.fixed::<0>("the store subject").map(|_| Self::Store),
             1 => r.fixed("a token id").map(|id| Self::Token(TokenId(id))),
             2 => r.text("a name").map(Self::Name),
-            3 => r.fixed("a device id").map(|id| Self::Device(DeviceId(id))),
-            4 => r.text("a prefix").map(Self::Prefix),
+            3 => r.text("a prefix").map(Self::Prefix),
             _ => Err(NEWER),
         }
     }
@@ -115,7 +111,7 @@ impl Statement {
     /// The malformed element.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_STATEMENT_BYTES {
-            return Err(Malformed("a statement over 64 KiB"));
+            return Err(Malformed("a statement over 1 MiB"));
         }
         let mut r = Reader::new(bytes);
         let len = r.array("a statement")?;

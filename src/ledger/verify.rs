@@ -186,7 +186,7 @@ fn first_author(
     if batch.admin_head != Hash::ZERO || statements[0].advances[0].1 != Hash::ZERO {
         return wrong("something is said to come before it");
     }
-    let expected = [leaves[0], Hash::ZERO];
+    let expected = [leaves[0]];
     if !advances.iter().map(|(_, prev)| *prev).eq(expected) {
         return wrong("the enrolment does not follow it");
     }
@@ -196,6 +196,7 @@ fn first_author(
         opening: enrol.opening.key.clone(),
         roles: vec![Role::Admin],
         retired: false,
+        compromised: false,
     })
 }
 

@@ -1,11 +1,13 @@
 //! What an effective statement changes in the replica (docs/reference/format.md, section 3).
 
 use super::Replica;
-use super::rows::{DESTROYED, roles_to, state_to};
+use super::rows::{DESTROYED, blob, devices_to, roles_to, state_to};
 use crate::error::Result;
 use crate::ledger::body::{
-    Anchor, Body, Destroy, Enrol, Grant, Put, Rename, Reseal, Retire, State, StateChange, Target,
+    Anchor, Approve, Body, Destroy, Enrol, Grant, PolicyChange, Propose, Put, Reject, Rename, Reseal, Retire,
+    Role, Seal, State, StateChange, Target,
 };
+use crate::ledger::judge::{LedgerView, Proposal, change_carried_out, is_closed_by};
 use crate::ledger::{DeviceId, Hash, Statement, Subject, TokenId};
 use rusqlite::{Params, params};
 
@@ -25,13 +27,8 @@ impl Replica {
             // Most statements are puts, so these take a short path that writes the heads at once.
             Body::Put(b) => return self.apply_put(n, statement, b, hash),
             Body::Genesis(_) | Body::Repair(_) => {}
-            Body::Enrol(b) => self.apply_enrol(n, statement, b)?,
-            Body::Retire(b) => self.apply_retire(n, b)?,
-            Body::Roles(b) => {
-                self.run(
-                    "UPDATE devices SET roles = ?2 WHERE id = ?1",
-                    params![&b.device.0[..], roles_to(&b.roles)],
-                )?;
+            Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) | Body::Settings(_) => {
+                self.apply_change(n, &statement.body, statement)?;
             }
             Body::State(b) => self.apply_state(b)?,
             Body::Destroy(b) => self.apply_destroy(b)?,
@@ -42,6 +39,10 @@ impl Replica {
             Body::Ungrant(b) => {
                 self.run("UPDATE grants SET live = 0 WHERE id = ?1", [&b.grant.0[..]])?;
             }
+            Body::Policy(b) => self.apply_policy(n, b)?,
+            Body::Propose(b) => self.apply_propose(n, b, statement, hash)?,
+            Body::Approve(b) => self.apply_approve(n, b, statement)?,
+            Body::Reject(b) => self.apply_reject(n, b, statement)?,
         }
         if statement.body.is_admin() {
             self.cache.borrow_mut().forget_devices();
@@ -67,9 +68,6 @@ impl Replica {
                     "INSERT INTO names VALUES (?1, ?2, NULL) ON CONFLICT DO UPDATE SET head = excluded.head";
                 self.run(sql, params![name, &hash.0[..]])?;
             }
-            Subject::Device(id) => {
-                self.run("UPDATE devices SET head = ?2 WHERE id = ?1", [&id.0[..], &hash.0[..]])?;
-            }
             Subject::Prefix(prefix) => {
                 let sql =
                     "INSERT INTO prefixes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET head = excluded.head";
@@ -79,12 +77,94 @@ impl Replica {
         Ok(())
     }
 
+    /// A change that needs a quorum where one is asked for: as a statement of its own, or carried out by an approval.
+    fn apply_change(&self, n: u64, change: &Body, statement: &Statement) -> Result<()> {
+        match change {
+            Body::Enrol(b) => self.apply_enrol(n, statement, b),
+            Body::Retire(b) => {
+                self.end_votes(n, &b.device)?;
+                self.apply_retire(n, b)
+            }
+            Body::Roles(b) => {
+                if !b.roles.contains(&Role::Admin) {
+                    self.end_votes(n, &b.device)?;
+                }
+                let sql = "UPDATE devices SET roles = ?2 WHERE id = ?1";
+                self.run(sql, params![&b.device.0[..], roles_to(&b.roles)]).map(drop)
+            }
+            Body::Settings(_) => self.run("UPDATE position SET settings = ?1", [change.to_bytes()]).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn apply_enrol(&self, n: u64, statement: &Statement, b: &Enrol) -> Result<()> {
-        let signing = b.signing.key.signer();
-        let sql = "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, ?5, 0, '', ?6, ?7, NULL, NULL, NULL, NULL)";
-        let (id, head, roles) = (&b.device.0[..], &Hash::ZERO.0[..], roles_to(&b.roles));
-        self.run(sql, params![id, head, signing, b.name, roles, n, statement.encode()])?;
+        let sql =
+            "INSERT INTO devices VALUES (?1, ?2, ?3, ?4, 0, '', ?5, ?6, ?7, ?8, ?9, NULL, NULL, NULL, NULL)";
+        let enrolment = Body::Enrol(Box::new(b.clone())).to_bytes();
+        let (signing, roles) = (b.signing.key.signer(), roles_to(&b.roles));
+        let (time, author) = (clamped(statement.time), &statement.author.0[..]);
+        let replaces = b.replaces.as_ref().map(|device| &device.0[..]);
+        let values = params![&b.device.0[..], signing, b.name, roles, n, enrolment, time, author, replaces];
+        self.run(sql, values).map(drop)
+    }
+
+    /// A device that is no admin any more: its votes end, and its proposals are closed.
+    fn end_votes(&self, n: u64, device: &DeviceId) -> Result<()> {
+        let sql = "UPDATE proposals SET closed = ?2 WHERE proposer = ?1 AND closed IS NULL";
+        self.run(sql, params![&device.0[..], n])?;
+        let open = self.many("SELECT hash FROM proposals WHERE closed IS NULL", [], |row| blob(row, 0))?;
+        for hash in open.into_iter().map(Hash) {
+            let Some(mut proposal) = self.proposal(&hash)? else { continue };
+            proposal.approved.retain(|voter| voter != device);
+            proposal.rejected.retain(|voter| voter != device);
+            self.set_votes(&hash, &proposal, None)?;
+        }
         Ok(())
+    }
+
+    fn set_votes(&self, hash: &Hash, proposal: &Proposal, closed: Option<u64>) -> Result<()> {
+        let sql = "UPDATE proposals SET approved = ?2, rejected = ?3, closed = ?4 WHERE hash = ?1";
+        let (approved, rejected) = (devices_to(&proposal.approved), devices_to(&proposal.rejected));
+        self.run(sql, params![&hash.0[..], approved, rejected, closed]).map(drop)
+    }
+
+    fn apply_propose(&self, n: u64, b: &Propose, statement: &Statement, hash: Hash) -> Result<()> {
+        let sql = "INSERT INTO proposals VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?3, x'', NULL)";
+        let (proposer, until) = (&statement.author.0[..], clamped(b.until));
+        let change = b.change.to_bytes();
+        self.run(sql, params![&hash.0[..], n, proposer, until, change, about(&b.change)]).map(drop)
+    }
+
+    fn apply_approve(&self, n: u64, b: &Approve, statement: &Statement) -> Result<()> {
+        let Some(mut proposal) = self.proposal(&b.proposal)? else { return Ok(()) };
+        let change = change_carried_out(&proposal, &statement.author, self)?.cloned();
+        proposal.approved.push(statement.author);
+        self.set_votes(&b.proposal, &proposal, change.as_ref().map(|_| n))?;
+        let Some(change) = change else { return Ok(()) };
+        // Others about the same were agreed to in another state.
+        let sql = "UPDATE proposals SET closed = ?2 WHERE about = ?1 AND closed IS NULL";
+        self.run(sql, params![about(&change), n])?;
+        self.apply_change(n, &change, statement)
+    }
+
+    fn apply_reject(&self, n: u64, b: &Reject, statement: &Statement) -> Result<()> {
+        let Some(mut proposal) = self.proposal(&b.proposal)? else { return Ok(()) };
+        let closed = is_closed_by(&proposal, &statement.author, self)?.then_some(n);
+        proposal.approved.retain(|voter| *voter != statement.author);
+        proposal.rejected.push(statement.author);
+        self.set_votes(&b.proposal, &proposal, closed)
+    }
+
+    fn apply_policy(&self, n: u64, b: &PolicyChange) -> Result<()> {
+        let subject = b.target.subject().encode();
+        match &b.policy {
+            None => self.run("DELETE FROM policies WHERE subject = ?1", [subject]),
+            Some(_) => {
+                let policy = Body::Policy(b.clone()).to_bytes();
+                self.run("INSERT OR REPLACE INTO policies VALUES (?1, ?2, ?3)", params![subject, n, policy])
+            }
+        }
+        .map(drop)
     }
 
     fn apply_retire(&self, n: u64, b: &Retire) -> Result<()> {
@@ -108,26 +188,19 @@ impl Replica {
 
     fn apply_reseal(&self, b: &Reseal) -> Result<()> {
         let token = self.token_rowid(&b.token)?;
-        let sql = "INSERT INTO former SELECT token, version, digest, recipients FROM versions
-                   WHERE token = ?1 AND version = ?2";
-        self.run(sql, params![token, b.version])?;
-        let sql =
-            "UPDATE versions SET digest = ?3, length = ?4, recipients = ?5 WHERE token = ?1 AND version = ?2";
-        let recipients = self.recipients_row(&b.recipients)?;
-        self.run(sql, params![token, b.version, &b.digest.0[..], b.length, recipients])?;
-        Ok(())
+        let sql = "UPDATE versions SET threshold = ?3 WHERE token = ?1 AND version = ?2";
+        self.run(sql, params![token, b.version, b.threshold])?;
+        for digest in &b.drop {
+            let sql = "UPDATE seals SET live = 0 WHERE token = ?1 AND version = ?2 AND digest = ?3";
+            self.run(sql, params![token, b.version, &digest.0[..]])?;
+        }
+        b.add.iter().try_for_each(|seal| self.insert_seal(token, b.version, seal))
     }
 
-    /// Whether these are fewer than the devices a new version is sealed to.
-    fn is_narrow(&self, recipients: &[DeviceId]) -> Result<bool> {
-        let same = |openers: &Vec<u8>| openers.chunks_exact(16).eq(recipients.iter().map(|id| &id.0[..]));
-        if let Some(openers) = &self.cache.borrow().openers {
-            return Ok(!same(openers));
-        }
-        let openers = self.openers()?.iter().flat_map(|device| device.id.0).collect();
-        let narrow = !same(&openers);
-        self.cache.borrow_mut().openers = Some(openers);
-        Ok(narrow)
+    fn insert_seal(&self, token: i64, version: u64, seal: &Seal) -> Result<()> {
+        let recipients = self.recipients_row(&seal.recipients)?;
+        let sql = "INSERT INTO seals VALUES (?1, ?2, ?3, ?4, ?5, 1)";
+        self.run(sql, params![token, version, &seal.digest.0[..], seal.length, recipients]).map(drop)
     }
 
     fn apply_put(&self, n: u64, statement: &Statement, b: &Put, hash: Hash) -> Result<()> {
@@ -140,32 +213,43 @@ impl Replica {
                 self.token_rowid(&b.token)?
             }
         };
-        let sql = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        let sql =
+            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         self.run(
             sql,
             params![
                 token,
                 b.version,
-                &b.digest.0[..],
-                b.length,
+                b.name,
+                b.threshold,
                 state_to(b.state),
-                time(b.not_before),
-                time(b.expiry),
+                b.not_before.map(clamped),
+                b.expiry.map(clamped),
                 labels_to(&b.labels),
                 b.description,
-                time(b.keep),
-                self.recipients_row(&b.recipients)?,
+                b.keep.map(clamped),
                 n,
-                time(Some(statement.time)),
+                clamped(statement.time),
                 &statement.author.0[..],
-                self.is_narrow(&b.recipients)?
+                b.only
             ],
         )?;
-        if let Some(last) = b.keep.and_then(|keep| b.version.checked_sub(keep)) {
-            let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version <= ?2 AND state < ?3";
-            self.run(sql, params![token, last, state_to(State::Revoked), PRUNED])?;
+        b.seals.iter().try_for_each(|seal| self.insert_seal(token, b.version, seal))?;
+        match (b.state, b.keep) {
+            (State::Active, Some(keep)) => self.prune(token, b.version, keep),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// A version with `keep` became active: it and the newest others stay, as many as `keep` says.
+    fn prune(&self, token: i64, version: u64, keep: u64) -> Result<()> {
+        let open = (state_to(State::Active), state_to(State::Suspended));
+        let sql = "UPDATE versions SET state = ?4, reason = ?5
+                   WHERE token = ?1 AND version <> ?2 AND state IN (?6, ?7) AND version NOT IN (
+                     SELECT version FROM versions WHERE token = ?1 AND version <> ?2 AND state IN (?6, ?7)
+                     ORDER BY version DESC LIMIT ?3)";
+        let revoked = state_to(State::Revoked);
+        self.run(sql, params![token, version, clamped(keep - 1), revoked, PRUNED, open.0, open.1]).map(drop)
     }
 
     fn insert_token(&self, b: &Put, hash: Hash) -> Result<i64> {
@@ -181,7 +265,7 @@ impl Replica {
 
     /// The row of this set of recipients.
     fn recipients_row(&self, devices: &[DeviceId]) -> Result<i64> {
-        let devices: Vec<u8> = devices.iter().flat_map(|id| id.0).collect();
+        let devices = devices_to(devices);
         if let Some(row) = self.cache.borrow().recipients.get(&devices) {
             return Ok(*row);
         }
@@ -204,8 +288,14 @@ impl Replica {
                 self.run("UPDATE tokens SET suspended = ?2 WHERE row = ?1", params![token, suspended])?;
             }
             (version, _) => {
+                let sql = "SELECT keep FROM versions WHERE token = ?1 AND version = ?2 AND state = ?3";
+                let staged = params![token, version, state_to(State::Staged)];
+                let keep = self.one(sql, staged, |row| row.get::<_, Option<u64>>(0))?.flatten();
                 let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version = ?2";
                 self.run(sql, params![token, version, state, b.reason])?;
+                if let (State::Active, Some(keep)) = (b.state, keep) {
+                    self.prune(token, version, keep)?;
+                }
             }
         }
         Ok(())
@@ -241,7 +331,7 @@ impl Replica {
         };
         let token = token.as_ref().map(|id| &id[..]);
         let sql = "INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)";
-        let (ops, until) = (b.ops.join(","), time(b.until));
+        let (ops, until) = (b.ops.join(","), b.until.map(clamped));
         self.run(sql, params![&b.grant.0[..], token, prefix, b.to, ops, until, b.alias, n])?;
         Ok(())
     }
@@ -252,9 +342,19 @@ impl Replica {
     }
 }
 
+/// The device that a proposed change is about; empty for settings.
+fn about(change: &Body) -> Vec<u8> {
+    match change {
+        Body::Enrol(b) => b.device.0.to_vec(),
+        Body::Retire(b) => b.device.0.to_vec(),
+        Body::Roles(b) => b.device.0.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 /// A number for SQLite, capped at its maximum: a time that large means never.
-fn time(value: Option<u64>) -> Option<i64> {
-    value.map(|value| i64::try_from(value).unwrap_or(i64::MAX))
+pub(super) fn clamped(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn labels_to(labels: &[(String, String)]) -> String {

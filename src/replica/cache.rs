@@ -1,6 +1,7 @@
 //! A cache of repeated replica queries, cleared by every change they depend on.
 
 use super::DeviceRow;
+use crate::ledger::body::Settings;
 use crate::ledger::judge::{DeviceState, TokenState};
 use crate::ledger::{DeviceId, Hash, TokenId};
 use std::collections::HashMap;
@@ -17,8 +18,8 @@ pub(super) struct Cache {
     pub(super) devices: HashMap<DeviceId, DeviceState>,
     /// Devices as they are listed.
     pub(super) rows: HashMap<DeviceId, DeviceRow>,
-    /// The ids of the devices that should open what is put now, sorted and joined.
-    pub(super) openers: Option<Vec<u8>>,
+    /// The store's settings.
+    pub(super) settings: Option<Settings>,
     /// Rows of the sets of recipients.
     pub(super) recipients: HashMap<Vec<u8>, i64>,
     /// The last token looked up: the rules ask twice.
@@ -37,6 +38,6 @@ impl Cache {
     pub(super) fn forget_devices(&mut self) {
         self.devices.clear();
         self.rows.clear();
-        self.openers = None;
+        self.settings = None;
     }
 }

@@ -16,10 +16,10 @@ pub struct Difference {
 
 /// Tables, their columns, and the order in which both replicas are read. Row numbers follow from the ledger, so they
 /// agree too. A table with an index is read both ways, so that an altered index shows.
-const TABLES: [(&str, &str, &str); 20] = [
+const TABLES: [(&str, &str, &str); 21] = [
     ("sqlite_schema", "name, type, tbl_name, sql", "name"),
     // All but the newest time, which depends on when it was seen.
-    ("position", "n, chain, admin_head, guarded", "n"),
+    ("position", "n, chain, admin_head, guarded, settings", "n"),
     ("boundaries", "*", "n"),
     ("tokens", "*", "row"),
     ("tokens", "id", "id"),
@@ -27,14 +27,15 @@ const TABLES: [(&str, &str, &str); 20] = [
     ("recipients", "*", "row"),
     ("recipients", "devices", "devices"),
     ("versions", "*", "token, version"),
-    ("versions", "digest", "digest"),
-    ("former", "*", "token, version, digest"),
-    ("former", "digest", "digest"),
+    ("seals", "*", "token, version, digest"),
+    ("seals", "digest", "digest"),
     ("history", "*", "token, n"),
     ("devices", "*", "n"),
     ("devices", "*", "id"),
     ("devices", "signing", "signing"),
     ("prefixes", "*", "prefix"),
+    ("proposals", "*", "hash"),
+    ("policies", "*", "subject"),
     ("grants", "*", "n"),
     ("grants", "*", "id"),
     ("ineffective", "*", "n"),

@@ -3,8 +3,8 @@
 use super::Replica;
 use super::rows::{blob, damaged, roles_from};
 use crate::error::Result;
+use crate::ledger::DeviceId;
 use crate::ledger::body::{Body, Enrol, Role};
-use crate::ledger::{DeviceId, Statement};
 use rusqlite::Row;
 
 /// A device, active or retired.
@@ -42,9 +42,14 @@ pub struct AnchorRow {
 }
 
 impl DeviceRow {
-    /// Whether new versions are sealed to it.
-    pub fn opens(&self) -> bool {
-        self.roles.contains(&Role::Open)
+    /// Whether new versions under this name are sealed to it.
+    pub fn opens(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role.opens(name))
+    }
+
+    /// Whether it opens anything.
+    pub fn is_opener(&self) -> bool {
+        self.roles.iter().any(|role| matches!(role, Role::Open(_)))
     }
 }
 
@@ -66,26 +71,22 @@ impl Replica {
         Ok(found)
     }
 
-    /// The devices with the role `open`, sorted by id: the recipients of a put.
+    /// The devices that open anything, sorted by id.
     pub fn openers(&self) -> Result<Vec<DeviceRow>> {
         let mut openers = self.devices()?;
-        openers.retain(DeviceRow::opens);
+        openers.retain(DeviceRow::is_opener);
         openers.sort_by_key(|device| device.id);
         Ok(openers)
     }
 
-    /// The successor of a retired device: the statement right after its retirement, in the same batch, enrolled it
-    /// under the same name. A compromised device has none.
+    /// The device that was enrolled in the place of a retired one.
     pub fn successor(&self, retired: &DeviceRow) -> Result<Option<DeviceRow>> {
-        let (Some(gone), Some((false, _))) = (retired.gone, &retired.retired) else { return Ok(None) };
-        let sql = format!("{DEVICE} WHERE n = ?1 AND name = ?2 AND {SAME_BATCH}");
-        self.one(&sql, (gone + 1, &retired.enrolment.name), device_from)
+        self.one(&format!("{DEVICE} WHERE replaces = ?1"), [&retired.id.0[..]], device_from)
     }
 
     /// The retired device that this one succeeds.
     pub fn predecessor(&self, device: &DeviceRow) -> Result<Option<DeviceRow>> {
-        let sql = format!("{DEVICE} WHERE gone + 1 = ?1 AND name = ?2 AND retired = 1 AND {SAME_BATCH}");
-        self.one(&sql, (device.n, &device.enrolment.name), device_from)
+        device.enrolment.replaces.map_or(Ok(None), |id| self.device_row(&id))
     }
 
     /// The latest successor of this device; itself if it has none.
@@ -118,15 +119,13 @@ impl Replica {
     }
 }
 
-const DEVICE: &str = "SELECT id, roles, retired, reason, n, statement, gone, anchor, anchor_start,
-                      anchor_after FROM devices";
-
-/// No batch ends at the position before ?1.
-const SAME_BATCH: &str = "NOT EXISTS (SELECT 1 FROM boundaries b WHERE b.n = ?1 - 1)";
+const DEVICE: &str = "SELECT id, roles, retired, reason, n, enrolment, gone, anchor, anchor_start,
+                      anchor_after, time, author FROM devices";
 
 fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
-    let statement = row.get_ref(5)?.as_blob()?;
-    let (statement, enrolment) = enrolment(statement).ok_or_else(|| damaged(5, "an enrolment"))?;
+    let Some(Body::Enrol(enrolment)) = Body::from_bytes(row.get_ref(5)?.as_blob()?) else {
+        return Err(damaged(5, "an enrolment"));
+    };
     let roles = roles_from(row.get_ref(1)?.as_str()?).ok_or_else(|| damaged(1, "roles"))?;
     let retired = match row.get::<_, i64>(2)? {
         0 => None,
@@ -138,22 +137,13 @@ fn device_from(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         .map(|index| Ok::<_, rusqlite::Error>(AnchorRow { index, start: row.get(8)?, after: row.get(9)? }));
     Ok(DeviceRow {
         id,
-        enrolment,
+        enrolment: *enrolment,
         roles,
         retired,
         gone: row.get(6)?,
         anchor: anchor.transpose()?,
         n,
-        time: statement.time,
-        author: statement.author,
+        time: row.get(10)?,
+        author: DeviceId(blob(row, 11)?),
     })
-}
-
-/// The enrolment in a stored statement.
-fn enrolment(bytes: &[u8]) -> Option<(Statement, Enrol)> {
-    let statement = Statement::decode(bytes).ok()?;
-    match &statement.body {
-        Body::Enrol(enrol) => Some((statement.clone(), (**enrol).clone())),
-        _ => None,
-    }
 }

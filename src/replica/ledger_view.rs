@@ -2,11 +2,11 @@
 
 use super::Replica;
 use super::cache::{NameLine, TokenLine};
-use super::rows::{blob, state_from};
+use super::rows::{SEALS, blob, damaged, devices_from, seals_from, state_from, state_to};
 use crate::device::PublicKey;
 use crate::error::Result;
-use crate::ledger::body::{Role, State, Target};
-use crate::ledger::judge::{DeviceState, LedgerView, TokenState};
+use crate::ledger::body::{Body, Role, Seal, Settings, State, Target};
+use crate::ledger::judge::{DeviceState, LedgerView, Proposal, TokenState, VersionState};
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, GrantId, Hash, LogPosition, StoreId, Subject, TokenId};
 use rusqlite::{OptionalExtension, Params, Row};
@@ -68,7 +68,6 @@ impl LedgerView for Replica {
             Subject::Store => Ok(self.admin_head),
             Subject::Token(id) => Ok(self.token_line(id)?.map_or(Hash::ZERO, |(head, _)| head)),
             Subject::Name(name) => Ok(self.name_line(name)?.map_or(Hash::ZERO, |(head, _)| head)),
-            Subject::Device(id) => self.head_of("SELECT head FROM devices WHERE id = ?1", [&id.0[..]]),
             Subject::Prefix(prefix) => self.head_of("SELECT head FROM prefixes WHERE prefix = ?1", [prefix]),
         }
     }
@@ -82,6 +81,7 @@ impl LedgerView for Replica {
             signing: row.enrolment.signing.key,
             opening: row.enrolment.opening.key,
             roles: row.roles,
+            compromised: row.retired.as_ref().is_some_and(|(compromised, _)| *compromised),
             retired: row.retired.is_some(),
         });
         if let Some(device) = &found {
@@ -103,11 +103,46 @@ impl LedgerView for Replica {
         self.exists("SELECT 1 FROM devices WHERE name = ?1 AND retired = 0", [name])
     }
 
-    fn another_admin(&self, than: &DeviceId) -> Result<bool> {
-        let devices = self.devices()?;
-        Ok(devices.iter().any(|device| {
-            device.id != *than && device.retired.is_none() && device.roles.contains(&Role::Admin)
-        }))
+    fn active_with(&self, role: &Role) -> Result<Vec<DeviceId>> {
+        // A retired device has no roles.
+        let devices = self.devices()?.into_iter().filter(|device| device.roles.contains(role));
+        Ok(devices.map(|device| device.id).collect())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        if let Some(known) = &self.cache.borrow().settings {
+            return Ok(known.clone());
+        }
+        let stored = self.one("SELECT settings FROM position", [], |row| row.get::<_, Option<Vec<u8>>>(0))?;
+        let settings = match stored.flatten().as_deref().map(Body::from_bytes) {
+            None => Settings::default(),
+            Some(Some(Body::Settings(settings))) => *settings,
+            Some(_) => return Err(self.damaged("its settings cannot be read")),
+        };
+        self.cache.borrow_mut().settings = Some(settings.clone());
+        Ok(settings)
+    }
+
+    fn proposal(&self, hash: &Hash) -> Result<Option<Proposal>> {
+        let sql = "SELECT proposer, until, change, approved, rejected FROM proposals WHERE hash = ?1 AND closed IS NULL";
+        self.one(sql, [&hash.0[..]], |row| {
+            Ok(Proposal {
+                proposer: DeviceId(blob(row, 0)?),
+                until: row.get(1)?,
+                change: Body::from_bytes(row.get_ref(2)?.as_blob()?).ok_or_else(|| damaged(2, "a change"))?,
+                approved: devices_from(row.get_ref(3)?.as_blob()?),
+                rejected: devices_from(row.get_ref(4)?.as_blob()?),
+            })
+        })
+    }
+
+    fn open_proposals(&self, proposer: &DeviceId) -> Result<u64> {
+        let sql = "SELECT count(*) FROM proposals WHERE proposer = ?1 AND closed IS NULL";
+        Ok(self.one(sql, [&proposer.0[..]], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    fn is_replaced(&self, device: &DeviceId) -> Result<bool> {
+        self.exists("SELECT 1 FROM devices WHERE replaces = ?1", [&device.0[..]])
     }
 
     fn token(&self, id: &TokenId) -> Result<Option<TokenState>> {
@@ -118,16 +153,32 @@ impl LedgerView for Replica {
         Ok(self.name_line(name)?.is_some_and(|(_, taken)| taken))
     }
 
-    fn version(&self, token: &TokenId, version: u64) -> Result<Option<Option<State>>> {
-        let sql = "SELECT v.state FROM versions v JOIN tokens t ON t.row = v.token WHERE t.id = ?1 AND v.version = ?2";
+    fn version(&self, token: &TokenId, version: u64) -> Result<Option<VersionState>> {
+        let sql = "SELECT v.state, v.threshold, v.name FROM versions v JOIN tokens t ON t.row = v.token WHERE t.id = ?1 AND v.version = ?2";
         // No version number exceeds SQLite's range.
         let version = i64::try_from(version).unwrap_or(-1);
-        self.one(sql, (&token.0[..], version), |row| state_from(row, 0))
+        self.one(sql, (&token.0[..], version), |row| {
+            Ok(VersionState { state: state_from(row, 0)?, threshold: row.get(1)?, name: row.get(2)? })
+        })
     }
 
     fn digest_recorded(&self, digest: &Hash) -> Result<bool> {
-        let sql = "SELECT 1 FROM versions WHERE digest = ?1 UNION ALL SELECT 1 FROM former WHERE digest = ?1";
-        self.exists(sql, [&digest.0[..]])
+        self.exists("SELECT 1 FROM seals WHERE digest = ?1", [&digest.0[..]])
+    }
+
+    fn seals(&self, token: &TokenId, version: u64) -> Result<Vec<Seal>> {
+        let sql = format!(
+            "SELECT {SEALS} FROM versions v JOIN tokens t ON t.row = v.token WHERE t.id = ?1 AND v.version = ?2"
+        );
+        let version = i64::try_from(version).unwrap_or(-1);
+        Ok(self.one(&sql, (&token.0[..], version), |row| seals_from(row, 0))?.unwrap_or_default())
+    }
+
+    fn lowest_threshold(&self, token: &TokenId) -> Result<Option<u64>> {
+        let sql = "SELECT min(v.threshold) FROM versions v JOIN tokens t ON t.row = v.token
+                   WHERE t.id = ?1 AND v.state < ?2";
+        let found = self.one(sql, (&token.0[..], state_to(State::Revoked)), |row| row.get(0))?;
+        Ok(found.flatten())
     }
 
     fn grant(&self, id: &GrantId) -> Result<Option<Target>> {
@@ -136,6 +187,12 @@ impl LedgerView for Replica {
             Some(prefix) => Ok(Target::Prefix(prefix)),
             None => Ok(Target::Token(TokenId(blob(row, 0)?))),
         })
+    }
+
+    fn alias_taken(&self, to: &str, alias: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM grants g LEFT JOIN tokens t ON t.id = g.token
+                   WHERE g.grantee = ?1 AND g.alias = ?2 AND g.live = 1 AND (g.token IS NULL OR t.destroyed = 0)";
+        self.exists(sql, [to, alias])
     }
 }
 

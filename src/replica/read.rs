@@ -2,9 +2,9 @@
 
 use super::Replica;
 use super::apply::labels_from;
-use super::rows::{DESTROYED, blob, state_from, state_to};
+use super::rows::{DESTROYED, SEALS, blob, seals_from, state_from, state_to};
 use crate::error::Result;
-use crate::ledger::body::{State, Target};
+use crate::ledger::body::{Seal, State, Target};
 use crate::ledger::{DeviceId, GrantId, Hash, LogPosition, Prefix, TokenId};
 use rusqlite::{Params, Row};
 
@@ -29,10 +29,12 @@ pub struct TokenRow {
 pub struct VersionRow {
     /// From 1.
     pub version: u64,
-    /// SHA-256 of the sealed bytes.
-    pub digest: Hash,
-    /// Length of the sealed bytes.
-    pub length: u64,
+    /// Its sealed bytes, sorted by digest. Empty once they were destroyed.
+    pub seals: Vec<Seal>,
+    /// The name that it was put under.
+    pub name: String,
+    /// How many recipients open it together: mostly 1.
+    pub threshold: u64,
     /// `None` if the sealed bytes were destroyed.
     pub state: Option<State>,
     /// The reason for its state; empty if none was given.
@@ -47,10 +49,8 @@ pub struct VersionRow {
     pub description: String,
     /// How many versions stay active.
     pub keep: Option<u64>,
-    /// The devices it is sealed to.
-    pub recipients: Vec<DeviceId>,
-    /// Sealed to fewer devices than could open it at the time (`--only`). Resealing adds no others.
-    pub explicit_recipients: bool,
+    /// Its author chose the recipients (`--only`). Resealing adds no others.
+    pub only: bool,
     /// The position of the put.
     pub n: u64,
     /// The time the put claims (ms).
@@ -78,6 +78,21 @@ pub struct GrantRow {
     pub alias: Option<String>,
     /// The position of the grant.
     pub n: u64,
+}
+
+impl VersionRow {
+    /// The devices it is sealed to, sorted.
+    pub fn recipients(&self) -> Vec<DeviceId> {
+        let mut devices: Vec<DeviceId> =
+            self.seals.iter().flat_map(|seal| seal.recipients.iter().copied()).collect();
+        devices.sort();
+        devices
+    }
+
+    /// Whether it is sealed to this device.
+    pub fn is_for(&self, device: &DeviceId) -> bool {
+        self.seals.iter().any(|seal| seal.recipients.contains(device))
+    }
 }
 
 impl GrantRow {
@@ -123,8 +138,12 @@ pub struct ListFilter {
     pub after: String,
 }
 
-const VERSION: &str = "v.version, v.digest, v.length, v.state, v.reason, v.not_before, v.expiry, v.labels,
-                       v.description, v.keep, r.devices, v.n, v.time, v.author, v.narrow";
+const VERSION: &str = "v.version, v.name, v.threshold, v.state, v.reason, v.not_before, v.expiry, v.labels,
+                       v.description, v.keep, v.n, v.time, v.author, v.chosen, {SEALS}";
+
+fn version_columns() -> String {
+    VERSION.replace("{SEALS}", SEALS)
+}
 
 /// The version that counts for the token `t`: the newest that is not staged, or the newest if all are.
 const CURRENT: &str = "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
@@ -140,18 +159,16 @@ impl Replica {
 
     /// One version of a token.
     pub fn version_row(&self, token: &TokenRow, version: u64) -> Result<Option<VersionRow>> {
-        let sql = format!(
-            "SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2"
-        );
+        let columns = version_columns();
+        let sql = format!("SELECT {columns} FROM versions v WHERE v.token = ?1 AND v.version = ?2");
         let version = i64::try_from(version).unwrap_or(-1);
         self.one(&sql, (token.row, version), |row| version_from(row, 0))
     }
 
     /// All versions of a token, oldest first.
     pub fn versions(&self, token: &TokenRow) -> Result<Vec<VersionRow>> {
-        let sql = format!(
-            "SELECT {VERSION} FROM versions v JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 ORDER BY v.version"
-        );
+        let columns = version_columns();
+        let sql = format!("SELECT {columns} FROM versions v WHERE v.token = ?1 ORDER BY v.version");
         self.many(&sql, [token.row], |row| version_from(row, 0))
     }
 
@@ -164,14 +181,14 @@ impl Replica {
     ) -> Result<()> {
         let living = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM names n
                       JOIN tokens t ON t.row = n.token JOIN versions v ON v.token = t.row AND v.version = {C}
-                      JOIN recipients r ON r.row = v.recipients WHERE n.name > ?2
+                      WHERE n.name > ?2
                       AND (?1 = '' OR n.name = ?1 OR (n.name >= ?1 || '/' AND n.name < ?1 || '0')) ORDER BY n.name";
         let destroyed = "SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, {V} FROM tokens t
                       JOIN versions v ON v.token = t.row AND v.version = {C}
-                      JOIN recipients r ON r.row = v.recipients WHERE t.destroyed = 1 AND t.name > ?2
+                      WHERE t.destroyed = 1 AND t.name > ?2
                       AND (?1 = '' OR t.name = ?1 OR (t.name >= ?1 || '/' AND t.name < ?1 || '0')) ORDER BY t.name";
         let sql = if filter.destroyed { destroyed } else { living };
-        let sql = sql.replace("{V}", VERSION).replace("{C}", CURRENT);
+        let sql = sql.replace("{V}", &version_columns()).replace("{C}", CURRENT);
         let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.failed(e))?;
         let mut rows =
             statement.query([filter.prefix.as_str(), filter.after.as_str()]).map_err(|e| self.failed(e))?;
@@ -203,9 +220,10 @@ impl Replica {
     /// All versions that should have sealed bytes, a page at a time; `after` is [`SealedRow::at`] of the previous
     /// page's last row.
     pub fn sealed_page(&self, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let columns = version_columns();
         let sql = format!(
-            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             JOIN recipients r ON r.row = v.recipients
+            "SELECT t.row, t.id, t.name, {columns} FROM versions v JOIN tokens t ON t.row = v.token
+            
              WHERE (v.token, v.version) > (?1, ?2) AND v.state < {DESTROYED} ORDER BY v.token, v.version LIMIT ?3"
         );
         self.many(&sql, (after.0, after.1, limit), sealed_from)
@@ -214,9 +232,10 @@ impl Replica {
     /// The versions under `prefix` that are neither revoked nor destroyed, a page at a time, as
     /// [`Replica::sealed_page`].
     pub fn openable_page(&self, prefix: &Prefix, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let columns = version_columns();
         let sql = format!(
-            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             JOIN recipients r ON r.row = v.recipients
+            "SELECT t.row, t.id, t.name, {columns} FROM versions v JOIN tokens t ON t.row = v.token
+            
              WHERE (v.token, v.version) > (?1, ?2) AND v.state < {}
              AND (?4 = '' OR t.name = ?4 OR (t.name >= ?4 || '/' AND t.name < ?4 || '0'))
              ORDER BY v.token, v.version LIMIT ?3",
@@ -227,22 +246,23 @@ impl Replica {
 
     /// One version as a page has it.
     pub fn sealed_row(&self, at: (i64, u64)) -> Result<Option<SealedRow>> {
+        let columns = version_columns();
         let sql = format!(
-            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             JOIN recipients r ON r.row = v.recipients WHERE v.token = ?1 AND v.version = ?2"
+            "SELECT t.row, t.id, t.name, {columns} FROM versions v JOIN tokens t ON t.row = v.token
+             WHERE v.token = ?1 AND v.version = ?2"
         );
         self.one(&sql, at, sealed_from)
     }
 
     /// The versions that a device can or could open, except destroyed ones; paged as [`Replica::sealed_page`].
     pub fn opened_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let columns = version_columns();
         let sql = format!(
-            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             JOIN recipients r ON r.row = v.recipients
+            "SELECT t.row, t.id, t.name, {columns} FROM versions v JOIN tokens t ON t.row = v.token
+            
              WHERE (v.token, v.version) > (?1, ?2) AND v.state < {DESTROYED}
-             AND (instr(r.devices, ?4) > 0 OR EXISTS (
-               SELECT 1 FROM former f JOIN recipients fr ON fr.row = f.recipients
-               WHERE f.token = v.token AND f.version = v.version AND instr(fr.devices, ?4) > 0))
+             AND EXISTS (SELECT 1 FROM seals s JOIN recipients r ON r.row = s.recipients
+               WHERE s.token = v.token AND s.version = v.version AND instr(r.devices, ?4) > 0)
              ORDER BY v.token, v.version LIMIT ?3"
         );
         self.many(&sql, (after.0, after.1, limit, &device.0[..]), sealed_from)
@@ -250,9 +270,9 @@ impl Replica {
 
     /// The versions that a device put and that are neither revoked nor destroyed; paged as [`Replica::sealed_page`].
     pub fn put_by_page(&self, device: &DeviceId, after: (i64, u64), limit: u32) -> Result<Vec<SealedRow>> {
+        let columns = version_columns();
         let sql = format!(
-            "SELECT t.row, t.id, t.name, {VERSION} FROM versions v JOIN tokens t ON t.row = v.token
-             JOIN recipients r ON r.row = v.recipients
+            "SELECT t.row, t.id, t.name, {columns} FROM versions v JOIN tokens t ON t.row = v.token
              WHERE (v.token, v.version) > (?1, ?2) AND v.author = ?4 AND v.state < {}
              ORDER BY v.token, v.version LIMIT ?3",
             state_to(State::Revoked)
@@ -392,26 +412,22 @@ fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
 }
 
 fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
+    let state = state_from(row, at + 3)?;
     Ok(VersionRow {
         version: row.get(at)?,
-        digest: Hash(blob(row, at + 1)?),
-        length: row.get(at + 2)?,
-        state: state_from(row, at + 3)?,
+        name: row.get(at + 1)?,
+        threshold: row.get(at + 2)?,
+        state,
         reason: row.get(at + 4)?,
         not_before: row.get(at + 5)?,
         expiry: row.get(at + 6)?,
         labels: labels_from(row.get_ref(at + 7)?.as_str()?),
         description: row.get(at + 8)?,
         keep: row.get(at + 9)?,
-        recipients: row
-            .get_ref(at + 10)?
-            .as_blob()?
-            .chunks_exact(16)
-            .filter_map(DeviceId::from_slice)
-            .collect(),
-        n: row.get(at + 11)?,
-        time: row.get(at + 12)?,
-        author: DeviceId(blob(row, at + 13)?),
-        explicit_recipients: row.get(at + 14)?,
+        n: row.get(at + 10)?,
+        time: row.get(at + 11)?,
+        author: DeviceId(blob(row, at + 12)?),
+        only: row.get(at + 13)?,
+        seals: seals_from(row, at + 14)?,
     })
 }

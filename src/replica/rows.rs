@@ -1,6 +1,7 @@
 //! Converting columns to values. A damaged replica must give an error, never a panic.
 
-use crate::ledger::body::{Role, State};
+use crate::ledger::DeviceId;
+use crate::ledger::body::{Role, Seal, State};
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
 
@@ -44,4 +45,35 @@ pub(super) fn roles_to(roles: &[Role]) -> String {
 
 pub(super) fn roles_from(text: &str) -> Option<Vec<Role>> {
     text.lines().map(|line| line.parse().ok()).collect()
+}
+
+/// Device ids, joined.
+pub(super) fn devices_to(devices: &[DeviceId]) -> Vec<u8> {
+    devices.iter().flat_map(|id| id.0).collect()
+}
+
+pub(super) fn devices_from(bytes: &[u8]) -> Vec<DeviceId> {
+    bytes.chunks_exact(16).filter_map(DeviceId::from_slice).collect()
+}
+
+/// The seals of a version as one column, for the version `v` of a query.
+pub(super) const SEALS: &str =
+    "(SELECT group_concat(hex(s.digest) || ' ' || s.length || ' ' || hex(r.devices))
+    FROM seals s JOIN recipients r ON r.row = s.recipients
+    WHERE s.token = v.token AND s.version = v.version AND s.live = 1)";
+
+/// Reads [`SEALS`]: sorted by digest.
+pub(super) fn seals_from(row: &Row<'_>, column: usize) -> Result<Vec<Seal>> {
+    let text = row.get_ref(column)?.as_str_or_null()?.unwrap_or_default();
+    let seal = |text: &str| {
+        let mut parts = text.split(' ');
+        let digest = hex::decode(parts.next()?).ok()?.try_into().ok()?;
+        let length = parts.next()?.parse().ok()?;
+        let recipients = devices_from(&hex::decode(parts.next()?).ok()?);
+        Some(Seal { digest: crate::ledger::Hash(digest), length, recipients })
+    };
+    let seals: Option<Vec<Seal>> = text.split_terminator(',').map(seal).collect();
+    let mut seals = seals.ok_or_else(|| damaged(column, "seals"))?;
+    seals.sort_by_key(|seal| seal.digest.0);
+    Ok(seals)
 }

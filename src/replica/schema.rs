@@ -10,14 +10,14 @@ use std::time::Duration;
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised with every change of the tables or their meaning. An older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 3;
+const SCHEMA: i32 = 4;
 /// The size of a few changes.
 const LONG_LOG_BYTES: u64 = 128 << 10;
 
 const TABLES: &str = "
 CREATE TABLE position (
   id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, n INTEGER NOT NULL, chain BLOB NOT NULL,
-  admin_head BLOB NOT NULL, newest INTEGER NOT NULL, guarded INTEGER NOT NULL
+  admin_head BLOB NOT NULL, newest INTEGER NOT NULL, guarded INTEGER NOT NULL, settings BLOB
 ) STRICT;
 -- chain(n) at the end of every batch: what an author's `seen` is compared with.
 CREATE TABLE boundaries (n INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
@@ -30,23 +30,32 @@ CREATE TABLE names (name TEXT PRIMARY KEY, head BLOB NOT NULL, token INTEGER) ST
 -- Few sets of recipients serve many versions.
 CREATE TABLE recipients (row INTEGER PRIMARY KEY, devices BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE versions (
-  token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
-  state INTEGER NOT NULL, reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER, labels TEXT NOT NULL,
-  description TEXT NOT NULL, keep INTEGER, recipients INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL,
-  author BLOB NOT NULL, narrow INTEGER NOT NULL, PRIMARY KEY (token, version)
+  token INTEGER NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL, threshold INTEGER NOT NULL,
+  state INTEGER NOT NULL,  reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER, labels TEXT NOT NULL, description TEXT NOT NULL,
+  keep INTEGER, n INTEGER NOT NULL, time INTEGER NOT NULL, author BLOB NOT NULL, chosen INTEGER NOT NULL,
+  PRIMARY KEY (token, version)
 ) STRICT, WITHOUT ROWID;
--- Sealed bytes that a reseal replaced, and whom they were for.
-CREATE TABLE former (
-  token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, recipients INTEGER NOT NULL,
-  PRIMARY KEY (token, version, digest)
+-- The seals of every version; those that a reseal dropped are not live.
+CREATE TABLE seals (
+  token INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
+  recipients INTEGER NOT NULL, live INTEGER NOT NULL, PRIMARY KEY (token, version, digest)
 ) STRICT, WITHOUT ROWID;
 -- The statements that changed a token and were no puts: those stand with the versions.
 CREATE TABLE history (token INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (token, n)) STRICT, WITHOUT ROWID;
 CREATE TABLE devices (
-  id BLOB PRIMARY KEY, head BLOB NOT NULL, signing BLOB NOT NULL UNIQUE, name TEXT NOT NULL, roles TEXT NOT NULL,
-  retired INTEGER NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, statement BLOB NOT NULL,
+  id BLOB PRIMARY KEY, signing BLOB NOT NULL UNIQUE, name TEXT NOT NULL, roles TEXT NOT NULL,
+  retired INTEGER NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, enrolment BLOB NOT NULL,
+  time INTEGER NOT NULL, author BLOB NOT NULL, replaces BLOB UNIQUE,
   gone INTEGER, anchor INTEGER, anchor_start INTEGER, anchor_after INTEGER
 ) STRICT;
+-- Changes that admins must agree to. `about` is the device, or empty for settings. Votes are device ids, joined.
+-- `closed` is null while it is open.
+CREATE TABLE proposals (
+  hash BLOB PRIMARY KEY, n INTEGER NOT NULL, proposer BLOB NOT NULL, until INTEGER NOT NULL, change BLOB NOT NULL,
+  about BLOB NOT NULL, approved BLOB NOT NULL, rejected BLOB NOT NULL, closed INTEGER
+) STRICT;
+-- Rotation policies, by the encoded subject.
+CREATE TABLE policies (subject BLOB PRIMARY KEY, n INTEGER NOT NULL, policy BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE prefixes (prefix TEXT PRIMARY KEY, head BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE grants (
   id BLOB PRIMARY KEY, token BLOB, prefix TEXT, grantee TEXT NOT NULL, ops TEXT NOT NULL, until INTEGER,
@@ -130,7 +139,7 @@ fn make_tables(db: &Connection, store: &[u8; 32]) -> rusqlite::Result<()> {
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.execute_batch(TABLES)?;
     db.execute(
-        "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0)",
+        "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0, NULL)",
         params![store.as_slice(), [0u8; 32].as_slice()],
     )?;
     // Written last, so that a half-built file never counts as a replica.

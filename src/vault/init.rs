@@ -74,7 +74,7 @@ impl Vault {
         failpoint::reach("init.created");
         let wanted = KeySpec { algorithm: options.algorithm, create: options.create.clone() };
         let made = prepare_keys(&worker, found, wanted, prompter).and_then(|keys| {
-            let roles = vec![Role::Open, Role::Write(String::new()), Role::Admin];
+            let roles = vec![Role::Open(String::new()), Role::Admin];
             let first = EnrolReport::from_device(&worker, name, keys, roles)?;
             let mut vault = Self::make(setup, store, &worker, &first)?;
             vault.devices.attach_device(uri, first.device, worker);

@@ -129,7 +129,7 @@ fn changes_of_devices(world: &TestStore) {
     let vault = world.client("admin", &[]).unwrap();
     let db = vault.replica().find("prod/db").unwrap().unwrap().id;
     let steps = [
-        (&world.admin, second.enrolment(vec![Role::Open, Role::Write("s".into())])),
+        (&world.admin, second.enrolment(vec![Role::Open(String::new()), Role::Write("s".into())])),
         (&world.admin, grants(1, Target::Token(db))),
         (&world.admin, grants(2, Target::Prefix("many".into()))),
         // Without effect.

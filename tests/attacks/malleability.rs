@@ -129,7 +129,7 @@ fn a_statement_has_no_twin() {
     let long_text = Body::Put(Box::new({
         let Body::Put(body) = &draft.statements[0].body else { unreachable!() };
         let mut body = (**body).clone();
-        body.description = "x".repeat(70_000);
+        body.description = "x".repeat(1 << 20);
         body
     }));
     let mut too_long = draft.clone();
@@ -146,7 +146,7 @@ fn a_statement_has_no_twin() {
             ("a subject left out", one_less.sign().with(&bytes), "subjects that do not fit"),
             ("a subject twice", twice.sign().with(&bytes), "subjects that do not fit"),
             ("labels in another order", unsorted.sign().with(&bytes), "out of order"),
-            ("more than 64 KiB", too_long.sign().with(&bytes), "is longer than"),
+            ("more than 1 MiB", too_long.sign().with(&bytes), "is longer than"),
         ],
     );
 }

@@ -19,8 +19,8 @@ fn what_readers_would_refuse_is_not_signed() {
     let twice = PutOptions { labels: Some(labels), ..PutOptions::default() };
     let error = vault.put(&name("prod/new"), &secret("x"), &twice).unwrap_err();
     assert_eq!((error.kind(), error.message()), (Kind::Usage, "the label `a` is given twice"));
-    // 64 KiB and more of roles, of a token's texts, and of one statement in a batch.
-    let roles: Vec<_> = (0..6_000).map(|i| Role::Write(format!("{i:0>32}"))).collect();
+    // 1 MiB and more of roles, of a token's texts, and of one statement in a batch.
+    let roles: Vec<_> = (0..40_000).map(|i| Role::Write(format!("{i:0>32}"))).collect();
     let error = vault.set_roles("writer", &roles).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage, "{error}");
     let long = PutOptions { description: Some("x".repeat(2 << 20)), ..PutOptions::default() };

@@ -2,7 +2,8 @@
 
 use rusqlite::params;
 use strongroom::Kind;
-use strongroom::ledger::body::{Anchor, Counter, Reseal};
+use strongroom::ledger::body::{Anchor, Counter, Reseal, Seal};
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::{Body, Hash, Prefix, TokenId, sha256};
 use strongroom::replica::VersionRow;
 use strongroom::vault::{PutOptions, RetireOptions, Vault};
@@ -14,10 +15,19 @@ fn version(vault: &Vault, token: &str, version: u64) -> (TokenId, VersionRow) {
     (row.id, vault.replica().version_row(&row, version).unwrap().unwrap())
 }
 
-fn reseal(token: TokenId, version: u64, bytes: &[u8], recipients: &[&Actor]) -> Body {
+/// Puts one seal in the place of all that the version has.
+fn reseal(vault: &Vault, token: TokenId, version: u64, bytes: &[u8], recipients: &[&Actor]) -> Body {
     let mut recipients: Vec<_> = recipients.iter().map(|actor| actor.id).collect();
     recipients.sort();
-    Body::Reseal(Reseal { token, version, digest: sha256(bytes), length: bytes.len() as u64, recipients })
+    let drop = vault.replica().seals(&token, version).unwrap().iter().map(|seal| seal.digest).collect();
+    let add = vec![Seal { digest: sha256(bytes), length: bytes.len() as u64, recipients }];
+    Body::Reseal(Reseal { token, version, threshold: 1, drop, add })
+}
+
+/// The digest of the only seal of a version.
+fn digest_of(row: &VersionRow) -> Hash {
+    let [seal] = row.seals.as_slice() else { panic!("one seal: {:?}", row.seals) };
+    seal.digest
 }
 
 fn bytes_of(world: &TestStore, digest: &Hash) -> Vec<u8> {
@@ -41,14 +51,15 @@ fn resealed() -> (TestStore, Hash, Vec<u8>) {
     let world = TestStore::populated();
     let mut vault = world.client("admin", &[&world.admin]).unwrap();
     let (db, row) = version(&vault, "prod/db", 1);
-    let old = bytes_of(&world, &row.digest);
+    let old = bytes_of(&world, &digest_of(&row));
     let fresh = sealed(world.id, db, 1, "one", &[&world.admin, &world.opener]);
-    let draft = Draft::on(&vault, &world.admin, [reseal(db, 1, &fresh, &[&world.admin, &world.opener])]);
+    let draft =
+        Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &fresh, &[&world.admin, &world.opener])]);
     let n = world.append(&draft, &[&fresh]);
     vault = world.client("admin", &[&world.admin]).unwrap();
     assert_eq!(vault.replica().ineffective(n).unwrap(), None);
     assert_eq!(vault.get(&name("prod/db"), Some(1)).unwrap().expose(), b"one");
-    (world, row.digest, old)
+    (world, digest_of(&row), old)
 }
 
 #[test]
@@ -63,9 +74,9 @@ fn only_an_admin_reseals() {
         &world,
         vec![
             // Not even of the token that it may write.
-            (writer, reseal(own, 1, &theirs, &[opener]), "`admin` role"),
-            (writer, reseal(db, 1, &theirs, &[opener]), "`admin` role"),
-            (opener, reseal(db, 1, &theirs, &[opener]), "`admin` role"),
+            (writer, reseal(&vault, own, 1, &theirs, &[opener]), "`admin` role"),
+            (writer, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
+            (opener, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
             (opener, Body::Anchor(Anchor { device: opener.id, counter }), "`admin` role"),
             (writer, Body::Anchor(Anchor { device: world.admin.id, counter: None }), "`admin` role"),
         ],
@@ -81,18 +92,18 @@ fn a_reseal_points_to_bytes_that_were_somebodys() {
     let (key, of_key) = version(&vault, "prod/key", 1);
     let own = version(&vault, "w/own", 1).0;
     let (admin, opener, writer) = (&world.admin, &world.opener, &world.writer);
-    let (current, keys) = (bytes_of(&world, &now.digest), bytes_of(&world, &of_key.digest));
+    let (current, keys) = (bytes_of(&world, &digest_of(&now)), bytes_of(&world, &digest_of(&of_key)));
     assert_eq!(sha256(&old), old_digest);
     let taken = "belong to another version";
     let put_of = |bytes: &[u8]| Body::Put(Box::new(put(own, "w/own", 2, bytes, &[opener])));
     each_is_ineffective(
         &world,
         vec![
-            (admin, reseal(db, 1, &keys, &[opener]), taken),
-            (admin, reseal(db, 1, &current, &[opener]), taken),
-            (admin, reseal(db, 1, &old, &[opener]), taken),
-            (admin, reseal(db, 2, &old, &[opener]), taken),
-            (admin, reseal(key, 1, &old, &[opener]), taken),
+            (admin, reseal(&vault, db, 1, &keys, &[opener]), taken),
+            (admin, reseal(&vault, db, 1, &current, &[opener]), taken),
+            (admin, reseal(&vault, db, 1, &old, &[opener]), taken),
+            (admin, reseal(&vault, db, 2, &old, &[opener]), taken),
+            (admin, reseal(&vault, key, 1, &old, &[opener]), taken),
             // The writer hopes that what was replaced is nobody's any more.
             (writer, put_of(&old), taken),
             (writer, put_of(&current), taken),
@@ -109,9 +120,12 @@ fn a_reseal_against_the_rules() {
     vault.destroy(&name("gone"), None, "").unwrap();
     vault.destroy(&name("prod/db"), Some(1), "").unwrap();
     let (admin, db, stranger) = (&world.admin, version(&vault, "prod/db", 2).0, Actor::named("stranger"));
-    let of = |token, number, recipients: &[&Actor]| reseal(token, number, b"fresh bytes", recipients);
+    let of = |token, number, recipients: &[&Actor]| reseal(&vault, token, number, b"fresh bytes", recipients);
     let with_length = |length| match of(db, 2, &[admin]) {
-        Body::Reseal(body) => Body::Reseal(Reseal { length, ..body }),
+        Body::Reseal(mut body) => {
+            body.add[0].length = length;
+            Body::Reseal(body)
+        }
         other => other,
     };
     each_is_ineffective(
@@ -140,14 +154,14 @@ fn earlier_bytes_do_not_open_after_a_reseal() {
     let insert = "INSERT OR REPLACE INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)";
     world.db().execute(insert, params![old_digest.0, old]).unwrap();
     let mut reader = world.client("reader", &[&world.opener]).unwrap();
-    assert_eq!(version(&reader, "prod/db", 1).1.digest, now.digest);
+    assert_eq!(digest_of(&version(&reader, "prod/db", 1).1), digest_of(&now));
     assert_eq!(reader.get(&name("prod/db"), Some(1)).unwrap().expose(), b"one");
-    world.db().execute(insert, params![now.digest.0, old]).unwrap();
+    world.db().execute(insert, params![digest_of(&now).0, old]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Tampered, "{error}");
-    assert!(error.hint().unwrap().contains(&now.digest.to_string()), "{error}");
+    assert!(error.hint().unwrap().contains(&digest_of(&now).to_string()), "{error}");
     let report = reader.verify(&mut |_, _, _| {}).unwrap();
-    assert!(report.problems[0].place.contains(&now.digest.to_string()), "{:?}", report.problems);
+    assert!(report.problems[0].place.contains(&digest_of(&now).to_string()), "{:?}", report.problems);
     assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"two");
 }
 
@@ -158,7 +172,7 @@ fn a_reseal_for_another_place() {
     let vault = world.client("admin", &[]).unwrap();
     let (db, key) = (version(&vault, "prod/db", 1).0, version(&vault, "prod/key", 1).0);
     let stray = sealed(world.id, key, 1, "another's", &[&world.opener]);
-    let body = reseal(db, 1, &stray, &[&world.opener]);
+    let body = reseal(&vault, db, 1, &stray, &[&world.opener]);
     world.append(&Draft::on(&vault, &world.admin, [body]), &[&stray]);
     let mut reader = world.client("reader", &[&world.opener]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
@@ -183,7 +197,7 @@ fn a_put_and_a_reseal_cross() {
         let everybody = [&world.admin, &world.opener];
         let put = Body::Put(Box::new(put(own, "w/own", 2, &next, &everybody)));
         let put = (Draft::on(&vault, &world.writer, [put]), &next);
-        let reseal = (Draft::on(&vault, &world.admin, [reseal(own, 1, &fresh, &everybody)]), &fresh);
+        let reseal = (Draft::on(&vault, &world.admin, [reseal(&vault, own, 1, &fresh, &everybody)]), &fresh);
         let [first, second] = if reseal_first { [reseal, put] } else { [put, reseal] };
         world.append(&first.0, &[first.1]);
         let before = world.answers("admin");
@@ -200,8 +214,8 @@ fn a_reseal_is_replayed_or_comes_late() {
     let db = version(&vault, "prod/db", 1).0;
     let [one, two] = ["1", "2"].map(|_| sealed(world.id, db, 1, "one", &[&world.admin, &world.opener]));
     let everybody = [&world.admin, &world.opener];
-    let replayed = Draft::on(&vault, &world.admin, [reseal(db, 1, &one, &everybody)]);
-    let late = Draft::on(&vault, &world.admin, [reseal(db, 1, &two, &everybody)]);
+    let replayed = Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &one, &everybody)]);
+    let late = Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &two, &everybody)]);
     world.append(&replayed, &[&one]);
     vault = world.client("admin", &[&world.admin]).unwrap();
     vault.retire("opener", &RetireOptions::default(), &mut |_, _| {}).unwrap();
@@ -214,7 +228,7 @@ fn a_reseal_is_replayed_or_comes_late() {
         assert!(why.contains(words), "{why}");
     }
     assert_eq!(world.answers("admin"), before);
-    assert_eq!(version(&vault, "prod/db", 1).1.recipients, [world.admin.id]);
+    assert_eq!(version(&vault, "prod/db", 1).1.recipients(), [world.admin.id]);
 }
 
 /// What a new device should open is resealed by honest clients, and every reader follows.

@@ -78,9 +78,9 @@ fn a_device_that_only_opens() {
             (opener, state(db, 0, State::Suspended), "`write` role"),
             (opener, rename(db, "prod/db", "mine"), "`write` role"),
             (opener, destroy(db, "prod/db", 0), "`admin` role"),
-            (opener, grant(1, Target::Token(db)), "`write` role"),
-            (opener, grant(2, prefix("")), "`write` role"),
-            (opener, grant(3, prefix("w")), "`write` role"),
+            (opener, grant(1, Target::Token(db)), "`grant` role"),
+            (opener, grant(2, prefix("")), "`grant` role"),
+            (opener, grant(3, prefix("w")), "`grant` role"),
             (opener, retire(&world.admin), "`admin` role"),
             (opener, retire(opener), "`admin` role"),
             (opener, roles(opener, all_roles()), "`admin` role"),
@@ -122,13 +122,13 @@ fn a_writer_stays_within_its_names() {
             (writer, rename(db, "w/own", "w/db"), "`write` role"),
             (writer, destroy(own, "w/own", 0), "`admin` role"),
             (writer, destroy(own, "w/own", 1), "`admin` role"),
-            (writer, grant(1, Target::Token(db)), "`write` role"),
-            (writer, grant(2, prefix("")), "`write` role"),
-            (writer, grant(3, prefix("prod")), "`write` role"),
-            (writer, grant(4, prefix("wide")), "`write` role"),
+            (writer, grant(1, Target::Token(db)), "`grant` role"),
+            (writer, grant(2, prefix("")), "`grant` role"),
+            (writer, grant(3, prefix("prod")), "`grant` role"),
+            (writer, grant(4, prefix("wide")), "`grant` role"),
             (writer, grant(5, prefix("w/")), "trailing /"),
             (writer, roles(writer, vec![Role::Write(String::new())]), "`admin` role"),
-            (writer, roles(writer, vec![Role::Open, Role::Write("w".into())]), "`admin` role"),
+            (writer, roles(writer, vec![Role::Open(String::new()), Role::Write("w".into())]), "`admin` role"),
             (writer, Actor::named("second-writer").enrolment(vec![Role::Write("w".into())]), "`admin` role"),
             (writer, writer.enrolment(all_roles()), "`admin` role"),
         ],
@@ -172,7 +172,7 @@ fn not_even_an_admin() {
         &world,
         vec![
             (admin, retire(admin), "last device with the role admin"),
-            (admin, roles(admin, vec![Role::Open]), "last device with the role admin"),
+            (admin, roles(admin, vec![Role::Open(String::new())]), "last device with the role admin"),
             (admin, roles(admin, vec![]), "last device with the role admin"),
             (admin, retire(&Actor::named("nobody")), "no such device"),
             (admin, twin_key, "signing key was enrolled before"),
@@ -211,13 +211,13 @@ fn versions_states_and_recipients() {
             (writer, put_of(&|put| put.version = 1), "version is not the next one"),
             (writer, put_of(&|put| put.version = 0), "version is not the next one"),
             (writer, put_of(&|put| put.version = u64::MAX), "version is not the next one"),
-            (writer, put_of(&|put| put.recipients = vec![writer.id]), "has no role `open`"),
-            (writer, put_of(&|put| put.recipients = vec![stranger.id]), "has no role `open`"),
-            (writer, put_of(&|put| put.recipients = vec![]), "sealed to nobody"),
+            (writer, put_of(&|put| put.seals[0].recipients = vec![writer.id]), "has no role `open`"),
+            (writer, put_of(&|put| put.seals[0].recipients = vec![stranger.id]), "has no role `open`"),
+            (writer, put_of(&|put| put.seals[0].recipients = vec![]), "sealed to nobody"),
             (writer, put_of(&|put| put.state = State::Revoked), "staged or active"),
             (writer, put_of(&|put| put.state = State::Suspended), "staged or active"),
-            (writer, put_of(&|put| put.length = 0), "a length that no sealed token has"),
-            (writer, put_of(&|put| put.length = 1 << 40), "a length that no sealed token has"),
+            (writer, put_of(&|put| put.seals[0].length = 0), "a length that no sealed token has"),
+            (writer, put_of(&|put| put.seals[0].length = 1 << 40), "a length that no sealed token has"),
             (writer, put_of(&|put| put.keep = Some(0)), "keep is at least 1"),
             (writer, put_of(&|put| put.description = "\u{1b}]0;x\u{7}".into()), "U+001B"),
             (writer, put_of(&|put| put.labels = vec![("a b".into(), String::new())]), "U+0020"),
@@ -230,7 +230,7 @@ fn versions_states_and_recipients() {
             (admin, state(db, u64::MAX, State::Revoked), "no such version"),
             (admin, state(token(9), 0, State::Revoked), "no such token"),
             (admin, state(gone, 0, State::Active), "was destroyed"),
-            (admin, destroy(gone, "gone", 0), "destroyed before"),
+            (admin, destroy(gone, "gone", 0), "was destroyed"),
             (admin, destroy(db, "prod/key", 0), "another name"),
             (admin, destroy(db, "prod/db", 7), "no such version"),
             (admin, rename(db, "prod/db", "prod/key"), "another token has the new name"),
@@ -275,7 +275,11 @@ fn roles_are_those_at_the_statements_position() {
     let vault = world.client("admin", &[]).unwrap();
     let third = Actor::named("third-admin");
     // The second admin gives its role back and enrols somebody on the way out.
-    let draft = Draft::on(&vault, &second, [roles(&second, vec![Role::Open]), third.enrolment(all_roles())]);
+    let draft = Draft::on(
+        &vault,
+        &second,
+        [roles(&second, vec![Role::Open(String::new())]), third.enrolment(all_roles())],
+    );
     let first = world.append(&draft, &[]);
     for client in ["admin", "reader", "newcomer"] {
         let vault = world.client(client, &[]).unwrap();

@@ -301,9 +301,10 @@ fn sealed_bytes_are_forged() {
         let Body::Put(put) = &mut statement.body else { unreachable!() };
         let history = history();
         let forged = sealed(history.head.store, put.token, put.version, "forged", &history.openers());
-        let old = put.digest;
-        (put.digest, put.length) = (sha256(&forged), forged.len() as u64);
-        let digest = if restate { put.digest } else { old };
+        let seal = &mut put.seals[0];
+        let old = seal.digest;
+        (seal.digest, seal.length) = (sha256(&forged), forged.len() as u64);
+        let digest = if restate { seal.digest } else { old };
         let sql = "UPDATE sealed SET digest = ?1, bytes = ?2, destroyed = 0 WHERE digest = ?3";
         db.execute(sql, rusqlite::params![digest.0, forged, old.0]).unwrap();
         if restate {

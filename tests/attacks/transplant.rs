@@ -4,15 +4,15 @@ use rusqlite::params;
 use strongroom::Kind;
 use strongroom::ledger::{Body, StoreId, TokenId, sha256};
 use strongroom::seal::Sealed;
-use strongroom::vault::{PutOptions, Vault};
+use strongroom::vault::{PutOptions, TokenRef, Vault};
 use test_support::forged_batch::{Draft, put, sealed, token};
 use test_support::test_store::{TestStore, name, secret};
 
 fn sealed_of(world: &TestStore, vault: &mut Vault, token: &str, version: u64) -> (TokenId, Vec<u8>) {
     let row = vault.replica().find(token).unwrap().unwrap();
-    let version = vault.replica().version_row(&row, version).unwrap().unwrap();
     assert!(world.path().exists());
-    let bytes = vault.sealed_bytes(&row, &version).unwrap();
+    let wanted = TokenRef { name: name(token), version: Some(version) };
+    let bytes = vault.sealed_version(&wanted, "read").unwrap();
     (row.id, bytes)
 }
 

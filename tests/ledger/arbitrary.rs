@@ -6,8 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Anchor, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, Put, Rename, Repair, Reseal, Retire,
-    Role, Roles, State, StateChange, Target, Ungrant,
+    Anchor, Approve, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, PolicyChange, Propose, Put,
+    Reject, Rename, Repair, Reseal, Retire, Role, Roles, RotationPolicy, Seal, Settings, State, StateChange,
+    Target, Ungrant, Witnesses,
 };
 use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
 
@@ -72,10 +73,13 @@ fn slot(key: BoxedStrategy<PublicKey>) -> BoxedStrategy<EnrolledKey> {
 
 fn roles() -> BoxedStrategy<Vec<Role>> {
     let role = prop_oneof![
-        2 => Just(Role::Open),
+        2 => Just(Role::Open(String::new())),
         2 => Just(Role::Admin),
         1 => Just(Role::Write(String::new())),
+        1 => Just(Role::Witness),
+        1 => name().prop_map(Role::Open),
         2 => name().prop_map(Role::Write),
+        1 => name().prop_map(Role::Grant),
     ];
     vec(role, 0..4).prop_map(sorted_roles).boxed()
 }
@@ -90,19 +94,19 @@ fn target() -> BoxedStrategy<Target> {
 }
 
 fn put() -> BoxedStrategy<Body> {
-    let who = (id(), name(), number(), hash(), number(), btree_set(id(), 0..4));
+    let who = (id(), name(), number(), seals(), number(), any::<bool>());
     let how = (state(), option::of(number()), option::of(number()), option::of(number()));
     let words = (btree_map(text(), text(), 0..3), text());
     (who, how, words)
-        .prop_map(|((token, name, version, digest, length, recipients), how, (labels, description))| {
+        .prop_map(|((token, name, version, seals, threshold, only), how, (labels, description))| {
             let (state, not_before, expiry, keep) = how;
             Body::Put(Box::new(Put {
                 token: TokenId(token),
                 name,
                 version,
-                digest,
-                length,
-                recipients: recipients.into_iter().map(DeviceId).collect(),
+                seals,
+                threshold,
+                only,
                 state,
                 not_before,
                 expiry,
@@ -115,20 +119,83 @@ fn put() -> BoxedStrategy<Body> {
 }
 
 fn reseal() -> BoxedStrategy<Body> {
-    (id(), number(), hash(), number(), btree_set(id(), 0..4))
-        .prop_map(|(token, version, digest, length, recipients)| {
-            let recipients = recipients.into_iter().map(DeviceId).collect();
-            Body::Reseal(Reseal { token: TokenId(token), version, digest, length, recipients })
+    (id(), number(), number(), vec(hash(), 0..3), seals())
+        .prop_map(|(token, version, threshold, mut drop, add)| {
+            drop.sort_by_key(|digest| digest.0);
+            drop.dedup();
+            Body::Reseal(Reseal { token: TokenId(token), version, threshold, drop, add })
         })
         .boxed()
 }
 
+fn seals() -> BoxedStrategy<Vec<Seal>> {
+    vec((hash(), number(), btree_set(id(), 0..4)), 0..3)
+        .prop_map(|seals| {
+            let seal = |(digest, length, recipients): (Hash, u64, std::collections::BTreeSet<[u8; 16]>)| {
+                Seal { digest, length, recipients: recipients.into_iter().map(DeviceId).collect() }
+            };
+            let mut seals: Vec<Seal> = seals.into_iter().map(seal).collect();
+            seals.sort_by_key(|seal| seal.digest.0);
+            seals.dedup_by_key(|seal| seal.digest);
+            seals
+        })
+        .boxed()
+}
+
+fn settings() -> BoxedStrategy<Body> {
+    let levels = [EvidenceLevel::Simulator, EvidenceLevel::Simulator, EvidenceLevel::Attested];
+    let witnesses = option::of((number(), number()));
+    let thresholds = btree_map(name(), number(), 0..2);
+    (number(), witnesses, prop::sample::select(levels.to_vec()), btree_set(id(), 0..2), thresholds)
+        .prop_map(|(quorum, witnesses, evidence, recovery, thresholds)| {
+            Body::Settings(Box::new(Settings {
+                quorum,
+                witnesses: witnesses.map(|(count, max_age)| Witnesses { count, max_age }),
+                evidence,
+                recovery: recovery.into_iter().map(DeviceId).collect(),
+                thresholds: thresholds.into_iter().collect(),
+            }))
+        })
+        .boxed()
+}
+
+fn policy() -> BoxedStrategy<Body> {
+    let policy = option::of((number(), number(), name(), btree_map(text(), text(), 0..2)));
+    (target(), policy)
+        .prop_map(|(target, policy)| {
+            let policy = policy.map(|(period, overlap, hook, params)| RotationPolicy {
+                period,
+                overlap,
+                hook,
+                params: params.into_iter().collect(),
+            });
+            Body::Policy(PolicyChange { target, policy })
+        })
+        .boxed()
+}
+
+/// Settings, and changes that are proposed.
+fn agreements() -> BoxedStrategy<Body> {
+    let change = prop_oneof![
+        settings(),
+        enrol(),
+        (id(), roles()).prop_map(|(device, roles)| Body::Roles(Roles { device: DeviceId(device), roles }))
+    ];
+    prop_oneof![
+        settings(),
+        (number(), change).prop_map(|(until, change)| Body::Propose(Box::new(Propose { until, change }))),
+        hash().prop_map(|proposal| Body::Approve(Approve { proposal })),
+        (hash(), text()).prop_map(|(proposal, reason)| Body::Reject(Reject { proposal, reason })),
+    ]
+    .boxed()
+}
+
 fn enrol() -> BoxedStrategy<Body> {
     let texts = (name(), text(), text());
-    (id(), texts, slot(key()), slot(signing()), roles())
-        .prop_map(|(device, (name, model, serial), opening, signing, roles)| {
-            let device = DeviceId(device);
-            Body::Enrol(Box::new(Enrol { device, name, model, serial, opening, signing, roles }))
+    (id(), texts, slot(key()), slot(signing()), roles(), option::weighted(0.2, id()))
+        .prop_map(|(device, (name, model, serial), opening, signing, roles, replaces)| {
+            let (device, replaces) = (DeviceId(device), replaces.map(DeviceId));
+            Body::Enrol(Box::new(Enrol { device, name, model, serial, opening, signing, roles, replaces }))
         })
         .boxed()
 }
@@ -136,6 +203,7 @@ fn enrol() -> BoxedStrategy<Body> {
 fn on_devices() -> BoxedStrategy<Body> {
     prop_oneof![
         enrol(),
+        agreements(),
         (id(), any::<bool>(), text()).prop_map(|(device, compromised, reason)| {
             Body::Retire(Retire { device: DeviceId(device), compromised, reason })
         }),
@@ -159,6 +227,7 @@ fn on_tokens() -> BoxedStrategy<Body> {
     prop_oneof![
         4 => put(),
         2 => reseal(),
+        1 => policy(),
         2 => (token(), number(), state(), text()).prop_map(|(token, version, state, reason)| {
             Body::State(StateChange { token, version, state, reason })
         }),

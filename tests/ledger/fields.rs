@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use strongroom::device::{Evidence, EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Anchor, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, Put, Rename, Repair, Reseal, Retire,
-    Role, Roles, State, StateChange, Target, Ungrant,
+    Anchor, Approve, Body, Counter, Destroy, Enrol, EnrolledKey, Genesis, Grant, PolicyChange, Propose, Put,
+    Reject, Rename, Repair, Reseal, Retire, Role, Roles, RotationPolicy, Seal, Settings, State, StateChange,
+    Target, Ungrant, Witnesses,
 };
 use strongroom::ledger::{Statement, Subject};
 
@@ -43,6 +44,7 @@ fn show_body(body: &Body) -> Value {
         Body::Enrol(b) => json!({
             "device": b.device.to_string(), "name": b.name, "model": b.model, "serial": b.serial,
             "opening": show_enrolled_key(&b.opening), "signing": show_enrolled_key(&b.signing), "roles": show_roles(&b.roles),
+            "replaces": b.replaces.map(|device| device.to_string()),
         }),
         Body::Retire(b) => {
             json!({ "device": b.device.to_string(), "compromised": b.compromised, "reason": b.reason })
@@ -64,9 +66,25 @@ fn show_body(body: &Body) -> Value {
             json!({ "grant": b.grant.to_string(), "subject": show_subject(&b.target.subject()) })
         }
         Body::Reseal(b) => json!({
-            "token": b.token.to_string(), "version": b.version, "digest": b.digest.to_string(), "length": b.length,
-            "recipients": b.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "token": b.token.to_string(), "version": b.version, "threshold": b.threshold, "drop": show_ids(&b.drop),
+            "add": show_seals(&b.add),
         }),
+        Body::Policy(b) => json!({
+            "subject": show_subject(&b.target.subject()),
+            "policy": b.policy.as_ref().map(|policy| json!({
+                "period": policy.period, "overlap": policy.overlap, "hook": policy.hook, "params": policy.params,
+            })),
+        }),
+        Body::Settings(b) => json!({
+            "quorum": b.quorum, "evidence": b.evidence.to_string(), "recovery": show_ids(&b.recovery),
+            "witnesses": b.witnesses.map(|w| json!({ "count": w.count, "max-age": w.max_age })),
+            "thresholds": b.thresholds,
+        }),
+        Body::Propose(b) => {
+            json!({ "until": b.until, "kind": b.change.kind_name(), "body": show_body(&b.change) })
+        }
+        Body::Approve(b) => json!({ "proposal": b.proposal.to_string() }),
+        Body::Reject(b) => json!({ "proposal": b.proposal.to_string(), "reason": b.reason }),
         Body::Anchor(b) => json!({
             "device": b.device.to_string(),
             "counter": b.counter.map(|counter| json!({ "index": counter.index, "start": counter.start })),
@@ -90,6 +108,7 @@ fn read_body(kind: &str, v: &Value) -> Body {
             opening: read_enrolled_key(&v["opening"]),
             signing: read_enrolled_key(&v["signing"]),
             roles: read_roles(&v["roles"]),
+            replaces: v["replaces"].as_str().map(|id| id.parse().unwrap()),
         })),
         "retire" => Body::Retire(Retire {
             device: parsed(&v["device"]),
@@ -134,9 +153,9 @@ fn read_change(kind: &str, v: &Value) -> Body {
         "reseal" => Body::Reseal(Reseal {
             token: parsed(&v["token"]),
             version: version(),
-            digest: parsed(&v["digest"]),
-            length: v["length"].as_u64().unwrap(),
-            recipients: list(&v["recipients"], parsed),
+            threshold: v["threshold"].as_u64().unwrap(),
+            drop: list(&v["drop"], parsed),
+            add: list(&v["add"], read_seal),
         }),
         "anchor" => Body::Anchor(Anchor {
             device: parsed(&v["device"]),
@@ -150,16 +169,68 @@ fn read_change(kind: &str, v: &Value) -> Body {
             chain: parsed(&v["chain"]),
             reason: text(&v["reason"]),
         }),
+        _ => read_agreement(kind, v),
+    }
+}
+
+/// Kinds about policies, settings and proposals.
+fn read_agreement(kind: &str, v: &Value) -> Body {
+    match kind {
+        "policy" => Body::Policy(PolicyChange {
+            target: read_target(&v["subject"]),
+            policy: v["policy"].as_object().map(|policy| RotationPolicy {
+                period: policy["period"].as_u64().unwrap(),
+                overlap: policy["overlap"].as_u64().unwrap(),
+                hook: text(&policy["hook"]),
+                params: list(&policy["params"], |v| (text(&v[0]), text(&v[1]))),
+            }),
+        }),
+        "settings" => Body::Settings(Box::new(Settings {
+            quorum: v["quorum"].as_u64().unwrap(),
+            witnesses: v["witnesses"].as_object().map(|witnesses| Witnesses {
+                count: witnesses["count"].as_u64().unwrap(),
+                max_age: witnesses["max-age"].as_u64().unwrap(),
+            }),
+            evidence: read_level(&v["evidence"]),
+            recovery: list(&v["recovery"], parsed),
+            thresholds: list(&v["thresholds"], |v| (text(&v[0]), v[1].as_u64().unwrap())),
+        })),
+        "propose" => Body::Propose(Box::new(Propose {
+            until: v["until"].as_u64().unwrap(),
+            change: read_body(v["kind"].as_str().unwrap(), &v["body"]),
+        })),
+        "approve" => Body::Approve(Approve { proposal: parsed(&v["proposal"]) }),
+        "reject" => Body::Reject(Reject { proposal: parsed(&v["proposal"]), reason: text(&v["reason"]) }),
         other => panic!("no kind {other}"),
+    }
+}
+
+fn show_ids<T: ToString>(ids: &[T]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn show_seals(seals: &[Seal]) -> Value {
+    let show = |seal: &Seal| {
+        json!({
+            "digest": seal.digest.to_string(), "length": seal.length, "recipients": show_ids(&seal.recipients),
+        })
+    };
+    seals.iter().map(show).collect()
+}
+
+fn read_seal(v: &Value) -> Seal {
+    Seal {
+        digest: parsed(&v["digest"]),
+        length: v["length"].as_u64().unwrap(),
+        recipients: list(&v["recipients"], parsed),
     }
 }
 
 fn show_put(b: &Put) -> Value {
     json!({
-        "token": b.token.to_string(), "name": b.name, "version": b.version, "digest": b.digest.to_string(),
-        "length": b.length, "recipients": b.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "state": b.state.to_string(), "not-before": b.not_before, "expiry": b.expiry, "labels": b.labels,
-        "description": b.description, "keep": b.keep, "rotation": null,
+        "token": b.token.to_string(), "name": b.name, "version": b.version, "seals": show_seals(&b.seals),
+        "threshold": b.threshold, "only": b.only, "state": b.state.to_string(), "not-before": b.not_before, "expiry": b.expiry, "labels": b.labels,
+        "description": b.description, "keep": b.keep,
     })
 }
 
@@ -168,9 +239,9 @@ fn read_put(v: &Value) -> Put {
         token: parsed(&v["token"]),
         name: text(&v["name"]),
         version: v["version"].as_u64().unwrap(),
-        digest: parsed(&v["digest"]),
-        length: v["length"].as_u64().unwrap(),
-        recipients: list(&v["recipients"], parsed),
+        seals: list(&v["seals"], read_seal),
+        threshold: v["threshold"].as_u64().unwrap(),
+        only: v["only"].as_bool().unwrap(),
         state: read_state(&v["state"]),
         not_before: v["not-before"].as_u64(),
         expiry: v["expiry"].as_u64(),
@@ -186,7 +257,6 @@ pub fn show_subject(subject: &Subject) -> Value {
         Subject::Store => json!("store"),
         Subject::Token(id) => json!({ "token": id.to_string() }),
         Subject::Name(name) => json!({ "name": name }),
-        Subject::Device(id) => json!({ "device": id.to_string() }),
         Subject::Prefix(prefix) => json!({ "prefix": prefix }),
     }
 }
@@ -198,7 +268,6 @@ pub fn read_subject(v: &Value) -> Subject {
         Some((kind, v)) => match kind.as_str() {
             "token" => Subject::Token(parsed(v)),
             "name" => Subject::Name(text(v)),
-            "device" => Subject::Device(parsed(v)),
             "prefix" => Subject::Prefix(text(v)),
             other => panic!("no subject {other}"),
         },
@@ -252,13 +321,17 @@ fn show_enrolled_key(slot: &EnrolledKey) -> Value {
     shown
 }
 
-fn read_enrolled_key(v: &Value) -> EnrolledKey {
-    let level = match v["level"].as_str().unwrap() {
+fn read_level(v: &Value) -> EvidenceLevel {
+    match v.as_str().unwrap() {
         "simulator" => EvidenceLevel::Simulator,
         "reported" => EvidenceLevel::Reported,
         "attested" => EvidenceLevel::Attested,
         other => panic!("no level {other}"),
-    };
+    }
+}
+
+fn read_enrolled_key(v: &Value) -> EnrolledKey {
+    let level = read_level(&v["level"]);
     let claims = list(&v["claims"], |v| (text(&v[0]), v[1].as_bool().unwrap()));
     let material = v.get("material").map(bytes).unwrap_or_default();
     EnrolledKey {
@@ -272,18 +345,26 @@ fn read_enrolled_key(v: &Value) -> EnrolledKey {
 /// Roles as vectors show them; a prefix stands as it is, allowed or not.
 pub fn show_roles(roles: &[Role]) -> Value {
     let show = |role: &Role| match role {
-        Role::Open => json!("open"),
+        Role::Open(prefix) => json!({ "open": prefix }),
         Role::Write(prefix) => json!({ "write": prefix }),
         Role::Admin => json!("admin"),
+        Role::Grant(prefix) => json!({ "grant": prefix }),
+        Role::Witness => json!("witness"),
     };
     roles.iter().map(show).collect()
 }
 
 fn read_roles(v: &Value) -> Vec<Role> {
     list(v, |v| match v.as_str() {
-        Some("open") => Role::Open,
         Some("admin") => Role::Admin,
-        _ => Role::Write(text(&v["write"])),
+        Some("witness") => Role::Witness,
+        Some(other) => panic!("no role {other}"),
+        None => match v.as_object().unwrap().iter().next().unwrap() {
+            (word, prefix) if word == "open" => Role::Open(text(prefix)),
+            (word, prefix) if word == "write" => Role::Write(text(prefix)),
+            (word, prefix) if word == "grant" => Role::Grant(text(prefix)),
+            (other, _) => panic!("no role {other}"),
+        },
     })
 }
 

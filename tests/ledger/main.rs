@@ -9,6 +9,7 @@ mod fuzz_corpus;
 mod item;
 mod malformed;
 mod properties;
+mod quorum_store;
 mod resealed_store;
 mod soft_devices;
 mod statements;

@@ -92,7 +92,7 @@ proptest! {
         batches in vec((prop::sample::select(vec![0, 0, 0, 1, 2]), 0..5, bodies()), 1..40),
     ) {
         let devices = [(1, "first"), (2, "second"), (3, "third")].map(|(number, name)| SoftDevice::new(number, name));
-        let all = [Role::Open, Role::Write(String::new()), Role::Admin];
+        let all = [Role::Open(String::new()), Role::Write(String::new()), Role::Admin];
         let mut c = Chronicle::begin(&devices[0], &all);
         c.state("two more", &devices[0], [devices[1].enrol(&all), devices[2].enrol(&[Role::Write("prod".into())])]);
         for (author, mend, mut bodies) in batches {
@@ -122,8 +122,12 @@ fn make_plausible(c: &Chronicle, body: &mut Body) {
         Body::Put(put) => {
             put.name = name_of(&put.token, &put.name);
             put.version = c.replica.token(&put.token).unwrap().map_or(1, |token| token.latest + 1);
-            put.length = put.length.clamp(1, 1000);
-            put.recipients = vec![DeviceId([1; 16])];
+            put.seals.truncate(1);
+            for seal in &mut put.seals {
+                seal.length = seal.length.clamp(1, 1000);
+                seal.recipients = vec![DeviceId([1; 16])];
+            }
+            put.threshold = 1;
             put.labels = vec![("env".into(), "prod".into())];
             put.description.clear();
             if put.state != State::Staged {

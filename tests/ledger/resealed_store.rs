@@ -2,15 +2,21 @@
 
 use crate::soft_devices::SoftDevice;
 use crate::store_builder::{Chronicle, put};
-use crate::whole_store::{Cast, destroy, effective, grant, ineffective, putting, retire, roles, state};
-use strongroom::ledger::body::{Anchor, Body, Counter, Put, Reseal, Role, State, Target};
+use crate::whole_store::{
+    Cast, destroy, effective, grant, ineffective, of_bytes, putting, retire, roles, state,
+};
+use strongroom::ledger::body::{Anchor, Body, Counter, Reseal, Role, Seal, State, Target};
+use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::{TokenId, sha256};
 
-fn reseal(token: u8, version: u64, bytes: &str, recipients: &[&SoftDevice]) -> Body {
+/// Puts one seal in the place of all that the version has.
+fn reseal(c: &Chronicle, token: u8, version: u64, bytes: &str, recipients: &[&SoftDevice]) -> Body {
     let mut recipients: Vec<_> = recipients.iter().map(|device| device.id).collect();
     recipients.sort();
-    let digest = sha256(bytes.as_bytes());
-    Body::Reseal(Reseal { token: TokenId([token; 16]), version, digest, length: 450, recipients })
+    let token = TokenId([token; 16]);
+    let drop = c.replica.seals(&token, version).unwrap().iter().map(|seal| seal.digest).collect();
+    let add = vec![Seal { digest: sha256(bytes.as_bytes()), length: 450, recipients }];
+    Body::Reseal(Reseal { token, version, threshold: 1, drop, add })
 }
 
 fn anchor(device: &SoftDevice, counter: Option<(u64, u64)>) -> Body {
@@ -22,14 +28,16 @@ fn anchor(device: &SoftDevice, counter: Option<(u64, u64)>) -> Body {
 pub fn resealed_store() -> Chronicle {
     let cast = Cast::new();
     let (owner, writer, hsm) = (&cast.owner, &cast.writer, &cast.hsm);
-    let mut c = Chronicle::begin(owner, &[Role::Open, Role::Write(String::new()), Role::Admin]);
+    let mut c =
+        Chronicle::begin(owner, &[Role::Open(String::new()), Role::Write(String::new()), Role::Admin]);
     let versions = [putting(put(0x10, "prod/db", 1, &[owner])), putting(put(0x10, "prod/db", 2, &[owner]))];
     effective(c.state("two versions", owner, versions));
-    let two = [writer.enrol(&[Role::Open, Role::Write("prod".into())]), hsm.enrol(&[])];
+    let two = [writer.enrol(&[Role::Open(String::new()), Role::Write("prod".into())]), hsm.enrol(&[])];
     effective(c.state("two more devices", owner, two));
-    let both = [reseal(0x10, 1, "one", &[owner, writer]), reseal(0x10, 2, "two", &[owner, writer])];
+    let both = [reseal(&c, 0x10, 1, "one", &[owner, writer]), reseal(&c, 0x10, 2, "two", &[owner, writer])];
     effective(c.state("both resealed under one signature", owner, both));
-    effective(c.state("and again", owner, [reseal(0x10, 2, "three", &[writer])]));
+    let again = reseal(&c, 0x10, 2, "three", &[writer]);
+    effective(c.state("and again", owner, [again]));
     reseals_err(&mut c, &cast);
     anchors_come_and_go(&mut c, &cast);
     c
@@ -39,7 +47,7 @@ fn reseals_err(c: &mut Chronicle, cast: &Cast) {
     let (owner, writer, hsm) = (&cast.owner, &cast.writer, &cast.hsm);
     let others = "these sealed bytes belong to another version";
     ineffective(
-        c.state("by one who writes, and is no admin", writer, [reseal(0x10, 1, "x", &[writer])]),
+        c.state("by one who writes, and is no admin", writer, [reseal(c, 0x10, 1, "x", &[writer])]),
         "no `admin` role",
     );
     for (comment, bytes) in [
@@ -48,48 +56,52 @@ fn reseals_err(c: &mut Chronicle, cast: &Cast) {
         ("the bytes that another version had", "two"),
         ("the bytes of another version", "three"),
     ] {
-        ineffective(c.state(comment, owner, [reseal(0x10, 1, bytes, &[owner])]), others);
+        ineffective(c.state(comment, owner, [reseal(c, 0x10, 1, bytes, &[owner])]), others);
     }
-    ineffective(c.state("resealed to nobody", owner, [reseal(0x10, 1, "x", &[])]), "sealed to nobody");
+    ineffective(c.state("resealed to nobody", owner, [reseal(c, 0x10, 1, "x", &[])]), "sealed to nobody");
     ineffective(
-        c.state("to one that does not open", owner, [reseal(0x10, 1, "x", &[hsm])]),
+        c.state("to one that does not open", owner, [reseal(c, 0x10, 1, "x", &[hsm])]),
         "has no role `open`",
     );
     ineffective(
-        c.state("to one that is no device", owner, [reseal(0x10, 1, "x", &[&cast.stranger])]),
+        c.state("to one that is no device", owner, [reseal(c, 0x10, 1, "x", &[&cast.stranger])]),
         "has no role `open`",
     );
     ineffective(
-        c.state("a version that is not there", owner, [reseal(0x10, 9, "x", &[owner])]),
+        c.state("a version that is not there", owner, [reseal(c, 0x10, 9, "x", &[owner])]),
         "no such version",
     );
-    ineffective(c.state("version 0", owner, [reseal(0x10, 0, "x", &[owner])]), "no such version");
-    ineffective(c.state("no such token", owner, [reseal(0x77, 1, "x", &[owner])]), "no such token");
-    let old = Put { digest: sha256(b"one"), ..put(0x10, "prod/db", 3, &[owner]) };
+    ineffective(c.state("version 0", owner, [reseal(c, 0x10, 0, "x", &[owner])]), "no such version");
+    ineffective(c.state("no such token", owner, [reseal(c, 0x77, 1, "x", &[owner])]), "no such token");
+    let old = of_bytes("one", put(0x10, "prod/db", 3, &[owner]));
     ineffective(c.state("a put with the bytes of a reseal", owner, [putting(old)]), others);
-    let old = Put { digest: sha256(b"the sealed bytes of 16@1"), ..put(0x10, "prod/db", 3, &[owner]) };
+    let old = of_bytes("the sealed bytes of 16@1", put(0x10, "prod/db", 3, &[owner]));
     ineffective(c.state("a put with bytes of before a reseal", owner, [putting(old)]), others);
-    let mixed = [reseal(0x10, 1, "x", &[owner]), roles(hsm, &[Role::Open])];
+    let mixed = [reseal(c, 0x10, 1, "x", &[owner]), roles(hsm, &[Role::Open(String::new())])];
     ineffective(c.state("a reseal and a change of roles in one batch", owner, mixed), "alone and directly");
     effective(c.state(
         "suspended and revoked are resealed too",
         owner,
-        [state(0x10, 0, State::Suspended), state(0x10, 2, State::Revoked), reseal(0x10, 2, "four", &[owner])],
+        [
+            state(0x10, 0, State::Suspended),
+            state(0x10, 2, State::Revoked),
+            reseal(c, 0x10, 2, "four", &[owner]),
+        ],
     ));
     let crossing = c.draft(writer, [putting(put(0x10, "prod/db", 3, &[owner, writer]))]);
-    effective(c.state("a reseal of an older version", owner, [reseal(0x10, 1, "five", &[owner])]));
+    effective(c.state("a reseal of an older version", owner, [reseal(c, 0x10, 1, "five", &[owner])]));
     ineffective(c.land("a put that was signed before it", writer, &crossing), "came first");
-    let stale = c.draft(owner, [reseal(0x10, 1, "six", &[owner, writer])]);
+    let stale = c.draft(owner, [reseal(c, 0x10, 1, "six", &[owner, writer])]);
     effective(c.state("a recipient retired", owner, [retire(writer)]));
     ineffective(c.land("a reseal to it that was signed before", owner, &stale), "earlier state");
     effective(c.state("one version destroyed", owner, [destroy(0x10, "prod/db", 2)]));
     ineffective(
-        c.state("and resealed", owner, [reseal(0x10, 2, "x", &[owner])]),
+        c.state("and resealed", owner, [reseal(c, 0x10, 2, "x", &[owner])]),
         "the version was destroyed",
     );
     effective(c.state("the whole token destroyed", owner, [destroy(0x10, "prod/db", 0)]));
     ineffective(
-        c.state("and resealed as well", owner, [reseal(0x10, 1, "x", &[owner])]),
+        c.state("and resealed as well", owner, [reseal(c, 0x10, 1, "x", &[owner])]),
         "the token was destroyed",
     );
 }

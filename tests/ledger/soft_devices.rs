@@ -149,6 +149,7 @@ impl SoftDevice {
             opening: slot(self.opening.clone(), "open"),
             signing: slot(self.signing(), "sign"),
             roles: sorted_roles(roles.to_vec()),
+            replaces: None,
         }))
     }
 

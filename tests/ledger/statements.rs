@@ -6,8 +6,9 @@ use crate::soft_devices::{SoftDevice, p384, rsa};
 use serde_json::{Value, json};
 use strongroom::device::{EvidenceLevel, OaepHash, PublicKey};
 use strongroom::ledger::body::{
-    Anchor, Body, Counter, Destroy, Grant, Put, Rename, Repair, Reseal, Retire, Role, Roles, State,
-    StateChange, Target, Ungrant,
+    Anchor, Approve, Body, Counter, Destroy, Grant, PolicyChange, Propose, Put, Reject, Rename, Repair,
+    Reseal, Retire, Role, Roles, RotationPolicy, Seal, Settings, State, StateChange, Target, Ungrant,
+    Witnesses,
 };
 use strongroom::ledger::{DeviceId, GrantId, Hash, Statement, StoreId, TokenId, sorted_roles};
 
@@ -41,6 +42,12 @@ fn every_kind_has_a_vector() {
         "repair",
         "reseal",
         "anchor",
+        "policy",
+        "settings",
+        "propose",
+        "approve",
+        "reject",
+        "witness",
         "p256",
         "p384",
         "rsa",
@@ -50,7 +57,6 @@ fn every_kind_has_a_vector() {
         "simulator",
         "reported",
         "attested",
-        "open",
         "admin",
         "staged",
         "active",
@@ -61,7 +67,7 @@ fn every_kind_has_a_vector() {
         assert!(all.contains(&format!("\"{word}\"")), "no vector has {word}");
     }
     assert!(all.contains("\"material\":"), "no vector has material");
-    for object in ["token", "name", "device", "prefix", "write"] {
+    for object in ["token", "name", "prefix", "open", "write", "grant"] {
         assert!(all.contains(&format!("{{\"{object}\":")), "no vector has a {object}");
     }
 }
@@ -96,15 +102,20 @@ fn statement(body: Body) -> Statement {
     statement
 }
 
+fn seal(digest: u8, length: u64, recipients: &[u8]) -> Seal {
+    let recipients = recipients.iter().map(|id| DeviceId([*id; 16])).collect();
+    Seal { digest: Hash([digest; 32]), length, recipients }
+}
+
 /// A put with nothing left out.
 pub fn full_put() -> Put {
     Put {
         token: TOKEN,
         name: "prod/db/password".into(),
         version: 3,
-        digest: Hash([0xdd; 32]),
-        length: 1_114_112,
-        recipients: vec![DeviceId([1; 16]), DeviceId([2; 16]), DeviceId([0xff; 16])],
+        seals: vec![seal(0xdc, 1_114_112, &[1, 2, 0xff]), seal(0xdd, 400, &[3])],
+        threshold: 1,
+        only: true,
         state: State::Staged,
         not_before: Some(1_700_000_000_001),
         expiry: Some(1_800_000_000_000),
@@ -130,7 +141,7 @@ pub fn examples() -> Vec<(&'static str, Statement)> {
 fn later() -> Vec<(&'static str, Statement)> {
     let device = SoftDevice::new(0xd1, "tpm-1");
     let with_material = |opening: &[u8], signing: &[u8]| {
-        let mut body = device.enrol(&[Role::Open]);
+        let mut body = device.enrol(&[Role::Open(String::new())]);
         if let Body::Enrol(enrol) = &mut body {
             (enrol.opening.material, enrol.signing.material) = (opening.into(), signing.into());
         }
@@ -140,9 +151,9 @@ fn later() -> Vec<(&'static str, Statement)> {
         Body::Reseal(Reseal {
             token: TOKEN,
             version,
-            digest: Hash([0xde; 32]),
-            length: 450,
-            recipients: recipients.iter().map(|id| DeviceId([*id; 16])).collect(),
+            threshold: 1,
+            drop: vec![Hash([0xd0; 32]), Hash([0xd1; 32])],
+            add: vec![seal(0xde, 450, recipients)],
         })
     };
     let on_p384 = SoftDevice::on_p384(0xd2, "hsm-2");
@@ -151,22 +162,87 @@ fn later() -> Vec<(&'static str, Statement)> {
     let all = [
         ("enrol: with material for both keys", with_material(b"a key blob", b"another")),
         ("enrol: with material for the signing key", with_material(b"", &[0; 300])),
+        ("enrol: in the place of another", in_place_of(&device)),
+        ("enrol: every role", device.enrol(&every_role())),
         ("reseal", reseal(3, &[1, 2])),
         ("reseal: the greatest version, for nobody", reseal(u64::MAX, &[])),
         ("anchor", anchor(Some(Counter { index: 0x0180_0000, start: 41 }))),
         ("anchor: the greatest numbers", anchor(Some(Counter { index: u64::MAX, start: u64::MAX }))),
         ("anchor: no longer", anchor(None)),
-        ("enrol: P-384 opens and signs", on_p384.clone().opened_by(p384()).enrol(&[Role::Open])),
+        (
+            "enrol: P-384 opens and signs",
+            on_p384.clone().opened_by(p384()).enrol(&[Role::Open(String::new())]),
+        ),
         ("genesis: P-384 signs", on_p384.genesis()),
         ("enrol: RSA signs", by_rsa.enrol(&[Role::Admin])),
         ("genesis: RSA signs", by_rsa.genesis()),
     ];
-    all.into_iter().map(|(comment, body)| (comment, statement(body))).collect()
+    all.into_iter().chain(agreements()).map(|(comment, body)| (comment, statement(body))).collect()
+}
+
+fn in_place_of(device: &SoftDevice) -> Body {
+    let mut body = device.enrol(&[]);
+    if let Body::Enrol(enrol) = &mut body {
+        enrol.replaces = Some(DeviceId([0xd0; 16]));
+    }
+    body
+}
+
+fn every_role() -> [Role; 8] {
+    let prefix = || "prod".to_owned();
+    [
+        Role::Open(String::new()),
+        Role::Open(prefix()),
+        Role::Write(String::new()),
+        Role::Write(prefix()),
+        Role::Admin,
+        Role::Grant(String::new()),
+        Role::Grant(prefix()),
+        Role::Witness,
+    ]
+}
+
+/// Policies, settings, and what several admins agree to.
+fn agreements() -> Vec<(&'static str, Body)> {
+    let policy = RotationPolicy {
+        period: 2_592_000_000,
+        overlap: 3_600_000,
+        hook: "pg-main".into(),
+        params: vec![("role".into(), "app".into())],
+    };
+    let change = |target, policy| Body::Policy(PolicyChange { target, policy });
+    let mut all = vec![
+        ("policy: on a token", change(Target::Token(TOKEN), Some(policy.clone()))),
+        ("policy: on a prefix", change(Target::Prefix("prod".into()), Some(policy))),
+        ("policy: no longer", change(Target::Prefix(String::new()), None)),
+    ];
+    let settings = Settings {
+        quorum: 2,
+        witnesses: Some(Witnesses { count: 1, max_age: 600_000 }),
+        evidence: EvidenceLevel::Attested,
+        recovery: vec![DeviceId([7; 16]), DeviceId([8; 16])],
+        thresholds: vec![("prod".into(), 2), ("prod/root".into(), 3)],
+    };
+    let propose = |change| Body::Propose(Box::new(Propose { until: 1_700_086_400_000, change }));
+    let proposal = Hash([0x99; 32]);
+    let device = SoftDevice::new(0xd1, "hsm-1");
+    let retire = Retire { device: device.id, compromised: true, reason: "stolen".into() };
+    all.extend([
+        ("settings", Body::Settings(Box::new(settings.clone()))),
+        ("settings: those before the first", Body::Settings(Box::default())),
+        ("propose: an enrolment", propose(device.enrol(&[Role::Admin]))),
+        ("propose: a retirement", propose(Body::Retire(retire))),
+        ("propose: roles", propose(Body::Roles(Roles { device: device.id, roles: Vec::new() }))),
+        ("propose: settings", propose(Body::Settings(Box::new(settings)))),
+        ("approve", Body::Approve(Approve { proposal })),
+        ("reject", Body::Reject(Reject { proposal, reason: "not now".into() })),
+    ]);
+    all
 }
 
 fn devices() -> Vec<(&'static str, Body)> {
     let device = SoftDevice::new(0xd1, "hsm-1");
-    let all_roles = [Role::Open, Role::Write(String::new()), Role::Admin];
+    let all_roles = [Role::Open(String::new()), Role::Write(String::new()), Role::Admin];
     let with = |opening: PublicKey, level: EvidenceLevel, roles: &[Role]| {
         let mut body = device.clone().opened_by(opening).enrol(roles);
         if let Body::Enrol(enrol) = &mut body {
@@ -188,13 +264,13 @@ fn devices() -> Vec<(&'static str, Body)> {
         ),
         (
             "enrol: RSA-OAEP SHA-1, open only",
-            with(rsa(OaepHash::Sha1), EvidenceLevel::Attested, &[Role::Open]),
+            with(rsa(OaepHash::Sha1), EvidenceLevel::Attested, &[Role::Open(String::new())]),
         ),
         (
             "enrol: AES-256, no roles",
             with(PublicKey::Aes256 { id: [0xae; 16] }, EvidenceLevel::Reported, &[]),
         ),
-        ("enrol: P-384 opens", with(p384(), EvidenceLevel::Reported, &[Role::Open])),
+        ("enrol: P-384 opens", with(p384(), EvidenceLevel::Reported, &[Role::Open(String::new())])),
         ("retire", retire(false, "replaced")),
         ("retire: compromised, no reason", retire(true, "")),
         ("roles", Body::Roles(Roles { device: device.id, roles: sorted_roles(all_roles.to_vec()) })),
@@ -206,7 +282,8 @@ fn devices() -> Vec<(&'static str, Body)> {
 fn tokens() -> Vec<(&'static str, Body)> {
     let plain = Put {
         version: 1,
-        recipients: vec![DeviceId([1; 16])],
+        seals: vec![seal(0xdd, 300, &[1])],
+        only: false,
         state: State::Active,
         not_before: None,
         expiry: None,
@@ -272,19 +349,20 @@ fn grants() -> Vec<(&'static str, Body)> {
 /// The edges of integers, lengths and Unicode.
 fn extremes() -> Vec<(&'static str, Statement)> {
     let (mut greatest, mut none) = (full_put(), full_put());
-    (greatest.version, greatest.length) = (u64::MAX, u64::MAX);
+    (greatest.version, greatest.threshold) = (u64::MAX, u64::MAX);
     (greatest.not_before, greatest.expiry, greatest.keep) = (Some(u64::MAX), Some(u64::MAX), Some(u64::MAX));
-    greatest.recipients = (0..254u8).map(|i| DeviceId([i; 16])).collect();
-    none.recipients.clear();
+    let all: Vec<u8> = (0..254).collect();
+    greatest.seals = vec![seal(0, u64::MAX, &all), seal(0xff, u64::MAX, &all)];
+    none.seals.clear();
     none.labels.clear();
-    (none.version, none.length, none.keep) = (0, 0, Some(0));
+    (none.version, none.threshold, none.keep) = (0, 0, Some(0));
     none.name = "\u{202e}not a name\n, yet well formed: \u{10ffff}e\u{301}".into();
     let mut greatest = statement(Body::Put(Box::new(greatest)));
     greatest.time = u64::MAX;
     let mut none = statement(Body::Put(Box::new(none)));
     none.time = 0;
     vec![
-        ("put: the greatest numbers, 254 recipients", greatest),
+        ("put: the greatest numbers, two seals for 254 devices", greatest),
         ("put: against the rules, but well formed", none),
     ]
 }

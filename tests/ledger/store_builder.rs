@@ -5,7 +5,7 @@ use crate::soft_devices::SoftDevice;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use strongroom::Result;
-use strongroom::ledger::body::{Body, Put, Role, State};
+use strongroom::ledger::body::{Body, Put, Role, Seal, State};
 use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::{Chain, StoredBatch};
 use strongroom::ledger::{
@@ -91,6 +91,17 @@ impl Chronicle {
             statements.push(statement);
         }
         Draft { statements, seen: self.replica.position(), admin_head: self.replica.admin_head() }
+    }
+
+    /// The time of the last statement that was composed here.
+    pub fn now(&self) -> u64 {
+        self.time
+    }
+
+    /// The hash of the last statement.
+    pub fn last(&self) -> Hash {
+        let batch = self.store.batches.last().unwrap();
+        strongroom::ledger::leaf(batch.statements.last().unwrap())
     }
 
     /// Signs a draft as it would come next.
@@ -188,7 +199,8 @@ pub fn picture(replica: &Replica, subjects: &[Subject], grants: &[GrantId]) -> V
 fn show_token(replica: &Replica, token: &TokenRow) -> Value {
     let versions = replica.versions(token).unwrap().into_iter().map(|row| {
         json!({
-            "version": row.version, "digest": row.digest.to_string(), "reason": row.reason,
+            "version": row.version, "reason": row.reason, "threshold": row.threshold,
+            "seals": row.seals.iter().map(|seal| seal.digest.to_string()).collect::<Vec<_>>(),
             "state": row.state.map_or("destroyed".into(), |state| state.to_string()),
         })
     });
@@ -206,9 +218,13 @@ pub fn put(token: u8, name: &str, version: u64, recipients: &[&SoftDevice]) -> P
         token: TokenId([token; 16]),
         name: name.into(),
         version,
-        digest: sha256(format!("the sealed bytes of {token}@{version}").as_bytes()),
-        length: 300,
-        recipients,
+        seals: vec![Seal {
+            digest: sha256(format!("the sealed bytes of {token}@{version}").as_bytes()),
+            length: 300,
+            recipients,
+        }],
+        threshold: 1,
+        only: false,
         state: State::Active,
         not_before: None,
         expiry: None,

@@ -203,7 +203,8 @@ fn claims(c: &Chronicle, cast: &Cast, one: &Draft) -> Vec<Forgery> {
 /// First batches that are none.
 fn beginnings() -> Vec<Forgery> {
     let cast = Cast::new();
-    let good = Chronicle::begin(&cast.owner, &[Role::Open, Role::Write(String::new()), Role::Admin]);
+    let good =
+        Chronicle::begin(&cast.owner, &[Role::Open(String::new()), Role::Write(String::new()), Role::Admin]);
     let statements: Vec<Statement> =
         good.store.batches[0].statements.iter().map(|bytes| Statement::decode(bytes).unwrap()).collect();
     let first = |device: &SoftDevice, statements: &[Statement], seen, admin_head| {
@@ -245,7 +246,10 @@ fn beginnings() -> Vec<Forgery> {
         ("beginning: a third statement", plain(&third)),
         ("beginning: another device enrolled", plain(&enrolled(cast.writer.enrol(&[Role::Admin])))),
         ("beginning: another signing key enrolled", plain(&enrolled(second_author.enrol(&[Role::Admin])))),
-        ("beginning: an enrolment without admin", plain(&enrolled(cast.owner.enrol(&[Role::Open])))),
+        (
+            "beginning: an enrolment without admin",
+            plain(&enrolled(cast.owner.enrol(&[Role::Open(String::new())]))),
+        ),
         ("beginning: an enrolment that links nowhere", plain(&unlinked)),
         ("beginning: a genesis with a past", plain(&later)),
         (

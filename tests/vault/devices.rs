@@ -113,15 +113,15 @@ fn a_device_with_a_narrow_role_stays_within_it() {
     let mut vault = place.at("first", &[&one]);
     assert_eq!(opened(&mut vault, "team/a"), Ok("theirs".into()));
 
-    vault.set_roles("two", &[Role::Open]).unwrap();
+    vault.set_roles("two", &[Role::Open(String::new())]).unwrap();
     assert_eq!(reseal(&mut vault), 1);
     assert_eq!(opened(&mut other, "team/a"), Ok("theirs".into()));
     assert_eq!(
         other.put(&name("team/a"), &secret("x"), &PutOptions::default()).unwrap_err().kind(),
         Kind::Refused
     );
-    assert_eq!(vault.set_roles("three", &[Role::Open]).unwrap_err().kind(), Kind::NotFound);
-    let last = vault.set_roles("one", &[Role::Open]).unwrap_err();
+    assert_eq!(vault.set_roles("three", &[Role::Open(String::new())]).unwrap_err().kind(), Kind::NotFound);
+    let last = vault.set_roles("one", &[Role::Open(String::new())]).unwrap_err();
     assert!(last.to_string().contains("last device with the role admin"), "{last}");
 }
 
@@ -133,7 +133,7 @@ fn keys_outside_the_device_are_recognised() {
     enrol(&mut vault, &two, &["open", "write", "admin"]);
     assert_eq!(reseal(&mut vault), 1);
     let row = &vault.replica().devices().unwrap()[1];
-    assert!(row.enrolment.has_material() && row.enrolment.opening.material.len() == 9);
+    assert_eq!(row.enrolment.opening.material.len(), 9);
     // Each machine has nothing but the ledger and its device.
     let mut other = place.meet(&vault, "other", &[&two]);
     assert_eq!(opened(&mut other, "a"), Ok("token".into()));
@@ -157,7 +157,7 @@ fn a_retired_device_opens_nothing_that_comes() {
     put_only(&mut vault, "own", "not its", &["one"]);
     vault.set_state(&name("dead"), None, State::Revoked, "leaked").unwrap();
     vault.destroy(&name("gone"), None, "").unwrap();
-    let old = version(&vault, "a", 1).digest;
+    let old = version(&vault, "a", 1).seals[0].digest;
     let mut other = place.meet(&vault, "other", &[&two]);
 
     let options = RetireOptions { compromised: true, reason: "stolen".into(), force: false };

@@ -114,7 +114,7 @@ pub fn version(vault: &Vault, token: &str, version: u64) -> VersionRow {
 
 /// The devices that a version is sealed to, by name.
 pub fn sealed_to(vault: &Vault, token: &str, number: u64) -> Vec<String> {
-    let recipients = version(vault, token, number).recipients;
+    let recipients = version(vault, token, number).recipients();
     let named = |id| vault.replica().device_row(id).unwrap().unwrap().enrolment.name;
     let mut names: Vec<_> = recipients.iter().map(named).collect();
     names.sort();

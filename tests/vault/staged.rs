@@ -85,7 +85,7 @@ fn a_staged_version_is_read_by_who_may_write_the_token() {
 fn what_a_retired_device_did_is_listed() {
     let (one, two) = (SoftDevice::named("one"), SoftDevice::named("two"));
     let (place, mut vault) = Place::of(&one);
-    let id = enrol(&mut vault, &two, &["open", "write"]);
+    let id = enrol(&mut vault, &two, &["open", "write", "grant"]);
     let mut other = place.meet(&vault, "other", &[&two]);
     for token in ["theirs", "revoked", "mine"] {
         put(&mut other, token, "x");

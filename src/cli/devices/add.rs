@@ -36,7 +36,7 @@ pub struct Add {
 
 impl Execute for Add {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let roles = if self.roles.is_empty() { vec![Role::Open] } else { roles(&self.roles)? };
+        let roles = if self.roles.is_empty() { vec![Role::Open(String::new())] } else { roles(&self.roles)? };
         let (algorithm, create) = (self.keys.algorithm()?, self.keys.create()?);
         let options = EnrolOptions { device_name: self.name, algorithm, create, roles };
         let resolved = context.resolve()?;
@@ -49,7 +49,7 @@ impl Execute for Add {
             let report = vault.enrol(uri.clone(), None, &options)?;
             let remembered = init::remember(resolved, &uri, &report.device, init::Precedence::Last)?;
             print_report(out, &report, &remembered)?;
-            let closed = match report.roles.contains(&Role::Open) {
+            let closed = match report.roles.iter().any(|role| matches!(role, Role::Open(_))) {
                 true => vault.count_closed_to(&report.device)?,
                 false => 0,
             };

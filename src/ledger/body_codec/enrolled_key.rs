@@ -60,46 +60,42 @@ fn read_point<const N: usize>(
     PublicKey::from_point(&point).ok_or(Malformed(off))
 }
 
-/// The two forms of an enrolment: kind 11 has room for material, kind 1 does not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Bare,
-    WithMaterial,
-}
-
-pub(super) fn write_enrolled_key(w: &mut Writer, slot: &EnrolledKey, form: Form) {
-    w.array(4 + usize::from(form == Form::WithMaterial));
-    write_key(w, &slot.key);
-    w.text(&slot.uri).uint(match slot.evidence.level {
+pub(super) fn write_level(w: &mut Writer, level: EvidenceLevel) {
+    w.uint(match level {
         EvidenceLevel::Simulator => 0,
         EvidenceLevel::Reported => 1,
         EvidenceLevel::Attested => 2,
     });
+}
+
+pub(super) fn read_level(r: &mut Reader<'_>) -> Decoded<EvidenceLevel> {
+    match r.uint("an evidence level")? {
+        0 => Ok(EvidenceLevel::Simulator),
+        1 => Ok(EvidenceLevel::Reported),
+        2 => Ok(EvidenceLevel::Attested),
+        _ => Err(NEWER),
+    }
+}
+
+pub(super) fn write_enrolled_key(w: &mut Writer, slot: &EnrolledKey) {
+    w.array(5);
+    write_key(w, &slot.key);
+    w.text(&slot.uri);
+    write_level(w, slot.evidence.level);
     w.array(slot.evidence.claims.len());
     for (claim, holds) in &slot.evidence.claims {
         w.array(2).text(claim).bool(*holds);
     }
-    if form == Form::WithMaterial {
-        w.bytes(&slot.material);
-    }
+    w.bytes(&slot.material);
 }
 
-pub(super) fn read_enrolled_key(r: &mut Reader<'_>, form: Form) -> Decoded<EnrolledKey> {
-    r.array_of(4 + usize::from(form == Form::WithMaterial), "a key slot")?;
-    let (key, uri) = (read_key(r)?, r.text("a key's URI")?);
-    let level = match r.uint("an evidence level")? {
-        0 => EvidenceLevel::Simulator,
-        1 => EvidenceLevel::Reported,
-        2 => EvidenceLevel::Attested,
-        _ => return Err(NEWER),
-    };
+pub(super) fn read_enrolled_key(r: &mut Reader<'_>) -> Decoded<EnrolledKey> {
+    r.array_of(5, "a key slot")?;
+    let (key, uri, level) = (read_key(r)?, r.text("a key's URI")?, read_level(r)?);
     let claims = r.list("claims", |r| {
         r.array_of(2, "a claim")?;
         Ok((r.text("a claim's name")?, r.bool("a claim's value")?))
     })?;
-    let material = match form {
-        Form::Bare => Vec::new(),
-        Form::WithMaterial => r.bytes("a key's material")?.to_vec(),
-    };
+    let material = r.bytes("a key's material")?.to_vec();
     Ok(EnrolledKey { key, uri, evidence: Evidence { level, claims }, material })
 }

@@ -3,7 +3,7 @@
 use super::{DeviceState, LedgerView, Verdict, refuse, rule, text};
 use crate::error::Result;
 use crate::ledger::body::{Anchor, Enrol, Retire, Role, Roles};
-use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, Prefix, check_short, check_text};
+use crate::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_prefix, check_short, check_text};
 use crate::ledger::{DeviceId, MAX_MATERIAL_BYTES};
 
 /// The rules for enrolments that need no state; they hold for the first one too.
@@ -25,18 +25,21 @@ pub(in crate::ledger) fn enrolment_in_form(b: &Enrol) -> std::result::Result<(),
 }
 
 pub(super) fn roles_in_form(roles: &[Role]) -> std::result::Result<(), String> {
-    roles.iter().try_for_each(|role| match role {
-        // A prefix is stored in canonical form.
-        Role::Write(prefix) => match Prefix::parse(prefix)?.as_str() == prefix {
-            true => Ok(()),
-            false => Err("a prefix with a trailing /".into()),
-        },
-        Role::Open | Role::Admin => Ok(()),
-    })
+    roles.iter().filter_map(Role::prefix).try_for_each(check_prefix)
 }
 
 pub(super) fn enrol(b: &Enrol, view: &impl LedgerView) -> Verdict {
     check!(enrolment_in_form(b));
+    let lowest = b.opening.evidence.level.min(b.signing.evidence.level);
+    if lowest < view.settings()?.evidence {
+        return rule("the settings ask for stronger evidence");
+    }
+    if let Some(replaced) = &b.replaces {
+        let retired = view.device(replaced)?.filter(|device| device.retired && !device.compromised);
+        if retired.is_none() || view.is_replaced(replaced)? {
+            return rule("it replaces no retired device, or one that was compromised or replaced before");
+        }
+    }
     if view.device(&b.device)?.is_some() {
         return rule("this device id was enrolled before");
     }
@@ -56,14 +59,31 @@ pub(super) fn active(id: &DeviceId, view: &impl LedgerView) -> Result<Option<Dev
     Ok(view.device(id)?.filter(|device| !device.retired))
 }
 
+/// Checks that enough admins and witnesses stay when this device has no roles but these.
+fn enough_stay(device: &DeviceState, id: &DeviceId, roles: &[Role], view: &impl LedgerView) -> Verdict {
+    let settings = view.settings()?;
+    // A witness's own machine needs the others.
+    let witnesses = settings.witnesses.map_or(0, |witnesses| witnesses.count + 1);
+    for (role, needed) in [(Role::Admin, settings.quorum), (Role::Witness, witnesses)] {
+        if !device.roles.contains(&role) || roles.contains(&role) {
+            continue;
+        }
+        let others = view.active_with(&role)?.into_iter().filter(|other| other != id).count() as u64;
+        if others < needed {
+            return rule(match needed {
+                1 => format!("the last device with the role {role} must keep it"),
+                _ => format!("{needed} devices must keep the role {role}"),
+            });
+        }
+    }
+    Ok(Ok(()))
+}
+
 pub(super) fn retire(b: &Retire, view: &impl LedgerView) -> Verdict {
     check!(text(&b.reason));
     match active(&b.device, view)? {
         None => rule("no such device, or it was retired before"),
-        Some(device) if device.is_admin() && !view.another_admin(&b.device)? => {
-            rule("the last device with the role admin cannot be retired")
-        }
-        Some(_) => Ok(Ok(())),
+        Some(device) => enough_stay(&device, &b.device, &[], view),
     }
 }
 
@@ -71,12 +91,7 @@ pub(super) fn roles(b: &Roles, view: &impl LedgerView) -> Verdict {
     check!(roles_in_form(&b.roles));
     match active(&b.device, view)? {
         None => rule("no such device, or it was retired"),
-        Some(device)
-            if device.is_admin() && !b.roles.contains(&Role::Admin) && !view.another_admin(&b.device)? =>
-        {
-            rule("the last device with the role admin cannot lose it")
-        }
-        Some(_) => Ok(Ok(())),
+        Some(device) => enough_stay(&device, &b.device, &b.roles, view),
     }
 }
 

@@ -93,8 +93,7 @@ pub(super) fn subject_in_words(subject: &[u8]) -> String {
         Ok(0) => "devices and roles".into(),
         Ok(1) => format!("the token {}", id()),
         Ok(2) => format!("the name `{}`", text()),
-        Ok(3) => format!("the device {}", id()),
-        Ok(4) => format!("the grants under `{}`", text()),
+        Ok(3) => format!("what is under `{}`", text()),
         _ => "the same subject".into(),
     }
 }
@@ -138,13 +137,12 @@ mod tests {
 
     #[test]
     fn subjects_are_named_as_people_know_them() {
-        use crate::ledger::{DeviceId, Subject, TokenId};
+        use crate::ledger::{Subject, TokenId};
         for (subject, words) in [
             (Subject::Store, "devices and roles"),
             (Subject::Token(TokenId([1; 16])), "the token 01010101010101010101010101010101"),
             (Subject::Name("prod/db".into()), "the name `prod/db`"),
-            (Subject::Device(DeviceId([2; 16])), "the device 02020202020202020202020202020202"),
-            (Subject::Prefix("prod".into()), "the grants under `prod`"),
+            (Subject::Prefix("prod".into()), "what is under `prod`"),
         ] {
             assert_eq!(subject_in_words(&subject.encode()), words);
         }

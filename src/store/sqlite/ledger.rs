@@ -66,10 +66,13 @@ fn memory(batch: &StoredBatch) -> usize {
 }
 
 /// The batch of a row that starts with `first` and `last`. Missing statements are left out.
+/// More than any COSE_Sign1 of a batch has: which ones are too long is the ledger's to say.
+const MAX_SIGN1_BYTES: usize = 1 << 16;
+
 fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);
     let statements = statements(attempt, first, last)?;
-    Ok(StoredBatch { first, sign1: row.blob(sign1, MAX_STATEMENT_BYTES)?, statements })
+    Ok(StoredBatch { first, sign1: row.blob(sign1, MAX_SIGN1_BYTES)?, statements })
 }
 
 /// Reads at most one statement more than a batch may hold: that shows it has too many, whatever `last` claims.

@@ -30,7 +30,7 @@ pub struct EnrolOptions {
 impl Default for EnrolOptions {
     fn default() -> Self {
         let (device_name, algorithm, create) = (None, None, CreateOptions::default());
-        Self { device_name, algorithm, create, roles: vec![Role::Open] }
+        Self { device_name, algorithm, create, roles: vec![Role::Open(String::new())] }
     }
 }
 
@@ -79,7 +79,8 @@ impl EnrolReport {
             material: key.material.clone(),
         });
         let (name, model, serial) = (self.device_name.clone(), self.model.clone(), self.serial.clone());
-        Enrol { device: self.device, name, model, serial, opening, signing, roles: self.roles.clone() }
+        let (device, roles) = (self.device, self.roles.clone());
+        Enrol { device, name, model, serial, opening, signing, roles, replaces: None }
     }
 }
 

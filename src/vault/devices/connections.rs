@@ -100,6 +100,16 @@ impl Devices {
         Ok((here, failures))
     }
 
+    /// The ids of these devices, in every form they ever had here; `None` if one is not known yet.
+    pub(crate) fn known_ids(&self) -> Option<Vec<DeviceId>> {
+        let mut ids = Vec::new();
+        for entry in &self.entries {
+            ids.push(entry.id?);
+            ids.extend(&entry.before);
+        }
+        (!ids.is_empty()).then_some(ids)
+    }
+
     /// The device with this id, connected, and the prompter.
     pub(crate) fn get(&mut self, id: &DeviceId) -> Result<(&DeviceWorker, &mut dyn Prompter)> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is(id)) else {

@@ -56,7 +56,7 @@ impl Vault {
         let mut report = EnrolReport::from_device(worker, old.enrolment.name.clone(), keys, Vec::new())?;
         report.roles = self.take_the_place(&old, &report.statement(), &operation)?;
         self.devices.renew(old.id, report.device);
-        let was = |row: &crate::replica::SealedRow| row.version.recipients.contains(&old.id);
+        let was = |row: &crate::replica::SealedRow| row.version.is_for(&old.id);
         let resealed = self.reseal_those(&Prefix::default(), None, &was, progress)?;
         Ok((report, resealed))
     }
@@ -83,7 +83,7 @@ impl Vault {
     fn take_the_place(&mut self, old: &DeviceRow, enrol: &Enrol, operation: &str) -> Result<Vec<Role>> {
         self.submit(operation, RequiredRole::AdminBut(old.id), |vault| {
             let old = vault.still_active(&old.id, operation)?;
-            let enrol = Enrol { roles: old.roles.clone(), ..enrol.clone() };
+            let enrol = Enrol { roles: old.roles.clone(), replaces: Some(old.id), ..enrol.clone() };
             let retire =
                 Retire { device: old.id, compromised: false, reason: "its keys were renewed".into() };
             let mut bodies = vec![Body::Retire(retire), Body::Enrol(Box::new(enrol.clone()))];

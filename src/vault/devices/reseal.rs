@@ -9,14 +9,15 @@
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Body, Reseal, State};
-use crate::ledger::{DeviceId, Prefix, sha256};
-use crate::replica::{DeviceRow, SealedRow, VersionRow};
+use crate::ledger::body::{Body, Reseal, Seal, State};
+use crate::ledger::judge::LedgerView;
+use crate::ledger::{DeviceId, Hash, Prefix};
+use crate::replica::{DeviceRow, SealedRow};
 use crate::seal::{self, Context};
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use crate::vault::tokens::put::{as_recipients, on_all_cores};
+use crate::vault::tokens::put::{as_recipients, in_portions, on_all_cores};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ const PAGE: u32 = 500;
 
 /// The most sealed bytes held in memory at once.
 const MAX_BYTES: u64 = 8 << 20;
+
+/// From so many seals on, a reseal makes fewer of them. A version has at most [`crate::ledger::MAX_SEALS`].
+const COMPACT_FROM: usize = 48;
 
 /// Progress: versions done, and versions in all.
 pub type ResealProgress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -56,22 +60,44 @@ pub(crate) struct RecipientPlan {
     openers: Vec<DeviceRow>,
     /// For each device, its latest successor: mostly itself.
     successors: HashMap<DeviceId, DeviceId>,
+    /// Devices that everything is for.
+    recovery: Vec<DeviceId>,
     without: Option<DeviceId>,
 }
 
 impl RecipientPlan {
     /// The devices that a version should be sealed to, sorted by id; none if all of its devices are gone.
-    pub(crate) fn devices_for(&self, version: &VersionRow) -> Vec<DeviceRow> {
-        let stays = |device: &&DeviceRow| match version.explicit_recipients {
+    pub(crate) fn devices_for(&self, row: &SealedRow) -> Vec<DeviceRow> {
+        let before = row.version.recipients();
+        let stays = |device: &&DeviceRow| match row.version.only {
             false => true,
-            true => version.recipients.iter().any(|id| self.successors.get(id) == Some(&device.id)),
+            true => {
+                self.recovery.contains(&device.id)
+                    || before.iter().any(|id| self.successors.get(id) == Some(&device.id))
+            }
         };
-        let here = |device: &&DeviceRow| Some(device.id) != self.without;
-        self.openers.iter().filter(stays).filter(here).cloned().collect()
+        let here = |device: &&DeviceRow| {
+            Some(device.id) != self.without && device.opens(&row.name) && device.opens(&row.version.name)
+        };
+        self.openers.iter().filter(here).filter(stays).cloned().collect()
     }
 
-    fn is_met(&self, version: &VersionRow) -> bool {
-        self.devices_for(version).iter().map(|device| device.id).eq(version.recipients.iter().copied())
+    fn is_met(&self, row: &SealedRow) -> bool {
+        self.devices_for(row).iter().map(|device| device.id).eq(row.version.recipients())
+    }
+
+    /// What to change so that the version is sealed to the devices it should be for: digests of seals that name others
+    /// and go, and the devices that need a seal. Seals for none but these devices stay, unless there are too many.
+    fn change_for(&self, row: &SealedRow) -> (Vec<Hash>, Vec<DeviceRow>) {
+        let mut devices = self.devices_for(row);
+        let should = |id: &DeviceId| devices.iter().any(|device| device.id == *id);
+        let (stay, go): (Vec<&Seal>, Vec<&Seal>) =
+            row.version.seals.iter().partition(|seal| seal.recipients.iter().all(should));
+        if stay.len() >= COMPACT_FROM {
+            return (row.version.seals.iter().map(|seal| seal.digest).collect(), devices);
+        }
+        devices.retain(|device| !stay.iter().any(|seal| seal.recipients.contains(&device.id)));
+        (go.iter().map(|seal| seal.digest).collect(), devices)
     }
 }
 
@@ -97,7 +123,7 @@ impl Vault {
     pub fn count_stale(&mut self, prefix: &Prefix) -> Result<u64> {
         self.refresh()?;
         let targets = self.targets(None)?;
-        self.count_openable(prefix, |row| !targets.is_met(&row.version))
+        self.count_openable(prefix, |row| !targets.is_met(row))
     }
 
     /// Counts the versions that a device should open and cannot yet.
@@ -108,8 +134,8 @@ impl Vault {
         self.refresh()?;
         let targets = self.targets(None)?;
         self.count_openable(&Prefix::default(), |row| {
-            let should = targets.devices_for(&row.version).iter().any(|target| target.id == *device);
-            should && !row.version.recipients.contains(device)
+            let should = targets.devices_for(row).iter().any(|target| target.id == *device);
+            should && !row.version.is_for(device)
         })
     }
 
@@ -129,6 +155,7 @@ impl Vault {
         Ok(RecipientPlan {
             openers: self.replica.openers()?,
             successors: successors.collect::<Result<_>>()?,
+            recovery: self.replica.settings()?.recovery,
             without,
         })
     }
@@ -142,7 +169,7 @@ impl Vault {
         progress: ResealProgress<'_>,
     ) -> Result<ResealReport> {
         let targets = self.targets(without)?;
-        let stale = |row: &SealedRow| wanted(row) && !targets.is_met(&row.version);
+        let stale = |row: &SealedRow| wanted(row) && !targets.is_met(row);
         let total = self.count_openable(prefix, stale)?;
         let (mut report, mut done, mut after) = (ResealReport::default(), 0, (0, 0));
         while done < total {
@@ -167,16 +194,16 @@ impl Vault {
     ) -> Result<()> {
         let targets = self.targets(without)?;
         let (rows, orphans): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| !targets.devices_for(&row.version).is_empty());
+            rows.into_iter().partition(|row| !targets.devices_for(row).is_empty());
         report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
         let opened = self.open_to_reseal(rows, report)?;
         let resealed = self.submit("reseal", RequiredRole::Admin, |vault| {
             let jobs = vault.still_to_do(&opened, &vault.targets(without)?)?;
             let mut draft = Draft::default();
-            for (job, sealed) in jobs.iter().zip(vault.seal_each(&jobs)?) {
-                draft.bodies.push(Body::Reseal(job.statement(&sealed)));
-                draft.destroyed.push(job.row.version.digest);
-                draft.sealed.push((sha256(&sealed), sealed));
+            for (job, (add, sealed)) in jobs.iter().zip(vault.seal_each(&jobs)?) {
+                draft.bodies.push(Body::Reseal(job.statement(add)));
+                draft.destroyed.extend(&job.drop);
+                draft.sealed.extend(sealed);
             }
             let count = draft.bodies.len() as u64;
             Ok((draft, count))
@@ -220,7 +247,7 @@ impl Vault {
     fn is_as_before(&mut self, row: &SealedRow) -> Result<bool> {
         self.sync(&mut |_, _| {})?;
         let now = self.replica.sealed_row(row.at)?.map(|now| now.version);
-        Ok(now.is_some_and(|now| now.digest == row.version.digest && now.state.is_some()))
+        Ok(now.is_some_and(|now| now.seals == row.version.seals && now.state.is_some()))
     }
 
     /// Leaves out what others have resealed or closed meanwhile.
@@ -232,30 +259,32 @@ impl Vault {
         let mut jobs = Vec::new();
         for (row, token) in opened {
             let now = self.replica.sealed_row(row.at)?;
-            let Some(now) = now.filter(|now| now.version.digest == row.version.digest) else { continue };
-            let devices = targets.devices_for(&now.version);
+            let Some(now) = now.filter(|now| now.version.seals == row.version.seals) else { continue };
             let open = now.version.state.is_some_and(|state| state != State::Revoked);
-            if open && !devices.is_empty() && !targets.is_met(&now.version) {
-                jobs.push(Job { row, token, devices });
+            if open && !targets.devices_for(&now).is_empty() && !targets.is_met(&now) {
+                let (drop, devices) = targets.change_for(&now);
+                jobs.push(Job { row, token, drop, devices });
             }
         }
         Ok(jobs)
     }
 
-    fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<u8>>> {
+    fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)>> {
         let symmetric = |device: &DeviceRow| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. });
         if jobs.iter().flat_map(|job| &job.devices).any(symmetric) {
             // A symmetric key needs its device, one token after the other.
             let mut seal = |job: &Job<'_>| {
                 let context = self.context(job.row.token, job.row.version.version);
-                self.seal_to(job.token, &context, &job.devices)
+                job.seal(|portion| self.seal_to(job.token, &context, portion))
             };
             return jobs.iter().map(&mut seal).collect();
         }
         let store = self.pin.store.0;
         on_all_cores(jobs, |job| {
             let context = Context { store, token: job.row.token.0, version: job.row.version.version };
-            seal::seal(job.token, &context, &as_recipients(&job.devices), &mut seal::without_device)
+            job.seal(|portion| {
+                seal::seal(job.token, &context, &as_recipients(portion), &mut seal::without_device)
+            })
         })
     }
 }
@@ -264,18 +293,27 @@ impl Vault {
 struct Job<'a> {
     row: &'a SealedRow,
     token: &'a Secret,
+    /// The digests of the seals that go, sorted.
+    drop: Vec<Hash>,
+    /// The devices that need a seal; none if others only lose theirs.
     devices: Vec<DeviceRow>,
 }
 
 impl Job<'_> {
-    fn statement(&self, sealed: &[u8]) -> Reseal {
-        Reseal {
-            token: self.row.token,
-            version: self.row.version.version,
-            digest: sha256(sealed),
-            length: sealed.len() as u64,
-            recipients: self.devices.iter().map(|device| device.id).collect(),
+    fn seal(
+        &self,
+        seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>,
+    ) -> Result<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)> {
+        match self.devices.is_empty() {
+            true => Ok(Default::default()),
+            false => in_portions(&self.devices, seal),
         }
+    }
+
+    fn statement(&self, add: Vec<Seal>) -> Reseal {
+        let (token, version) = (self.row.token, self.row.version.version);
+        let threshold = self.row.version.threshold;
+        Reseal { token, version, threshold, drop: self.drop.clone(), add }
     }
 }
 
@@ -283,16 +321,20 @@ impl Job<'_> {
 fn portions(rows: Vec<SealedRow>) -> Vec<Vec<SealedRow>> {
     let (mut portions, mut bytes) = (Vec::<Vec<SealedRow>>::new(), 0);
     for row in rows {
-        bytes += row.version.length;
+        bytes += length_of(&row);
         match portions.last_mut() {
             Some(portion) if bytes <= MAX_BYTES => portion.push(row),
             _ => {
-                bytes = row.version.length;
+                bytes = length_of(&row);
                 portions.push(vec![row]);
             }
         }
     }
     portions
+}
+
+fn length_of(row: &SealedRow) -> u64 {
+    row.version.seals.iter().map(|seal| seal.length).sum()
 }
 
 fn unresealed(row: &SealedRow, error: Error) -> Unresealed {
@@ -301,7 +343,7 @@ fn unresealed(row: &SealedRow, error: Error) -> Unresealed {
 
 fn nobody_left(row: &SealedRow) -> Error {
     let operation = format!("reseal {}@{}", row.name, row.version.version);
-    let message = match row.version.explicit_recipients {
+    let message = match row.version.only {
         true => "it was put for certain devices only, and none of them opens any more",
         false => "no device has the role `open`",
     };

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::ledger::body::{Body, Retire};
+use crate::ledger::body::{Body, Retire, Role};
 use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, Prefix};
 use crate::replica::{DeviceRow, GrantRow, SealedRow};
@@ -58,7 +58,7 @@ impl Vault {
         self.expect_another_admin(&device, &operation)?;
         // If no other admin is here to sign afterwards, reseal everything first.
         let alone = self.author(&operation, RequiredRole::AdminBut(device.id)).is_err();
-        let first = |row: &SealedRow| row.version.recipients.contains(&device.id);
+        let first = |row: &SealedRow| row.version.is_for(&device.id);
         let mut report = match alone {
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
@@ -133,7 +133,8 @@ impl Vault {
 
     fn expect_another_admin(&self, device: &DeviceRow, operation: &str) -> Result<()> {
         let admin = self.replica.device(&device.id)?.is_some_and(|state| state.is_admin());
-        if !admin || self.replica.another_admin(&device.id)? {
+        let admins = self.replica.active_with(&Role::Admin)?;
+        if !admin || admins.iter().any(|other| *other != device.id) {
             return Ok(());
         }
         Err(Error::new(Kind::Refused, operation, "it is the last device with the role admin")
@@ -215,6 +216,5 @@ impl Vault {
 }
 
 fn is_sole(row: &SealedRow, device: &DeviceRow, others: &[DeviceId]) -> bool {
-    let recipients = &row.version.recipients;
-    recipients.contains(&device.id) && !recipients.iter().any(|id| others.contains(id))
+    row.version.is_for(&device.id) && !others.iter().any(|other| row.version.is_for(other))
 }

@@ -97,7 +97,7 @@ impl Vault {
         ops.sort();
         ops.dedup();
         let id = GrantId(random_id()?);
-        self.submit(&tried, RequiredRole::Write(&[on.path()]), |vault| {
+        self.submit(&tried, RequiredRole::Grant(&[on.path()]), |vault| {
             let target = vault.grant_target(on, &tried)?;
             vault.refuse_doubles(&tried, &target, to, &ops, options)?;
             let (to, ops, until, alias) = (to.to_string(), ops.clone(), options.until, options.alias.clone());
@@ -126,7 +126,7 @@ impl Vault {
         let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
         let mut revoked = Vec::new();
         loop {
-            let some = self.submit(&tried, RequiredRole::Write(&[&path]), |vault| {
+            let some = self.submit(&tried, RequiredRole::Grant(&[&path]), |vault| {
                 let mut grants = vault.granted(which, &tried)?;
                 grants.truncate(MAX_BATCH);
                 let ungrant =

@@ -36,6 +36,10 @@ pub(crate) struct Draft {
 pub(crate) enum RequiredRole<'a> {
     /// `write` on all of these names.
     Write(&'a [&'a str]),
+    /// `grant` on all of these names.
+    Grant(&'a [&'a str]),
+    /// Both on all of these names.
+    WriteAndGrant(&'a [&'a str]),
     Admin,
     /// `admin`, of any device but this one, which the change retires.
     AdminBut(DeviceId),
@@ -90,6 +94,10 @@ impl Vault {
             let Some(state) = self.replica.device(&row.id)? else { continue };
             let may = match needs {
                 RequiredRole::Write(names) => names.iter().all(|name| state.writes(name)),
+                RequiredRole::Grant(names) => names.iter().all(|name| state.grants(name)),
+                RequiredRole::WriteAndGrant(names) => {
+                    names.iter().all(|name| state.writes(name) && state.grants(name))
+                }
                 RequiredRole::Admin => state.is_admin(),
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
             };
@@ -113,6 +121,8 @@ impl Vault {
     fn no_author(&self, tried: &str, needs: RequiredRole<'_>) -> Error {
         let role = match needs {
             RequiredRole::Write(names) => format!("`write` on {}", names.join(", ")),
+            RequiredRole::Grant(names) => format!("`grant` on {}", names.join(", ")),
+            RequiredRole::WriteAndGrant(names) => format!("`write` and `grant` on {}", names.join(", ")),
             RequiredRole::Admin | RequiredRole::AdminBut(_) => "`admin`".into(),
         };
         let answer = match (self.devices.is_empty(), needs) {

@@ -1,9 +1,10 @@
 //! `verify`: checks everything from genesis, without trusting the replica.
 
 use crate::error::{Error, Kind, Result};
+use crate::ledger::body::Seal;
+use crate::ledger::sha256;
 use crate::ledger::verify::Chain;
-use crate::ledger::{TokenId, sha256};
-use crate::replica::{Replica, VersionRow};
+use crate::replica::{Replica, SealedRow};
 use crate::seal::Sealed;
 use crate::vault::Vault;
 
@@ -144,12 +145,12 @@ impl Vault {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.at;
             for row in page {
-                if let Err(what) = self.verify_version(&row.token, &row.version)? {
-                    let place = format!(
-                        "{}@{}, table `sealed`, row {}",
-                        row.name, row.version.version, row.version.digest
-                    );
-                    report.problems.push(Problem { place, what });
+                for seal in &row.version.seals {
+                    if let Err(what) = self.verify_seal(&row, seal)? {
+                        let (name, version) = (&row.name, row.version.version);
+                        let place = format!("{name}@{version}, table `sealed`, row {}", seal.digest);
+                        report.problems.push(Problem { place, what });
+                    }
                 }
                 report.sealed += 1;
             }
@@ -157,22 +158,18 @@ impl Vault {
         }
     }
 
-    fn verify_version(
-        &mut self,
-        token: &TokenId,
-        row: &VersionRow,
-    ) -> Result<std::result::Result<(), String>> {
-        let sealed = match self.store.sealed(&row.digest) {
+    fn verify_seal(&mut self, row: &SealedRow, seal: &Seal) -> Result<std::result::Result<(), String>> {
+        let sealed = match self.store.sealed(&seal.digest) {
             Ok(Some(sealed)) => sealed,
             Ok(None) => return Ok(Err("the sealed bytes are missing".into())),
             Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.message().to_owned())),
             Err(error) => return Err(error),
         };
-        if sealed.len() as u64 != row.length || sha256(&sealed) != row.digest {
+        if sealed.len() as u64 != seal.length || sha256(&sealed) != seal.digest {
             return Ok(Err("the sealed bytes are not those that were put".into()));
         }
         Ok(match Sealed::parse(&sealed) {
-            Ok(parsed) if *parsed.context() == self.context(*token, row.version) => Ok(()),
+            Ok(parsed) if *parsed.context() == self.context(row.token, row.version.version) => Ok(()),
             Ok(_) => Err("the sealed bytes belong to another token or version".into()),
             Err(error) => Err(error.message().to_owned()),
         })

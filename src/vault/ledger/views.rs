@@ -1,6 +1,6 @@
 //! Statements and access log lines, in words for people and as fields for programs.
 
-use crate::ledger::body::{Body, Put, Role, State, Target};
+use crate::ledger::body::{Body, Put, Role, RotationPolicy, Seal, Settings, State, Target};
 use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, TokenId};
 use crate::store::RecordedAccess;
@@ -49,8 +49,14 @@ fn words(vault: &Vault, body: &Body) -> String {
             format!("take back the grant {} on {}", ungrant.grant, target(vault, &ungrant.target))
         }
         Body::Reseal(reseal) => {
-            let (name, to) = (token(vault, &reseal.token), vault.device_names(&reseal.recipients).join(", "));
-            format!("reseal {} to {to}", at(&name, reseal.version))
+            let at = at(&token(vault, &reseal.token), reseal.version);
+            match reseal.add.is_empty() {
+                true => format!(
+                    "drop {} of {at}",
+                    crate::vault::counted(reseal.drop.len() as u64, "seal", "seals")
+                ),
+                false => format!("reseal {at} to {}", sealed_to(vault, &reseal.add)),
+            }
         }
         Body::Anchor(anchor) => match anchor.counter {
             Some(counter) => {
@@ -62,6 +68,23 @@ fn words(vault: &Vault, body: &Body) -> String {
             }
             None => format!("no longer anchor the store to {}", device(&anchor.device)),
         },
+        Body::Policy(change) => match &change.policy {
+            Some(policy) => format!(
+                "rotate {} every {} with the hook {}",
+                target(vault, &change.target),
+                span(policy.period),
+                policy.hook
+            ),
+            None => format!("no longer rotate {}", target(vault, &change.target)),
+        },
+        Body::Settings(settings) => settings_words(settings),
+        Body::Propose(propose) => format!(
+            "propose until {}: {}",
+            timestamp::rfc3339_secs(propose.until),
+            words(vault, &propose.change)
+        ),
+        Body::Approve(approve) => format!("approve the proposal {}", approve.proposal),
+        Body::Reject(reject) => because(format!("reject the proposal {}", reject.proposal), &reject.reason),
         Body::Repair(repair) => {
             because(format!("repair: set aside what followed statement {}", repair.kept), &repair.reason)
         }
@@ -72,8 +95,33 @@ fn put_words(vault: &Vault, put: &Put) -> String {
     let staged = if put.state == State::Staged { ", staged" } else { "" };
     let expiry =
         put.expiry.map(|at| format!(", expires {}", timestamp::rfc3339_secs(at))).unwrap_or_default();
-    let recipients = vault.device_names(&put.recipients).join(", ");
+    let recipients = sealed_to(vault, &put.seals);
     format!("put {}, sealed to {recipients}{staged}{expiry}", at(&put.name, put.version))
+}
+
+fn sealed_to(vault: &Vault, seals: &[Seal]) -> String {
+    let devices: Vec<_> = seals.iter().flat_map(|seal| seal.recipients.iter().copied()).collect();
+    vault.device_names(&devices).join(", ")
+}
+
+fn span(ms: u64) -> String {
+    timestamp::format_duration(std::time::Duration::from_millis(ms))
+}
+
+fn settings_words(settings: &Settings) -> String {
+    let mut words = vec![format!("quorum {}", settings.quorum)];
+    if let Some(witnesses) = settings.witnesses {
+        let age = span(witnesses.max_age);
+        words.push(format!(
+            "{} of at most {age}",
+            crate::vault::counted(witnesses.count, "witness", "witnesses")
+        ));
+    }
+    words.push(format!("evidence {}", settings.evidence));
+    words.extend(
+        settings.thresholds.iter().map(|(prefix, threshold)| format!("threshold {threshold} for {prefix}/")),
+    );
+    format!("settings: {}", words.join(", "))
 }
 
 fn because(what: String, reason: &str) -> String {
@@ -236,9 +284,19 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         }
         Body::Reseal(reseal) => json!({
             "token_id": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
-            "digest": text(&reseal.digest), "length": reseal.length,
-            "recipients": vault.device_names(&reseal.recipients),
+            "drop": reseal.drop.iter().map(|digest| text(digest)).collect::<Vec<_>>(),
+            "add": seals_json(vault, &reseal.add),
         }),
+        Body::Policy(change) => json!({
+            "target": target(vault, &change.target), "policy": change.policy.as_ref().map(policy_json),
+        }),
+        Body::Settings(settings) => settings_json(vault, settings),
+        Body::Propose(propose) => json!({
+            "until": timestamp::rfc3339_millis(propose.until), "kind": propose.change.kind_name(),
+            "change": body_json(vault, &propose.change),
+        }),
+        Body::Approve(approve) => json!({"proposal": text(&approve.proposal)}),
+        Body::Reject(reject) => json!({"proposal": text(&reject.proposal), "reason": reject.reason}),
         Body::Anchor(anchor) => json!({
             "device": text(&anchor.device), "index": anchor.counter.map(|counter| counter.index),
             "start": anchor.counter.map(|counter| counter.start),
@@ -254,9 +312,33 @@ fn put_json(vault: &Vault, put: &Put) -> Value {
         put.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
     json!({
         "token_id": put.token.to_string(), "name": put.name, "version": put.version, "state": put.state.to_string(),
-        "digest": put.digest.to_string(), "length": put.length, "recipients": vault.device_names(&put.recipients),
+        "seals": seals_json(vault, &put.seals), "threshold": put.threshold, "only": put.only,
         "not_before": timestamp::rfc3339_millis_opt(put.not_before), "expires": timestamp::rfc3339_millis_opt(put.expiry),
         "labels": labels, "description": put.description, "keep": put.keep,
+    })
+}
+
+fn seals_json(vault: &Vault, seals: &[Seal]) -> Value {
+    let seal = |seal: &Seal| {
+        json!({
+            "digest": seal.digest.to_string(), "length": seal.length,
+            "recipients": vault.device_names(&seal.recipients),
+        })
+    };
+    seals.iter().map(seal).collect()
+}
+
+fn policy_json(policy: &RotationPolicy) -> Value {
+    let params: std::collections::BTreeMap<_, _> = policy.params.iter().cloned().collect();
+    json!({"period_ms": policy.period, "overlap_ms": policy.overlap, "hook": policy.hook, "params": params})
+}
+
+fn settings_json(vault: &Vault, settings: &Settings) -> Value {
+    json!({
+        "quorum": settings.quorum, "witnesses": settings.witnesses.map(|witnesses| witnesses.count),
+        "max_age_ms": settings.witnesses.map(|witnesses| witnesses.max_age),
+        "evidence": settings.evidence.to_string(), "recovery": vault.device_names(&settings.recovery),
+        "thresholds": settings.thresholds.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     })
 }
 

@@ -3,13 +3,13 @@
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Body, Put};
-use crate::ledger::{MAX_BATCH, MAX_BATCH_BYTES, Name, sha256};
+use crate::ledger::{Hash, MAX_BATCH, MAX_BATCH_BYTES, Name};
 use crate::replica::DeviceRow;
 use crate::seal;
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use crate::vault::tokens::put::{PutOptions, as_recipients, on_all_cores};
+use crate::vault::tokens::put::{PutOptions, as_recipients, in_portions, on_all_cores};
 use crate::vault::tokens::unchanged;
 use std::collections::HashSet;
 
@@ -102,11 +102,9 @@ impl Vault {
         let tried = format!("import {} tokens", items.len());
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
         self.submit(&tried, RequiredRole::Write(&names), |vault| {
-            let devices = vault.recipients(&tried, &[])?;
-            let puts = vault.compose_puts(items, &devices)?;
             let mut draft = Draft::default();
-            for (body, sealed) in puts {
-                draft.sealed.push((body.digest, sealed));
+            for (body, sealed) in vault.compose_puts(&tried, items)? {
+                draft.sealed.extend(sealed);
                 draft.bodies.push(Body::Put(Box::new(body)));
             }
             Ok((draft, ()))
@@ -118,42 +116,48 @@ impl Vault {
 
     /// Whether the statements fit into one batch. Labels and descriptions may come from the previous version.
     fn fit_into_a_batch(&self, items: &[ImportItem]) -> Result<bool> {
-        let devices = self.recipients("import", &[])?;
         let mut bytes = 0;
         for item in items {
-            let put = self.next_version(&item.name, &item.options, &devices)?;
+            let put = self.next_version(&item.name, &item.options)?;
+            let devices = self.recipients("import", put.name.as_str(), &item.options.only)?.len();
             let texts = put.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>();
-            bytes +=
-                STATEMENT_BYTES + 2 * put.name.len() + texts + put.description.len() + 17 * devices.len();
+            bytes += STATEMENT_BYTES + 2 * put.name.len() + texts + put.description.len() + 18 * devices;
         }
         Ok(bytes <= MAX_BATCH_BYTES)
     }
 
-    fn compose_puts(&mut self, items: &[ImportItem], devices: &[DeviceRow]) -> Result<Vec<(Put, Vec<u8>)>> {
-        if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
-            let put = |item: &ImportItem| self.compose_put(&item.name, &item.token, &item.options, devices);
-            return items.iter().map(put).collect();
+    fn compose_puts(&mut self, operation: &str, items: &[ImportItem]) -> Result<Vec<SealedPut>> {
+        let mut jobs = Vec::new();
+        for item in items {
+            let devices = self.recipients(operation, item.name.as_str(), &item.options.only)?;
+            jobs.push((item, devices));
         }
-        let bodies: Vec<Put> = items
-            .iter()
-            .map(|item| self.next_version(&item.name, &item.options, devices))
+        let symmetric = |device: &DeviceRow| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. });
+        if jobs.iter().flat_map(|(_, devices)| devices).any(symmetric) {
+            let put = |(item, devices): (&ImportItem, Vec<DeviceRow>)| {
+                self.compose_put(&item.name, &item.token, &item.options, &devices)
+            };
+            return jobs.into_iter().map(put).collect();
+        }
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .map(|(item, devices)| Ok((self.next_version(&item.name, &item.options)?, item, devices)))
             .collect::<Result<_>>()?;
-        let pairs: Vec<(Put, &ImportItem)> = bodies.into_iter().zip(items).collect();
-        self.seal_on_all_cores(&pairs, devices)
+        self.seal_on_all_cores(&jobs)
     }
 
-    fn seal_on_all_cores(
-        &self,
-        pairs: &[(Put, &ImportItem)],
-        devices: &[DeviceRow],
-    ) -> Result<Vec<(Put, Vec<u8>)>> {
-        let (recipients, store) = (as_recipients(devices), self.pin.store.0);
-        let seal = |(body, item): &(Put, &ImportItem)| {
+    fn seal_on_all_cores(&self, jobs: &[(Put, &ImportItem, Vec<DeviceRow>)]) -> Result<Vec<SealedPut>> {
+        let store = self.pin.store.0;
+        on_all_cores(jobs, |(body, item, devices)| {
             let context = seal::Context { store, token: body.token.0, version: body.version };
-            let sealed = seal::seal(&item.token, &context, &recipients, &mut seal::without_device)
-                .map_err(|e| e.with_operation(format!("import {}", item.name)))?;
-            Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body.clone() }, sealed))
-        };
-        on_all_cores(pairs, seal)
+            let (seals, sealed) = in_portions(devices, |portion| {
+                seal::seal(&item.token, &context, &as_recipients(portion), &mut seal::without_device)
+                    .map_err(|e| e.with_operation(format!("import {}", item.name)))
+            })?;
+            Ok((Put { seals, ..body.clone() }, sealed))
+        })
     }
 }
+
+/// A put, and its sealed bytes by digest.
+type SealedPut = (Put, Vec<(Hash, Vec<u8>)>);

@@ -2,7 +2,7 @@
 
 use crate::device::{Device, KeyRef, PrivateOperation};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::State;
+use crate::ledger::body::{Seal, State};
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{Prompter, PurposePrompter};
@@ -35,10 +35,8 @@ pub struct SealedToken {
     pub version: u64,
     /// What its bytes are bound to.
     pub context: Context,
-    /// The devices it is sealed to.
-    pub recipients: Vec<DeviceId>,
-    /// Its age file.
-    pub sealed: Vec<u8>,
+    /// Its age files, each with the devices that it is sealed to. Those of no device here are left out.
+    pub seals: Vec<(Vec<DeviceId>, Vec<u8>)>,
     /// How long an agent may cache it, if its label allows that.
     pub keep: Option<Duration>,
     /// Whether it neither expires nor has a start time.
@@ -53,7 +51,7 @@ impl SealedToken {
 
     /// Whether it is worth remembering: small, and without a time limit.
     pub fn is_worth_remembering(&self) -> bool {
-        self.timeless && self.sealed.len() <= SMALL
+        self.timeless && self.seals.iter().map(|(_, sealed)| sealed.len()).sum::<usize>() <= SMALL
     }
 
     /// The token's id and the version.
@@ -61,7 +59,17 @@ impl SealedToken {
         (self.context.token, self.version)
     }
 
-    /// Opens it.
+    /// The devices it is sealed to.
+    pub fn recipients(&self) -> impl Iterator<Item = &DeviceId> {
+        self.seals.iter().flat_map(|(recipients, _)| recipients)
+    }
+
+    /// Whether it is sealed to this device.
+    pub fn is_for(&self, device: &DeviceId) -> bool {
+        self.recipients().any(|recipient| recipient == device)
+    }
+
+    /// Opens it with a key of one of its devices.
     ///
     /// # Errors
     /// The device's; `Tampered`.
@@ -74,8 +82,15 @@ impl SealedToken {
         let purpose = format!("open {}", self.name);
         let mut prompter = PurposePrompter { inner: prompter, purpose: &purpose };
         let mut answer = |challenge: PrivateOperation<'_>| device.open_key(key, challenge, &mut prompter);
-        seal::open(&self.sealed, &self.context, &key.public, &mut answer)
-            .map_err(|error| error.with_context(self.operation()))
+        let mut opened = Err(Error::new(Kind::NotFound, self.operation(), "it is sealed to no device"));
+        for (_, sealed) in &self.seals {
+            opened = seal::open(sealed, &self.context, &key.public, &mut answer);
+            // One that is not for this key: the device was not asked.
+            if !opened.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+                break;
+            }
+        }
+        opened.map_err(|error| error.with_context(self.operation()))
     }
 }
 
@@ -129,15 +144,14 @@ impl Vault {
     }
 
     fn with_sealed_bytes(&mut self, token: &TokenRow, version: VersionRow) -> Result<SealedToken> {
-        let sealed = self.sealed_bytes(token, &version)?;
+        let seals = self.seals_for_here(&token.name, &version)?;
         Ok(SealedToken {
             name: token.name.clone(),
             version: version.version,
             context: self.context(token.id, version.version),
             keep: cache_label::time(&version.labels),
             timeless: version.expiry.is_none() && version.not_before.is_none(),
-            recipients: version.recipients,
-            sealed,
+            seals,
         })
     }
 
@@ -147,8 +161,7 @@ impl Vault {
             name: row.name.clone(),
             version: row.version.version,
             context: self.context(row.token, row.version.version),
-            recipients: row.version.recipients.clone(),
-            sealed: self.checked_bytes(&row.name, &row.version)?,
+            seals: self.seals_for_here(&row.name, &row.version)?,
             keep: None,
             timeless: false,
         })
@@ -222,15 +235,22 @@ impl Vault {
         state.or(expiry).or(early)
     }
 
-    /// The sealed bytes of a version, checked against the digest in the ledger.
-    ///
-    /// # Errors
-    /// `Tampered` if they are missing or altered.
-    pub fn sealed_bytes(&mut self, token: &TokenRow, row: &VersionRow) -> Result<Vec<u8>> {
-        self.checked_bytes(&token.name, row)
+    /// The sealed bytes of a version for the devices here, or all if these are not known yet.
+    fn seals_for_here(&mut self, name: &str, row: &VersionRow) -> Result<Vec<(Vec<DeviceId>, Vec<u8>)>> {
+        let here = self.devices.known_ids();
+        let is_here = |seal: &&Seal| match &here {
+            Some(here) => seal.recipients.iter().any(|id| here.contains(id)),
+            None => true,
+        };
+        let mut wanted: Vec<&Seal> = row.seals.iter().filter(is_here).collect();
+        if wanted.is_empty() {
+            wanted.extend(row.seals.first());
+        }
+        let read = |seal: &Seal| Ok((seal.recipients.clone(), self.checked_bytes(name, row.version, seal)?));
+        wanted.into_iter().map(read).collect()
     }
 
-    /// The sealed bytes of a version in any state; the newest if none is named.
+    /// The sealed bytes of a version in any state, of its first seal; the newest if none is named.
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
@@ -242,15 +262,16 @@ impl Vault {
             let answer = format!("it has no such version; the newest is {}", token.latest);
             Error::new(Kind::NotFound, tried, answer)
         })?;
-        match row.state {
+        match row.seals.first().filter(|_| row.state.is_some()) {
             None => Err(Error::new(Kind::Refused, tried, "its sealed bytes were destroyed")),
-            Some(_) => self.checked_bytes(&token.name, &row),
+            Some(seal) => self.checked_bytes(&token.name, row.version, seal),
         }
     }
 
-    pub(crate) fn checked_bytes(&mut self, name: &str, row: &VersionRow) -> Result<Vec<u8>> {
+    /// Sealed bytes, checked against the digest in the ledger.
+    pub(crate) fn checked_bytes(&mut self, name: &str, version: u64, row: &Seal) -> Result<Vec<u8>> {
         let wrong = |answer: &str, location: &str| {
-            let at = format!("{name}@{}", row.version);
+            let at = format!("{name}@{version}");
             Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
                 .with_target(location.to_owned())
                 .with_hint(format!(

@@ -66,7 +66,9 @@ impl Vault {
     }
 
     fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Arc<SealedToken>>> {
-        match self.check_counters("open tokens") {
+        // A long-lived vault must not open what was revoked meanwhile.
+        let ready = self.sync(&mut |_, _| {}).and_then(|_| self.check_counters("open tokens"));
+        match ready {
             Ok(()) => wanted.iter().map(|wanted| self.look_up(wanted).map(Arc::new)).collect(),
             Err(error) => {
                 wanted.iter().map(|wanted| Err(error.with_context(format!("open {}", wanted.name)))).collect()
@@ -154,7 +156,7 @@ impl Vault {
     }
 
     fn no_device_for(&self, token: &SealedToken) -> Error {
-        let names = token.recipients.iter().filter_map(|id| self.replica.device_row(id).ok().flatten());
+        let names = token.recipients().filter_map(|id| self.replica.device_row(id).ok().flatten());
         let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
         names.sort();
         let message = match self.devices.is_empty() {
@@ -168,7 +170,7 @@ impl Vault {
 
 /// The tokens that this device may open and no other has.
 fn unopened(tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
-    (0..tokens.len()).filter(|i| tokens[*i].recipients.contains(&row.id) && !outcomes[*i].is_open()).collect()
+    (0..tokens.len()).filter(|i| tokens[*i].is_for(&row.id) && !outcomes[*i].is_open()).collect()
 }
 
 /// What is told of a device that has just refused a PIN.

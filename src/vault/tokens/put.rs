@@ -2,8 +2,9 @@
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Body, Put, Role, State};
-use crate::ledger::{DeviceId, Name, TokenId, sha256};
+use crate::ledger::body::{Body, Put, Seal, State};
+use crate::ledger::judge::LedgerView;
+use crate::ledger::{Hash, MAX_RECIPIENTS, Name, TokenId, sha256};
 use crate::replica::{DeviceRow, VersionRow};
 use crate::seal::{self, Context, Recipient};
 use crate::secret::Secret;
@@ -64,32 +65,32 @@ impl Vault {
             return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
         }
         self.submit(&tried, RequiredRole::Write(&[name.as_str()]), |vault| {
-            let devices = vault.recipients(&tried, &options.only)?;
+            let devices = vault.recipients(&tried, name.as_str(), &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
             let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
             recipients.sort();
             let report =
                 PutReport { token: body.token, version: body.version, expires: body.expiry, recipients };
-            let sealed = vec![(body.digest, sealed)];
             Ok((Draft { bodies: vec![Body::Put(Box::new(body))], sealed, ..Draft::default() }, report))
         })
     }
 
-    /// The active devices with the role `open`, or those named, sorted by id.
-    pub(crate) fn recipients(&self, tried: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
-        let mut openers = self.replica.devices()?;
-        openers.retain(|device| device.roles.contains(&Role::Open));
+    /// The devices that open this name, or those of them that are named and the store's recovery devices; sorted by id.
+    pub(crate) fn recipients(&self, operation: &str, name: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
+        let mut openers = self.replica.openers()?;
+        openers.retain(|device| device.opens(name));
         if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name)))
         {
-            let answer = format!("no active device called `{stranger}` has the role `open`");
-            return Err(
-                Error::new(Kind::NotFound, tried, answer).with_hint("`strongroom device list` shows them")
-            );
+            let message = format!("no active device called `{stranger}` has the role `open` for it");
+            return Err(Error::new(Kind::NotFound, operation, message)
+                .with_hint("`strongroom device list` shows them"));
         }
         if !only.is_empty() {
-            openers.retain(|device| only.iter().any(|name| is_called(device, name)));
+            let recovery = self.replica.settings()?.recovery;
+            openers.retain(|device| {
+                only.iter().any(|name| is_called(device, name)) || recovery.contains(&device.id)
+            });
         }
-        openers.sort_by_key(|device| device.id);
         Ok(openers)
     }
 
@@ -100,24 +101,19 @@ impl Vault {
         plaintext: &Secret,
         options: &PutOptions,
         devices: &[DeviceRow],
-    ) -> Result<(Put, Vec<u8>)> {
-        let body = self.next_version(name, options, devices)?;
+    ) -> Result<(Put, Vec<(Hash, Vec<u8>)>)> {
+        let body = self.next_version(name, options)?;
         let context = self.context(body.token, body.version);
-        let sealed = self.seal_to(plaintext, &context, devices)?;
-        Ok((Put { digest: sha256(&sealed), length: sealed.len() as u64, ..body }, sealed))
+        let (seals, sealed) = in_portions(devices, |portion| self.seal_to(plaintext, &context, portion))?;
+        Ok((Put { seals, ..body }, sealed))
     }
 
     pub(crate) fn context(&self, token: TokenId, version: u64) -> Context {
         Context { store: self.pin.store.0, token: token.0, version }
     }
 
-    /// The next version of a name, without its sealed bytes.
-    pub(crate) fn next_version(
-        &self,
-        name: &Name,
-        options: &PutOptions,
-        devices: &[DeviceRow],
-    ) -> Result<Put> {
+    /// The next version of a name, without its seals.
+    pub(crate) fn next_version(&self, name: &Name, options: &PutOptions) -> Result<Put> {
         cache_label::check(options.labels.as_deref().unwrap_or_default(), &format!("put {name}"))?;
         let token = self.replica.find(name.as_str())?;
         let before = match &token {
@@ -143,9 +139,9 @@ impl Vault {
             },
             name: name.as_str().into(),
             version: token.map_or(1, |token| token.latest + 1),
-            digest: crate::ledger::Hash::ZERO,
-            length: 0,
-            recipients: devices.iter().map(|device| device.id).collect::<Vec<DeviceId>>(),
+            seals: Vec::new(),
+            threshold: 1,
+            only: !options.only.is_empty(),
             state: if options.staged { State::Staged } else { State::Active },
             not_before: options.not_before,
             expiry,
@@ -180,6 +176,39 @@ impl Vault {
         })
     }
 }
+
+/// Seals to any number of devices: in portions that fit into one header each. Returns what the statement says of them,
+/// sorted, and the sealed bytes.
+pub(crate) fn in_portions(
+    devices: &[DeviceRow],
+    mut seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>,
+) -> Result<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)> {
+    let mut made = Vec::new();
+    let mut rest = devices;
+    while !rest.is_empty() || made.is_empty() {
+        let (portion, others) = rest.split_at(portion_of(rest));
+        let sealed = seal(portion)?;
+        let recipients = portion.iter().map(|device| device.id).collect();
+        made.push((Seal { digest: sha256(&sealed), length: sealed.len() as u64, recipients }, sealed));
+        rest = others;
+    }
+    made.sort_by_key(|(seal, _)| seal.digest.0);
+    Ok(made.into_iter().map(|(seal, sealed)| (seal.clone(), (seal.digest, sealed))).unzip())
+}
+
+/// How many of these devices fit into one header.
+fn portion_of(devices: &[DeviceRow]) -> usize {
+    let mut room = seal::MAX_HEADER_BYTES - ROOM_BESIDES;
+    let fits = |device: &&DeviceRow| {
+        let left = room.checked_sub(seal::stanza_bytes(&device.enrolment.opening.key));
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    devices.iter().take(MAX_RECIPIENTS).take_while(fits).count()
+}
+
+/// The context, age's random stanza and the MAC take less of a header.
+const ROOM_BESIDES: usize = 4096;
 
 /// Does the same work on each job, on all cores.
 pub(crate) fn on_all_cores<J: Sync, T: Send>(

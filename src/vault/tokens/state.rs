@@ -42,8 +42,9 @@ impl Vault {
             versions.retain(|row| row.state.is_some() && (version == 0 || row.version == version));
             let (name, reason) = (token.name, reason.into());
             let body = Body::Destroy(Destroy { token: token.id, name, version, reason });
-            let destroyed: Vec<_> = versions.iter().map(|row| row.digest).collect();
-            let count = destroyed.len() as u64;
+            let seals = versions.iter().flat_map(|row| &row.seals);
+            let destroyed = seals.map(|seal| seal.digest).collect();
+            let count = versions.len() as u64;
             Ok((Draft { bodies: vec![body], destroyed, ..Draft::default() }, count))
         })
     }
@@ -54,7 +55,7 @@ impl Vault {
     /// `NotFound`; `Conflict` if the new name is taken; `Refused` without the role on both names.
     pub fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
         let tried = format!("rename {from} to {to}");
-        self.submit(&tried, RequiredRole::Write(&[from.as_str(), to.as_str()]), |vault| {
+        self.submit(&tried, RequiredRole::WriteAndGrant(&[from.as_str(), to.as_str()]), |vault| {
             let token = vault.token(from, &tried)?.id;
             if vault.replica.find(to.as_str())?.is_some() {
                 return Err(Error::new(Kind::Refused, &tried, format!("there is a token `{to}` already")));

@@ -1,7 +1,7 @@
 //! Tokens, versions and grants for programs: the form that `--json` prints and the agent returns.
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::State;
+use crate::ledger::body::{Seal, State};
 use crate::ledger::{DeviceId, Name};
 use crate::replica::{GrantRow, TokenRow, VersionRow};
 use crate::vault::Vault;
@@ -68,12 +68,24 @@ pub struct VersionView {
     pub by: String,
     /// The devices it is sealed to, by name.
     pub recipients: Vec<String>,
-    /// Length of the sealed bytes.
-    pub length: u64,
-    /// SHA-256 of the sealed bytes.
-    pub digest: String,
+    /// How many of them open it together.
+    pub threshold: u64,
+    /// Its sealed bytes, for some of the devices each.
+    pub seals: Vec<SealView>,
     /// The position of the put.
     pub n: u64,
+}
+
+/// Sealed bytes of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct SealView {
+    /// Their SHA-256.
+    pub digest: String,
+    /// Their length in bytes.
+    pub length: u64,
+    /// The devices that open them, by name.
+    pub recipients: Vec<String>,
 }
 
 /// A grant.
@@ -159,7 +171,12 @@ impl VersionView {
 
     /// One version of a token.
     pub fn from_row(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
-        let recipients = vault.device_names(&row.recipients);
+        let recipients = vault.device_names(&row.recipients());
+        let seal = |seal: &Seal| SealView {
+            digest: seal.digest.to_string(),
+            length: seal.length,
+            recipients: vault.device_names(&seal.recipients),
+        };
         let state = EffectiveState::from_row(vault, token, &row);
         Self {
             name: token.name.clone(),
@@ -175,8 +192,8 @@ impl VersionView {
             put: Some(row.time),
             by: vault.device_name(&row.author),
             recipients,
-            length: row.length,
-            digest: row.digest.to_string(),
+            threshold: row.threshold,
+            seals: row.seals.iter().map(seal).collect(),
             n: row.n,
         }
     }

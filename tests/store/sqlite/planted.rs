@@ -143,7 +143,7 @@ fn tampered(answer: Result<impl Sized, Error>, names: &str) {
 fn rows_are_named() {
     for (edit, names) in [
         ("UPDATE statements SET bytes = NULL WHERE n = 2", "table `statements`, row 2: `bytes` is not bytes"),
-        ("UPDATE statements SET bytes = zeroblob(65537) WHERE n = 1", "row 1: `bytes` is longer than"),
+        ("UPDATE statements SET bytes = zeroblob(1048577) WHERE n = 1", "row 1: `bytes` is longer than"),
         ("UPDATE batches SET sign1 = 'x' WHERE first = 2", "table `batches`, row 2: `sign1` is not bytes"),
         ("UPDATE batches SET last = -2 WHERE first = 1", "table `batches`, row 1: `last` is negative"),
         ("UPDATE statements SET bytes = zeroblob(3000000)", "table `statements`: a row is larger"),

@@ -5,7 +5,7 @@ use minicbor::Encoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use strongroom::ledger::SignatureAlgorithm;
-use strongroom::ledger::body::{Put, State};
+use strongroom::ledger::body::{Put, Seal, State};
 use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{
@@ -178,9 +178,9 @@ pub fn put(token: TokenId, name: &str, version: u64, sealed: &[u8], recipients: 
         token,
         name: name.into(),
         version,
-        digest: sha256(sealed),
-        length: sealed.len() as u64,
-        recipients,
+        seals: vec![Seal { digest: sha256(sealed), length: sealed.len() as u64, recipients }],
+        threshold: 1,
+        only: false,
         state: State::Active,
         not_before: None,
         expiry: None,

@@ -54,6 +54,7 @@ impl Actor {
             opening,
             signing,
             roles: sorted_roles(roles),
+            replaces: None,
         }))
     }
 }
@@ -76,7 +77,7 @@ pub fn genesis(admin: &Actor, nonce: u8) -> Statement {
 
 /// Open, write and admin, without a prefix.
 pub fn all_roles() -> Vec<Role> {
-    vec![Role::Open, Role::Write(String::new()), Role::Admin]
+    vec![Role::Open(String::new()), Role::Write(String::new()), Role::Admin]
 }
 
 /// A valid name.
@@ -122,7 +123,7 @@ impl TestStore {
             store: id,
             author: world.admin.id,
             time: NOW,
-            advances: vec![(Subject::Store, head), (Subject::Device(world.admin.id), Hash::ZERO)],
+            advances: vec![(Subject::Store, head)],
             body: world.admin.enrolment(all_roles()),
         };
         let draft = Draft {
@@ -147,7 +148,7 @@ impl TestStore {
             enrol(&world.writer, vec![Role::Write("w".into())]);
         });
         world.by_admin(|world, vault| {
-            let body = world.opener.enrolment(vec![Role::Open]);
+            let body = world.opener.enrolment(vec![Role::Open(String::new())]);
             world.plant(&Draft::on(vault, &world.admin, [body]).sign());
         });
         let mut vault = world.client("admin", &[&world.admin]).unwrap();
