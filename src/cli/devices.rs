@@ -2,7 +2,9 @@
 
 mod add;
 mod anchor;
+pub mod configured;
 pub mod discovery;
+pub mod enrolled;
 mod pcrs;
 mod renew;
 pub mod reseal;
@@ -13,7 +15,6 @@ use crate::cli::Execute;
 use crate::cli::args::LazyArgs;
 use crate::cli::args::time;
 use crate::cli::context::Context;
-use crate::cli::init;
 use crate::cli::output::Output;
 use crate::cli::output::format::EMPTY_CELL;
 use clap::{Args, Subcommand};
@@ -141,7 +142,7 @@ fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {
                 row.n
             ),
         ),
-        ("evidence", init::evidence(evidence(row)).into()),
+        ("evidence", enrolled::evidence(evidence(row)).into()),
         ("anchor", row.anchor.map(|anchor| anchored(vault, &anchor)).unwrap_or_default()),
         ("opening key", key(&enrolment.opening)),
         ("  claims", claims(&enrolment.opening)),

@@ -1,7 +1,7 @@
 //! `grant`, `ungrant` and `grants`: which application may do what with which tokens.
 
 use crate::cli::Execute;
-use crate::cli::args::{names, time};
+use crate::cli::args::{names, time, unusable_value};
 use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
@@ -129,7 +129,7 @@ fn on(text: &str) -> Result<GrantOn> {
 }
 
 fn grantee(text: &str) -> Result<Grantee> {
-    text.parse().map_err(|why: String| unusable("--to", why))
+    text.parse().map_err(|why: String| unusable_value("--to", why))
 }
 
 /// Refuses users and groups that do not exist here: a misspelt name could be given to somebody else later.
@@ -153,14 +153,10 @@ fn expect_known(to: &Grantee) -> Result<()> {
 }
 
 fn op(text: &str) -> Result<Op> {
-    text.parse().map_err(|why: String| unusable("--ops", why))
+    text.parse().map_err(|why: String| unusable_value("--ops", why))
 }
 
 fn alias(id: &str, on: &GrantOn, to: &Grantee) -> Result<String> {
-    check_alias(id, on, to).map_err(|why| unusable("--as", why))?;
+    check_alias(id, on, to).map_err(|why| unusable_value("--as", why))?;
     Ok(id.into())
-}
-
-fn unusable(option: &str, why: String) -> Error {
-    Error::new(Kind::Usage, format!("use the value of {option}"), why)
 }

@@ -1,5 +1,6 @@
 //! Names as they are typed: `prod/db`, `prod/db@3`, `VAR=prod/db@3`.
 
+use super::unusable_value;
 use std::str::FromStr;
 use strongroom::error::printable;
 use strongroom::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_short, check_text};
@@ -80,7 +81,7 @@ pub fn labels(texts: &[String]) -> Result<Vec<(String, String)>> {
 /// `Usage`.
 pub fn text(option: &str, text: &str) -> Result<String> {
     let checked = check_text(text, MAX_TEXT_BYTES).map(|()| text.to_owned());
-    checked.map_err(|why| Error::new(Kind::Usage, format!("use the value of {option}"), why))
+    checked.map_err(|why| unusable_value(option, why))
 }
 
 fn parse(text: &str) -> Result<Name> {

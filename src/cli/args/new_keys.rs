@@ -84,7 +84,7 @@ fn handle(text: &str) -> Result<u32> {
 }
 
 fn wrong(option: &str, text: &str, is: &str) -> Error {
-    Error::new(Kind::Usage, format!("use the value of {option}"), format!("`{}` is {is}", printable(text)))
+    super::unusable_value(option, format!("`{}` is {is}", printable(text)))
 }
 
 #[cfg(test)]

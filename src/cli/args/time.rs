@@ -6,7 +6,7 @@
 use jiff::civil::Date;
 use jiff::{Span, Timestamp, ZonedDateTime};
 pub use strongroom::timestamp::{rfc3339_millis, rfc3339_secs};
-use strongroom::{Error, Kind, Result};
+use strongroom::{Error, Result};
 
 /// How a time may be typed, for `--help`.
 pub const FORMS: &str = "30d, 12h, 2w, 6mo, 1y, 2027-01-31 (00:00 local time) or RFC 3339";
@@ -33,8 +33,7 @@ pub fn future(option: &str, text: &str) -> Result<u64> {
 }
 
 fn unusable(option: &str, why: String) -> Error {
-    Error::new(Kind::Usage, format!("use the value of {option}"), why)
-        .with_hint(format!("a time is one of: {FORMS}"))
+    super::unusable_value(option, why).with_hint(format!("a time is one of: {FORMS}"))
 }
 
 fn parse(text: &str, now: &ZonedDateTime) -> Result<u64, String> {

@@ -1,12 +1,14 @@
 //! `device add`: another device, signed by one that is an admin.
 
+use super::configured::{self, Precedence};
 use super::reseal::{self, Resealing};
+use super::{discovery, enrolled};
+use crate::cli::Execute;
 use crate::cli::args::new_keys::KeyOptions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::{Execute, init};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use strongroom::ledger::Prefix;
 use strongroom::ledger::body::Role;
 use strongroom::uri::DeviceUri;
@@ -43,11 +45,11 @@ impl Execute for Add {
         context.with_vault(|vault, out| {
             let uri = match &self.uri {
                 Some(uri) => DeviceUri::parse(uri)?,
-                None => init::propose(OPERATION, self.yes)?,
+                None => discovery::propose(OPERATION, self.yes)?,
             };
-            let uri = init::with_module(uri)?;
+            let uri = discovery::with_module(uri)?;
             let report = vault.enrol(uri.clone(), None, &options)?;
-            let remembered = init::remember(resolved, &uri, &report.device, init::Precedence::Last)?;
+            let remembered = configured::remember(resolved, &uri, &report.device, Precedence::Last)?;
             print_report(out, &report, &remembered)?;
             let closed = match report.roles.iter().any(|role| matches!(role, Role::Open(_))) {
                 true => vault.count_closed_to(&report.device)?,
@@ -79,16 +81,7 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
     if out.json_wanted() {
         return Ok(());
     }
-    let [opening, signing] = &report.keys;
-    out.fields(&[
-        ("device", format!("{} ({})", report.device_name, report.model)),
-        ("id", report.device.to_string()),
-        ("roles", report.roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")),
-        ("opening key", init::key(opening, report.created[0])),
-        ("signing key", init::key(signing, report.created[1])),
-        ("evidence", init::evidence(report.evidence).to_owned()),
-        ("configuration", remembered.clone().unwrap_or_default()),
-    ])?;
+    out.fields(&enrolled::fields(report, remembered))?;
     if remembered.is_none() {
         out.info("config.toml describes another store and was not changed: name this device with --device");
     }
@@ -97,16 +90,8 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
 
 /// The new device as JSON.
 pub fn as_json(report: &EnrolReport, remembered: &Option<String>, closed: u64, resealed: u64) -> Value {
-    json!({
-        "device": report.device_name,
-        "device_id": report.device.to_string(),
-        "model": report.model,
-        "roles": report.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
-        "opening": init::key_json(&report.keys[0], report.created[0]),
-        "signing": init::key_json(&report.keys[1], report.created[1]),
-        "evidence": report.evidence.to_string(),
-        "configuration": remembered,
-        "closed": closed.saturating_sub(resealed),
-        "resealed": resealed,
-    })
+    let mut object = enrolled::as_json(report, remembered);
+    object["closed"] = closed.saturating_sub(resealed).into();
+    object["resealed"] = resealed.into();
+    object
 }

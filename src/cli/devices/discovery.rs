@@ -1,8 +1,11 @@
 //! Finds this machine's devices, without logging in to any.
 
+use crate::cli::confirm;
 use std::path::PathBuf;
 use strongroom::device::DeviceIdentity;
-use strongroom::{Error, Result};
+use strongroom::prompt::Terminal;
+use strongroom::uri::DeviceUri;
+use strongroom::{Error, Kind, Result};
 
 /// A PKCS#11 module and what is behind it.
 pub struct Module {
@@ -50,7 +53,7 @@ fn token(facts: strongroom::device::pkcs11::TokenInfo, module: &std::path::Path)
     let (ready, locked) = (facts.initialised && facts.pin.set, facts.pin.locked);
     let attributes =
         [("token", facts.identity.label.as_str()), ("module-path", &module.display().to_string())];
-    let named = strongroom::uri::DeviceUri::parse("pkcs11:")
+    let named = DeviceUri::parse("pkcs11:")
         .and_then(|uri| attributes.iter().try_fold(uri, |uri, (name, value)| uri.with(name, value)));
     let uri = named.map_or_else(|_| format!("pkcs11:slot-id={}", facts.slot_id), |uri| uri.to_string());
     Token { identity: facts.identity, ready, locked, uri }
@@ -89,7 +92,7 @@ fn yubikey(facts: strongroom::device::piv::YubiKeyInfo) -> Option<Token> {
 #[cfg(feature = "tpm")]
 pub fn tpms() -> Vec<Token> {
     let ours = |uri: &str| {
-        let uri = strongroom::uri::DeviceUri::parse(uri).ok()?;
+        let uri = DeviceUri::parse(uri).ok()?;
         let health = strongroom::device::tpm::examine(&uri).ok()?;
         Some(Token { identity: health.identity, ready: true, locked: health.locked, uri: uri.to_string() })
     };
@@ -117,4 +120,56 @@ pub fn tokens(modules: Vec<Module>) -> (Vec<Token>, Vec<Error>) {
         }
     }
     (tokens, errors)
+}
+
+/// The only device found, if the user agrees.
+pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
+    let (tokens, errors) = tokens(modules());
+    let others = yubikeys().into_iter().chain(tpms());
+    let ready: Vec<_> = tokens.into_iter().chain(others).filter(|token| token.ready).collect();
+    let usage = |message: String, hint: String| Error::new(Kind::Usage, operation, message).with_hint(hint);
+    match ready.as_slice() {
+        // A broken module is only one possible reason, and it may not be needed at all.
+        [] => Err(usage(
+            format!("no device was named, and none that is ready was found{}", failed_modules(&errors)),
+            "name one with --device; `strongroom doctor` says what is missing".into(),
+        )),
+        [only] if yes || Terminal::open().is_some() => {
+            let identity = &only.identity;
+            let serial = if identity.serial.is_empty() {
+                String::new()
+            } else {
+                format!(", serial {}", identity.serial)
+            };
+            let what = format!("{} {}{serial}", identity.maker, identity.model);
+            confirm::confirm(yes, operation, &format!("Found {}: {what}. Use it?", only.uri))?;
+            DeviceUri::parse(&only.uri)
+        }
+        [only] => Err(usage(
+            "no device was named, and there is no terminal to ask on".into(),
+            format!("give --yes to use the only one found, or name it: --device '{}'", only.uri),
+        )),
+        several => {
+            let uris: Vec<_> = several.iter().map(|token| format!("--device '{}'", token.uri)).collect();
+            Err(usage(
+                "no device was named, and there are several".into(),
+                format!("name one: {}", uris.join("  or  ")),
+            ))
+        }
+    }
+}
+
+fn failed_modules(errors: &[Error]) -> String {
+    let each = |error: &Error| format!("; {}: {}", error.target().unwrap_or("a module"), error.message());
+    errors.iter().map(each).collect()
+}
+
+/// The URI with its module pinned, so that later commands neither search for it nor take another.
+pub fn with_module(uri: DeviceUri) -> Result<DeviceUri> {
+    #[cfg(feature = "pkcs11")]
+    if uri.scheme() == strongroom::uri::Scheme::Pkcs11 && uri.module_path().is_none() {
+        let module = strongroom::device::pkcs11::module_of(&uri)?;
+        return uri.with("module-path", &module.display().to_string());
+    }
+    Ok(uri)
 }

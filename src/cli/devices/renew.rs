@@ -1,9 +1,9 @@
 //! `device renew`: new keys in a device that stays.
 
-use super::{add, reseal};
+use super::{add, configured, reseal};
+use crate::cli::Execute;
 use crate::cli::args::new_keys::KeyOptions;
 use crate::cli::context::Context;
-use crate::cli::{Execute, init};
 use clap::Args;
 use strongroom::vault::EnrolOptions;
 
@@ -30,7 +30,7 @@ impl Execute for Renew {
                 vault.renew(&self.name, &options, self.accept_loss, &mut |done, total| {
                     progress("resealing", done, total)
                 })?;
-            let remembered = init::rename(resolved, &old, &report.device)?;
+            let remembered = configured::rename(resolved, &old, &report.device)?;
             add::print_report(out, &report, &remembered)?;
             reseal::print_report(out, &resealed);
             if out.json_wanted() {

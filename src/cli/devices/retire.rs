@@ -1,10 +1,10 @@
 //! `device retire`: a device that leaves, and the tokens that it could open.
 
-use super::reseal;
+use super::{configured, reseal};
+use crate::cli::Execute;
 use crate::cli::args::{names, time};
 use crate::cli::context::Context;
 use crate::cli::output::Output;
-use crate::cli::{Execute, init};
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::DeviceId;
@@ -42,7 +42,7 @@ impl Execute for Retire {
                 false => print_report(vault, out, &report, &exposure, self.compromised)?,
             }
             if report.reseal.left.is_empty() {
-                init::forget(resolved, &report.device)?;
+                configured::forget(resolved, &report.device)?;
             }
             reseal::expect_all(out, &report.reseal)
         })

@@ -71,7 +71,7 @@ pub struct Put {
 
 impl Execute for Put {
     fn execute(mut self, context: &mut Context) -> anyhow::Result<()> {
-        self.take_detached_length();
+        self.take_detached_length()?;
         let name = names::name(&self.name)?;
         if self.extra.is_some() {
             return Err(as_argument(&name).into());
@@ -107,15 +107,28 @@ impl Execute for Put {
 
 impl Put {
     /// `--generate 40` means `--generate=40`, before the name and after it.
-    fn take_detached_length(&mut self) {
-        let (Some(None), Some(extra)) = (self.generate, self.extra.as_ref().and_then(|e| e.to_str())) else {
-            return;
+    ///
+    /// # Errors
+    /// `Usage` for a number alone, which is most likely a length without a name.
+    fn take_detached_length(&mut self) -> Result<()> {
+        let Some(None) = self.generate else { return Ok(()) };
+        let length = self.name.parse::<usize>();
+        let Some(extra) = self.extra.as_ref().and_then(|extra| extra.to_str()) else {
+            let message = "a number is a length for --generate, and the token's name is missing";
+            let hint = format!("to give a token this name: `strongroom put {} --generate=LEN`", self.name);
+            let alone = length.is_ok() && self.extra.is_none();
+            return if alone {
+                Err(Error::new(Kind::Usage, "put a token", message).with_hint(hint))
+            } else {
+                Ok(())
+            };
         };
         if let Ok(length) = extra.parse() {
             (self.generate, self.extra) = (Some(Some(length)), None);
-        } else if let Ok(length) = self.name.parse() {
+        } else if let Ok(length) = length {
             (self.generate, self.name, self.extra) = (Some(Some(length)), extra.to_owned(), None);
         }
+        Ok(())
     }
 
     fn options(&self) -> Result<PutOptions> {

@@ -2,7 +2,7 @@
 
 use super::dotenv;
 use crate::cli::Execute;
-use crate::cli::args::names;
+use crate::cli::args::{names, unusable_value};
 use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::exit::ExitWith;
@@ -111,11 +111,11 @@ impl Run {
 }
 
 fn binding(option: &str, text: &str, value: fn(TokenRef) -> Value) -> Result<(String, Value)> {
-    let operation = format!("use the value of {option}");
-    let (variable, name) = text.split_once('=').ok_or_else(|| unusable(&operation, "it is not VAR=NAME"))?;
+    let (variable, name) =
+        text.split_once('=').ok_or_else(|| unusable_value(option, "it is not VAR=NAME"))?;
     if !dotenv::is_variable(variable) {
-        return Err(unusable(
-            &operation,
+        return Err(unusable_value(
+            option,
             "a variable's name consists of letters, digits and _, and does not begin with a digit",
         ));
     }
