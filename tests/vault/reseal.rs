@@ -1,14 +1,13 @@
 //! Resealing: who gets what, what stays, and what a kill leaves.
 
 use crate::machines::{Place, enrol, name, opened, put, put_only, sealed_to, secret, verifies, version};
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::ledger::{Name, Prefix};
 use strongroom::vault::{ImportItem, PutOptions, ResealReport, Vault};
 use test_support::soft_device::SoftDevice;
+use test_support::subprocess::{FAILPOINTS, killed_at, rerun};
 
 fn reseal(vault: &mut Vault, prefix: &str) -> ResealReport {
     vault.reseal(&Prefix::parse(prefix).unwrap(), &mut |_, _| {}).unwrap()
@@ -193,7 +192,7 @@ const CHILD: &str = "STRONGROOM_TEST_RESEAL_CHILD";
 /// Tokens, each resealed under a signature of its own.
 const TOKENS: u64 = 40;
 
-/// No test of its own: it reseals one token after the other, and tells of each.
+/// No test of its own: it reseals one token after the other.
 #[test]
 fn child() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
@@ -212,48 +211,28 @@ fn child() {
     for i in 0..TOKENS {
         let report = reseal(&mut vault, &format!("t/{i}"));
         assert!(report.left.is_empty(), "{:?}", report.left);
-        eprintln!("ack {i}");
     }
 }
 
-/// At every moment each token opens with one of the devices, and another run does the rest.
+/// Between any two writes each token opens with one of the devices, and another run does the rest.
 #[test]
-fn killed_at_any_moment_and_resumed() {
+fn killed_between_any_two_writes_and_resumed() {
     let (one, two) = (SoftDevice::named("one"), SoftDevice::named("two"));
     let (place, mut vault) = Place::of(&one);
     for i in 0..TOKENS {
         put(&mut vault, &format!("t/{i}"), &format!("token {i}"));
     }
     enrol(&mut vault, &two, &["open"]);
-    let mut kills = 0;
-    for round in 1.. {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "reseal::child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, place.dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // After some acknowledgements and an instant more: in the middle of the next one.
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let acknowledged =
-            lines.map_while(Result::ok).filter(|line| line.starts_with("ack ")).take(3 + round % 7);
-        let count = acknowledged.count();
-        std::thread::sleep(std::time::Duration::from_micros(137 * round as u64 % 2_000));
-        child.kill().unwrap();
-        let finished = child.wait().unwrap().success();
-        kills += usize::from(!finished);
+    drop(vault);
+    for point in FAILPOINTS {
+        killed_at(rerun("vault::reseal::child").env(CHILD, place.dir.path()), &format!("{point}:3"));
         let mut vault = place.at("first", &[&one, &two]);
         for i in 0..TOKENS {
-            assert_eq!(opened(&mut vault, &format!("t/{i}")), Ok(format!("token {i}")), "round {round}");
-        }
-        if vault.count_stale(&Prefix::default()).unwrap() == 0 || round == 12 {
-            assert!(count > 0);
-            break;
+            assert_eq!(opened(&mut vault, &format!("t/{i}")), Ok(format!("token {i}")), "{point}");
         }
     }
-    assert!(kills > 0);
     let mut vault = place.at("first", &[&one]);
+    assert!(vault.count_stale(&Prefix::default()).unwrap() > 0);
     all(&mut vault);
     let mut other = place.meet(&vault, "other", &[&two]);
     for i in 0..TOKENS {

@@ -1,13 +1,12 @@
 //! Anchors: a whole store that was set back, replica and pin included.
 
 use crate::machines::{Place, enrol, name, opened, put, verifies};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::vault::{InitOptions, Vault};
 use test_support::soft_device::SoftDevice;
+use test_support::subprocess::{FAILPOINTS, killed_at, rerun};
 
 /// A store that is anchored to its first device from the start, and where the counters lie.
 fn anchored() -> (Place, Vault, SoftDevice, tempfile::TempDir) {
@@ -160,10 +159,9 @@ fn child() {
         )
     };
     let mut vault = Vault::open(setup).unwrap();
-    for i in 0.. {
+    loop {
         vault.set_state(&name("a"), None, State::Suspended, "").unwrap();
         vault.set_state(&name("a"), None, State::Active, "").unwrap();
-        eprintln!("ack {i}");
     }
 }
 
@@ -173,26 +171,19 @@ fn killed_between_any_two_steps() {
     let (place, mut vault, device, tpm) = anchored();
     put(&mut vault, "a", "token");
     drop(vault);
-    for round in 0..8u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "rollback_counter::child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{}|{}", place.dir.path().display(), tpm.path().display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.starts_with("ack ")));
-        std::thread::sleep(std::time::Duration::from_micros(311 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let mut behind = 0;
+    for point in FAILPOINTS {
+        let directories = format!("{}|{}", place.dir.path().display(), tpm.path().display());
+        killed_at(rerun("vault::rollback_counter::child").env(CHILD, directories), &format!("{point}:3"));
         let mut vault = place.at("first", &[&device]);
         let anchor = vault.replica().devices().unwrap()[0].anchor.unwrap();
         let due = vault.replica().expected_count(&anchor);
-        assert!(stands(&tpm) == due || stands(&tpm) + 1 == due, "{} and {due}", stands(&tpm));
+        assert!(stands(&tpm) == due || stands(&tpm) + 1 == due, "{point}: {} and {due}", stands(&tpm));
+        behind += due - stands(&tpm);
         vault.set_state(&name("a"), None, State::Active, "").unwrap();
-        assert_eq!((opened(&mut vault, "a"), stands(&tpm)), (Ok("token".into()), due));
+        assert_eq!((opened(&mut vault, "a"), stands(&tpm)), (Ok("token".into()), due), "{point}");
     }
+    assert!(behind > 0);
 }
 
 /// What another machine changed is counted by the machine with the device when it next writes.

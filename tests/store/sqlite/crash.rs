@@ -1,39 +1,34 @@
-//! kill -9 at any moment.
+//! kill -9 between any two writes.
 
 use super::{INNER, inner};
 use crate::bench::{Bench, Sqlite};
 use crate::change::first_of;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-use strongroom::ledger::{LogPosition, leaf};
+use strongroom::ledger::{LogPosition, leaf, sha256};
+use test_support::subprocess::{FAILPOINTS, killed_at, rerun};
 
 /// What was acknowledged on standard output is in the store, whole; and so is its sealed part.
 #[test]
 fn a_kill_loses_nothing_acknowledged() {
     let bench = Sqlite::new();
     let mut acknowledged = 0;
-    for round in 0..40 {
-        let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sqlite::crash::append_for_ever", "--include-ignored", "--nocapture"])
-            .env(INNER, bench.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok);
-        lines.by_ref().find(|line| line.starts_with("appended"));
-        std::thread::sleep(Duration::from_micros(round * 731));
-        writer.kill().unwrap();
-        writer.wait().unwrap();
-        let last = lines.filter_map(|line| line.strip_prefix("appended ")?.parse().ok()).last();
-        acknowledged = last.unwrap_or(acknowledged);
-        check(&bench, acknowledged);
+    for point in FAILPOINTS.iter().filter(|point| point.starts_with("append.")) {
+        for times in [1, 4] {
+            let mut writer = rerun("store::sqlite::crash::append_for_ever");
+            let said = killed_at(writer.env(INNER, bench.path()), &format!("{point}:{times}"));
+            let lines: Vec<u64> =
+                said.lines().filter_map(|line| line.strip_prefix("appended ")?.parse().ok()).collect();
+            assert_eq!(lines.len(), times - 1);
+            acknowledged = lines.last().copied().unwrap_or(acknowledged);
+            let unheard = check(&bench, acknowledged) - acknowledged;
+            // All of it is there, or nothing.
+            assert_eq!(unheard, if *point == "append.committed" { 3 } else { 0 }, "{point}");
+            acknowledged += unheard;
+        }
     }
-    assert!(acknowledged > 100, "{acknowledged}");
 }
 
-fn check(bench: &Sqlite, acknowledged: u64) {
+/// Returns where the store ends.
+fn check(bench: &Sqlite, acknowledged: u64) -> u64 {
     let mut store = bench.open();
     let batches = store.batches_after(0, usize::MAX).unwrap();
     let mut end = LogPosition::START;
@@ -44,6 +39,13 @@ fn check(bench: &Sqlite, acknowledged: u64) {
     }
     assert_eq!(store.tail().unwrap(), end);
     assert!(end.n >= acknowledged, "{acknowledged} were acknowledged, {} are there", end.n);
+    store.check_heads().unwrap();
+    for n in (0..end.n).step_by(3) {
+        // The next change destroyed it.
+        let there = store.sealed(&sha256(&n.to_be_bytes())).unwrap().is_some();
+        assert_eq!(there, n + 3 == end.n, "the bytes sealed at {n}");
+    }
+    end.n
 }
 
 #[test]
@@ -51,10 +53,10 @@ fn check(bench: &Sqlite, acknowledged: u64) {
 #[allow(clippy::print_stdout)]
 fn append_for_ever() {
     let mut store = strongroom::store::open(inner().to_str().unwrap()).unwrap();
-    println!("started");
     loop {
         let next = store.tail().unwrap().n;
-        let end = first_of(next..next + 3).sealing(&next.to_be_bytes()).append(&mut *store).unwrap();
-        println!("appended {}", end.n);
+        let change = first_of(next..next + 3).sealing(&next.to_be_bytes());
+        let change = change.destroying(&next.wrapping_sub(3).to_be_bytes());
+        println!("\nappended {}", change.append(&mut *store).unwrap().n);
     }
 }

@@ -1,5 +1,6 @@
 //! A test in a process of its own, or in namespaces of its own: the test binary starts itself again.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 /// This test binary again, for one test, named by its path or its closure's type name: `crate::module::test::{{closure}}`.
@@ -15,6 +16,32 @@ pub fn assert_passes(command: &mut Command) {
     let output = command.output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
+}
+
+/// The places between the writes of a change, in their order: of its batch, its replica, its pin.
+pub const FAILPOINTS: [&str; 13] = [
+    "submit.signed",
+    "append.begun",
+    "append.batch",
+    "append.heads",
+    "append.sealed",
+    "append.written",
+    "append.committed",
+    "replica.written",
+    "replica.committed",
+    "pin.written",
+    "pin.renamed",
+    "submit.followed",
+    "submit.counted",
+];
+
+/// Runs it to its death at a failpoint (`NAME`, or `NAME:3` for the third time), which it must reach. What it wrote to
+/// standard output before.
+pub fn killed_at(command: &mut Command, failpoint: &str) -> String {
+    let output = command.env("STRONGROOM_FAILPOINT", failpoint).output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.signal(), Some(9), "{failpoint} was not reached:\n{said}\n{failed}");
+    said.into_owned()
 }
 
 /// Set in a process of [`in_namespaces`].
