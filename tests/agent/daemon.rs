@@ -427,8 +427,9 @@ fn what_was_acknowledged_survives_a_kill() {
     let Some(home) = Home::with_store() else { return };
     let mut there = Vec::new();
     for (round, point) in FAILPOINTS.into_iter().enumerate() {
-        let mut command = home.strongroom(&["agent"]);
-        let mut daemon = Daemon::started(&home, command.env("STRONGROOM_FAILPOINT", format!("{point}:3")));
+        let mut daemon = Daemon::start_with(&home, &[], |agent| {
+            agent.env("STRONGROOM_FAILPOINT", format!("{point}:3"));
+        });
         let acknowledged = put_many(daemon.socket.clone(), round);
         there.extend(acknowledged);
         assert_eq!(daemon.ended().signal(), Some(9), "{point}");
