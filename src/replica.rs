@@ -1,7 +1,7 @@
 //! The part of a store that this client has verified. The client trusts nothing else.
 //!
 //! One local SQLite file per store, with metadata only. [`Replica::sync`] verifies the store's new batches and applies
-//! them; every read, list and search uses the replica. If it is lost, it is rebuilt from the store. The [`Pin`], a
+//! them; every read, list and search uses the replica. If it is lost, it is rebuilt from the store. The [`StorePin`], a
 //! separate file, records the last verified position.
 
 mod apply;
@@ -9,16 +9,16 @@ mod cache;
 mod compare;
 mod devices;
 mod ledger_view;
-mod pin;
 mod read;
 mod rows;
 mod schema;
+mod store_pin;
 mod sync;
 
 pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow};
-pub use pin::{Pin, TrustAnchor};
 pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
+pub use store_pin::{StorePin, TrustAnchor};
 pub use sync::{Followed, Partial};
 pub(crate) use sync::{other_store, tampered};
 

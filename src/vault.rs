@@ -21,15 +21,14 @@
 //! # }
 //! ```
 
-mod backend;
 mod devices;
 mod grants;
 mod init;
 mod ledger;
 mod setup;
+mod token_backend;
 mod tokens;
 
-pub use backend::TokenBackend;
 pub use devices::add::{EnrolOptions, EnrolReport};
 pub use devices::connections::recognize;
 pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
@@ -42,9 +41,10 @@ pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
 pub use setup::{Setup, system_clock};
+pub use token_backend::TokenBackend;
 pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{SealedToken, TokenRef};
-pub use tokens::outcome::{OpenOutcome, OpenedToken};
+pub use tokens::open_outcome::{OpenOutcome, OpenedToken};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
@@ -53,7 +53,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::verify::Chain;
 use crate::ledger::{LogPosition, Name, StoreId};
-use crate::replica::{Partial, Pin, Replica, TokenRow, TrustAnchor};
+use crate::replica::{Partial, Replica, StorePin, TokenRow, TrustAnchor};
 use crate::store::Store;
 use devices::connections::Devices;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ use std::path::{Path, PathBuf};
 pub struct Vault {
     store: Box<dyn Store>,
     replica: Replica,
-    pin: Pin,
+    pin: StorePin,
     devices: Devices,
     state: PathBuf,
     clock: fn() -> u64,
@@ -89,7 +89,7 @@ impl Vault {
     /// As [`Vault::open`].
     pub fn open_with_progress(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
-        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+        let Some(pin) = StorePin::load(&setup.state, store.location())? else {
             return Err(first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
@@ -103,7 +103,7 @@ impl Vault {
     /// As [`Vault::open`].
     pub fn open_rebuilt(setup: Setup, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
-        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+        let Some(pin) = StorePin::load(&setup.state, store.location())? else {
             return Err(first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;
@@ -129,7 +129,7 @@ impl Vault {
     ) -> Result<Self> {
         let store = crate::store::open(&setup.store)?;
         let (location, state) = (store.location().to_owned(), setup.state.clone());
-        let known = match Pin::load(&state, &location) {
+        let known = match StorePin::load(&state, &location) {
             Err(_) if replace => None,
             known => known?.filter(|_| !replace),
         };
@@ -137,7 +137,7 @@ impl Vault {
             return Err(crate::replica::other_store(&location, known.store));
         }
         crate::paths::make_private(&state)?;
-        let pin = known.unwrap_or_else(|| Pin::from_store(anchor.store));
+        let pin = known.unwrap_or_else(|| StorePin::from_store(anchor.store));
         let mut vault = Self::assemble(setup, store, pin)?;
         vault.expect_to_reach(anchor)?;
         if replace || vault.replica.position().n == 0 {
@@ -188,7 +188,7 @@ impl Vault {
             ))
     }
 
-    fn assemble(setup: Setup, store: Box<dyn Store>, pin: Pin) -> Result<Self> {
+    fn assemble(setup: Setup, store: Box<dyn Store>, pin: StorePin) -> Result<Self> {
         let path = replica_path(&setup.state, pin.store);
         path.parent().map_or(Ok(()), crate::paths::make_private)?;
         let mut replica = Replica::open(&path, pin.store)?;
@@ -255,7 +255,7 @@ impl Vault {
 
     /// The store's id and the verified position: a trust anchor for another machine.
     pub fn head(&self) -> TrustAnchor {
-        Pin { store: self.pin.store, position: self.replica.position() }
+        StorePin { store: self.pin.store, position: self.replica.position() }
     }
 
     /// The store's location.

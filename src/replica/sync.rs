@@ -1,7 +1,7 @@
 //! Synchronization: verifies the batches after the last verified position and applies them.
 
 use super::schema;
-use super::{Pin, Replica, io, remove};
+use super::{Replica, StorePin, io, remove};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::error::{Ineffective, Tampering};
@@ -61,7 +61,7 @@ impl Replica {
     pub fn sync(
         &mut self,
         store: &mut dyn Store,
-        pin: &Pin,
+        pin: &StorePin,
         now: u64,
         progress: Progress<'_>,
     ) -> Result<Followed> {
@@ -80,7 +80,7 @@ impl Replica {
 
     /// Compares what the store claims with the pin and with this replica, before anything is verified. Returns its
     /// tail.
-    pub(crate) fn check_claims(&mut self, store: &mut dyn Store, pin: &Pin) -> Result<LogPosition> {
+    pub(crate) fn check_claims(&mut self, store: &mut dyn Store, pin: &StorePin) -> Result<LogPosition> {
         let tail = store.tail()?;
         self.check_pin(pin, store.location())?;
         self.check_position(store, tail, pin)?;
@@ -88,7 +88,7 @@ impl Replica {
     }
 
     /// Checks that the replica lies on the pinned chain.
-    fn check_pin(&mut self, pin: &Pin, location: &str) -> Result<()> {
+    fn check_pin(&mut self, pin: &StorePin, location: &str) -> Result<()> {
         let kept = if self.position.n == 0 { Some(Hash::ZERO) } else { self.boundary(self.position.n)? };
         if kept != Some(self.position.chain) {
             return Err(self
@@ -101,7 +101,7 @@ impl Replica {
         Err(self.damaged("it is not on the chain that was pinned").with_target(location.to_owned()))
     }
 
-    fn check_position(&mut self, store: &mut dyn Store, tail: LogPosition, pin: &Pin) -> Result<()> {
+    fn check_position(&mut self, store: &mut dyn Store, tail: LogPosition, pin: &StorePin) -> Result<()> {
         // The last verified position: the replica's, or the pin's if the replica was lost.
         let verified = if pin.position.n > self.position.n { pin.position } else { self.position };
         if tail.n < verified.n {
@@ -124,7 +124,7 @@ impl Replica {
     }
 
     /// Checks that the store's chain passes through the pinned position.
-    pub(crate) fn check_reached(&self, pin: &Pin, location: &str) -> Result<()> {
+    pub(crate) fn check_reached(&self, pin: &StorePin, location: &str) -> Result<()> {
         if self.chain_at(pin.position.n)? == Some(pin.position.chain) {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Replica {
     fn load_into_new_file(
         &mut self,
         store: &mut dyn Store,
-        pins: &[&Pin],
+        pins: &[&StorePin],
         partial: Partial,
         now: u64,
         progress: Progress<'_>,
@@ -371,7 +371,7 @@ impl Replica {
     pub fn rebuild(
         &mut self,
         store: &mut dyn Store,
-        pins: &[&Pin],
+        pins: &[&StorePin],
         partial: Partial,
         now: u64,
         progress: Progress<'_>,

@@ -12,7 +12,7 @@ use crate::failpoint;
 use crate::ledger::body::{Body, Genesis, Role};
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, SignedBatch, Statement, StoreId};
 use crate::prompt::Prompter;
-use crate::replica::{Pin, Replica};
+use crate::replica::{Replica, StorePin};
 use crate::store::Store;
 use crate::uri::DeviceUri;
 use std::mem::take;
@@ -103,10 +103,10 @@ impl Vault {
         let (id, state, location) = (signed.batch.store, setup.state.clone(), store.location().to_owned());
         // Write the pin first, so that this machine knows the store as soon as it has a genesis.
         crate::paths::make_private(&state)?;
-        Pin::from_store(id).replace(&state, &location)?;
+        StorePin::from_store(id).replace(&state, &location)?;
         failpoint::reach("init.pinned");
         let made = prepared.append_to(&mut *store, &signed).and_then(|_| {
-            let mut vault = Self::assemble(setup, store, Pin::from_store(id))?;
+            let mut vault = Self::assemble(setup, store, StorePin::from_store(id))?;
             vault.sync(&mut |_, _| {})?;
             Ok(vault)
         });
@@ -116,7 +116,7 @@ impl Vault {
 
 /// Forgets the pin of a store that came to nothing. One that is left does no harm.
 fn forget(state: &Path, location: &str) {
-    if let Err(error) = Pin::forget(state, location) {
+    if let Err(error) = StorePin::forget(state, location) {
         log::warn!("{error}");
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod cache_label;
 pub(crate) mod import;
 pub(crate) mod lookup;
 pub(crate) mod open;
-pub(crate) mod outcome;
+pub(crate) mod open_outcome;
 pub(crate) mod put;
 pub(crate) mod state;
 pub(crate) mod unchanged;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use strongroom::ledger::{Body, Prefix};
-use strongroom::replica::{Pin, TrustAnchor};
+use strongroom::replica::{StorePin, TrustAnchor};
 use strongroom::vault::{InitOptions, LogOrder, PutOptions, RetireOptions, Vault};
 use strongroom::{Kind, Result};
 use test_support::subprocess::{FAILPOINTS, killed_at, rerun};
@@ -58,7 +58,7 @@ fn a_repair_is_stated_or_drops_nothing() {
         vault.put(&name("w/own"), &secret("late"), &PutOptions::default()).unwrap();
         drop(vault);
         world.db().execute("UPDATE statements SET bytes = x'80' WHERE n = ?1", [kept.n + 1]).unwrap();
-        let line = Pin::from_store(world.id);
+        let line = StorePin::from_store(world.id);
         // The replica is committed once before the statement, when the fault is looked for.
         let times = if point.starts_with("replica.") { ":2" } else { "" };
         killed("repair", world.dir.path(), &line, &format!("{point}{times}"));
@@ -88,7 +88,7 @@ fn a_retirement_is_resumed() {
     for point in points {
         let world = TestStore::populated();
         world.client("reader", &[]).unwrap();
-        let line = Pin::from_store(world.id);
+        let line = StorePin::from_store(world.id);
         killed("retire", world.dir.path(), &line, &point);
         let mut vault = world.client("admin", &[&world.admin]).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two", "{point}");
@@ -180,7 +180,7 @@ fn an_init_is_repeated() {
     let shared = FAILPOINTS.into_iter().filter(|point| !point.starts_with("submit."));
     for point in own.into_iter().chain(shared) {
         let dir = directory();
-        let line = Pin::from_store(strongroom::ledger::StoreId([0; 32]));
+        let line = StorePin::from_store(strongroom::ledger::StoreId([0; 32]));
         killed("init", dir.path(), &line, point);
         match run("init", dir.path(), &line) {
             Ok(()) => {}

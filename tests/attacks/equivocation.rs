@@ -4,7 +4,7 @@ use crate::order::put_by_writer;
 use strongroom::Kind;
 use strongroom::ledger::LogPosition;
 use strongroom::ledger::verify::Chain;
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::vault::PutOptions;
 use test_support::test_store::{TestStore, name, secret};
 
@@ -22,7 +22,7 @@ fn a_dropped_tail_at_first_contact() {
     assert_eq!(error.kind(), Kind::RolledBack);
     assert!(error.message().contains(&format!("statement {last}")), "{error}");
     // A hand-over from before, and the store's id alone, cannot tell: that is the silence that the specification states.
-    for (client, known) in [("older", before), ("id", Pin::from_store(world.id))] {
+    for (client, known) in [("older", before), ("id", StorePin::from_store(world.id))] {
         let mut vault = world.contact(client, &known, &[&world.opener]).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two");
     }

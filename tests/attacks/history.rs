@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use strongroom::ledger::body::{Grant, Retire, Role, Roles, State, Target};
 use strongroom::ledger::name::Name;
 use strongroom::ledger::{Body, GrantId};
-use strongroom::replica::{ListFilter, Pin, TrustAnchor};
+use strongroom::replica::{ListFilter, StorePin, TrustAnchor};
 use strongroom::vault::{ImportItem, LogOrder, PutOptions, Vault};
 use strongroom::{Error, Result};
 use tempfile::TempDir;
@@ -86,7 +86,7 @@ impl History {
         for client in CLIENTS {
             copy_tree(&self.world.dir.path().join(client), &copy.dir.path().join(client));
             // What is known of a store is known by its place.
-            let pin = Pin::load(&copy.dir.path().join(client), &self.world.url()).unwrap().unwrap();
+            let pin = StorePin::load(&copy.dir.path().join(client), &self.world.url()).unwrap().unwrap();
             pin.keep(&copy.dir.path().join(client), &copy.url()).unwrap();
         }
         copy

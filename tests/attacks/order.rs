@@ -6,7 +6,7 @@ use strongroom::ledger::body::{Grant, Retire, Target};
 use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, GrantId, Hash, LogPosition, Subject, leaf};
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::vault::{ImportItem, PutOptions, Vault};
 use test_support::forged_batch::{Draft, Signed, put, sealed, token};
 use test_support::test_store::{Actor, TestStore, all_roles, name, secret};
@@ -61,7 +61,7 @@ fn a_put_inserted_before_its_authors_removal() {
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("is not the one that was verified here before"), "{error}");
     // Whoever meets the store sees that the later put was signed on another chain.
-    let error = world.contact("newcomer", &Pin::from_store(world.id), &[]).err().unwrap();
+    let error = world.contact("newcomer", &StorePin::from_store(world.id), &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("was signed on another chain"), "{error}");
     assert!(world.contact("handed", &anchor, &[]).is_err());
@@ -85,7 +85,7 @@ fn a_put_inserted_before_a_removal_that_nobody_built_on() {
     replace_tail(&world, removal, [planted.sign().with(&bytes)].into_iter().chain(true_tail));
     assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::Tampered);
     assert_eq!(world.contact("handed", &anchor, &[]).err().unwrap().kind(), Kind::Tampered);
-    let vault = world.contact("told-the-id", &Pin::from_store(world.id), &[]).unwrap();
+    let vault = world.contact("told-the-id", &StorePin::from_store(world.id), &[]).unwrap();
     let why = vault.replica().ineffective(removal + 1).unwrap().unwrap();
     assert!(why.contains("directly after"), "{why}");
 }

@@ -98,7 +98,7 @@ fn a_repair_that_is_not_signed_drops_nothing() {
 fn a_repair_that_meets_another() {
     let world = with_a_planted_tail();
     let setup = world.setup("other-admin", &[&world.admin]);
-    let pin = strongroom::replica::Pin::from_store(world.id);
+    let pin = strongroom::replica::StorePin::from_store(world.id);
     assert!(Vault::trust(world.setup("other-admin", &[]), &pin, false, &mut |_, _| {}).is_err());
     std::fs::create_dir_all(world.dir.path().join("other-admin")).unwrap();
     pin.keep(&world.dir.path().join("other-admin"), &world.url()).unwrap();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use strongroom::Kind;
 use strongroom::ledger::verify::Chain;
 use strongroom::ledger::{Body, Hash, TokenId};
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::vault::{PutOptions, Vault};
 use test_support::forged_batch::{Draft, put};
 use test_support::test_store::{TestStore, name, secret};
@@ -315,8 +315,8 @@ fn the_pin_is_lost_or_damaged() {
     assert!(copy.open("reader").is_err());
     // Told again whom to trust, it goes on.
     fs::remove_file(&pin).unwrap();
-    assert_eq!(told(copy.meet("reader", &Pin::from_store(history().head.store)).unwrap()).0, expected());
-    assert_eq!(Pin::load(&copy.client("reader"), &copy.url()).unwrap(), Some(history().head.clone()));
+    assert_eq!(told(copy.meet("reader", &StorePin::from_store(history().head.store)).unwrap()).0, expected());
+    assert_eq!(StorePin::load(&copy.client("reader"), &copy.url()).unwrap(), Some(history().head.clone()));
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn the_pin_is_older_or_elsewhere() {
     assert_eq!(copy.answers("reader"), (expected(), vec![]));
     // On another chain, behind the replica or before it: nobody knows which of the two is right, the store decides.
     let head = history().head.clone();
-    let slow = Pin::load(&copy.client("slow"), &copy.url()).unwrap().unwrap();
+    let slow = StorePin::load(&copy.client("slow"), &copy.url()).unwrap().unwrap();
     for (n, chain) in [
         (slow.position.n, Hash([1; 32])),
         (head.position.n, Hash([1; 32])),
@@ -357,7 +357,7 @@ fn fooled_for_a_while() {
     let right = fs::read(copy.path()).unwrap();
     // The same store with another put after yesterday's end, and the pinned chain value written over it.
     fs::copy(&history().yesterdays[2], copy.path()).unwrap();
-    let mut writer = copy.meet("forger", &Pin::from_store(history().head.store)).unwrap();
+    let mut writer = copy.meet("forger", &StorePin::from_store(history().head.store)).unwrap();
     while writer.replica().position().n < history().head.position.n {
         writer.put(&name("last/token"), &secret("another"), &PutOptions::default()).unwrap();
     }
@@ -382,8 +382,8 @@ fn trust_does_not_forget_what_was_verified() {
     let copy = history().copy();
     fs::copy(&history().yesterdays[1], copy.path()).unwrap();
     fs::remove_file(copy.replica("reader")).unwrap();
-    let slow = Pin::load(&copy.client("slow"), &copy.url()).unwrap().unwrap();
-    for anchor in [Pin::from_store(history().head.store), slow] {
+    let slow = StorePin::load(&copy.client("slow"), &copy.url()).unwrap().unwrap();
+    for anchor in [StorePin::from_store(history().head.store), slow] {
         let error = copy.meet("reader", &anchor).err().unwrap();
         assert_eq!(error.kind(), Kind::RolledBack, "{error}");
     }
@@ -393,7 +393,7 @@ fn trust_does_not_forget_what_was_verified() {
     (wrong.position.n, wrong.position.chain) = (4, Hash([7; 32]));
     assert_eq!(copy.meet("reader", &wrong).err().unwrap().kind(), Kind::Tampered);
     let other = TestStore::bare(4);
-    let error = copy.meet("reader", &Pin::from_store(other.id)).err().unwrap();
+    let error = copy.meet("reader", &StorePin::from_store(other.id)).err().unwrap();
     assert_eq!(error.kind(), Kind::Untrusted, "{error}");
     assert_eq!(copy.answers("reader").0, expected());
 }

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use strongroom::ledger::{Body, Hash, LogPosition, Statement, leaf, sha256};
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::vault::{PutOptions, Vault};
 use strongroom::{Error, Kind};
 use test_support::forged_batch::sealed;
@@ -129,7 +129,7 @@ fn check(copy: &Copy) {
         }
     }
     // With the id alone an older state may be shown; never anything that was not true once.
-    if let Ok(mut vault) = copy.meet("told", &Pin::from_store(copy.history.head.store)) {
+    if let Ok(mut vault) = copy.meet("told", &StorePin::from_store(copy.history.head.store)) {
         for token in ["prod/db", "prod/key", "w/own", "many/0", "many/3", "moved/2", "last/token"] {
             if let Ok(token) = vault.get(&name(token), None) {
                 let text = String::from_utf8_lossy(token.expose()).into_owned();

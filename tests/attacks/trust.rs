@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use strongroom::Kind;
 use strongroom::ledger::body::State;
-use strongroom::replica::{Pin, TrustAnchor};
+use strongroom::replica::{StorePin, TrustAnchor};
 use strongroom::vault::{PutOptions, Vault};
 use test_support::test_store::{TestStore, answers, name, secret};
 
@@ -82,7 +82,7 @@ impl Fork {
         }
         // The right store is still believed, and what was verified in it still holds.
         fs::rename(&self.honest, self.world.path()).unwrap();
-        let mut vault = self.trust(&Pin::from_store(self.world.id), false).unwrap();
+        let mut vault = self.trust(&StorePin::from_store(self.world.id), false).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap_err().kind(), Kind::Refused);
         let error = self.trust(line, false).err().unwrap();
         assert!(matches!(error.kind(), Kind::Tampered | Kind::RolledBack), "{error}");
@@ -126,12 +126,12 @@ fn a_forks_line_where_the_pin_was_lost() {
 fn a_failed_replacement_forgets_nothing() {
     let fork = Fork::new();
     let sound = fs::read(fork.world.path()).unwrap();
-    let pin = Pin::load(&fork.reader(), &fork.world.url()).unwrap();
+    let pin = StorePin::load(&fork.reader(), &fork.world.url()).unwrap();
     let mut wrong = fork.lines[1].clone();
     wrong.position.n -= 1;
     let mut beyond = fork.lines[1].clone();
     beyond.position.n += 9;
-    let other = Pin::from_store(TestStore::bare(4).id);
+    let other = StorePin::from_store(TestStore::bare(4).id);
     for line in [&wrong, &beyond, &other] {
         let error = fork.trust(line, true).err().unwrap();
         assert!(matches!(error.kind(), Kind::Tampered | Kind::RolledBack), "{error}");
@@ -141,7 +141,7 @@ fn a_failed_replacement_forgets_nothing() {
     for line in &fork.lines {
         assert_eq!(fork.trust(line, true).err().unwrap().kind(), Kind::Tampered);
     }
-    assert_eq!(Pin::load(&fork.reader(), &fork.world.url()).unwrap(), pin);
+    assert_eq!(StorePin::load(&fork.reader(), &fork.world.url()).unwrap(), pin);
     fork.world.checkpoint();
     fs::rename(&fork.honest, fork.world.path()).unwrap();
     let mut vault = fork.world.client("reader", &[&fork.world.opener]).unwrap();
@@ -155,6 +155,6 @@ fn a_failed_replacement_forgets_nothing() {
     let there = answers(&mut vault);
     drop(vault);
     assert_eq!(answers(&mut fork.world.client("reader", &[&fork.world.opener]).unwrap()), there);
-    let pin = Pin::load(&fork.reader(), &fork.world.url()).unwrap().unwrap();
+    let pin = StorePin::load(&fork.reader(), &fork.world.url()).unwrap().unwrap();
     assert_eq!(pin, fork.lines[1]);
 }

@@ -11,7 +11,7 @@ use strongroom::ledger::verify::{Chain, StoredBatch};
 use strongroom::ledger::{
     DeviceId, GrantId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256,
 };
-use strongroom::replica::{Followed, ListFilter, Pin, Replica, TokenRow};
+use strongroom::replica::{Followed, ListFilter, Replica, StorePin, TokenRow};
 use test_support::memory_store::MemoryStore;
 
 /// What every replica of these tests takes for the present.
@@ -44,7 +44,7 @@ pub fn empty_replica(store: StoreId) -> (Replica, tempfile::TempDir) {
 
 /// Follows, knowing nothing but the store's id.
 pub fn follow(replica: &mut Replica, store: &mut MemoryStore) -> Result<Followed> {
-    let pin = Pin::from_store(replica.store());
+    let pin = StorePin::from_store(replica.store());
     replica.sync(store, &pin, NOW, &mut |_, _| {})
 }
 

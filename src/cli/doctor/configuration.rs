@@ -7,7 +7,7 @@ use std::path::Path;
 use strongroom::config::ConfiguredDevice;
 use strongroom::device::{DeviceWorker, PATIENCE};
 use strongroom::error::printable;
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::uri::{DeviceUri, PinSource};
 use strongroom::vault::counted;
 use strongroom::{Kind, Vault, store};
@@ -104,7 +104,7 @@ fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
         Err(error) => return vec![no_store(resolved, &error)],
     };
     let location = opened.location().to_owned();
-    let known = Pin::load(&resolved.paths.state, &location);
+    let known = StorePin::load(&resolved.paths.state, &location);
     drop(opened);
     let file = store::sqlite_path(&resolved.store).ok();
     let mut findings: Vec<_> = file.and_then(|file| mode("store", &file, PRIVATE)).into_iter().collect();
@@ -138,7 +138,7 @@ fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
     }
 }
 
-fn vault(context: &Context, location: &str, pin: &Pin) -> Finding {
+fn vault(context: &Context, location: &str, pin: &StorePin) -> Finding {
     let opened =
         context.setup().and_then(Vault::open).and_then(|vault| Ok((vault.replica().count()?, vault.head())));
     match opened {

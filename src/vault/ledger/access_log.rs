@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::store::RecordedAccess;
 use crate::vault::Vault;
-use crate::vault::tokens::outcome::OpenOutcome;
+use crate::vault::tokens::open_outcome::OpenOutcome;
 
 /// The process that reads, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]

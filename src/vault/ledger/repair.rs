@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::body::{Body, Repair};
 use crate::ledger::verify::Chain;
-use crate::replica::{Partial, Pin};
+use crate::replica::{Partial, StorePin};
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
@@ -21,7 +21,7 @@ impl Vault {
     /// role `admin`.
     pub fn repair(setup: crate::vault::Setup, reason: &str) -> Result<(Self, u64)> {
         let store = crate::store::open(&setup.store)?;
-        let Some(pin) = Pin::load(&setup.state, store.location())? else {
+        let Some(pin) = StorePin::load(&setup.state, store.location())? else {
             return Err(crate::vault::first_contact(store));
         };
         let mut vault = Self::assemble(setup, store, pin)?;

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
 use crate::vault::tokens::lookup::{SealedToken, TokenRef};
-use crate::vault::tokens::outcome::{OpenOutcome, OpenedToken};
+use crate::vault::tokens::open_outcome::{OpenOutcome, OpenedToken};
 use std::sync::{Arc, Mutex};
 
 impl Vault {

@@ -6,7 +6,7 @@ use strongroom::device::PublicKey;
 use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
 use strongroom::ledger::SignatureAlgorithm;
 use strongroom::ledger::{SignedBatch, Statement};
-use strongroom::replica::Pin;
+use strongroom::replica::StorePin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
 use strongroom::uri::DeviceUri;
 use virtual_yubikey::card::{Card, Memory, Profile, Surroundings, simulator_root};
@@ -73,7 +73,7 @@ pub fn uri(bytes: &[u8]) {
 /// A hand-over that is taken says the same when it is handed on.
 pub fn handover(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(pin) = text.parse::<Pin>() {
+    if let Ok(pin) = text.parse::<StorePin>() {
         assert_eq!(pin.to_string().parse(), Ok(pin));
     }
 }

@@ -12,7 +12,7 @@ use strongroom::ledger::{
     Body, DeviceId, Hash, LogPosition, Name, Statement, StoreId, Subject, leaf, sorted_roles,
 };
 use strongroom::prompt::BatchPrompter;
-use strongroom::replica::{ListFilter, Pin, TrustAnchor};
+use strongroom::replica::{ListFilter, StorePin, TrustAnchor};
 use strongroom::store::Append;
 use strongroom::vault::{Accessor, PutOptions, Setup, Vault};
 use strongroom::{Kind, Result, Secret};
@@ -290,7 +290,7 @@ impl TestStore {
         std::fs::create_dir_all(&loose).unwrap();
         let mut replica = strongroom::replica::Replica::open(&loose.join("replica"), self.id).unwrap();
         let mut store = strongroom::store::open(&self.url()).unwrap();
-        replica.sync(&mut *store, &Pin::from_store(self.id), NOW, &mut |_, _| {}).unwrap_err();
+        replica.sync(&mut *store, &StorePin::from_store(self.id), NOW, &mut |_, _| {}).unwrap_err();
         assert!(replica.position().n < self.tail().n);
     }
 
@@ -336,9 +336,9 @@ impl TestStore {
 pub fn client_in(dir: &Path, id: StoreId, client: &str, devices: &[&Actor]) -> Result<Vault> {
     let url = format!("sqlite://{}", dir.join("store.sqlite").display());
     let state = dir.join(client);
-    match Pin::load(&state, &url)? {
+    match StorePin::load(&state, &url)? {
         Some(_) => Vault::open(setup(url, state, devices)),
-        None => Vault::trust(setup(url, state, devices), &Pin::from_store(id), false, &mut |_, _| {}),
+        None => Vault::trust(setup(url, state, devices), &StorePin::from_store(id), false, &mut |_, _| {}),
     }
 }
 

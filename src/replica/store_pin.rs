@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 /// What this client knows of a store before reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pin {
+pub struct StorePin {
     /// The hash of its genesis.
     pub store: StoreId,
     /// How far it was verified.
@@ -21,9 +21,9 @@ pub struct Pin {
 }
 
 /// A trust anchor's text form: `<store id>` or `<store id>:<n>:<chain>`.
-pub type TrustAnchor = Pin;
+pub type TrustAnchor = StorePin;
 
-impl Pin {
+impl StorePin {
     /// Only the store's id is known.
     pub fn from_store(store: StoreId) -> Self {
         Self { store, position: LogPosition::START }
@@ -111,7 +111,7 @@ fn failed(path: &Path, verb: &str, error: &std::io::Error) -> Error {
         .with_hint("check the directory's permissions and free space")
 }
 
-impl fmt::Display for Pin {
+impl fmt::Display for StorePin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position.n {
             0 => write!(f, "{}", self.store),
@@ -120,7 +120,7 @@ impl fmt::Display for Pin {
     }
 }
 
-impl FromStr for Pin {
+impl FromStr for StorePin {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
@@ -147,11 +147,12 @@ mod tests {
     #[test]
     fn a_pin_never_moves_back() {
         let directory = tempfile::tempdir().unwrap();
-        let at = |n| Pin { store: StoreId([7; 32]), position: LogPosition { n, chain: Hash([n as u8; 32]) } };
-        assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), None);
+        let at =
+            |n| StorePin { store: StoreId([7; 32]), position: LogPosition { n, chain: Hash([n as u8; 32]) } };
+        assert_eq!(StorePin::load(directory.path(), "sqlite:///x").unwrap(), None);
         for (keep, expect) in [(3, 3), (2, 3), (9, 9)] {
             at(keep).keep(directory.path(), "sqlite:///x").unwrap();
-            assert_eq!(Pin::load(directory.path(), "sqlite:///x").unwrap(), Some(at(expect)));
+            assert_eq!(StorePin::load(directory.path(), "sqlite:///x").unwrap(), Some(at(expect)));
         }
     }
 
@@ -159,21 +160,21 @@ mod tests {
     fn a_hand_over_is_read_as_it_is_written() {
         let (store, chain) = ("5a".repeat(32), "cc".repeat(32));
         for line in [store.clone(), format!("{store}:1:{chain}"), format!("{store}:{}:{chain}", u64::MAX)] {
-            assert_eq!(line.parse::<Pin>().unwrap().to_string(), line);
+            assert_eq!(line.parse::<StorePin>().unwrap().to_string(), line);
         }
         let wrong =
             ["", "5a", ":", &format!("{store}:"), &format!("{store}:1"), &format!("{store}:0:{chain}")];
         let longer = [format!("{store}:1:{chain}:"), format!("{store}:-1:{chain}"), format!("{store} ")];
         for line in wrong.into_iter().chain(longer.iter().map(String::as_str)) {
-            assert!(line.parse::<Pin>().is_err(), "{line}");
+            assert!(line.parse::<StorePin>().is_err(), "{line}");
         }
     }
 
     #[test]
     fn a_damaged_pin_is_not_a_first_contact() {
         let directory = tempfile::tempdir().unwrap();
-        Pin::from_store(StoreId([7; 32])).keep(directory.path(), "here").unwrap();
+        StorePin::from_store(StoreId([7; 32])).keep(directory.path(), "here").unwrap();
         std::fs::write(file(directory.path(), "here"), "").unwrap();
-        assert_eq!(Pin::load(directory.path(), "here").unwrap_err().kind(), Kind::Untrusted);
+        assert_eq!(StorePin::load(directory.path(), "here").unwrap_err().kind(), Kind::Untrusted);
     }
 }
