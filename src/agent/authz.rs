@@ -25,9 +25,14 @@ pub enum AgentOwner {
 impl AgentOwner {
     /// Whether this is the owner, by rule and not by accident.
     pub fn is_owner(self, peer: &Peer) -> bool {
+        self.is_user(peer.uid)
+    }
+
+    /// The same for a user's number.
+    pub fn is_user(self, uid: u32) -> bool {
         match self {
-            Self::User(uid) => peer.uid == uid,
-            Self::Machine => peer.uid == 0,
+            Self::User(own) => uid == own,
+            Self::Machine => uid == 0,
         }
     }
 

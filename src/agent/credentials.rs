@@ -166,7 +166,7 @@ impl Agent {
             Ok(Some((wanted, Ok(granted)))) => {
                 let program = format!("{} as {}", asked.unit, asked.id);
                 let again = async || self.credential_now(asked, deadline).await;
-                let opening = self.open_granted(&granted, &program, &wanted, deadline, again).await;
+                let opening = self.open_granted(&granted, (&program, true), &wanted, deadline, again).await;
                 (opening, wanted.name.to_string())
             }
             Ok(Some((wanted, Err(error)))) => (failed(error), wanted.name.to_string()),

@@ -199,7 +199,7 @@ impl DeviceHandle {
         Ok(())
     }
 
-    /// Has a token opened, on whichever session has least to do.
+    /// Has a token opened, on whichever session has least to do; `first` before what others wait for.
     ///
     /// # Errors
     /// The trouble of the thread, or the device's error.
@@ -208,20 +208,21 @@ impl DeviceHandle {
         token: &Arc<AuthorizedToken>,
         key: &KeyRef,
         what: &str,
-        deadline: Instant,
+        (deadline, first): (Instant, bool),
     ) -> Result<Secret> {
+        let ranked = |worker: Worker<DeviceSession>| if first { worker.first() } else { worker };
         let job = || {
             let (token, key, what) = (Arc::clone(token), key.clone(), what.to_owned());
             move |session: &mut DeviceSession| session.open(&token.ready, &key, &what)
         };
         if let Some(session) = self.idlest_session() {
-            match session.call(deadline, job()).await {
+            match ranked(session).call(deadline, job()).await {
                 Ok(Err(error)) if is_about_the_session(error.kind()) => self.state.drop_sessions(),
                 Ok(done) => return done,
                 Err(_) => self.state.drop_sessions(),
             }
         }
-        let done = self.thread().call(deadline, job()).await;
+        let done = ranked(self.thread()).call(deadline, job()).await;
         done.map_err(|trouble| trouble.into_error("open the token", &self.name))?
     }
 
@@ -273,7 +274,8 @@ impl DeviceHandle {
     pub async fn unlock(&self, pin: Option<Secret>, deadline: Instant) -> Result<()> {
         self.check_answers("unlock")?;
         let before = self.state.lock.state();
-        let done = self.thread().call(deadline, move |session| session.unlock(pin, before)).await;
+        let unlock = move |session: &mut DeviceSession| session.unlock(pin, before);
+        let done = self.thread().first().call(deadline, unlock).await;
         done.map_err(|trouble| trouble.into_error("unlock", &self.name))?
     }
 
@@ -283,7 +285,7 @@ impl DeviceHandle {
         self.state.lock.lock();
         let (says, hears) = oneshot::channel();
         // Where the queue is full, those in it see to it.
-        self.thread().cast(move |session| {
+        self.thread().first().cast(move |session| {
             session.obey_lock();
             let _ = says.send(());
         });

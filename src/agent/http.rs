@@ -3,6 +3,7 @@
 pub mod admin_handlers;
 pub mod authorized;
 pub mod body;
+mod clients;
 pub mod handlers;
 pub mod health;
 pub mod io_timeout;

@@ -107,7 +107,7 @@ impl LedgerQueries {
         Ok(self.any(caller, op, &grants))
     }
 
-    /// Tokens that the caller may see, in the order of their names.
+    /// Tokens that the caller may see, in the order of their names, and whether there may be more.
     ///
     /// # Errors
     /// The replica's.
@@ -116,11 +116,11 @@ impl LedgerQueries {
         caller: &ClientIdentity,
         filter: &ListFilter,
         limit: usize,
-    ) -> Result<Vec<VersionView>> {
-        let mut page: Vec<VersionView> = Vec::new();
+    ) -> Result<(Vec<VersionView>, bool)> {
+        let mut page = Page { views: Vec::new(), limit, end: None };
         if self.owner.is_owner(&caller.peer) {
-            add_page(&self.vault, filter, limit, &mut page)?;
-            return Ok(page);
+            page.add(&self.vault, filter, None)?;
+            return Ok((page.views, page.end.is_some()));
         }
         // A stranger's question costs what was granted to it, not what the store holds.
         for grant in self.vault.replica().all_grants()? {
@@ -133,17 +133,10 @@ impl LedgerQueries {
                 () if grant.name.is_none() && on.covers(filter.prefix.as_str()) => filter.prefix.clone(),
                 () => continue,
             };
-            let mut found = Vec::new();
-            let narrowed = ListFilter { prefix: both, ..filter.clone() };
-            add_page(&self.vault, &narrowed, limit, &mut found)?;
             // A grant on one token says nothing about tokens below its name.
-            found.retain(|view| grant.name.as_ref().is_none_or(|name| *name == view.name));
-            page.append(&mut found);
+            page.add(&self.vault, &ListFilter { prefix: both, ..filter.clone() }, grant.name.as_deref())?;
         }
-        page.sort_by(|a, b| a.name.cmp(&b.name));
-        page.dedup_by(|a, b| a.name == b.name);
-        page.truncate(limit);
-        Ok(page)
+        Ok((page.views, page.end.is_some()))
     }
 
     fn any(&mut self, caller: &ClientIdentity, op: Op, grants: &[GrantRow]) -> bool {
@@ -247,10 +240,53 @@ pub fn tried(wanted: &TokenRef) -> String {
     }
 }
 
-/// Up to `limit` tokens, in the order of their names.
-fn add_page(vault: &Vault, filter: &ListFilter, limit: usize, page: &mut Vec<VersionView>) -> Result<()> {
-    vault.replica().list(filter, |token, row| {
-        page.push(VersionView::from_current(vault, &token, row));
-        Ok(page.len() < limit)
-    })
+/// About how many bytes of JSON a page holds at most.
+const PAGE_BYTES: usize = 512 << 10;
+
+/// Tokens, in the order of their names.
+struct Page {
+    views: Vec<VersionView>,
+    limit: usize,
+    /// The first name that has no room.
+    end: Option<String>,
+}
+
+impl Page {
+    /// Adds those that the filter lets through, or the only one of these. What has no room is left out at the end.
+    fn add(&mut self, vault: &Vault, filter: &ListFilter, only: Option<&str>) -> Result<()> {
+        let (mut count, mut bytes) = (0, 0);
+        vault.replica().list(filter, |token, row| {
+            let view = VersionView::from_current(vault, &token, row);
+            if self.end.as_ref().is_some_and(|end| *end <= view.name) {
+                return Ok(false);
+            }
+            if only.is_none_or(|name| name == view.name) {
+                (count, bytes) = (count + 1, bytes + size(&view));
+                self.views.push(view);
+            }
+            // One more than there is room for, to know that there is more.
+            Ok(count <= self.limit
+                && bytes < PAGE_BYTES
+                && only.is_none_or(|name| token.name.as_str() < name))
+        })?;
+        self.views.sort_by(|a, b| a.name.cmp(&b.name));
+        self.views.dedup_by(|a, b| a.name == b.name);
+        let mut bytes = 0;
+        let fits = |view: &&VersionView| {
+            bytes += size(view);
+            bytes < PAGE_BYTES
+        };
+        let room = self.views.iter().take_while(fits).count().clamp(1, self.limit);
+        if let Some(first) = self.views.get(room) {
+            self.end = Some(first.name.clone());
+            self.views.truncate(room);
+        }
+        Ok(())
+    }
+}
+
+/// About how many bytes of JSON it makes.
+fn size(view: &VersionView) -> usize {
+    let labels: usize = view.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+    512 + view.name.len() + view.description.len() + view.reason.len() + labels
 }

@@ -104,8 +104,8 @@ impl Agent {
             let now = self.authorize(caller, wanted, deadline).await?;
             Ok(now.map(|now| now.ready.identity()))
         };
-        let who = caller.peer.introduction();
-        let opening = self.open_granted(&granted, &who, wanted, deadline, again).await;
+        let (who, first) = (caller.peer.introduction(), self.owner.is_owner(&caller.peer));
+        let opening = self.open_granted(&granted, (&who, first), wanted, deadline, again).await;
         if let Ok(token) = &opening.token {
             self.cache.keep((granted.epoch, locks), wanted, granted.ready.keep, token);
         }
@@ -138,16 +138,16 @@ impl Agent {
         better.filter(|better| better.digest.is_some())
     }
 
-    /// Opens a token on the first device that can. `again` looks it up anew where the ledger changed meanwhile.
+    /// Opens a token for a program on the first device that can, `first` before what others wait for. `again` looks it up anew where the ledger changed meanwhile.
     pub async fn open_granted(
         &self,
         granted: &Arc<AuthorizedToken>,
-        program: &str,
+        (program, first): (&str, bool),
         wanted: &TokenRef,
         deadline: Instant,
         again: impl AsyncFnOnce() -> Result<Option<([u8; 16], u64)>>,
     ) -> OpenOutcome {
-        let mut opening = self.open_on_devices(granted, program, wanted, deadline).await;
+        let mut opening = self.open_on_devices(granted, (program, first), wanted, deadline).await;
         if !opening.is_open() || self.epoch.epoch.load(Ordering::Acquire) == granted.epoch {
             return opening;
         }
@@ -167,7 +167,7 @@ impl Agent {
     async fn open_on_devices(
         &self,
         granted: &Arc<AuthorizedToken>,
-        program: &str,
+        (program, first): (&str, bool),
         wanted: &TokenRef,
         deadline: Instant,
     ) -> OpenOutcome {
@@ -188,7 +188,7 @@ impl Agent {
             let left = u32::try_from(here.len() - i).unwrap_or(u32::MAX);
             let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
             let asked = match device.check(&tried(wanted)) {
-                Ok(()) => device.open(granted, key, &what, deadline).await,
+                Ok(()) => device.open(granted, key, &what, (deadline, first)).await,
                 Err(error) => Err(error),
             };
             opening.take_answer(**id, asked);

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
@@ -32,6 +33,8 @@ impl ShutdownGuard {
 /// A handle on the thread. When the last one goes, the thread drops what it owns and ends.
 pub struct Worker<T> {
     jobs: mpsc::Sender<Job<T>>,
+    /// Done before all of those.
+    first: mpsc::Sender<Job<T>>,
     load: Arc<Load>,
 }
 
@@ -57,7 +60,7 @@ pub enum WorkerError {
 
 impl<T> Clone for Worker<T> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), load: Arc::clone(&self.load) }
+        Self { jobs: self.jobs.clone(), first: self.first.clone(), load: Arc::clone(&self.load) }
     }
 }
 
@@ -98,20 +101,28 @@ impl<T: Send + 'static> Worker<T> {
     /// `Io` when the system has no more threads.
     pub fn start(name: &str, depth: usize, alive: &ShutdownGuard, mut owned: T) -> Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job<T>>(depth);
+        let (first, mut queue_of_first) = mpsc::channel::<Job<T>>(depth);
+        let failed = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("start the thread `{name}`"), e.to_string()).caused_by(e)
+        };
+        let waiting = Builder::new_current_thread().build().map_err(failed)?;
         let load = Arc::new(Load::default());
         let (seen, alive) = (Arc::clone(&load), alive.clone());
         let body = move || {
-            while let Some(job) = queue.blocking_recv() {
+            while let Some(job) = waiting.block_on(next(&mut queue_of_first, &mut queue)) {
                 seen.run(job, &mut owned);
             }
             drop(owned);
             drop(alive);
         };
-        let started = std::thread::Builder::new().name(name.into()).spawn(body);
-        started.map_err(|e| {
-            Error::new(Kind::Io, format!("start the thread `{name}`"), e.to_string()).caused_by(e)
-        })?;
-        Ok(Self { jobs, load })
+        std::thread::Builder::new().name(name.into()).spawn(body).map_err(failed)?;
+        Ok(Self { jobs, first, load })
+    }
+
+    /// The same thread, for jobs that are done before those of others.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self { jobs: self.first.clone(), first: self.first.clone(), load: Arc::clone(&self.load) }
     }
 
     /// What is to be seen of the thread.
@@ -179,6 +190,15 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
+async fn next<J>(first: &mut mpsc::Receiver<J>, others: &mut mpsc::Receiver<J>) -> Option<J> {
+    tokio::select! {
+        biased;
+        Some(job) = first.recv() => Some(job),
+        Some(job) = others.recv() => Some(job),
+        else => None,
+    }
+}
+
 impl WorkerError {
     /// The trouble as an error of whatever the thread owns.
     pub fn into_error(self, tried: &str, on: &str) -> Error {
@@ -199,6 +219,19 @@ mod tests {
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn what_comes_first_does_not_wait_for_others() {
+        let worker = Worker::start("test", 20, &ShutdownGuard::default(), Vec::new()).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        worker.cast(move |_| drop(held.recv()));
+        (1..=10).for_each(|n| worker.cast(move |done| done.push(n)));
+        worker.first().cast(|done| done.push(0));
+        release.send(()).unwrap();
+        let later = Instant::now() + Duration::from_secs(20);
+        let done = runtime().block_on(worker.call(later, |done| done.clone())).unwrap();
+        assert_eq!(done, (0..=10).collect::<Vec<_>>());
     }
 
     #[test]

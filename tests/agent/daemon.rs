@@ -71,7 +71,7 @@ impl Daemon {
 
 impl Daemon {
     /// KiB of memory.
-    fn resident(&self) -> u64 {
+    pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()

@@ -13,4 +13,5 @@ mod peers;
 mod protocol;
 mod rollback_counter;
 mod served;
+mod siege;
 mod systemd;

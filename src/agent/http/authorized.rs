@@ -230,11 +230,11 @@ impl PerToken {
         self.agent.open(&self.client, wanted).await
     }
 
-    /// The tokens that the client may see.
+    /// The tokens that the client may see, and whether there may be more.
     ///
     /// # Errors
     /// The replica's.
-    pub async fn list(&self, filter: ListFilter, limit: usize) -> Result<Vec<VersionView>> {
+    pub async fn list(&self, filter: ListFilter, limit: usize) -> Result<(Vec<VersionView>, bool)> {
         let client = self.agent.with_digest(&self.client, Instant::now() + self.agent.deadline).await;
         self.agent.read("list tokens", move |queries| queries.page(&client, &filter, limit)).await
     }

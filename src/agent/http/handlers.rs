@@ -19,8 +19,8 @@ use std::time::Instant;
 #[utoipa::path(get, path = "/v1/tokens", params(Listing), responses((status = 200, description = "Done", body = TokenPage)))]
 pub async fn list(client: PerToken, Params(listing): Params<Listing>) -> Answer<Json<TokenPage>> {
     let (filter, limit) = listing.filter()?;
-    let tokens = client.list(filter, limit).await?;
-    let next = (tokens.len() == limit).then(|| tokens.last().map(|last| last.name.clone())).flatten();
+    let (tokens, more) = client.list(filter, limit).await?;
+    let next = tokens.last().filter(|_| more).map(|last| last.name.clone());
     Ok(Json(TokenPage { tokens, next }))
 }
 

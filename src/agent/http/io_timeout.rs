@@ -1,12 +1,12 @@
 //! A connection with patience: a request that begins must arrive, an answer must be taken. One that is idle may stay.
 
+use super::clients::ConnectionSlot;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -22,17 +22,16 @@ pub const IDLE: Duration = Duration::from_secs(600);
 /// A stream whose reads and writes do not wait for ever.
 pub struct TimeoutIo {
     io: TokioIo<UnixStream>,
-    /// The service has a request in hand: how long that takes is its own affair.
-    handling: Arc<AtomicBool>,
+    slot: Arc<ConnectionSlot>,
     begun: bool,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimeoutIo {
-    /// Around a stream. The flag is set by the service while it has a request in hand.
-    pub fn new(stream: UnixStream, handling: Arc<AtomicBool>) -> Self {
-        Self { io: TokioIo::new(stream), handling, begun: false, reading: None, writing: None }
+    /// Around a connection's stream.
+    pub fn new(stream: UnixStream, slot: Arc<ConnectionSlot>) -> Self {
+        Self { io: TokioIo::new(stream), slot, begun: false, reading: None, writing: None }
     }
 
     fn io(&mut self) -> Pin<&mut TokioIo<UnixStream>> {
@@ -65,7 +64,7 @@ impl Read for TimeoutIo {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.handling.load(Ordering::Relaxed) {
+        if self.slot.is_handling() {
             // A body that is read, or a look at whether the client is still there.
             (self.begun, self.reading) = (false, None);
             return self.io().poll_read(cx, buffer);
@@ -95,6 +94,10 @@ impl Write for TimeoutIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let done = self.io().poll_flush(cx);
+        // Asked for when nothing is left to write.
+        if done.is_ready() {
+            self.slot.sent();
+        }
         self.wait_for_writing(cx, done)
     }
 

@@ -113,3 +113,9 @@ pub fn too_many_requests() -> Response {
     let error = Error::new(Kind::Device, "answer", "too many requests of this user are in hand");
     and_close(problem(&error.with_target("the agent").with_hint("try again in a moment")))
 }
+
+/// The answer in place of one that is larger than anybody but the owner gets.
+pub fn too_large() -> Response {
+    let error = Error::new(Kind::Usage, "answer", "the answer holds more than 1 MiB");
+    problem(&error.with_hint("ask for less: for one version, or for a page with a limit"))
+}

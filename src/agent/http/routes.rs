@@ -2,7 +2,7 @@
 
 use super::authorized::Gate;
 use super::params::{Nothing, Params};
-use super::response::{self, Failure, Json};
+use super::response::{self, Failure};
 use super::{admin_handlers as admin, handlers};
 use crate::client::Problem;
 use crate::client::api::texts::{
@@ -13,7 +13,9 @@ use crate::error::{Error, Kind};
 use axum::Router;
 use axum::response::Response;
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -72,8 +74,9 @@ pub fn router(gate: Gate) -> Router {
 ///
 /// For whoever reaches the socket.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "Done", body = serde_json::Value)))]
-async fn document(Params(Nothing {}): Params<Nothing>) -> Json<Value> {
-    Json(openapi())
+async fn document(Params(Nothing {}): Params<Nothing>) -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi().to_string().into());
+    response::bytes("application/json", DOCUMENT.clone())
 }
 
 /// The paths of those routes that are for anybody.

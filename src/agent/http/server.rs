@@ -1,8 +1,9 @@
 //! Connections: taken up to a bound, served one request after another, and let go in peace at the end.
 
 use super::authorized::Gate;
+use super::clients::{Clients, ConnectionSlot};
 use super::io_timeout::{IDLE, TimeoutIo};
-use super::response::{refused_connection, too_many_requests};
+use super::response::{refused_connection, too_large, too_many_requests};
 use super::routes;
 use crate::agent::Agent;
 use crate::agent::identity::ClientIdentity;
@@ -10,37 +11,33 @@ use crate::agent::identity::peer::Peer;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioTimer;
 use rustix::net::{RecvFlags, recv};
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-/// The most bytes of a request's head.
+/// The most bytes of a request's head, and of a client who is not the owner: so much is read ahead.
 const MAX_HEAD: usize = 16 << 10;
+const MAX_HEAD_OF_OTHERS: usize = 8 << 10;
+/// The most bytes of an answer to a client who is not the owner: a token's.
+const MAX_ANSWER: u64 = crate::secret::MAX_TOKEN_BYTES as u64;
+/// How many bytes of answers the kernel holds for one who does not read. It takes twice that.
+const SEND_BUFFER: usize = 4 << 10;
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 64;
 /// At the end, a connection that was just made may still ask within this time.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// Of four connections, a user who is not the owner may have three.
-const SHARE: (usize, usize) = (3, 4);
-
-/// Requests of one user who is not the owner that are in hand at once, bodies included; others of that user wait. So nobody
-/// fills the queues that all share, nor the memory.
-const AT_ONCE: usize = 64;
-
 /// What every connection is served with.
 #[derive(Clone)]
 struct Server {
@@ -48,51 +45,9 @@ struct Server {
     router: Router,
 }
 
-/// How many connections each user has.
-#[derive(Default)]
-pub struct ConnectionCounts(Mutex<HashMap<u32, User>>);
-
-/// What the connections of one user share.
-struct User {
-    connections: usize,
-    turns: Arc<Semaphore>,
-}
-
-/// One connection's place among those of its user.
-struct ConnectionSlot {
-    counts: Arc<ConnectionCounts>,
-    uid: u32,
-    turns: Arc<Semaphore>,
-}
-
-impl ConnectionCounts {
-    fn take(self: &Arc<Self>, uid: u32, most: usize) -> Option<ConnectionSlot> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || User { connections: 0, turns: Arc::new(Semaphore::new(AT_ONCE)) };
-        let user = counts.entry(uid).or_insert_with(new);
-        if user.connections >= most {
-            return None;
-        }
-        user.connections += 1;
-        Some(ConnectionSlot { counts: Arc::clone(self), uid, turns: Arc::clone(&user.turns) })
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(user) = counts.get_mut(&self.uid) {
-            user.connections -= 1;
-            if user.connections == 0 {
-                counts.remove(&self.uid);
-            }
-        }
-    }
-}
-
 /// Takes connections until told to stop, then waits for those that have something in hand.
 pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Receiver<bool>) {
-    let (mut connections, counts) = (JoinSet::new(), Arc::new(ConnectionCounts::default()));
+    let (mut connections, clients) = (JoinSet::new(), Arc::new(Clients::new(agent.connections)));
     let router = routes::router(Gate::new(Arc::clone(&agent)));
     loop {
         tokio::select! {
@@ -100,13 +55,14 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
             _ = stop.changed() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             taken = socket.accept() => match taken {
-                Ok((stream, _)) if connections.len() < agent.connections => {
-                    agent.metrics.connections.add();
-                    let server = Server { agent: Arc::clone(&agent), router: router.clone() };
-                    let (counts, stop) = (Arc::clone(&counts), stop.clone());
-                    connections.spawn(serve_connection(server, counts, stream, stop));
-                }
-                Ok(_) => agent.metrics.turned_away.add(),
+                Ok((stream, _)) => match uid_of(&stream).and_then(|uid| clients.take(uid, agent.owner)) {
+                    Some(slot) => {
+                        agent.metrics.connections.add();
+                        let server = Server { agent: Arc::clone(&agent), router: router.clone() };
+                        connections.spawn(serve_connection(server, slot, stream, stop.clone()));
+                    }
+                    None => agent.metrics.turned_away.add(),
+                },
                 // No more file descriptors: some will be closed.
                 Err(error) => {
                     log::warn!("a connection could not be taken: {error}");
@@ -119,44 +75,51 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixListener, mut stop: watch::Rec
     while connections.join_next().await.is_some() {}
 }
 
+fn uid_of(stream: &UnixStream) -> Option<u32> {
+    rustix::net::sockopt::socket_peercred(stream).ok().map(|peer| peer.uid.as_raw())
+}
+
 async fn serve_connection(
     server: Server,
-    counts: Arc<ConnectionCounts>,
+    slot: ConnectionSlot,
     stream: UnixStream,
     mut stop: watch::Receiver<bool>,
 ) {
-    let agent = &server.agent;
-    let peer = match Peer::of(&stream, &agent.pidfds) {
+    let peer = match Peer::of(&stream, &server.agent.pidfds) {
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
     };
-    let owner = agent.owner.is_owner(&peer);
-    let most = match owner {
-        true => agent.connections,
-        false => agent.connections * SHARE.0 / SHARE.1,
+    // What a client does not read waits in this process, or in the kernel on its account.
+    if !slot.is_owner() && rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER).is_err() {
+        return;
+    }
+    let asked = tokio::select! {
+        asked = asked(&stream, &mut stop) => asked,
+        () = slot.reaped() => None,
     };
-    let Some(slot) = counts.take(peer.uid, most) else { return agent.metrics.turned_away.add() };
-    let Some(last) = asked(&stream, &mut stop).await else { return };
+    let Some(last) = asked else { return };
     // Apart, so that a connection that asks for nothing does not hold the room for it.
-    let turns = (!owner).then(|| Arc::clone(&slot.turns));
-    Box::pin(serve_http(server, peer, turns, stream, last, stop)).await;
-}
-
-/// A turn among the requests of one user, for those who need one; `None` when none comes in time.
-async fn turn(turns: Option<&Semaphore>, patience: Duration) -> Option<Option<SemaphorePermit<'_>>> {
-    let Some(turns) = turns else { return Some(None) };
-    tokio::time::timeout(patience, turns.acquire()).await.ok()?.ok().map(Some)
+    Box::pin(serve_http(server, peer, slot, stream, last, stop)).await;
 }
 
 /// The answer, to a process that is still there.
-async fn answer(router: &Router, client: &ClientIdentity, request: Request<Incoming>) -> Response {
+async fn answer(
+    router: &Router,
+    client: &ClientIdentity,
+    owner: bool,
+    request: Request<Incoming>,
+) -> Response {
     let nobody = || refused_connection(&crate::agent::authz::denied("answer"));
     if !client.peer.is_there() {
         return nobody();
     }
     let answer = route(router.clone(), client.clone(), request.map(Body::new)).await;
     // A device may have taken its time.
-    if client.peer.is_there() { answer } else { nobody() }
+    match client.peer.is_there() {
+        true if owner || answer.body().size_hint().lower() <= MAX_ANSWER => answer,
+        true => too_large(),
+        false => nobody(),
+    }
 }
 
 async fn route(mut router: Router, client: ClientIdentity, mut request: Request<Body>) -> Response {
@@ -177,27 +140,25 @@ async fn route(mut router: Router, client: ClientIdentity, mut request: Request<
 async fn serve_http(
     server: Server,
     peer: Peer,
-    turns: Option<Arc<Semaphore>>,
+    slot: ConnectionSlot,
     stream: UnixStream,
     last: bool,
     mut stop: watch::Receiver<bool>,
 ) {
     let client = ClientIdentity { peer: Arc::new(peer), digest: None };
-    let handling = Arc::new(AtomicBool::new(false));
-    let in_hand = Arc::clone(&handling);
+    let (owner, slot) = (slot.is_owner(), Arc::new(slot));
+    let own = Arc::clone(&slot);
     let service = service_fn(move |request| {
-        let (server, client, in_hand) = (server.clone(), client.clone(), Arc::clone(&in_hand));
-        let turns = turns.clone();
-        in_hand.store(true, Ordering::Relaxed);
+        let (server, client, slot) = (server.clone(), client.clone(), Arc::clone(&own));
         async move {
-            let answer = match turn(turns.as_deref(), server.agent.deadline).await {
-                Some(_turn) => {
+            let answer = match slot.begin(server.agent.deadline).await {
+                true => {
                     server.agent.metrics.requests.add();
-                    answer(&server.router, &client, request).await
+                    answer(&server.router, &client, owner, request).await
                 }
-                None => too_many_requests(),
+                false => too_many_requests(),
             };
-            in_hand.store(false, Ordering::Relaxed);
+            slot.answered();
             Ok::<Response, Infallible>(answer)
         }
     });
@@ -205,12 +166,13 @@ async fn serve_http(
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .keep_alive(!last)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(if owner { MAX_HEAD } else { MAX_HEAD_OF_OTHERS })
         .max_headers(MAX_FIELDS)
-        .serve_connection(TimeoutIo::new(stream, handling), service);
+        .serve_connection(TimeoutIo::new(stream, Arc::clone(&slot)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
+        () = slot.reaped() => None,
         _ = stop.changed() => tokio::time::timeout(LAST_CALL, connection.as_mut()).await.ok(),
     };
     let ended = match ended {
