@@ -6,6 +6,8 @@ mod calls;
 mod certificates;
 mod keys;
 mod modules;
+#[cfg(feature = "piv")]
+mod other_modules;
 mod pins;
 #[cfg(feature = "piv")]
 mod piv;

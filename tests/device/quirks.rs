@@ -103,6 +103,13 @@ fn a_module_may_want_points_in_der() {
 }
 
 #[test]
+fn a_module_may_leave_a_failed_decryption_active() {
+    isolated_with(&[("SHIM_ACTIVE", "1")], |hsm| {
+        conforms(&Quirk(&Shim::new(hsm), Algorithm::Rsa(2048), Algorithm::P256));
+    });
+}
+
+#[test]
 fn a_module_may_refuse_what_a_key_must_not_do() {
     // CKA_VERIFY, which is false in the template of an opening key.
     isolated_with(&[("SHIM_REFUSES", "0x10a")], |hsm| {

@@ -13,6 +13,7 @@
  *   SHIM_SESSIONS   "rw": there are no read-only sessions
  *   SHIM_POINT  "der": C_DeriveKey wants the point in a DER OCTET STRING
  *   SHIM_REFUSES    an attribute that no template of a key may name
+ *   SHIM_ACTIVE a decryption that fails stays active until the module is finalised
  *   SHIM_WRAPS  C_WrapKey wraps what may not be wrapped
  */
 #include <dlfcn.h>
@@ -49,11 +50,11 @@ typedef struct {
     unsigned long length;
 } mechanism;
 
-enum { GENERAL_ERROR = 0x5, ATTRIBUTE_VALUE_INVALID = 0x13, MECHANISM_PARAM_INVALID = 0x71, SESSION_READ_ONLY = 0xb5 };
+enum { GENERAL_ERROR = 0x5, ATTRIBUTE_VALUE_INVALID = 0x13, MECHANISM_PARAM_INVALID = 0x71, OPERATION_ACTIVE = 0x90, SESSION_READ_ONLY = 0xb5 };
 
 /* Places in CK_FUNCTION_LIST. */
 enum { INITIALIZE = 0, FINALIZE = 1, SLOT_LIST = 4, TOKEN_INFO = 6, MECHANISM_LIST = 7, OPEN_SESSION = 12, LOGIN = 18, GET_ATTRIBUTE = 24,
-       FIND_INIT = 26, SIGN = 43, GENERATE = 58, GENERATE_PAIR = 59, WRAP = 60, DERIVE = 62 };
+       FIND_INIT = 26, DECRYPT_INIT = 33, DECRYPT = 34, SIGN = 43, GENERATE = 58, GENERATE_PAIR = 59, WRAP = 60, DERIVE = 62 };
 
 static list *real, ours;
 
@@ -79,7 +80,9 @@ static int is(const char *variable, const char *value) {
 #define REAL(place, ...) ((rv(*)())real->calls[place])(__VA_ARGS__)
 
 static rv initialize(void *a) { note("C_Initialize"); hang("C_Initialize"); return REAL(INITIALIZE, a); }
-static rv finalize(void *a) { note("C_Finalize"); return REAL(FINALIZE, a); }
+static int active;
+
+static rv finalize(void *a) { active = 0; note("C_Finalize"); return REAL(FINALIZE, a); }
 static rv slot_list(unsigned char a, void *b, void *c) { note("C_GetSlotList"); hang("C_GetSlotList"); return REAL(SLOT_LIST, a, b, c); }
 static rv find_init(rv a, void *b, rv c) { note("C_FindObjectsInit"); return REAL(FIND_INIT, a, b, c); }
 static rv get_attribute(rv a, rv b, void *c, rv d) { note("C_GetAttributeValue"); return REAL(GET_ATTRIBUTE, a, b, c, d); }
@@ -183,6 +186,16 @@ static rv login(rv session, rv user, void *pin, rv length) {
     return answer ? strtoul(answer, NULL, 0) : REAL(LOGIN, session, user, pin, length);
 }
 
+static rv decrypt_init(rv a, void *b, rv c) {
+    return active ? OPERATION_ACTIVE : REAL(DECRYPT_INIT, a, b, c);
+}
+
+static rv decrypt(rv a, void *b, rv c, void *d, void *e) {
+    rv answer = REAL(DECRYPT, a, b, c, d, e);
+    active = answer != 0 && getenv("SHIM_ACTIVE");
+    return answer;
+}
+
 static rv sign(rv a, void *b, rv c, void *d, void *e) {
     note("C_Sign");
     hang("C_Sign");
@@ -209,6 +222,8 @@ rv C_GetFunctionList(list **out) {
     ours.calls[GENERATE] = generate;
     ours.calls[GENERATE_PAIR] = generate_pair;
     ours.calls[WRAP] = wrap;
+    ours.calls[DECRYPT_INIT] = decrypt_init;
+    ours.calls[DECRYPT] = decrypt;
     *out = &ours;
     return 0;
 }

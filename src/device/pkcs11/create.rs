@@ -29,14 +29,19 @@ impl Provision for Pkcs11Device {
             let message = format!("the device does not support {algorithm} keys for {purpose}");
             let able: Vec<_> = self.algorithms(purpose)?.iter().map(Algorithm::to_string).collect();
             let hint = match &able[..] {
-                [] => "use another device: this one makes no keys for this purpose".to_owned(),
+                [] => self.who_makes_keys().to_owned(),
                 able => format!("it makes: {}", able.join(", ")),
             };
             return Err(Error::new(Kind::Unsupported, operation, message)
                 .with_target(&self.name)
                 .with_hint(hint));
         }
-        self.operate(&operation, prompter, |context, session| create(context, session, purpose, algorithm))
+        let made = self
+            .operate(&operation, prompter, |context, session| create(context, session, purpose, algorithm));
+        made.map_err(|error| match error.kind() {
+            Kind::Device | Kind::Unsupported => error.with_hint(self.who_makes_keys()),
+            _ => error,
+        })
     }
 
     fn algorithms(&mut self, purpose: Purpose) -> Result<Vec<Algorithm>> {
@@ -64,6 +69,21 @@ impl Provision for Pkcs11Device {
 }
 
 impl Pkcs11Device {
+    /// What to do when the module makes no keys for the user.
+    fn who_makes_keys(&self) -> &'static str {
+        let identity = &self.info.identity;
+        let is_yubikey = [&identity.maker, &identity.model, &identity.label]
+            .iter()
+            .any(|text| text.contains("Yubi") || text.contains("PIV_II"));
+        match is_yubikey {
+            true => "have Strongroom's own driver make them: `strongroom init --device piv:`",
+            false => {
+                "if only the security officer makes keys in this device: make two with the vendor's tool, with the labels \
+                 <object>-open and <object>-sign, and name <object> with object= in the URI"
+            }
+        }
+    }
+
     /// Whether the device has the mechanisms to make and use such a key of this size.
     fn makes(&mut self, purpose: Purpose, algorithm: Algorithm) -> Result<bool> {
         let failed = |e, name: &str| decode(e, "list the device's mechanisms", name);

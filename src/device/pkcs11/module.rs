@@ -126,9 +126,14 @@ impl Module {
         self.is_softhsm().then(StartLock::take).flatten()
     }
 
-    /// Whether the file is SoftHSM, judged by its name, because the module identifies itself only after a start.
+    /// Whether the file is SoftHSM, or p11-kit's proxy, behind which SoftHSM may be. Judged by its name, because the module
+    /// identifies itself only after a start.
     pub fn is_softhsm(&self) -> bool {
-        self.path.file_name().is_some_and(|name| name.to_string_lossy().contains("softhsm"))
+        self.is_named("softhsm") || self.is_named("p11-kit-proxy")
+    }
+
+    fn is_named(&self, part: &str) -> bool {
+        self.path.file_name().is_some_and(|name| name.to_string_lossy().contains(part))
     }
 
     /// The module, initialised by this process.
@@ -210,6 +215,13 @@ impl Module {
     fn not_started(&self, error: CallError) -> Error {
         let target = self.path.display().to_string();
         let decoded = decode(error, "start the PKCS#11 module", &target);
+        if self.is_named("softokn") {
+            let message = "NSS's softoken wants parameters of its own, and keeps its keys in files";
+            return Error::new(Kind::Unsupported, "start the PKCS#11 module", message)
+                .with_target(target)
+                .caused_by(decoded)
+                .with_hint("use a hardware device; SoftHSM is good enough to try things out");
+        }
         if !self.is_softhsm() {
             return decoded;
         }

@@ -177,6 +177,8 @@ impl Pkcs11Device {
                 | RvError::ObjectHandleInvalid
                 | RvError::KeyHandleInvalid
                 | RvError::UserNotLoggedIn
+                // tpm2-pkcs11 does not end an operation that fails.
+                | RvError::OperationActive
                 | RvError::DeviceRemoved
                 | RvError::TokenNotPresent,
             ) => true,

@@ -125,7 +125,7 @@ fn generate_with(
     }
 }
 
-/// The codes that modules return for a template with attributes or values that they do not take.
+/// The codes that modules return for a template with attributes or values that they do not take. tpm2-pkcs11 knows only a general error.
 fn refuses_template(code: Option<RvError>) -> bool {
     use RvError::*;
     matches!(
@@ -136,6 +136,7 @@ fn refuses_template(code: Option<RvError>) -> bool {
                 | AttributeReadOnly
                 | TemplateInconsistent
                 | ArgumentsBad
+                | GeneralError
         )
     )
 }

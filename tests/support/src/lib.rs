@@ -15,6 +15,7 @@ pub mod memory_store;
 pub mod pcscd;
 pub mod process_pairs;
 pub mod prompter;
+pub mod resource_manager;
 pub mod skip;
 pub mod soft_device;
 pub mod softhsm;
