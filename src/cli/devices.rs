@@ -19,6 +19,9 @@ use crate::cli::output::Output;
 use crate::cli::output::format::EMPTY_CELL;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::time::Duration;
+use strongroom::config::ConfiguredDevice;
+use strongroom::device::DeviceWorker;
 use strongroom::ledger::body::{EnrolledKey, Role};
 use strongroom::replica::{AnchorRow, DeviceRow};
 use strongroom::{Error, Kind, Result, Vault, seal};
@@ -76,10 +79,11 @@ enum DeviceCommand {
 
 impl Execute for Device {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let here: Vec<String> =
-            context.resolve()?.devices.into_iter().filter_map(|device| device.id).collect();
         match self.command {
-            DeviceCommand::List => context.with_vault(|vault, out| Ok(list(vault, out, &here)?)),
+            DeviceCommand::List => {
+                let configured = context.resolve()?.devices;
+                context.with_vault(|vault, out| Ok(list(vault, out, &configured)?))
+            }
             DeviceCommand::Show { name } => context.with_vault(|vault, out| Ok(show(vault, out, &name)?)),
             DeviceCommand::Add(command) => command.execute(context),
             DeviceCommand::Roles(command) => command.execute(context),
@@ -92,22 +96,29 @@ impl Execute for Device {
     }
 }
 
-fn list(vault: &Vault, out: &mut Output, here: &[String]) -> Result<()> {
+fn list(vault: &Vault, out: &mut Output, configured: &[ConfiguredDevice]) -> Result<()> {
     let mut table = out.table(&["NAME", "STATE", "ROLES", "EVIDENCE", "HERE", "MODEL", "ID"]);
     for row in vault.replica().devices()? {
-        let is_here = here.contains(&row.id.to_string());
+        let id = row.id.to_string();
+        let here = configured.iter().find(|device| device.id.as_ref() == Some(&id)).map(answers);
         let cells = [
             row.enrolment.name.clone(),
             state(&row).into(),
             roles(&row),
             evidence(&row).to_string(),
-            if is_here { "yes".into() } else { EMPTY_CELL.into() },
+            here.map_or_else(|| EMPTY_CELL.into(), |answers| if answers { "yes" } else { "no" }.into()),
             row.enrolment.model.clone(),
-            row.id.to_string(),
+            id,
         ];
         out.entry(&mut table, &as_json(vault, &row), cells)?;
     }
     out.end(table)
+}
+
+/// Whether a configured device is plugged in and answers. Does not log in.
+fn answers(device: &ConfiguredDevice) -> bool {
+    let connected = device.parsed().and_then(|(uri, _)| DeviceWorker::connect(&uri, Duration::from_secs(5)));
+    connected.inspect_err(|error| log::debug!("{error}")).is_ok()
 }
 
 fn show(vault: &Vault, out: &mut Output, name: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[cfg(feature = "piv")]
+mod doctor;
 mod pcscd;
 #[cfg(feature = "tpm")]
 mod tpm;

@@ -98,6 +98,19 @@ fn a_store_anchored_to_a_lost_tpm_goes_on_with_the_backup() {
     assert_eq!(get(&home, &tpm.uri()), b"token");
 }
 
+#[test]
+fn a_configured_device_that_does_not_answer_is_not_here() {
+    let Some((home, mut tpm)) = with_server(&[]) else { return };
+    let here = || {
+        let listed = String::from_utf8(home.ok(&["device", "list"]).stdout).unwrap();
+        let row = listed.lines().find(|line| line.contains("server")).unwrap().to_owned();
+        row.split_whitespace().find(|cell| ["yes", "no"].contains(cell)).unwrap().to_owned()
+    };
+    assert_eq!(here(), "yes");
+    tpm.kill();
+    assert_eq!(here(), "no");
+}
+
 /// Somebody removed the counter: that is no lost TPM.
 #[test]
 fn a_counter_that_was_removed_stops_everything_and_the_way_out_is_named() {

@@ -1,7 +1,7 @@
 //! Many processes at once.
 
 use crate::bench::{OnSwtpm, open, with_swtpm};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
 use strongroom::prompt::BatchPrompter;
 use test_support::resource_manager::ResourceManager;

@@ -23,6 +23,8 @@ pub struct Token {
     pub ready: bool,
     /// Its user PIN is locked.
     pub locked: bool,
+    /// One more wrong PIN locks it.
+    pub last_try: bool,
     /// A URI that names it, with the module's path.
     pub uri: String,
 }
@@ -39,7 +41,22 @@ pub fn modules() -> Vec<Module> {
         let tokens = tokens.map(|tokens| tokens.into_iter().map(|facts| token(facts, &path)).collect());
         Module { path, tokens }
     };
-    candidate_modules().into_iter().map(discover).collect()
+    // Modules write to stderr what they think of a missing service or an empty configuration.
+    without_stderr(|| candidate_modules().into_iter().map(discover).collect())
+}
+
+/// Runs `job` with standard error closed to everybody in this process.
+#[cfg(feature = "pkcs11")]
+fn without_stderr<T>(job: impl FnOnce() -> T) -> T {
+    let kept = rustix::io::dup(rustix::stdio::stderr());
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null");
+    let (Ok(kept), Ok(null)) = (kept, null) else { return job() };
+    let hidden = rustix::stdio::dup2_stderr(null);
+    let done = job();
+    if hidden.is_ok() {
+        let _ = rustix::stdio::dup2_stderr(kept);
+    }
+    done
 }
 
 /// This build has no PKCS#11 driver.
@@ -56,7 +73,8 @@ fn token(facts: strongroom::device::pkcs11::TokenInfo, module: &std::path::Path)
     let named = DeviceUri::parse("pkcs11:")
         .and_then(|uri| attributes.iter().try_fold(uri, |uri, (name, value)| uri.with(name, value)));
     let uri = named.map_or_else(|_| format!("pkcs11:slot-id={}", facts.slot_id), |uri| uri.to_string());
-    Token { identity: facts.identity, ready, locked, uri }
+    let last_try = facts.pin.tries == strongroom::prompt::TriesLeft::Last;
+    Token { identity: facts.identity, ready, locked, last_try, uri }
 }
 
 /// The YubiKeys that are plugged in, and new enough.
@@ -85,7 +103,8 @@ fn yubikey(facts: strongroom::device::piv::YubiKeyInfo) -> Option<Token> {
         simulator: false,
     };
     let locked = piv.pin.tries == 0;
-    Some(Token { identity, ready: !locked, locked, uri: format!("piv:serial={}", facts.serial) })
+    let (last_try, uri) = (piv.pin.tries == 1, format!("piv:serial={}", facts.serial));
+    Some(Token { identity, ready: !locked, locked, last_try, uri })
 }
 
 /// The TPM behind the kernel's resource manager, if this user may use it.
@@ -94,7 +113,8 @@ pub fn tpms() -> Vec<Token> {
     let ours = |uri: &str| {
         let uri = DeviceUri::parse(uri).ok()?;
         let health = strongroom::device::tpm::examine(&uri).ok()?;
-        Some(Token { identity: health.identity, ready: true, locked: health.locked, uri: uri.to_string() })
+        let (last_try, locked) = (health.is_at_last_try(), health.locked);
+        Some(Token { identity: health.identity, ready: true, locked, last_try, uri: uri.to_string() })
     };
     std::path::Path::new("/dev/tpmrm0")
         .exists()

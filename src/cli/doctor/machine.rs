@@ -87,6 +87,10 @@ fn one(module: &Path, token: &Token) -> Finding {
         return Finding::new("pkcs11", Status::Note, format!("{} ({who}): its PIN is locked", token.uri))
             .fix(fix);
     }
+    if token.last_try {
+        let what = format!("{} ({who}): one more wrong PIN locks it", token.uri);
+        return Finding::new("pkcs11", Status::Note, what).fix("enter the right PIN once");
+    }
     if token.ready {
         return Finding::new("pkcs11", Status::Ok, format!("{} ({who})", token.uri));
     }

@@ -70,6 +70,10 @@ fn health(uri: &DeviceUri) -> Vec<Finding> {
     let lockout = match health.locked {
         true => Finding::new(AREA, Status::Note, format!("in lockout after {failures} wrong PINs"))
             .fix("wait, or `tpm2_dictionarylockout --clear-lockout`"),
+        false if health.is_at_last_try() => {
+            Finding::new(AREA, Status::Note, format!("{failures} wrong PINs count: one more locks it"))
+                .fix("wait, or `tpm2_dictionarylockout --clear-lockout`")
+        }
         false => Finding::new(AREA, Status::Ok, format!("{failures} wrong PINs count, {limit} lock it")),
     };
     let listed = |what: &[&str]| if what.is_empty() { "none".into() } else { what.join(", ") };

@@ -67,10 +67,23 @@ pub fn candidate_modules() -> Vec<PathBuf> {
 /// # Errors
 /// The module's, when it does not load or start.
 pub fn tokens_of(module: &Path) -> Result<Vec<TokenInfo>> {
+    if has_no_store(module) {
+        return Ok(Vec::new());
+    }
     let shared = ModuleUse::open(module)?;
     let _turn = shared.start_lock();
     let live = shared.start()?;
     Ok(slots::all(&live, &module.display().to_string())?.into_iter().map(|(_, token)| token).collect())
+}
+
+/// Whether a module is tpm2-pkcs11 without a store, which it would make when it starts.
+fn has_no_store(module: &Path) -> bool {
+    let is_tpm2_pkcs11 =
+        module.file_name().is_some_and(|name| name.to_string_lossy().contains("tpm2_pkcs11"));
+    let own = std::env::home_dir().map(|home| home.join(".tpm2_pkcs11"));
+    let named = std::env::var_os("TPM2_PKCS11_STORE").map(PathBuf::from);
+    let stores = [named, Some("/etc/tpm2_pkcs11".into()), own];
+    is_tpm2_pkcs11 && !stores.into_iter().flatten().any(|store| store.join("tpm2_pkcs11.sqlite3").exists())
 }
 
 /// The module that a URI names.
@@ -125,6 +138,9 @@ fn by_name(name: &str) -> Option<PathBuf> {
 fn only_matching(uri: &DeviceUri) -> Result<PathBuf> {
     let modules = well_known_modules();
     let find = |path: &PathBuf| {
+        if has_no_store(path) {
+            return Err(no_module(uri, "it has no store".into()));
+        }
         let module = ModuleUse::open(path)?;
         let _turn = module.start_lock();
         let live = module.start()?;

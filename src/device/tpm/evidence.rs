@@ -217,7 +217,13 @@ fn with_key<T>(
     pin: Option<&Zeroizing<Vec<u8>>>,
     job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, DriverError>,
 ) -> Result<T, DriverError> {
-    let (parent, transient) = connection::storage_root_key(context, material)?;
+    let parent = connection::storage_root_key(context, material).map_err(|fault| match fault {
+        DriverError::Final(error) if error.kind() == Kind::KeyMissing => {
+            failed("the storage root key is not the key's parent").into()
+        }
+        fault => fault,
+    });
+    let (parent, transient) = parent?;
     let load = |context: &mut Context| {
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {

@@ -35,6 +35,14 @@ pub struct Health {
     pub managed: bool,
 }
 
+impl Health {
+    /// Whether one more wrong PIN locks the TPM.
+    pub fn is_at_last_try(&self) -> bool {
+        let (failures, limit) = self.tries;
+        !self.locked && failures + 1 == limit
+    }
+}
+
 /// The certificates' NV indices (TCG EK Credential Profile §2.2.1.4).
 const CERTIFICATES: [(u32, &str); 3] =
     [(0x01c0_0002, "RSA-2048"), (0x01c0_000a, "EC P-256"), (0x01c0_0016, "EC P-384")];
