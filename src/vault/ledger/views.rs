@@ -253,16 +253,18 @@ impl AccessView {
 fn body_json(vault: &Vault, body: &Body) -> Value {
     let text = |id: &dyn ToString| id.to_string();
     match body {
-        Body::Genesis(genesis) => json!({"device": text(&genesis.device)}),
+        Body::Genesis(genesis) => {
+            json!({"device": vault.device_name(&genesis.device), "device_id": text(&genesis.device)})
+        }
         Body::Enrol(enrol) => json!({
-            "device": text(&enrol.device), "name": enrol.name, "model": enrol.model, "serial": enrol.serial,
+            "device": enrol.name, "device_id": text(&enrol.device), "model": enrol.model, "serial": enrol.serial,
             "roles": enrol.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
         }),
         Body::Retire(retire) => {
-            json!({"device": text(&retire.device), "compromised": retire.compromised, "reason": retire.reason})
+            json!({"device": vault.device_name(&retire.device), "device_id": text(&retire.device), "compromised": retire.compromised, "reason": retire.reason})
         }
         Body::Roles(change) => json!({
-            "device": text(&change.device), "roles": change.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
+            "device": vault.device_name(&change.device), "device_id": text(&change.device), "roles": change.roles.iter().map(Role::to_string).collect::<Vec<_>>(),
         }),
         Body::Put(put) => put_json(vault, put),
         Body::State(change) => json!({
@@ -298,7 +300,7 @@ fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Approve(approve) => json!({"proposal": text(&approve.proposal)}),
         Body::Reject(reject) => json!({"proposal": text(&reject.proposal), "reason": reject.reason}),
         Body::Anchor(anchor) => json!({
-            "device": text(&anchor.device), "index": anchor.counter.map(|counter| counter.index),
+            "device": vault.device_name(&anchor.device), "device_id": text(&anchor.device), "index": anchor.counter.map(|counter| counter.index),
             "start": anchor.counter.map(|counter| counter.start),
         }),
         Body::Repair(repair) => {
