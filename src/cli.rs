@@ -163,6 +163,11 @@ enum Command {
     Reseal(LazyArgs<devices::reseal::Reseal>),
     /// Show and change the enrolled devices
     Device(devices::Device),
+    /// Show and change what holds for the whole store
+    ///
+    /// Without options, prints the settings. A change is signed by an admin device at hand; where a quorum is set, it is
+    /// proposed to the other admins.
+    Settings(LazyArgs<devices::settings::Settings>),
     /// Check hardware, modules, services and permissions, and say what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
@@ -216,6 +221,6 @@ impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
             Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Device
-            Doctor Man Completions)
+            Settings Doctor Man Completions)
     }
 }

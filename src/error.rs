@@ -54,10 +54,12 @@ pub enum Kind {
     NoAgent,
     /// A check found something that does not work.
     Degraded,
+    /// A change was proposed, and waits for other admins.
+    Proposed,
 }
 
 /// All kinds, by their names for programs.
-const KINDS: [(&str, Kind); 20] = [
+const KINDS: [(&str, Kind); 21] = [
     ("usage", Kind::Usage),
     ("not-found", Kind::NotFound),
     ("refused", Kind::Refused),
@@ -78,6 +80,7 @@ const KINDS: [(&str, Kind); 20] = [
     ("cancelled", Kind::Cancelled),
     ("no-agent", Kind::NoAgent),
     ("degraded", Kind::Degraded),
+    ("proposed", Kind::Proposed),
 ];
 
 impl Kind {

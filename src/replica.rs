@@ -16,7 +16,7 @@ mod store_pin;
 mod sync;
 
 pub use compare::Difference;
-pub use devices::{AnchorRow, DeviceRow};
+pub use devices::{AnchorRow, DeviceRow, ProposalRow};
 pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
 pub use store_pin::{StorePin, TrustAnchor};
 pub use sync::{Followed, Partial};

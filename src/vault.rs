@@ -31,6 +31,7 @@ mod tokens;
 
 pub use devices::add::{EnrolOptions, EnrolReport};
 pub use devices::connections::recognize;
+pub use devices::quorum::VoteReport;
 pub use devices::reseal::{ResealProgress, ResealReport, Unresealed};
 pub use devices::retire::{RetireOptions, RetireReport};
 pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};

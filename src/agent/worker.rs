@@ -225,7 +225,9 @@ mod tests {
     fn what_comes_first_does_not_wait_for_others() {
         let worker = Worker::start("test", 20, &ShutdownGuard::default(), Vec::new()).unwrap();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        worker.cast(move |_| drop(held.recv()));
+        worker.cast(move |_| {
+            let _ = held.recv();
+        });
         (1..=10).for_each(|n| worker.cast(move |done| done.push(n)));
         worker.first().cast(|done| done.push(0));
         release.send(()).unwrap();

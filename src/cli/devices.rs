@@ -2,6 +2,7 @@
 
 mod add;
 mod anchor;
+mod changes;
 pub mod configured;
 pub mod discovery;
 pub mod enrolled;
@@ -10,6 +11,7 @@ mod renew;
 pub mod reseal;
 mod retire;
 mod roles;
+pub mod settings;
 
 use crate::cli::Execute;
 use crate::cli::args::LazyArgs;
@@ -67,6 +69,20 @@ enum DeviceCommand {
     /// Another admin device must be at hand. Without options for new keys, a TPM's keys are bound as the old ones were
     /// (--pcrs, --pin). With any of them, name all that you want.
     Renew(LazyArgs<renew::Renew>),
+    /// List the changes that wait for other admins
+    ///
+    /// Where `strongroom settings --quorum` asks for several admins, a change of devices, roles or settings is proposed
+    /// first. It is made once enough admins have approved it.
+    Changes,
+    /// Agree to a change that waits
+    ///
+    /// Look at it first: `strongroom device changes`. Signs with an admin device at hand that has not voted yet. The last
+    /// approval that is needed makes the change.
+    ApproveChange(LazyArgs<changes::ApproveChange>),
+    /// Reject a change that waits
+    ///
+    /// Its proposer's rejection takes it back.
+    RejectChange(LazyArgs<changes::RejectChange>),
     /// Compare what a device's keys are bound to with what is measured now
     ///
     /// For TPM keys made with --pcrs: shows each PCR's value at enrolment and now.
@@ -90,6 +106,9 @@ impl Execute for Device {
             DeviceCommand::Retire(command) => command.execute(context),
             DeviceCommand::Anchor(command) => command.execute(context),
             DeviceCommand::Renew(command) => command.execute(context),
+            DeviceCommand::Changes => context.with_vault(|vault, out| Ok(changes::list(vault, out)?)),
+            DeviceCommand::ApproveChange(command) => command.execute(context),
+            DeviceCommand::RejectChange(command) => command.execute(context),
             DeviceCommand::Pcrs(command) => command.execute(context),
             DeviceCommand::Check(command) => command.execute(context),
         }

@@ -21,6 +21,7 @@ Exit codes:
     8  the store is missing, unreadable, full or of another format
     9  no agent is running
    10  `status` or `doctor` found something that does not work
+   11  the change was proposed, and waits for other admins
     run: the program's own code; 126 if it cannot be executed, 127 if it does not exist";
 
 /// The exit code for a kind of failure.
@@ -35,6 +36,7 @@ pub fn code_of(kind: Kind) -> u8 {
         Kind::Store => 8,
         Kind::NoAgent => 9,
         Kind::Degraded => 10,
+        Kind::Proposed => 11,
         _ => 1,
     }
 }

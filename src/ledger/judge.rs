@@ -45,7 +45,7 @@ pub trait LedgerView {
     /// A proposal that was neither carried out nor rejected, by its statement's hash.
     fn proposal(&self, hash: &Hash) -> Result<Option<Proposal>>;
     /// How many proposals of this device are open.
-    fn open_proposals(&self, proposer: &DeviceId) -> Result<u64>;
+    fn count_proposals(&self, proposer: &DeviceId) -> Result<u64>;
     /// Whether a device was enrolled in this one's place.
     fn is_replaced(&self, device: &DeviceId) -> Result<bool>;
     /// A token that was ever put.

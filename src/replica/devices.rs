@@ -3,8 +3,9 @@
 use super::Replica;
 use super::rows::{blob, damaged, roles_from};
 use crate::error::Result;
-use crate::ledger::DeviceId;
 use crate::ledger::body::{Body, Enrol, Role};
+use crate::ledger::judge::{LedgerView, Proposal};
+use crate::ledger::{DeviceId, Hash};
 use rusqlite::Row;
 
 /// A device, active or retired.
@@ -28,6 +29,17 @@ pub struct DeviceRow {
     pub time: u64,
     /// Who enrolled it.
     pub author: DeviceId,
+}
+
+/// A proposal that is open (docs/reference/format.md, section 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProposalRow {
+    /// The hash of its statement.
+    pub hash: Hash,
+    /// The position of its statement.
+    pub n: u64,
+    /// The change, and who voted how.
+    pub proposal: Proposal,
 }
 
 /// A device's anchor (docs/reference/format.md, section 9).
@@ -101,6 +113,14 @@ impl Replica {
     pub fn active_device(&self, name: &str) -> Result<Option<DeviceRow>> {
         let active = self.devices()?.into_iter().filter(|row| row.retired.is_none());
         Ok(active.into_iter().find(|row| row.enrolment.name == name || row.id.to_string() == name))
+    }
+
+    /// The proposals that are neither carried out nor closed, oldest first.
+    pub fn open_proposals(&self) -> Result<Vec<ProposalRow>> {
+        let sql = "SELECT hash, n FROM proposals WHERE closed IS NULL ORDER BY n";
+        let open: Vec<(Hash, u64)> = self.many(sql, [], |row| Ok((Hash(blob(row, 0)?), row.get(1)?)))?;
+        let row = |(hash, n)| Ok(self.proposal(&hash)?.map(|proposal| ProposalRow { hash, n, proposal }));
+        open.into_iter().filter_map(|found| row(found).transpose()).collect()
     }
 
     /// The value that an anchor's counter should have.

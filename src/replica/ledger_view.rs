@@ -136,7 +136,7 @@ impl LedgerView for Replica {
         })
     }
 
-    fn open_proposals(&self, proposer: &DeviceId) -> Result<u64> {
+    fn count_proposals(&self, proposer: &DeviceId) -> Result<u64> {
         let sql = "SELECT count(*) FROM proposals WHERE proposer = ?1 AND closed IS NULL";
         Ok(self.one(sql, [&proposer.0[..]], |row| row.get(0))?.unwrap_or(0))
     }

@@ -4,6 +4,7 @@ pub(crate) mod add;
 pub(crate) mod connections;
 pub(crate) mod keys;
 pub(crate) mod pcr;
+pub(crate) mod quorum;
 pub(crate) mod renew;
 pub(crate) mod reseal;
 pub(crate) mod retire;

@@ -56,6 +56,7 @@ fn word(word: &str) -> String {
         64 if hex => "[HASH]".into(),
         32 if hex => "[ID]".into(),
         16 if hex => "[SERIAL]".into(),
+        12 if hex => "[CHANGE]".into(),
         _ if is_time(word) => "[TIME]".into(),
         _ if word.starts_with("age1tag1") => "[RECIPIENT]".into(),
         _ => word.into(),

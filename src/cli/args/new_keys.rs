@@ -4,7 +4,7 @@ use clap::Args;
 use std::path::PathBuf;
 use strongroom::device::{Algorithm, CreateOptions, PivOptions, TpmOptions};
 use strongroom::error::printable;
-use strongroom::{Error, Kind, Result};
+use strongroom::{Error, Result};
 
 /// Options for keys that are about to be made. Each driver refuses those that are another's.
 #[derive(Clone, Debug, Default, Args)]
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(handle(text).unwrap(), 0x8101_0001, "{text}");
         }
         for text in ["", "0x", "0x1_0", "handle", "0x181010001"] {
-            assert_eq!(handle(text).unwrap_err().kind(), Kind::Usage, "{text}");
+            assert_eq!(handle(text).unwrap_err().kind(), strongroom::Kind::Usage, "{text}");
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn propose(b: &Propose, statement: &Statement, view: &impl LedgerView
     if b.until < statement.time || b.until > statement.time.saturating_add(MAX_OPEN_MS) {
         return rule("a proposal is open for at most 90 days");
     }
-    if view.open_proposals(&statement.author)? >= MAX_PROPOSALS {
+    if view.count_proposals(&statement.author)? >= MAX_PROPOSALS {
         return rule("this device has too many open proposals");
     }
     // Whether it may be carried out is judged then: another change may have to come first.

@@ -43,6 +43,8 @@ pub(crate) enum RequiredRole<'a> {
     Admin,
     /// `admin`, of any device but this one, which the change retires.
     AdminBut(DeviceId),
+    /// `admin`, of a device that is none of these, which have voted.
+    AdminExcept(&'a [DeviceId]),
 }
 
 impl Vault {
@@ -65,12 +67,20 @@ impl Vault {
                 if draft.bodies.is_empty() {
                     return Ok((None, value));
                 }
+                let draft = vault.as_proposals(tried, draft)?;
                 Ok((Some(vault.prepare(tried, author, draft)?), value))
             })?;
             // Another client may have made the change already.
             let Some(prepared) = prepared else { return Ok(value) };
             match self.sign_and_append(tried, &prepared) {
-                Ok(()) => return Ok(value),
+                Ok(()) => {
+                    let proposals = prepared.batch.proposals();
+                    return if proposals.is_empty() {
+                        Ok(value)
+                    } else {
+                        Err(self.proposed(tried, &proposals))
+                    };
+                }
                 Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
                 Err(error) => return Err(error),
             }
@@ -100,6 +110,7 @@ impl Vault {
                 }
                 RequiredRole::Admin => state.is_admin(),
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
+                RequiredRole::AdminExcept(voted) => state.is_admin() && !voted.contains(&row.id),
             };
             if may {
                 // If it is not plugged in, try the next.
@@ -123,11 +134,16 @@ impl Vault {
             RequiredRole::Write(names) => format!("`write` on {}", names.join(", ")),
             RequiredRole::Grant(names) => format!("`grant` on {}", names.join(", ")),
             RequiredRole::WriteAndGrant(names) => format!("`write` and `grant` on {}", names.join(", ")),
-            RequiredRole::Admin | RequiredRole::AdminBut(_) => "`admin`".into(),
+            RequiredRole::Admin | RequiredRole::AdminBut(_) | RequiredRole::AdminExcept(_) => {
+                "`admin`".into()
+            }
         };
         let answer = match (self.devices.is_empty(), needs) {
             (true, _) => "no device is configured here".to_owned(),
             (_, RequiredRole::AdminBut(_)) => format!("no other device here has the role {role}"),
+            (_, RequiredRole::AdminExcept([_, ..])) => {
+                format!("no device here has the role {role} and has not voted yet")
+            }
             _ => format!("no device here has the role {role}"),
         };
         Error::new(Kind::Refused, tried, answer)
@@ -297,6 +313,12 @@ impl EncodedBatch {
         heads.extend(statement.advances.iter().map(|(subject, _)| (subject.clone(), hash)));
         self.encoded.push(encoded);
         self.statements.push(statement);
+    }
+
+    /// The hashes of its proposals.
+    fn proposals(&self) -> Vec<Hash> {
+        let proposes = |statement: &&Statement| matches!(statement.body, Body::Propose(_));
+        self.statements.iter().filter(proposes).map(Statement::hash).collect()
     }
 
     pub(crate) fn leaves(&self) -> Vec<Hash> {

@@ -10,7 +10,8 @@ use crate::vault::ledger::log::LogEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-fn words(vault: &Vault, body: &Body) -> String {
+/// What a statement says, in words.
+pub(crate) fn words(vault: &Vault, body: &Body) -> String {
     let device = |id: &DeviceId| vault.device_name(id);
     match body {
         Body::Genesis(genesis) => {
@@ -79,7 +80,7 @@ fn words(vault: &Vault, body: &Body) -> String {
         },
         Body::Settings(settings) => settings_words(settings),
         Body::Propose(propose) => format!(
-            "propose until {}: {}",
+            "propose (until {}): {}",
             timestamp::rfc3339_secs(propose.until),
             words(vault, &propose.change)
         ),

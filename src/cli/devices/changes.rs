@@ -1,0 +1,90 @@
+//! `device changes`, `approve-change`, `reject-change`: changes that wait for other admins.
+
+use crate::cli::Execute;
+use crate::cli::args::time;
+use crate::cli::context::Context;
+use crate::cli::output::Output;
+use clap::Args;
+use serde_json::{Value, json};
+use strongroom::replica::ProposalRow;
+use strongroom::vault::VoteReport;
+use strongroom::{Result, Vault};
+
+/// Enough digits of a hash to name a change.
+const DIGITS: usize = 12;
+
+#[derive(Debug, Args)]
+pub struct ApproveChange {
+    /// Its hash, or the first digits of it
+    change: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RejectChange {
+    /// Its hash, or the first digits of it
+    change: String,
+    /// Why, for the ledger
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+}
+
+impl Execute for ApproveChange {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        context.with_vault(|vault, out| {
+            let report = vault.approve(&self.change)?;
+            let outcome = match report.decided {
+                true => "done".to_owned(),
+                false => format!("approved; {} more must agree", report.missing),
+            };
+            Ok(print(out, &report, &outcome)?)
+        })
+    }
+}
+
+impl Execute for RejectChange {
+    fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        context.with_vault(|vault, out| {
+            let report = vault.reject(&self.change, &self.reason)?;
+            let outcome = match report.decided {
+                true => "rejected: it will not be made",
+                false => "rejected; others can still agree",
+            };
+            Ok(print(out, &report, outcome)?)
+        })
+    }
+}
+
+fn print(out: &mut Output, report: &VoteReport, outcome: &str) -> Result<()> {
+    let object = json!({
+        "change": report.proposal.to_string(), "words": report.words, "decided": report.decided,
+        "missing": report.missing,
+    });
+    out.done(&object, &format!("{}: {outcome}", report.words))
+}
+
+/// Lists the changes that wait.
+pub fn list(vault: &Vault, out: &mut Output) -> Result<()> {
+    let mut table = out.table(&["CHANGE", "BY", "APPROVED", "MISSING", "UNTIL", "WHAT"]);
+    for row in vault.proposals()? {
+        let cells = [
+            row.hash.to_string()[..DIGITS].to_owned(),
+            vault.device_name(&row.proposal.proposer),
+            vault.device_names(&row.proposal.approved).join(","),
+            vault.missing_votes(&row.proposal)?.to_string(),
+            time::rfc3339_secs(row.proposal.until),
+            vault.change_in_words(&row.proposal.change),
+        ];
+        out.entry(&mut table, &as_json(vault, &row)?, cells)?;
+    }
+    out.end(table)
+}
+
+fn as_json(vault: &Vault, row: &ProposalRow) -> Result<Value> {
+    let proposal = &row.proposal;
+    Ok(json!({
+        "change": row.hash.to_string(), "n": row.n, "by": vault.device_name(&proposal.proposer),
+        "approved": vault.device_names(&proposal.approved), "rejected": vault.device_names(&proposal.rejected),
+        "missing": vault.missing_votes(proposal)?, "until": time::rfc3339_secs(proposal.until),
+        "kind": proposal.change.kind_name(), "words": vault.change_in_words(&proposal.change),
+    }))
+}
