@@ -255,6 +255,7 @@ impl Agent {
             device.thread().cast(devices::DeviceSession::tick);
         }
         self.cache.sweep();
+        self.access_log.write_counts(false);
         answers
     }
 }

@@ -3,8 +3,9 @@
 use crate::agent::worker::ShutdownGuard;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -31,6 +32,7 @@ pub struct AccessLog {
     denials: mpsc::Sender<Line>,
     /// Somebody waits.
     hurry: Arc<Notify>,
+    denied: Arc<Mutex<Denied>>,
 }
 
 /// What the thread writes down.
@@ -63,12 +65,15 @@ impl AccessLog {
         let (denials, denied) = mpsc::channel(4 * AT_ONCE);
         let hurry = Arc::new(Notify::new());
         let lines = Lines { openings: opened, denials: denied, hurry: Arc::clone(&hurry) };
-        (Self { openings, denials, hurry }, lines)
+        (Self { openings, denials, hurry, denied: Arc::default() }, lines)
     }
 
     /// Writes down what came of an opening and waits until it is there. A log that cannot be written stops no read:
     /// reading must go on when the store's disk is full.
     pub async fn record(&self, access: Access, denied: bool) {
+        if denied && !self.is_first(&access) {
+            return;
+        }
         let session = if denied { &self.denials } else { &self.openings };
         let what = described(&access);
         let written = async {
@@ -92,11 +97,80 @@ impl AccessLog {
         }
     }
 
-    /// Writes a denial down in its turn, if there is room for it.
+    /// Writes a denial down in its turn, or counts it, where the same was written down a moment ago.
     pub fn note_denial(&self, access: Access) {
+        if self.is_first(&access) {
+            self.queue_denial(access);
+        }
+    }
+
+    /// Whether a denial gets a line of its own. Others are only counted.
+    fn is_first(&self, access: &Access) -> bool {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).is_first(access)
+    }
+
+    /// Writes down how often what was denied had been counted, when the time for counting is over, or `now`.
+    pub fn write_counts(&self, now: bool) {
+        let counted = self.denied.lock().unwrap_or_else(PoisonError::into_inner).counted(now);
+        counted.into_iter().for_each(|access| self.queue_denial(access));
+    }
+
+    fn queue_denial(&self, access: Access) {
         if let Err(refused) = self.denials.try_send((cut(access), None)) {
             log::warn!("not in the access log, which is too slow: {}", described(&refused.into_inner().0));
         }
+    }
+}
+
+/// For so long the same denials are counted.
+const COUNTING: Duration = Duration::from_secs(60);
+
+/// So many denials of one user, and of all, get lines of their own in that time. Whoever is denied chooses the names.
+const LINES_OF_EACH: usize = 30;
+const LINES_OF_ALL: usize = 200;
+
+/// What was denied a moment ago.
+#[derive(Default)]
+struct Denied {
+    since: Option<Instant>,
+    /// By user and name: the line, and how often there was none for it. The name is empty for all that had no room.
+    lines: HashMap<(u32, String), (Access, u64)>,
+}
+
+impl Denied {
+    fn is_first(&mut self, access: &Access) -> bool {
+        self.since.get_or_insert_with(Instant::now);
+        let key = (access.uid, access.name.clone());
+        if let Some((_, more)) = self.lines.get_mut(&key) {
+            *more += 1;
+            return false;
+        }
+        let own = self.lines.keys().filter(|(uid, _)| *uid == access.uid).count();
+        if own < LINES_OF_EACH && self.lines.len() < LINES_OF_ALL {
+            self.lines.insert(key, (cut(access.clone()), 0));
+            return true;
+        }
+        // Of users without any room, all together are counted as one.
+        let uid = if own == 0 { u32::MAX } else { access.uid };
+        let rest = || (Access { name: String::new(), uid, ..cut(access.clone()) }, 0);
+        self.lines.entry((uid, String::new())).or_insert_with(rest).1 += 1;
+        false
+    }
+
+    fn counted(&mut self, now: bool) -> Vec<Access> {
+        if !now && self.since.is_none_or(|since| since.elapsed() < COUNTING) {
+            return Vec::new();
+        }
+        self.since = None;
+        let counted = self.lines.drain().filter(|(_, (_, more))| *more > 0);
+        let line = |(_, (access, more)): (_, (Access, u64))| Access {
+            outcome: match access.name.is_empty() {
+                true => format!("denied {more} times under other names"),
+                false => format!("denied {more} more times"),
+            },
+            ..access
+        };
+        counted.map(line).collect()
     }
 }
 
@@ -183,7 +257,7 @@ mod tests {
     fn openings_go_before_denials_however_many_those_are() {
         let (access_log, mut lines) = AccessLog::new();
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        (0..10 * AT_ONCE).for_each(|_| access_log.note_denial(access("denied")));
+        (0..10 * AT_ONCE).for_each(|_| access_log.queue_denial(access("denied")));
         runtime.block_on(access_log.record_soon(access(&"a".repeat(2000))));
         let batch = runtime.block_on(lines.next()).unwrap();
         assert_eq!((batch.len(), batch[0].0.name.as_str()), (AT_ONCE, "a".repeat(MAX_NAME).as_str()));
@@ -192,6 +266,31 @@ mod tests {
         drop(access_log);
         let left = std::iter::from_fn(|| runtime.block_on(lines.next())).flatten().count();
         assert_eq!(left, 3 * AT_ONCE + 1);
+    }
+
+    #[test]
+    fn denials_are_counted_and_few_are_written_down() {
+        let mut denied = Denied::default();
+        let of = |uid: u32, name: String| Access { uid, ..access(&name) };
+        let firsts = (0..1000).filter(|_| denied.is_first(&of(1, "a".into()))).count();
+        let others = (0..1000).filter(|n| denied.is_first(&of(2, format!("b{n}")))).count();
+        assert_eq!((firsts, others), (1, LINES_OF_EACH));
+        let users = (10..1000).filter(|uid| denied.is_first(&of(*uid, "c".into()))).count();
+        assert_eq!(users, LINES_OF_ALL - 1 - LINES_OF_EACH - 1);
+        assert!(denied.counted(false).is_empty(), "the time is not over");
+        let mut lines = denied.counted(true);
+        lines.sort_by_key(|line| line.uid);
+        let seen: Vec<_> =
+            lines.iter().map(|line| (line.uid, line.name.as_str(), line.outcome.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                (1, "a", "denied 999 more times"),
+                (2, "", "denied 970 times under other names"),
+                (u32::MAX, "", "denied 822 times under other names"),
+            ]
+        );
+        assert!(denied.counted(true).is_empty() && denied.is_first(&of(1, "a".into())));
     }
 
     #[test]

@@ -150,6 +150,7 @@ impl Serving {
     async fn finish(self) {
         self.stop.send_replace(true);
         self.tasks.join_all().await;
+        self.agent.access_log.write_counts(true);
     }
 }
 

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// The most tokens that are kept at once.
 const MOST: usize = 4096;
 
+/// The most bytes that are kept at once: of locked memory.
+const MOST_BYTES: usize = 64 << 20;
+
 /// A connection that was found to be granted a kept token gets it again without another question for so long: as long as it
 /// takes at most until a change by another process is noticed.
 const STANDS: Duration = Duration::from_millis(500);
@@ -95,7 +98,10 @@ impl Cache {
         let Some(time) = self.time(&wanted.name, own) else { return };
         let mut kept = self.kept();
         kept.enter(epoch);
-        if (kept.epoch, self.locks()) == (epoch, locks) && kept.tokens.len() < MOST {
+        if (kept.epoch, self.locks()) == (epoch, locks)
+            && kept.tokens.len() < MOST
+            && kept.bytes() + token.len() <= MOST_BYTES
+        {
             kept.tokens.insert(wanted.clone(), (Instant::now() + time, token.clone()));
         }
     }
@@ -134,6 +140,10 @@ impl Cache {
 }
 
 impl Kept {
+    fn bytes(&self) -> usize {
+        self.tokens.values().map(|(_, token)| token.len()).sum()
+    }
+
     fn enter(&mut self, epoch: u64) {
         if epoch > self.epoch {
             self.epoch = epoch;
@@ -179,6 +189,14 @@ mod tests {
         assert_eq!(cache.len(), 0);
         cache.keep((1, cache.locks()), &wanted("hot"), None, &Secret::new(b"x".to_vec()));
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn so_many_bytes_are_kept_and_no_more() {
+        let cache = cache(Duration::from_secs(100));
+        let token = Secret::new(vec![0; 1 << 20]);
+        (0..100).for_each(|n| cache.keep((1, 0), &wanted(&format!("hot/{n}")), None, &token));
+        assert_eq!(cache.len(), MOST_BYTES >> 20);
     }
 
     #[test]

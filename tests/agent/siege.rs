@@ -15,9 +15,10 @@ import os,resource,socket,sys,time
 path,uid,count,request,times,slow = sys.argv[1:7]
 resource.setrlimit(resource.RLIMIT_NOFILE,(20000,20000))
 os.setgroups([]); os.setgid(int(uid)); os.setuid(int(uid))
-data = (request.replace('|','\\r\\n')).encode()*int(times)
+request = request.replace('|','\\r\\n')
 held = []
-for _ in range(int(count)):
+for n in range(int(count)):
+    data = ''.join(request.replace('%d',f'{n}-{i}') for i in range(int(times))).encode()
     s = socket.socket(socket.AF_UNIX)
     try:
         s.settimeout(20)
@@ -72,7 +73,7 @@ fn the_owner_is_served_and_memory_stays_small() {
     home.put("a", b"token");
     home.put("large", &vec![b'x'; 1 << 20]);
     home.ok(&["grant", "large", "--to", "user:4301", "--force", "--quiet"]);
-    let daemon = Daemon::start(&home, &[]);
+    let mut daemon = Daemon::start(&home, &[]);
     let open = tempfile::tempdir().unwrap();
     std::fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let socket = open.path().join("agent.sock");
@@ -93,7 +94,7 @@ fn the_owner_is_served_and_memory_stays_small() {
         });
         let _unread = besiege(&socket, 4300, many(6000), &get("/openapi.json"), 40, "none");
         let _slow = besiege(&socket, 4301, many(1100), &get("/v1/values/large"), 2, "slow");
-        let _denied = besiege(&socket, 4302, many(400), &get("/v1/values/a"), 20, "all");
+        let _denied = besiege(&socket, 4302, many(400), &get("/v1/values/a%d"), 20, "all");
         std::thread::sleep(Duration::from_secs(6));
         daemon.signal("-HUP");
         std::thread::sleep(Duration::from_secs(6));
@@ -102,4 +103,13 @@ fn the_owner_is_served_and_memory_stays_small() {
     let (most, slowest) = (most.into_inner() >> 10, slowest.into_inner());
     eprintln!("resident at most {most} MiB, the owner waited {slowest} ms at most");
     assert!(most < 256 && slowest < 1000, "{most} MiB, {slowest} ms");
+    // Thousands of denials make few lines, which say how many there were.
+    daemon.signal("-TERM");
+    assert!(daemon.ended().success());
+    let log = home.ok(&["log", "--access", "--json", "-n", "100000"]).stdout;
+    let log = String::from_utf8(log).unwrap();
+    let denied: Vec<_> = log.lines().filter(|line| line.contains("\"denied")).collect();
+    let count = |words: &str| denied.iter().filter(|line| line.contains(words)).count();
+    assert!((1..=200).contains(&count("\"denied\"")), "{}", count("\"denied\""));
+    assert!(count("times under other names") > 0 && denied.len() <= 400, "{}", denied.len());
 }
