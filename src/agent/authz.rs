@@ -128,6 +128,7 @@ fn is(owner: AgentOwner, asker: &Subject<'_>, grantee: &Grantee, accounts: &mut 
         Grantee::Group(group) => accounts.group(group).is_some_and(|gid| peer.groups.contains(&gid)),
         Grantee::Exe(path) => peer.exe.as_ref().is_some_and(|exe| exe.is_at(path)),
         Grantee::ExeDigest(digest) => asker.digest == Some(*digest),
+        Grantee::All(all) => all.iter().all(|one| is(owner, asker, one, accounts)),
     }
 }
 
@@ -199,6 +200,10 @@ mod tests {
         assert!(get(&peer, format!("group:{}", peer.groups[0])));
         assert!(!get(&peer, "group:no-such-group".into()) && !get(&peer, "user:no-such-user".into()));
         assert!(get(&peer, format!("exe:{}", exe.path.display())));
+        // All of several hold.
+        let both = |uid: u32| format!("exe:{}+user:{uid}", exe.path.display());
+        assert!(get(&peer, both(peer.uid)) && !get(&peer, both(peer.uid + 1)));
+        assert!(!get(&peer, format!("unit:web.service+user:{}", peer.uid)));
         assert!(!get(&peer, "exe:/usr/bin/env".into()));
     }
 }

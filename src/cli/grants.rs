@@ -18,7 +18,7 @@ pub struct Grant {
     /// NAME, or PREFIX/ for all tokens under it, also those to come; / for everything
     #[arg(add = ArgValueCompleter::new(completions::names))]
     on: String,
-    /// To whom: unit:web.service, unit:USER/sync.service, user:deploy, group:ops, exe:/usr/bin/x or exe:sha256:DIGEST
+    /// To whom: unit:web.service, unit:USER/sync.service, user:deploy, group:ops, exe:/usr/bin/x or exe:sha256:DIGEST. Several, joined by +, all have to hold
     #[arg(long, value_name = "GRANTEE")]
     to: String,
     /// What they may do: get, list, put, state
@@ -148,6 +148,7 @@ fn expect_known(to: &Grantee) -> Result<()> {
         Grantee::Group(group) if !is_number(group) && matches!(Group::from_name(group), Ok(None)) => {
             Err(unknown("group", group))
         }
+        Grantee::All(all) => all.iter().try_for_each(expect_known),
         _ => Ok(()),
     }
 }

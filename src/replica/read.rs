@@ -344,7 +344,7 @@ impl Replica {
 
     /// Whether any active grant names a program's digest.
     pub fn any_granted_by_digest(&self) -> Result<bool> {
-        let sql = "SELECT 1 FROM grants WHERE live = 1 AND grantee >= 'exe:sha256:' AND grantee < 'exe:sha256;' LIMIT 1";
+        let sql = "SELECT 1 FROM grants WHERE live = 1 AND instr(grantee, 'exe:sha256:') > 0 LIMIT 1";
         Ok(self.one(sql, [], |_| Ok(()))?.is_some())
     }
 

@@ -213,6 +213,9 @@ fn programs_are_told_by_path_and_by_digest() {
         (format!("exe:sha256:{other}"), false),
         (format!("exe:{}", exe.display()), true),
         (format!("exe:sha256:{digest}"), true),
+        (format!("exe:sha256:{digest}+{}", me()), true),
+        (format!("exe:sha256:{other}+{}", me()), false),
+        (format!("exe:sha256:{digest}+unit:web.service"), false),
     ] {
         let id = served.grant("prod/db", &grantee, &[Op::Get]);
         assert_eq!(served.get("/v1/values/prod/db").status == 200, opens, "{grantee}");

@@ -26,6 +26,8 @@ pub enum Grantee {
     Exe(PathBuf),
     /// `exe:sha256:…`: processes that run a file with this digest.
     ExeDigest(Hash),
+    /// `unit:web.service+user:web`: processes that are all of these. Two or more, in the order of their texts.
+    All(Vec<Grantee>),
 }
 
 /// What a grant allows.
@@ -56,6 +58,10 @@ impl fmt::Display for Grantee {
             Self::Group(group) => write!(f, "group:{group}"),
             Self::Exe(path) => write!(f, "exe:{}", path.display()),
             Self::ExeDigest(digest) => write!(f, "exe:sha256:{digest}"),
+            Self::All(all) => {
+                let texts: Vec<_> = all.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("+"))
+            }
         }
     }
 }
@@ -67,6 +73,30 @@ impl FromStr for Grantee {
         if s.len() > MAX_TEXT_BYTES {
             return Err(format!("at most {MAX_TEXT_BYTES} bytes"));
         }
+        let mut all = parts(s).map(Self::single).collect::<Result<Vec<_>, _>>()?;
+        all.sort_by_key(ToString::to_string);
+        all.dedup();
+        match all.len() {
+            1 => Ok(all.remove(0)),
+            _ => Ok(Self::All(all)),
+        }
+    }
+}
+
+/// What is joined by a `+`. A path may hold one, too.
+fn parts(s: &str) -> impl Iterator<Item = &str> {
+    let begins = |rest: &str| ["unit:", "user:", "group:", "exe:"].iter().any(|kind| rest.starts_with(kind));
+    let mut rest = Some(s);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.match_indices('+').map(|(at, _)| at).find(|at| begins(&text[at + 1..]));
+        rest = end.map(|at| &text[at + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}
+
+impl Grantee {
+    fn single(s: &str) -> Result<Self, String> {
         match s.split_once(':') {
             Some(("unit", rest)) => match rest.split_once('/') {
                 Some((user, unit)) => Ok(Self::UserUnit { user: account(user)?, unit: unit_name(unit)? }),
@@ -148,10 +178,20 @@ mod tests {
             "user:1000",
             "group:ops",
             "exe:/usr/bin/a b",
+            "exe:/usr/bin/g++",
+            "exe:/usr/bin/g+++user:web",
+            "exe:/usr/bin/web+unit:web.service+user:web",
             &digest,
         ] {
             assert_eq!(text.parse::<Grantee>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn several_selectors_have_one_order() {
+        let grantee: Grantee = "user:web+exe:/usr/bin/web+user:web".parse().unwrap();
+        assert_eq!(grantee.to_string(), "exe:/usr/bin/web+user:web");
+        assert_eq!("user:web+user:web".parse(), Ok(Grantee::User("web".into())));
     }
 
     #[test]
@@ -176,6 +216,11 @@ mod tests {
             "exe:/a//b",
             "exe:sha256:12",
             "host:x",
+            "user:web+",
+            "+user:web",
+            "user:web++group:ops",
+            "user:web+exe:",
+            "user:web+nobody",
         ] {
             assert!(text.parse::<Grantee>().is_err(), "{text}");
         }
