@@ -45,7 +45,7 @@ fn root_gets_what_the_unit_was_granted_and_a_refusal_is_too_long() {
         return test_support::skip::skip("only root is believed");
     }
     let served = Served::new(AgentOwner::Machine, |_| {});
-    let socket = served.world.dir.path().join("credentials.sock");
+    let socket = served.test_store.dir.path().join("credentials.sock");
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
     let on = GrantOn::Token(test_support::test_store::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();
@@ -76,9 +76,9 @@ fn a_forged_name_is_of_no_use_to_anybody_else() {
     let on = GrantOn::Token(test_support::test_store::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();
     // Even if the socket were open to everybody.
-    let socket = served.world.dir.path().join("credentials.sock");
+    let socket = served.test_store.dir.path().join("credentials.sock");
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(served.world.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(served.test_store.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
     let script = "import socket,sys,os\n\
                   os.setgroups([]); os.setgid(4242); os.setuid(4242)\n\

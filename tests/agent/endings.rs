@@ -30,7 +30,7 @@ fn a_credential_that_is_pending_at_the_end_is_refused() {
         return;
     }
     let mut served = Served::new(AgentOwner::Machine, |_| {});
-    let socket = served.world.dir.path().join("credentials.sock");
+    let socket = served.test_store.dir.path().join("credentials.sock");
     let options = GrantOptions { alias: Some("db".into()), ..GrantOptions::default() };
     let on = GrantOn::Token(test_support::test_store::name("prod/db"));
     served.another().grant(&on, &"unit:web.service".parse().unwrap(), &options).unwrap();

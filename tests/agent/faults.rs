@@ -209,7 +209,7 @@ fn a_client_that_dies_in_the_middle_harms_nobody() {
 fn a_store_that_is_away_is_said_so_and_comes_back() {
     let served = Served::to_owner();
     assert_eq!(served.get("/v1/values/prod/db").status, 200);
-    let (path, aside) = (served.world.path(), served.world.dir.path().join("aside"));
+    let (path, aside) = (served.test_store.path(), served.test_store.dir.path().join("aside"));
     std::fs::create_dir(&aside).unwrap();
     let files: Vec<_> = ["", "-wal", "-shm"].map(|end| format!("store.sqlite{end}")).into();
     let shift = |from: &std::path::Path, to: &std::path::Path| {
@@ -229,7 +229,7 @@ fn a_store_that_is_away_is_said_so_and_comes_back() {
 fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
     let served =
         Served::new(AgentOwner::User(own_uid()), |options| options.deadline = Duration::from_secs(3));
-    let db = served.world.db();
+    let db = served.test_store.db();
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");
     assert_eq!(served.ask("PUT", "/v1/values/prod/db", b"three").status, 503);
@@ -240,13 +240,13 @@ fn a_store_that_another_process_locks_stops_changes_and_no_reads() {
 
 #[test]
 fn a_full_disk_stops_changes_and_nothing_else() {
-    // Where a world lies, see `TestStore`.
+    // Where its files are, see `TestStore`.
     let disk = "mount -t tmpfs -o size=3m tmpfs /dev/shm";
     in_namespaces(&["--user", "--map-root-user", "--mount"], disk, || {
         let served = Served::to_owner();
         let put = |token: &[u8]| served.ask("PUT", "/v1/values/prod/new", token);
         assert_eq!(put(b"before").status, 200);
-        assert!(served.world.dir.path().starts_with("/dev/shm"));
+        assert!(served.test_store.dir.path().starts_with("/dev/shm"));
         let ballast = std::path::Path::new("/dev/shm/ballast");
         let mut file = std::fs::File::create(ballast).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}

@@ -17,8 +17,8 @@ fn a_store_that_was_set_back_opens_nothing() {
     let served = Served::new(AgentOwner::User(own_uid()), |options| {
         options.devices[0].connect = std::sync::Arc::new(move || Ok(Box::new(connected.clone())));
     });
-    let counting = Actor { device, ..served.world.admin.clone() };
-    let counter = served.world.client("another", &[&counting]).unwrap().anchor("admin", false).unwrap();
+    let counting = Actor { device, ..served.test_store.admin.clone() };
+    let counter = served.test_store.client("another", &[&counting]).unwrap().anchor("admin", false).unwrap();
     let counter = tpm.path().join(counter.index.to_string());
     let before = stands(&counter);
 

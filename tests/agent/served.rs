@@ -19,7 +19,7 @@ pub const SOMEBODY_ELSE: u32 = 4_242;
 
 /// An agent in this process.
 pub struct Served {
-    pub world: TestStore,
+    pub test_store: TestStore,
     pub socket: PathBuf,
     /// Of the admin's device and of the opener's.
     pub faults: [Arc<Faults>; 2],
@@ -55,22 +55,23 @@ impl Served {
     }
 
     pub fn new(owner: AgentOwner, change: impl FnOnce(&mut Options)) -> Self {
-        let world = TestStore::populated();
+        let test_store = TestStore::populated();
         let faults: [Arc<Faults>; 2] = Default::default();
-        let devices = vec![device(&world.admin, &faults[0]), device(&world.opener, &faults[1])];
-        let state = world.dir.path().join("admin");
-        let mut options = Options::new(world.url(), state, devices, owner);
+        let devices = vec![device(&test_store.admin, &faults[0]), device(&test_store.opener, &faults[1])];
+        let state = test_store.dir.path().join("admin");
+        let mut options = Options::new(test_store.url(), state, devices, owner);
         options.clock = || NOW;
         options.deadline = Duration::from_secs(10);
         change(&mut options);
-        let socket = world.dir.path().join("agent.sock");
-        let sockets = Sockets::make(&socket, None, Some(&world.dir.path().join("credentials.sock"))).unwrap();
+        let socket = test_store.dir.path().join("agent.sock");
+        let sockets =
+            Sockets::make(&socket, None, Some(&test_store.dir.path().join("credentials.sock"))).unwrap();
         let running = StopHandle::default();
         let stop = running.clone();
         let thread = std::thread::spawn(move || {
             run(options, sockets, &stop, &mut || {}, &mut || panic!("nobody hung up"))
         });
-        Self { world, socket, faults, running, thread: Some(thread) }
+        Self { test_store, socket, faults, running, thread: Some(thread) }
     }
 
     pub fn connect(&self) -> UnixStream {
@@ -95,7 +96,7 @@ impl Served {
 
     /// Another process's vault on the same store, with the admin's device.
     pub fn another(&self) -> Vault {
-        self.world.client("another", &[&self.world.admin]).unwrap()
+        self.test_store.client("another", &[&self.test_store.admin]).unwrap()
     }
 
     /// Grants something by another process.

@@ -51,21 +51,21 @@ fn a_repair_is_stated_or_drops_nothing() {
         !matches!(*point, "submit.signed" | "append.committed")
     });
     for point in own.into_iter().chain(shared) {
-        let world = TestStore::populated();
-        world.client("slow-admin", &[]).unwrap();
-        let kept = world.tail();
-        let mut vault = world.client("late-writer", &[&world.writer]).unwrap();
+        let test_store = TestStore::populated();
+        test_store.client("slow-admin", &[]).unwrap();
+        let kept = test_store.tail();
+        let mut vault = test_store.client("late-writer", &[&test_store.writer]).unwrap();
         vault.put(&name("w/own"), &secret("late"), &PutOptions::default()).unwrap();
         drop(vault);
-        world.db().execute("UPDATE statements SET bytes = x'80' WHERE n = ?1", [kept.n + 1]).unwrap();
-        let line = StorePin::from_store(world.id);
+        test_store.db().execute("UPDATE statements SET bytes = x'80' WHERE n = ?1", [kept.n + 1]).unwrap();
+        let line = StorePin::from_store(test_store.id);
         // The replica is committed once before the statement, when the fault is looked for.
         let times = if point.starts_with("replica.") { ":2" } else { "" };
-        killed("repair", world.dir.path(), &line, &format!("{point}{times}"));
-        assert_eq!(world.tail().n, kept.n + 1, "{point}: it was dropped without a word");
-        run("repair", world.dir.path(), &line).unwrap();
+        killed("repair", test_store.dir.path(), &line, &format!("{point}{times}"));
+        assert_eq!(test_store.tail().n, kept.n + 1, "{point}: it was dropped without a word");
+        run("repair", test_store.dir.path(), &line).unwrap();
         let mut repairs = 0;
-        let mut vault = world.client("newcomer", &[]).unwrap();
+        let mut vault = test_store.client("newcomer", &[]).unwrap();
         vault
             .log(LogOrder::OldestFirst, None, |_, entry| {
                 repairs += u32::from(matches!(entry.statement.body, Body::Repair(_)));
@@ -74,7 +74,7 @@ fn a_repair_is_stated_or_drops_nothing() {
             .unwrap();
         assert_eq!(repairs, 1, "{point}");
         drop(vault);
-        world.goes_on();
+        test_store.goes_on();
     }
 }
 
@@ -86,11 +86,11 @@ fn a_retirement_is_resumed() {
     let each = |point: &'static str| (1..=2).map(move |times| format!("{point}:{times}"));
     let points = own.map(str::to_owned).into_iter().chain(FAILPOINTS.into_iter().flat_map(each));
     for point in points {
-        let world = TestStore::populated();
-        world.client("reader", &[]).unwrap();
-        let line = StorePin::from_store(world.id);
-        killed("retire", world.dir.path(), &line, &point);
-        let mut vault = world.client("admin", &[&world.admin]).unwrap();
+        let test_store = TestStore::populated();
+        test_store.client("reader", &[]).unwrap();
+        let line = StorePin::from_store(test_store.id);
+        killed("retire", test_store.dir.path(), &line, &point);
+        let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two", "{point}");
         match vault.retire("opener", &RetireOptions::default(), &mut |_, _| {}) {
             Ok(report) => assert!(report.reseal.left.is_empty(), "{point}"),
@@ -102,7 +102,7 @@ fn a_retirement_is_resumed() {
         for (token, plaintext) in [("prod/db", "two"), ("prod/key", "key"), ("w/own", "own")] {
             assert_eq!(vault.get(&name(token), None).unwrap().expose(), plaintext.as_bytes(), "{point}");
         }
-        let report = world.client("reader", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
+        let report = test_store.client("reader", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
         assert_eq!((report.problems, report.ineffective), (vec![], 0), "{point}");
     }
 }
@@ -121,18 +121,18 @@ const CONTACT: [&str; 8] = [
 
 #[test]
 fn a_first_contact_is_repeated() {
-    let world = TestStore::populated();
-    let line = world.client("admin", &[]).unwrap().head();
+    let test_store = TestStore::populated();
+    let line = test_store.client("admin", &[]).unwrap().head();
     for point in CONTACT {
-        killed("trust", world.dir.path(), &line, point);
-        let setup = || world.setup("newcomer", &[&world.opener]);
+        killed("trust", test_store.dir.path(), &line, point);
+        let setup = || test_store.setup("newcomer", &[&test_store.opener]);
         match Vault::open(setup()) {
             Ok(vault) => assert_eq!((vault.head(), point), (line.clone(), "pin.renamed")),
             Err(error) => assert_eq!(error.kind(), Kind::Untrusted, "{point}: {error}"),
         }
-        run("trust", world.dir.path(), &line).unwrap();
+        run("trust", test_store.dir.path(), &line).unwrap();
         assert_eq!(Vault::open(setup()).unwrap().head(), line, "{point}");
-        std::fs::remove_dir_all(world.dir.path().join("newcomer")).unwrap();
+        std::fs::remove_dir_all(test_store.dir.path().join("newcomer")).unwrap();
     }
 }
 
@@ -140,36 +140,36 @@ fn a_first_contact_is_repeated() {
 #[test]
 fn a_replacement_is_whole_or_not_at_all() {
     for point in CONTACT {
-        let world = TestStore::populated();
-        world.checkpoint();
-        let older = world.path().with_extension("older");
-        std::fs::copy(world.path(), &older).unwrap();
-        let line = world.client("admin", &[]).unwrap().head();
-        let mut admin = world.client("admin", &[&world.admin]).unwrap();
+        let test_store = TestStore::populated();
+        test_store.checkpoint();
+        let older = test_store.path().with_extension("older");
+        std::fs::copy(test_store.path(), &older).unwrap();
+        let line = test_store.client("admin", &[]).unwrap().head();
+        let mut admin = test_store.client("admin", &[&test_store.admin]).unwrap();
         admin.put(&name("prod/db"), &secret("three"), &PutOptions::default()).unwrap();
         drop(admin);
-        let known = world.client("reader", &[]).unwrap().head();
-        world.checkpoint();
-        let newer = world.path().with_extension("newer");
-        std::fs::copy(world.path(), &newer).unwrap();
+        let known = test_store.client("reader", &[]).unwrap().head();
+        test_store.checkpoint();
+        let newer = test_store.path().with_extension("newer");
+        std::fs::copy(test_store.path(), &newer).unwrap();
         let lay = |file: &Path| {
-            world.checkpoint();
-            std::fs::copy(file, world.path()).unwrap();
+            test_store.checkpoint();
+            std::fs::copy(file, test_store.path()).unwrap();
         };
         lay(&older);
-        killed("replace", world.dir.path(), &line, point);
-        let opened = Vault::open(world.setup("reader", &[]));
+        killed("replace", test_store.dir.path(), &line, point);
+        let opened = Vault::open(test_store.setup("reader", &[]));
         if point == "pin.renamed" {
             assert_eq!(opened.unwrap().head(), line);
         } else {
             let error = opened.err().unwrap_or_else(|| panic!("{point}: it forgot what it knew"));
             assert_eq!(error.kind(), Kind::RolledBack, "{point}: {error}");
             lay(&newer);
-            assert_eq!(Vault::open(world.setup("reader", &[])).unwrap().head(), known, "{point}");
+            assert_eq!(Vault::open(test_store.setup("reader", &[])).unwrap().head(), known, "{point}");
             lay(&older);
         }
-        run("replace", world.dir.path(), &line).unwrap();
-        assert_eq!(Vault::open(world.setup("reader", &[])).unwrap().head(), line, "{point}");
+        run("replace", test_store.dir.path(), &line).unwrap();
+        assert_eq!(Vault::open(test_store.setup("reader", &[])).unwrap().head(), line, "{point}");
     }
 }
 

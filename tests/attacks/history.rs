@@ -20,7 +20,7 @@ const CLIENTS: [&str; 2] = ["reader", "slow"];
 
 /// The store as it should be, and what was copied on the way.
 pub struct History {
-    world: TestStore,
+    test_store: TestStore,
     pub head: TrustAnchor,
     /// Older copies of the file.
     pub yesterdays: Vec<PathBuf>,
@@ -58,47 +58,48 @@ fn copy_tree(from: &Path, to: &Path) {
 
 impl History {
     fn build() -> Self {
-        let world = TestStore::populated();
+        let test_store = TestStore::populated();
         let mut yesterdays = Vec::new();
-        let mut keep_copy = |world: &TestStore| {
-            world.checkpoint();
-            let copy = world.dir.path().join(format!("yesterday-{}", yesterdays.len()));
-            fs::copy(world.path(), &copy).unwrap();
+        let mut keep_copy = |test_store: &TestStore| {
+            test_store.checkpoint();
+            let copy = test_store.dir.path().join(format!("yesterday-{}", yesterdays.len()));
+            fs::copy(test_store.path(), &copy).unwrap();
             yesterdays.push(copy);
         };
-        keep_copy(&world);
-        changes_of_tokens(&world);
-        world.client("slow", &[]).unwrap();
-        keep_copy(&world);
-        changes_of_devices(&world);
-        keep_copy(&world);
-        last_changes(&world);
-        let head = world.client("admin", &[]).unwrap().head();
-        let answers = asked(&mut world.client("reader", &[&world.admin, &world.opener]).unwrap(), true);
+        keep_copy(&test_store);
+        changes_of_tokens(&test_store);
+        test_store.client("slow", &[]).unwrap();
+        keep_copy(&test_store);
+        changes_of_devices(&test_store);
+        keep_copy(&test_store);
+        last_changes(&test_store);
+        let head = test_store.client("admin", &[]).unwrap().head();
+        let answers =
+            asked(&mut test_store.client("reader", &[&test_store.admin, &test_store.opener]).unwrap(), true);
         let answers = answers.into_iter().map(|(question, answer)| (question, answer.unwrap())).collect();
-        world.checkpoint();
-        Self { world, head, yesterdays, answers }
+        test_store.checkpoint();
+        Self { test_store, head, yesterdays, answers }
     }
 
     pub fn copy(self: &Arc<Self>) -> Copy {
         let copy = Copy { dir: directory(), history: self.clone() };
-        fs::copy(self.world.path(), copy.path()).unwrap();
+        fs::copy(self.test_store.path(), copy.path()).unwrap();
         for client in CLIENTS {
-            copy_tree(&self.world.dir.path().join(client), &copy.dir.path().join(client));
+            copy_tree(&self.test_store.dir.path().join(client), &copy.dir.path().join(client));
             // What is known of a store is known by its place.
-            let pin = StorePin::load(&copy.dir.path().join(client), &self.world.url()).unwrap().unwrap();
+            let pin = StorePin::load(&copy.dir.path().join(client), &self.test_store.url()).unwrap().unwrap();
             pin.keep(&copy.dir.path().join(client), &copy.url()).unwrap();
         }
         copy
     }
 
     pub fn openers(&self) -> [&Actor; 2] {
-        [&self.world.admin, &self.world.opener]
+        [&self.test_store.admin, &self.test_store.opener]
     }
 }
 
-fn changes_of_tokens(world: &TestStore) {
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+fn changes_of_tokens(test_store: &TestStore) {
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let item = |i| {
         let options =
             PutOptions { labels: Some(vec![("team".into(), format!("{i}"))]), ..Default::default() };
@@ -120,32 +121,35 @@ fn changes_of_tokens(world: &TestStore) {
     vault.destroy(&name("many/4"), Some(1), "tidy").unwrap();
 }
 
-fn changes_of_devices(world: &TestStore) {
+fn changes_of_devices(test_store: &TestStore) {
     let second = Actor::named("second");
     let grants = |number, target| {
         let (to, ops) = ("user:web".into(), vec!["get".into()]);
         Body::Grant(Grant { grant: GrantId([number; 16]), target, to, ops, until: None, alias: None })
     };
-    let vault = world.client("admin", &[]).unwrap();
+    let vault = test_store.client("admin", &[]).unwrap();
     let db = vault.replica().find("prod/db").unwrap().unwrap().id;
     let steps = [
-        (&world.admin, second.enrolment(vec![Role::Open(String::new()), Role::Write("s".into())])),
-        (&world.admin, grants(1, Target::Token(db))),
-        (&world.admin, grants(2, Target::Prefix("many".into()))),
+        (&test_store.admin, second.enrolment(vec![Role::Open(String::new()), Role::Write("s".into())])),
+        (&test_store.admin, grants(1, Target::Token(db))),
+        (&test_store.admin, grants(2, Target::Prefix("many".into()))),
         // Without effect.
-        (&world.opener, grants(3, Target::Prefix(String::new()))),
-        (&world.writer, second.enrolment(all_roles())),
-        (&world.admin, Body::Roles(Roles { device: world.writer.id, roles: vec![] })),
-        (&world.admin, Body::Retire(Retire { device: second.id, compromised: true, reason: "lost".into() })),
+        (&test_store.opener, grants(3, Target::Prefix(String::new()))),
+        (&test_store.writer, second.enrolment(all_roles())),
+        (&test_store.admin, Body::Roles(Roles { device: test_store.writer.id, roles: vec![] })),
+        (
+            &test_store.admin,
+            Body::Retire(Retire { device: second.id, compromised: true, reason: "lost".into() }),
+        ),
     ];
     for (author, body) in steps {
-        let vault = world.client("admin", &[]).unwrap();
-        world.append(&Draft::on(&vault, author, [body]), &[]);
+        let vault = test_store.client("admin", &[]).unwrap();
+        test_store.append(&Draft::on(&vault, author, [body]), &[]);
     }
 }
 
-fn last_changes(world: &TestStore) {
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+fn last_changes(test_store: &TestStore) {
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.put(&name("last/token"), &secret("last"), &PutOptions::default()).unwrap();
     vault.put(&name("last/token"), &secret("very last"), &PutOptions::default()).unwrap();
     vault.set_state(&name("last/token"), None, State::Revoked, "revoked at the end").unwrap();

@@ -6,15 +6,15 @@ use test_support::test_store::TestStore;
 
 #[test]
 fn a_batch_larger_than_memory_should_hold() {
-    let world = TestStore::populated();
-    let vault = world.client("writer", &[&world.writer]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("writer", &[&test_store.writer]).unwrap();
     let bodies = (0..=255).map(|i| {
-        let mut put = put(token(i), &format!("w/{i}"), 1, &[i], &[&world.opener]);
+        let mut put = put(token(i), &format!("w/{i}"), 1, &[i], &[&test_store.opener]);
         put.description = "x".repeat(65_535 - 400);
         Body::Put(Box::new(put))
     });
     let mut bodies: Vec<_> = bodies.collect();
     bodies.extend(bodies.clone());
-    world.plant(&Draft::on(&vault, &world.writer, bodies).sign());
-    world.refused("larger than a batch can be");
+    test_store.plant(&Draft::on(&vault, &test_store.writer, bodies).sign());
+    test_store.refused("larger than a batch can be");
 }

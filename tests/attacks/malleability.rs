@@ -8,31 +8,31 @@ use test_support::forged_batch::{AAD, Cose, Draft, Signed, put, sealed, token, t
 use test_support::test_store::{TestStore, name, secret};
 
 /// A put that the writer may make.
-fn draft(world: &TestStore) -> (Draft, Vec<u8>) {
-    let vault = world.client("admin", &[]).unwrap();
-    let bytes = sealed(world.id, token(1), 1, "mine", &[&world.opener]);
-    let body = put(token(1), "w/twin", 1, &bytes, &[&world.opener]);
-    (Draft::on(&vault, &world.writer, [Body::Put(Box::new(body))]), bytes)
+fn draft(test_store: &TestStore) -> (Draft, Vec<u8>) {
+    let vault = test_store.client("admin", &[]).unwrap();
+    let bytes = sealed(test_store.id, token(1), 1, "mine", &[&test_store.opener]);
+    let body = put(token(1), "w/twin", 1, &bytes, &[&test_store.opener]);
+    (Draft::on(&vault, &test_store.writer, [Body::Put(Box::new(body))]), bytes)
 }
 
-fn each_is_refused(world: &TestStore, twins: &[(&str, Signed, &str)]) {
+fn each_is_refused(test_store: &TestStore, twins: &[(&str, Signed, &str)]) {
     for (what, signed, words) in twins {
-        let first = world.plant(signed);
+        let first = test_store.plant(signed);
         eprintln!("{what}");
-        world.refused(words);
-        world.unplant(first);
+        test_store.refused(words);
+        test_store.unplant(first);
     }
-    world.goes_on();
+    test_store.goes_on();
 }
 
 #[test]
 fn a_signature_has_no_twin() {
-    let world = TestStore::populated();
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (draft, bytes) = draft(&test_store);
     let signed = draft.sign().with(&bytes);
     let honest = Cose::of(&signed.sign1);
     let planted = |sign1: Vec<u8>| Signed { sign1, ..signed.clone() };
-    let resigned = |cose: Cose| planted(cose.signed_by(&world.writer, "Signature1", AAD).encode());
+    let resigned = |cose: Cose| planted(cose.signed_by(&test_store.writer, "Signature1", AAD).encode());
     assert_eq!(planted(honest.encode()), signed);
 
     let high_s = Cose { signature: twin(&honest.signature), ..honest.clone() };
@@ -44,7 +44,7 @@ fn a_signature_has_no_twin() {
         entries.iter().for_each(|(key, value)| map.extend([*key, *value].concat()));
         map
     };
-    let kid = [&[0x50][..], &world.writer.id.0].concat();
+    let kid = [&[0x50][..], &test_store.writer.id.0].concat();
     let (alg, four) = ([0x26u8], [4u8]);
     let protected = |entries: &[(&[u8], &[u8])]| Cose { protected: map(entries), ..honest.clone() };
     assert_eq!(protected(&[(&[1], &alg), (&four, &kid)]).protected, honest.protected);
@@ -61,7 +61,7 @@ fn a_signature_has_no_twin() {
     long_string.splice(1..2, [0x58, honest.protected.len() as u8]);
 
     each_is_refused(
-        &world,
+        &test_store,
         &[
             ("high s", planted(high_s.encode()), "high s"),
             ("a longer r", planted(Cose { signature: long_r, ..honest.clone() }.encode()), "a signature"),
@@ -107,8 +107,8 @@ fn a_signature_has_no_twin() {
 
 #[test]
 fn a_statement_has_no_twin() {
-    let world = TestStore::populated();
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (draft, bytes) = draft(&test_store);
     let honest = draft.encoded().remove(0);
     assert_eq!(honest[..2], [0x87, 0x01]);
     let spelt = |statement: Vec<u8>| draft.sign_over(vec![statement]).with(&bytes);
@@ -135,7 +135,7 @@ fn a_statement_has_no_twin() {
     let mut too_long = draft.clone();
     too_long.statements[0].body = long_text;
     each_is_refused(
-        &world,
+        &test_store,
         &[
             ("a long integer", spelt(long_version), "not deterministic"),
             ("an endless array", spelt(endless), "a statement"),
@@ -166,9 +166,9 @@ const FAR_KIND: [u8; 2] = [0x18, 99];
 
 #[test]
 fn what_a_newer_strongroom_signed_is_never_skipped() {
-    let world = TestStore::populated();
-    let before = world.answers("admin");
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let before = test_store.answers("admin");
+    let (draft, bytes) = draft(&test_store);
     let honest = draft.encoded().remove(0);
     let put_state = {
         let mut statement = draft.statements[0].clone();
@@ -183,57 +183,57 @@ fn what_a_newer_strongroom_signed_is_never_skipped() {
         unknown
     };
     for statement in [with_element(&honest, 0, &[2]), with_element(&honest, 2, &FAR_KIND), put_state] {
-        let first = world.plant(&draft.sign_over(vec![statement]).with(&bytes));
+        let first = test_store.plant(&draft.sign_over(vec![statement]).with(&bytes));
         for client in ["admin", "reader", "newcomer"] {
-            let error = world.client(client, &[]).err().unwrap();
+            let error = test_store.client(client, &[]).err().unwrap();
             assert_eq!(error.kind(), Kind::Unsupported, "{error}");
             assert!(error.message().contains("written by a newer Strongroom"), "{error}");
             assert!(error.message().contains(&format!("statement {first}")), "{error}");
             assert!(error.hint().unwrap().contains("upgrade"), "{error}");
         }
-        world.unplant(first);
+        test_store.unplant(first);
     }
     // A batch of a newer version.
     let cose = Cose::of(&draft.sign().sign1);
     let payload = [&[0x87, 2][..], &cose.payload[2..]].concat();
-    let cose = Cose { payload, ..cose }.signed_by(&world.writer, "Signature1", AAD);
-    let first = world.plant(&Signed { sign1: cose.encode(), ..draft.sign() });
-    assert_eq!(world.client("reader", &[]).err().unwrap().kind(), Kind::Unsupported);
-    world.unplant(first);
-    assert_eq!(world.answers("admin"), before);
-    world.goes_on();
+    let cose = Cose { payload, ..cose }.signed_by(&test_store.writer, "Signature1", AAD);
+    let first = test_store.plant(&Signed { sign1: cose.encode(), ..draft.sign() });
+    assert_eq!(test_store.client("reader", &[]).err().unwrap().kind(), Kind::Unsupported);
+    test_store.unplant(first);
+    assert_eq!(test_store.answers("admin"), before);
+    test_store.goes_on();
 }
 
 /// Whoever can write to the file, and has no device, must not be able to make everybody believe in an upgrade.
 #[test]
 fn only_an_enrolled_device_speaks_for_a_newer_strongroom() {
-    let world = TestStore::populated();
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (draft, bytes) = draft(&test_store);
     let newer = with_element(&draft.encoded()[0], 2, &FAR_KIND);
     let signed = draft.sign_over(vec![newer]).with(&bytes);
     let mut cose = Cose::of(&signed.sign1);
     cose.signature = Cose::of(&draft.sign().sign1).signature;
-    let first = world.plant(&Signed { sign1: cose.encode(), ..signed });
-    world.refused("is not that of");
-    world.unplant(first);
-    world.goes_on();
+    let first = test_store.plant(&Signed { sign1: cose.encode(), ..signed });
+    test_store.refused("is not that of");
+    test_store.unplant(first);
+    test_store.goes_on();
 }
 
 #[test]
 fn a_signature_made_for_something_else() {
-    let world = TestStore::populated();
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (draft, bytes) = draft(&test_store);
     let signed = draft.sign().with(&bytes);
     let honest = Cose::of(&signed.sign1);
     let planted = |cose: Cose| Signed { sign1: cose.encode(), ..signed.clone() };
-    let by = |context: &str, aad: &[u8]| planted(honest.clone().signed_by(&world.writer, context, aad));
+    let by = |context: &str, aad: &[u8]| planted(honest.clone().signed_by(&test_store.writer, context, aad));
     let raw = |bytes: &[u8]| {
-        let signature = world.writer.device.sign_digest(&strongroom::ledger::sha256(bytes).0);
+        let signature = test_store.writer.device.sign_digest(&strongroom::ledger::sha256(bytes).0);
         planted(Cose { signature: test_support::forged_batch::low_s(&signature), ..honest.clone() })
     };
     let words = "is not that of";
     each_is_refused(
-        &world,
+        &test_store,
         &[
             ("no external data", by("Signature1", b""), words),
             ("another use", by("Signature1", b"strongroom/access/1"), words),
@@ -250,19 +250,19 @@ fn a_signature_made_for_something_else() {
 
 #[test]
 fn an_author_unlike_the_kid() {
-    let world = TestStore::populated();
-    let (draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (draft, bytes) = draft(&test_store);
     // The writer signs under its own kid what names the admin as its author.
     let mut framed = draft.clone();
-    framed.statements[0].author = world.admin.id;
+    framed.statements[0].author = test_store.admin.id;
     // The writer signs under the admin's kid.
     let mut usurped = framed.clone();
-    usurped.kid = world.admin.id;
+    usurped.kid = test_store.admin.id;
     // The writer names itself, in a batch under the admin's kid.
     let mut mixed = draft.clone();
-    mixed.kid = world.admin.id;
+    mixed.kid = test_store.admin.id;
     each_is_refused(
-        &world,
+        &test_store,
         &[
             ("framed", framed.sign().with(&bytes), "names an author who did not sign it"),
             ("usurped", usurped.sign().with(&bytes), "is not that of"),
@@ -273,35 +273,35 @@ fn an_author_unlike_the_kid() {
 
 #[test]
 fn a_device_that_was_never_enrolled() {
-    let world = TestStore::populated();
-    let (mut draft, bytes) = draft(&world);
+    let test_store = TestStore::populated();
+    let (mut draft, bytes) = draft(&test_store);
     let stranger = test_support::test_store::Actor::named("stranger");
     draft.statements[0].author = stranger.id;
     (draft.kid, draft.signer) = (stranger.id, stranger.clone());
-    let first = world.plant(&draft.sign().with(&bytes));
-    world.refused("was never enrolled");
-    world.unplant(first);
+    let first = test_store.plant(&draft.sign().with(&bytes));
+    test_store.refused("was never enrolled");
+    test_store.unplant(first);
     // Nor one that enrols itself.
-    let vault = world.client("admin", &[]).unwrap();
+    let vault = test_store.client("admin", &[]).unwrap();
     let own = Draft::on(&vault, &stranger, [stranger.enrolment(test_support::test_store::all_roles())]);
-    let first = world.plant(&own.sign());
-    world.refused("was never enrolled");
-    world.unplant(first);
-    world.goes_on();
+    let first = test_store.plant(&own.sign());
+    test_store.refused("was never enrolled");
+    test_store.unplant(first);
+    test_store.goes_on();
 }
 
 #[test]
 fn a_statement_of_another_store() {
-    let world = TestStore::populated();
+    let test_store = TestStore::populated();
     let other = TestStore::bare(9);
-    assert_ne!(world.id, other.id);
+    assert_ne!(test_store.id, other.id);
     // The same admin, with the same keys: a whole batch from over there, as it was signed.
     let mut elsewhere = other.client("admin", &[&other.admin]).unwrap();
     elsewhere.put(&name("prod/db"), &secret("from elsewhere"), &PutOptions::default()).unwrap();
     let row = "SELECT sign1, bytes FROM batches JOIN statements ON n = first ORDER BY n DESC LIMIT 1";
     let (sign1, statement) = other.db().query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let foreign = Signed { sign1, statements: vec![statement], sealed: Vec::new() };
-    let (draft, bytes) = draft(&world);
+    let (draft, bytes) = draft(&test_store);
     let mut inside = draft.clone();
     inside.statements[0].store = other.id;
     let mut unborn = draft.clone();
@@ -309,7 +309,7 @@ fn a_statement_of_another_store() {
     let mut outside = draft.clone();
     outside.store = other.id;
     each_is_refused(
-        &world,
+        &test_store,
         &[
             ("a whole batch", foreign, "belongs to another store"),
             ("a statement", inside.sign().with(&bytes), "belongs to another store"),

@@ -15,15 +15,15 @@ fn retire(actor: &Actor) -> Body {
     Body::Retire(Retire { device: actor.id, compromised: true, reason: "left".into() })
 }
 
-pub fn put_by_writer(world: &TestStore, vault: &Vault, number: u8, name: &str) -> (Draft, Vec<u8>) {
-    let bytes = sealed(world.id, token(number), 1, "planted", &[&world.opener]);
-    let body = Body::Put(Box::new(put(token(number), name, 1, &bytes, &[&world.opener])));
-    (Draft::on(vault, &world.writer, [body]), bytes)
+pub fn put_by_writer(test_store: &TestStore, vault: &Vault, number: u8, name: &str) -> (Draft, Vec<u8>) {
+    let bytes = sealed(test_store.id, token(number), 1, "planted", &[&test_store.opener]);
+    let body = Body::Put(Box::new(put(token(number), name, 1, &bytes, &[&test_store.opener])));
+    (Draft::on(vault, &test_store.writer, [body]), bytes)
 }
 
 /// The batches of the store from `first` on, as they stand.
-fn batches(world: &TestStore, first: u64) -> Vec<Signed> {
-    let mut store = strongroom::store::open(&world.url()).unwrap();
+fn batches(test_store: &TestStore, first: u64) -> Vec<Signed> {
+    let mut store = strongroom::store::open(&test_store.url()).unwrap();
     let batches = store.batches_after(first - 1, usize::MAX).unwrap();
     let signed = |batch: strongroom::ledger::verify::StoredBatch| Signed {
         sign1: batch.sign1,
@@ -34,40 +34,40 @@ fn batches(world: &TestStore, first: u64) -> Vec<Signed> {
 }
 
 /// Puts other batches in place of all from `first` on, with every chain value recomputed.
-fn replace_tail(world: &TestStore, first: u64, with: impl IntoIterator<Item = Signed>) {
-    world.unplant(first);
+fn replace_tail(test_store: &TestStore, first: u64, with: impl IntoIterator<Item = Signed>) {
+    test_store.unplant(first);
     for signed in with {
-        world.plant(&signed);
+        test_store.plant(&signed);
     }
 }
 
 #[test]
 fn a_put_inserted_before_its_authors_removal() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let seen = vault.replica().position();
-    let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
-    let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let (planted, bytes) = put_by_writer(&test_store, &vault, 1, "w/inserted");
+    let removal = test_store.append(&Draft::on(&vault, &test_store.admin, [retire(&test_store.writer)]), &[]);
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.put(&name("after"), &secret("after"), &PutOptions::default()).unwrap();
     let anchor = vault.head();
-    let true_tail = batches(&world, removal);
+    let true_tail = batches(&test_store, removal);
 
     // The retired writer knows every byte, signs with its own key what it could have signed then, and has the database.
     let inserted = planted.seeing(seen).sign().with(&bytes);
-    replace_tail(&world, removal, [inserted].into_iter().chain(true_tail.clone()));
+    replace_tail(&test_store, removal, [inserted].into_iter().chain(true_tail.clone()));
     // Whoever verified the removal sees another statement in its place.
-    let error = world.client("admin", &[]).err().unwrap();
+    let error = test_store.client("admin", &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("is not the one that was verified here before"), "{error}");
     // Whoever meets the store sees that the later put was signed on another chain.
-    let error = world.contact("newcomer", &StorePin::from_store(world.id), &[]).err().unwrap();
+    let error = test_store.contact("newcomer", &StorePin::from_store(test_store.id), &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
     assert!(error.message().contains("was signed on another chain"), "{error}");
-    assert!(world.contact("handed", &anchor, &[]).is_err());
+    assert!(test_store.contact("handed", &anchor, &[]).is_err());
 
-    replace_tail(&world, removal, true_tail);
-    let mut vault = world.client("newcomer", &[&world.admin]).unwrap();
+    replace_tail(&test_store, removal, true_tail);
+    let mut vault = test_store.client("newcomer", &[&test_store.admin]).unwrap();
     assert_eq!(vault.get(&name("after"), None).unwrap().expose(), b"after");
     assert!(vault.get(&name("w/inserted"), None).is_err());
 }
@@ -76,89 +76,92 @@ fn a_put_inserted_before_its_authors_removal() {
 /// can tell, and everybody who does, does.
 #[test]
 fn a_put_inserted_before_a_removal_that_nobody_built_on() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (planted, bytes) = put_by_writer(&world, &vault, 1, "w/inserted");
-    let removal = world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
-    let anchor = world.client("admin", &[]).unwrap().head();
-    let true_tail = batches(&world, removal);
-    replace_tail(&world, removal, [planted.sign().with(&bytes)].into_iter().chain(true_tail));
-    assert_eq!(world.client("admin", &[]).err().unwrap().kind(), Kind::Tampered);
-    assert_eq!(world.contact("handed", &anchor, &[]).err().unwrap().kind(), Kind::Tampered);
-    let vault = world.contact("told-the-id", &StorePin::from_store(world.id), &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (planted, bytes) = put_by_writer(&test_store, &vault, 1, "w/inserted");
+    let removal = test_store.append(&Draft::on(&vault, &test_store.admin, [retire(&test_store.writer)]), &[]);
+    let anchor = test_store.client("admin", &[]).unwrap().head();
+    let true_tail = batches(&test_store, removal);
+    replace_tail(&test_store, removal, [planted.sign().with(&bytes)].into_iter().chain(true_tail));
+    assert_eq!(test_store.client("admin", &[]).err().unwrap().kind(), Kind::Tampered);
+    assert_eq!(test_store.contact("handed", &anchor, &[]).err().unwrap().kind(), Kind::Tampered);
+    let vault = test_store.contact("told-the-id", &StorePin::from_store(test_store.id), &[]).unwrap();
     let why = vault.replica().ineffective(removal + 1).unwrap().unwrap();
     assert!(why.contains("directly after"), "{why}");
 }
 
 #[test]
 fn a_retired_device_signs_into_the_past() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (past, bytes) = put_by_writer(&world, &vault, 1, "w/late");
-    let also_admin = Draft::on(&vault, &world.writer, [Actor::named("friend").enrolment(all_roles())]);
-    world.append(&Draft::on(&vault, &world.admin, [retire(&world.writer)]), &[]);
-    let now = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (past, bytes) = put_by_writer(&test_store, &vault, 1, "w/late");
+    let also_admin = Draft::on(&vault, &test_store.writer, [Actor::named("friend").enrolment(all_roles())]);
+    test_store.append(&Draft::on(&vault, &test_store.admin, [retire(&test_store.writer)]), &[]);
+    let now = test_store.client("admin", &[]).unwrap();
     let (position, head) = (now.replica().position(), now.replica().admin_head());
-    let before = answers_without_writer(&world);
+    let before = answers_without_writer(&test_store);
     let mut first = None;
     // As it was signed then; with today's position; with today's admin head; both.
     for (seen, admin_head) in
         [(past.seen, past.admin_head), (position, past.admin_head), (past.seen, head), (position, head)]
     {
         let draft = Draft { seen, admin_head, ..past.clone() };
-        first.get_or_insert(world.append(&draft, &[&bytes]));
+        first.get_or_insert(test_store.append(&draft, &[&bytes]));
     }
-    world.append(&also_admin, &[]);
+    test_store.append(&also_admin, &[]);
     for client in ["admin", "reader", "newcomer"] {
-        let vault = world.client(client, &[]).unwrap();
+        let vault = test_store.client(client, &[]).unwrap();
         for n in first.unwrap()..first.unwrap() + 5 {
             let why = vault.replica().ineffective(n).unwrap().expect("a retired device's statement");
             assert!(why.contains("retired"), "{why}");
         }
     }
-    assert_eq!(answers_without_writer(&world), before);
+    assert_eq!(answers_without_writer(&test_store), before);
 }
 
-fn answers_without_writer(world: &TestStore) -> String {
-    world.answers("admin")
+fn answers_without_writer(test_store: &TestStore) -> String {
+    test_store.answers("admin")
 }
 
 #[test]
 fn two_admins_removing_each_other() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let second = Actor::named("second-admin");
-    world.append(&Draft::on(&vault, &world.admin, [second.enrolment(all_roles())]), &[]);
-    let vault = world.client("admin", &[]).unwrap();
-    let ours = Draft::on(&vault, &world.admin, [retire(&second)]);
-    let theirs = Draft::on(&vault, &second, [retire(&world.admin)]);
-    let n = world.append(&ours, &[]);
-    let late = world.append(&theirs, &[]);
+    test_store.append(&Draft::on(&vault, &test_store.admin, [second.enrolment(all_roles())]), &[]);
+    let vault = test_store.client("admin", &[]).unwrap();
+    let ours = Draft::on(&vault, &test_store.admin, [retire(&second)]);
+    let theirs = Draft::on(&vault, &second, [retire(&test_store.admin)]);
+    let n = test_store.append(&ours, &[]);
+    let late = test_store.append(&theirs, &[]);
     // On a copy somebody shows them the other way round.
-    let whole = batches(&world, 1);
+    let whole = batches(&test_store, 1);
     for client in ["admin", "reader", "newcomer"] {
-        let vault = world.client(client, &[]).unwrap();
+        let vault = test_store.client(client, &[]).unwrap();
         assert_eq!(vault.replica().ineffective(n).unwrap(), None);
         assert!(vault.replica().ineffective(late).unwrap().unwrap().contains("retired"));
         let device = |actor: &Actor| vault.replica().device(&actor.id).unwrap().unwrap();
-        assert!(device(&world.admin).is_admin() && device(&second).retired);
+        assert!(device(&test_store.admin).is_admin() && device(&second).retired);
     }
     // Signed again on the new position, it is no more allowed.
-    let vault = world.client("admin", &[]).unwrap();
-    world.append(&Draft::on(&vault, &second, [retire(&world.admin)]), &[]);
-    world.goes_on();
+    let vault = test_store.client("admin", &[]).unwrap();
+    test_store.append(&Draft::on(&vault, &second, [retire(&test_store.admin)]), &[]);
+    test_store.goes_on();
     let (one, other) = (whole[n as usize - 2].clone(), whole[late as usize - 2].clone());
     assert_eq!((one.statements.len(), other.statements.len()), (1, 1));
-    replace_tail(&world, n, [other, one]);
+    replace_tail(&test_store, n, [other, one]);
     for client in ["admin", "reader"] {
-        assert!(matches!(world.client(client, &[]).err().unwrap().kind(), Kind::Tampered | Kind::RolledBack));
+        assert!(matches!(
+            test_store.client(client, &[]).err().unwrap().kind(),
+            Kind::Tampered | Kind::RolledBack
+        ));
     }
 }
 
 /// A batch of four.
 fn half_a_world() -> (TestStore, u64) {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let item = |i| {
         Ok(ImportItem {
             name: name(&format!("import/{i}")),
@@ -168,13 +171,13 @@ fn half_a_world() -> (TestStore, u64) {
     };
     let first = vault.replica().position().n + 1;
     vault.import((0..4).map(item), &mut |_| {}).unwrap();
-    (world, first)
+    (test_store, first)
 }
 
 #[test]
 fn half_a_batch() {
-    let (world, first) = half_a_world();
-    let whole = batches(&world, first).remove(0);
+    let (test_store, first) = half_a_world();
+    let whole = batches(&test_store, first).remove(0);
     assert_eq!(whole.statements.len(), 4);
     let with = |statements: Vec<Vec<u8>>| Signed { statements, ..whole.clone() };
     let all = &whole.statements;
@@ -194,16 +197,17 @@ fn half_a_batch() {
         with(vec![[leaf(&all[0]).0, leaf(&all[1]).0].concat(), [leaf(&all[2]).0, leaf(&all[3]).0].concat()]),
     ];
     for (i, forgery) in forgeries.iter().enumerate() {
-        replace_tail(&world, first, [forgery.clone()]);
+        replace_tail(&test_store, first, [forgery.clone()]);
         // Newcomers, and clients that had not seen it yet.
         for client in ["reader", "newcomer"] {
-            let error = world.client(client, &[]).err().unwrap_or_else(|| panic!("{i}: {client} goes on"));
+            let error =
+                test_store.client(client, &[]).err().unwrap_or_else(|| panic!("{i}: {client} goes on"));
             assert_eq!(error.kind(), Kind::Tampered, "{i}: {error}");
             assert!(error.message().contains("are not those that were signed"), "{i}: {error}");
             assert!(error.message().contains(&format!("batch at {first}")), "{i}: {error}");
         }
         assert!(matches!(
-            world.client("admin", &[]).err().unwrap().kind(),
+            test_store.client("admin", &[]).err().unwrap().kind(),
             Kind::Tampered | Kind::RolledBack
         ));
     }
@@ -214,58 +218,58 @@ fn half_a_batch() {
         "UPDATE batches SET last = last + 1 WHERE first = ?1",
         "DELETE FROM statements WHERE n = ?1 + 3",
     ] {
-        replace_tail(&world, first, [whole.clone()]);
-        world.db().execute(sql, [first]).unwrap();
-        assert_eq!(world.client("newcomer", &[]).err().unwrap().kind(), Kind::Tampered, "{sql}");
+        replace_tail(&test_store, first, [whole.clone()]);
+        test_store.db().execute(sql, [first]).unwrap();
+        assert_eq!(test_store.client("newcomer", &[]).err().unwrap().kind(), Kind::Tampered, "{sql}");
     }
-    replace_tail(&world, first, [whole]);
-    world.goes_on();
+    replace_tail(&test_store, first, [whole]);
+    test_store.goes_on();
 }
 
 #[test]
 fn two_first_statements_of_one_subject() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     // Two puts that both say: nothing came before.
-    let (one, bytes) = put_by_writer(&world, &vault, 1, "w/one");
-    let (two, other) = put_by_writer(&world, &vault, 1, "w/two");
-    let n = world.append(&one, &[&bytes]);
-    assert_eq!(world.client("admin", &[]).unwrap().replica().ineffective(n).unwrap(), None);
-    let before = world.answers("admin");
-    let n = world.append(&two, &[&other]);
-    world.ineffective(&before, n, &["came first"]);
+    let (one, bytes) = put_by_writer(&test_store, &vault, 1, "w/one");
+    let (two, other) = put_by_writer(&test_store, &vault, 1, "w/two");
+    let n = test_store.append(&one, &[&bytes]);
+    assert_eq!(test_store.client("admin", &[]).unwrap().replica().ineffective(n).unwrap(), None);
+    let before = test_store.answers("admin");
+    let n = test_store.append(&two, &[&other]);
+    test_store.ineffective(&before, n, &["came first"]);
     // Two in one batch.
-    let vault = world.client("admin", &[]).unwrap();
-    let (mut one, bytes) = put_by_writer(&world, &vault, 2, "w/three");
-    let (two, _) = put_by_writer(&world, &vault, 2, "w/four");
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (mut one, bytes) = put_by_writer(&test_store, &vault, 2, "w/three");
+    let (two, _) = put_by_writer(&test_store, &vault, 2, "w/four");
     one.statements.extend(two.statements);
-    let n = world.append(&one, &[&bytes]);
-    let vault = world.client("newcomer", &[]).unwrap();
+    let n = test_store.append(&one, &[&bytes]);
+    let vault = test_store.client("newcomer", &[]).unwrap();
     assert_eq!(vault.replica().ineffective(n).unwrap(), None);
     assert!(vault.replica().ineffective(n + 1).unwrap().unwrap().contains("came first"));
     assert_eq!(vault.replica().find("w/four").unwrap(), None);
-    world.goes_on();
+    test_store.goes_on();
 }
 
 #[test]
 fn two_tokens_of_one_name() {
-    let world = TestStore::populated();
-    let before = world.answers("admin");
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let before = test_store.answers("admin");
+    let vault = test_store.client("admin", &[]).unwrap();
     // As if the name were free: the head says that it is not.
-    let (mut blind, bytes) = put_by_writer(&world, &vault, 1, "w/own");
+    let (mut blind, bytes) = put_by_writer(&test_store, &vault, 1, "w/own");
     blind.statements[0].advances.iter_mut().for_each(|(_, prev)| *prev = Hash::ZERO);
-    let n = world.append(&blind, &[&bytes]);
+    let n = test_store.append(&blind, &[&bytes]);
     // On the true head: the rule says so.
-    let (open_eyed, bytes) = put_by_writer(&world, &vault, 1, "w/own");
-    world.append(&open_eyed, &[&bytes]);
-    world.ineffective(&before, n, &["came first", "another token has this name"]);
+    let (open_eyed, bytes) = put_by_writer(&test_store, &vault, 1, "w/own");
+    test_store.append(&open_eyed, &[&bytes]);
+    test_store.ineffective(&before, n, &["came first", "another token has this name"]);
 }
 
 #[test]
 fn a_recreated_name_inherits_nothing() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let own = name("w/own");
     let old = vault.replica().find("w/own").unwrap().unwrap().id;
     let grant = Body::Grant(Grant {
@@ -276,17 +280,17 @@ fn a_recreated_name_inherits_nothing() {
         until: None,
         alias: None,
     });
-    world.append(&Draft::on(&vault, &world.writer, [grant]), &[]);
+    test_store.append(&Draft::on(&vault, &test_store.writer, [grant]), &[]);
     vault
         .put(&own, &secret("second"), &PutOptions { description: Some("old".into()), ..Default::default() })
         .unwrap();
     let late = {
-        let bytes = sealed(world.id, old, 3, "third", &[&world.opener]);
+        let bytes = sealed(test_store.id, old, 3, "third", &[&test_store.opener]);
         (
             Draft::on(
                 &vault,
-                &world.writer,
-                [Body::Put(Box::new(put(old, "w/own", 3, &bytes, &[&world.opener])))],
+                &test_store.writer,
+                [Body::Put(Box::new(put(old, "w/own", 3, &bytes, &[&test_store.opener])))],
             ),
             bytes,
         )
@@ -302,59 +306,59 @@ fn a_recreated_name_inherits_nothing() {
     assert_eq!(replica.version_row(&row, 1).unwrap().unwrap().description, "");
     assert_eq!(vault.get(&own, Some(2)).unwrap_err().kind(), Kind::NotFound);
     // What was signed for the old one does not reach the new one, nor wake the old one.
-    let before = world.answers("admin");
-    let n = world.append(&late.0, &[&late.1]);
-    let vault = world.client("admin", &[]).unwrap();
+    let before = test_store.answers("admin");
+    let n = test_store.append(&late.0, &[&late.1]);
+    let vault = test_store.client("admin", &[]).unwrap();
     let (mut again, bytes) = late;
     let head = |subject: &Subject| vault.replica().head(subject).unwrap();
     again.statements[0].advances.iter_mut().for_each(|(subject, prev)| *prev = head(subject));
     (again.seen, again.admin_head) = (vault.replica().position(), vault.replica().admin_head());
-    world.append(&again, &[&bytes]);
-    world.ineffective(&before, n, &["came first", "was destroyed"]);
+    test_store.append(&again, &[&bytes]);
+    test_store.ineffective(&before, n, &["came first", "was destroyed"]);
 }
 
 #[test]
 fn a_batch_is_replayed() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Suspended, "").unwrap();
     vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Active, "").unwrap();
     vault.set_state(&name("prod/db"), Some(1), strongroom::ledger::body::State::Suspended, "").unwrap();
-    let before = world.answers("admin");
-    let everything = batches(&world, 1);
-    let first = world.tail().n + 1;
+    let before = test_store.answers("admin");
+    let everything = batches(&test_store, 1);
+    let first = test_store.tail().n + 1;
     // All but genesis, which is tampering elsewhere than at the start.
     for batch in &everything[1..] {
-        world.plant(batch);
+        test_store.plant(batch);
     }
     let came_first = vec!["came first"; everything.len() - 1 - 2];
     // The two enrolments are admin batches, which do not stand where they were signed.
     let reasons: Vec<&str> = ["directly after"; 2].into_iter().chain(came_first).collect();
-    let vault = world.client("newcomer", &[]).unwrap();
+    let vault = test_store.client("newcomer", &[]).unwrap();
     for (n, _) in (first..).zip(&reasons) {
         let why = vault.replica().ineffective(n).unwrap().unwrap_or_else(|| panic!("{n} takes effect again"));
         let expected = ["directly after", "came first", "earlier state"];
         assert!(expected.iter().any(|words| why.contains(words)), "{why}");
     }
-    world.ineffective(&before, first, &[]);
-    let n = world.plant(&everything[0]);
-    let error = world.client("admin", &[]).err().unwrap();
+    test_store.ineffective(&before, first, &[]);
+    let n = test_store.plant(&everything[0]);
+    let error = test_store.client("admin", &[]).err().unwrap();
     assert_eq!(error.kind(), Kind::Tampered);
-    world.unplant(n);
-    world.goes_on();
+    test_store.unplant(n);
+    test_store.goes_on();
 }
 
 /// What an author claims to have seen must be the end of a batch of this chain, and must lie before its own.
 #[test]
 fn what_an_author_has_not_seen() {
-    let (world, imported) = half_a_world();
-    let vault = world.client("admin", &[]).unwrap();
-    let (draft, bytes) = put_by_writer(&world, &vault, 1, "w/new");
+    let (test_store, imported) = half_a_world();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (draft, bytes) = put_by_writer(&test_store, &vault, 1, "w/new");
     let here = vault.replica().position();
     let inner = {
         // A true chain value, inside a batch.
         let start = vault.replica().chain_at(imported - 1).unwrap().unwrap();
-        let statement = &batches(&world, imported)[0].statements[0];
+        let statement = &batches(&test_store, imported)[0].statements[0];
         LogPosition { n: imported - 1, chain: start }.after(leaf(statement))
     };
     let own = here.after(draft.statements[0].hash());
@@ -369,40 +373,40 @@ fn what_an_author_has_not_seen() {
         own,
     ];
     for seen in wrong {
-        let first = world.plant(&draft.clone().seeing(seen).sign().with(&bytes));
-        world.refused("was signed on another chain");
-        world.unplant(first);
+        let first = test_store.plant(&draft.clone().seeing(seen).sign().with(&bytes));
+        test_store.refused("was signed on another chain");
+        test_store.unplant(first);
     }
     // An older position that is true is a slow author's, and fine.
     let slow = LogPosition { n: 2, chain: vault.replica().chain_at(2).unwrap().unwrap() };
-    let n = world.plant(&draft.seeing(slow).sign().with(&bytes));
-    let mut vault = world.client("reader", &[&world.opener]).unwrap();
+    let n = test_store.plant(&draft.seeing(slow).sign().with(&bytes));
+    let mut vault = test_store.client("reader", &[&test_store.opener]).unwrap();
     assert_eq!(vault.replica().ineffective(n).unwrap(), None);
     assert_eq!(vault.get(&name("w/new"), None).unwrap().expose(), b"planted");
-    world.goes_on();
+    test_store.goes_on();
 }
 
 #[test]
 fn gaps_and_overlaps() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (draft, bytes) = put_by_writer(&world, &vault, 1, "w/new");
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (draft, bytes) = put_by_writer(&test_store, &vault, 1, "w/new");
     let signed = draft.sign().with(&bytes);
-    let tail = world.tail();
+    let tail = test_store.tail();
     for gap in [1, 2, 1000] {
-        world.plant(&signed);
-        let db = world.db();
+        test_store.plant(&signed);
+        let db = test_store.db();
         db.execute("UPDATE batches SET first = first + ?2, last = last + ?2 WHERE first > ?1", [tail.n, gap])
             .unwrap();
         db.execute("UPDATE statements SET n = n + ?2 WHERE n > ?1", params![tail.n, gap]).unwrap();
-        world.refused(&format!("statement {} is missing", tail.n + 1));
-        world.unplant(tail.n + 1);
+        test_store.refused(&format!("statement {} is missing", tail.n + 1));
+        test_store.unplant(tail.n + 1);
     }
     // A batch without statements, and one that only says that it is long.
-    let db = world.db();
+    let db = test_store.db();
     let row = params![tail.n + 1, tail.n + 9, [0u8; 32], signed.sign1];
     db.execute("INSERT INTO batches VALUES (?1, ?2, ?3, ?4)", row).unwrap();
-    world.refused("are not those that were signed");
-    world.unplant(tail.n + 1);
-    world.goes_on();
+    test_store.refused("are not those that were signed");
+    test_store.unplant(tail.n + 1);
+    test_store.goes_on();
 }

@@ -12,9 +12,9 @@ use test_support::test_store::{Actor, TestStore, name, secret};
 
 #[test]
 fn what_readers_would_refuse_is_not_signed() {
-    let world = TestStore::populated();
-    let before = world.tail();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let before = test_store.tail();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let labels = ["1", "2"].map(|value| ("a".to_owned(), value.to_owned())).to_vec();
     let twice = PutOptions { labels: Some(labels), ..PutOptions::default() };
     let error = vault.put(&name("prod/new"), &secret("x"), &twice).unwrap_err();
@@ -26,24 +26,24 @@ fn what_readers_would_refuse_is_not_signed() {
     let long = PutOptions { description: Some("x".repeat(2 << 20)), ..PutOptions::default() };
     let error = vault.put(&name("prod/new"), &secret("x"), &long).unwrap_err();
     assert!(matches!(error.kind(), Kind::Usage | Kind::Refused), "{error}");
-    assert_eq!(world.tail(), before);
-    world.goes_on();
+    assert_eq!(test_store.tail(), before);
+    test_store.goes_on();
 }
 
 #[test]
 fn more_grants_than_a_batch_holds_are_revoked() {
-    let world = TestStore::populated();
-    let token = world.client("admin", &[]).unwrap().replica().find("prod/db").unwrap().unwrap().id;
+    let test_store = TestStore::populated();
+    let token = test_store.client("admin", &[]).unwrap().replica().find("prod/db").unwrap().unwrap().id;
     let mut count = 0_u64;
     for size in [10_000, 7] {
-        let vault = world.client("admin", &[]).unwrap();
+        let vault = test_store.client("admin", &[]).unwrap();
         let grants = (0..size).map(|_| {
             count += 1;
             Body::Grant(grant(count, token))
         });
-        world.append(&Draft::on(&vault, &world.admin, grants.collect::<Vec<_>>()), &[]);
+        test_store.append(&Draft::on(&vault, &test_store.admin, grants.collect::<Vec<_>>()), &[]);
     }
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     assert_eq!(vault.grants(None).unwrap().len(), 10_007);
     let (on, to) = (GrantOn::Token(name("prod/db")), Grantee::User("deploy".into()));
     let revoked = vault.ungrant(&Revoked::Of(on.clone(), to.clone())).unwrap();
@@ -58,56 +58,57 @@ fn grant(number: u64, token: TokenId) -> Grant {
     Grant { grant: GrantId(id), target: Target::Token(token), to, ops, until: None, alias: None }
 }
 
-fn with_device(world: &TestStore, client: &str, device: SoftDevice) -> Setup {
-    let actor = Actor { device, ..world.admin.clone() };
-    world.setup(client, &[&actor])
+fn with_device(test_store: &TestStore, client: &str, device: SoftDevice) -> Setup {
+    let actor = Actor { device, ..test_store.admin.clone() };
+    test_store.setup(client, &[&actor])
 }
 
 /// A store with a tail that nobody can verify.
 fn with_a_planted_tail() -> TestStore {
-    let world = TestStore::populated();
-    world.client("slow-admin", &[]).unwrap();
-    let mut vault = world.client("writer", &[&world.writer]).unwrap();
+    let test_store = TestStore::populated();
+    test_store.client("slow-admin", &[]).unwrap();
+    let mut vault = test_store.client("writer", &[&test_store.writer]).unwrap();
     vault.put(&name("w/own"), &secret("late"), &PutOptions::default()).unwrap();
-    let n = world.tail().n;
-    world.db().execute("UPDATE statements SET bytes = x'80' WHERE n = ?1", [n]).unwrap();
-    world
+    let n = test_store.tail().n;
+    test_store.db().execute("UPDATE statements SET bytes = x'80' WHERE n = ?1", [n]).unwrap();
+    test_store
 }
 
 #[test]
 fn a_repair_that_is_not_signed_drops_nothing() {
-    let world = with_a_planted_tail();
-    let rows = |world: &TestStore| -> Vec<(i64, Vec<u8>)> {
-        let db = world.db();
+    let test_store = with_a_planted_tail();
+    let rows = |test_store: &TestStore| -> Vec<(i64, Vec<u8>)> {
+        let db = test_store.db();
         let mut rows = db.prepare("SELECT n, bytes FROM statements ORDER BY n").unwrap();
         rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
     };
-    let before = rows(&world);
+    let before = rows(&test_store);
     let refuses = || Err(Error::new(Kind::PinWrong, "sign", "a wrong PIN"));
-    let device = world.admin.device.clone().signing_after(refuses);
-    let error = Vault::repair(with_device(&world, "slow-admin", device), "planted").err().unwrap();
+    let device = test_store.admin.device.clone().signing_after(refuses);
+    let error = Vault::repair(with_device(&test_store, "slow-admin", device), "planted").err().unwrap();
     assert_eq!(error.kind(), Kind::PinWrong, "{error}");
-    assert_eq!(rows(&world), before);
-    let (_, dropped) = Vault::repair(world.setup("slow-admin", &[&world.admin]), "planted").unwrap();
+    assert_eq!(rows(&test_store), before);
+    let (_, dropped) =
+        Vault::repair(test_store.setup("slow-admin", &[&test_store.admin]), "planted").unwrap();
     assert_eq!(dropped, 1);
-    world.client("newcomer", &[]).unwrap();
+    test_store.client("newcomer", &[]).unwrap();
 }
 
 /// What was written while the admin typed a PIN is not dropped, and the repair is stated once.
 #[test]
 fn a_repair_that_meets_another() {
-    let world = with_a_planted_tail();
-    let setup = world.setup("other-admin", &[&world.admin]);
-    let pin = strongroom::replica::StorePin::from_store(world.id);
-    assert!(Vault::trust(world.setup("other-admin", &[]), &pin, false, &mut |_, _| {}).is_err());
-    std::fs::create_dir_all(world.dir.path().join("other-admin")).unwrap();
-    pin.keep(&world.dir.path().join("other-admin"), &world.url()).unwrap();
+    let test_store = with_a_planted_tail();
+    let setup = test_store.setup("other-admin", &[&test_store.admin]);
+    let pin = strongroom::replica::StorePin::from_store(test_store.id);
+    assert!(Vault::trust(test_store.setup("other-admin", &[]), &pin, false, &mut |_, _| {}).is_err());
+    std::fs::create_dir_all(test_store.dir.path().join("other-admin")).unwrap();
+    pin.keep(&test_store.dir.path().join("other-admin"), &test_store.url()).unwrap();
     let other = std::sync::Mutex::new(Some(setup));
-    let device = world.admin.device.clone().signing_after(move || {
+    let device = test_store.admin.device.clone().signing_after(move || {
         let setup = other.lock().unwrap().take();
         setup.map_or(Ok(()), |setup| Vault::repair(setup, "the other").map(drop))
     });
-    let (mut vault, dropped) = Vault::repair(with_device(&world, "slow-admin", device), "mine").unwrap();
+    let (mut vault, dropped) = Vault::repair(with_device(&test_store, "slow-admin", device), "mine").unwrap();
     assert_eq!(dropped, 0);
     let mut repairs = 0;
     vault
@@ -122,15 +123,15 @@ fn a_repair_that_meets_another() {
 /// An older copy takes the store's place while a PIN is typed: the change is not added to it.
 #[test]
 fn a_store_replaced_while_a_change_is_signed() {
-    let world = TestStore::populated();
-    world.checkpoint();
-    let older = world.path().with_extension("older");
-    fs::copy(world.path(), &older).unwrap();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    test_store.checkpoint();
+    let older = test_store.path().with_extension("older");
+    fs::copy(test_store.path(), &older).unwrap();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.set_state(&name("prod/key"), None, State::Suspended, "").unwrap();
     drop(vault);
-    let path = world.path();
-    let device = world.admin.device.clone().signing_after(move || {
+    let path = test_store.path();
+    let device = test_store.admin.device.clone().signing_after(move || {
         // As a backup is restored: into the file, under the writer's feet.
         let db = rusqlite::Connection::open(&path).unwrap();
         db.execute("ATTACH ?1 AS older", [older.to_str().unwrap()]).unwrap();
@@ -141,12 +142,12 @@ fn a_store_replaced_while_a_change_is_signed() {
         }
         Ok(())
     });
-    let mut vault = Vault::open(with_device(&world, "admin", device)).unwrap();
+    let mut vault = Vault::open(with_device(&test_store, "admin", device)).unwrap();
     let error = vault.put(&name("prod/db"), &secret("late"), &PutOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::RolledBack, "{error}");
     drop(vault);
-    let n = world.tail().n;
-    let mut newcomer = world.client("newcomer", &[&world.opener]).unwrap();
+    let n = test_store.tail().n;
+    let mut newcomer = test_store.client("newcomer", &[&test_store.opener]).unwrap();
     assert_eq!(
         (newcomer.head().position.n, newcomer.verify(&mut |_, _, _| {}).unwrap().problems),
         (n, vec![])
@@ -156,10 +157,10 @@ fn a_store_replaced_while_a_change_is_signed() {
 /// A vault that stays open hears of what others change, before each use.
 #[test]
 fn a_vault_that_stays_open() {
-    let world = TestStore::populated();
-    let mut long = world.client("reader", &[&world.opener, &world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut long = test_store.client("reader", &[&test_store.opener, &test_store.admin]).unwrap();
     assert_eq!(long.get(&name("prod/key"), None).unwrap().expose(), b"key");
-    let mut admin = world.client("admin", &[&world.admin]).unwrap();
+    let mut admin = test_store.client("admin", &[&test_store.admin]).unwrap();
     admin.set_state(&name("prod/key"), None, State::Revoked, "leaked").unwrap();
     assert_eq!(long.get(&name("prod/key"), None).unwrap_err().kind(), Kind::Refused);
     admin.put(&name("prod/new"), &secret("new"), &PutOptions::default()).unwrap();

@@ -22,15 +22,15 @@ struct Order {
     number: u64,
 }
 
-fn order(world: &TestStore, work: &str, client: &str, number: u64) -> Command {
-    let order = format!("{work}|{}|{}|{client}|{number}", world.dir.path().display(), world.id);
+fn order(test_store: &TestStore, work: &str, client: &str, number: u64) -> Command {
+    let order = format!("{work}|{}|{}|{client}|{number}", test_store.dir.path().display(), test_store.id);
     let mut command = rerun("attacks::processes::child");
     command.env(ORDER, order).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn start(world: &TestStore, work: &str, client: &str, number: u64) -> Child {
-    order(world, work, client, number).spawn().unwrap()
+fn start(test_store: &TestStore, work: &str, client: &str, number: u64) -> Child {
+    order(test_store, work, client, number).spawn().unwrap()
 }
 
 /// No test of its own: what the processes run that the tests below start.
@@ -92,8 +92,13 @@ fn contact(vault: &mut Vault) {
 }
 
 /// What so many processes acknowledged that did the same at the same time.
-pub fn acknowledged_by(world: &TestStore, work: &str, client: &str, count: u64) -> Vec<Vec<Vec<String>>> {
-    let children: Vec<Child> = (0..count).map(|i| start(world, work, client, i)).collect();
+pub fn acknowledged_by(
+    test_store: &TestStore,
+    work: &str,
+    client: &str,
+    count: u64,
+) -> Vec<Vec<Vec<String>>> {
+    let children: Vec<Child> = (0..count).map(|i| start(test_store, work, client, i)).collect();
     let finished = |child: Child| {
         let output = child.wait_with_output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -105,11 +110,11 @@ pub fn acknowledged_by(world: &TestStore, work: &str, client: &str, count: u64) 
 
 #[test]
 fn eight_processes_put_a_hundred_each() {
-    let world = TestStore::populated();
-    let before = world.tail().n;
+    let test_store = TestStore::populated();
+    let before = test_store.tail().n;
     // Half of them share a replica, and all begin at once.
     let client = |i: u64| if i.is_multiple_of(2) { "shared".into() } else { format!("client-{i}") };
-    let children: Vec<Child> = (0..8).map(|i| start(&world, "puts", &client(i), i)).collect();
+    let children: Vec<Child> = (0..8).map(|i| start(&test_store, "puts", &client(i), i)).collect();
     let mut versions = BTreeMap::<String, BTreeMap<u64, String>>::new();
     for child in children {
         let output = child.wait_with_output().unwrap();
@@ -126,8 +131,8 @@ fn eight_processes_put_a_hundred_each() {
             assert_eq!(other, None, "{token}@{version} twice");
         }
     }
-    assert_eq!(world.tail().n, before + 8 * PUTS, "one statement each, and no more");
-    let mut vault = world.client("reader", &[&world.opener]).unwrap();
+    assert_eq!(test_store.tail().n, before + 8 * PUTS, "one statement each, and no more");
+    let mut vault = test_store.client("reader", &[&test_store.opener]).unwrap();
     for (token, versions) in &versions {
         assert!(versions.keys().copied().eq(1..=versions.len() as u64), "{token}: {:?}", versions.keys());
         for (version, plaintext) in versions {
@@ -135,7 +140,7 @@ fn eight_processes_put_a_hundred_each() {
         }
     }
     for client in ["shared", "client-1", "newcomer"] {
-        let report = world.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
+        let report = test_store.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
         assert_eq!((report.problems, report.ineffective), (vec![], 0), "{client}");
     }
 }
@@ -143,12 +148,13 @@ fn eight_processes_put_a_hundred_each() {
 /// What lands while an admin repairs is not the tail that was found wanting.
 #[test]
 fn a_repair_among_writers() {
-    let world = TestStore::populated();
-    let before = world.tail().n;
-    let mut children: Vec<Child> = (0..4).map(|i| start(&world, "puts", &format!("client-{i}"), i)).collect();
+    let test_store = TestStore::populated();
+    let before = test_store.tail().n;
+    let mut children: Vec<Child> =
+        (0..4).map(|i| start(&test_store, "puts", &format!("client-{i}"), i)).collect();
     let mut repairs = 0;
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
-        let setup = world.setup("admin", &[&world.admin]);
+        let setup = test_store.setup("admin", &[&test_store.admin]);
         let (_, dropped) = Vault::repair(setup, "for nothing").unwrap();
         assert_eq!(dropped, 0);
         repairs += 1;
@@ -159,8 +165,8 @@ fn a_repair_among_writers() {
         assert_eq!(acknowledged(&out).len() as u64, PUTS, "{out}{}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(repairs > 1);
-    assert_eq!(world.tail().n, before + 4 * PUTS);
-    let report = world.client("admin", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
+    assert_eq!(test_store.tail().n, before + 4 * PUTS);
+    let report = test_store.client("admin", &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
     assert_eq!(report.problems, []);
 }
 
@@ -211,11 +217,12 @@ fn steps(vault: &mut Vault, k: u64) -> u64 {
 /// all.
 #[test]
 fn killed_between_any_two_writes() {
-    let world = TestStore::populated();
+    let test_store = TestStore::populated();
     let (mut next, mut acks, mut cut_short) = (1_000_000, 0, 0);
     for (crash, point) in FAILPOINTS.iter().enumerate() {
         for times in 1..=5 {
-            let out = killed_at(&mut order(&world, "forever", "admin", next), &format!("{point}:{times}"));
+            let out =
+                killed_at(&mut order(&test_store, "forever", "admin", next), &format!("{point}:{times}"));
             let acknowledged = acknowledged(&out);
             acks += acknowledged.len();
             let mut reached = BTreeMap::<u64, u64>::new();
@@ -225,7 +232,7 @@ fn killed_between_any_two_writes() {
             let last = reached.keys().last().copied().unwrap_or(next);
             // The same replica that the child was killed over, and another.
             let client = if times % 2 == 0 { "admin" } else { "reader" };
-            let mut vault = world.client(client, &[&world.admin]).unwrap();
+            let mut vault = test_store.client(client, &[&test_store.admin]).unwrap();
             for k in next..=last + 1 {
                 let (told, is) = (reached.get(&k).copied().unwrap_or(0), steps(&mut vault, k));
                 assert!(
@@ -238,7 +245,7 @@ fn killed_between_any_two_writes() {
         }
         if crash % 4 == 0 || crash + 1 == FAILPOINTS.len() {
             for client in ["admin", "reader"] {
-                let report = world.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
+                let report = test_store.client(client, &[]).unwrap().verify(&mut |_, _, _| {}).unwrap();
                 assert_eq!((report.problems, report.ineffective), (vec![], 0), "after {point}");
             }
         }

@@ -402,21 +402,21 @@ fn trust_does_not_forget_what_was_verified() {
 #[test]
 fn a_first_contact_of_many_processes() {
     for (tokens, rounds) in [(15, 8), (1500, 2)] {
-        let world = TestStore::populated();
-        let vault = world.client("admin", &[]).unwrap();
+        let test_store = TestStore::populated();
+        let vault = test_store.client("admin", &[]).unwrap();
         let puts = (0..tokens).map(|i: u16| {
             let mut id = [9; 16];
             id[..2].copy_from_slice(&i.to_be_bytes());
             let bytes = format!("sealed {i}");
-            let body = put(TokenId(id), &format!("many/{i}"), 1, bytes.as_bytes(), &[&world.opener]);
+            let body = put(TokenId(id), &format!("many/{i}"), 1, bytes.as_bytes(), &[&test_store.opener]);
             Body::Put(Box::new(body))
         });
-        world.append(&Draft::on(&vault, &world.admin, puts), &[]);
+        test_store.append(&Draft::on(&vault, &test_store.admin, puts), &[]);
         let expected = u64::from(tokens) + 3;
         for round in 0..rounds {
-            let counts = acknowledged_by(&world, "contact", &format!("crowd-{round}"), 8);
+            let counts = acknowledged_by(&test_store, "contact", &format!("crowd-{round}"), 8);
             assert!(counts.iter().all(|lines| lines == &[[expected.to_string()]]), "{counts:?}");
-            let vault = world.client(&format!("crowd-{round}"), &[]).unwrap();
+            let vault = test_store.client(&format!("crowd-{round}"), &[]).unwrap();
             assert_eq!(vault.replica().count().unwrap(), expected);
         }
     }

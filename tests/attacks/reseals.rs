@@ -30,55 +30,58 @@ fn digest_of(row: &VersionRow) -> Hash {
     seal.digest
 }
 
-fn bytes_of(world: &TestStore, digest: &Hash) -> Vec<u8> {
-    strongroom::store::open(&world.url()).unwrap().sealed(digest).unwrap().unwrap()
+fn bytes_of(test_store: &TestStore, digest: &Hash) -> Vec<u8> {
+    strongroom::store::open(&test_store.url()).unwrap().sealed(digest).unwrap().unwrap()
 }
 
 /// Each lands by itself, on top of what is true.
-fn each_is_ineffective(world: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
-    let before = world.answers("admin");
+fn each_is_ineffective(test_store: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
+    let before = test_store.answers("admin");
     let (mut first, mut reasons) = (None, Vec::new());
     for (author, body, reason) in attempts {
-        let vault = world.client("admin", &[]).unwrap();
-        first.get_or_insert(world.append(&Draft::on(&vault, author, [body]), &[]));
+        let vault = test_store.client("admin", &[]).unwrap();
+        first.get_or_insert(test_store.append(&Draft::on(&vault, author, [body]), &[]));
         reasons.push(reason);
     }
-    world.ineffective(&before, first.unwrap(), &reasons);
+    test_store.ineffective(&before, first.unwrap(), &reasons);
 }
 
-/// A world in which `prod/db@1` was resealed, and the digest that it had before.
+/// A store in which `prod/db@1` was resealed, and the digest that it had before.
 fn resealed() -> (TestStore, Hash, Vec<u8>) {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let (db, row) = version(&vault, "prod/db", 1);
-    let old = bytes_of(&world, &digest_of(&row));
-    let fresh = sealed(world.id, db, 1, "one", &[&world.admin, &world.opener]);
-    let draft =
-        Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &fresh, &[&world.admin, &world.opener])]);
-    let n = world.append(&draft, &[&fresh]);
-    vault = world.client("admin", &[&world.admin]).unwrap();
+    let old = bytes_of(&test_store, &digest_of(&row));
+    let fresh = sealed(test_store.id, db, 1, "one", &[&test_store.admin, &test_store.opener]);
+    let draft = Draft::on(
+        &vault,
+        &test_store.admin,
+        [reseal(&vault, db, 1, &fresh, &[&test_store.admin, &test_store.opener])],
+    );
+    let n = test_store.append(&draft, &[&fresh]);
+    vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     assert_eq!(vault.replica().ineffective(n).unwrap(), None);
     assert_eq!(vault.get(&name("prod/db"), Some(1)).unwrap().expose(), b"one");
-    (world, digest_of(&row), old)
+    (test_store, digest_of(&row), old)
 }
 
 #[test]
 fn only_an_admin_reseals() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let (db, own) = (version(&vault, "prod/db", 1).0, version(&vault, "w/own", 1).0);
-    let (writer, opener) = (&world.writer, &world.opener);
-    let theirs = sealed(world.id, own, 1, "planted", &[opener]);
+    let (writer, opener) = (&test_store.writer, &test_store.opener);
+    let theirs = sealed(test_store.id, own, 1, "planted", &[opener]);
     let counter = Some(Counter { index: 0x0180_0000, start: 0 });
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             // Not even of the token that it may write.
             (writer, reseal(&vault, own, 1, &theirs, &[opener]), "`admin` role"),
             (writer, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
             (opener, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
             (opener, Body::Anchor(Anchor { device: opener.id, counter }), "`admin` role"),
-            (writer, Body::Anchor(Anchor { device: world.admin.id, counter: None }), "`admin` role"),
+            (writer, Body::Anchor(Anchor { device: test_store.admin.id, counter: None }), "`admin` role"),
         ],
     );
 }
@@ -86,18 +89,19 @@ fn only_an_admin_reseals() {
 /// No digest serves twice: neither another version's, now or before, nor one that this version had.
 #[test]
 fn a_reseal_points_to_bytes_that_were_somebodys() {
-    let (world, old_digest, old) = resealed();
-    let vault = world.client("admin", &[]).unwrap();
+    let (test_store, old_digest, old) = resealed();
+    let vault = test_store.client("admin", &[]).unwrap();
     let (db, now) = version(&vault, "prod/db", 1);
     let (key, of_key) = version(&vault, "prod/key", 1);
     let own = version(&vault, "w/own", 1).0;
-    let (admin, opener, writer) = (&world.admin, &world.opener, &world.writer);
-    let (current, keys) = (bytes_of(&world, &digest_of(&now)), bytes_of(&world, &digest_of(&of_key)));
+    let (admin, opener, writer) = (&test_store.admin, &test_store.opener, &test_store.writer);
+    let (current, keys) =
+        (bytes_of(&test_store, &digest_of(&now)), bytes_of(&test_store, &digest_of(&of_key)));
     assert_eq!(sha256(&old), old_digest);
     let taken = "belong to another version";
     let put_of = |bytes: &[u8]| Body::Put(Box::new(put(own, "w/own", 2, bytes, &[opener])));
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (admin, reseal(&vault, db, 1, &keys, &[opener]), taken),
             (admin, reseal(&vault, db, 1, &current, &[opener]), taken),
@@ -113,13 +117,14 @@ fn a_reseal_points_to_bytes_that_were_somebodys() {
 
 #[test]
 fn a_reseal_against_the_rules() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.put(&name("gone"), &secret("gone"), &PutOptions::default()).unwrap();
     let gone = version(&vault, "gone", 1).0;
     vault.destroy(&name("gone"), None, "").unwrap();
     vault.destroy(&name("prod/db"), Some(1), "").unwrap();
-    let (admin, db, stranger) = (&world.admin, version(&vault, "prod/db", 2).0, Actor::named("stranger"));
+    let (admin, db, stranger) =
+        (&test_store.admin, version(&vault, "prod/db", 2).0, Actor::named("stranger"));
     let of = |token, number, recipients: &[&Actor]| reseal(&vault, token, number, b"fresh bytes", recipients);
     let with_length = |length| match of(db, 2, &[admin]) {
         Body::Reseal(mut body) => {
@@ -129,7 +134,7 @@ fn a_reseal_against_the_rules() {
         other => other,
     };
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (admin, of(gone, 1, &[admin]), "was destroyed"),
             (admin, of(db, 1, &[admin]), "was destroyed"),
@@ -137,7 +142,7 @@ fn a_reseal_against_the_rules() {
             (admin, of(db, 0, &[admin]), "no such version"),
             (admin, of(token(9), 1, &[admin]), "no such token"),
             (admin, of(db, 2, &[]), "sealed to nobody"),
-            (admin, of(db, 2, &[&world.writer]), "has no role `open`"),
+            (admin, of(db, 2, &[&test_store.writer]), "has no role `open`"),
             (admin, of(db, 2, &[&stranger]), "has no role `open`"),
             (admin, with_length(0), "a length that no sealed token has"),
             (admin, with_length(u64::MAX), "a length that no sealed token has"),
@@ -148,15 +153,15 @@ fn a_reseal_against_the_rules() {
 /// The keeper brings back what a reseal replaced, in every place where it could be looked for.
 #[test]
 fn earlier_bytes_do_not_open_after_a_reseal() {
-    let (world, old_digest, old) = resealed();
-    let vault = world.client("admin", &[]).unwrap();
+    let (test_store, old_digest, old) = resealed();
+    let vault = test_store.client("admin", &[]).unwrap();
     let now = version(&vault, "prod/db", 1).1;
     let insert = "INSERT OR REPLACE INTO sealed (digest, destroyed, bytes) VALUES (?1, 0, ?2)";
-    world.db().execute(insert, params![old_digest.0, old]).unwrap();
-    let mut reader = world.client("reader", &[&world.opener]).unwrap();
+    test_store.db().execute(insert, params![old_digest.0, old]).unwrap();
+    let mut reader = test_store.client("reader", &[&test_store.opener]).unwrap();
     assert_eq!(digest_of(&version(&reader, "prod/db", 1).1), digest_of(&now));
     assert_eq!(reader.get(&name("prod/db"), Some(1)).unwrap().expose(), b"one");
-    world.db().execute(insert, params![digest_of(&now).0, old]).unwrap();
+    test_store.db().execute(insert, params![digest_of(&now).0, old]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Tampered, "{error}");
     assert!(error.hint().unwrap().contains(&digest_of(&now).to_string()), "{error}");
@@ -168,13 +173,13 @@ fn earlier_bytes_do_not_open_after_a_reseal() {
 /// An admin's reseal, too, has to be of the place that it names.
 #[test]
 fn a_reseal_for_another_place() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let (db, key) = (version(&vault, "prod/db", 1).0, version(&vault, "prod/key", 1).0);
-    let stray = sealed(world.id, key, 1, "another's", &[&world.opener]);
-    let body = reseal(&vault, db, 1, &stray, &[&world.opener]);
-    world.append(&Draft::on(&vault, &world.admin, [body]), &[&stray]);
-    let mut reader = world.client("reader", &[&world.opener]).unwrap();
+    let stray = sealed(test_store.id, key, 1, "another's", &[&test_store.opener]);
+    let body = reseal(&vault, db, 1, &stray, &[&test_store.opener]);
+    test_store.append(&Draft::on(&vault, &test_store.admin, [body]), &[&stray]);
+    let mut reader = test_store.client("reader", &[&test_store.opener]).unwrap();
     let error = reader.get(&name("prod/db"), Some(1)).unwrap_err();
     assert!(error.kind() == Kind::Tampered && error.message().contains("another token"), "{error}");
     let report = reader.verify(&mut |_, _, _| {}).unwrap();
@@ -189,63 +194,65 @@ fn a_reseal_for_another_place() {
 #[test]
 fn a_put_and_a_reseal_cross() {
     for reseal_first in [false, true] {
-        let world = TestStore::populated();
-        let vault = world.client("admin", &[]).unwrap();
+        let test_store = TestStore::populated();
+        let vault = test_store.client("admin", &[]).unwrap();
         let own = version(&vault, "w/own", 1).0;
-        let next = sealed(world.id, own, 2, "next", &[&world.admin, &world.opener]);
-        let fresh = sealed(world.id, own, 1, "own", &[&world.admin, &world.opener]);
-        let everybody = [&world.admin, &world.opener];
+        let next = sealed(test_store.id, own, 2, "next", &[&test_store.admin, &test_store.opener]);
+        let fresh = sealed(test_store.id, own, 1, "own", &[&test_store.admin, &test_store.opener]);
+        let everybody = [&test_store.admin, &test_store.opener];
         let put = Body::Put(Box::new(put(own, "w/own", 2, &next, &everybody)));
-        let put = (Draft::on(&vault, &world.writer, [put]), &next);
-        let reseal = (Draft::on(&vault, &world.admin, [reseal(&vault, own, 1, &fresh, &everybody)]), &fresh);
+        let put = (Draft::on(&vault, &test_store.writer, [put]), &next);
+        let reseal =
+            (Draft::on(&vault, &test_store.admin, [reseal(&vault, own, 1, &fresh, &everybody)]), &fresh);
         let [first, second] = if reseal_first { [reseal, put] } else { [put, reseal] };
-        world.append(&first.0, &[first.1]);
-        let before = world.answers("admin");
-        let n = world.append(&second.0, &[second.1]);
-        world.ineffective(&before, n, &["came first"]);
+        test_store.append(&first.0, &[first.1]);
+        let before = test_store.answers("admin");
+        let n = test_store.append(&second.0, &[second.1]);
+        test_store.ineffective(&before, n, &["came first"]);
     }
 }
 
 /// A reseal that was once right is not right again, nor one that was signed before its recipient went.
 #[test]
 fn a_reseal_is_replayed_or_comes_late() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let db = version(&vault, "prod/db", 1).0;
-    let [one, two] = ["1", "2"].map(|_| sealed(world.id, db, 1, "one", &[&world.admin, &world.opener]));
-    let everybody = [&world.admin, &world.opener];
-    let replayed = Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &one, &everybody)]);
-    let late = Draft::on(&vault, &world.admin, [reseal(&vault, db, 1, &two, &everybody)]);
-    world.append(&replayed, &[&one]);
-    vault = world.client("admin", &[&world.admin]).unwrap();
+    let [one, two] =
+        ["1", "2"].map(|_| sealed(test_store.id, db, 1, "one", &[&test_store.admin, &test_store.opener]));
+    let everybody = [&test_store.admin, &test_store.opener];
+    let replayed = Draft::on(&vault, &test_store.admin, [reseal(&vault, db, 1, &one, &everybody)]);
+    let late = Draft::on(&vault, &test_store.admin, [reseal(&vault, db, 1, &two, &everybody)]);
+    test_store.append(&replayed, &[&one]);
+    vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.retire("opener", &RetireOptions::default(), &mut |_, _| {}).unwrap();
-    let before = world.answers("admin");
-    let n = world.append(&replayed, &[]);
-    let last = world.append(&late, &[&two]);
-    let vault = world.client("admin", &[]).unwrap();
+    let before = test_store.answers("admin");
+    let n = test_store.append(&replayed, &[]);
+    let last = test_store.append(&late, &[&two]);
+    let vault = test_store.client("admin", &[]).unwrap();
     for (n, words) in [(n, "earlier state"), (last, "earlier state")] {
         let why = vault.replica().ineffective(n).unwrap().expect("without effect");
         assert!(why.contains(words), "{why}");
     }
-    assert_eq!(world.answers("admin"), before);
-    assert_eq!(version(&vault, "prod/db", 1).1.recipients(), [world.admin.id]);
+    assert_eq!(test_store.answers("admin"), before);
+    assert_eq!(version(&vault, "prod/db", 1).1.recipients(), [test_store.admin.id]);
 }
 
 /// What a new device should open is resealed by honest clients, and every reader follows.
 #[test]
 fn readers_of_every_sort_follow_a_reseal() {
-    let world = TestStore::populated();
-    let mut stale = world.client("reader", &[&world.opener]).unwrap();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let mut stale = test_store.client("reader", &[&test_store.opener]).unwrap();
+    let vault = test_store.client("admin", &[]).unwrap();
     let late = Actor::named("late");
-    world.append(&Draft::on(&vault, &world.admin, [late.enrolment(all_roles())]), &[]);
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    test_store.append(&Draft::on(&vault, &test_store.admin, [late.enrolment(all_roles())]), &[]);
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let report = vault.reseal(&Prefix::default(), &mut |_, _| {}).unwrap();
     assert_eq!((report.resealed, report.left.len()), (4, 0));
     // One that has not followed yet finds that the bytes are gone, and follows.
     assert_eq!(stale.get(&name("prod/db"), None).unwrap().expose(), b"two");
-    let mut newcomer = world.client("newcomer", &[&late]).unwrap();
+    let mut newcomer = test_store.client("newcomer", &[&late]).unwrap();
     assert_eq!(newcomer.get(&name("prod/db"), Some(1)).unwrap().expose(), b"one");
     assert_eq!(newcomer.verify(&mut |_, _, _| {}).unwrap().problems, []);
-    world.goes_on();
+    test_store.goes_on();
 }

@@ -45,31 +45,31 @@ fn rename(token: TokenId, from: &str, to: &str) -> Body {
 }
 
 /// Signs each change as `author`, on top of what is true, and expects that it changes nothing for the reason given.
-fn each_is_ineffective(world: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
-    let before = world.answers("admin");
+fn each_is_ineffective(test_store: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
+    let before = test_store.answers("admin");
     let mut first = None;
     let mut reasons = Vec::new();
     for (author, body, reason) in attempts {
-        let vault = world.client("admin", &[]).unwrap();
-        let n = world.append(&Draft::on(&vault, author, [body]), &[]);
+        let vault = test_store.client("admin", &[]).unwrap();
+        let n = test_store.append(&Draft::on(&vault, author, [body]), &[]);
         first.get_or_insert(n);
         reasons.push(reason);
     }
-    world.ineffective(&before, first.unwrap(), &reasons);
+    test_store.ineffective(&before, first.unwrap(), &reasons);
 }
 
 #[test]
 fn a_device_that_only_opens() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (opener, db) = (&world.opener, id(&vault, "prod/db"));
-    let bytes = sealed(world.id, token(1), 1, "mine", &[opener]);
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (opener, db) = (&test_store.opener, id(&vault, "prod/db"));
+    let bytes = sealed(test_store.id, token(1), 1, "mine", &[opener]);
     let new = |name: &str| Body::Put(Box::new(put(token(1), name, 1, &bytes, &[opener])));
     let next = Body::Put(Box::new(put(db, "prod/db", 3, b"sealed", &[opener])));
     let prefix = |prefix: &str| Target::Prefix(prefix.into());
     let stranger = Actor::named("stranger");
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (opener, new("w/mine"), "`write` role"),
             (opener, new("mine"), "`write` role"),
@@ -81,7 +81,7 @@ fn a_device_that_only_opens() {
             (opener, grant(1, Target::Token(db)), "`grant` role"),
             (opener, grant(2, prefix("")), "`grant` role"),
             (opener, grant(3, prefix("w")), "`grant` role"),
-            (opener, retire(&world.admin), "`admin` role"),
+            (opener, retire(&test_store.admin), "`admin` role"),
             (opener, retire(opener), "`admin` role"),
             (opener, roles(opener, all_roles()), "`admin` role"),
             (opener, stranger.enrolment(all_roles()), "`admin` role"),
@@ -96,15 +96,15 @@ fn a_device_that_only_opens() {
 
 #[test]
 fn a_writer_stays_within_its_names() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (writer, db, own) = (&world.writer, id(&vault, "prod/db"), id(&vault, "w/own"));
-    let new = |name: &str| Body::Put(Box::new(put(token(1), name, 1, b"sealed", &[&world.opener])));
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (writer, db, own) = (&test_store.writer, id(&vault, "prod/db"), id(&vault, "w/own"));
+    let new = |name: &str| Body::Put(Box::new(put(token(1), name, 1, b"sealed", &[&test_store.opener])));
     let prefix = |prefix: &str| Target::Prefix(prefix.into());
     // Somebody else's token, under a name of one's own.
-    let stolen = Body::Put(Box::new(put(db, "w/db", 3, b"sealed", &[&world.opener])));
+    let stolen = Body::Put(Box::new(put(db, "w/db", 3, b"sealed", &[&test_store.opener])));
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (writer, new("prod/new"), "`write` role"),
             (writer, new("wide"), "`write` role"),
@@ -137,12 +137,12 @@ fn a_writer_stays_within_its_names() {
 
 #[test]
 fn not_even_an_admin() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
-    let (admin, position) = (&world.admin, vault.replica().position());
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
+    let (admin, position) = (&test_store.admin, vault.replica().position());
     let twin_key = {
         // A new device id over a signing key that is enrolled.
-        let Body::Enrol(mut enrol) = world.writer.enrolment(all_roles()) else { unreachable!() };
+        let Body::Enrol(mut enrol) = test_store.writer.enrolment(all_roles()) else { unreachable!() };
         (enrol.device, enrol.name) = (Actor::named("other").id, "other".into());
         Body::Enrol(enrol)
     };
@@ -152,7 +152,7 @@ fn not_even_an_admin() {
         Body::Enrol(enrol)
     };
     let shared_key = {
-        let Body::Enrol(opener) = world.opener.enrolment(vec![]) else { unreachable!() };
+        let Body::Enrol(opener) = test_store.opener.enrolment(vec![]) else { unreachable!() };
         let Body::Enrol(mut enrol) = Actor::named("shadow").enrolment(all_roles()) else { unreachable!() };
         enrol.opening.key = opener.opening.key;
         Body::Enrol(enrol)
@@ -169,19 +169,19 @@ fn not_even_an_admin() {
     };
     let repair = |kept, chain| Body::Repair(Repair { kept, chain, reason: "so I say".into() });
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (admin, retire(admin), "last device with the role admin"),
             (admin, roles(admin, vec![Role::Open(String::new())]), "last device with the role admin"),
             (admin, roles(admin, vec![]), "last device with the role admin"),
             (admin, retire(&Actor::named("nobody")), "no such device"),
             (admin, twin_key, "signing key was enrolled before"),
-            (admin, world.opener.enrolment(all_roles()), "device id was enrolled before"),
+            (admin, test_store.opener.enrolment(all_roles()), "device id was enrolled before"),
             (admin, one_key, "one key for both"),
             (admin, shared_key, "another device has this opening key"),
             (admin, same_name, "called opener already"),
             (admin, loud, "U+0007"),
-            (admin, roles(&world.writer, vec![Role::Write("a//b".into())]), "empty segment"),
+            (admin, roles(&test_store.writer, vec![Role::Write("a//b".into())]), "empty segment"),
             (admin, repair(1, Hash::ZERO), "right after what it kept"),
             (admin, repair(position.n, Hash([9; 32])), "right after what it kept"),
         ],
@@ -190,22 +190,22 @@ fn not_even_an_admin() {
 
 #[test]
 fn versions_states_and_recipients() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     vault.set_state(&name("prod/key"), Some(1), State::Revoked, "leaked").unwrap();
     vault.put(&name("gone"), &secret("gone"), &PutOptions::default()).unwrap();
     let gone = id(&vault, "gone");
     vault.destroy(&name("gone"), None, "").unwrap();
-    let (writer, admin) = (&world.writer, &world.admin);
+    let (writer, admin) = (&test_store.writer, &test_store.admin);
     let (db, own, key) = (id(&vault, "prod/db"), id(&vault, "w/own"), id(&vault, "prod/key"));
     let put_of = |change: &dyn Fn(&mut Put)| {
-        let mut body = put(own, "w/own", 2, b"sealed", &[&world.opener]);
+        let mut body = put(own, "w/own", 2, b"sealed", &[&test_store.opener]);
         change(&mut body);
         Body::Put(Box::new(body))
     };
     let stranger = Actor::named("stranger");
     each_is_ineffective(
-        &world,
+        &test_store,
         vec![
             (writer, put_of(&|put| put.version = 3), "version is not the next one"),
             (writer, put_of(&|put| put.version = 1), "version is not the next one"),
@@ -246,8 +246,8 @@ fn versions_states_and_recipients() {
 /// `keep` closes what it says and nothing else, and what it closed stays closed.
 #[test]
 fn keep_prunes_for_ever() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let pruning = PutOptions { keep: Some(2), ..PutOptions::default() };
     for version in 3..=5 {
         vault.put(&name("prod/db"), &secret(&format!("{version}")), &pruning).unwrap();
@@ -259,20 +259,23 @@ fn keep_prunes_for_ever() {
     use State::{Active, Revoked};
     assert_eq!(states(&vault), [Revoked, Revoked, Revoked, Active, Active]);
     let db = id(&vault, "prod/db");
-    each_is_ineffective(&world, vec![(&world.admin, state(db, 1, State::Active), "revoked is final")]);
-    let vault = world.client("newcomer", &[]).unwrap();
+    each_is_ineffective(
+        &test_store,
+        vec![(&test_store.admin, state(db, 1, State::Active), "revoked is final")],
+    );
+    let vault = test_store.client("newcomer", &[]).unwrap();
     assert_eq!(states(&vault)[..3], [Revoked, Revoked, Revoked]);
 }
 
 /// A change of devices is seen by everything that follows it, in the same batch too.
 #[test]
 fn roles_are_those_at_the_statements_position() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let second = Actor::named("second-admin");
-    let n = world.append(&Draft::on(&vault, &world.admin, [second.enrolment(all_roles())]), &[]);
-    assert_eq!(world.client("admin", &[]).unwrap().replica().ineffective(n).unwrap(), None);
-    let vault = world.client("admin", &[]).unwrap();
+    let n = test_store.append(&Draft::on(&vault, &test_store.admin, [second.enrolment(all_roles())]), &[]);
+    assert_eq!(test_store.client("admin", &[]).unwrap().replica().ineffective(n).unwrap(), None);
+    let vault = test_store.client("admin", &[]).unwrap();
     let third = Actor::named("third-admin");
     // The second admin gives its role back and enrols somebody on the way out.
     let draft = Draft::on(
@@ -280,114 +283,115 @@ fn roles_are_those_at_the_statements_position() {
         &second,
         [roles(&second, vec![Role::Open(String::new())]), third.enrolment(all_roles())],
     );
-    let first = world.append(&draft, &[]);
+    let first = test_store.append(&draft, &[]);
     for client in ["admin", "reader", "newcomer"] {
-        let vault = world.client(client, &[]).unwrap();
+        let vault = test_store.client(client, &[]).unwrap();
         assert_eq!(vault.replica().ineffective(first).unwrap(), None);
         let why = vault.replica().ineffective(first + 1).unwrap().expect("an admin that was none");
         assert!(why.contains("`admin` role"), "{why}");
         assert_eq!(vault.replica().device_row(&third.id).unwrap(), None);
     }
-    world.goes_on();
+    test_store.goes_on();
 }
 
 #[test]
 fn an_admin_batch_comes_alone_and_directly() {
-    let world = TestStore::populated();
-    let before = world.answers("admin");
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let before = test_store.answers("admin");
+    let vault = test_store.client("admin", &[]).unwrap();
     let stranger = Actor::named("stranger");
-    let bytes = sealed(world.id, token(1), 1, "mixed", &[&world.opener]);
+    let bytes = sealed(test_store.id, token(1), 1, "mixed", &[&test_store.opener]);
     let mixed = [
         stranger.enrolment(all_roles()),
-        Body::Put(Box::new(put(token(1), "w/mixed", 1, &bytes, &[&world.opener]))),
+        Body::Put(Box::new(put(token(1), "w/mixed", 1, &bytes, &[&test_store.opener]))),
     ];
     let alone = "must come alone and directly";
-    let first = world.append(&Draft::on(&vault, &world.admin, mixed), &[&bytes]);
-    world.ineffective(&before, first, &[alone, alone]);
-    let before = world.answers("admin");
+    let first = test_store.append(&Draft::on(&vault, &test_store.admin, mixed), &[&bytes]);
+    test_store.ineffective(&before, first, &[alone, alone]);
+    let before = test_store.answers("admin");
     // Signed before another change, and landing after it.
-    let vault = world.client("admin", &[]).unwrap();
-    let late = Draft::on(&vault, &world.admin, [stranger.enrolment(all_roles())]);
-    let noise = Draft::on(&vault, &world.opener, [grant(1, Target::Prefix(String::new()))]);
-    world.append(&noise, &[]);
-    let n = world.append(&late, &[]);
-    world.ineffective(&before, n, &[alone]);
+    let vault = test_store.client("admin", &[]).unwrap();
+    let late = Draft::on(&vault, &test_store.admin, [stranger.enrolment(all_roles())]);
+    let noise = Draft::on(&vault, &test_store.opener, [grant(1, Target::Prefix(String::new()))]);
+    test_store.append(&noise, &[]);
+    let n = test_store.append(&late, &[]);
+    test_store.ineffective(&before, n, &[alone]);
 }
 
 #[test]
 fn a_stale_admin_head() {
-    let world = TestStore::populated();
-    let vault = world.client("writer", &[]).unwrap();
-    let bytes = sealed(world.id, token(1), 1, "late", &[&world.opener]);
+    let test_store = TestStore::populated();
+    let vault = test_store.client("writer", &[]).unwrap();
+    let bytes = sealed(test_store.id, token(1), 1, "late", &[&test_store.opener]);
     let late = Draft::on(
         &vault,
-        &world.writer,
-        [Body::Put(Box::new(put(token(1), "w/late", 1, &bytes, &[&world.opener])))],
+        &test_store.writer,
+        [Body::Put(Box::new(put(token(1), "w/late", 1, &bytes, &[&test_store.opener])))],
     );
     // Meanwhile the recipient loses its role.
-    let change = Draft::on(&vault, &world.admin, [roles(&world.opener, vec![])]);
-    world.append(&change, &[]);
-    let before = world.answers("admin");
-    let n = world.append(&late, &[&bytes]);
-    let why = world.client("admin", &[]).unwrap().replica().ineffective(n).unwrap().unwrap();
+    let change = Draft::on(&vault, &test_store.admin, [roles(&test_store.opener, vec![])]);
+    test_store.append(&change, &[]);
+    let before = test_store.answers("admin");
+    let n = test_store.append(&late, &[&bytes]);
+    let why = test_store.client("admin", &[]).unwrap().replica().ineffective(n).unwrap().unwrap();
     assert!(why.contains("earlier state of devices and roles"), "{why}");
-    assert_eq!(world.answers("newcomer"), before);
+    assert_eq!(test_store.answers("newcomer"), before);
     // Nor does it help to claim the head of now, when the recipients are those of then.
-    let vault = world.client("writer", &[]).unwrap();
+    let vault = test_store.client("writer", &[]).unwrap();
     let mut claimed = late.clone();
     (claimed.admin_head, claimed.seen) = (vault.replica().admin_head(), vault.replica().position());
-    let n = world.append(&claimed, &[&bytes]);
-    let why = world.client("admin", &[]).unwrap().replica().ineffective(n).unwrap().unwrap();
+    let n = test_store.append(&claimed, &[&bytes]);
+    let why = test_store.client("admin", &[]).unwrap().replica().ineffective(n).unwrap().unwrap();
     assert!(why.contains("has no role `open`"), "{why}");
     // An invented one is no better.
     claimed.admin_head = Hash([3; 32]);
-    world.append(&claimed, &[&bytes]);
-    assert_eq!(world.answers("newcomer"), before);
+    test_store.append(&claimed, &[&bytes]);
+    assert_eq!(test_store.answers("newcomer"), before);
 }
 
 /// Without effect means without any: not even the head of a subject moves, so that nobody is blocked.
 #[test]
 fn one_bad_statement_blocks_nobody() {
-    let world = TestStore::populated();
-    let vault = world.client("admin", &[]).unwrap();
+    let test_store = TestStore::populated();
+    let vault = test_store.client("admin", &[]).unwrap();
     let (db, own) = (id(&vault, "prod/db"), id(&vault, "w/own"));
-    let opener = &world.opener;
+    let opener = &test_store.opener;
     let squats = [
         Body::Put(Box::new(put(db, "prod/db", 3, b"squat", &[opener]))),
         Body::Put(Box::new(put(own, "w/own", 2, b"squat", &[opener]))),
         Body::Put(Box::new(put(token(7), "after/all", 1, b"squat", &[opener]))),
-        retire(&world.admin),
+        retire(&test_store.admin),
     ];
     for body in squats {
         let draft = Draft::on(&vault, opener, [body]);
         let heads: Vec<_> = draft.statements[0].advances.iter().map(|(subject, _)| subject.clone()).collect();
-        world.append(&draft, &[]);
-        let vault = world.client("admin", &[]).unwrap();
+        test_store.append(&draft, &[]);
+        let vault = test_store.client("admin", &[]).unwrap();
         for subject in heads {
             assert_ne!(vault.replica().head(&subject).unwrap(), draft.statements[0].hash());
         }
     }
-    world.goes_on();
+    test_store.goes_on();
 }
 
 /// A time is a claim: it does not expire what others put.
 #[test]
 fn an_authors_clock_moves_nobody_elses() {
-    let world = TestStore::populated();
-    let mut vault = world.client("admin", &[&world.admin]).unwrap();
+    let test_store = TestStore::populated();
+    let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
     let soon = PutOptions { expiry: Some(NOW + 1), ..PutOptions::default() };
     vault.put(&name("prod/db"), &secret("until soon"), &soon).unwrap();
     for (i, time) in (1..).zip([u64::MAX, NOW + 1, 0]) {
-        let bytes = sealed(world.id, token(i), 1, "timed", &[&world.opener]);
-        let body = Body::Put(Box::new(put(token(i), &format!("w/timed-{i}"), 1, &bytes, &[&world.opener])));
-        let mut draft = Draft::on(&world.client("admin", &[]).unwrap(), &world.writer, [body]);
+        let bytes = sealed(test_store.id, token(i), 1, "timed", &[&test_store.opener]);
+        let body =
+            Body::Put(Box::new(put(token(i), &format!("w/timed-{i}"), 1, &bytes, &[&test_store.opener])));
+        let mut draft = Draft::on(&test_store.client("admin", &[]).unwrap(), &test_store.writer, [body]);
         draft.statements[0].time = time;
-        let n = world.append(&draft, &[&bytes]);
-        let mut reader = world.client("reader", &[&world.opener]).unwrap();
+        let n = test_store.append(&draft, &[&bytes]);
+        let mut reader = test_store.client("reader", &[&test_store.opener]).unwrap();
         assert_eq!(reader.replica().ineffective(n).unwrap(), None);
         assert_eq!(reader.latest_time(), NOW);
         assert_eq!(reader.get(&name("prod/db"), None).unwrap().expose(), b"until soon");
     }
-    world.goes_on();
+    test_store.goes_on();
 }

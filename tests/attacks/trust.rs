@@ -10,7 +10,7 @@ use test_support::test_store::{TestStore, answers, name, secret};
 
 /// A store whose client `reader` verified that `prod/db` is revoked. In the file lies a fork that lacks the revocation.
 struct Fork {
-    world: TestStore,
+    test_store: TestStore,
     honest: PathBuf,
     /// What the fork's clients say at the position of the revocation, and at the next one.
     lines: [TrustAnchor; 2],
@@ -18,42 +18,42 @@ struct Fork {
 
 impl Fork {
     fn new() -> Self {
-        let world = TestStore::populated();
-        world.client("forger", &[]).unwrap();
-        world.checkpoint();
-        let honest = world.path().with_extension("honest");
-        let fork = world.path().with_extension("fork");
-        fs::copy(world.path(), &fork).unwrap();
-        let mut admin = world.client("admin", &[&world.admin]).unwrap();
+        let test_store = TestStore::populated();
+        test_store.client("forger", &[]).unwrap();
+        test_store.checkpoint();
+        let honest = test_store.path().with_extension("honest");
+        let fork = test_store.path().with_extension("fork");
+        fs::copy(test_store.path(), &fork).unwrap();
+        let mut admin = test_store.client("admin", &[&test_store.admin]).unwrap();
         admin.set_state(&name("prod/db"), None, State::Revoked, "leaked").unwrap();
         drop(admin);
-        world.client("reader", &[]).unwrap();
-        world.checkpoint();
-        fs::rename(world.path(), &honest).unwrap();
-        fs::rename(fork, world.path()).unwrap();
-        let mut forger = world.client("forger", &[&world.admin]).unwrap();
+        test_store.client("reader", &[]).unwrap();
+        test_store.checkpoint();
+        fs::rename(test_store.path(), &honest).unwrap();
+        fs::rename(fork, test_store.path()).unwrap();
+        let mut forger = test_store.client("forger", &[&test_store.admin]).unwrap();
         let lines = ["one", "more"].map(|bytes| {
             forger.put(&name("w/forged"), &secret(bytes), &PutOptions::default()).unwrap();
             forger.head()
         });
         drop(forger);
-        world.checkpoint();
-        Self { world, honest, lines }
+        test_store.checkpoint();
+        Self { test_store, honest, lines }
     }
 
     /// With the fork's end after its first put only.
     fn cut(self) -> Self {
-        self.world.unplant(self.lines[1].position.n);
-        self.world.checkpoint();
+        self.test_store.unplant(self.lines[1].position.n);
+        self.test_store.checkpoint();
         self
     }
 
     fn reader(&self) -> PathBuf {
-        self.world.dir.path().join("reader")
+        self.test_store.dir.path().join("reader")
     }
 
     fn replica(&self) -> PathBuf {
-        self.reader().join(self.world.id.to_string())
+        self.reader().join(self.test_store.id.to_string())
     }
 
     fn lose_pin(&self) {
@@ -66,7 +66,7 @@ impl Fork {
     }
 
     fn trust(&self, line: &TrustAnchor, replace: bool) -> strongroom::Result<Vault> {
-        let setup = self.world.setup("reader", &[&self.world.opener]);
+        let setup = self.test_store.setup("reader", &[&self.test_store.opener]);
         Vault::trust(setup, line, replace, &mut |_, _| {})
     }
 
@@ -76,13 +76,13 @@ impl Fork {
             let error = self.trust(line, false).err().expect("the fork is believed");
             assert!(matches!(error.kind(), Kind::Tampered | Kind::RolledBack), "{error}");
         }
-        if let Ok(mut vault) = self.world.client("reader", &[&self.world.opener]) {
+        if let Ok(mut vault) = self.test_store.client("reader", &[&self.test_store.opener]) {
             let error = vault.get(&name("prod/db"), None).unwrap_err();
             panic!("the fork opens: {error}");
         }
         // The right store is still believed, and what was verified in it still holds.
-        fs::rename(&self.honest, self.world.path()).unwrap();
-        let mut vault = self.trust(&StorePin::from_store(self.world.id), false).unwrap();
+        fs::rename(&self.honest, self.test_store.path()).unwrap();
+        let mut vault = self.trust(&StorePin::from_store(self.test_store.id), false).unwrap();
         assert_eq!(vault.get(&name("prod/db"), None).unwrap_err().kind(), Kind::Refused);
         let error = self.trust(line, false).err().unwrap();
         assert!(matches!(error.kind(), Kind::Tampered | Kind::RolledBack), "{error}");
@@ -125,8 +125,8 @@ fn a_forks_line_where_the_pin_was_lost() {
 #[test]
 fn a_failed_replacement_forgets_nothing() {
     let fork = Fork::new();
-    let sound = fs::read(fork.world.path()).unwrap();
-    let pin = StorePin::load(&fork.reader(), &fork.world.url()).unwrap();
+    let sound = fs::read(fork.test_store.path()).unwrap();
+    let pin = StorePin::load(&fork.reader(), &fork.test_store.url()).unwrap();
     let mut wrong = fork.lines[1].clone();
     wrong.position.n -= 1;
     let mut beyond = fork.lines[1].clone();
@@ -137,24 +137,24 @@ fn a_failed_replacement_forgets_nothing() {
         assert!(matches!(error.kind(), Kind::Tampered | Kind::RolledBack), "{error}");
     }
     let sql = "UPDATE statements SET bytes = x'80' WHERE n = ?1";
-    fork.world.db().execute(sql, [fork.lines[0].position.n]).unwrap();
+    fork.test_store.db().execute(sql, [fork.lines[0].position.n]).unwrap();
     for line in &fork.lines {
         assert_eq!(fork.trust(line, true).err().unwrap().kind(), Kind::Tampered);
     }
-    assert_eq!(StorePin::load(&fork.reader(), &fork.world.url()).unwrap(), pin);
-    fork.world.checkpoint();
-    fs::rename(&fork.honest, fork.world.path()).unwrap();
-    let mut vault = fork.world.client("reader", &[&fork.world.opener]).unwrap();
+    assert_eq!(StorePin::load(&fork.reader(), &fork.test_store.url()).unwrap(), pin);
+    fork.test_store.checkpoint();
+    fs::rename(&fork.honest, fork.test_store.path()).unwrap();
+    let mut vault = fork.test_store.client("reader", &[&fork.test_store.opener]).unwrap();
     assert_eq!(vault.get(&name("prod/db"), None).unwrap_err().kind(), Kind::Refused);
     drop(vault);
     // With a store that leads through the line, it is forgotten.
-    fork.world.checkpoint();
-    fs::write(fork.world.path(), sound).unwrap();
+    fork.test_store.checkpoint();
+    fs::write(fork.test_store.path(), sound).unwrap();
     let mut vault = fork.trust(&fork.lines[0], true).unwrap();
     assert_eq!(vault.get(&name("prod/db"), None).unwrap().expose(), b"two");
     let there = answers(&mut vault);
     drop(vault);
-    assert_eq!(answers(&mut fork.world.client("reader", &[&fork.world.opener]).unwrap()), there);
-    let pin = StorePin::load(&fork.reader(), &fork.world.url()).unwrap().unwrap();
+    assert_eq!(answers(&mut fork.test_store.client("reader", &[&fork.test_store.opener]).unwrap()), there);
+    let pin = StorePin::load(&fork.reader(), &fork.test_store.url()).unwrap().unwrap();
     assert_eq!(pin, fork.lines[1]);
 }

@@ -1,7 +1,7 @@
 //! What every store does, whatever it is made of.
 
-use crate::bench::Bench;
 use crate::change::{QUIET, advancing, first_of, repairing, retiring, set_aside, statement};
+use crate::store_factory::StoreFactory;
 use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
@@ -10,8 +10,8 @@ use strongroom::store::{Access, Store};
 
 /// The whole suite for one kind of store.
 macro_rules! conformance {
-    ($suite:ident, $bench:ty) => {
-        conformance! { $suite, $bench:
+    ($suite:ident, $factory:ty) => {
+        conformance! { $suite, $factory:
             a_new_store_is_empty
             what_is_appended_is_read
             pages_hold_about_the_budget
@@ -40,9 +40,9 @@ macro_rules! conformance {
             records_and_appends_do_not_lose_each_other
         }
     };
-    ($suite:ident, $bench:ty: $($test:ident)+) => {
+    ($suite:ident, $factory:ty: $($test:ident)+) => {
         mod $suite {
-            $(#[test] fn $test() { $crate::conformance::$test::<$bench>(); })+
+            $(#[test] fn $test() { $crate::conformance::$test::<$factory>(); })+
         }
     };
 }
@@ -69,9 +69,9 @@ fn whole_ledger(store: &mut dyn Store) -> Vec<StoredBatch> {
     }
 }
 
-pub fn a_new_store_is_empty<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_new_store_is_empty<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     assert_eq!(store.tail().unwrap(), LogPosition::START);
     assert_eq!(store.chain_at(0).unwrap(), Some(Hash::ZERO));
     assert_eq!(store.chain_at(1).unwrap(), None);
@@ -82,9 +82,9 @@ pub fn a_new_store_is_empty<B: Bench>() {
     assert_eq!(store.check_accesses().unwrap(), 0);
 }
 
-pub fn what_is_appended_is_read<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn what_is_appended_is_read<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let (one, two) = (first_of(0..3), first_of([3]));
     assert_eq!(one.append(&mut *store).unwrap(), position(3, &one.statements));
     let all = [one.statements.clone(), two.statements.clone()].concat();
@@ -95,9 +95,9 @@ pub fn what_is_appended_is_read<B: Bench>() {
     assert_eq!(store.batches_after(4, usize::MAX).unwrap(), []);
 }
 
-pub fn pages_hold_about_the_budget<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn pages_hold_about_the_budget<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     for token in 0..20 {
         first_of([token]).append(&mut *store).unwrap();
     }
@@ -110,9 +110,9 @@ pub fn pages_hold_about_the_budget<B: Bench>() {
     assert_eq!(whole_ledger(&mut *store).len(), 20);
 }
 
-pub fn a_batch_is_found_by_any_of_its_statements<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_batch_is_found_by_any_of_its_statements<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let (one, two) = (first_of(0..3), first_of(3..5));
     one.append(&mut *store).unwrap();
     two.append(&mut *store).unwrap();
@@ -126,18 +126,18 @@ pub fn a_batch_is_found_by_any_of_its_statements<B: Bench>() {
     assert_eq!(store.batch_of(6).unwrap(), None);
 }
 
-pub fn the_chain_is_known_at_the_ends_of_batches<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn the_chain_is_known_at_the_ends_of_batches<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let (one, two) =
         (first_of(0..3).append(&mut *store).unwrap(), first_of(3..5).append(&mut *store).unwrap());
     let chains: Vec<_> = (0..=6).map(|n| store.chain_at(n).unwrap()).collect();
     assert_eq!(chains, [Some(Hash::ZERO), None, None, Some(one.chain), None, Some(two.chain), None]);
 }
 
-pub fn the_second_change_of_a_head_conflicts<B: Bench>() {
-    let bench = B::new();
-    let (mut ours, mut theirs) = (bench.open(), bench.open());
+pub fn the_second_change_of_a_head_conflicts<B: StoreFactory>() {
+    let factory = B::new();
+    let (mut ours, mut theirs) = (factory.open(), factory.open());
     first_of([7]).append(&mut *theirs).unwrap();
     let error = first_of([7]).append(&mut *ours).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
@@ -148,9 +148,9 @@ pub fn the_second_change_of_a_head_conflicts<B: Bench>() {
     assert_eq!(advancing([(7, head)]).append(&mut *theirs).unwrap_err().kind(), Kind::Conflict);
 }
 
-pub fn a_conflict_changes_nothing<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_conflict_changes_nothing<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let bytes = b"sealed".to_vec();
     let tail = first_of([1]).sealing(&bytes).append(&mut *store).unwrap();
     // The conflict is found late, after much of the batch was written.
@@ -163,9 +163,9 @@ pub fn a_conflict_changes_nothing<B: Bench>() {
     first_of(2..50).append(&mut *store).unwrap();
 }
 
-pub fn other_subjects_do_not_conflict<B: Bench>() {
-    let bench = B::new();
-    let (mut ours, mut theirs) = (bench.open(), bench.open());
+pub fn other_subjects_do_not_conflict<B: StoreFactory>() {
+    let factory = B::new();
+    let (mut ours, mut theirs) = (factory.open(), factory.open());
     for token in 0..10 {
         first_of([2 * token]).append(&mut *ours).unwrap();
         first_of([2 * token + 1]).append(&mut *theirs).unwrap();
@@ -174,9 +174,9 @@ pub fn other_subjects_do_not_conflict<B: Bench>() {
     assert_eq!(ours.tail().unwrap().n, 20);
 }
 
-pub fn a_role_change_and_a_put_do_not_cross<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_role_change_and_a_put_do_not_cross<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).append(&mut *store).unwrap();
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
     let error = first_of([2]).append(&mut *store).unwrap_err();
@@ -187,9 +187,9 @@ pub fn a_role_change_and_a_put_do_not_cross<B: Bench>() {
     put.append(&mut *store).unwrap();
 }
 
-pub fn an_admin_batch_follows_directly<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn an_admin_batch_follows_directly<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).append(&mut *store).unwrap();
     for elsewhere in [0, 2] {
         let error = retiring(9, QUIET, elsewhere).append(&mut *store).unwrap_err();
@@ -199,15 +199,15 @@ pub fn an_admin_batch_follows_directly<B: Bench>() {
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
 }
 
-pub fn an_empty_batch_is_refused<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn an_empty_batch_is_refused<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     assert_eq!(first_of([]).append(&mut *store).unwrap_err().kind(), Kind::Usage);
 }
 
-pub fn sealed_bytes_are_found_by_their_digest<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn sealed_bytes_are_found_by_their_digest<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let (small, large) = (vec![1; 300], vec![2; (1 << 20) + (64 << 10)]);
     first_of([1]).sealing(&small).sealing(&large).append(&mut *store).unwrap();
     let digests = [sha256(&large), sha256(b"other"), sha256(&small)];
@@ -216,20 +216,20 @@ pub fn sealed_bytes_are_found_by_their_digest<B: Bench>() {
     assert_eq!(store.sealed(&digests[2]).unwrap(), Some(small));
 }
 
-pub fn destroyed_bytes_are_gone<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn destroyed_bytes_are_gone<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).sealing(b"one").sealing(b"two").append(&mut *store).unwrap();
     first_of([2]).destroying(b"one").destroying(b"never there").append(&mut *store).unwrap();
-    assert_eq!(bench.open().sealed(&sha256(b"one")).unwrap(), None);
-    assert_eq!(bench.open().sealed(&sha256(b"two")).unwrap(), Some(b"two".to_vec()));
+    assert_eq!(factory.open().sealed(&sha256(b"one")).unwrap(), None);
+    assert_eq!(factory.open().sealed(&sha256(b"two")).unwrap(), Some(b"two".to_vec()));
     assert_eq!(whole_ledger(&mut *store).len(), 2);
 }
 
 /// What a reseal rests on: the new bytes come and the old ones go together, and a loser changes neither.
-pub fn bytes_take_the_place_of_others_whole_or_not_at_all<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn bytes_take_the_place_of_others_whole_or_not_at_all<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).sealing(b"old").append(&mut *store).unwrap();
     let (old, new, late) = (sha256(b"old"), sha256(b"new"), sha256(b"late"));
     let head = statement(1, Hash::ZERO).hash();
@@ -241,9 +241,9 @@ pub fn bytes_take_the_place_of_others_whole_or_not_at_all<B: Bench>() {
     assert_eq!(found, [None, Some(b"new".to_vec()), None]);
 }
 
-pub fn a_tail_is_set_aside<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_tail_is_set_aside<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let kept = first_of(0..3);
     let end = kept.append(&mut *store).unwrap();
     first_of(3..5).append(&mut *store).unwrap();
@@ -268,9 +268,9 @@ pub fn a_tail_is_set_aside<B: Bench>() {
 }
 
 /// A put that waited for its PIN while the store was replaced by an older copy.
-pub fn a_batch_lands_only_on_the_chain_its_author_has_seen<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn a_batch_lands_only_on_the_chain_its_author_has_seen<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let seen = first_of(0..3).append(&mut *store).unwrap();
     let later = first_of([3]).append(&mut *store).unwrap();
     let other = LogPosition { chain: Hash([9; 32]), ..seen };
@@ -283,9 +283,9 @@ pub fn a_batch_lands_only_on_the_chain_its_author_has_seen<B: Bench>() {
     first_of([8]).append_on(&mut *store, later).unwrap();
 }
 
-pub fn heads_that_were_set_aside_are_free<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn heads_that_were_set_aside_are_free<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).append(&mut *store).unwrap();
     retiring(9, QUIET, 1).append(&mut *store).unwrap();
     set_aside(&mut *store, 1).unwrap();
@@ -293,9 +293,9 @@ pub fn heads_that_were_set_aside_are_free<B: Bench>() {
     retiring(9, QUIET, 2).append(&mut *store).unwrap();
 }
 
-pub fn nothing_is_set_aside_twice<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn nothing_is_set_aside_twice<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     first_of([1]).append(&mut *store).unwrap();
     for kept in 1..=2 {
         first_of([2]).append(&mut *store).unwrap();
@@ -320,9 +320,9 @@ fn access(device: &str, version: u64) -> Access {
     }
 }
 
-pub fn accesses_are_paged_newest_first<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn accesses_are_paged_newest_first<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     for version in 1..=10 {
         store.record(&[access("ab", version)]).unwrap();
     }
@@ -337,9 +337,9 @@ pub fn accesses_are_paged_newest_first<B: Bench>() {
     assert_eq!(versions, (1..=10).rev().map(|n| (n, access("ab", n))).collect::<Vec<_>>());
 }
 
-pub fn accesses_are_chained_per_device<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn accesses_are_chained_per_device<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     for (device, version) in [("ab", 1), ("cd", 1), ("ab", 2), ("", 1), ("cd", 2)] {
         store.record(&[access(device, version)]).unwrap();
     }
@@ -367,22 +367,22 @@ pub fn accesses_are_chained_per_device<B: Bench>() {
     assert_eq!(store.check_accesses().unwrap(), 5);
 }
 
-pub fn what_is_reopened_is_as_it_was<B: Bench>() {
-    let bench = B::new();
+pub fn what_is_reopened_is_as_it_was<B: StoreFactory>() {
+    let factory = B::new();
     let change = first_of(0..5).sealing(b"sealed");
-    let tail = change.append(&mut *bench.open()).unwrap();
-    bench.open().record(&[access("ab", 1)]).unwrap();
-    let mut store = bench.open();
+    let tail = change.append(&mut *factory.open()).unwrap();
+    factory.open().record(&[access("ab", 1)]).unwrap();
+    let mut store = factory.open();
     assert_eq!(store.tail().unwrap(), tail);
     assert_eq!(whole_ledger(&mut *store), [change.stored(1)]);
     assert_eq!(store.sealed(&sha256(b"sealed")).unwrap().unwrap(), b"sealed");
     assert_eq!(store.accesses(0, 10).unwrap()[0].access, access("ab", 1));
-    assert_eq!(bench.open().location(), store.location());
+    assert_eq!(factory.open().location(), store.location());
 }
 
-pub fn another_connection_sees_what_was_appended<B: Bench>() {
-    let bench = B::new();
-    let (mut ours, mut theirs) = (bench.open(), bench.open());
+pub fn another_connection_sees_what_was_appended<B: StoreFactory>() {
+    let factory = B::new();
+    let (mut ours, mut theirs) = (factory.open(), factory.open());
     for token in 0..5 {
         let tail = first_of([token]).append(&mut *ours).unwrap();
         assert_eq!(theirs.tail().unwrap(), tail);
@@ -390,9 +390,9 @@ pub fn another_connection_sees_what_was_appended<B: Bench>() {
     assert_eq!(whole_ledger(&mut *theirs).len(), 5);
 }
 
-pub fn the_largest_batch_fits<B: Bench>() {
-    let bench = B::new();
-    let mut store = bench.open();
+pub fn the_largest_batch_fits<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
     let change = first_of(0..10_000);
     assert_eq!(change.append(&mut *store).unwrap().n, 10_000);
     assert_eq!(store.batches_after(0, 1).unwrap(), [change.stored(1)]);
@@ -400,11 +400,11 @@ pub fn the_largest_batch_fits<B: Bench>() {
 
 const WRITERS: u64 = 8;
 
-pub fn of_many_writers_of_one_head_one_wins<B: Bench>() {
-    let bench = B::new();
+pub fn of_many_writers_of_one_head_one_wins<B: StoreFactory>() {
+    let factory = B::new();
     let (rounds, turn) = (20, std::sync::Barrier::new(WRITERS as usize));
     let write = || {
-        let mut store = bench.open();
+        let mut store = factory.open();
         let (mut head, mut won) = (Hash::ZERO, 0);
         for _ in 0..rounds {
             turn.wait();
@@ -421,16 +421,16 @@ pub fn of_many_writers_of_one_head_one_wins<B: Bench>() {
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
     assert_eq!(won, rounds);
-    assert_eq!(bench.open().tail().unwrap().n, rounds);
+    assert_eq!(factory.open().tail().unwrap().n, rounds);
 }
 
-pub fn many_writers_of_many_heads_all_win<B: Bench>() {
-    let (bench, each) = (B::new(), 50);
+pub fn many_writers_of_many_heads_all_win<B: StoreFactory>() {
+    let (factory, each) = (B::new(), 50);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let bench = &bench;
+            let factory = &factory;
             scope.spawn(move || {
-                let mut store = bench.open();
+                let mut store = factory.open();
                 for change in 0..each {
                     let token = writer * each + change;
                     let bytes = token.to_be_bytes();
@@ -439,7 +439,7 @@ pub fn many_writers_of_many_heads_all_win<B: Bench>() {
             });
         }
     });
-    let mut store = bench.open();
+    let mut store = factory.open();
     let all: Vec<_> = whole_ledger(&mut *store).into_iter().flat_map(|batch| batch.statements).collect();
     assert_eq!(store.tail().unwrap(), position(WRITERS * each, &all), "one order, one chain");
     let expected: HashSet<_> =
@@ -450,25 +450,25 @@ pub fn many_writers_of_many_heads_all_win<B: Bench>() {
     }
 }
 
-pub fn records_and_appends_do_not_lose_each_other<B: Bench>() {
-    let bench = B::new();
+pub fn records_and_appends_do_not_lose_each_other<B: StoreFactory>() {
+    let factory = B::new();
     std::thread::scope(|scope| {
         for writer in 0..4 {
-            let bench = &bench;
+            let factory = &factory;
             scope.spawn(move || {
                 for change in 0..25 {
-                    let mut store = bench.open();
+                    let mut store = factory.open();
                     first_of([writer * 25 + change]).append(&mut *store).unwrap();
                 }
             });
             scope.spawn(move || {
                 for version in 0..25 {
-                    bench.open().record(&[access(&format!("{writer}"), version)]).unwrap();
+                    factory.open().record(&[access(&format!("{writer}"), version)]).unwrap();
                 }
             });
         }
     });
-    let mut store = bench.open();
+    let mut store = factory.open();
     assert_eq!(store.tail().unwrap().n, 100);
     let rows = store.accesses(0, 1000).unwrap();
     assert_eq!(store.check_accesses().unwrap(), 100);

@@ -1,6 +1,6 @@
 //! Counters in the TPM.
 
-use crate::bench::with_swtpm;
+use crate::on_swtpm::with_swtpm;
 use crate::relay::{NV_INCREMENT, Relay, code, refusal};
 use strongroom::device::TpmOptions;
 use strongroom::error::Kind;

@@ -1,6 +1,6 @@
 //! What goes wrong with a TPM, and that nothing is left behind in its few slots.
 
-use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
+use crate::on_swtpm::{OnSwtpm, PIN, open, with_swtpm};
 use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
 use std::time::{Duration, Instant};
 use strongroom::device::DeviceWorker;

@@ -1,6 +1,6 @@
 //! Whoever sits on the wire between CPU and TPM: what they see, and what becomes of it when they meddle.
 
-use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
+use crate::on_swtpm::{OnSwtpm, PIN, open, with_swtpm};
 use crate::relay::{
     Act, CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains,
 };

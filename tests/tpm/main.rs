@@ -2,11 +2,11 @@
 #![cfg(feature = "tpm")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)]
 
-mod bench;
 mod counters;
 mod evidence;
 mod faults;
 mod interposer;
+mod on_swtpm;
 mod pcrs;
 mod pins;
 mod relay;

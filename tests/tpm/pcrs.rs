@@ -1,6 +1,6 @@
 //! Keys that are bound to what was measured at boot.
 
-use crate::bench::{OnSwtpm, open, with_swtpm};
+use crate::on_swtpm::{OnSwtpm, open, with_swtpm};
 use base64::Engine;
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! PINs and the dictionary attack protection.
 
-use crate::bench::{OnSwtpm, PIN, open, with_swtpm};
+use crate::on_swtpm::{OnSwtpm, PIN, open, with_swtpm};
 use strongroom::device::{KeyRef, TpmOptions, connect};
 use strongroom::error::Kind;
 use strongroom::prompt::{BatchPrompter, TriesLeft};

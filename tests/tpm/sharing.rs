@@ -1,6 +1,6 @@
 //! Many processes at once.
 
-use crate::bench::{OnSwtpm, open, with_swtpm};
+use crate::on_swtpm::{OnSwtpm, open, with_swtpm};
 use std::process::{Child, Command, Stdio};
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
 use strongroom::prompt::BatchPrompter;

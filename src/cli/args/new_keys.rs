@@ -90,6 +90,7 @@ fn wrong(option: &str, text: &str, is: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strongroom::Kind;
 
     #[test]
     fn handles_are_hexadecimal() {

@@ -1,25 +1,25 @@
 //! kill -9 between any two writes.
 
 use super::{INNER, inner};
-use crate::bench::{Bench, Sqlite};
 use crate::change::first_of;
+use crate::store_factory::{Sqlite, StoreFactory};
 use strongroom::ledger::{LogPosition, leaf, sha256};
 use test_support::subprocess::{FAILPOINTS, killed_at, rerun};
 
 /// What was acknowledged on standard output is in the store, whole; and so is its sealed part.
 #[test]
 fn a_kill_loses_nothing_acknowledged() {
-    let bench = Sqlite::new();
+    let factory = Sqlite::new();
     let mut acknowledged = 0;
     for point in FAILPOINTS.iter().filter(|point| point.starts_with("append.")) {
         for times in [1, 4] {
             let mut writer = rerun("store::sqlite::crash::append_for_ever");
-            let said = killed_at(writer.env(INNER, bench.path()), &format!("{point}:{times}"));
+            let said = killed_at(writer.env(INNER, factory.path()), &format!("{point}:{times}"));
             let lines: Vec<u64> =
                 said.lines().filter_map(|line| line.strip_prefix("appended ")?.parse().ok()).collect();
             assert_eq!(lines.len(), times - 1);
             acknowledged = lines.last().copied().unwrap_or(acknowledged);
-            let unheard = check(&bench, acknowledged) - acknowledged;
+            let unheard = check(&factory, acknowledged) - acknowledged;
             // All of it is there, or nothing.
             assert_eq!(unheard, if *point == "append.committed" { 3 } else { 0 }, "{point}");
             acknowledged += unheard;
@@ -28,8 +28,8 @@ fn a_kill_loses_nothing_acknowledged() {
 }
 
 /// Returns where the store ends.
-fn check(bench: &Sqlite, acknowledged: u64) -> u64 {
-    let mut store = bench.open();
+fn check(factory: &Sqlite, acknowledged: u64) -> u64 {
+    let mut store = factory.open();
     let batches = store.batches_after(0, usize::MAX).unwrap();
     let mut end = LogPosition::START;
     for batch in batches {

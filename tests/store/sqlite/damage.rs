@@ -1,7 +1,7 @@
 //! A file with flipped bits: an error or the truth, never a panic.
 
-use crate::bench::{Bench, Sqlite};
 use crate::change::{first_of, set_aside};
+use crate::store_factory::{Sqlite, StoreFactory};
 use std::fs;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::sha256;
@@ -21,13 +21,13 @@ fn read_all(store: &mut dyn Store) -> Result<(), Error> {
 
 #[test]
 fn flipped_bytes_never_cause_a_panic() {
-    let bench = Sqlite::new();
-    let mut store = bench.open();
+    let factory = Sqlite::new();
+    let mut store = factory.open();
     for n in 0..60 {
         first_of([n]).sealing(&n.to_be_bytes()).append(&mut *store).unwrap();
     }
     drop(store);
-    let whole = fs::read(bench.path()).unwrap();
+    let whole = fs::read(factory.path()).unwrap();
     let (mut damaged, mut random) = (0, 0x9e37_79b9_7f4a_7c15_u64);
     let mut next = || {
         random ^= random << 13;

@@ -1,7 +1,7 @@
 //! Files that are no store, each said by its name.
 
-use crate::bench::{Bench, Sqlite};
 use crate::change::first_of;
+use crate::store_factory::{Sqlite, StoreFactory};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -70,26 +70,26 @@ fn another_programs_database_is_left_alone() {
 
 #[test]
 fn a_newer_format_asks_for_a_newer_program() {
-    let bench = Sqlite::new();
-    bench.attack("PRAGMA user_version = 2");
-    let error = refused(&bench.path());
+    let factory = Sqlite::new();
+    factory.attack("PRAGMA user_version = 2");
+    let error = refused(&factory.path());
     assert_eq!(error.message(), "it has format 2, this build knows 1");
     assert_eq!(error.hint(), Some("upgrade Strongroom"));
-    bench.attack("PRAGMA user_version = 0");
-    assert!(refused(&bench.path()).message().contains("not a Strongroom store"));
+    factory.attack("PRAGMA user_version = 0");
+    assert!(refused(&factory.path()).message().contains("not a Strongroom store"));
 }
 
 #[test]
 fn a_truncated_store_is_damaged() {
-    let bench = Sqlite::new();
-    first_of(0..1000).append(&mut *bench.open()).unwrap();
-    let whole = fs::read(bench.path()).unwrap();
+    let factory = Sqlite::new();
+    first_of(0..1000).append(&mut *factory.open()).unwrap();
+    let whole = fs::read(factory.path()).unwrap();
     for kept in [50, 99, 600, 4095] {
-        fs::write(bench.path(), &whole[..kept]).unwrap();
-        refused(&bench.path());
+        fs::write(factory.path(), &whole[..kept]).unwrap();
+        refused(&factory.path());
     }
-    fs::write(bench.path(), &whole[..whole.len() / 2]).unwrap();
-    let damaged = open(&bench.url()).and_then(|mut store| store.batches_after(0, usize::MAX));
+    fs::write(factory.path(), &whole[..whole.len() / 2]).unwrap();
+    let damaged = open(&factory.url()).and_then(|mut store| store.batches_after(0, usize::MAX));
     let error = damaged.unwrap_err();
     assert_eq!(error.kind(), Kind::Store);
     assert!(error.message().contains("damaged"), "{error}");
@@ -97,11 +97,11 @@ fn a_truncated_store_is_damaged() {
 
 #[test]
 fn nothing_is_created_over_a_store() {
-    let bench = Sqlite::new();
-    let tail = first_of([1]).append(&mut *bench.open()).unwrap();
-    let error = create(&bench.url()).err().unwrap();
+    let factory = Sqlite::new();
+    let tail = first_of([1]).append(&mut *factory.open()).unwrap();
+    let error = create(&factory.url()).err().unwrap();
     assert_eq!((error.kind(), error.message()), (Kind::Conflict, "the file already exists"));
-    assert_eq!(bench.open().tail().unwrap(), tail);
+    assert_eq!(factory.open().tail().unwrap(), tail);
 }
 
 #[test]
@@ -159,13 +159,13 @@ fn urls_say_which_kind_of_store() {
 
 #[test]
 fn a_writer_waits_for_another() {
-    let bench = Sqlite::new();
-    let other = bench.attacker();
+    let factory = Sqlite::new();
+    let other = factory.attacker();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| first_of([1]).append(&mut *bench.open()).unwrap());
+        let writer = scope.spawn(|| first_of([1]).append(&mut *factory.open()).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(300));
-        assert_eq!(bench.open().tail().unwrap().n, 0, "a reader does not wait");
+        assert_eq!(factory.open().tail().unwrap().n, 0, "a reader does not wait");
         assert!(!writer.is_finished());
         other.execute_batch("COMMIT").unwrap();
         assert_eq!(writer.join().unwrap().n, 1);

@@ -1,8 +1,8 @@
 //! Files, directories and media that this user may not write, or not even read; and the modes of what we create.
 
 use super::{inner, run_isolated};
-use crate::bench::{Bench, Sqlite};
 use crate::change::{access, first_of, set_aside};
+use crate::store_factory::{Sqlite, StoreFactory};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 /// A store of one batch, all of it in one file.
 fn store_of_one() -> Sqlite {
-    let bench = Sqlite::new();
-    first_of([1]).sealing(b"sealed").append(&mut *bench.open()).unwrap();
-    assert!(!bench.dir.path().join("store.sqlite-wal").exists(), "a writer leaves one whole file");
-    bench
+    let factory = Sqlite::new();
+    first_of([1]).sealing(b"sealed").append(&mut *factory.open()).unwrap();
+    assert!(!factory.dir.path().join("store.sqlite-wal").exists(), "a writer leaves one whole file");
+    factory
 }
 
 fn assert_readable(store: &mut dyn Store) {
@@ -55,24 +55,24 @@ const ON_READ_ONLY_MEDIUM: &str = "mount --bind \"$1\" \"$1\"; mount -o remount,
 
 #[test]
 fn a_store_on_a_read_only_medium_can_be_read() {
-    let bench = store_of_one();
-    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::read_only", bench.dir.path());
+    let factory = store_of_one();
+    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::read_only", factory.dir.path());
 }
 
 #[test]
 fn a_read_only_file_can_be_read() {
-    let bench = store_of_one();
-    fs::set_permissions(bench.path(), Permissions::from_mode(0o400)).unwrap();
-    run_unprivileged("sqlite::permissions::read_only", bench.dir.path());
+    let factory = store_of_one();
+    fs::set_permissions(factory.path(), Permissions::from_mode(0o400)).unwrap();
+    run_unprivileged("sqlite::permissions::read_only", factory.dir.path());
 }
 
 #[test]
 fn a_store_in_a_read_only_directory_can_be_read() {
-    let bench = store_of_one();
-    fs::set_permissions(bench.path(), Permissions::from_mode(0o400)).unwrap();
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o500)).unwrap();
-    run_unprivileged("sqlite::permissions::read_only", bench.dir.path());
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o700)).unwrap();
+    let factory = store_of_one();
+    fs::set_permissions(factory.path(), Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o500)).unwrap();
+    run_unprivileged("sqlite::permissions::read_only", factory.dir.path());
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
@@ -86,19 +86,19 @@ fn read_only() {
 
 #[test]
 fn a_writable_file_in_a_read_only_directory_can_be_read() {
-    let bench = store_of_one();
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o500)).unwrap();
-    run_unprivileged("sqlite::permissions::read_only", bench.dir.path());
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o700)).unwrap();
+    let factory = store_of_one();
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o500)).unwrap();
+    run_unprivileged("sqlite::permissions::read_only", factory.dir.path());
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn a_log_on_a_read_only_medium_is_read_too() {
-    let bench = store_of_one();
-    bench.open().record(&[access()]).unwrap();
-    let log = bench.dir.path().join("store.sqlite-wal");
+    let factory = store_of_one();
+    factory.open().record(&[access()]).unwrap();
+    let log = factory.dir.path().join("store.sqlite-wal");
     assert!(fs::metadata(&log).unwrap().len() > 0, "a reader leaves the log");
-    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_read", bench.dir.path());
+    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_read", factory.dir.path());
 }
 
 #[test]
@@ -112,10 +112,10 @@ fn log_is_read() {
 
 #[test]
 fn a_log_that_cannot_be_read_is_not_passed_over() {
-    let bench = store_of_one();
-    bench.open().record(&[access()]).unwrap();
-    fs::remove_file(bench.dir.path().join("store.sqlite-shm")).unwrap();
-    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_missed", bench.dir.path());
+    let factory = store_of_one();
+    factory.open().record(&[access()]).unwrap();
+    fs::remove_file(factory.dir.path().join("store.sqlite-shm")).unwrap();
+    run_isolated("-Urm", ON_READ_ONLY_MEDIUM, "sqlite::permissions::log_is_missed", factory.dir.path());
 }
 
 #[test]
@@ -129,13 +129,13 @@ fn log_is_missed() {
 
 #[test]
 fn who_may_not_read_is_told_so() {
-    let bench = store_of_one();
-    fs::set_permissions(bench.path(), Permissions::from_mode(0o000)).unwrap();
-    run_unprivileged("sqlite::permissions::denied", bench.dir.path());
-    fs::set_permissions(bench.path(), Permissions::from_mode(0o600)).unwrap();
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o000)).unwrap();
-    run_unprivileged("sqlite::permissions::denied", bench.dir.path());
-    fs::set_permissions(bench.dir.path(), Permissions::from_mode(0o700)).unwrap();
+    let factory = store_of_one();
+    fs::set_permissions(factory.path(), Permissions::from_mode(0o000)).unwrap();
+    run_unprivileged("sqlite::permissions::denied", factory.dir.path());
+    fs::set_permissions(factory.path(), Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o000)).unwrap();
+    run_unprivileged("sqlite::permissions::denied", factory.dir.path());
+    fs::set_permissions(factory.dir.path(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What somebody with write access to the file plants in it: told as tampering with the row named, or without effect.
 
-use crate::bench::{Bench, Sqlite};
 use crate::change::{access, first_of, set_aside, statement};
+use crate::store_factory::{Sqlite, StoreFactory};
 use rusqlite::types::Value;
 use std::fs;
 use std::sync::LazyLock;
@@ -33,13 +33,13 @@ fn values() -> Vec<Value> {
 }
 
 fn store_of_two() -> Sqlite {
-    let bench = Sqlite::new();
-    let mut store = bench.open();
+    let factory = Sqlite::new();
+    let mut store = factory.open();
     for n in 1..=2 {
         first_of([n]).sealing(&[n as u8; 300]).append(&mut *store).unwrap();
         store.record(&[access()]).unwrap();
     }
-    bench
+    factory
 }
 
 /// Takes the types and constraints off every column, as an attacker can who edits the schema.
@@ -102,8 +102,8 @@ fn no_value_in_any_column_causes_a_panic() {
     for (table, columns) in COLUMNS {
         for column in columns {
             for value in values() {
-                let bench = Sqlite::of(&untouched);
-                let db = bench.attacker();
+                let factory = Sqlite::of(&untouched);
+                let db = factory.attacker();
                 let last = format!("(SELECT max({0}) FROM {table})", columns[0]);
                 let sql = format!("UPDATE {table} SET {column} = ?1 WHERE {} = {last}", columns[0]);
                 // SQLite itself refuses some, a NULL in a primary key for one.
@@ -112,7 +112,7 @@ fn no_value_in_any_column_causes_a_panic() {
                 }
                 put_types_back(&db);
                 drop(db);
-                for error in use_it(&mut *bench.open()) {
+                for error in use_it(&mut *factory.open()) {
                     noticed += 1;
                     let expected = matches!(error.kind(), Kind::Tampered | Kind::Conflict);
                     assert!(expected, "{table}.{column} = {value:?}: {error:?}");
@@ -121,7 +121,7 @@ fn no_value_in_any_column_causes_a_panic() {
                 }
                 // Whatever it was, an admin can go on from what was verified.
                 if !matches!((table, *column), ("access" | "sealed", _)) {
-                    let mut store = bench.open();
+                    let mut store = factory.open();
                     set_aside(&mut *store, 1).unwrap();
                     first_of([2]).append(&mut *store).unwrap();
                     assert_eq!(store.batches_after(0, usize::MAX).unwrap().len(), 3);
@@ -148,100 +148,100 @@ fn rows_are_named() {
         ("UPDATE batches SET last = -2 WHERE first = 1", "table `batches`, row 1: `last` is negative"),
         ("UPDATE statements SET bytes = zeroblob(3000000)", "table `statements`: a row is larger"),
     ] {
-        let bench = store_of_two();
-        let db = bench.attacker();
+        let factory = store_of_two();
+        let db = factory.attacker();
         take_types_off(&db);
         db.execute_batch(edit).unwrap();
         put_types_back(&db);
         drop(db);
-        tampered(bench.open().batches_after(0, usize::MAX), names);
+        tampered(factory.open().batches_after(0, usize::MAX), names);
     }
 }
 
 #[test]
 fn a_statement_that_is_missing_is_not_made_up_for() {
-    let bench = Sqlite::new();
+    let factory = Sqlite::new();
     let change = first_of(1..=3);
-    change.append(&mut *bench.open()).unwrap();
-    bench.attack("DELETE FROM statements WHERE n = 2");
-    let batches = bench.open().batches_after(0, usize::MAX).unwrap();
+    change.append(&mut *factory.open()).unwrap();
+    factory.attack("DELETE FROM statements WHERE n = 2");
+    let batches = factory.open().batches_after(0, usize::MAX).unwrap();
     assert_eq!(batches[0].statements, [&change.statements[0][..], &change.statements[2][..]]);
 }
 
 #[test]
 fn a_batch_that_is_missing_leaves_a_gap() {
-    let bench = store_of_two();
-    bench.attack("DELETE FROM batches WHERE first = 1");
-    let batches = bench.open().batches_after(0, usize::MAX).unwrap();
+    let factory = store_of_two();
+    factory.attack("DELETE FROM batches WHERE first = 1");
+    let batches = factory.open().batches_after(0, usize::MAX).unwrap();
     assert_eq!(batches.iter().map(|batch| batch.first).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
 fn a_batch_that_claims_too_much_is_bounded() {
-    let bench = Sqlite::new();
+    let factory = Sqlite::new();
     for batch in 0..2 {
-        first_of(batch * 10_000..(batch + 1) * 10_000).append(&mut *bench.open()).unwrap();
+        first_of(batch * 10_000..(batch + 1) * 10_000).append(&mut *factory.open()).unwrap();
     }
-    bench.attack("UPDATE batches SET last = 9223372036854775807 WHERE first = 1");
-    assert_eq!(bench.open().batches_after(0, 1).unwrap()[0].statements.len(), 10_001);
+    factory.attack("UPDATE batches SET last = 9223372036854775807 WHERE first = 1");
+    assert_eq!(factory.open().batches_after(0, 1).unwrap()[0].statements.len(), 10_001);
 }
 
 #[test]
 fn a_planted_head_is_no_change_that_came_first() {
-    let bench = store_of_two();
+    let factory = store_of_two();
     let planted = statement(7, Hash::ZERO);
     let subject = planted.advances[0].0.encode();
     for batch in [1, 2, 99] {
         let sql = "INSERT OR REPLACE INTO heads (subject, prev, batch) VALUES (?1, x'', ?2)";
-        bench.attacker().execute(sql, rusqlite::params![subject, batch]).unwrap();
-        tampered(first_of([7]).append(&mut *bench.open()), "no statement advances it");
-        tampered(bench.open().check_heads(), "no statement advances it");
+        factory.attacker().execute(sql, rusqlite::params![subject, batch]).unwrap();
+        tampered(first_of([7]).append(&mut *factory.open()), "no statement advances it");
+        tampered(factory.open().check_heads(), "no statement advances it");
     }
-    assert_eq!(set_aside(&mut *bench.open(), 2).unwrap(), 0);
-    bench.open().check_heads().unwrap();
-    first_of([7]).append(&mut *bench.open()).unwrap();
-    assert_eq!(first_of([1]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(set_aside(&mut *factory.open(), 2).unwrap(), 0);
+    factory.open().check_heads().unwrap();
+    first_of([7]).append(&mut *factory.open()).unwrap();
+    assert_eq!(first_of([1]).append(&mut *factory.open()).unwrap_err().kind(), Kind::Conflict);
 }
 
 #[test]
 fn heads_that_were_deleted_come_back_with_a_repair() {
-    let bench = store_of_two();
-    bench.attack("DELETE FROM heads");
-    set_aside(&mut *bench.open(), 2).unwrap();
+    let factory = store_of_two();
+    factory.attack("DELETE FROM heads");
+    set_aside(&mut *factory.open(), 2).unwrap();
     for token in 1..=2 {
-        assert_eq!(first_of([token]).append(&mut *bench.open()).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(first_of([token]).append(&mut *factory.open()).unwrap_err().kind(), Kind::Conflict);
     }
 }
 
 #[test]
 fn a_planted_statement_is_named_and_can_be_set_aside() {
-    let bench = store_of_two();
-    bench.attack("INSERT INTO statements VALUES (3, x'00')");
-    tampered(first_of([3]).append(&mut *bench.open()), "table `statements`, row 3: no batch covers it");
-    assert_eq!(bench.open().tail().unwrap().n, 2);
-    assert_eq!(set_aside(&mut *bench.open(), 2).unwrap(), 1);
-    assert_eq!(first_of([3]).append(&mut *bench.open()).unwrap().n, 4);
+    let factory = store_of_two();
+    factory.attack("INSERT INTO statements VALUES (3, x'00')");
+    tampered(first_of([3]).append(&mut *factory.open()), "table `statements`, row 3: no batch covers it");
+    assert_eq!(factory.open().tail().unwrap().n, 2);
+    assert_eq!(set_aside(&mut *factory.open(), 2).unwrap(), 1);
+    assert_eq!(first_of([3]).append(&mut *factory.open()).unwrap().n, 4);
     let kept: i64 =
-        bench.attacker().query_row("SELECT n FROM set_aside_statements", [], |row| row.get(0)).unwrap();
+        factory.attacker().query_row("SELECT n FROM set_aside_statements", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 3, "the row is kept for whoever investigates");
 }
 
 #[test]
 fn a_batch_planted_between_others_can_be_set_aside() {
-    let bench = Sqlite::new();
+    let factory = Sqlite::new();
     let change = first_of(1..=3);
-    let end = change.append(&mut *bench.open()).unwrap();
-    bench.attack("INSERT INTO batches VALUES (2, 3, zeroblob(32), x'00'), (-5, 9, x'', x'')");
-    let (mut store, tail) = (bench.open(), bench.open().tail().ok());
+    let end = change.append(&mut *factory.open()).unwrap();
+    factory.attack("INSERT INTO batches VALUES (2, 3, zeroblob(32), x'00'), (-5, 9, x'', x'')");
+    let (mut store, tail) = (factory.open(), factory.open().tail().ok());
     assert_eq!(store.quarantine_after(end, tail, None).unwrap(), 0);
-    assert_eq!(bench.open().batches_after(0, usize::MAX).unwrap(), [change.stored(1)]);
+    assert_eq!(factory.open().batches_after(0, usize::MAX).unwrap(), [change.stored(1)]);
 }
 
 #[test]
 fn planted_triggers_do_nothing_to_those_who_have_it_open() {
-    let bench = store_of_two();
-    let mut store = bench.open();
-    bench.attack(
+    let factory = store_of_two();
+    let mut store = factory.open();
+    factory.attack(
         "CREATE TRIGGER t1 AFTER INSERT ON statements BEGIN DELETE FROM heads; DELETE FROM sealed; END;
          CREATE TRIGGER t2 BEFORE INSERT ON access BEGIN SELECT RAISE(IGNORE); END;",
     );
@@ -270,26 +270,26 @@ fn other_tables_are_refused() {
         ("DROP INDEX access_by_device", "a table is missing"),
         ("ANALYZE", "`sqlite_stat1` is not as"),
     ] {
-        let bench = store_of_two();
-        bench.attack(attack);
-        let error = open(&bench.url()).err().unwrap();
+        let factory = store_of_two();
+        factory.attack(attack);
+        let error = open(&factory.url()).err().unwrap();
         assert_eq!(error.kind(), Kind::Tampered, "{error}");
         assert!(error.message().contains(names), "{error}");
         assert!(error.hint().unwrap().contains("restore a backup"));
     }
     for (table, _) in COLUMNS {
-        let bench = store_of_two();
-        bench.attack(&format!("DROP TABLE {table}"));
-        assert_eq!(open(&bench.url()).err().unwrap().kind(), Kind::Tampered);
+        let factory = store_of_two();
+        factory.attack(&format!("DROP TABLE {table}"));
+        assert_eq!(open(&factory.url()).err().unwrap().kind(), Kind::Tampered);
     }
 }
 
 /// Rows that are small in the file and large in memory: each is bounded, and so is what is read at once.
 #[test]
 fn small_files_do_not_take_much_memory() {
-    let bench = Sqlite::new();
-    let mut store = bench.open();
-    bench.attack(
+    let factory = Sqlite::new();
+    let mut store = factory.open();
+    factory.attack(
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
          INSERT INTO statements SELECT n, x'' FROM n;
          WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
@@ -298,12 +298,12 @@ fn small_files_do_not_take_much_memory() {
          INSERT INTO access SELECT n, 1, printf('%032x', n), 0, 1, '', 'n', 1, 'opened', zeroblob(32) FROM n;",
     );
     assert!(store.batches_after(0, 4 << 20).unwrap().len() < 20);
-    bench.attack("UPDATE batches SET sign1 = zeroblob(100000)");
+    factory.attack("UPDATE batches SET sign1 = zeroblob(100000)");
     tampered(store.batches_after(0, 4 << 20), "`sign1` is longer than 65536 bytes");
-    bench.attack("UPDATE access SET exe = printf('%.*c', 100000, 'x') WHERE n = 70000");
+    factory.attack("UPDATE access SET exe = printf('%.*c', 100000, 'x') WHERE n = 70000");
     tampered(store.accesses(0, 500), "`exe` is longer than 16384 bytes");
     let chain = |n: u64| sha256(&[&Hash::ZERO.0[..], &line(n)].concat());
-    let db = bench.attacker();
+    let db = factory.attacker();
     let transaction = db.unchecked_transaction().unwrap();
     for n in 1..70_000 {
         let sql = "UPDATE access SET chain = ?2 WHERE n = ?1";

@@ -117,48 +117,48 @@ impl TestStore {
         let genesis = genesis(&admin, nonce);
         let head = genesis.hash();
         let (dir, id) = (directory(), StoreId(head.0));
-        let world = Self { dir, id, admin, writer, opener };
-        drop(strongroom::store::create(&world.url()).unwrap());
+        let test_store = Self { dir, id, admin, writer, opener };
+        drop(strongroom::store::create(&test_store.url()).unwrap());
         let enrol = Statement {
             store: id,
-            author: world.admin.id,
+            author: test_store.admin.id,
             time: NOW,
             advances: vec![(Subject::Store, head)],
-            body: world.admin.enrolment(all_roles()),
+            body: test_store.admin.enrolment(all_roles()),
         };
         let draft = Draft {
-            signer: world.admin.clone(),
-            kid: world.admin.id,
+            signer: test_store.admin.clone(),
+            kid: test_store.admin.id,
             store: id,
             statements: vec![genesis, enrol],
             seen: LogPosition::START,
             admin_head: Hash::ZERO,
         };
-        world.plant(&draft.sign());
-        world
+        test_store.plant(&draft.sign());
+        test_store
     }
 
     /// A store with three devices and some tokens.
     pub fn populated() -> Self {
-        let world = Self::bare(0);
-        world.by_admin(|world, vault| {
+        let test_store = Self::bare(0);
+        test_store.by_admin(|test_store, vault| {
             let enrol = |actor: &Actor, roles| {
-                world.plant(&Draft::on(vault, &world.admin, [actor.enrolment(roles)]).sign());
+                test_store.plant(&Draft::on(vault, &test_store.admin, [actor.enrolment(roles)]).sign());
             };
-            enrol(&world.writer, vec![Role::Write("w".into())]);
+            enrol(&test_store.writer, vec![Role::Write("w".into())]);
         });
-        world.by_admin(|world, vault| {
-            let body = world.opener.enrolment(vec![Role::Open(String::new())]);
-            world.plant(&Draft::on(vault, &world.admin, [body]).sign());
+        test_store.by_admin(|test_store, vault| {
+            let body = test_store.opener.enrolment(vec![Role::Open(String::new())]);
+            test_store.plant(&Draft::on(vault, &test_store.admin, [body]).sign());
         });
-        let mut vault = world.client("admin", &[&world.admin]).unwrap();
+        let mut vault = test_store.client("admin", &[&test_store.admin]).unwrap();
         for (token, plaintext) in [("prod/db", "one"), ("prod/db", "two"), ("prod/key", "key")] {
             vault.put(&name(token), &secret(plaintext), &PutOptions::default()).unwrap();
         }
-        let mut vault = world.client("writer", &[&world.writer]).unwrap();
+        let mut vault = test_store.client("writer", &[&test_store.writer]).unwrap();
         vault.put(&name("w/own"), &secret("own"), &PutOptions::default()).unwrap();
-        world.client("reader", &[&world.opener]).unwrap();
-        world
+        test_store.client("reader", &[&test_store.opener]).unwrap();
+        test_store
     }
 
     fn by_admin(&self, work: impl FnOnce(&Self, &Vault)) {

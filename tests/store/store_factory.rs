@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use strongroom::store::Store;
 use tempfile::TempDir;
 
-/// A place with one new store of its own, gone when it is dropped.
-pub trait Bench: Sync {
+/// One new store in a directory of its own, which goes when this is dropped.
+pub trait StoreFactory: Sync {
     fn new() -> Self;
     /// One more connection.
     fn open(&self) -> Box<dyn Store>;
@@ -27,9 +27,9 @@ impl Sqlite {
 
     /// A store in a file with these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        let bench = Self { dir: TempDir::new().unwrap() };
-        std::fs::write(bench.path(), bytes).unwrap();
-        bench
+        let factory = Self { dir: TempDir::new().unwrap() };
+        std::fs::write(factory.path(), bytes).unwrap();
+        factory
     }
 
     /// A connection that can do what an attacker with the file can.
@@ -42,11 +42,11 @@ impl Sqlite {
     }
 }
 
-impl Bench for Sqlite {
+impl StoreFactory for Sqlite {
     fn new() -> Self {
-        let bench = Self { dir: TempDir::new().unwrap() };
-        strongroom::store::create(&bench.url()).unwrap();
-        bench
+        let factory = Self { dir: TempDir::new().unwrap() };
+        strongroom::store::create(&factory.url()).unwrap();
+        factory
     }
 
     fn open(&self) -> Box<dyn Store> {
