@@ -5,6 +5,7 @@
 //! - `error` explains response codes, `transport` connects to a TPM, `templates` holds the public areas of keys.
 //! - `pcr`, `policy` and `signed_policy` are the conditions on a key's use, `key_blob` is a key's stored form.
 //! - `connection` is a connection with its loaded objects; `connection_pool` shares it, and the PIN, among a process's devices.
+//! - `crash_record` notes what is loaded in a bare TPM, for the case that the process is killed.
 //! - `device` implements [`Device`], `create` makes keys, `evidence` attests them, `counter` provides monotonic counters.
 //!
 //! Strongroom's keys are stored outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger. So a
@@ -18,6 +19,7 @@ mod cbor;
 mod connection;
 mod connection_pool;
 mod counter;
+mod crash_record;
 mod create;
 mod credential;
 mod device;

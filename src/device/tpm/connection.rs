@@ -14,6 +14,7 @@
 //! public in the ledger. tpm2-tss compares its response with the public area that we gave, and the command that uses the key
 //! binds the key's name.
 
+use super::crash_record::{self, CrashRecord};
 use super::error::{Code, DriverError, Remedy, WithCommand};
 use super::key_blob::KeyBlob;
 use super::templates;
@@ -26,6 +27,7 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{CapabilityData, Public, SymmetricDefinition};
+use tss_esapi::tss2_esys::TPM2_HANDLE;
 
 /// The number of keys that stay loaded: an opening and a signing key.
 const KEPT: usize = 2;
@@ -40,15 +42,21 @@ pub struct Connection {
     /// Sessions of other connections that are still to be flushed.
     strays: Vec<AuthSession>,
     /// All keys ever loaded over this connection.
-    operation: Vec<Name>,
+    remembered: Vec<Name>,
     /// Objects that could not be flushed in time.
     left: Vec<ObjectHandle>,
+    /// For a bare TPM: what is loaded, in case that this process is killed. Declared last: dropping the context flushes it.
+    record: Option<CrashRecord>,
 }
+
+/// HR_HMAC_SESSION, part 2 §7.2: TPM2_GetCapability lists all loaded sessions from there.
+const FIRST_SESSION: u32 = 0x0200_0000;
 
 /// HR_TRANSIENT, part 2 §7.2.
 const FIRST_TRANSIENT: u32 = 0x8000_0000;
 
-type Name = [u8; 34];
+/// An object's name: the algorithm and a SHA-256 digest (part 1 §16).
+pub type Name = [u8; 34];
 
 /// The storage root key.
 struct Parent {
@@ -73,16 +81,75 @@ pub struct LoadedKey {
 }
 
 /// What a connection leaves in the TPM when tpm2-tss can no longer use it.
+#[derive(Default)]
 pub struct Leftovers {
-    keys: Vec<Name>,
-    sessions: Vec<u32>,
+    /// The names of the keys.
+    pub keys: Vec<Name>,
+    /// The handles of the sessions.
+    pub sessions: Vec<u32>,
+    /// The handles of other sessions, which were there before.
+    pub others: Vec<u32>,
+    /// One more session may have been started, whose handle is not known.
+    pub starting: bool,
 }
 
 impl Connection {
     /// Nothing is loaded yet.
     pub fn new(context: Context) -> Self {
-        let (keys, strays, operation, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { context, parent: None, keys, session: None, strays, operation, left }
+        let (keys, strays, remembered, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { context, parent: None, keys, session: None, strays, remembered, left, record: None }
+    }
+
+    /// Flushes what killed processes have left in a bare TPM, and keeps a record of what this one loads. `label` tells TPMs apart.
+    pub fn keep_record(&mut self, label: &str) {
+        // The TPM serves one connection at a time: after its first response, this is the one.
+        let mut loaded = self.loaded(FIRST_SESSION);
+        let dead = crash_record::take_dead(label);
+        dead.iter().for_each(|dead| self.give_back(&dead.left));
+        for dead in dead {
+            loaded = self.loaded(FIRST_SESSION);
+            let is_new = |session: &&u32| !dead.left.others.contains(session);
+            let new: Vec<u32> = loaded.iter().filter(is_new).copied().collect();
+            if let ([session], true) = (&new[..], dead.left.starting) {
+                self.give_back(&Leftovers { sessions: vec![*session], ..Leftovers::default() });
+                loaded.retain(|other| other != session);
+            }
+            dead.remove();
+        }
+        self.record = CrashRecord::begin(label, loaded);
+    }
+
+    /// The handles from this one on that are in use.
+    fn loaded(&mut self, first: u32) -> Vec<u32> {
+        let asked = self
+            .context
+            .execute_without_session(|context| context.get_capability(CapabilityType::Handles, first, 254));
+        let Ok((CapabilityData::Handles(handles), _)) = asked else { return Vec::new() };
+        handles.iter().map(|handle| TPM2_HANDLE::from(*handle)).collect()
+    }
+
+    /// Notes that a session is about to be started.
+    pub fn note_starting(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.begin_session();
+        }
+    }
+
+    /// Notes a session that was started, in case that this process is killed.
+    pub fn note_started(&mut self, session: AuthSession) {
+        if let (Some(handle), Some(record)) = (session_handle(&mut self.context, session), &mut self.record) {
+            record.add_session(handle);
+        }
+    }
+
+    /// Flushes a session.
+    pub fn flush_session(&mut self, session: AuthSession) -> tss_esapi::Result<()> {
+        let handle = session_handle(&mut self.context, session);
+        self.context.flush_context(SessionHandle::from(session).into())?;
+        if let (Some(handle), Some(record)) = (handle, &mut self.record) {
+            record.remove_session(handle);
+        }
+        Ok(())
     }
 
     /// Loads an enrolled key and starts a session for it, unless they exist already.
@@ -108,7 +175,9 @@ impl Connection {
             _ => self.end_session(),
         }
         let parent = self.parent(material)?;
+        self.note_starting();
         let session = start_session(&mut self.context, parent, SessionType::Policy)?;
+        self.note_started(session);
         self.session = Some(Session { salt: material.parent_name, session });
         Ok(session)
     }
@@ -123,6 +192,10 @@ impl Connection {
             self.flush(oldest.into());
         }
         self.remember(wanted);
+        // Not the storage root key, which another program may have made as well.
+        if let Some(record) = &mut self.record {
+            record.add_key(wanted);
+        }
         let parent = self.parent(material)?;
         let (private, public) = (material.key.private.clone(), material.key.public.clone());
         let loaded = self.context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -165,7 +238,8 @@ impl Connection {
     /// Flushes the session, because after a failure the state of its policy is unknown.
     pub fn end_session(&mut self) {
         if let Some(Session { session, .. }) = self.session.take() {
-            self.flush(SessionHandle::from(session).into());
+            let flushed = self.flush_session(session);
+            self.keep_if_busy(flushed, SessionHandle::from(session).into());
         }
     }
 
@@ -179,8 +253,8 @@ impl Connection {
 
     /// Remembers a key's name, so that it can be flushed if this connection leaves it behind.
     pub fn remember(&mut self, key: Name) {
-        if !self.operation.contains(&key) {
-            self.operation.push(key);
+        if !self.remembered.contains(&key) {
+            self.remembered.push(key);
         }
     }
 
@@ -193,13 +267,9 @@ impl Connection {
     pub fn leftovers(&mut self) -> Leftovers {
         let own = self.session.take().map(|session| session.session);
         let sessions: Vec<_> = own.into_iter().chain(std::mem::take(&mut self.strays)).collect();
-        let sessions = sessions.into_iter().filter_map(|session| {
-            // The name of a session is its handle (part 1 §16).
-            let name = self.context.tr_get_name(SessionHandle::from(session).into()).ok()?;
-            Some(u32::from_be_bytes(name.value().try_into().ok()?))
-        });
+        let sessions = sessions.into_iter().filter_map(|session| session_handle(&mut self.context, session));
         let sessions = sessions.collect();
-        Leftovers { keys: std::mem::take(&mut self.operation), sessions }
+        Leftovers { keys: std::mem::take(&mut self.remembered), sessions, ..Leftovers::default() }
     }
 
     /// Flushes what another connection left behind. Recognises keys by their names, because other loaded objects belong to other programs.
@@ -208,12 +278,12 @@ impl Connection {
         for handle in leftovers.sessions.iter().filter_map(|session| TpmHandle::try_from(*session).ok()) {
             self.flush_handle(handle, |_| true);
         }
-        let asked = self.context.execute_without_session(|context| {
-            context.get_capability(CapabilityType::Handles, FIRST_TRANSIENT, 254)
-        });
-        let Ok((CapabilityData::Handles(handles), _)) = asked else { return };
-        for handle in handles.iter() {
-            self.flush_handle(*handle, |name| leftovers.keys.contains(&name));
+        if leftovers.keys.is_empty() {
+            return;
+        }
+        let loaded = self.loaded(FIRST_TRANSIENT).into_iter();
+        for handle in loaded.filter_map(|handle| TpmHandle::try_from(handle).ok()) {
+            self.flush_handle(handle, |name| leftovers.keys.contains(&name));
         }
     }
 
@@ -229,8 +299,13 @@ impl Connection {
     }
 
     fn flush(&mut self, handle: ObjectHandle) {
-        // A busy TPM keeps it for now. Any other failure means that a reset or the end of its connection has removed it.
-        if let Err(error) = self.context.flush_context(handle)
+        let flushed = self.context.flush_context(handle);
+        self.keep_if_busy(flushed, handle);
+    }
+
+    /// A busy TPM keeps an object for now. Any other failure means that a reset or the end of its connection has removed it.
+    fn keep_if_busy(&mut self, flushed: tss_esapi::Result<()>, handle: ObjectHandle) {
+        if let Err(error) = flushed
             && Code::from_error(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
         {
             self.left.push(handle);
@@ -312,6 +387,12 @@ pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandl
 pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, DriverError> {
     let name = context.tr_get_name(handle).with_command("TPM2_ReadPublic")?;
     Ok(name.value().try_into().unwrap_or([0; 34]))
+}
+
+/// A session's handle, which is its name (part 1 §16).
+fn session_handle(context: &mut Context, session: AuthSession) -> Option<u32> {
+    let name = context.tr_get_name(SessionHandle::from(session).into()).ok()?;
+    Some(u32::from_be_bytes(name.value().try_into().ok()?))
 }
 
 /// The session as a policy session, which all sessions here are.

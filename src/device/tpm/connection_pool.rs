@@ -83,7 +83,11 @@ impl SharedConnection {
     /// The connection. Connects if necessary.
     pub fn connection(&mut self, target: &str) -> Result<&mut Connection> {
         if self.connection.is_none() {
-            self.connection = Some(Connection::new(self.transport.connect(target)?));
+            let mut connection = Connection::new(self.transport.connect(target)?);
+            if !self.transport.is_managed() {
+                connection.keep_record(&self.transport.label());
+            }
+            self.connection = Some(connection);
         }
         self.connection
             .as_mut()
@@ -142,6 +146,7 @@ impl SharedConnection {
                     // A resource manager flushes what a connection leaves behind, and may have reused the session's handle.
                     if !self.transport.is_managed() {
                         fresh.give_back(&left);
+                        fresh.keep_record(&self.transport.label());
                     }
                     self.connection = Some(fresh);
                 }

@@ -2,15 +2,17 @@
 
 use super::connection::{self, Connection};
 use super::connection_pool::lock;
+use super::create;
 use super::device::TpmDevice;
 use super::error::{DriverError, WithCommand};
+use super::templates;
 use crate::device::MonotonicCounter;
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributes, NvIndexAttributesBuilder, SessionAttributesBuilder};
 use tss_esapi::constants::{NvIndexType, SessionType};
-use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, SessionHandle, TpmHandle};
+use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -74,14 +76,17 @@ impl TpmDevice {
         operation: &str,
         job: impl Fn(&mut Connection, AuthSession) -> Result<T, DriverError>,
     ) -> Result<T> {
+        let handle = self.uri.attribute("srk").and_then(create::handle).unwrap_or(templates::SRK);
         lock(&self.shared).work(operation, &self.name, |connection| {
+            connection.note_starting();
             let session = match connection.pinned_parent() {
                 // An interposer cannot forge the TPM's responses.
                 Some(key) => connection::start_session(&mut connection.context, key, SessionType::Hmac)?,
-                None => salted_to_srk(connection)?,
+                None => salted_to_srk(connection, handle)?,
             };
+            connection.note_started(session);
             let done = job(connection, session);
-            let ended = connection.context.flush_context(SessionHandle::from(session).into());
+            let ended = connection.flush_session(session);
             if ended.is_err() {
                 connection.leave(session);
             }
@@ -90,8 +95,13 @@ impl TpmDevice {
     }
 }
 
-/// Before any key was used, there is no enrolment to compare the storage root key with.
-fn salted_to_srk(connection: &mut Connection) -> Result<AuthSession, DriverError> {
+/// Before any key was used, there is no enrolment to compare the storage root key with. A persistent one takes no slot.
+fn salted_to_srk(connection: &mut Connection, handle: u32) -> Result<AuthSession, DriverError> {
+    if let Some((srk, _)) = connection::persistent(&mut connection.context, handle)?
+        && let Ok(session) = connection::start_session(&mut connection.context, srk, SessionType::Hmac)
+    {
+        return Ok(session);
+    }
     let srk = connection::own_storage_root_key(&mut connection.context)?;
     let name = connection::name_of(&mut connection.context, srk.into())?;
     connection.remember(name);

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::Scheme;
 use tss_esapi::constants::SessionType;
-use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, SessionHandle};
+use tss_esapi::handles::{KeyHandle, PersistentTpmHandle};
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::resource_handles::Provision as Owner;
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -208,12 +208,11 @@ fn make_under(
     wanted: &Wanted,
 ) -> Result<KeyBlob, DriverError> {
     let parent_name = connection::name_of(&mut connection.context, parent.into())?;
+    connection.note_starting();
     let session = connection::start_session(&mut connection.context, parent, SessionType::Policy)?;
+    connection.note_started(session);
     let key = make_blob(connection, parent, session, wanted);
-    let flushed = connection
-        .context
-        .flush_context(SessionHandle::from(session).into())
-        .with_command("TPM2_FlushContext");
+    let flushed = connection.flush_session(session).with_command("TPM2_FlushContext");
     if flushed.is_err() {
         connection.leave(session);
     }
@@ -299,7 +298,7 @@ fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result
 }
 
 /// `0x81000002`, or in decimal.
-fn handle(text: &str) -> Option<u32> {
+pub fn handle(text: &str) -> Option<u32> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.parse(),

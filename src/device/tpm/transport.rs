@@ -3,6 +3,7 @@
 use super::error::{Code, Remedy, UNREACHABLE};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
+use sha2::{Digest as _, Sha256};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
@@ -50,6 +51,11 @@ impl Transport {
     /// The device file, if there is one.
     pub fn device(&self) -> Option<&Path> {
         self.name.strip_prefix("device:").map(Path::new)
+    }
+
+    /// A short name for files: it tells the TPMs of a machine apart.
+    pub fn label(&self) -> String {
+        hex::encode(&Sha256::digest(self.name.as_bytes())[..8])
     }
 
     /// Whether a resource manager manages the TPM's few slots.
