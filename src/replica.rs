@@ -8,6 +8,7 @@ mod apply;
 mod cache;
 mod compare;
 mod devices;
+mod grants;
 mod ledger_view;
 mod read;
 mod rows;
@@ -17,7 +18,8 @@ mod sync;
 
 pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow, ProposalRow};
-pub use read::{GrantRow, ListFilter, SealedRow, TokenRow, VersionRow};
+pub use grants::GrantRow;
+pub use read::{ListFilter, SealedRow, TokenRow, VersionRow};
 pub use store_pin::{StorePin, TrustAnchor};
 pub use sync::{Followed, Partial};
 pub(crate) use sync::{other_store, tampered};

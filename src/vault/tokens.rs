@@ -6,6 +6,7 @@ pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod open_outcome;
 pub(crate) mod put;
+pub(crate) mod seals;
 pub(crate) mod state;
 pub(crate) mod unchanged;
 pub(crate) mod views;

@@ -340,9 +340,8 @@ mod tests {
             assert!(parse::<WhichVersion>(text).is_err(), "{text}");
         }
         assert!(parse::<Putting>("expires=now").is_err() && parse::<Putting>("staged=x").is_err());
-        for (most, more) in [("version=9223372036854775807", "version=9223372036854775808")] {
-            assert!(parse::<WhichVersion>(most).is_ok() && parse::<WhichVersion>(more).is_err());
-        }
+        assert!(parse::<WhichVersion>("version=9223372036854775807").is_ok());
+        assert!(parse::<WhichVersion>("version=9223372036854775808").is_err());
         assert!(parse::<Listing>("limit=1000").is_ok());
         assert!(parse::<Listing>("limit=1001").is_err() && parse::<Listing>("limit=0").is_err());
     }

@@ -60,9 +60,8 @@ pub(super) fn policy(b: &PolicyChange, author: &DeviceState, view: &impl LedgerV
     // Parameters tell a hook where a new value goes, so only who may read it may set them.
     let may = |name: &str| author.is_admin() || author.writes(name) && author.opens(name);
     check!(reaches(&b.target, "write", view, may)?);
-    match &b.policy {
-        Some(policy) => check!(policy_in_form(policy)),
-        None => {}
+    if let Some(policy) = &b.policy {
+        check!(policy_in_form(policy));
     }
     Ok(Ok(()))
 }

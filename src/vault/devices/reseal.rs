@@ -17,7 +17,7 @@ use crate::seal::{self, Context};
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use crate::vault::tokens::put::{as_recipients, in_portions, on_all_cores};
+use crate::vault::tokens::seals::{NewSeals, as_recipients, in_portions, on_all_cores};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -200,10 +200,10 @@ impl Vault {
         let resealed = self.submit("reseal", RequiredRole::Admin, |vault| {
             let jobs = vault.still_to_do(&opened, &vault.targets(without)?)?;
             let mut draft = Draft::default();
-            for (job, (add, sealed)) in jobs.iter().zip(vault.seal_each(&jobs)?) {
-                draft.bodies.push(Body::Reseal(job.statement(add)));
+            for (job, made) in jobs.iter().zip(vault.seal_each(&jobs)?) {
+                draft.bodies.push(Body::Reseal(job.statement(made.seals)));
                 draft.destroyed.extend(&job.drop);
-                draft.sealed.extend(sealed);
+                draft.sealed.extend(made.bytes);
             }
             let count = draft.bodies.len() as u64;
             Ok((draft, count))
@@ -269,7 +269,7 @@ impl Vault {
         Ok(jobs)
     }
 
-    fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)>> {
+    fn seal_each(&mut self, jobs: &[Job<'_>]) -> Result<Vec<NewSeals>> {
         let symmetric = |device: &DeviceRow| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. });
         if jobs.iter().flat_map(|job| &job.devices).any(symmetric) {
             // A symmetric key needs its device, one token after the other.
@@ -300,12 +300,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn seal(
-        &self,
-        seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>,
-    ) -> Result<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)> {
+    fn seal(&self, seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>) -> Result<NewSeals> {
         match self.devices.is_empty() {
-            true => Ok(Default::default()),
+            true => Ok(NewSeals::default()),
             false => in_portions(&self.devices, seal),
         }
     }

@@ -3,13 +3,14 @@
 use crate::device::PublicKey;
 use crate::error::Result;
 use crate::ledger::body::{Body, Put};
-use crate::ledger::{Hash, MAX_BATCH, MAX_BATCH_BYTES, Name};
+use crate::ledger::{MAX_BATCH, MAX_BATCH_BYTES, Name};
 use crate::replica::DeviceRow;
 use crate::seal;
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use crate::vault::tokens::put::{PutOptions, as_recipients, in_portions, on_all_cores};
+use crate::vault::tokens::put::{PutOptions, SealedPut};
+use crate::vault::tokens::seals::{as_recipients, in_portions, on_all_cores};
 use crate::vault::tokens::unchanged;
 use std::collections::HashSet;
 
@@ -150,14 +151,11 @@ impl Vault {
         let store = self.pin.store.0;
         on_all_cores(jobs, |(body, item, devices)| {
             let context = seal::Context { store, token: body.token.0, version: body.version };
-            let (seals, sealed) = in_portions(devices, |portion| {
+            let made = in_portions(devices, |portion| {
                 seal::seal(&item.token, &context, &as_recipients(portion), &mut seal::without_device)
                     .map_err(|e| e.with_operation(format!("import {}", item.name)))
             })?;
-            Ok((Put { seals, ..body.clone() }, sealed))
+            Ok((Put { seals: made.seals, ..body.clone() }, made.bytes))
         })
     }
 }
-
-/// A put, and its sealed bytes by digest.
-type SealedPut = (Put, Vec<(Hash, Vec<u8>)>);

@@ -1,18 +1,16 @@
 //! Putting a token: seal it to the devices that may open it, and sign the statement.
 
-use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Body, Put, Seal, State};
+use crate::ledger::body::{Body, Put, State};
 use crate::ledger::judge::LedgerView;
-use crate::ledger::{Hash, MAX_RECIPIENTS, Name, TokenId, sha256};
+use crate::ledger::{Hash, Name, TokenId};
 use crate::replica::{DeviceRow, VersionRow};
-use crate::seal::{self, Context, Recipient};
+use crate::seal::Context;
 use crate::secret::Secret;
-use crate::vault::devices::connections::opening_key;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::cache_label;
+use crate::vault::tokens::seals::in_portions;
 use crate::vault::{Vault, random_id};
-use zeroize::Zeroizing;
 
 /// Options for a new version. What is left out is taken from the current version, except not-before. A version without
 /// an expiry of its own expires as long after its put as the current one did.
@@ -35,6 +33,9 @@ pub struct PutOptions {
     /// Seal to these devices only, by name or id.
     pub only: Vec<String>,
 }
+
+/// A put, and its sealed bytes by digest.
+pub(crate) type SealedPut = (Put, Vec<(Hash, Vec<u8>)>);
 
 /// What `put` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,11 +102,11 @@ impl Vault {
         plaintext: &Secret,
         options: &PutOptions,
         devices: &[DeviceRow],
-    ) -> Result<(Put, Vec<(Hash, Vec<u8>)>)> {
+    ) -> Result<SealedPut> {
         let body = self.next_version(name, options)?;
         let context = self.context(body.token, body.version);
-        let (seals, sealed) = in_portions(devices, |portion| self.seal_to(plaintext, &context, portion))?;
-        Ok((Put { seals, ..body }, sealed))
+        let made = in_portions(devices, |portion| self.seal_to(plaintext, &context, portion))?;
+        Ok((Put { seals: made.seals, ..body }, made.bytes))
     }
 
     pub(crate) fn context(&self, token: TokenId, version: u64) -> Context {
@@ -150,94 +151,6 @@ impl Vault {
             keep: options.keep.or(old_keep),
         })
     }
-
-    pub(crate) fn seal_to(
-        &mut self,
-        plaintext: &Secret,
-        context: &Context,
-        devices: &[DeviceRow],
-    ) -> Result<Vec<u8>> {
-        let recipients = as_recipients(devices);
-        let here = &mut self.devices;
-        // Only a symmetric key needs its device for sealing.
-        if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
-            here.enrolled(&self.replica)?;
-        }
-        seal::seal(plaintext, context, &recipients, &mut |request| {
-            let row = devices.iter().find(|row| &row.enrolment.opening.key == request.recipient.public);
-            let Some(row) = row else { return seal::without_device(request) };
-            let Ok((worker, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
-            let (key, iv, aad) = (opening_key(row), *request.iv, request.aad.to_vec());
-            let file_key = Zeroizing::new(*request.file_key);
-            let wrapped = worker.call("seal with the key", prompter, move |device, prompter| {
-                device.wrapping().map(|wrap| wrap.wrap(&key, &iv, &aad, &*file_key, prompter)).transpose()
-            })?;
-            wrapped.map_or_else(|| seal::without_device(request), Ok)
-        })
-    }
-}
-
-/// Seals to any number of devices: in portions that fit into one header each. Returns what the statement says of them,
-/// sorted, and the sealed bytes.
-pub(crate) fn in_portions(
-    devices: &[DeviceRow],
-    mut seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>,
-) -> Result<(Vec<Seal>, Vec<(Hash, Vec<u8>)>)> {
-    let mut made = Vec::new();
-    let mut rest = devices;
-    while !rest.is_empty() || made.is_empty() {
-        let (portion, others) = rest.split_at(portion_of(rest));
-        let sealed = seal(portion)?;
-        let recipients = portion.iter().map(|device| device.id).collect();
-        made.push((Seal { digest: sha256(&sealed), length: sealed.len() as u64, recipients }, sealed));
-        rest = others;
-    }
-    made.sort_by_key(|(seal, _)| seal.digest.0);
-    Ok(made.into_iter().map(|(seal, sealed)| (seal.clone(), (seal.digest, sealed))).unzip())
-}
-
-/// How many of these devices fit into one header.
-fn portion_of(devices: &[DeviceRow]) -> usize {
-    let mut room = seal::MAX_HEADER_BYTES - ROOM_BESIDES;
-    let fits = |device: &&DeviceRow| {
-        let left = room.checked_sub(seal::stanza_bytes(&device.enrolment.opening.key));
-        room = left.unwrap_or_default();
-        left.is_some()
-    };
-    devices.iter().take(MAX_RECIPIENTS).take_while(fits).count()
-}
-
-/// The context, age's random stanza and the MAC take less of a header.
-const ROOM_BESIDES: usize = 4096;
-
-/// Does the same work on each job, on all cores.
-pub(crate) fn on_all_cores<J: Sync, T: Send>(
-    jobs: &[J],
-    work: impl Fn(&J) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let portion = jobs.len().div_ceil(cores).max(1);
-    std::thread::scope(|scope| {
-        let work = &work;
-        let workers: Vec<_> = jobs
-            .chunks(portion)
-            .map(|portion| scope.spawn(move || portion.iter().map(work).collect::<Result<Vec<_>>>()))
-            .collect();
-        let mut done = Vec::with_capacity(jobs.len());
-        for worker in workers {
-            let portion = worker.join();
-            done.extend(
-                portion.unwrap_or_else(|_| Err(Error::new(Kind::Io, "seal the tokens", "a thread died")))?,
-            );
-        }
-        Ok(done)
-    })
-}
-
-/// Devices as the recipients of a sealed token.
-pub(crate) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
-    let enrolments = devices.iter().map(|device| &device.enrolment);
-    enrolments.map(|enrolled| Recipient { public: &enrolled.opening.key, name: &enrolled.name }).collect()
 }
 
 /// As long after `now` as this version expires after its put.
