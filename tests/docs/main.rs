@@ -11,4 +11,5 @@ mod links;
 mod names;
 mod page;
 mod rust;
+mod second_implementation;
 mod shell;
