@@ -152,10 +152,8 @@ class State:
         need(comparable(signing["key"]) not in self.signing_keys, "this signing key was enrolled before")
         need(all(device.name != body["name"] for device in self.active()), "another device has this name")
         key = comparable(opening["key"])
-        need(key != comparable(signing["key"]), "one key for both opening and signing")
         need(all(key != comparable(device.opening) for device in self.active()), "another device opens with this key")
         for slot in (opening, signing):
-            need(len(slot["material"]) // 2 <= 16_384, "material of more than 16,384 bytes")
             need(LEVELS.index(slot["level"]) >= LEVELS.index(self.settings["evidence"]), "too little evidence")
         replaced = self.devices.get(body["replaces"])
         if body["replaces"] is not None:
@@ -302,8 +300,8 @@ class State:
         need(is_text(body["reason"]), "a reason that is no text")
         if number == 0:
             token.suspended = {"suspended": True, "active": False}.get(state, token.suspended)
-            living = [version for version in token.versions.values() if version.state != "destroyed"]
-            for version in living if state == "revoked" else []:
+            usable = [version for version in token.versions.values() if version.state not in ("revoked", "destroyed")]
+            for version in usable if state == "revoked" else []:
                 version.state, version.reason = state, body["reason"]
             return
         version = self.existing(token, number)
@@ -464,12 +462,15 @@ def recipients_of(seals):
 
 
 def check_enrolment(body):
-    """Texts, names and prefixes, which are judged when it is proposed, too."""
+    """What is wrong whatever the state of the store: judged when it is proposed, too."""
     need(is_segment(body["name"]), "a device's name")
+    same = comparable(body["opening"]["key"]) == comparable(body["signing"]["key"])
+    need(not same, "one key for both opening and signing")
     need(is_text(body["model"]) and is_text(body["serial"]), "a model or serial number")
     for slot in (body["opening"], body["signing"]):
         need(is_text(slot["uri"]), "a URI")
         need(all(is_text(claim, 256) for claim, _ in slot["claims"]), "a claim")
+        need(len(slot["material"]) // 2 <= 16_384, "material of more than 16,384 bytes")
     need(are_roles(body["roles"]), "a prefix")
 
 
