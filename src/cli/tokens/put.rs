@@ -198,7 +198,7 @@ fn put_typed(
             return Err(error.into());
         }
         out.error(&error);
-        let again = confirm::ask_yes_no("Nothing was stored. Try again with the token that you typed?")?;
+        let again = confirm::ask_yes_no("Try again with the token that you typed?")?;
         if again != Some(true) {
             return Err(ExitWith(exit::code_of(error.kind())).into());
         }
