@@ -133,27 +133,29 @@ const LINES_OF_ALL: usize = 200;
 #[derive(Default)]
 struct Denied {
     since: Option<Instant>,
-    /// By user and name: the line, and how often there was none for it. The name is empty for all that had no room.
-    lines: HashMap<(u32, String), (Access, u64)>,
+    /// By user, name and program: the line, and how often there was none for it.
+    lines: HashMap<(u32, String, String), (Access, u64)>,
+    /// By user: one of those that had no room, and how many there were.
+    rest: HashMap<u32, (Access, u64)>,
 }
 
 impl Denied {
     fn is_first(&mut self, access: &Access) -> bool {
         self.since.get_or_insert_with(Instant::now);
-        let key = (access.uid, access.name.clone());
+        let key = (access.uid, access.name.clone(), access.exe.clone());
         if let Some((_, more)) = self.lines.get_mut(&key) {
             *more += 1;
             return false;
         }
-        let own = self.lines.keys().filter(|(uid, _)| *uid == access.uid).count();
+        let own = self.lines.keys().filter(|(uid, ..)| *uid == access.uid).count();
         if own < LINES_OF_EACH && self.lines.len() < LINES_OF_ALL {
             self.lines.insert(key, (cut(access.clone()), 0));
             return true;
         }
-        // Of users without any room, all together are counted as one.
+        // Users without any line are counted together.
         let uid = if own == 0 { u32::MAX } else { access.uid };
-        let rest = || (Access { name: String::new(), uid, ..cut(access.clone()) }, 0);
-        self.lines.entry((uid, String::new())).or_insert_with(rest).1 += 1;
+        let first = || (Access { name: String::new(), uid, ..cut(access.clone()) }, 0);
+        self.rest.entry(uid).or_insert_with(first).1 += 1;
         false
     }
 
@@ -162,15 +164,13 @@ impl Denied {
             return Vec::new();
         }
         self.since = None;
-        let counted = self.lines.drain().filter(|(_, (_, more))| *more > 0);
-        let line = |(_, (access, more)): (_, (Access, u64))| Access {
-            outcome: match access.name.is_empty() {
-                true => format!("denied {more} times under other names"),
-                false => format!("denied {more} more times"),
-            },
-            ..access
+        let line = |(access, count): (Access, u64), how: &str| {
+            (count > 0).then(|| Access { outcome: format!("denied {count} {how}"), ..access })
         };
-        counted.map(line).collect()
+        let lines = self.lines.drain().filter_map(|(_, counted)| line(counted, "more times"));
+        lines
+            .chain(self.rest.drain().filter_map(|(_, counted)| line(counted, "times under other names")))
+            .collect()
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
         let others = (0..1000).filter(|n| denied.is_first(&of(2, format!("b{n}")))).count();
         assert_eq!((firsts, others), (1, LINES_OF_EACH));
         let users = (10..1000).filter(|uid| denied.is_first(&of(*uid, "c".into()))).count();
-        assert_eq!(users, LINES_OF_ALL - 1 - LINES_OF_EACH - 1);
+        assert_eq!(users, LINES_OF_ALL - 1 - LINES_OF_EACH);
         assert!(denied.counted(false).is_empty(), "the time is not over");
         let mut lines = denied.counted(true);
         lines.sort_by_key(|line| line.uid);
@@ -287,7 +287,7 @@ mod tests {
             [
                 (1, "a", "denied 999 more times"),
                 (2, "", "denied 970 times under other names"),
-                (u32::MAX, "", "denied 822 times under other names"),
+                (u32::MAX, "", "denied 821 times under other names"),
             ]
         );
         assert!(denied.counted(true).is_empty() && denied.is_first(&of(1, "a".into())));

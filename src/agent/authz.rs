@@ -8,10 +8,14 @@ use crate::replica::GrantRow;
 use crate::vault::{Grantee, Op};
 use nix::unistd::{Group, User};
 use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long the number of a user or group is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// How long a question for such a number may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whose agent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,41 +56,79 @@ pub fn denied(tried: impl Into<String>) -> Error {
         .with_hint("the agent's owner grants it: `strongroom grant NAME --to …`")
 }
 
-/// Numbers of users and groups, asked for once in a while.
+/// Numbers of users and groups, asked for once in a while. What knows them may be a server that hangs: so a thread of its
+/// own asks, for whom nobody waits long.
 #[derive(Default)]
 pub struct AccountIds {
-    users: HashMap<String, (Instant, Option<u32>)>,
-    groups: HashMap<String, (Instant, Option<u32>)>,
+    known: HashMap<Account, (Instant, Option<u32>)>,
+    asking: Option<(Sender<Account>, Receiver<(Account, Option<u32>)>)>,
+}
+
+/// A user or a group, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Account {
+    User(String),
+    Group(String),
 }
 
 impl AccountIds {
     fn user(&mut self, name: &str) -> Option<u32> {
-        let ask = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-        number(&mut self.users, name, ask)
+        name.parse().ok().or_else(|| self.number(Account::User(name.into())))
     }
 
     fn group(&mut self, name: &str) -> Option<u32> {
-        let ask = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-        number(&mut self.groups, name, ask)
+        name.parse().ok().or_else(|| self.number(Account::Group(name.into())))
+    }
+
+    fn number(&mut self, account: Account) -> Option<u32> {
+        if let Some((at, number)) = self.known.get(&account)
+            && at.elapsed() < REMEMBERED
+        {
+            return *number;
+        }
+        let number = self.ask(&account);
+        self.known.insert(account, (Instant::now(), number));
+        number
+    }
+
+    /// `None` also when no answer comes in time: whoever cannot be told is granted nothing.
+    fn ask(&mut self, account: &Account) -> Option<u32> {
+        let (asks, hears) = self.asking.get_or_insert_with(account_thread);
+        asks.send(account.clone()).ok()?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match hears.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                // One that came late is of somebody else.
+                Ok((other, _)) if other != *account => {}
+                Ok((_, number)) => return number,
+                Err(_) => {
+                    log::warn!("the system does not say in time which number {account:?} has");
+                    // The next question goes to a thread that does not hang yet.
+                    self.asking = None;
+                    return None;
+                }
+            }
+        }
     }
 }
 
-fn number(
-    known: &mut HashMap<String, (Instant, Option<u32>)>,
-    name: &str,
-    ask: impl FnOnce(&str) -> Option<u32>,
-) -> Option<u32> {
-    if let Ok(number) = name.parse() {
-        return Some(number);
-    }
-    if let Some((at, number)) = known.get(name)
-        && at.elapsed() < REMEMBERED
-    {
-        return *number;
-    }
-    let number = ask(name);
-    known.insert(name.into(), (Instant::now(), number));
-    number
+fn account_thread() -> (Sender<Account>, Receiver<(Account, Option<u32>)>) {
+    let (asks, asked) = channel();
+    let (says, hears) = channel();
+    let answer = move || {
+        for account in asked {
+            let number = match &account {
+                Account::User(name) => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
+                Account::Group(name) => Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw()),
+            };
+            if says.send((account, number)).is_err() {
+                return;
+            }
+        }
+    };
+    // Without a thread nobody answers, which is noticed at once.
+    drop(std::thread::Builder::new().name("accounts".into()).spawn(answer));
+    (asks, hears)
 }
 
 /// A peer, and what was found out about it on demand.

@@ -102,10 +102,17 @@ impl Metrics {
     }
 }
 
-/// One gauge in Prometheus's words.
-pub fn gauge(out: &mut String, name: &str, what: &str, value: impl std::fmt::Display) {
+/// A gauge in Prometheus's words: all its values, each with its labels in braces, or none.
+pub fn gauge<V: std::fmt::Display>(
+    out: &mut String,
+    name: &str,
+    what: &str,
+    values: impl IntoIterator<Item = (String, V)>,
+) {
     let _ = writeln!(out, "# HELP strongroom_{name} {what}.\n# TYPE strongroom_{name} gauge");
-    let _ = writeln!(out, "strongroom_{name} {value}");
+    for (labels, value) in values {
+        let _ = writeln!(out, "strongroom_{name}{labels} {value}");
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,14 @@ impl Sockets {
     }
 }
 
+impl Sockets {
+    /// The path of the socket for applications, as it was made or handed over.
+    pub fn path(&self) -> Option<PathBuf> {
+        let made = self.made.first().map(|(path, _)| path.clone());
+        made.or_else(|| self.requests.local_addr().ok()?.as_pathname().map(Path::to_owned))
+    }
+}
+
 impl Drop for Sockets {
     fn drop(&mut self) {
         for (path, _lock) in &self.made {

@@ -10,7 +10,7 @@ use strongroom::paths::{MACHINE_SOCKET, Paths, agent_socket};
 use strongroom::prompt;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, TokenBackend};
-use strongroom::{Result, Vault};
+use strongroom::{Error, Kind, Result, Vault};
 
 /// Options that every command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -179,7 +179,16 @@ impl Context {
         let variable = || std::env::var_os("STRONGROOM_AGENT").map(PathBuf::from);
         if let Some(path) = self.globals.agent.clone().or_else(variable) {
             // Set to nothing: there is none.
-            return if path.as_os_str().is_empty() { Ok(None) } else { Client::connect(&path) };
+            if path.as_os_str().is_empty() {
+                return Ok(None);
+            }
+            // Whoever names one does not mean the store.
+            let missing = || {
+                Error::new(Kind::NoAgent, "reach the agent", "nobody listens there")
+                    .with_target(path.display().to_string())
+                    .with_hint("start it with `strongroom agent --socket`, or say --no-agent")
+            };
+            return Client::connect(&path)?.map(Some).ok_or_else(missing);
         }
         if let Ok(path) = agent_socket()
             && let Some(own) = Client::connect(&path)?

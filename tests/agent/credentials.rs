@@ -98,6 +98,8 @@ fn a_forged_name_is_of_no_use_to_anybody_else() {
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), TOO_LONG.to_string(), "{said}");
-    let log = served.another().accesses(0, 1).unwrap();
+    let log = || served.another().accesses(0, 1).unwrap();
+    served.until("it is written down", || !log().is_empty());
+    let log = log();
     assert_eq!((log[0].access.outcome.as_str(), log[0].access.uid), ("denied", 4242));
 }

@@ -35,7 +35,7 @@ impl Daemon {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
-        assert!(line.starts_with("serving on "), "{line}");
+        assert!(line.starts_with(&format!("serving on {} with", socket.display())), "{line}");
         let said = Arc::<Mutex<String>>::default();
         let lines = Arc::clone(&said);
         // A child that nobody listens to stops.
@@ -243,6 +243,20 @@ fn load(socket: PathBuf, asked: &AtomicUsize, ending: &AtomicBool) -> Vec<String
         }
     }
     failures
+}
+
+#[test]
+fn an_agent_that_is_named_and_missing_is_an_error() {
+    let Some(home) = Home::with_store() else { return };
+    home.put("a", b"token");
+    for arguments in [&["--agent-socket", "nobody.sock", "get", "a"][..], &["get", "a"]] {
+        let mut command = home.strongroom(arguments);
+        let output = command.env("STRONGROOM_AGENT", "nobody.sock").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(9) && said.contains("nobody listens there"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+    home.ok(&["--no-agent", "get", "a"]);
 }
 
 #[test]

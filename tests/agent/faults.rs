@@ -119,6 +119,24 @@ fn a_refused_pin_is_never_sent_again_by_itself() {
 }
 
 #[test]
+fn the_numbers_of_all_devices_stand_together() {
+    let metrics = Served::to_owner().get("/metrics").text();
+    let name = |line: &str| line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").to_owned();
+    let family = |line: &str| {
+        let name = name(line).split(['{', ' ']).next().unwrap().to_owned();
+        let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        parts.map_or(name.clone(), ToOwned::to_owned)
+    };
+    let mut families: Vec<String> = metrics.lines().map(family).collect();
+    families.dedup();
+    let mut once = families.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(families.len(), once.len(), "{metrics}");
+    assert!(metrics.matches("strongroom_device_ready{").count() == 2, "{metrics}");
+}
+
+#[test]
 fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
     let served = Served::to_owner();
     let shows = |gauge: &str, value: u8| {

@@ -1,12 +1,13 @@
 //! How it goes: for monitors, for Prometheus and for a person.
 
-use crate::agent::devices::DeviceStatus;
+use crate::agent::devices::{DeviceHandle, DeviceStatus};
 use crate::agent::metrics::gauge;
 use crate::agent::worker::WorkerError;
 use crate::agent::{Agent, LedgerCounts};
 use crate::client::api::{Counts, DeviceHealth, Health, HealthDetails, Queues};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
+use std::fmt::Write;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -69,13 +70,18 @@ impl Agent {
         let (tokens, expiring, n) = self.tokens_counted().await?;
         let mut out = String::with_capacity(8192);
         self.metrics.write(&mut out);
-        gauge(&mut out, "tokens", "Living tokens", tokens);
-        gauge(&mut out, "tokens_expiring", "Active tokens that expire within 7 days or did", expiring);
-        gauge(&mut out, "ledger_position", "Verified statements", n);
-        gauge(&mut out, "cached_tokens", "Tokens in locked memory", self.cache.len());
-        gauge(&mut out, "queue_reader", "Requests waiting for the reader", self.reader.load().waiting());
-        gauge(&mut out, "queue_writer", "Requests waiting for the writer", self.writer.load().waiting());
-        gauge(&mut out, "healthy", "1 when all is well", u8::from(self.problems().is_empty()));
+        let (reader, writer) = (self.reader.load().waiting() as u64, self.writer.load().waiting() as u64);
+        for (name, what, value) in [
+            ("tokens", "Living tokens", tokens),
+            ("tokens_expiring", "Active tokens that expire within 7 days or did", expiring),
+            ("ledger_position", "Verified statements", n),
+            ("cached_tokens", "Tokens in locked memory", self.cache.len() as u64),
+            ("queue_reader", "Requests waiting for the reader", reader),
+            ("queue_writer", "Requests waiting for the writer", writer),
+            ("healthy", "1 when all is well", self.problems().is_empty().into()),
+        ] {
+            gauge(&mut out, name, what, [(String::new(), value)]);
+        }
         self.device_numbers(&mut out);
         Ok(out)
     }
@@ -99,30 +105,35 @@ impl Agent {
         Ok(numbers)
     }
 
+    /// One family after the other, each with all devices.
     fn device_numbers(&self, out: &mut String) {
-        use std::fmt::Write;
-        for gauge in ["ready", "pin_refused", "pin_locked", "queue"] {
-            let _ = writeln!(out, "# TYPE strongroom_device_{gauge} gauge");
-        }
+        let label =
+            |device: &DeviceHandle| format!("device=\"{}\"", device.name.replace(['"', '\\', '\n'], "_"));
+        let mut each = |name: &str, what: &str, value: &dyn Fn(&DeviceHandle) -> usize| {
+            let values = self.devices.iter().map(|device| (format!("{{{}}}", label(device)), value(device)));
+            gauge(out, &format!("device_{name}"), what, values);
+        };
+        let is =
+            |device: &DeviceHandle, these: &[DeviceStatus]| usize::from(these.contains(&device.status().0));
+        each("ready", "1 when the device opens tokens, as far as is known", &|device| {
+            is(device, &[DeviceStatus::Ready, DeviceStatus::Unused])
+        });
+        each("pin_refused", "1 when the device refused a PIN", &|device| {
+            is(device, &[DeviceStatus::Refused])
+        });
+        each("pin_locked", "1 when the device takes no PIN", &|device| {
+            is(device, &[DeviceStatus::LockedOut])
+        });
+        each("queue", "Requests waiting for the device", &|device| device.thread().load().waiting());
+        let _ = writeln!(out, "# HELP strongroom_device_seconds Time of the device's operations.");
         let _ = writeln!(out, "# TYPE strongroom_device_seconds histogram");
         for device in &self.devices {
-            let label = format!("device=\"{}\"", device.name.replace(['"', '\\', '\n'], "_"));
-            let status = device.status().0;
-            let ready = usize::from(matches!(status, DeviceStatus::Ready | DeviceStatus::Unused));
-            for (gauge, value) in [
-                ("ready", ready),
-                ("pin_refused", usize::from(status == DeviceStatus::Refused)),
-                ("pin_locked", usize::from(status == DeviceStatus::LockedOut)),
-                ("queue", device.thread().load().waiting()),
-            ] {
-                let _ = writeln!(out, "strongroom_device_{gauge}{{{label}}} {value}");
-            }
-            device.thread().load().latency.write(out, "strongroom_device_seconds", &label);
+            device.thread().load().latency.write(out, "strongroom_device_seconds", &label(device));
         }
     }
 }
 
-fn device_health(device: &crate::agent::devices::DeviceHandle) -> DeviceHealth {
+fn device_health(device: &DeviceHandle) -> DeviceHealth {
     let (status, why) = device.status();
     DeviceHealth {
         device: device.name.clone(),

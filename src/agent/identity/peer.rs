@@ -14,11 +14,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A process at the other end, as it was when it connected.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ impl Peer {
     fn by(socket: &impl AsFd, held: &PidfdCache, pidfds: bool) -> Result<Self> {
         let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials).map_err(unknown)?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
+        let strangers = strangers();
+        if strangers.is_some_and(|(nobody, _)| nobody == uid) {
+            return Err(Error::new(Kind::Refused, IDENTIFY, "its user has no number in this user namespace"));
+        }
         // Zero stands for a process that has no number here: one outside of this namespace.
         let pid = Some(credentials.pid()).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(gone)?;
         let number = pid.as_raw_nonzero().get().unsigned_abs();
@@ -66,7 +72,8 @@ impl Peer {
         if !is_running(&process) || (user, group) != (uid, gid) {
             return Err(gone());
         }
-        let groups = std::iter::once(gid).chain(groups).collect();
+        let known = |group: &u32| strangers.is_none_or(|(_, nobody)| nobody != *group);
+        let groups = std::iter::once(gid).chain(groups).filter(known).collect();
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let serial = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         Ok(Self { serial, uid, groups, pid: number, unit, exe, digest: OnceLock::new(), held: process })
@@ -89,10 +96,19 @@ impl Peer {
         if !same || metadata.len() >= MAX_EXE_BYTES {
             return None;
         }
-        let (mut file, mut digest) = (file.take(MAX_EXE_BYTES), Sha256::new());
-        std::io::copy(&mut file, &mut digest).ok()?;
-        let whole = file.limit() > 0 && self.is_there();
-        whole.then(|| *self.digest.get_or_init(|| Hash(digest.finalize().into())))
+        let digest = match known_digest(&metadata) {
+            Some(digest) => digest,
+            None => {
+                let (mut program, mut digest) = ((&file).take(MAX_EXE_BYTES), Sha256::new());
+                std::io::copy(&mut program, &mut digest).ok()?;
+                let whole =
+                    program.limit() > 0 && file.metadata().is_ok_and(|now| state(&now) == state(&metadata));
+                let digest = whole.then(|| Hash(digest.finalize().into()))?;
+                remember_digest(&metadata, digest);
+                digest
+            }
+        };
+        self.is_there().then(|| *self.digest.get_or_init(|| digest))
     }
 
     /// The program and the unit in one text, for the access log.
@@ -120,6 +136,31 @@ impl Peer {
     }
 }
 
+/// Which file it is, and since when it has been as it is: writing to a file changes that time, and only root can set it.
+type FileState = (u64, u64, i64, i64, u64);
+
+/// Digests of programs, for other processes that run the same.
+static DIGESTS: Mutex<BTreeMap<FileState, Hash>> = Mutex::new(BTreeMap::new());
+
+/// The most digests that are remembered.
+const MAX_DIGESTS: usize = 256;
+
+fn state(file: &Metadata) -> FileState {
+    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec(), file.len())
+}
+
+fn known_digest(file: &Metadata) -> Option<Hash> {
+    DIGESTS.lock().unwrap_or_else(PoisonError::into_inner).get(&state(file)).copied()
+}
+
+fn remember_digest(file: &Metadata, digest: Hash) {
+    let mut known = DIGESTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MAX_DIGESTS {
+        known.clear();
+    }
+    known.insert(state(file), digest);
+}
+
 /// The most characters that are shown of a program's path, or of a unit.
 const SHOWN: usize = 512;
 
@@ -132,6 +173,25 @@ fn plain(text: &str) -> String {
         _ => '_',
     };
     text.chars().take(SHOWN).map(safe).collect()
+}
+
+/// The numbers of users and groups that have none in this user namespace (user_namespaces(7)); `None` in the first one,
+/// where every user has its own.
+fn strangers() -> Option<(u32, u32)> {
+    static STRANGERS: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    *STRANGERS.get_or_init(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let number = |what: &str| {
+            let text = std::fs::read_to_string(format!("/proc/sys/kernel/overflow{what}"));
+            text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_534)
+        };
+        (!is_whole(&map)).then(|| (number("uid"), number("gid")))
+    })
+}
+
+/// Whether a map of users maps all of them to themselves.
+fn is_whole(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 const IDENTIFY: &str = "learn who connected";
@@ -200,6 +260,27 @@ mod tests {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(peer.exe_digest(), Some(crate::ledger::sha256(&own)));
         assert!(peer.is_there());
+    }
+
+    #[test]
+    fn the_first_user_namespace_is_told_from_others() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        for map in ["", "0 1000 1\n", "0 100000 65536\n", "0 0 4294967295\n1 1 1\n"] {
+            assert!(!is_whole(map), "{map}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_remembered_until_the_program_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        std::fs::write(&path, "one").unwrap();
+        let (before, digest) = (std::fs::metadata(&path).unwrap(), crate::ledger::sha256(b"one"));
+        remember_digest(&before, digest);
+        assert_eq!(known_digest(&std::fs::metadata(&path).unwrap()), Some(digest));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(known_digest(&std::fs::metadata(&path).unwrap()), None);
     }
 
     #[test]

@@ -57,8 +57,7 @@ impl Execute for Agent {
             Ok(()) => {}
         }
         let sockets = self.sockets(context)?;
-        let (socket, count) = (sockets.requests.local_addr().ok(), options.devices.len());
-        let shown = socket.and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+        let (shown, count) = (sockets.path().map(|path| path.display().to_string()), options.devices.len());
         let said = format!("serving on {} with {count} devices", shown.unwrap_or_default());
         let mut reload =
             || self.options(&Context::new(globals.clone(), Output::new(quiet(&globals))), locked);
