@@ -14,16 +14,18 @@ use test_support::subprocess::{assert_passes, rerun};
 use test_support::swtpm::Swtpm;
 use test_support::yubikey::{self, Options, VirtualYubiKey};
 
-/// A token named `demo` in a module, and the algorithms of keys in it.
+/// A token in a module, and the algorithms of keys in it.
 struct Token<'a> {
     module: &'a Path,
+    /// What names it in a URI: `token=demo`.
+    name: &'a str,
     opening: Algorithm,
     signing: Algorithm,
 }
 
 impl Bench for Token<'_> {
     fn device(&self) -> Box<dyn Device> {
-        let uri = format!("pkcs11:token={LABEL}?module-path={}", self.module.display());
+        let uri = format!("pkcs11:{}?module-path={}", self.name, self.module.display());
         connect(&uri.parse().unwrap()).unwrap()
     }
 
@@ -39,6 +41,9 @@ impl Bench for Token<'_> {
         self.signing
     }
 }
+
+/// The name of most tokens here.
+const DEMO: &str = "token=demo";
 
 /// A file in a directory where Debian has libraries. `None`, visibly, where its package is missing.
 fn library(name: &str, package: &str) -> Option<PathBuf> {
@@ -107,7 +112,8 @@ fn tpm2_pkcs11_opens_and_signs() {
     let body = || {
         let module = library("libtpm2_pkcs11.so.1", "libtpm2-pkcs11-1").unwrap();
         // The module offers no ECDH.
-        let token = Token { module: &module, opening: Algorithm::Rsa(2048), signing: Algorithm::P256 };
+        let token =
+            Token { module: &module, name: DEMO, opening: Algorithm::Rsa(2048), signing: Algorithm::P256 };
         let mut device = token.device();
         assert_eq!(
             device.provisioning().unwrap().algorithms(Purpose::Open).unwrap()[0],
@@ -150,7 +156,9 @@ fn tpm2_pkcs11_opens_and_signs() {
 #[test]
 fn p11_kit_proxy_conforms() {
     let Some(module) = library("p11-kit-proxy.so", "p11-kit-modules") else { return };
-    isolated(|_| conforms(&Token { module: &module, opening: Algorithm::P256, signing: Algorithm::P256 }));
+    isolated(|_| {
+        conforms(&Token { module: &module, name: DEMO, opening: Algorithm::P256, signing: Algorithm::P256 })
+    });
 }
 
 /// A module behind `p11-kit server`, as ssh forwards it.
@@ -185,7 +193,12 @@ fn a_module_behind_p11_kit_server_conforms() {
     let body = || {
         let module = library("p11-kit-client.so", "p11-kit-modules").unwrap();
         // Its protocol has no words for the parameters of ECDH.
-        conforms(&Token { module: &module, opening: Algorithm::Rsa(2048), signing: Algorithm::P256 });
+        conforms(&Token {
+            module: &module,
+            name: DEMO,
+            opening: Algorithm::Rsa(2048),
+            signing: Algorithm::P256,
+        });
     };
     if std::env::var_os(INSIDE).is_some() {
         return in_process(&[], body);
@@ -203,6 +216,47 @@ fn a_module_behind_p11_kit_server_conforms() {
         &[("P11_KIT_SERVER_ADDRESS", address.into()), ("XDG_RUNTIME_DIR", hsm.dir.clone().into())],
         body,
     );
+}
+
+/// Not to share with the machine: its daemon's shared memory, sockets and files.
+const NAMESPACES: [&str; 9] = [
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "--net",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
+
+/// opencryptoki gives its files to the group pkcs11, which in the namespaces has to be root's.
+const PREPARE: &str = "sed 's/^pkcs11:.*/pkcs11:x:0:/' /etc/group >/tmp/group.$$ && mount --bind /tmp/group.$$ /etc/group && \
+    rm /tmp/group.$$ && for d in /var/lib/opencryptoki /var/log /run; do mount -t tmpfs tmpfs $d || exit 1; done && \
+    mkdir -p /var/lib/opencryptoki/swtok/TOK_OBJ /run/lock/opencryptoki/swtok";
+
+/// Gives opencryptoki's software token, in slot 3, a label and a PIN. The PINs that it is made with have to be changed.
+const INITIALISE: &str = "pkcsslotd && pkcsconf -I -c 3 -S 87654321 <<<demo && pkcsconf -P -c 3 -S 87654321 -n 12345678 && \
+    pkcsconf -u -c 3 -S 12345678 -n 11111111 && pkcsconf -p -c 3 -U 11111111 -n 1234";
+
+#[test]
+fn opencryptoki_conforms() {
+    let Some(module) = library("libopencryptoki.so", "opencryptoki") else { return };
+    test_support::subprocess::in_namespaces(&NAMESPACES, PREPARE, || {
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap());
+        let output = Command::new("bash").args(["-c", INITIALISE]).env("PATH", path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // This version fills the token's time with something else, so that the label cannot be read.
+        let token = Token {
+            module: &module,
+            name: "slot-id=3",
+            opening: Algorithm::Rsa(2048),
+            signing: Algorithm::Rsa(2048),
+        };
+        assert!(token.device().identity().simulator);
+        conforms(&token);
+    });
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_malformed_time_does_not_matter() {
         let shim = Shim::new(hsm);
         let tokens = strongroom::device::pkcs11::tokens_of(&shim.library).unwrap();
         let [own, _] = &tokens[..] else { panic!("{tokens:?}") };
-        assert_eq!((own.identity.label.as_str(), own.identity.simulator), ("", true));
+        assert_eq!((own.described, own.identity.simulator), (false, true));
         let uri = format!("pkcs11:slot-id={}?module-path={}", own.slot_id, shim.library.display());
         let mut device = connect(&uri.parse().unwrap()).unwrap();
         let key = create(&mut *device, Purpose::Sign, Algorithm::P256).unwrap();

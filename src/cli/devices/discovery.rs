@@ -68,8 +68,10 @@ pub fn modules() -> Vec<Module> {
 #[cfg(feature = "pkcs11")]
 fn token(facts: strongroom::device::pkcs11::TokenInfo, module: &std::path::Path) -> Token {
     let (ready, locked) = (facts.initialised && facts.pin.set, facts.pin.locked);
-    let attributes =
-        [("token", facts.identity.label.as_str()), ("module-path", &module.display().to_string())];
+    let (slot, module) = (facts.slot_id.to_string(), module.display().to_string());
+    let name =
+        if facts.described { ("token", facts.identity.label.as_str()) } else { ("slot-id", slot.as_str()) };
+    let attributes = [name, ("module-path", module.as_str())];
     let named = DeviceUri::parse("pkcs11:")
         .and_then(|uri| attributes.iter().try_fold(uri, |uri, (name, value)| uri.with(name, value)));
     let uri = named.map_or_else(|_| format!("pkcs11:slot-id={}", facts.slot_id), |uri| uri.to_string());

@@ -43,7 +43,7 @@ impl Pkcs11Device {
         let login = module.login(info.key());
         lock(&login).join();
         // Prompts name the token even if the URI does not.
-        let nameless = uri.token().is_none() && !info.identity.label.is_empty();
+        let nameless = uri.token().is_none() && info.described;
         let named = if nameless { uri.with("token", &info.identity.label).ok() } else { None };
         let name = named.as_ref().unwrap_or(&uri).display_name();
         Self { name, uri, info, login, session: Some(session), found: false, module }

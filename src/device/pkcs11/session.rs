@@ -158,9 +158,9 @@ impl OperationContext<'_> {
 
     fn key_uri(&self, purpose: Purpose) -> Result<String> {
         let uri = DeviceUri::parse("pkcs11:")?;
-        let uri = match self.info.identity.label.as_str() {
-            "" => uri.with("slot-id", &self.info.slot_id.to_string())?,
-            label => uri.with("token", label)?,
+        let uri = match self.info.described {
+            true => uri.with("token", &self.info.identity.label)?,
+            false => uri.with("slot-id", &self.info.slot_id.to_string())?,
         };
         Ok(uri.with("object", &objects::label(self.uri, purpose))?.to_string())
     }

@@ -13,6 +13,8 @@ pub struct TokenInfo {
     pub slot_id: u64,
     /// Label, maker, model, serial, firmware.
     pub identity: DeviceIdentity,
+    /// CK_TOKEN_INFO could be read. Otherwise the label is made up.
+    pub described: bool,
     /// CKF_TOKEN_INITIALIZED.
     pub initialised: bool,
     /// The state of the user PIN.
@@ -66,6 +68,7 @@ impl TokenInfo {
                 firmware: info.firmware_version().to_string(),
                 label: text(info.label()),
             },
+            described: true,
             initialised: info.token_initialized(),
             pin: PinInfo {
                 required: info.login_required(),
@@ -82,18 +85,20 @@ impl TokenInfo {
         }
     }
 
-    /// From CK_SLOT_INFO, when CK_TOKEN_INFO is malformed. Such a token has no label: its slot-id names it.
+    /// From CK_SLOT_INFO, when CK_TOKEN_INFO is malformed. Only its slot-id names such a token. It has no model,
+    /// so it may be software, and counts as such.
     pub fn from_slot(slot: Slot, info: &SlotInfo) -> Self {
         let (maker, model) = (text(info.manufacturer_id()), text(info.slot_description()));
         Self {
             slot_id: slot.id(),
             identity: DeviceIdentity {
-                simulator: is_software(&maker, &model),
+                simulator: true,
                 maker,
                 model,
-                label: String::new(),
+                label: format!("slot-{}", slot.id()),
                 ..DeviceIdentity::unknown(Scheme::Pkcs11)
             },
+            described: false,
             initialised: true,
             pin: PinInfo {
                 required: true,
@@ -110,7 +115,7 @@ impl TokenInfo {
     pub fn matches(&self, uri: &DeviceUri) -> bool {
         let agree = |wanted: Option<&str>, is: &str| wanted.is_none_or(|wanted| wanted == is);
         self.initialised
-            && agree(uri.token(), &self.identity.label)
+            && (self.described && agree(uri.token(), &self.identity.label) || uri.token().is_none())
             && agree(uri.manufacturer(), &self.identity.maker)
             && agree(uri.model(), &self.identity.model)
             && agree(uri.serial(), &self.identity.serial)
