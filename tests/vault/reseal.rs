@@ -240,3 +240,32 @@ fn killed_between_any_two_writes_and_resumed() {
     }
     verifies(&mut other);
 }
+
+/// Who only loses a seal of their own costs nobody an opening, and needs nobody who can.
+#[test]
+fn a_seal_is_dropped_without_opening() {
+    let (one, two, three) = (SoftDevice::named("one"), SoftDevice::named("two"), SoftDevice::named("three"));
+    let (place, mut vault) = Place::of(&one);
+    put(&mut vault, "a", "token");
+    enrol(&mut vault, &two, &["open"]);
+    assert_eq!(all(&mut vault), (1, 1));
+    let own = version(&vault, "a", 1).seals;
+    assert_eq!(own.len(), 2);
+    enrol(&mut vault, &three, &["admin"]);
+    // It opens nothing, and takes the token from the device that leaves all the same.
+    let mut admin = place.meet(&vault, "admin", &[&three]);
+    let report = admin.retire("two", &Default::default(), &mut |_, _| {}).unwrap();
+    assert_eq!((report.reseal.resealed, report.reseal.left.len()), (1, 0));
+    let now = version(&admin, "a", 1).seals;
+    assert_eq!(now.len(), 1);
+    let dropped = own.iter().find(|seal| seal.digest != now[0].digest).unwrap();
+    assert!(!place.has(&dropped.digest) && place.has(&now[0].digest));
+    let resealed = admin.accesses(0, 100).unwrap().into_iter().filter(|line| line.access.name == "a");
+    assert_eq!(
+        resealed.filter(|line| line.access.outcome == "resealed").count(),
+        1,
+        "the first reseal alone"
+    );
+    assert_eq!(opened(&mut vault, "a"), Ok("token".into()));
+    verifies(&mut admin);
+}

@@ -196,7 +196,11 @@ impl Vault {
         let (rows, orphans): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| !targets.devices_for(row).is_empty());
         report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
-        let opened = self.open_to_reseal(rows, report)?;
+        // Where others only lose their seal, nothing has to be opened.
+        let (rows, closed): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| !targets.change_for(row).1.is_empty());
+        let mut opened = self.open_to_reseal(rows, report)?;
+        opened.extend(closed.into_iter().map(|row| (row, None)));
         let resealed = self.submit("reseal", RequiredRole::Admin, |vault| {
             let jobs = vault.still_to_do(&opened, &vault.targets(without)?)?;
             let mut draft = Draft::default();
@@ -218,7 +222,7 @@ impl Vault {
         &mut self,
         rows: Vec<SealedRow>,
         report: &mut ResealReport,
-    ) -> Result<Vec<(SealedRow, Secret)>> {
+    ) -> Result<Vec<(SealedRow, Option<Secret>)>> {
         let (mut sealed, mut found) = (Vec::new(), Vec::new());
         for row in rows {
             match self.sealed_token(&row) {
@@ -237,7 +241,7 @@ impl Vault {
         let mut tokens = Vec::new();
         for (row, outcome) in found.into_iter().zip(outcomes) {
             match outcome.token {
-                Ok(token) => tokens.push((row, token)),
+                Ok(token) => tokens.push((row, Some(token))),
                 Err(error) => report.left.push(unresealed(&row, error)),
             }
         }
@@ -253,7 +257,7 @@ impl Vault {
     /// Leaves out what others have resealed or closed meanwhile.
     fn still_to_do<'a>(
         &self,
-        opened: &'a [(SealedRow, Secret)],
+        opened: &'a [(SealedRow, Option<Secret>)],
         targets: &RecipientPlan,
     ) -> Result<Vec<Job<'a>>> {
         let mut jobs = Vec::new();
@@ -263,7 +267,10 @@ impl Vault {
             let open = now.version.state.is_some_and(|state| state != State::Revoked);
             if open && !targets.devices_for(&now).is_empty() && !targets.is_met(&now) {
                 let (drop, devices) = targets.change_for(&now);
-                jobs.push(Job { row, token, drop, devices });
+                // Another device came meanwhile: the next reseal opens it.
+                if devices.is_empty() || token.is_some() {
+                    jobs.push(Job { row, token: token.as_ref(), drop, devices });
+                }
             }
         }
         Ok(jobs)
@@ -275,15 +282,15 @@ impl Vault {
             // A symmetric key needs its device, one token after the other.
             let mut seal = |job: &Job<'_>| {
                 let context = self.context(job.row.token, job.row.version.version);
-                job.seal(|portion| self.seal_to(job.token, &context, portion))
+                job.seal(|token, portion| self.seal_to(token, &context, portion))
             };
             return jobs.iter().map(&mut seal).collect();
         }
         let store = self.pin.store.0;
         on_all_cores(jobs, |job| {
             let context = Context { store, token: job.row.token.0, version: job.row.version.version };
-            job.seal(|portion| {
-                seal::seal(job.token, &context, &as_recipients(portion), &mut seal::without_device)
+            job.seal(|token, portion| {
+                seal::seal(token, &context, &as_recipients(portion), &mut seal::without_device)
             })
         })
     }
@@ -292,7 +299,8 @@ impl Vault {
 /// A version to seal to other devices.
 struct Job<'a> {
     row: &'a SealedRow,
-    token: &'a Secret,
+    /// Its bytes; none where nothing has to be sealed.
+    token: Option<&'a Secret>,
     /// The digests of the seals that go, sorted.
     drop: Vec<Hash>,
     /// The devices that need a seal; none if others only lose theirs.
@@ -300,10 +308,10 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn seal(&self, seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>) -> Result<NewSeals> {
-        match self.devices.is_empty() {
-            true => Ok(NewSeals::default()),
-            false => in_portions(&self.devices, seal),
+    fn seal(&self, mut seal: impl FnMut(&Secret, &[DeviceRow]) -> Result<Vec<u8>>) -> Result<NewSeals> {
+        match self.token.filter(|_| !self.devices.is_empty()) {
+            Some(token) => in_portions(&self.devices, |portion| seal(token, portion)),
+            None => Ok(NewSeals::default()),
         }
     }
 
