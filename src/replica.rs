@@ -11,6 +11,7 @@ mod devices;
 mod grants;
 mod ledger_view;
 mod read;
+mod rebuild;
 mod rows;
 mod schema;
 mod store_pin;
@@ -20,8 +21,9 @@ pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow, ProposalRow};
 pub use grants::GrantRow;
 pub use read::{ListFilter, SealedRow, TokenRow, VersionRow};
+pub use rebuild::Partial;
 pub use store_pin::{StorePin, TrustAnchor};
-pub use sync::{Followed, Partial};
+pub use sync::Followed;
 pub(crate) use sync::{other_store, tampered};
 
 use crate::error::{Error, Kind, Result};
@@ -35,6 +37,7 @@ use schema::{Mode, Unusable};
 use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The verified state of one store.
 pub struct Replica {
@@ -230,13 +233,30 @@ fn lock_exclusive(path: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// A file beside `path` for this use alone, also among processes of other PID namespaces.
+/// A file beside `path` for this use alone, also among processes of other PID namespaces. Removes what killed processes
+/// have left.
 pub(crate) fn scratch(path: &Path, what: &str) -> Result<PathBuf> {
+    remove_left_over(path);
     let mut random = [0; 8];
     OsRng
         .try_fill_bytes(&mut random)
         .map_err(|e| Error::new(Kind::Io, "name a temporary file", e.to_string()))?;
     Ok(path.with_extension(format!("{what}-{}", hex::encode(random))))
+}
+
+/// Removes scratch files that nobody has written to for a day. Best effort.
+fn remove_left_over(path: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let (Some(directory), Some(stem)) = (path.parent(), path.file_stem()) else { return };
+    let own = ["new", "verify"].map(|what| format!("{}.{what}-", stem.to_string_lossy()));
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let scratch = own.iter().any(|own| name.to_string_lossy().starts_with(own));
+        let modified = entry.metadata().and_then(|file| file.modified());
+        if scratch && modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > DAY)) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Synchronization: verifies the batches after the last verified position and applies them.
 
-use super::schema;
-use super::{Replica, StorePin, io, remove};
+use super::{Partial, Replica, StorePin};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::error::{Ineffective, Tampering};
@@ -10,13 +9,9 @@ use crate::ledger::verify::{Chain, CheckedBatch, Fault, StoredBatch, check_batch
 use crate::ledger::{Hash, LogPosition, Statement, StoreId};
 use crate::store::Store;
 use rusqlite::params;
-use std::path::Path;
 
 /// About how many bytes of statements to verify in one transaction.
 const PAGE_BYTES: usize = 4 << 20;
-
-/// Cache for a first contact in KiB: as much as the indexes of a million tokens take.
-const REBUILD_CACHE: u32 = 256 << 10;
 
 /// From this many statements on, a first contact loads into a new file: in bulk that is faster.
 const BULK: u64 = 1_000;
@@ -28,15 +23,6 @@ pub struct Followed {
     pub new: u64,
     /// The number of them without effect.
     pub ineffective: u64,
-}
-
-/// What becomes of the verified beginning of a store that was tampered with further on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Partial {
-    /// It becomes the replica: `repair` starts there.
-    Keep,
-    /// The replica stays as it was.
-    Discard,
 }
 
 /// The result of applying a page of batches.
@@ -71,9 +57,9 @@ impl Replica {
         }
         // What does not lead through the pin must not become the replica.
         if self.position.n == 0 && (pin.position.n > 0 || tail.n > BULK) {
-            return self.load_into_new_file(store, &[pin], Partial::Keep, now, progress);
+            return self.rebuild(store, &[pin], Partial::Keep, now, progress);
         }
-        let followed = self.take_over(store, now, progress)?;
+        let followed = self.apply_new(store, now, progress)?;
         self.check_reached(pin, store.location())?;
         Ok(followed)
     }
@@ -139,64 +125,15 @@ impl Replica {
         ))
     }
 
-    /// Loads everything into a temporary file, which replaces the replica if it leads through all pins.
-    fn load_into_new_file(
-        &mut self,
-        store: &mut dyn Store,
-        pins: &[&StorePin],
-        partial: Partial,
-        now: u64,
-        progress: Progress<'_>,
-    ) -> Result<Followed> {
-        let temporary = super::scratch(&self.path, "new")?;
-        let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
-        let followed = fresh.load(store, now, progress);
-        let location = store.location();
-        let reached = pins.iter().try_for_each(|pin| fresh.check_reached(pin, location));
-        let keep = match &followed {
-            Ok(_) => reached.is_ok(),
-            Err(error) => {
-                let some = error.kind() == Kind::Tampered && fresh.position.n > 0 && reached.is_ok();
-                some && partial == Partial::Keep
-            }
-        };
-        fresh.db.close().map_err(|(_, e)| schema::failed(&temporary, e))?;
-        match keep {
-            true => self.replace_by(&temporary)?,
-            false => remove(&temporary)?,
-        }
-        followed.and_then(|followed| reached.map(|()| followed))
-    }
-
-    fn replace_by(&mut self, file: &Path) -> Result<()> {
-        let _alone = super::lock_exclusive(&self.path)?;
-        // Close the old connection first, so that its journals are gone before the new file arrives.
-        let placeholder = rusqlite::Connection::open_in_memory().map_err(|e| self.failed(e))?;
-        drop(std::mem::replace(&mut self.db, placeholder));
-        failpoint::reach("replica.built");
-        remove(&self.path)?;
-        failpoint::reach("replica.removed");
-        std::fs::rename(file, &self.path).map_err(|e| io(&self.path, &e))?;
-        failpoint::reach("replica.renamed");
-        self.db = match schema::open(&self.path) {
-            Ok(db) => db,
-            Err(schema::Unusable::Unreachable(error)) => return Err(error),
-            Err(_) => return Err(self.damaged("it could not be opened after it was built")),
-        };
-        self.db.pragma_update(None, "journal_mode", "WAL").map_err(|e| self.failed(e))?;
-        self.forget();
-        self.reload()
-    }
-
     /// Verifies new batches, one page per transaction, so that verified pages stay if a later one fails.
-    fn take_over(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
-        let (followed, tampering) = self.take_pages(store, progress, |replica, batches, location| {
-            replica.in_transaction(|replica| replica.take_page(batches, now, location))
+    fn apply_new(&mut self, store: &mut dyn Store, now: u64, progress: Progress<'_>) -> Result<Followed> {
+        let (followed, tampering) = self.apply_pages(store, progress, |replica, batches, location| {
+            replica.in_transaction(|replica| replica.apply_page(batches, now, location))
         })?;
         tampering.map_or(Ok(followed), Err)
     }
 
-    /// As `take_over`, for a temporary file: in one transaction, since each commit would write most of the indexes.
+    /// As `apply_new`, for a temporary file: in one transaction, since each commit would write most of the indexes.
     pub(crate) fn load(
         &mut self,
         store: &mut dyn Store,
@@ -204,15 +141,15 @@ impl Replica {
         progress: Progress<'_>,
     ) -> Result<Followed> {
         let (followed, tampering) = self.in_transaction(|replica| {
-            replica.take_pages(store, progress, |replica, batches, location| {
-                replica.take_page(batches, now, location)
+            replica.apply_pages(store, progress, |replica, batches, location| {
+                replica.apply_page(batches, now, location)
             })
         })?;
         tampering.map_or(Ok(followed), Err)
     }
 
     /// Advances to the end, or up to the first tampering, which it returns.
-    fn take_pages(
+    fn apply_pages(
         &mut self,
         store: &mut dyn Store,
         progress: Progress<'_>,
@@ -268,13 +205,13 @@ impl Replica {
     }
 
     /// Applies the batches before the first one that was tampered with.
-    fn take_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<Page> {
+    fn apply_page(&mut self, batches: &[StoredBatch], now: u64, location: &str) -> Result<Page> {
         let mut page = Page::default();
         // Another process may have applied the first ones already.
         let from = batches.iter().position(|batch| batch.first > self.position.n).unwrap_or(batches.len());
         for stored in &batches[from..] {
             match check_batch(stored, self) {
-                Ok(checked) => page.ineffective += self.take_batch(stored.first, &checked, now)?,
+                Ok(checked) => page.ineffective += self.apply_batch(stored.first, &checked, now)?,
                 Err(Fault::View(error)) => return Err(error),
                 Err(Fault::Tampering(tampering)) => {
                     page.tampering = Some(tampered(&tampering, location));
@@ -295,7 +232,7 @@ impl Replica {
         Ok(page)
     }
 
-    fn take_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
+    fn apply_batch(&mut self, first: u64, checked: &CheckedBatch, now: u64) -> Result<u64> {
         let (mut ineffective, mut guarding, mut author) = (0, false, checked.author.clone());
         for (n, (statement, hash)) in (first..).zip(&checked.statements) {
             // `check_batch` has judged the first two.
@@ -362,21 +299,6 @@ impl Replica {
     fn note_ineffective(&self, n: u64, why: &Ineffective) -> Result<()> {
         self.run("INSERT INTO ineffective VALUES (?1, ?2)", params![n, why.to_string()])?;
         Ok(())
-    }
-
-    /// Rebuilds this replica from the store. It stays as it is if the store does not lead through all `pins`.
-    ///
-    /// # Errors
-    /// As [`Replica::sync`].
-    pub fn rebuild(
-        &mut self,
-        store: &mut dyn Store,
-        pins: &[&StorePin],
-        partial: Partial,
-        now: u64,
-        progress: Progress<'_>,
-    ) -> Result<Followed> {
-        self.load_into_new_file(store, pins, partial, now, progress)
     }
 }
 

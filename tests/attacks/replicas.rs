@@ -149,6 +149,23 @@ fn of_another_format() {
     }
 }
 
+/// A process that was killed while it rebuilt a replica leaves a file, which goes in time.
+#[test]
+fn left_over() {
+    let copy = history().copy();
+    let replica = copy.replica("reader");
+    let [old, fresh, other] = ["new-00", "verify-11", "other"].map(|end| replica.with_extension(end));
+    for path in [&old, &fresh, &other] {
+        fs::write(path, "x").unwrap();
+    }
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    for path in [&old, &other] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(yesterday).unwrap();
+    }
+    copy.open("reader").unwrap().verify(&mut |_, _, _| {}).unwrap();
+    assert_eq!([old, fresh, other].map(|path| path.exists()), [false, true, true]);
+}
+
 /// One byte, anywhere: it does no harm, or the file is rebuilt and that is said, or the command says that the replica is
 /// damaged and what to do. What SQLite cannot see, `verify` sees.
 #[test]
