@@ -89,8 +89,8 @@ impl Client {
         let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|e| failed(e.into()))?;
         // Tokens and PINs go to nobody who could not have them anyway.
         if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
-            let answer = format!("user {} listens there, neither root nor you", peer.uid.as_raw());
-            return Err(Error::new(Kind::Untrusted, "reach the agent", answer).with_target(on));
+            let message = format!("user {} listens there, neither root nor you", peer.uid.as_raw());
+            return Err(Error::new(Kind::Untrusted, "reach the agent", message).with_target(on));
         }
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
@@ -297,10 +297,10 @@ impl TokenBackend for Client {
         }
     }
 
-    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+    fn show(&mut self, name: &Name, version: Option<u64>, operation: &str) -> Result<TokenView> {
         let version = version.map(|version| ("version", version.to_string()));
         let shown = self.ask("GET", &format!("/v1/tokens/{name}"), version.as_slice(), None);
-        parse(&shown.map_err(|error| error.with_operation(tried))?)
+        parse(&shown.map_err(|error| error.with_operation(operation))?)
     }
 
     fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport> {
@@ -341,10 +341,10 @@ impl TokenBackend for Client {
         self.send(&format!("/v1/states/{name}"), &body).map(drop)
     }
 
-    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
+    fn sealed(&mut self, wanted: &TokenRef, operation: &str) -> Result<Vec<u8>> {
         let version = wanted.version.map(|version| ("version", version.to_string()));
         let sealed = self.ask("GET", &format!("/v1/sealed/{}", wanted.name), version.as_slice(), None);
-        Ok(sealed.map_err(|error| error.with_operation(tried))?.to_vec())
+        Ok(sealed.map_err(|error| error.with_operation(operation))?.to_vec())
     }
 
     fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {

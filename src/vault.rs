@@ -274,15 +274,15 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`, with the most similar name as the hint.
-    pub fn token(&self, name: &Name, tried: &str) -> Result<TokenRow> {
+    pub fn token(&self, name: &Name, operation: &str) -> Result<TokenRow> {
         match self.replica.find(name.as_str())? {
             Some(token) => Ok(token),
-            None => Err(self.not_found(name, tried)),
+            None => Err(self.not_found(name, operation)),
         }
     }
 
-    fn not_found(&self, name: &Name, tried: &str) -> Error {
-        let error = Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"));
+    fn not_found(&self, name: &Name, operation: &str) -> Error {
+        let error = Error::new(Kind::NotFound, operation, format!("there is no token `{name}`"));
         match self.nearest(name) {
             Ok(Some(near)) => error.with_hint(format!("did you mean `{near}`?")),
             _ => error.with_hint("`strongroom list` shows the names"),

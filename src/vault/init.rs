@@ -18,7 +18,7 @@ use crate::uri::DeviceUri;
 use std::mem::take;
 use std::path::Path;
 
-const TRIED: &str = "create the store";
+const OPERATION: &str = "create the store";
 
 /// Options for a new store.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +129,7 @@ fn sign_genesis(
     prompter: &mut dyn Prompter,
 ) -> Result<(EncodedBatch, SignedBatch)> {
     let (id, prepared) = genesis(first, time)?;
-    prepared.expect_well_formed(TRIED)?;
+    prepared.expect_well_formed(OPERATION)?;
     let batch = Batch::over(id, first.device, &prepared.leaves(), LogPosition::START, Hash::ZERO);
     let (key, by) = (KeyRef::from(&first.keys[1]), signature_of(&first.keys[1].public, worker.name())?);
     let digest = batch.digest(by);
@@ -138,8 +138,8 @@ fn sign_genesis(
     let signature = worker.call("sign", prompter, sign)?;
     let signed = batch
         .sign_with(by, &signature)
-        .map_err(|e| Error::new(Kind::Device, TRIED, e.0).with_target(worker.name()))?;
-    prepared.expect_acceptable(TRIED, &signed, &Replica::in_memory(id)?)?;
+        .map_err(|e| Error::new(Kind::Device, OPERATION, e.0).with_target(worker.name()))?;
+    prepared.expect_acceptable(OPERATION, &signed, &Replica::in_memory(id)?)?;
     Ok((prepared, signed))
 }
 
@@ -152,7 +152,7 @@ fn only_one(
     let mut all = named.chain(connected.into_iter().map(|(uri, device)| (uri, Some(device))));
     match (all.next(), all.next()) {
         (Some(one), None) => Ok(one),
-        _ => Err(Error::new(Kind::Usage, TRIED, "it begins with exactly one device")
+        _ => Err(Error::new(Kind::Usage, OPERATION, "it begins with exactly one device")
             .with_hint("name it with --device")),
     }
 }
@@ -161,7 +161,7 @@ fn only_one(
 fn expect_none(url: &str) -> Result<()> {
     match Vault::exists(url)? {
         false => Ok(()),
-        true => Err(Error::new(Kind::Conflict, TRIED, "a store already exists")
+        true => Err(Error::new(Kind::Conflict, OPERATION, "a store already exists")
             .with_target(crate::error::printable(url))
             .with_hint("use that store, or name another with --store")),
     }

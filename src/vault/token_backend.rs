@@ -26,7 +26,7 @@ pub trait TokenBackend {
     ///
     /// # Errors
     /// `NotFound`.
-    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView>;
+    fn show(&mut self, name: &Name, version: Option<u64>, operation: &str) -> Result<TokenView>;
 
     /// As [`Vault::put`].
     ///
@@ -56,7 +56,7 @@ pub trait TokenBackend {
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
-    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>>;
+    fn sealed(&mut self, wanted: &TokenRef, operation: &str) -> Result<Vec<u8>>;
 
     /// As [`Vault::log`], from the end on.
     ///
@@ -130,10 +130,10 @@ pub trait TokenBackend {
     ///
     /// # Errors
     /// `NotFound`.
-    fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
-        match self.show(name, None, tried)?.destroyed {
+    fn expect(&mut self, name: &Name, operation: &str) -> Result<()> {
+        match self.show(name, None, operation)?.destroyed {
             false => Ok(()),
-            true => Err(Error::new(Kind::NotFound, tried, format!("there is no token `{name}`"))
+            true => Err(Error::new(Kind::NotFound, operation, format!("there is no token `{name}`"))
                 .with_hint("`strongroom list` shows the names")),
         }
     }
@@ -149,8 +149,8 @@ impl TokenBackend for Vault {
         self.replica().list(filter, |token, row| each(VersionView::from_current(self, &token, row)))
     }
 
-    fn show(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
-        self.shown(name, version, tried)
+    fn show(&mut self, name: &Name, version: Option<u64>, operation: &str) -> Result<TokenView> {
+        self.shown(name, version, operation)
     }
 
     fn put(&mut self, name: &Name, token: &Secret, options: &PutOptions) -> Result<PutReport> {
@@ -169,8 +169,8 @@ impl TokenBackend for Vault {
         Vault::rename(self, from, to)
     }
 
-    fn sealed(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
-        self.sealed_version(wanted, tried)
+    fn sealed(&mut self, wanted: &TokenRef, operation: &str) -> Result<Vec<u8>> {
+        self.sealed_version(wanted, operation)
     }
 
     fn log(&mut self, order: LogOrder, each: &mut dyn FnMut(EntryView) -> Result<bool>) -> Result<()> {
@@ -199,9 +199,9 @@ impl TokenBackend for Vault {
         Ok(Vault::grants(self, on)?.iter().map(GrantView::from).collect())
     }
 
-    fn expect(&mut self, name: &Name, tried: &str) -> Result<()> {
+    fn expect(&mut self, name: &Name, operation: &str) -> Result<()> {
         self.refresh()?;
-        self.token(name, tried).map(drop)
+        self.token(name, operation).map(drop)
     }
 
     fn import(

@@ -90,7 +90,6 @@ fn wrong(option: &str, text: &str, is: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strongroom::Kind;
 
     #[test]
     fn handles_are_hexadecimal() {

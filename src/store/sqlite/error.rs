@@ -18,12 +18,12 @@ pub(super) fn decode(
     answer: &rusqlite::Error,
 ) -> Error {
     let place = table.map(|table| format!("table `{table}`: ")).unwrap_or_default();
-    let (kind, what, advice) = match answer {
+    let (kind, what, hint) = match answer {
         rusqlite::Error::SqliteFailure(code, message) => meaning(*code, message.as_deref()),
         rusqlite::Error::SqlInputError { error, msg, .. } => meaning(*error, Some(msg)),
         other => (Kind::Store, other.to_string(), DAMAGED),
     };
-    Error::new(kind, to, format!("{place}{what}")).with_target(location).with_hint(advice)
+    Error::new(kind, to, format!("{place}{what}")).with_target(location).with_hint(hint)
 }
 
 fn meaning(code: ffi::Error, message: Option<&str>) -> (Kind, String, &'static str) {

@@ -219,7 +219,7 @@ fn check(
     path: &Path,
     location: &str,
 ) -> Result<Connection> {
-    let (answer, advice) = match (application_id, version) {
+    let (answer, hint) = match (application_id, version) {
         (APPLICATION_ID, FORMAT) => return check_tables(&db, location).map(|()| db),
         (APPLICATION_ID, FORMAT..) => {
             (format!("it has format {version}, this build knows {FORMAT}"), "upgrade Strongroom")
@@ -231,7 +231,7 @@ fn check(
             _ => ("it is an SQLite database, but not a Strongroom store".into(), CHECK_THE_PATH),
         },
     };
-    Err(Error::new(Kind::Store, "open the store", answer).with_target(location).with_hint(advice))
+    Err(Error::new(Kind::Store, "open the store", answer).with_target(location).with_hint(hint))
 }
 
 /// Refuses tables that are not exactly those of the schema: a generated column or a view computes what the file does not
@@ -274,7 +274,7 @@ fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Err
     if !matches!(answer.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied)) {
         return error::decode(to, location, None, answer);
     }
-    let (answer, advice) = match fs::metadata(path) {
+    let (answer, hint) = match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             ("there is no such file".to_owned(), "check the path, or make a store with `strongroom init`")
         }
@@ -289,7 +289,7 @@ fn explain(to: &'static str, location: &str, path: &Path, answer: &rusqlite::Err
         ),
         Ok(_) => return error::decode(to, location, None, answer),
     };
-    Error::new(Kind::Store, to, answer).with_target(location).with_hint(advice)
+    Error::new(Kind::Store, to, answer).with_target(location).with_hint(hint)
 }
 
 const OWNERSHIP: &str = "run it as the user who owns the store, or ask that user";

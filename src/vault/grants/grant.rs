@@ -86,9 +86,9 @@ impl Vault {
     /// `NotFound`; `Refused` without the role `write` on it, or when the same grant, or the same id for the same unit,
     /// stands already.
     pub fn grant(&mut self, on: &GrantOn, to: &Grantee, options: &GrantOptions) -> Result<GrantRow> {
-        let tried = format!("grant {on} to {to}");
+        let operation = format!("grant {on} to {to}");
         if let Some(id) = &options.alias {
-            check_alias(id, on, to).map_err(|why| Error::new(Kind::Usage, &tried, why))?;
+            check_alias(id, on, to).map_err(|why| Error::new(Kind::Usage, &operation, why))?;
         }
         let mut ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
         if ops.is_empty() {
@@ -97,15 +97,15 @@ impl Vault {
         ops.sort();
         ops.dedup();
         let id = GrantId(random_id()?);
-        self.submit(&tried, RequiredRole::Grant(&[on.path()]), |vault| {
-            let target = vault.grant_target(on, &tried)?;
-            vault.refuse_doubles(&tried, &target, to, &ops, options)?;
+        self.submit(&operation, RequiredRole::Grant(&[on.path()]), |vault| {
+            let target = vault.grant_target(on, &operation)?;
+            vault.refuse_doubles(&operation, &target, to, &ops, options)?;
             let (to, ops, until, alias) = (to.to_string(), ops.clone(), options.until, options.alias.clone());
             let body = Body::Grant(Grant { grant: id, target, to, ops, until, alias });
             Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
         })?;
         let granted = self.replica.grant_row(&id)?;
-        granted.ok_or_else(|| Error::new(Kind::Tampered, tried, "it does not stand in the ledger"))
+        granted.ok_or_else(|| Error::new(Kind::Tampered, operation, "it does not stand in the ledger"))
     }
 
     /// Revokes grants. Returns them.
@@ -113,21 +113,21 @@ impl Vault {
     /// # Errors
     /// `NotFound` when there is no such grant; `Refused` without the role `write` on what it is on.
     pub fn ungrant(&mut self, which: &Revoked) -> Result<Vec<GrantRow>> {
-        let tried = match which {
+        let operation = match which {
             Revoked::Id(id) => format!("take back the grant {id}"),
             Revoked::Of(on, to) => format!("take back what {to} was granted on {on}"),
         };
         let none = || {
-            Error::new(Kind::NotFound, &tried, "there is no such grant")
+            Error::new(Kind::NotFound, &operation, "there is no such grant")
                 .with_hint("`strongroom grants` lists them with their ids")
         };
         // The target decides which role is needed.
-        let found = self.granted(which, &tried)?;
+        let found = self.granted(which, &operation)?;
         let path = found.first().map(|grant| grant.path().to_owned()).ok_or_else(none)?;
         let mut revoked = Vec::new();
         loop {
-            let some = self.submit(&tried, RequiredRole::Grant(&[&path]), |vault| {
-                let mut grants = vault.granted(which, &tried)?;
+            let some = self.submit(&operation, RequiredRole::Grant(&[&path]), |vault| {
+                let mut grants = vault.granted(which, &operation)?;
                 grants.truncate(MAX_BATCH);
                 let ungrant =
                     |row: &GrantRow| Body::Ungrant(Ungrant { grant: row.id, target: row.target.clone() });
@@ -163,18 +163,18 @@ impl Vault {
         }
     }
 
-    fn grant_target(&self, on: &GrantOn, tried: &str) -> Result<Target> {
+    fn grant_target(&self, on: &GrantOn, operation: &str) -> Result<Target> {
         Ok(match on {
-            GrantOn::Token(name) => Target::Token(self.token(name, tried)?.id),
+            GrantOn::Token(name) => Target::Token(self.token(name, operation)?.id),
             GrantOn::Prefix(prefix) => Target::Prefix(prefix.as_str().into()),
         })
     }
 
-    fn granted(&self, which: &Revoked, tried: &str) -> Result<Vec<GrantRow>> {
+    fn granted(&self, which: &Revoked, operation: &str) -> Result<Vec<GrantRow>> {
         match which {
             Revoked::Id(id) => Ok(self.replica.grant_row(id)?.into_iter().collect()),
             Revoked::Of(on, to) => {
-                let (target, to) = (self.grant_target(on, tried)?, to.to_string());
+                let (target, to) = (self.grant_target(on, operation)?, to.to_string());
                 let mut all = self.replica.all_grants()?;
                 all.retain(|grant| grant.target == target && grant.to == to);
                 Ok(all)
@@ -185,7 +185,7 @@ impl Vault {
     /// Refuses a duplicate grant, and an alias that would stand for two tokens.
     fn refuse_doubles(
         &self,
-        tried: &str,
+        operation: &str,
         target: &Target,
         to: &Grantee,
         ops: &[String],
@@ -193,8 +193,8 @@ impl Vault {
     ) -> Result<()> {
         let to = to.to_string();
         for grant in self.replica.all_grants()?.into_iter().filter(|grant| grant.to == to) {
-            let refused = |answer: String| {
-                Error::new(Kind::Refused, tried, answer)
+            let refused = |message: String| {
+                Error::new(Kind::Refused, operation, message)
                     .with_hint(format!("`strongroom ungrant {}` takes the other one back", grant.id))
             };
             if grant.target == *target

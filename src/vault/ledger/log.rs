@@ -169,8 +169,8 @@ impl Vault {
 
     /// The error for statements that are not those that were verified.
     pub(crate) fn altered(&self, n: u64) -> Error {
-        let answer = format!("the statements from {n} on are not those that were verified");
-        Error::new(Kind::Tampered, "read the ledger", answer)
+        let message = format!("the statements from {n} on are not those that were verified");
+        Error::new(Kind::Tampered, "read the ledger", message)
             .with_target(self.location().to_owned())
             .with_hint("run `strongroom verify` to learn which row was touched, and restore the store")
     }

@@ -8,7 +8,7 @@ use crate::replica::{Partial, StorePin};
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
-const TRIED: &str = "repair the store";
+const OPERATION: &str = "repair the store";
 
 impl Vault {
     /// Quarantines everything after the last position that verifies, and states it. Returns how many statements were
@@ -38,7 +38,7 @@ impl Vault {
         let end = self.store.tail().ok();
         self.reach_the_fault()?;
         // Quarantine nothing unless a device here can sign for it.
-        let author = self.author(TRIED, RequiredRole::Admin)?;
+        let author = self.author(OPERATION, RequiredRole::Admin)?;
         let (kept, pin) = (self.replica.position(), self.pin.position);
         if self.replica.chain_at(pin.n)? != Some(pin.chain) {
             return Err(self.verified_part_is_missing());
@@ -52,22 +52,22 @@ impl Vault {
         let prepared = self.with_snapshot(|vault| {
             if vault.replica.position() != kept {
                 let message = "another process has verified more in the meantime";
-                return Err(Error::new(Kind::Conflict, TRIED, message));
+                return Err(Error::new(Kind::Conflict, OPERATION, message));
             }
             let body = Body::Repair(Repair { kept: kept.n, chain: kept.chain, reason: reason.into() });
-            vault.prepare(TRIED, author, Draft { bodies: vec![body], ..Draft::default() })
+            vault.prepare(OPERATION, author, Draft { bodies: vec![body], ..Draft::default() })
         })?;
-        let signed = self.sign(TRIED, &prepared)?;
+        let signed = self.sign(OPERATION, &prepared)?;
         failpoint::reach("repair.signed");
         let dropped = prepared
             .batch
             .with_append(&signed, |append| self.store.quarantine_after(kept, end, Some(append)))?;
-        self.follow_own(TRIED, prepared.batch.end_after(kept), signed.batch.size)?;
+        self.follow_own(OPERATION, prepared.batch.end_after(kept), signed.batch.size)?;
         Ok(dropped)
     }
 
     fn verified_part_is_missing(&self) -> Error {
-        Error::new(Kind::Tampered, TRIED, "it does not hold what was verified here before")
+        Error::new(Kind::Tampered, OPERATION, "it does not hold what was verified here before")
             .with_target(self.location().to_owned())
             .with_hint("restore the store from a copy that does; repair only drops a tail")
     }

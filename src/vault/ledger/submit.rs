@@ -52,33 +52,33 @@ impl Vault {
     /// again, so `compose` decides each time whether it still makes sense.
     pub(crate) fn submit<T>(
         &mut self,
-        tried: &str,
+        operation: &str,
         needs: RequiredRole<'_>,
         mut compose: impl FnMut(&mut Self) -> Result<(Draft, T)>,
     ) -> Result<T> {
         let mut attempt = 0;
         loop {
             self.sync(&mut |_, _| {})?;
-            self.check_anchors(tried)?;
+            self.check_anchors(operation)?;
             // Compose on one snapshot, which the batch then names as seen.
             let (prepared, value) = self.with_snapshot(|vault| {
-                let author = vault.author(tried, needs)?;
+                let author = vault.author(operation, needs)?;
                 let (draft, value) = compose(vault)?;
                 if draft.bodies.is_empty() {
                     return Ok((None, value));
                 }
-                let draft = vault.as_proposals(tried, draft)?;
-                Ok((Some(vault.prepare(tried, author, draft)?), value))
+                let draft = vault.as_proposals(operation, draft)?;
+                Ok((Some(vault.prepare(operation, author, draft)?), value))
             })?;
             // Another client may have made the change already.
             let Some(prepared) = prepared else { return Ok(value) };
-            match self.sign_and_append(tried, &prepared) {
+            match self.sign_and_append(operation, &prepared) {
                 Ok(()) => {
                     let proposals = prepared.batch.proposals();
                     return if proposals.is_empty() {
                         Ok(value)
                     } else {
-                        Err(self.proposed(tried, &proposals))
+                        Err(self.proposed(operation, &proposals))
                     };
                 }
                 Err(error) if error.kind() == Kind::Conflict && attempt < TRIES => pause(attempt)?,
@@ -89,15 +89,20 @@ impl Vault {
     }
 
     /// Encodes a draft on the verified state, and refuses what readers would not accept or what would have no effect.
-    pub(crate) fn prepare(&mut self, tried: &str, author: DeviceRow, draft: Draft) -> Result<PreparedBatch> {
+    pub(crate) fn prepare(
+        &mut self,
+        operation: &str,
+        author: DeviceRow,
+        draft: Draft,
+    ) -> Result<PreparedBatch> {
         let batch = EncodedBatch::compose(self, author.id, draft)?;
-        batch.expect_well_formed(tried)?;
-        self.judge_beforehand(tried, &author, &batch)?;
+        batch.expect_well_formed(operation)?;
+        self.judge_beforehand(operation, &author, &batch)?;
         Ok(PreparedBatch { author, batch })
     }
 
     /// The first device here with the required role.
-    pub(crate) fn author(&mut self, tried: &str, needs: RequiredRole<'_>) -> Result<DeviceRow> {
+    pub(crate) fn author(&mut self, operation: &str, needs: RequiredRole<'_>) -> Result<DeviceRow> {
         let (here, mut failures) = self.devices.enrolled(&self.replica)?;
         let mut away = Vec::new();
         for row in here {
@@ -122,14 +127,14 @@ impl Vault {
             }
         }
         for row in away {
-            if self.devices.wait_for(&row.id, tried)? {
+            if self.devices.wait_for(&row.id, operation)? {
                 return Ok(row);
             }
         }
-        Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(tried, needs)))
+        Err(failures.into_iter().next().unwrap_or_else(|| self.no_author(operation, needs)))
     }
 
-    fn no_author(&self, tried: &str, needs: RequiredRole<'_>) -> Error {
+    fn no_author(&self, operation: &str, needs: RequiredRole<'_>) -> Error {
         let role = match needs {
             RequiredRole::Write(names) => format!("`write` on {}", names.join(", ")),
             RequiredRole::Grant(names) => format!("`grant` on {}", names.join(", ")),
@@ -138,7 +143,7 @@ impl Vault {
                 "`admin`".into()
             }
         };
-        let answer = match (self.devices.is_empty(), needs) {
+        let message = match (self.devices.is_empty(), needs) {
             (true, _) => "no device is configured here".to_owned(),
             (_, RequiredRole::AdminBut(_)) => format!("no other device here has the role {role}"),
             (_, RequiredRole::AdminExcept([_, ..])) => {
@@ -146,13 +151,13 @@ impl Vault {
             }
             _ => format!("no device here has the role {role}"),
         };
-        Error::new(Kind::Refused, tried, answer)
+        Error::new(Kind::Refused, operation, message)
             .with_target(self.location().to_owned())
             .with_hint("name a device with --device; `strongroom device list` shows who has which role")
     }
 
-    fn sign_and_append(&mut self, tried: &str, prepared: &PreparedBatch) -> Result<()> {
-        let signed = self.sign(tried, prepared)?;
+    fn sign_and_append(&mut self, operation: &str, prepared: &PreparedBatch) -> Result<()> {
+        let signed = self.sign(operation, prepared)?;
         failpoint::reach("submit.signed");
         let end = match prepared.batch.append_to(&mut *self.store, &signed) {
             Err(error) if error.kind() == Kind::Conflict => {
@@ -161,18 +166,18 @@ impl Vault {
             }
             other => other?,
         };
-        self.follow_own(tried, end, signed.batch.size)
+        self.follow_own(operation, end, signed.batch.size)
     }
 
     /// Follows the change that was just stored: `size` statements up to `end`.
-    pub(crate) fn follow_own(&mut self, tried: &str, end: LogPosition, size: u64) -> Result<()> {
+    pub(crate) fn follow_own(&mut self, operation: &str, end: LogPosition, size: u64) -> Result<()> {
         self.sync(&mut |_, _| {})?;
-        self.verify_appended(tried, end)?;
+        self.verify_appended(operation, end)?;
         for n in (end.n + 1 - size)..=end.n {
             if let Some(why) = self.replica.ineffective(n)? {
                 return Err(Error::new(
                     Kind::Refused,
-                    tried,
+                    operation,
                     format!("it was recorded without effect: {why}"),
                 )
                 .with_target(self.location().to_owned()));
@@ -186,12 +191,12 @@ impl Vault {
 
     /// Verifies that the accepted batch is on the chain: planted rows could hide a change from everybody, its author
     /// included.
-    fn verify_appended(&self, tried: &str, end: LogPosition) -> Result<()> {
+    fn verify_appended(&self, operation: &str, end: LogPosition) -> Result<()> {
         if self.replica.chain_at(end.n)? == Some(end.chain) {
             return Ok(());
         }
-        let answer = format!("the store took it as statement {}, and does not show it there", end.n);
-        Err(Error::new(Kind::Tampered, tried, answer)
+        let message = format!("the store took it as statement {}, and does not show it there", end.n);
+        Err(Error::new(Kind::Tampered, operation, message)
             .with_target(self.location().to_owned())
             .with_hint("somebody altered the table `batches`: run `strongroom verify`, and `strongroom repair` as an admin"))
     }
@@ -213,24 +218,26 @@ impl Vault {
     }
 
     /// Refuses to sign what would have no effect.
-    fn judge_beforehand(&mut self, tried: &str, author: &DeviceRow, prepared: &EncodedBatch) -> Result<()> {
+    fn judge_beforehand(
+        &mut self,
+        operation: &str,
+        author: &DeviceRow,
+        prepared: &EncodedBatch,
+    ) -> Result<()> {
         let Some(state) = self.replica.device(&author.id)? else { return Ok(()) };
         if prepared.builds_on_itself() {
             let statements: Vec<_> = prepared.statements.iter().cloned().zip(prepared.leaves()).collect();
             return match self.replica.rehearse(&state, &statements)? {
                 None => Ok(()),
-                Some(why) => {
-                    Err(Error::new(Kind::Refused, tried, why.to_string())
-                        .with_target(self.location().to_owned()))
-                }
+                Some(why) => Err(Error::new(Kind::Refused, operation, why.to_string())
+                    .with_target(self.location().to_owned())),
             };
         }
         let mut before = self.replica.position();
         for (statement, leaf) in prepared.statements.iter().zip(prepared.leaves()) {
             if let Err(why) = judge(statement, &state, before, &self.replica)? {
-                return Err(
-                    Error::new(Kind::Refused, tried, why.to_string()).with_target(self.location().to_owned())
-                );
+                return Err(Error::new(Kind::Refused, operation, why.to_string())
+                    .with_target(self.location().to_owned()));
             }
             before = before.after(leaf);
         }
@@ -238,7 +245,7 @@ impl Vault {
     }
 
     /// Signs on the author's device, and verifies the batch as its readers will.
-    pub(crate) fn sign(&mut self, tried: &str, prepared: &PreparedBatch) -> Result<SignedBatch> {
+    pub(crate) fn sign(&mut self, operation: &str, prepared: &PreparedBatch) -> Result<SignedBatch> {
         let PreparedBatch { author, batch: encoded } = prepared;
         let (seen, admin_head) = (self.replica.position(), self.replica.admin_head());
         let batch = Batch::over(self.pin.store, author.id, &encoded.leaves(), seen, admin_head);
@@ -246,7 +253,7 @@ impl Vault {
         let (worker, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, worker.name())?;
         let (own, digest) = (key.clone(), batch.digest(by));
-        let mut prompter = PurposePrompter { inner: prompter, purpose: tried };
+        let mut prompter = PurposePrompter { inner: prompter, purpose: operation };
         let signature = worker
             .call("sign", &mut prompter, move |device, prompter| device.sign(&own, &digest, prompter))?;
         let name = worker.name().to_owned();
@@ -256,7 +263,7 @@ impl Vault {
                 .with_target(name)
                 .with_hint("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
         })?;
-        encoded.expect_acceptable(tried, &signed, &self.replica)?;
+        encoded.expect_acceptable(operation, &signed, &self.replica)?;
         Ok(signed)
     }
 }
@@ -350,8 +357,8 @@ impl EncodedBatch {
     }
 
     /// Refuses a batch that could not be read back: too large, or of another shape than the format allows.
-    pub(crate) fn expect_well_formed(&self, tried: &str) -> Result<()> {
-        let refused = |why: &str| Err(Error::new(Kind::Usage, tried, why));
+    pub(crate) fn expect_well_formed(&self, operation: &str) -> Result<()> {
+        let refused = |why: &str| Err(Error::new(Kind::Usage, operation, why));
         let bytes: usize = self.encoded.iter().map(Vec::len).sum();
         if self.encoded.len() > MAX_BATCH || bytes > MAX_BATCH_BYTES {
             return refused("it is too large for one signature: make it in parts");
@@ -369,7 +376,7 @@ impl EncodedBatch {
     /// Refuses a signed batch that a reader at `chain`'s position would take for tampering.
     pub(crate) fn expect_acceptable(
         &self,
-        tried: &str,
+        operation: &str,
         signed: &SignedBatch,
         chain: &impl Chain,
     ) -> Result<()> {
@@ -378,7 +385,7 @@ impl EncodedBatch {
             Ok(_) => Ok(()),
             Err(Fault::View(error)) => Err(error),
             Err(Fault::Tampering(why)) => {
-                Err(Error::new(Kind::Usage, tried, format!("nobody would accept it: {why}")))
+                Err(Error::new(Kind::Usage, operation, format!("nobody would accept it: {why}")))
             }
         }
     }

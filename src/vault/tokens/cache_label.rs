@@ -23,18 +23,18 @@ pub(crate) fn time(labels: &[(String, String)]) -> Option<Duration> {
 ///
 /// # Errors
 /// `Usage`.
-pub(crate) fn check(labels: &[(String, String)], tried: &str) -> Result<()> {
-    let refused = |answer: String, advice: &str| {
-        Err(Error::new(Kind::Usage, tried, answer).with_hint(advice.to_owned()))
+pub(crate) fn check(labels: &[(String, String)], operation: &str) -> Result<()> {
+    let refused = |message: String, hint: &str| {
+        Err(Error::new(Kind::Usage, operation, message).with_hint(hint.to_owned()))
     };
     match labels.iter().find(|(key, _)| key.starts_with(OWN) && key != LABEL) {
         Some((key, _)) => {
-            let answer = format!("labels that begin with `{OWN}` are Strongroom's own, and `{key}` is none");
-            refused(answer, "the one there is: strongroom.cache=5m")
+            let message = format!("labels that begin with `{OWN}` are Strongroom's own, and `{key}` is none");
+            refused(message, "the one there is: strongroom.cache=5m")
         }
         None if labels.iter().any(|(key, _)| key == LABEL) && time(labels).is_none() => {
-            let answer = format!("the label `{LABEL}` is a time of at most 24h");
-            refused(answer, "write it as one of 30s, 5m, 2h")
+            let message = format!("the label `{LABEL}` is a time of at most 24h");
+            refused(message, "write it as one of 30s, 5m, 2h")
         }
         None => Ok(()),
     }

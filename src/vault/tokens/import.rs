@@ -100,11 +100,11 @@ impl Vault {
             self.import_batch(some, imported)?;
             return self.import_batch(others, imported);
         }
-        let tried = format!("import {} tokens", items.len());
+        let operation = format!("import {} tokens", items.len());
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
-        self.submit(&tried, RequiredRole::Write(&names), |vault| {
+        self.submit(&operation, RequiredRole::Write(&names), |vault| {
             let mut draft = Draft::default();
-            for (body, sealed) in vault.compose_puts(&tried, items)? {
+            for (body, sealed) in vault.compose_puts(&operation, items)? {
                 draft.sealed.extend(sealed);
                 draft.bodies.push(Body::Put(Box::new(body)));
             }

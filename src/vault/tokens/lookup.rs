@@ -116,30 +116,30 @@ impl Vault {
     }
 
     fn look_up_now(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
-        let tried = match wanted.version {
+        let operation = match wanted.version {
             Some(version) => format!("open {}@{version}", wanted.name),
             None => format!("open {}", wanted.name),
         };
-        let token = self.token(&wanted.name, &tried)?;
-        let version = self.openable(&token, wanted.version, &tried)?;
+        let token = self.token(&wanted.name, &operation)?;
+        let version = self.openable(&token, wanted.version, &operation)?;
         self.with_sealed_bytes(&token, version)
     }
 
     /// The newest staged version, for a device here that may write the token.
-    pub(crate) fn look_up_staged(&mut self, name: &Name, tried: &str) -> Result<SealedToken> {
-        self.author(tried, RequiredRole::Write(&[name.as_str()]))?;
-        let token = self.token(name, tried)?;
+    pub(crate) fn look_up_staged(&mut self, name: &Name, operation: &str) -> Result<SealedToken> {
+        self.author(operation, RequiredRole::Write(&[name.as_str()]))?;
+        let token = self.token(name, operation)?;
         let mut versions = self.replica.versions(&token)?;
         versions.retain(|row| row.state == Some(State::Staged));
         let row = versions.pop().ok_or_else(|| {
-            Error::new(Kind::NotFound, tried, "no version is staged")
+            Error::new(Kind::NotFound, operation, "no version is staged")
                 .with_hint(format!("`strongroom put {name} --staged` stages one"))
         })?;
         // Before its time it is brought to its issuer; everything else that closes an active version closes it.
         let active = VersionRow { state: Some(State::Active), not_before: None, ..row.clone() };
         match self.closed_because(&token, &active) {
             None => self.with_sealed_bytes(&token, row),
-            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).with_hint(what_now)),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, operation, why).with_hint(what_now)),
         }
     }
 
@@ -168,19 +168,19 @@ impl Vault {
     }
 
     /// The requested version, or the newest that is not staged, if the ledger allows it to be opened.
-    fn openable(&self, token: &TokenRow, version: Option<u64>, tried: &str) -> Result<VersionRow> {
+    fn openable(&self, token: &TokenRow, version: Option<u64>, operation: &str) -> Result<VersionRow> {
         let row = match version {
             Some(version) => self.replica.version_row(token, version)?,
             None => self.current_version(token)?,
         };
         let row = row.ok_or_else(|| {
-            let answer = format!("it has no such version; the newest is {}", token.latest);
-            Error::new(Kind::NotFound, tried, answer)
+            let message = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, operation, message)
                 .with_hint(format!("`strongroom show {}` lists them", token.name))
         })?;
         match self.closed_because(token, &row) {
             None => Ok(row),
-            Some((why, what_now)) => Err(Error::new(Kind::Refused, tried, why).with_hint(what_now)),
+            Some((why, what_now)) => Err(Error::new(Kind::Refused, operation, why).with_hint(what_now)),
         }
     }
 
@@ -254,25 +254,25 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`; `Refused` when they were destroyed; `Tampered`.
-    pub fn sealed_version(&mut self, wanted: &TokenRef, tried: &str) -> Result<Vec<u8>> {
+    pub fn sealed_version(&mut self, wanted: &TokenRef, operation: &str) -> Result<Vec<u8>> {
         self.refresh()?;
-        let token = self.living_or_last(&wanted.name, tried)?;
+        let token = self.living_or_last(&wanted.name, operation)?;
         let row = self.replica.version_row(&token, wanted.version.unwrap_or(token.latest))?;
         let row = row.ok_or_else(|| {
-            let answer = format!("it has no such version; the newest is {}", token.latest);
-            Error::new(Kind::NotFound, tried, answer)
+            let message = format!("it has no such version; the newest is {}", token.latest);
+            Error::new(Kind::NotFound, operation, message)
         })?;
         match row.seals.first().filter(|_| row.state.is_some()) {
-            None => Err(Error::new(Kind::Refused, tried, "its sealed bytes were destroyed")),
+            None => Err(Error::new(Kind::Refused, operation, "its sealed bytes were destroyed")),
             Some(seal) => self.checked_bytes(&token.name, row.version, seal),
         }
     }
 
     /// Sealed bytes, checked against the digest in the ledger.
     pub(crate) fn checked_bytes(&mut self, name: &str, version: u64, row: &Seal) -> Result<Vec<u8>> {
-        let wrong = |answer: &str, location: &str| {
+        let wrong = |message: &str, location: &str| {
             let at = format!("{name}@{version}");
-            Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), answer)
+            Error::new(Kind::Tampered, format!("read the sealed bytes of {at}"), message)
                 .with_target(location.to_owned())
                 .with_hint(format!(
                     "somebody altered the row `{}` of the table `sealed`: restore the store",

@@ -57,16 +57,16 @@ impl Vault {
     /// `Usage` for a token that is empty or too large, or for a bad option; `Refused` without the role; the device's
     /// and the store's.
     pub fn put(&mut self, name: &Name, plaintext: &Secret, options: &PutOptions) -> Result<PutReport> {
-        let tried = format!("put {name}");
+        let operation = format!("put {name}");
         if plaintext.is_empty() {
-            return Err(Error::new(Kind::Usage, tried, "the token is empty")
+            return Err(Error::new(Kind::Usage, operation, "the token is empty")
                 .with_hint("give it on standard input, with --file, or have one made with --generate"));
         }
         if plaintext.len() > crate::secret::MAX_TOKEN_BYTES {
-            return Err(Error::new(Kind::Usage, tried, "a token holds at most 1 MiB"));
+            return Err(Error::new(Kind::Usage, operation, "a token holds at most 1 MiB"));
         }
-        self.submit(&tried, RequiredRole::Write(&[name.as_str()]), |vault| {
-            let devices = vault.recipients(&tried, name.as_str(), &options.only)?;
+        self.submit(&operation, RequiredRole::Write(&[name.as_str()]), |vault| {
+            let devices = vault.recipients(&operation, name.as_str(), &options.only)?;
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
             let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
             recipients.sort();

@@ -19,11 +19,11 @@ impl Vault {
             State::Revoked => "revoke",
             State::Staged => "stage",
         };
-        let tried = with_version(verb, name, version);
-        self.submit(&tried, RequiredRole::Write(&[name.as_str()]), |vault| {
-            let token = vault.token(name, &tried)?.id;
+        let operation = with_version(verb, name, version);
+        self.submit(&operation, RequiredRole::Write(&[name.as_str()]), |vault| {
+            let token = vault.token(name, &operation)?.id;
             let change =
-                StateChange { token, version: number(&tried, version)?, state, reason: reason.into() };
+                StateChange { token, version: number(&operation, version)?, state, reason: reason.into() };
             Ok((Draft { bodies: vec![Body::State(change)], ..Draft::default() }, ()))
         })
     }
@@ -34,10 +34,10 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Refused` without the role `admin`.
     pub fn destroy(&mut self, name: &Name, version: Option<u64>, reason: &str) -> Result<u64> {
-        let tried = with_version("destroy", name, version);
-        self.submit(&tried, RequiredRole::Admin, |vault| {
-            let token = vault.token(name, &tried)?;
-            let version = number(&tried, version)?;
+        let operation = with_version("destroy", name, version);
+        self.submit(&operation, RequiredRole::Admin, |vault| {
+            let token = vault.token(name, &operation)?;
+            let version = number(&operation, version)?;
             let mut versions = vault.replica.versions(&token)?;
             versions.retain(|row| row.state.is_some() && (version == 0 || row.version == version));
             let (name, reason) = (token.name, reason.into());
@@ -54,11 +54,15 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Conflict` if the new name is taken; `Refused` without the role on both names.
     pub fn rename(&mut self, from: &Name, to: &Name) -> Result<()> {
-        let tried = format!("rename {from} to {to}");
-        self.submit(&tried, RequiredRole::WriteAndGrant(&[from.as_str(), to.as_str()]), |vault| {
-            let token = vault.token(from, &tried)?.id;
+        let operation = format!("rename {from} to {to}");
+        self.submit(&operation, RequiredRole::WriteAndGrant(&[from.as_str(), to.as_str()]), |vault| {
+            let token = vault.token(from, &operation)?.id;
             if vault.replica.find(to.as_str())?.is_some() {
-                return Err(Error::new(Kind::Refused, &tried, format!("there is a token `{to}` already")));
+                return Err(Error::new(
+                    Kind::Refused,
+                    &operation,
+                    format!("there is a token `{to}` already"),
+                ));
             }
             let (from, to) = (from.as_str().into(), to.as_str().into());
             Ok((Draft { bodies: vec![Body::Rename(Rename { token, from, to })], ..Draft::default() }, ()))
@@ -71,9 +75,9 @@ fn with_version(verb: &str, name: &Name, version: Option<u64>) -> String {
 }
 
 /// In the ledger, version 0 means the whole token; users cannot name it.
-fn number(tried: &str, version: Option<u64>) -> Result<u64> {
+fn number(operation: &str, version: Option<u64>) -> Result<u64> {
     match version {
-        Some(0) => Err(Error::new(Kind::NotFound, tried, "versions are counted from 1")),
+        Some(0) => Err(Error::new(Kind::NotFound, operation, "versions are counted from 1")),
         version => Ok(version.unwrap_or(0)),
     }
 }

@@ -239,14 +239,14 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn shown(&mut self, name: &Name, version: Option<u64>, tried: &str) -> Result<TokenView> {
+    pub fn shown(&mut self, name: &Name, version: Option<u64>, operation: &str) -> Result<TokenView> {
         self.refresh()?;
-        let token = self.living_or_last(name, tried)?;
+        let token = self.living_or_last(name, operation)?;
         let mut versions = self.replica.versions(&token)?;
         versions.retain(|row| version.is_none_or(|version| version == row.version));
         if versions.is_empty() {
-            let answer = format!("it has no such version; the newest is {}", token.latest);
-            return Err(Error::new(Kind::NotFound, tried, answer));
+            let message = format!("it has no such version; the newest is {}", token.latest);
+            return Err(Error::new(Kind::NotFound, operation, message));
         }
         TokenView::from_versions(self, &token, versions)
     }
@@ -255,8 +255,8 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn living_or_last(&self, name: &Name, tried: &str) -> Result<TokenRow> {
-        match self.token(name, tried) {
+    pub fn living_or_last(&self, name: &Name, operation: &str) -> Result<TokenRow> {
+        match self.token(name, operation) {
             Err(error) if error.kind() == Kind::NotFound => self
                 .replica
                 .tokens_ever_named(name.as_str())?
