@@ -1,10 +1,10 @@
 //! The agent: a daemon that owns the devices, so that applications need neither PIN nor device, and get only what they
 //! were granted.
 //!
-//! HTTP/1.1 on a Unix socket. Who asks is told by the kernel (`peer`), what they may by signed grants (`may`). Nothing
-//! that blocks runs on the thread that answers: each device has a thread of its own (`device`), and so have reading
-//! (`reader`), writing and the access log (`record`). Each is asked through a bounded queue and with a deadline
-//! (`owner`), so that a device that hangs stalls nobody who does not need it.
+//! HTTP/1.1 on a Unix socket. The kernel says who asks (`identity`), signed grants say what they may do (`authz`). Nothing
+//! that blocks runs on the thread that answers: each device has a thread of its own (`devices`), and so have reading
+//! (`ledger_queries`), writing and the access log. Each is asked through a bounded queue and with a deadline (`worker`), so
+//! that a device that hangs stalls nobody who does not need it.
 //!
 //! ```text
 //!   connection ──▶ reader: may it? what is it?  ──▶ device's thread: open  ──▶ access log ──▶ answer

@@ -53,7 +53,7 @@ pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::verify::Chain;
-use crate::ledger::{LogPosition, Name, StoreId};
+use crate::ledger::{LogPosition, Name, StoreId, TokenId};
 use crate::replica::{Partial, Replica, StorePin, TokenRow, TrustAnchor};
 use crate::store::Store;
 use devices::connections::Devices;
@@ -73,6 +73,8 @@ pub struct Vault {
     anchored: Option<LogPosition>,
     /// Set while an admin restarts the rollback counters: they are not compared.
     skip_counter_check: bool,
+    /// The token that a name has to stand for while a change is made, where somebody was allowed it for that one.
+    expected: Option<(Name, Option<TokenId>)>,
 }
 
 impl Vault {
@@ -197,7 +199,20 @@ impl Vault {
         let devices = Devices::new(setup.devices, setup.connected, setup.prompter);
         let (state, clock, reader) = (setup.state, setup.clock, setup.reader);
         let (anchored, skip_counter_check) = (None, false);
-        Ok(Self { store, replica, pin, devices, state, clock, reader, notices, anchored, skip_counter_check })
+        let expected = None;
+        Ok(Self {
+            store,
+            replica,
+            pin,
+            devices,
+            state,
+            clock,
+            reader,
+            notices,
+            anchored,
+            skip_counter_check,
+            expected,
+        })
     }
 
     /// Verifies what is new in the store, and moves the pin forward.

@@ -74,11 +74,11 @@ impl AccessLog {
         if denied && !self.is_first(&access) {
             return;
         }
-        let session = if denied { &self.denials } else { &self.openings };
+        let queue = if denied { &self.denials } else { &self.openings };
         let what = described(&access);
         let written = async {
             let (done, written) = oneshot::channel();
-            let queued = session.send((cut(access), Some(done))).await.is_ok();
+            let queued = queue.send((cut(access), Some(done))).await.is_ok();
             self.hurry.notify_one();
             queued && written.await.is_ok()
         };
@@ -203,9 +203,9 @@ impl Lines {
 
     /// Takes what is there.
     fn fill(&mut self, batch: &mut Vec<Line>) {
-        for session in [&mut self.openings, &mut self.denials] {
+        for queue in [&mut self.openings, &mut self.denials] {
             while batch.len() < AT_ONCE
-                && let Ok(line) = session.try_recv()
+                && let Ok(line) = queue.try_recv()
             {
                 batch.push(line);
             }

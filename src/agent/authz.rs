@@ -1,4 +1,4 @@
-//! Who may do what: the owner everything, everybody else what was granted, nobody anything else.
+//! Authorization: the owner may do everything; others only what a grant allows.
 
 use crate::agent::identity::peer::Peer;
 use crate::agent::identity::systemd_unit::Unit;
@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Whose agent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentOwner {
-    /// One user's: this user may everything.
+    /// A user's: this user may do everything.
     User(u32),
-    /// The machine's: root may everything.
+    /// The machine's: root may do everything.
     Machine,
 }
 
@@ -50,7 +50,7 @@ impl AgentOwner {
     }
 }
 
-/// What everybody hears who was not granted something, be it there or not.
+/// The answer to whoever was not granted something. It is the same whether the token exists or not.
 pub fn denied(tried: impl Into<String>) -> Error {
     Error::new(Kind::Refused, tried, "this application was granted no such token")
         .with_hint("the agent's owner grants it: `strongroom grant NAME --to …`")

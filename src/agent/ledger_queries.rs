@@ -1,5 +1,4 @@
-//! The thread that reads: follows the store, says who may what, and looks tokens up. It has no device, so nothing that a
-//! device does stops it.
+//! The thread that reads: follows the store, checks grants, and looks tokens up. It has no device, so no device stops it.
 
 use crate::agent::authz::{AccountIds, AgentOwner, Subject, is_granted};
 use crate::agent::identity::ClientIdentity;
@@ -14,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What others see of the reader without pin_policy it.
+/// What others see of the reader without asking it.
 #[derive(Default)]
 pub struct LedgerEpoch {
     /// Goes up with every change of the ledger: what was concluded before it is worth nothing any more.

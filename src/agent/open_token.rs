@@ -5,6 +5,7 @@ use crate::agent::authz::denied;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::ledger_queries::{AuthorizedToken, tried};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::TokenId;
 use crate::store::Access;
 use crate::vault::{Accessor, Op, OpenOutcome, OpenedToken, TokenRef};
 use std::sync::Arc;
@@ -230,7 +231,8 @@ impl Agent {
         }
     }
 
-    /// An error unless the caller may do this with the token of this name. What is denied is written down.
+    /// The token of this name, if there is one; an error unless the caller may do this with it. What is denied is written
+    /// down.
     ///
     /// # Errors
     /// `Refused`, the same for tokens that are there and that are not.
@@ -240,16 +242,17 @@ impl Agent {
         name: &crate::ledger::Name,
         op: Op,
         tried: &str,
-    ) -> Result<()> {
+    ) -> Result<Option<TokenId>> {
         let (mut caller, deadline) = (caller.clone(), Instant::now() + self.deadline);
         loop {
             let (who, asked) = (caller.clone(), name.clone());
             let may = self.reader.call(deadline, move |reader| {
                 reader.follow()?;
-                reader.may(&who, &asked, op)
+                let token = reader.vault.replica().find(asked.as_str())?.map(|token| token.id);
+                Ok::<_, Error>(reader.may(&who, &asked, op)?.then_some(token))
             });
-            if may.await.map_err(|trouble| trouble.into_error(tried, "the store"))?? {
-                return Ok(());
+            if let Some(token) = may.await.map_err(|trouble| trouble.into_error(tried, "the store"))?? {
+                return Ok(token);
             }
             match self.with_exe_digest(&caller, deadline).await {
                 Some(better) => caller = better,

@@ -1,6 +1,7 @@
 //! Who gets what: the owner everything, a stranger what was granted, and not a word about the rest.
 
 use crate::served::{Served, me};
+use std::sync::atomic::Ordering::SeqCst;
 use strongroom::ledger::body::State;
 use strongroom::vault::{ImportItem, Op, PutOptions};
 use test_support::test_store::{name, secret};
@@ -238,6 +239,26 @@ fn a_grant_follows_its_token_and_dies_with_it() {
     // A new token of the same name inherits nothing.
     assert_eq!(served.get("/v1/values/prod/pg").status, 403);
     assert_eq!(served.get("/v1/tokens").json()["tokens"].as_array().unwrap().len(), 0);
+}
+
+/// Checked by one thread, made by another, and signed by a device that takes its time.
+#[test]
+fn a_change_is_made_to_the_token_that_was_granted_and_to_no_other_of_its_name() {
+    let served = Served::to_strangers();
+    served.grant("prod/db", &me(), &[Op::Put]);
+    served.faults[0].hang(true);
+    std::thread::scope(|scope| {
+        let putting = scope.spawn(|| served.ask("PUT", "/v1/values/prod/db", b"three"));
+        served.until("the device is busy", || served.faults[0].busy.load(SeqCst) > 0);
+        served.another().rename(&name("prod/db"), &name("prod/old")).unwrap();
+        served.another().put(&name("prod/db"), &secret("another token"), &PutOptions::default()).unwrap();
+        served.faults[0].hang(false);
+        let (status, kind, words) = putting.join().unwrap().problem();
+        assert_eq!((status, kind.as_str()), (409, "conflict"), "{words}");
+    });
+    let opened =
+        served.test_store.client("opener", &[&served.test_store.opener]).unwrap().get(&name("prod/db"), None);
+    assert_eq!(opened.unwrap().value.expose(), b"another token");
 }
 
 #[test]

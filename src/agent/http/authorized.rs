@@ -14,7 +14,7 @@ use crate::client::GUARD;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::replica::ListFilter;
-use crate::vault::{Op, OpenedToken, TokenRef, VersionView};
+use crate::vault::{Op, OpenedToken, TokenRef, Vault, VersionView};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -193,17 +193,36 @@ impl<P: Permission> Authorized<Granted<P>> {
     /// # Errors
     /// `Refused`.
     pub async fn also(&self, op: Op, operation: &str) -> Result<()> {
-        self.agent.check(&self.client, &self.rule.name, op, operation).await
+        self.agent.check(&self.client, &self.rule.name, op, operation).await.map(drop)
     }
 
-    /// The body. It may take its time, and what was granted may not be any more: so the rule is checked again after it.
+    /// The body.
     ///
     /// # Errors
-    /// `Usage`; `Refused`.
+    /// `Usage`.
     pub async fn read_body(&self, body: Body, most: usize, operation: &str) -> Result<Zeroizing<Vec<u8>>> {
-        let bytes = self.agent.read_body(body, most, operation).await?;
-        self.also(P::OP, &P::operation(&self.rule.name)).await?;
-        Ok(bytes)
+        self.agent.read_body(body, most, operation).await
+    }
+
+    /// Makes a change. The body took its time, and what was granted may not be any more: so the rule is checked again, and
+    /// the change is made to that token and no other that gets its name meanwhile. With `also`, that has to be granted, too.
+    ///
+    /// # Errors
+    /// `Refused`; `Conflict`; the change's.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        operation: &str,
+        also: Option<(Op, &str)>,
+        job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let name = self.rule.name.clone();
+        let token = self.agent.check(&self.client, &name, P::OP, &P::operation(&name)).await?;
+        if let Some((op, operation)) = also
+            && self.agent.check(&self.client, &name, op, operation).await? != token
+        {
+            return Err(Error::new(Kind::Conflict, operation, "the name stands for another token by now"));
+        }
+        self.agent.write(operation, move |vault| vault.with_token(&name, token, job)).await
     }
 }
 

@@ -88,10 +88,8 @@ pub async fn put(
         allowed.also(Op::State, &choose).await?;
     }
     let token = Secret::from(allowed.read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
-    if takes {
-        allowed.also(Op::State, &choose).await?;
-    }
-    let put = allowed.agent().write("put", move |vault| vault.put(&name, &token, &options)).await?;
+    let also = takes.then_some((Op::State, choose.as_str()));
+    let put = allowed.change("put", also, move |vault| vault.put(&name, &token, &options)).await?;
     let token_id = put.token.to_string();
     Ok(Json(StoredVersion {
         token_id,
@@ -116,7 +114,7 @@ pub async fn set_state(
     let change: StateChange = parse(&allowed.read_body(body, MAX_JSON_BYTES, "change a state").await?)?;
     let (name, state, version) = (allowed.name().clone(), change.state, change.version);
     let set = move |vault: &mut Vault| vault.set_state(&name, version, state.into(), &change.reason);
-    allowed.agent().write("change a state", set).await?;
+    allowed.change("change a state", None, set).await?;
     Ok(Json(StateChanged { name: allowed.name().to_string(), version, state }))
 }
 

@@ -6,7 +6,8 @@ use crate::ledger::body::Body;
 use crate::ledger::judge::{LedgerView, judge};
 use crate::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
 use crate::ledger::{
-    Batch, DeviceId, Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, SignedBatch, Statement, StoreId, Subject,
+    Batch, DeviceId, Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, Name, SignedBatch, Statement, StoreId,
+    Subject, TokenId,
 };
 use crate::prompt::PurposePrompter;
 use crate::replica::DeviceRow;
@@ -63,6 +64,7 @@ impl Vault {
             // Compose on one snapshot, which the batch then names as seen.
             let (prepared, value) = self.with_snapshot(|vault| {
                 let author = vault.author(operation, needs)?;
+                vault.check_expected(operation)?;
                 let (draft, value) = compose(vault)?;
                 if draft.bodies.is_empty() {
                     return Ok((None, value));
@@ -85,6 +87,30 @@ impl Vault {
                 Err(error) => return Err(error),
             }
             attempt += 1;
+        }
+    }
+
+    /// Makes a change only while the name stands for this token, or for none: whoever allowed it looked at that one.
+    ///
+    /// # Errors
+    /// `Conflict` when it stands for another by now; the change's.
+    pub fn with_token<T>(
+        &mut self,
+        name: &Name,
+        token: Option<TokenId>,
+        change: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.expected = Some((name.clone(), token));
+        let changed = change(self);
+        self.expected = None;
+        changed
+    }
+
+    fn check_expected(&self, operation: &str) -> Result<()> {
+        let Some((name, expected)) = &self.expected else { return Ok(()) };
+        match self.replica.find(name.as_str())?.map(|token| token.id) == *expected {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Conflict, operation, "the name stands for another token by now")),
         }
     }
 
