@@ -12,6 +12,7 @@ mod grants;
 mod ledger_view;
 mod read;
 mod rebuild;
+mod rollback;
 mod rows;
 mod schema;
 mod store_pin;

@@ -61,8 +61,11 @@ pub fn denied(tried: impl Into<String>) -> Error {
 #[derive(Default)]
 pub struct AccountIds {
     known: HashMap<Account, (Instant, Option<u32>)>,
-    asking: Option<(Sender<Account>, Receiver<(Account, Option<u32>)>)>,
+    asking: Option<(Sender<Account>, Receiver<Answer>)>,
 }
+
+/// An account and its number; none if there is no such account.
+type Answer = (Account, Option<u32>);
 
 /// A user or a group, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
