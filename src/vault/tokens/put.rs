@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put, State};
-use crate::ledger::judge::LedgerView;
 use crate::ledger::{Hash, Name, TokenId};
 use crate::replica::{DeviceRow, VersionRow};
 use crate::seal::Context;
@@ -76,25 +75,6 @@ impl Vault {
         })
     }
 
-    /// The devices that open this name, or those of them that are named and the store's recovery devices; sorted by id.
-    pub(crate) fn recipients(&self, operation: &str, name: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
-        let mut openers = self.replica.openers()?;
-        openers.retain(|device| device.opens(name));
-        if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name)))
-        {
-            let message = format!("no active device called `{stranger}` has the role `open` for it");
-            return Err(Error::new(Kind::NotFound, operation, message)
-                .with_hint("`strongroom device list` shows them"));
-        }
-        if !only.is_empty() {
-            let recovery = self.replica.settings()?.recovery;
-            openers.retain(|device| {
-                only.iter().any(|name| is_called(device, name)) || recovery.contains(&device.id)
-            });
-        }
-        Ok(openers)
-    }
-
     /// A put based on the verified state, with its sealed bytes.
     pub(crate) fn compose_put(
         &mut self,
@@ -157,8 +137,4 @@ impl Vault {
 fn same_period(before: &VersionRow, now: u64) -> Option<u64> {
     let period = before.expiry?.checked_sub(before.time).filter(|period| *period > 0)?;
     now.checked_add(period)
-}
-
-fn is_called(device: &DeviceRow, name: &str) -> bool {
-    device.enrolment.name == name || device.id.to_string() == name
 }

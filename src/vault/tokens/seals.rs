@@ -1,8 +1,9 @@
-//! Making seals: sealing a token to any number of devices.
+//! Making seals: to which devices a version is sealed, and sealing to any number of them.
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::Seal;
+use crate::ledger::judge::LedgerView;
 use crate::ledger::{Hash, MAX_RECIPIENTS, sha256};
 use crate::replica::DeviceRow;
 use crate::seal::{self, Context, Recipient};
@@ -19,6 +20,25 @@ pub(crate) struct NewSeals {
 }
 
 impl Vault {
+    /// The devices that open this name, or those of them that are named and the store's recovery devices; sorted by id.
+    pub(crate) fn recipients(&self, operation: &str, name: &str, only: &[String]) -> Result<Vec<DeviceRow>> {
+        let mut openers = self.replica.openers()?;
+        openers.retain(|device| device.opens(name));
+        if let Some(stranger) = only.iter().find(|name| !openers.iter().any(|device| is_called(device, name)))
+        {
+            let message = format!("no active device called `{stranger}` has the role `open` for it");
+            return Err(Error::new(Kind::NotFound, operation, message)
+                .with_hint("`strongroom device list` shows them"));
+        }
+        if !only.is_empty() {
+            let recovery = self.replica.settings()?.recovery;
+            openers.retain(|device| {
+                only.iter().any(|name| is_called(device, name)) || recovery.contains(&device.id)
+            });
+        }
+        Ok(openers)
+    }
+
     pub(crate) fn seal_to(
         &mut self,
         plaintext: &Secret,
@@ -106,4 +126,8 @@ pub(crate) fn on_all_cores<J: Sync, T: Send>(
 pub(crate) fn as_recipients(devices: &[DeviceRow]) -> Vec<Recipient<'_>> {
     let enrolments = devices.iter().map(|device| &device.enrolment);
     enrolments.map(|enrolled| Recipient { public: &enrolled.opening.key, name: &enrolled.name }).collect()
+}
+
+fn is_called(device: &DeviceRow, name: &str) -> bool {
+    device.enrolment.name == name || device.id.to_string() == name
 }
