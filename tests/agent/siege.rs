@@ -1,6 +1,7 @@
 //! An agent under siege: by connections that read nothing, by requests that nobody may make, by slow readers of large
 //! tokens. The owner is served all the while, and memory stays small.
 
+use crate::credentials::{fetch, named};
 use crate::daemon::Daemon;
 use crate::served::own_uid;
 use std::path::Path;
@@ -72,8 +73,14 @@ fn the_owner_is_served_and_memory_stays_small() {
     };
     home.put("a", b"token");
     home.put("large", &vec![b'x'; 1 << 20]);
+    home.ok(&["grant", "a", "--to", "unit:web.service", "--quiet"]);
     home.ok(&["grant", "large", "--to", "user:4301", "--force", "--quiet"]);
     let mut daemon = Daemon::start(&home, &[]);
+    // A bug that takes more is killed by its own limit, and not this machine.
+    let number = daemon.child.id().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &number, "--data=1073741824"]).status().unwrap();
+    assert!(limited.success());
+    let credentials = daemon.socket.with_file_name("credentials.sock");
     let open = tempfile::tempdir().unwrap();
     std::fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let socket = open.path().join("agent.sock");
@@ -83,11 +90,16 @@ fn the_owner_is_served_and_memory_stays_small() {
     let (most, slowest, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let mut asked_for = 0;
             while !over.load(Ordering::SeqCst) {
                 let asked = Instant::now();
                 assert_eq!(daemon.get("/v1/values/a").text(), "token");
                 let took = u64::try_from(asked.elapsed().as_millis()).unwrap();
                 slowest.fetch_max(took, Ordering::SeqCst);
+                // No credential is empty or cut off.
+                let unit = named(&format!("e{asked_for:x}"), "web.service", "a");
+                assert_eq!(fetch(&credentials, Some(&unit)), b"token");
+                asked_for += 1;
                 most.fetch_max(daemon.resident(), Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(10));
             }
