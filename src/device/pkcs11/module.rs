@@ -126,10 +126,10 @@ impl Module {
         self.is_softhsm().then(StartLock::take).flatten()
     }
 
-    /// Whether the file is SoftHSM, or p11-kit's proxy, behind which SoftHSM may be. Judged by its name, because the module
-    /// identifies itself only after a start.
+    /// Whether the file is SoftHSM, or p11-kit's proxy, behind which SoftHSM may be; the proxy is a link to p11-kit's library. Judged
+    /// by its name, because the module identifies itself only after a start.
     pub fn is_softhsm(&self) -> bool {
-        self.is_named("softhsm") || self.is_named("p11-kit-proxy")
+        self.is_named("softhsm") || self.is_named("p11-kit-proxy") || self.is_named("libp11-kit")
     }
 
     fn is_named(&self, part: &str) -> bool {
