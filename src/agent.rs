@@ -31,6 +31,9 @@ mod worker;
 
 pub use authz::AgentOwner;
 pub use devices::{AgentDevice, Connect, PinPolicy};
+// For the examples there.
+#[doc(hidden)]
+pub use http::authorized;
 pub use lifecycle::{StopHandle, run};
 pub use sockets::{Sockets, group_of_applications};
 pub use token_cache::CachePolicy;
@@ -126,7 +129,8 @@ struct ProcessState {
 }
 
 /// Everything that the answers are made from.
-struct Agent {
+#[doc(hidden)]
+pub struct Agent {
     reader: Worker<LedgerQueries>,
     writer: Worker<Vault>,
     access_log: AccessLog,

@@ -5,6 +5,23 @@
 //! permission, or [`Anyone`]. So a handler that forgets to check has nothing to work with and does not compile, and its
 //! signature says who may call it. Reading values and listing are authorized token by token, on the thread that looks them
 //! up; for them there is [`PerToken`], whose only methods do that.
+//!
+//! ```
+//! use strongroom::agent::authorized::{Authorized, Owner};
+//!
+//! async fn checks(allowed: Authorized<Owner>) {
+//!     let _agent = allowed.agent();
+//! }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! use axum::extract::State;
+//! use strongroom::agent::authorized::Gate;
+//!
+//! async fn forgets(State(gate): State<Gate>) {
+//!     let _agent = gate.0;
+//! }
+//! ```
 
 use super::params::token_name;
 use super::response::Failure;
