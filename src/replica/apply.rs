@@ -312,6 +312,7 @@ impl Replica {
         self.run(sql, params![token, DESTROYED, b.reason])?;
         self.run("UPDATE tokens SET destroyed = 1 WHERE row = ?1", [token])?;
         self.run("UPDATE names SET token = NULL WHERE name = ?1", [&b.name])?;
+        self.run("UPDATE grants SET live = 0 WHERE token = ?1", [&b.token.0[..]])?;
         Ok(())
     }
 

@@ -96,9 +96,8 @@ impl Replica {
     }
 }
 
-/// Grants on a destroyed token have no meaning.
 const GRANT: &str = "SELECT g.id, g.token, g.prefix, t.name, g.grantee, g.ops, g.until, g.alias, g.n FROM grants g
-                     LEFT JOIN tokens t ON t.id = g.token WHERE g.live = 1 AND (g.token IS NULL OR t.destroyed = 0)";
+                     LEFT JOIN tokens t ON t.id = g.token WHERE g.live = 1";
 
 fn grant_from(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
     let target = match row.get::<_, Option<String>>(2)? {

@@ -190,8 +190,7 @@ impl LedgerView for Replica {
     }
 
     fn alias_taken(&self, to: &str, alias: &str) -> Result<bool> {
-        let sql = "SELECT 1 FROM grants g LEFT JOIN tokens t ON t.id = g.token
-                   WHERE g.grantee = ?1 AND g.alias = ?2 AND g.live = 1 AND (g.token IS NULL OR t.destroyed = 0)";
+        let sql = "SELECT 1 FROM grants WHERE grantee = ?1 AND alias = ?2 AND live = 1";
         self.exists(sql, [to, alias])
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised with every change of the tables or their meaning. An older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 4;
+const SCHEMA: i32 = 5;
 /// The size of a few changes.
 const LONG_LOG_BYTES: u64 = 128 << 10;
 
@@ -57,6 +57,7 @@ CREATE TABLE proposals (
 -- Rotation policies, by the encoded subject.
 CREATE TABLE policies (subject BLOB PRIMARY KEY, n INTEGER NOT NULL, policy BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE prefixes (prefix TEXT PRIMARY KEY, head BLOB NOT NULL) STRICT, WITHOUT ROWID;
+-- A grant that stands is live: it was not ungranted, and its token not destroyed.
 CREATE TABLE grants (
   id BLOB PRIMARY KEY, token BLOB, prefix TEXT, grantee TEXT NOT NULL, ops TEXT NOT NULL, until INTEGER,
   alias TEXT, n INTEGER NOT NULL, live INTEGER NOT NULL

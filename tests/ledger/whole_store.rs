@@ -88,6 +88,20 @@ fn shown_picture(vector: &Value, replica: &strongroom::replica::Replica) -> Valu
 
 /// Writes the vector when it is missing. One that exists stays as it is.
 #[test]
+fn a_grant_ends_with_its_token() {
+    let owner = SoftDevice::new(1, "owner");
+    let mut c = Chronicle::begin(&owner, &[Role::Open(String::new()), Role::Admin]);
+    let on = |token: u8| Target::Token(TokenId([token; 16]));
+    effective(c.state("a token", &owner, [putting(put(0x10, "a", 1, &[&owner]))]));
+    effective(c.state("with a grant", &owner, [grant(0x70, on(0x10))]));
+    ineffective(c.state("its id stands", &owner, [grant(0x70, Target::Prefix("a".into()))]), "given before");
+    effective(c.state("and ends", &owner, [destroy(0x10, "a", 0)]));
+    assert_eq!(c.replica.grant_row(&GrantId([0x70; 16])).unwrap().map(|row| row.n), None);
+    effective(c.state("a token of that name", &owner, [putting(put(0x11, "a", 1, &[&owner]))]));
+    effective(c.state("with the grant's id and alias", &owner, [grant(0x70, on(0x11))]));
+}
+
+#[test]
 #[ignore = "writes into tests/vectors"]
 fn write_missing_vectors() {
     write_store("whole-store", &whole_store());

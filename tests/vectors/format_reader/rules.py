@@ -164,20 +164,17 @@ class State:
         self.devices[body["device"]] = Device(
             body["device"], body["name"], opening["key"], signing["key"], body["roles"]
         )
-        self.close_proposals_about(body["device"])
 
     def retire(self, body):
         device = self.active_device(body["device"])
         need(is_text(body["reason"]), "a reason that is no text")
         self.change_roles(device, [])
         device.retired, device.compromised, device.anchor = True, body["compromised"], None
-        self.close_proposals_about(device.id)
 
     def give_roles(self, body):
         device = self.active_device(body["device"])
         need(are_roles(body["roles"]), "a prefix")
         self.change_roles(device, body["roles"])
-        self.close_proposals_about(device.id)
 
     def active_device(self, device_id):
         device = self.devices.get(device_id)
@@ -403,7 +400,6 @@ class State:
             device = self.active_device(device_id)
             need(device.opens_everything() and "aes256" not in device.opening, "a recovery device")
         self.settings = body
-        self.close_proposals_about("settings")
 
     # Proposals.
 
@@ -439,6 +435,7 @@ class State:
         if len(proposal.agreed) + 1 >= self.settings["quorum"]:
             carry_out = {"enrol": self.enrol, "retire": self.retire, "roles": self.give_roles, "settings": self.set}
             carry_out[proposal.kind](proposal.body)
+            self.close_proposals_about(proposal.about())
         else:
             proposal.agreed.add(author)
 
