@@ -96,7 +96,8 @@ impl Replica {
     }
 }
 
-const GRANT: &str = "SELECT g.id, g.token, g.prefix, t.name, g.grantee, g.ops, g.until, g.alias, g.n FROM grants g
+const GRANT: &str =
+    "SELECT g.id, g.token, g.prefix, t.name, g.grantee, g.ops, g.until, g.alias, g.n FROM grants g
                      LEFT JOIN tokens t ON t.id = g.token WHERE g.live = 1";
 
 fn grant_from(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
