@@ -79,6 +79,9 @@ impl Replica {
 
     /// A change that needs a quorum where one is asked for: as a statement of its own, or carried out by an approval.
     fn apply_change(&self, n: u64, change: &Body, statement: &Statement) -> Result<()> {
+        // What others agreed to about the same, they agreed to in another state.
+        let sql = "UPDATE proposals SET closed = ?2 WHERE about = ?1 AND closed IS NULL";
+        self.run(sql, params![about(change), n])?;
         match change {
             Body::Enrol(b) => self.apply_enrol(n, statement, b),
             Body::Retire(b) => {
@@ -140,11 +143,7 @@ impl Replica {
         let change = change_carried_out(&proposal, &statement.author, self)?.cloned();
         proposal.approved.push(statement.author);
         self.set_votes(&b.proposal, &proposal, change.as_ref().map(|_| n))?;
-        let Some(change) = change else { return Ok(()) };
-        // Others about the same were agreed to in another state.
-        let sql = "UPDATE proposals SET closed = ?2 WHERE about = ?1 AND closed IS NULL";
-        self.run(sql, params![about(&change), n])?;
-        self.apply_change(n, &change, statement)
+        change.map_or(Ok(()), |change| self.apply_change(n, &change, statement))
     }
 
     fn apply_reject(&self, n: u64, b: &Reject, statement: &Statement) -> Result<()> {

@@ -56,6 +56,7 @@ pub fn quorum_store() -> Chronicle {
     admins_agree(&mut c, &cast);
     admins_disagree(&mut c, &cast);
     thresholds(&mut c, &cast);
+    one_admin_again(&mut c, &cast);
     c
 }
 
@@ -460,4 +461,21 @@ fn thresholds(c: &mut Chronicle, cast: &Cast) {
     let both = Seal { recipients: vec![alice.id, bob.id], digest: sha256(b"for both"), length: 300 };
     let higher = Reseal { threshold: 2, add: vec![both], ..reseal };
     effective(c.state("a reseal with a higher one", alice, [Body::Reseal(higher)]));
+}
+
+/// A change that one admin makes alone closes what was proposed about the same.
+fn one_admin_again(c: &mut Chronicle, cast: &Cast) {
+    let (alice, bob) = (&cast.alice, &cast.bob);
+    let server = SoftDevice::new(10, "server");
+    effective(c.state("a proposal about the server", alice, [propose(c, roles(&server, &[Role::Admin]))]));
+    let old = c.last();
+    effective(c.state("one admin is enough", alice, [propose(c, set(settings(1)))]));
+    let lowered = c.last();
+    effective(c.state("agreed", bob, [approve(lowered)]));
+    effective(c.state("other roles, by one alone", alice, [roles(&server, &[open("dev")])]));
+    ineffective(c.state("the old proposal is closed", bob, [approve(old)]), "no such proposal is open");
+    ineffective(
+        c.state("and there are no proposals any more", alice, [propose(c, retire(&server))]),
+        "no other admin needs to agree",
+    );
 }

@@ -24,7 +24,7 @@ pub struct Add {
     /// Its name in this store [default: its own label]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// What it may do: open, write, write:PREFIX or admin; may be given several times [default: open]
+    /// What it may do: open, write or grant, each also with :PREFIX, admin or witness; may be given several times [default: open]
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     /// Use the only device found without asking

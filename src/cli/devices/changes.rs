@@ -17,6 +17,9 @@ const DIGITS: usize = 12;
 pub struct ApproveChange {
     /// Its hash, or the first digits of it
     change: String,
+    /// Retire a device even if some tokens are sealed to it alone; they are lost
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 #[derive(Debug, Args)]
@@ -31,12 +34,16 @@ pub struct RejectChange {
 impl Execute for ApproveChange {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
-            let report = vault.approve(&self.change)?;
+            let report = vault.approve(&self.change, self.accept_loss)?;
             let outcome = match report.decided {
                 true => "done".to_owned(),
                 false => format!("approved; {} more must agree", report.missing),
             };
-            Ok(print(out, &report, &outcome)?)
+            print(out, &report, &outcome)?;
+            if report.decided && vault.count_stale(&Default::default())? > 0 {
+                out.info("Run `strongroom reseal` with a device that opens: tokens are not yet sealed to the right devices.");
+            }
+            Ok(())
         })
     }
 }
@@ -71,12 +78,21 @@ pub fn list(vault: &Vault, out: &mut Output) -> Result<()> {
             vault.device_name(&row.proposal.proposer),
             vault.device_names(&row.proposal.approved).join(","),
             vault.missing_votes(&row.proposal)?.to_string(),
-            time::rfc3339_secs(row.proposal.until),
+            until(&row),
             vault.change_in_words(&row.proposal.change),
         ];
         out.entry(&mut table, &as_json(vault, &row)?, cells)?;
     }
     out.end(table)
+}
+
+fn until(row: &ProposalRow) -> String {
+    let until = time::rfc3339_secs(row.proposal.until);
+    if is_expired(row) { format!("{until} (expired)") } else { until }
+}
+
+fn is_expired(row: &ProposalRow) -> bool {
+    row.proposal.until < strongroom::vault::system_clock()
 }
 
 fn as_json(vault: &Vault, row: &ProposalRow) -> Result<Value> {
@@ -85,6 +101,6 @@ fn as_json(vault: &Vault, row: &ProposalRow) -> Result<Value> {
         "change": row.hash.to_string(), "n": row.n, "by": vault.device_name(&proposal.proposer),
         "approved": vault.device_names(&proposal.approved), "rejected": vault.device_names(&proposal.rejected),
         "missing": vault.missing_votes(proposal)?, "until": time::rfc3339_secs(proposal.until),
-        "kind": proposal.change.kind_name(), "words": vault.change_in_words(&proposal.change),
+        "expired": is_expired(row), "kind": proposal.change.kind_name(), "words": vault.change_in_words(&proposal.change),
     }))
 }

@@ -11,7 +11,7 @@ use strongroom::ledger::body::Role;
 pub struct Roles {
     /// Its name or id
     name: String,
-    /// What it may do: open, write, write:PREFIX or admin; may be given several times
+    /// What it may do: open, write or grant, each also with :PREFIX, admin or witness; may be given several times
     #[arg(long = "role", value_name = "ROLE", required = true)]
     roles: Vec<String>,
 }

@@ -75,6 +75,12 @@ impl Settings {
         let mut wanted = before.clone();
         wanted.quorum = self.quorum.unwrap_or(before.quorum);
         wanted.evidence = self.evidence.map_or(before.evidence, EvidenceLevel::from);
+        // One that was retired or opens no more is none.
+        let mut valid = Vec::new();
+        for id in &before.recovery {
+            valid.extend(vault.replica().device_row(id)?.filter(|row| row.opens("")).map(|row| row.id));
+        }
+        wanted.recovery = valid;
         if self.no_recovery {
             wanted.recovery.clear();
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Hash;
-use crate::ledger::body::{Approve, Body, Propose, Reject, Settings};
+use crate::ledger::body::{Approve, Body, Enrol, Propose, Reject, Settings};
 use crate::ledger::judge::{LedgerView, Proposal};
 use crate::replica::ProposalRow;
 use crate::vault::Vault;
@@ -60,12 +60,14 @@ impl Vault {
     }
 
     /// Agrees to a proposal, which carries it out once enough admins agree. `proposal` is its hash, or enough of its
-    /// first digits.
+    /// first digits. `accept_loss` allows to retire a device that alone opens some tokens.
     ///
     /// # Errors
     /// `NotFound`; `Refused` without an admin device here that has not voted, and if the change may not be made.
-    pub fn approve(&mut self, proposal: &str) -> Result<VoteReport> {
-        self.vote("approve the change", proposal, |row| Body::Approve(Approve { proposal: row.hash }))
+    pub fn approve(&mut self, proposal: &str, accept_loss: bool) -> Result<VoteReport> {
+        self.vote("approve the change", proposal, accept_loss, |row| {
+            Body::Approve(Approve { proposal: row.hash })
+        })
     }
 
     /// Rejects a proposal. Its proposer's rejection closes it.
@@ -74,7 +76,7 @@ impl Vault {
     /// As [`Vault::approve`].
     pub fn reject(&mut self, proposal: &str, reason: &str) -> Result<VoteReport> {
         let reason = reason.to_owned();
-        self.vote("reject the change", proposal, move |row| {
+        self.vote("reject the change", proposal, false, move |row| {
             Body::Reject(Reject { proposal: row.hash, reason: reason.clone() })
         })
     }
@@ -83,11 +85,18 @@ impl Vault {
         &mut self,
         operation: &str,
         named: &str,
+        accept_loss: bool,
         body: impl Fn(&ProposalRow) -> Body,
     ) -> Result<VoteReport> {
         self.sync(&mut |_, _| {})?;
         let row = self.proposal_named(named, operation)?;
         let rejects = matches!(body(&row), Body::Reject(_));
+        if let (false, Body::Retire(retire)) = (rejects, &row.proposal.change)
+            && let Some(device) = self.replica.device_row(&retire.device)?
+        {
+            // More may be sealed to it alone than when the change was proposed.
+            self.expect_others_open(&device, accept_loss, "--accept-loss approves it", operation)?;
+        }
         // Who has rejected it may do nothing more, who has approved it may still reject it.
         let voted = match rejects {
             true => row.proposal.rejected.clone(),
@@ -141,18 +150,20 @@ impl Vault {
     /// out.
     ///
     /// # Errors
-    /// `Conflict` for a change that waits already.
+    /// `Proposed` for a change that waits already.
     pub(crate) fn as_proposals(&self, operation: &str, draft: Draft) -> Result<Draft> {
         if !draft.bodies.iter().any(Body::needs_quorum) || self.settings()?.quorum < 2 {
             return Ok(draft);
         }
-        let open = self.proposals()?;
+        let now = (self.clock)();
+        let mut open = self.proposals()?;
+        open.retain(|row| row.proposal.until >= now);
         let mut bodies = Vec::new();
         for change in draft.bodies.into_iter().filter(Body::needs_quorum) {
             if let Some(same) = open.iter().find(|row| is_same(&row.proposal.change, &change)) {
                 let hash = same.hash.to_string();
                 return Err(Error::new(
-                    Kind::Conflict,
+                    Kind::Proposed,
                     operation,
                     "the same change waits for other admins already",
                 )
@@ -185,7 +196,9 @@ impl Vault {
 /// Whether two changes would do the same. Each enrolment has another device id.
 fn is_same(one: &Body, other: &Body) -> bool {
     match (one, other) {
-        (Body::Enrol(one), Body::Enrol(other)) => one.signing.key == other.signing.key,
+        (Body::Enrol(one), Body::Enrol(other)) => {
+            Enrol { device: other.device, ..(**one).clone() } == **other
+        }
         _ => one == other,
     }
 }

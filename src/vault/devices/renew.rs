@@ -32,6 +32,12 @@ impl Vault {
         let operation = format!("renew the keys of {}", crate::error::printable(name));
         self.sync(&mut |_, _| {})?;
         let old = self.active_device(name, &operation)?;
+        if self.settings()?.quorum > 1 {
+            let message = "other admins must agree to changes of devices, and new keys cannot wait for them";
+            return Err(Error::new(Kind::Refused, operation, message).with_target(self.location().to_owned()).with_hint(
+                "enrol the device with new keys under another name (`strongroom device add`), then retire this one",
+            ));
+        }
         // Do first what can fail and leaves nothing behind, then create the keys.
         self.author(&operation, RequiredRole::AdminBut(old.id))?;
         if options.create.piv.overwrite.is_some() {

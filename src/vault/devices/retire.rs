@@ -60,6 +60,8 @@ impl Vault {
         let alone = self.author(&operation, RequiredRole::AdminBut(device.id)).is_err();
         let first = |row: &SealedRow| row.version.is_for(&device.id);
         let mut report = match alone {
+            // Until other admins agree, the device keeps what it opens.
+            _ if self.settings()?.quorum > 1 => ResealReport::default(),
             true => self.reseal_those(&Prefix::default(), Some(device.id), &first, progress)?,
             false => self.reseal_sole(&device, progress)?,
         };

@@ -78,7 +78,7 @@ pub(crate) fn words(vault: &Vault, body: &Body) -> String {
             ),
             None => format!("no longer rotate {}", target(vault, &change.target)),
         },
-        Body::Settings(settings) => settings_words(settings),
+        Body::Settings(settings) => settings_words(vault, settings),
         Body::Propose(propose) => format!(
             "propose (until {}): {}",
             timestamp::rfc3339_secs(propose.until),
@@ -109,7 +109,7 @@ fn span(ms: u64) -> String {
     timestamp::format_duration(std::time::Duration::from_millis(ms))
 }
 
-fn settings_words(settings: &Settings) -> String {
+fn settings_words(vault: &Vault, settings: &Settings) -> String {
     let mut words = vec![format!("quorum {}", settings.quorum)];
     if let Some(witnesses) = settings.witnesses {
         let age = span(witnesses.max_age);
@@ -119,6 +119,9 @@ fn settings_words(settings: &Settings) -> String {
         ));
     }
     words.push(format!("evidence {}", settings.evidence));
+    if !settings.recovery.is_empty() {
+        words.push(format!("recovery {}", vault.device_names(&settings.recovery).join(" and ")));
+    }
     words.extend(
         settings.thresholds.iter().map(|(prefix, threshold)| format!("threshold {threshold} for {prefix}/")),
     );

@@ -132,18 +132,22 @@ class State:
     def judge_enrol(self, statement, body):
         self.need_alone(statement)
         self.enrol(body)
+        self.close_proposals_about(body["device"])
 
     def judge_retire(self, statement, body):
         self.need_alone(statement)
         self.retire(body)
+        self.close_proposals_about(body["device"])
 
     def judge_roles(self, statement, body):
         self.need_alone(statement)
         self.give_roles(body)
+        self.close_proposals_about(body["device"])
 
     def judge_settings(self, statement, body):
         self.need_alone(statement)
         self.set(body)
+        self.close_proposals_about("settings")
 
     def enrol(self, body):
         check_enrolment(body)
