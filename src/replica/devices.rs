@@ -123,6 +123,14 @@ impl Replica {
         open.into_iter().filter_map(|found| row(found).transpose()).collect()
     }
 
+    /// The change of a proposal, open or not.
+    pub fn proposed_change(&self, proposal: &Hash) -> Result<Option<Body>> {
+        let sql = "SELECT change FROM proposals WHERE hash = ?1";
+        self.one(sql, [&proposal.0[..]], |row| {
+            Body::from_bytes(row.get_ref(0)?.as_blob()?).ok_or_else(|| damaged(0, "a change"))
+        })
+    }
+
     /// The value that an anchor's counter should have.
     pub fn expected_count(&self, anchor: &AnchorRow) -> u64 {
         anchor.start.saturating_add(self.counted_changes.saturating_sub(anchor.after))

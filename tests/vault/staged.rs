@@ -105,3 +105,17 @@ fn what_a_retired_device_did_is_listed() {
     assert_eq!(puts, [("theirs", 1), ("mine", 1)]);
     assert_eq!(grants.iter().map(|grant| grant.id).collect::<Vec<_>>(), [theirs]);
 }
+
+/// It would be the newest, open nothing, and prune what opens.
+#[test]
+fn a_staged_version_that_has_expired_does_not_become_active() {
+    let one = SoftDevice::named("one");
+    let (_place, mut vault) = Place::of(&one);
+    put(&mut vault, "a", "opens");
+    let staged = PutOptions { staged: true, expiry: Some(1), keep: Some(1), ..PutOptions::default() };
+    vault.put(&name("a"), &secret("late"), &staged).unwrap();
+    let error = vault.set_state(&name("a"), Some(2), State::Active, "").unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert!(error.message().contains("it expired at"), "{error}");
+    assert_eq!(opened(&mut vault, "a"), Ok("opens".into()));
+}

@@ -36,8 +36,8 @@ impl Execute for ApproveChange {
         context.with_vault(|vault, out| {
             let report = vault.approve(&self.change, self.accept_loss)?;
             let outcome = match report.decided {
-                true => "done".to_owned(),
-                false => format!("approved; {} more must agree", report.missing),
+                true => "made; approved".to_owned(),
+                false => format!("{} more must agree; approved", report.missing),
             };
             print(out, &report, &outcome)?;
             if report.decided && vault.count_stale(&Default::default())? > 0 {
@@ -53,8 +53,8 @@ impl Execute for RejectChange {
         context.with_vault(|vault, out| {
             let report = vault.reject(&self.change, &self.reason)?;
             let outcome = match report.decided {
-                true => "rejected: it will not be made",
-                false => "rejected; others can still agree",
+                true => "will not be made; rejected",
+                false => "others can still agree; rejected",
             };
             Ok(print(out, &report, outcome)?)
         })
@@ -64,9 +64,9 @@ impl Execute for RejectChange {
 fn print(out: &mut Output, report: &VoteReport, outcome: &str) -> Result<()> {
     let object = json!({
         "change": report.proposal.to_string(), "words": report.words, "decided": report.decided,
-        "missing": report.missing,
+        "missing": report.missing, "by": report.by,
     });
-    out.done(&object, &format!("{}: {outcome}", report.words))
+    out.done(&object, &format!("{}: {outcome} by {}", report.words, report.by))
 }
 
 /// Lists the changes that wait.
@@ -102,5 +102,6 @@ fn as_json(vault: &Vault, row: &ProposalRow) -> Result<Value> {
         "approved": vault.device_names(&proposal.approved), "rejected": vault.device_names(&proposal.rejected),
         "missing": vault.missing_votes(proposal)?, "until": time::rfc3339_secs(proposal.until),
         "expired": is_expired(row), "kind": proposal.change.kind_name(), "words": vault.change_in_words(&proposal.change),
+        "body": vault.change_as_json(&proposal.change),
     }))
 }

@@ -21,6 +21,8 @@ pub struct VoteReport {
     pub proposal: Hash,
     /// What it proposes, in words.
     pub words: String,
+    /// The name of the device that voted.
+    pub by: String,
     /// Whether the proposal was carried out or closed by it.
     pub decided: bool,
     /// How many more admins must agree; 0 once decided.
@@ -102,13 +104,14 @@ impl Vault {
             true => row.proposal.rejected.clone(),
             false => [row.proposal.approved.as_slice(), &row.proposal.rejected].concat(),
         };
-        self.submit(operation, RequiredRole::AdminExcept(&voted), |_| {
-            Ok((Draft { bodies: vec![body(&row)], ..Draft::default() }, ()))
+        let by = self.submit(operation, RequiredRole::AdminExcept(&voted), |vault| {
+            let author = vault.author(operation, RequiredRole::AdminExcept(&voted))?;
+            Ok((Draft { bodies: vec![body(&row)], ..Draft::default() }, author.enrolment.name))
         })?;
         let words = self.change_in_words(&row.proposal.change);
         let open = self.proposals()?.into_iter().find(|open| open.hash == row.hash);
         let missing = open.as_ref().map_or(Ok(0), |open| self.missing_votes(&open.proposal))?;
-        Ok(VoteReport { proposal: row.hash, words, decided: open.is_none(), missing })
+        Ok(VoteReport { proposal: row.hash, words, by, decided: open.is_none(), missing })
     }
 
     /// How many more admins must agree to a proposal.
@@ -117,6 +120,11 @@ impl Vault {
     /// The replica's.
     pub fn missing_votes(&self, proposal: &Proposal) -> Result<u64> {
         Ok(self.settings()?.quorum.saturating_sub(proposal.approved.len() as u64))
+    }
+
+    /// What a change does, for programs.
+    pub fn change_as_json(&self, change: &Body) -> serde_json::Value {
+        crate::vault::ledger::views::body_json(self, change)
     }
 
     /// What a change does, in words.

@@ -2,7 +2,7 @@
 
 use crate::ledger::body::{Body, Put, Role, RotationPolicy, Seal, Settings, State, Target};
 use crate::ledger::judge::LedgerView;
-use crate::ledger::{DeviceId, TokenId};
+use crate::ledger::{DeviceId, Hash, TokenId};
 use crate::store::RecordedAccess;
 use crate::timestamp;
 use crate::vault::Vault;
@@ -20,7 +20,14 @@ pub(crate) fn words(vault: &Vault, body: &Body) -> String {
         Body::Enrol(enrol) => {
             let (level, roles) =
                 (enrol.opening.evidence.level.min(enrol.signing.evidence.level), roles(&enrol.roles));
-            format!("enrol the device {} ({}; evidence: {level}) as {roles}", enrol.name, enrol.model)
+            let in_place = match &enrol.replaces {
+                Some(replaced) => format!(", in place of {}", device(replaced)),
+                None => String::new(),
+            };
+            format!(
+                "enrol the device {} ({}; evidence: {level}) as {roles}{in_place}",
+                enrol.name, enrol.model
+            )
         }
         Body::Retire(retire) => {
             let how = if retire.compromised { " as compromised" } else { "" };
@@ -84,11 +91,21 @@ pub(crate) fn words(vault: &Vault, body: &Body) -> String {
             timestamp::rfc3339_secs(propose.until),
             words(vault, &propose.change)
         ),
-        Body::Approve(approve) => format!("approve the proposal {}", approve.proposal),
-        Body::Reject(reject) => because(format!("reject the proposal {}", reject.proposal), &reject.reason),
+        Body::Approve(approve) => format!("approve {}", proposed(vault, &approve.proposal)),
+        Body::Reject(reject) => {
+            because(format!("reject {}", proposed(vault, &reject.proposal)), &reject.reason)
+        }
         Body::Repair(repair) => {
             because(format!("repair: set aside what followed statement {}", repair.kept), &repair.reason)
         }
+    }
+}
+
+/// A proposed change, in words; its hash if it is not known.
+fn proposed(vault: &Vault, proposal: &Hash) -> String {
+    match vault.replica().proposed_change(proposal) {
+        Ok(Some(change)) => format!("the proposal to {}", words(vault, &change)),
+        _ => format!("the proposal {proposal}"),
     }
 }
 
@@ -125,7 +142,7 @@ fn settings_words(vault: &Vault, settings: &Settings) -> String {
     words.extend(
         settings.thresholds.iter().map(|(prefix, threshold)| format!("threshold {threshold} for {prefix}/")),
     );
-    format!("settings: {}", words.join(", "))
+    format!("set {}", words.join(", "))
 }
 
 fn because(what: String, reason: &str) -> String {
@@ -254,7 +271,8 @@ impl AccessView {
     }
 }
 
-fn body_json(vault: &Vault, body: &Body) -> Value {
+/// What a statement says, for programs.
+pub(crate) fn body_json(vault: &Vault, body: &Body) -> Value {
     let text = |id: &dyn ToString| id.to_string();
     match body {
         Body::Genesis(genesis) => {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::{Body, Destroy, Rename, State, StateChange};
+use crate::replica::TokenRow;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 
@@ -21,11 +22,33 @@ impl Vault {
         };
         let operation = with_version(verb, name, version);
         self.submit(&operation, RequiredRole::Write(&[name.as_str()]), |vault| {
-            let token = vault.token(name, &operation)?.id;
+            let row = vault.token(name, &operation)?;
+            vault.expect_in_time(&row, version, state, &operation)?;
+            let token = row.id;
             let change =
                 StateChange { token, version: number(&operation, version)?, state, reason: reason.into() };
             Ok((Draft { bodies: vec![Body::State(change)], ..Draft::default() }, ()))
         })
+    }
+
+    /// Refuses to bring a staged version into use that has expired: it would take the place of one that opens.
+    fn expect_in_time(
+        &self,
+        token: &TokenRow,
+        version: Option<u64>,
+        state: State,
+        operation: &str,
+    ) -> Result<()> {
+        let Some(version) = version.filter(|_| state == State::Active) else { return Ok(()) };
+        let row = self.replica.version_row(token, version)?.filter(|row| row.state == Some(State::Staged));
+        match row.and_then(|row| row.expiry).filter(|expiry| *expiry <= self.latest_time()) {
+            None => Ok(()),
+            Some(at) => {
+                let message = format!("it expired at {}", crate::timestamp::rfc3339_secs(at));
+                Err(Error::new(Kind::Refused, operation, message)
+                    .with_hint(format!("put a new version: `strongroom put {} --staged`", token.name)))
+            }
+        }
     }
 
     /// Deletes the sealed bytes of a version, or of all versions and the token with them. Returns how many versions
