@@ -176,7 +176,10 @@ pub fn judge(
 }
 
 /// The rules for a change that may need a quorum: by itself, or when enough admins have agreed to it.
-fn change(body: &Body, view: &impl LedgerView) -> Verdict {
+///
+/// # Errors
+/// Only those of the view; the verdict is the inner result.
+pub fn change(body: &Body, view: &impl LedgerView) -> Verdict {
     match body {
         Body::Enrol(b) => devices::enrol(b, view),
         Body::Retire(b) => devices::retire(b, view),

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Hash;
 use crate::ledger::body::{Approve, Body, Enrol, Propose, Reject, Settings};
-use crate::ledger::judge::{LedgerView, Proposal};
+use crate::ledger::judge::{self, LedgerView, Proposal};
 use crate::replica::ProposalRow;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
@@ -177,6 +177,11 @@ impl Vault {
                 )
                 .with_target(self.location().to_owned())
                 .with_hint(format!("another admin: `strongroom device approve-change {}`", &hash[..12])));
+            }
+            if let Err(why) = judge::change(&change, &self.replica)? {
+                return Err(Error::new(Kind::Refused, operation, why.to_string())
+                    .with_target(self.location().to_owned())
+                    .with_hint("it was not proposed, as it could not be made now"));
             }
             let until = (self.clock)().saturating_add(OPEN_MS);
             bodies.push(Body::Propose(Box::new(Propose { until, change })));
