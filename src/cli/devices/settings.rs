@@ -5,7 +5,6 @@ use crate::cli::context::Context;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use strongroom::device::EvidenceLevel;
-use strongroom::ledger::DeviceId;
 use strongroom::ledger::body::Settings as StoreSettings;
 use strongroom::{Result, Vault};
 
@@ -51,7 +50,8 @@ impl Execute for Settings {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
             let before = vault.settings()?;
-            let wanted = self.applied_to(&before, vault)?;
+            let wanted =
+                if self.changes_nothing() { before.clone() } else { self.applied_to(&before, vault)? };
             if wanted != before {
                 vault.set_settings(&wanted)?;
                 out.info("settings changed");
@@ -62,7 +62,7 @@ impl Execute for Settings {
             out.fields(&[
                 ("quorum", quorum(wanted.quorum)),
                 ("evidence", wanted.evidence.to_string()),
-                ("recovery", names(vault, &wanted.recovery).join(", ")),
+                ("recovery", vault.device_names(&wanted.recovery).join(", ")),
             ])?;
             Ok(())
         })
@@ -70,6 +70,10 @@ impl Execute for Settings {
 }
 
 impl Settings {
+    fn changes_nothing(&self) -> bool {
+        self.quorum.is_none() && self.evidence.is_none() && self.recovery.is_empty() && !self.no_recovery
+    }
+
     /// The settings with what was given in place of what was set.
     fn applied_to(&self, before: &StoreSettings, vault: &Vault) -> Result<StoreSettings> {
         let mut wanted = before.clone();
@@ -102,13 +106,9 @@ fn quorum(number: u64) -> String {
     }
 }
 
-fn names(vault: &Vault, devices: &[DeviceId]) -> Vec<String> {
-    vault.device_names(devices)
-}
-
 fn as_json(vault: &Vault, settings: &StoreSettings) -> Value {
     json!({
         "quorum": settings.quorum, "evidence": settings.evidence.to_string(),
-        "recovery": names(vault, &settings.recovery),
+        "recovery": vault.device_names(&settings.recovery),
     })
 }
