@@ -161,6 +161,11 @@ enum Command {
     /// Needs a device that opens the tokens and an admin device that signs. May be interrupted and run again: at every moment
     /// each token opens with either the old devices or the new ones.
     Reseal(LazyArgs<devices::reseal::Reseal>),
+    /// Take an enrolled device into use on this machine
+    ///
+    /// For a machine that never had it, or lost its config.toml: finds out which enrolled device it is, and adds it to
+    /// config.toml. Signs nothing. Trust the store first: `strongroom trust`.
+    Adopt(LazyArgs<devices::adopt::Adopt>),
     /// Show and change the enrolled devices
     Device(devices::Device),
     /// Show and change what holds for the whole store
@@ -220,7 +225,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Device
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Adopt Device
             Settings Doctor Man Completions)
     }
 }

@@ -89,7 +89,7 @@ pub type OpenVault = fn(Setup, &mut dyn FnMut(u64, u64)) -> Result<Vault>;
 
 /// The configuration with the global options over it.
 pub struct Resolved {
-    /// This installation.s directories.
+    /// This installation's directories.
     pub paths: Paths,
     /// What config.toml says.
     pub config: Config,
@@ -135,7 +135,7 @@ impl Context {
         Ok(Setup { prompter, ..Setup::new(store, devices, paths.state) })
     }
 
-    /// Opens the vault and runs `work` on it. Prints the vault.s notices, whatever `work` returns.
+    /// Opens the vault and runs `work` on it. Prints the vault's notices, whatever `work` returns.
     ///
     /// # Errors
     /// The vault's and the work's.
@@ -170,7 +170,7 @@ impl Context {
         if direct { Ok(None) } else { self.connect_agent() }
     }
 
-    /// The running agent: the named one, this user.s, or, for a user without a store, the machine.s.
+    /// The running agent: the named one, this user's, or, for a user without a store, the machine's.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -218,7 +218,7 @@ impl Context {
         done
     }
 
-    /// Prints the vault.s notices as warnings.
+    /// Prints the vault's notices as warnings.
     pub fn print_notices(&mut self, vault: &mut Vault) {
         vault.take_notices().iter().for_each(|notice| self.out.warn(notice));
     }

@@ -1,6 +1,7 @@
 //! `device`: the enrolled devices, as the ledger has them, and changes of them.
 
 mod add;
+pub mod adopt;
 mod anchor;
 mod changes;
 pub mod configured;

@@ -65,6 +65,11 @@ identifier!(
 impl Hash {
     /// "None yet": the `prev` of a first statement, the chain before genesis.
     pub const ZERO: Self = Self([0; 32]);
+
+    /// Its first 12 hexadecimal digits: enough for people to name it by.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
 }
 
 impl StoreId {

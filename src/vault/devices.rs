@@ -1,6 +1,7 @@
 //! Devices of this machine: connect, add, renew and retire them; reseal tokens to them; rollback counters.
 
 pub(crate) mod add;
+mod adopt;
 pub(crate) mod connections;
 pub(crate) mod keys;
 pub(crate) mod pcr;

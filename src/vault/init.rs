@@ -3,7 +3,7 @@
 use crate::vault::devices::add::{EnrolReport, reach};
 use crate::vault::devices::keys::{KeySpec, device_name, existing_keys, prepare_keys, signature_of};
 use crate::vault::devices::rollback_counter::expect_counters;
-use crate::vault::ledger::submit::EncodedBatch;
+use crate::vault::ledger::encoded_batch::EncodedBatch;
 use crate::vault::{Setup, Vault, random_id};
 
 use crate::device::{Algorithm, CreateOptions, Device, DeviceWorker, KeyRef};

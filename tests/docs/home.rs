@@ -45,7 +45,13 @@ impl Home {
         home.program("pinentry", &PINENTRY.replace("@PIN@", PIN));
         home.program("sudo", SUDO);
         let pinentry = home.path("bin/pinentry");
-        home.file(".config/strongroom/config.toml", &format!("[prompt]\npinentry = {pinentry:?}\n"));
+        // `new` is where the pages put a second machine.
+        for machine in [".config", "new/config"] {
+            home.file(
+                &format!("{machine}/strongroom/config.toml"),
+                &format!("[prompt]\npinentry = {pinentry:?}\n"),
+            );
+        }
         let tokens = home.path(".softhsm/tokens");
         home.file(".softhsm/softhsm2.conf", &format!("directories.tokendir = {}\n", tokens.display()));
         std::fs::create_dir(tokens).unwrap();

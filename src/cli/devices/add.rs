@@ -82,9 +82,7 @@ pub fn print_report(out: &mut Output, report: &EnrolReport, remembered: &Option<
         return Ok(());
     }
     out.fields(&enrolled::fields(report, remembered))?;
-    if remembered.is_none() {
-        out.info("config.toml describes another store and was not changed: name this device with --device");
-    }
+    configured::warn_if_not_remembered(out, remembered);
     Ok(())
 }
 

@@ -10,9 +10,6 @@ use strongroom::replica::ProposalRow;
 use strongroom::vault::VoteReport;
 use strongroom::{Result, Vault};
 
-/// Enough digits of a hash to name a change.
-const DIGITS: usize = 12;
-
 #[derive(Debug, Args)]
 pub struct ApproveChange {
     /// Its hash, or the first digits of it
@@ -40,6 +37,9 @@ impl Execute for ApproveChange {
                 false => format!("{} more must agree; approved", report.missing),
             };
             print(out, &report, &outcome)?;
+            if report.decided && report.change == "enrol" {
+                out.info("On the machine that has the device, `strongroom adopt URI` takes it into use.");
+            }
             if report.decided && vault.count_stale(&Default::default())? > 0 {
                 out.info("Run `strongroom reseal` with a device that opens: tokens are not yet sealed to the right devices.");
             }
@@ -74,7 +74,7 @@ pub fn list(vault: &Vault, out: &mut Output) -> Result<()> {
     let mut table = out.table(&["CHANGE", "BY", "APPROVED", "MISSING", "UNTIL", "WHAT"]);
     for row in vault.proposals()? {
         let cells = [
-            row.hash.to_string()[..DIGITS].to_owned(),
+            row.hash.short(),
             vault.device_name(&row.proposal.proposer),
             vault.device_names(&row.proposal.approved).join(","),
             vault.missing_votes(&row.proposal)?.to_string(),

@@ -1,6 +1,7 @@
 //! The devices in config.toml: added, removed and renamed as they are enrolled, retired and renewed.
 
 use crate::cli::context::{Resolved, default_store};
+use crate::cli::output::Output;
 use strongroom::Result;
 use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::ledger::DeviceId;
@@ -32,6 +33,13 @@ pub fn remember(
     config.devices.insert(at, ConfiguredDevice { uri: uri.to_string(), id: Some(id.to_string()) });
     config.save(&paths.config)?;
     Ok(Some(paths.config.display().to_string()))
+}
+
+/// Says how to use a device that config.toml does not name.
+pub fn warn_if_not_remembered(out: &mut Output, remembered: &Option<String>) {
+    if remembered.is_none() {
+        out.info("config.toml describes another store and was not changed: name this device with --device");
+    }
 }
 
 /// Removes a device.

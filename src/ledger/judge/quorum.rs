@@ -81,7 +81,7 @@ pub(super) fn propose(b: &Propose, statement: &Statement, view: &impl LedgerView
         return rule("a proposal is open for at most 90 days");
     }
     if view.count_proposals(&statement.author)? >= MAX_PROPOSALS {
-        return rule("this device has too many open proposals");
+        return rule("this device has 16 open proposals, also those that expired");
     }
     // Whether it may be carried out is judged then: another change may have to come first.
     check!(match &b.change {

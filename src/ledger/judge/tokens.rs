@@ -90,12 +90,18 @@ fn seals_in_form(seals: &[Seal], threshold: u64) -> std::result::Result<(), Stri
     }
 }
 
+/// A device's name, or its id if it was never enrolled.
+fn name_of(device: &DeviceId, view: &impl LedgerView) -> Result<String> {
+    Ok(view.device(device)?.map_or_else(|| format!("device {device}"), |known| known.name))
+}
+
 /// Checks that a version is for every recovery device that can open it.
 fn for_recovery(seals: &[Seal], view: &impl LedgerView) -> Verdict {
     for device in view.settings()?.recovery {
         let named = seals.iter().any(|seal| seal.recipients.contains(&device));
         if !named && active(&device, view)?.is_some_and(|device| device.opens("")) {
-            return rule(format!("the settings ask that it is for the recovery device {device}"));
+            let name = name_of(&device, view)?;
+            return rule(format!("the settings ask that it is for the recovery device {name}"));
         }
     }
     Ok(Ok(()))
@@ -106,7 +112,7 @@ fn new_seals(seals: &[Seal], names: &[&str], view: &impl LedgerView) -> Verdict 
     for seal in seals {
         for recipient in &seal.recipients {
             if !may_open(recipient, names, view)? {
-                return rule(format!("device {recipient} has no role `open` for it"));
+                return rule(format!("{} has no role `open` for it", name_of(recipient, view)?));
             }
         }
         if view.digest_recorded(&seal.digest)? {
@@ -174,7 +180,7 @@ fn nobody_is_left_out(dropped: &[Seal], seals: &[Seal], names: &[&str], view: &i
     }
     for device in dropped.iter().flat_map(|seal| &seal.recipients) {
         if !seals.iter().any(|seal| seal.recipients.contains(device)) && may_open(device, names, view)? {
-            return rule(format!("it takes the version from the device {device}"));
+            return rule(format!("it takes the version from the device {}", name_of(device, view)?));
         }
     }
     Ok(Ok(()))

@@ -146,7 +146,7 @@ impl Vault {
             Some(_) => {
                 Err(Error::new(Kind::Conflict, OPERATION, format!("a device is called {name} already"))
                     .with_target(device.name())
-                    .with_hint("choose another name with --name"))
+                    .with_hint("choose another name with --name; if it is this very device, `strongroom adopt URI` takes it into use here"))
             }
         }
     }
@@ -175,7 +175,9 @@ fn expect_new(found: &[KeyInfo], devices: &[DeviceRow], device: &DeviceWorker) -
     let (message, hint) = match row.retired {
         None => (
             format!("it is enrolled already, as {name}"),
-            format!("`strongroom device roles {name} --role …` changes what it may do"),
+            format!(
+                "`strongroom adopt URI` takes it into use on this machine; `strongroom device roles {name} --role …` changes what it may do"
+            ),
         ),
         Some(_) => (
             format!("its keys were enrolled before, as {name}, which is retired; keys are enrolled once"),

@@ -23,6 +23,8 @@ pub struct VoteReport {
     pub words: String,
     /// The name of the device that voted.
     pub by: String,
+    /// What sort of change it is: `enrol`.
+    pub change: &'static str,
     /// Whether the proposal was carried out or closed by it.
     pub decided: bool,
     /// How many more admins must agree; 0 once decided.
@@ -111,7 +113,8 @@ impl Vault {
         let words = self.change_in_words(&row.proposal.change);
         let open = self.proposals()?.into_iter().find(|open| open.hash == row.hash);
         let missing = open.as_ref().map_or(Ok(0), |open| self.missing_votes(&open.proposal))?;
-        Ok(VoteReport { proposal: row.hash, words, by, decided: open.is_none(), missing })
+        let change = row.proposal.change.kind_name();
+        Ok(VoteReport { proposal: row.hash, words, change, by, decided: open.is_none(), missing })
     }
 
     /// How many more admins must agree to a proposal.
@@ -169,14 +172,16 @@ impl Vault {
         let mut bodies = Vec::new();
         for change in draft.bodies.into_iter().filter(Body::needs_quorum) {
             if let Some(same) = open.iter().find(|row| is_same(&row.proposal.change, &change)) {
-                let hash = same.hash.to_string();
                 return Err(Error::new(
                     Kind::Proposed,
                     operation,
                     "the same change waits for other admins already",
                 )
                 .with_target(self.location().to_owned())
-                .with_hint(format!("another admin: `strongroom device approve-change {}`", &hash[..12])));
+                .with_hint(format!(
+                    "another admin: `strongroom device approve-change {}`",
+                    same.hash.short()
+                )));
             }
             if let Err(why) = judge::change(&change, &self.replica)? {
                 return Err(Error::new(Kind::Refused, operation, why.to_string())
@@ -191,7 +196,7 @@ impl Vault {
 
     /// The outcome of a submission that became proposals.
     pub(crate) fn proposed(&self, operation: &str, proposals: &[Hash]) -> Error {
-        let names: Vec<String> = proposals.iter().map(|hash| hash.to_string()[..12].to_owned()).collect();
+        let names: Vec<String> = proposals.iter().map(Hash::short).collect();
         let missing = self.settings().map_or(1, |settings| settings.quorum - 1);
         let message = format!(
             "proposed as {}: {} must agree within 14 days",

@@ -4,18 +4,16 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::body::Body;
 use crate::ledger::judge::{LedgerView, judge};
-use crate::ledger::verify::{Chain, Fault, StoredBatch, check_batch};
+use crate::ledger::verify::Chain;
 use crate::ledger::{
-    Batch, DeviceId, Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, Name, SignedBatch, Statement, StoreId,
-    Subject, TokenId,
+    Batch, DeviceId, Hash, Ineffective, LogPosition, Name, SignedBatch, Statement, Subject, TokenId,
 };
 use crate::prompt::PurposePrompter;
 use crate::replica::DeviceRow;
-use crate::store::{Append, Store};
 use crate::vault::Vault;
 use crate::vault::devices::connections::signing_key;
 use crate::vault::devices::keys::signature_of;
-use std::collections::{HashMap, HashSet};
+use crate::vault::ledger::encoded_batch::EncodedBatch;
 use std::time::Duration;
 
 /// How often a change is composed again after a conflict.
@@ -255,19 +253,26 @@ impl Vault {
             let statements: Vec<_> = prepared.statements.iter().cloned().zip(prepared.leaves()).collect();
             return match self.replica.rehearse(&state, &statements)? {
                 None => Ok(()),
-                Some(why) => Err(Error::new(Kind::Refused, operation, why.to_string())
-                    .with_target(self.location().to_owned())),
+                Some(why) => Err(self.against_the_rules(operation, &why, prepared.statements.first())),
             };
         }
         let mut before = self.replica.position();
         for (statement, leaf) in prepared.statements.iter().zip(prepared.leaves()) {
             if let Err(why) = judge(statement, &state, before, &self.replica)? {
-                return Err(Error::new(Kind::Refused, operation, why.to_string())
-                    .with_target(self.location().to_owned()));
+                return Err(self.against_the_rules(operation, &why, Some(statement)));
             }
             before = before.after(leaf);
         }
         Ok(())
+    }
+
+    fn against_the_rules(&self, operation: &str, why: &Ineffective, what: Option<&Statement>) -> Error {
+        let refused =
+            Error::new(Kind::Refused, operation, why.to_string()).with_target(self.location().to_owned());
+        match what.and_then(|statement| hint_for(&statement.body)) {
+            Some(hint) => refused.with_hint(hint),
+            None => refused,
+        }
     }
 
     /// Signs on the author's device, and verifies the batch as its readers will.
@@ -294,146 +299,26 @@ impl Vault {
     }
 }
 
+/// Where to look when a change is against the rules.
+fn hint_for(body: &Body) -> Option<&'static str> {
+    match body {
+        Body::Settings(_) => {
+            Some("`strongroom settings` shows what holds, `strongroom device list` who has which role")
+        }
+        Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) => {
+            Some("`strongroom device list` shows who has which role")
+        }
+        Body::Propose(_) | Body::Approve(_) | Body::Reject(_) => {
+            Some("`strongroom device changes` shows what waits; `strongroom device reject-change` closes one")
+        }
+        _ => None,
+    }
+}
+
 /// A batch to sign, and the device that will.
 pub(crate) struct PreparedBatch {
     author: DeviceRow,
     pub(crate) batch: EncodedBatch,
-}
-
-/// Encoded statements, with what the store needs beside them.
-pub(crate) struct EncodedBatch {
-    statements: Vec<Statement>,
-    encoded: Vec<Vec<u8>>,
-    sealed: Vec<(Hash, Vec<u8>)>,
-    destroyed: Vec<Hash>,
-}
-
-impl EncodedBatch {
-    /// Links each body to the heads it advances, including those that earlier bodies of the draft advanced.
-    fn compose(vault: &Vault, author: DeviceId, draft: Draft) -> Result<Self> {
-        let (time, mut heads) = ((vault.clock)(), HashMap::<Subject, Hash>::new());
-        let mut prepared = Self {
-            statements: Vec::new(),
-            encoded: Vec::new(),
-            sealed: draft.sealed,
-            destroyed: draft.destroyed,
-        };
-        for body in draft.bodies {
-            let statement = Statement::compose(vault.pin.store, author, time, body, |subject| {
-                heads.get(subject).map_or_else(|| vault.replica.head(subject), |head| Ok(*head))
-            })?;
-            prepared.push(statement, &mut heads);
-        }
-        Ok(prepared)
-    }
-
-    /// The two statements of a store's first batch.
-    pub(crate) fn genesis(
-        genesis: Statement,
-        enrol: impl FnOnce(StoreId, Hash) -> Statement,
-    ) -> (StoreId, Self) {
-        let mut prepared =
-            Self { statements: Vec::new(), encoded: Vec::new(), sealed: Vec::new(), destroyed: Vec::new() };
-        let hash = genesis.hash();
-        prepared.push(genesis, &mut HashMap::new());
-        prepared.push(enrol(StoreId(hash.0), hash), &mut HashMap::new());
-        (StoreId(hash.0), prepared)
-    }
-
-    fn push(&mut self, statement: Statement, heads: &mut HashMap<Subject, Hash>) {
-        let encoded = statement.encode();
-        let hash = crate::ledger::leaf(&encoded);
-        heads.extend(statement.advances.iter().map(|(subject, _)| (subject.clone(), hash)));
-        self.encoded.push(encoded);
-        self.statements.push(statement);
-    }
-
-    /// The hashes of its proposals.
-    fn proposals(&self) -> Vec<Hash> {
-        let proposes = |statement: &&Statement| matches!(statement.body, Body::Propose(_));
-        self.statements.iter().filter(proposes).map(Statement::hash).collect()
-    }
-
-    pub(crate) fn leaves(&self) -> Vec<Hash> {
-        self.encoded.iter().map(|bytes| crate::ledger::leaf(bytes)).collect()
-    }
-
-    /// The position after the batch, if it follows `seen` directly.
-    pub(crate) fn end_after(&self, seen: LogPosition) -> LogPosition {
-        self.leaves().into_iter().fold(seen, LogPosition::after)
-    }
-
-    /// Whether a statement builds on another of the same batch.
-    fn builds_on_itself(&self) -> bool {
-        let leaves: HashSet<Hash> = self.leaves().into_iter().collect();
-        self.statements
-            .iter()
-            .flat_map(|statement| &statement.advances)
-            .any(|(_, prev)| leaves.contains(prev))
-    }
-
-    fn is_admin(&self) -> bool {
-        self.statements.iter().any(|statement| statement.body.is_admin())
-    }
-
-    /// The encoded subject and `prev` of every advance.
-    fn advances(&self) -> Vec<(Vec<u8>, Hash)> {
-        let advances = self.statements.iter().flat_map(|statement| &statement.advances);
-        advances.map(|(subject, prev)| (subject.encode(), *prev)).collect()
-    }
-
-    /// Refuses a batch that could not be read back: too large, or of another shape than the format allows.
-    pub(crate) fn expect_well_formed(&self, operation: &str) -> Result<()> {
-        let refused = |why: &str| Err(Error::new(Kind::Usage, operation, why));
-        let bytes: usize = self.encoded.iter().map(Vec::len).sum();
-        if self.encoded.len() > MAX_BATCH || bytes > MAX_BATCH_BYTES {
-            return refused("it is too large for one signature: make it in parts");
-        }
-        for (statement, bytes) in self.statements.iter().zip(&self.encoded) {
-            match Statement::decode(bytes) {
-                Ok(read) if read == *statement => {}
-                Ok(_) => return refused("it does not read back as it was written"),
-                Err(malformed) => return refused(&format!("it would not be well formed: {}", malformed.0)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a signed batch that a reader at `chain`'s position would take for tampering.
-    pub(crate) fn expect_acceptable(
-        &self,
-        operation: &str,
-        signed: &SignedBatch,
-        chain: &impl Chain,
-    ) -> Result<()> {
-        let (first, sign1) = (signed.batch.seen.n + 1, signed.encode());
-        match check_batch(&StoredBatch { first, sign1, statements: self.encoded.clone() }, chain) {
-            Ok(_) => Ok(()),
-            Err(Fault::View(error)) => Err(error),
-            Err(Fault::Tampering(why)) => {
-                Err(Error::new(Kind::Usage, operation, format!("nobody would accept it: {why}")))
-            }
-        }
-    }
-
-    /// Gives `store` the batch.
-    pub(crate) fn append_to(&self, store: &mut dyn Store, signed: &SignedBatch) -> Result<LogPosition> {
-        self.with_append(signed, |append| store.append(append))
-    }
-
-    /// Calls `work` with the batch as a store takes it.
-    pub(crate) fn with_append<T>(&self, signed: &SignedBatch, work: impl FnOnce(&Append<'_>) -> T) -> T {
-        work(&Append {
-            sign1: &signed.encode(),
-            statements: &self.encoded,
-            advances: &self.advances(),
-            admin: (Subject::Store.encode(), signed.batch.admin_head),
-            seen: signed.batch.seen,
-            directly: self.is_admin(),
-            sealed: &self.sealed,
-            destroyed: &self.destroyed,
-        })
-    }
 }
 
 /// Waits a random time that grows with each attempt, so that contenders do not stay in step.
