@@ -3,6 +3,8 @@
 
 use super::batch::Envelope;
 use super::body::{Body, Role};
+use super::body_codec::NEWER;
+use super::cbor::Malformed;
 use super::error::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
 use super::judge::{DeviceState, LedgerView, enrolment_in_form};
@@ -94,16 +96,17 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
         Some(author) => author.signing.clone(),
         None => genesis_key(stored, &leaves, chain.store())?,
     };
-    // Check this before parsing signed bytes: a device that was never enrolled must not be able to claim a newer
-    // format.
+    // Check this before parsing signed bytes: only an admin's device may claim a newer format, or any device that was ever
+    // enrolled could stop everybody for good.
     if !envelope.is_signed_by(&key) {
         return Err(Tampering::Signature { first, device: envelope.author }.into());
     }
-    let batch = envelope.batch().map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    let by_admin = known.as_ref().is_none_or(|author| author.roles.contains(&Role::Admin));
+    let batch = envelope.batch().map_err(|e| Tampering::Batch { first, what: believed(e, by_admin) })?;
     if leaves.len() as u64 != batch.size || merkle::root(&leaves) != batch.root {
         return Err(Tampering::Contents { first }.into());
     }
-    let statements = decode(stored, &batch, chain.store())?;
+    let statements = decode(stored, &batch, chain.store(), by_admin)?;
     let author = match known {
         Some(author) => author,
         None => first_author(&statements, &leaves, &batch)?,
@@ -119,6 +122,7 @@ fn decode(
     stored: &StoredBatch,
     batch: &Batch,
     store: StoreId,
+    by_admin: bool,
 ) -> std::result::Result<Vec<Statement>, Tampering> {
     if batch.store != store {
         return Err(Tampering::OtherStore { n: stored.first });
@@ -126,7 +130,8 @@ fn decode(
     (stored.first..)
         .zip(&stored.statements)
         .map(|(n, bytes)| {
-            let statement = Statement::decode(bytes).map_err(|e| Tampering::Statement { n, what: e.0 })?;
+            let statement = Statement::decode(bytes)
+                .map_err(|e| Tampering::Statement { n, what: believed(e, by_admin) })?;
             if statement.author != batch.author {
                 return Err(Tampering::Author { n });
             }
@@ -140,6 +145,14 @@ fn decode(
             }
         })
         .collect()
+}
+
+/// What is wrong with bytes: a newer format, if an admin signed them, else nothing that a repair would have to keep.
+fn believed(malformed: Malformed, by_admin: bool) -> &'static str {
+    match malformed {
+        NEWER if !by_admin => "a value of a newer format, which only an admin's device may begin",
+        Malformed(what) => what,
+    }
 }
 
 /// The signing key in the genesis statement, whose hash is the store's id.

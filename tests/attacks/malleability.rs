@@ -3,16 +3,21 @@
 
 use strongroom::Kind;
 use strongroom::ledger::Body;
-use strongroom::vault::PutOptions;
+use strongroom::ledger::body::Retire;
+use strongroom::vault::{PutOptions, Vault};
 use test_support::forged_batch::{AAD, Cose, Draft, Signed, put, sealed, token, twin};
-use test_support::test_store::{TestStore, name, secret};
+use test_support::test_store::{Actor, TestStore, name, secret};
 
 /// A put that the writer may make.
 fn draft(test_store: &TestStore) -> (Draft, Vec<u8>) {
+    draft_by(test_store, &test_store.writer)
+}
+
+fn draft_by(test_store: &TestStore, author: &Actor) -> (Draft, Vec<u8>) {
     let vault = test_store.client("admin", &[]).unwrap();
     let bytes = sealed(test_store.id, token(1), 1, "mine", &[&test_store.opener]);
     let body = put(token(1), "w/twin", 1, &bytes, &[&test_store.opener]);
-    (Draft::on(&vault, &test_store.writer, [Body::Put(Box::new(body))]), bytes)
+    (Draft::on(&vault, author, [Body::Put(Box::new(body))]), bytes)
 }
 
 fn each_is_refused(test_store: &TestStore, twins: &[(&str, Signed, &str)]) {
@@ -168,7 +173,7 @@ const FAR_KIND: [u8; 2] = [0x18, 99];
 fn what_a_newer_strongroom_signed_is_never_skipped() {
     let test_store = TestStore::populated();
     let before = test_store.answers("admin");
-    let (draft, bytes) = draft(&test_store);
+    let (draft, bytes) = draft_by(&test_store, &test_store.admin);
     let honest = draft.encoded().remove(0);
     let put_state = {
         let mut statement = draft.statements[0].clone();
@@ -196,7 +201,7 @@ fn what_a_newer_strongroom_signed_is_never_skipped() {
     // A batch of a newer version.
     let cose = Cose::of(&draft.sign().sign1);
     let payload = [&[0x87, 2][..], &cose.payload[2..]].concat();
-    let cose = Cose { payload, ..cose }.signed_by(&test_store.writer, "Signature1", AAD);
+    let cose = Cose { payload, ..cose }.signed_by(&test_store.admin, "Signature1", AAD);
     let first = test_store.plant(&Signed { sign1: cose.encode(), ..draft.sign() });
     assert_eq!(test_store.client("reader", &[]).err().unwrap().kind(), Kind::Unsupported);
     test_store.unplant(first);
@@ -204,9 +209,10 @@ fn what_a_newer_strongroom_signed_is_never_skipped() {
     test_store.goes_on();
 }
 
-/// Whoever can write to the file, and has no device, must not be able to make everybody believe in an upgrade.
+/// Whoever can write to the file, and has no admin's device, must not be able to make everybody believe in an upgrade,
+/// which no repair ends.
 #[test]
-fn only_an_enrolled_device_speaks_for_a_newer_strongroom() {
+fn only_an_admin_speaks_for_a_newer_strongroom() {
     let test_store = TestStore::populated();
     let (draft, bytes) = draft(&test_store);
     let newer = with_element(&draft.encoded()[0], 2, &FAR_KIND);
@@ -216,7 +222,30 @@ fn only_an_enrolled_device_speaks_for_a_newer_strongroom() {
     let first = test_store.plant(&Signed { sign1: cose.encode(), ..signed });
     test_store.refused("is not that of");
     test_store.unplant(first);
-    test_store.goes_on();
+    // Signed, too: by a device that may write, and the whole batch of a newer version.
+    let vault = test_store.client("admin", &[]).unwrap();
+    let retire =
+        Body::Retire(Retire { device: test_store.writer.id, compromised: true, reason: String::new() });
+    let retired = Draft::on(&vault, &test_store.admin, [retire]);
+    drop(vault);
+    for gone in [false, true] {
+        if gone {
+            test_store.append(&retired, &[]);
+        }
+        let (draft, bytes) = draft_by(&test_store, &test_store.writer);
+        let statement = with_element(&draft.encoded()[0], 2, &FAR_KIND);
+        let first = test_store.plant(&draft.sign_over(vec![statement]).with(&bytes));
+        test_store.refused("which only an admin's device may begin");
+        test_store.unplant(first);
+        let cose = Cose::of(&draft.sign().sign1);
+        let payload = [&[0x87, 2][..], &cose.payload[2..]].concat();
+        let cose = Cose { payload, ..cose }.signed_by(&test_store.writer, "Signature1", AAD);
+        test_store.plant(&Signed { sign1: cose.encode(), ..draft.sign() });
+        test_store.refused("which only an admin's device may begin");
+        let (_, dropped) = Vault::repair(test_store.setup("admin", &[&test_store.admin]), "planted").unwrap();
+        assert_eq!(dropped, 1);
+    }
+    test_store.client("reader", &[]).unwrap();
 }
 
 #[test]

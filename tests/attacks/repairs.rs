@@ -175,10 +175,10 @@ fn what_repair_leaves_alone() {
     // A sound store.
     assert_eq!(repair(&test_store, "admin").unwrap().1, 0);
     assert_eq!(test_store.tail(), tail);
-    // A statement of a newer Strongroom, signed by an enrolled device.
+    // A statement of a newer Strongroom, signed by an admin's device.
     let vault = test_store.client("admin", &[]).unwrap();
     let body = Body::Put(Box::new(put(token(1), "w/newer", 1, b"sealed", &[&test_store.opener])));
-    let draft = Draft::on(&vault, &test_store.writer, [body]);
+    let draft = Draft::on(&vault, &test_store.admin, [body]);
     let mut bytes = draft.encoded().remove(0);
     bytes[1] = 2;
     let n = test_store.plant(&draft.sign_over(vec![bytes]));

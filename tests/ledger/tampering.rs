@@ -147,6 +147,7 @@ fn signers(c: &Chronicle, cast: &Cast, one: &Draft) -> Vec<Forgery> {
         ("signed by a stranger's key under the owner's id", c.signed(&impostor, one)),
         ("an author unlike the kid", author_unlike_kid),
         ("a newer statement that an enrolled device signed", newer_by(&cast.owner)),
+        ("a newer statement that a writer signed", newer_by(&cast.writer)),
         ("a newer statement that a stranger signed", newer_by(&cast.stranger)),
         ("a newer statement under the owner's id, signed by a stranger's key", newer_by(&impostor)),
     ]

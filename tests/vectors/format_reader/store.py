@@ -1,7 +1,7 @@
 """Verification of a store, batch by batch: sections 4 and 5 of docs/reference/format.md."""
 
 from .batches import decode_envelope, decode_payload, leaf_hash, merkle_root
-from .cbor import MIB, ZERO, Tampering, sha256
+from .cbor import MIB, ZERO, Newer, Tampering, sha256
 from .rules import Ineffective, State, Statement, need
 from .statements import ADMIN_KINDS, decode_statement, subject
 
@@ -32,10 +32,14 @@ class Store:
         signing = genesis["signing"] if genesis else self.state.devices[envelope.kid].signing
         if not envelope.is_signed_by(signing):
             raise Tampering("the signature does not verify")
-        payload = decode_payload(envelope.payload)
+        by_admin = bool(genesis) or "admin" in self.state.devices[envelope.kid].roles
+        try:
+            payload = decode_payload(envelope.payload)
+            decoded = [decode_statement(statement) for statement in statements]
+        except Newer as error:
+            raise error if by_admin else Tampering("only an admin may begin a newer format")
         hashes = [leaf_hash(statement) for statement in statements]
         self.check_payload(payload, hashes)
-        decoded = [decode_statement(statement) for statement in statements]
         self.check_statements(decoded, envelope.kid)
         if genesis:
             self.begin(payload, decoded, hashes)
