@@ -24,7 +24,7 @@ pub struct Append<'a> {
     /// The last position that its author had verified. The store refuses the batch if its chain has another value
     /// there.
     pub seen: LogPosition,
-    /// Whether the batch must follow `seen` directly, as admin batches must.
+    /// Whether the batch must follow `seen` directly, as one with an anchor must.
     pub directly: bool,
     /// Sealed bytes by their SHA-256.
     pub sealed: &'a [(Hash, Vec<u8>)],

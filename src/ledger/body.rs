@@ -339,6 +339,11 @@ impl Body {
         r.end().ok().map(|()| body)
     }
 
+    /// Whether its batch must directly follow what its author had seen: an anchor states what the counter showed there.
+    pub fn follows_directly(&self) -> bool {
+        matches!(self, Self::Anchor(_))
+    }
+
     /// Changes of devices, roles and recovery, which only admin batches hold.
     pub fn is_admin(&self) -> bool {
         matches!(

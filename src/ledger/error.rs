@@ -90,9 +90,12 @@ pub enum Ineffective {
     /// Signed before a change of devices or roles that precedes it in the ledger.
     #[error("signed under an earlier state of devices and roles")]
     StaleAdminHead,
-    /// An admin batch that holds other statements, or does not directly follow what its author had seen.
-    #[error("changes of devices and roles must come alone and directly after what their author had seen")]
+    /// An admin batch that holds other statements.
+    #[error("changes of devices and roles must come alone")]
     AdminBatch,
+    /// An anchor that does not directly follow what its author had seen.
+    #[error("an anchor must come directly after what its author had seen")]
+    Elsewhere,
     /// The author was retired.
     #[error("its author was retired")]
     Retired,

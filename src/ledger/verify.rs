@@ -229,11 +229,13 @@ fn judge_batch(
     chain: &impl Chain,
 ) -> Result<std::result::Result<(), Ineffective>> {
     let admin = statements.iter().filter(|s| s.body.is_admin()).count();
-    let directly = batch.seen == chain.position();
+    let elsewhere = batch.seen != chain.position();
     Ok(if author.retired {
         Err(Ineffective::Retired)
-    } else if admin > 0 && (admin < statements.len() || !directly) {
+    } else if admin > 0 && admin < statements.len() {
         Err(Ineffective::AdminBatch)
+    } else if elsewhere && statements.iter().any(|s| s.body.follows_directly()) {
+        Err(Ineffective::Elsewhere)
     } else if batch.admin_head != chain.head(&super::Subject::Store)? {
         Err(Ineffective::StaleAdminHead)
     } else {

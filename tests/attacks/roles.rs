@@ -1,7 +1,8 @@
 //! Well signed, not allowed: recorded and shown, without any effect, and nobody is stopped by it.
 
 use strongroom::ledger::body::{
-    Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target, Ungrant,
+    Anchor, Counter, Destroy, Grant, Put, Rename, Repair, Retire, Role, Roles, State, StateChange, Target,
+    Ungrant,
 };
 use strongroom::ledger::judge::LedgerView;
 use strongroom::ledger::verify::Chain;
@@ -295,7 +296,7 @@ fn roles_are_those_at_the_statements_position() {
 }
 
 #[test]
-fn an_admin_batch_comes_alone_and_directly() {
+fn an_admin_batch_comes_alone() {
     let test_store = TestStore::populated();
     let before = test_store.answers("admin");
     let vault = test_store.client("admin", &[]).unwrap();
@@ -305,17 +306,34 @@ fn an_admin_batch_comes_alone_and_directly() {
         stranger.enrolment(all_roles()),
         Body::Put(Box::new(put(token(1), "w/mixed", 1, &bytes, &[&test_store.opener]))),
     ];
-    let alone = "must come alone and directly";
+    let alone = "must come alone";
     let first = test_store.append(&Draft::on(&vault, &test_store.admin, mixed), &[&bytes]);
     test_store.ineffective(&before, first, &[alone, alone]);
-    let before = test_store.answers("admin");
-    // Signed before another change, and landing after it.
+}
+
+/// Signed before another change, and landing after it. An anchor states what a counter showed, so it has to come next.
+#[test]
+fn an_admin_is_not_starved_by_a_writer() {
+    let test_store = TestStore::populated();
     let vault = test_store.client("admin", &[]).unwrap();
-    let late = Draft::on(&vault, &test_store.admin, [stranger.enrolment(all_roles())]);
-    let noise = Draft::on(&vault, &test_store.opener, [grant(1, Target::Prefix(String::new()))]);
-    test_store.append(&noise, &[]);
-    let n = test_store.append(&late, &[]);
-    test_store.ineffective(&before, n, &[alone]);
+    let anchor =
+        Body::Anchor(Anchor { device: test_store.admin.id, counter: Some(Counter { index: 1, start: 7 }) });
+    let anchor = Draft::on(&vault, &test_store.admin, [anchor]);
+    let noise =
+        |number| Draft::on(&vault, &test_store.opener, [grant(number, Target::Prefix(String::new()))]);
+    test_store.append(&noise(1), &[]);
+    let before = test_store.answers("admin");
+    let n = test_store.append(&anchor, &[]);
+    test_store.ineffective(&before, n, &["directly after"]);
+    let vault = test_store.client("admin", &[]).unwrap();
+    let removal = Draft::on(&vault, &test_store.admin, [retire(&test_store.writer)]);
+    test_store.append(&noise(2), &[]);
+    let n = test_store.append(&removal, &[]);
+    for client in ["admin", "reader", "newcomer"] {
+        let vault = test_store.client(client, &[]).unwrap();
+        assert_eq!(vault.replica().ineffective(n).unwrap(), None, "{client}");
+        assert!(vault.replica().device(&test_store.writer.id).unwrap().unwrap().retired, "{client}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn reseal(c: &Chronicle, token: u8, version: u64, bytes: &str, recipients: &[&So
     Body::Reseal(Reseal { token, version, threshold: 1, drop, add })
 }
 
-fn anchor(device: &SoftDevice, counter: Option<(u64, u64)>) -> Body {
+pub fn anchor(device: &SoftDevice, counter: Option<(u64, u64)>) -> Body {
     let counter = counter.map(|(index, start)| Counter { index, start });
     Body::Anchor(Anchor { device: device.id, counter })
 }
@@ -78,7 +78,7 @@ fn reseals_err(c: &mut Chronicle, cast: &Cast) {
     let old = of_bytes("the sealed bytes of 16@1", put(0x10, "prod/db", 3, &[owner]));
     ineffective(c.state("a put with bytes of before a reseal", owner, [putting(old)]), others);
     let mixed = [reseal(c, 0x10, 1, "x", &[owner]), roles(hsm, &[Role::Open(String::new())])];
-    ineffective(c.state("a reseal and a change of roles in one batch", owner, mixed), "alone and directly");
+    ineffective(c.state("a reseal and a change of roles in one batch", owner, mixed), "must come alone");
     effective(c.state(
         "suspended and revoked are resealed too",
         owner,
@@ -122,6 +122,6 @@ fn anchors_come_and_go(c: &mut Chronicle, cast: &Cast) {
     ineffective(c.state("on no device", owner, [anchor(&cast.stranger, None)]), "no such device");
     ineffective(c.state("on a retired device", owner, [anchor(&cast.writer, None)]), "or it was retired");
     let mixed = [anchor(hsm, None), grant(1, Target::Prefix(String::new()))];
-    ineffective(c.state("an anchor and a grant in one batch", owner, mixed), "alone and directly");
+    ineffective(c.state("an anchor and a grant in one batch", owner, mixed), "must come alone");
     effective(c.state("no longer, and none again", owner, [anchor(hsm, None), anchor(hsm, None)]));
 }

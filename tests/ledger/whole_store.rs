@@ -3,6 +3,7 @@
 use crate::fields::{parsed, read_subject};
 use crate::files::{load, write_missing};
 use crate::quorum_store::quorum_store;
+use crate::resealed_store::anchor;
 use crate::resealed_store::resealed_store;
 use crate::soft_devices::{SoftDevice, rsa};
 use crate::store_builder::{Chronicle, empty_replica, entry, follow, picture, put, read_batch, verdicts};
@@ -477,16 +478,17 @@ fn admins_err(c: &mut Chronicle, cast: &Cast) {
         roles(owner, &[Role::Open(String::new()), Role::Write(String::new()), Role::Admin]),
         state(0x21, 1, State::Revoked),
     ];
-    ineffective(c.state("admin and other statements in one batch", owner, mixed), "alone and directly");
-    let mut not_directly = c.draft(owner, [roles(owner, &[Role::Write("team".into()), Role::Admin])]);
+    ineffective(c.state("admin and other statements in one batch", owner, mixed), "must come alone");
+    let mut late = c.draft(owner, [roles(owner, &[Role::Write("team".into()), Role::Admin])]);
+    let late_anchor = c.draft(owner, [anchor(owner, None)]);
     effective(c.state("something in between", owner, [state(0x23, 1, State::Suspended)]));
-    ineffective(
-        c.land("an admin batch that does not follow directly", owner, &not_directly),
-        "alone and directly",
-    );
-    not_directly.admin_head = Hash([0xee; 32]);
-    not_directly.seen = c.replica.position();
-    ineffective(c.land("an admin head that never was", owner, &not_directly), "earlier state");
+    ineffective(c.land("an anchor that does not follow directly", owner, &late_anchor), "directly after");
+    let mut never = late.clone();
+    never.admin_head = Hash([0xee; 32]);
+    ineffective(c.land("an admin head that never was", owner, &never), "earlier state");
+    effective(c.land("an admin batch that does not follow directly", owner, &late));
+    late.seen = c.replica.position();
+    ineffective(c.land("another under the same admin head", owner, &late), "earlier state");
     let here = c.replica.position();
     effective(c.state("a repair", owner, [repair(here)]));
     ineffective(

@@ -21,7 +21,7 @@ macro_rules! conformance {
             a_conflict_changes_nothing
             other_subjects_do_not_conflict
             a_role_change_and_a_put_do_not_cross
-            an_admin_batch_follows_directly
+            a_batch_follows_directly_where_it_must
             a_batch_lands_only_on_the_chain_its_author_has_seen
             an_empty_batch_is_refused
             sealed_bytes_are_found_by_their_digest
@@ -187,7 +187,7 @@ pub fn a_role_change_and_a_put_do_not_cross<B: StoreFactory>() {
     put.append(&mut *store).unwrap();
 }
 
-pub fn an_admin_batch_follows_directly<B: StoreFactory>() {
+pub fn a_batch_follows_directly_where_it_must<B: StoreFactory>() {
     let factory = B::new();
     let mut store = factory.open();
     first_of([1]).append(&mut *store).unwrap();

@@ -84,10 +84,6 @@ impl EncodedBatch {
             .any(|(_, prev)| leaves.contains(prev))
     }
 
-    pub(super) fn is_admin(&self) -> bool {
-        self.statements.iter().any(|statement| statement.body.is_admin())
-    }
-
     /// The encoded subject and `prev` of every advance.
     pub(super) fn advances(&self) -> Vec<(Vec<u8>, Hash)> {
         let advances = self.statements.iter().flat_map(|statement| &statement.advances);
@@ -141,7 +137,7 @@ impl EncodedBatch {
             advances: &self.advances(),
             admin: (Subject::Store.encode(), signed.batch.admin_head),
             seen: signed.batch.seen,
-            directly: self.is_admin(),
+            directly: self.statements.iter().any(|statement| statement.body.follows_directly()),
             sealed: &self.sealed,
             destroyed: &self.destroyed,
         })

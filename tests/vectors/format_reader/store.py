@@ -115,8 +115,10 @@ class Store:
         of_admins = [statement["kind"] in ADMIN_KINDS for statement in statements]
         if payload["admin-head"] != self.state.head("store"):
             return "the admin head is stale"
-        if any(of_admins) and not (all(of_admins) and payload["seen"] == self.n):
-            return "an admin batch is mixed, or does not follow directly on what its author had seen"
+        if any(of_admins) and not all(of_admins):
+            return "an admin batch is mixed"
+        if payload["seen"] != self.n and any(statement["kind"] == "anchor" for statement in statements):
+            return "an anchor does not follow directly on what its author had seen"
         return "its author was retired" if self.state.devices[statements[0]["author"]].retired else None
 
     def check_heads(self, statement):
