@@ -15,6 +15,7 @@
 
 mod access_log;
 mod authz;
+mod confirmation;
 mod credentials;
 mod devices;
 mod http;
@@ -30,6 +31,7 @@ mod token_cache;
 mod worker;
 
 pub use authz::AgentOwner;
+pub use confirmation::ConfirmPolicy;
 pub use devices::{AgentDevice, Connect, PinPolicy};
 // For the examples there.
 #[doc(hidden)]
@@ -42,6 +44,7 @@ use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
 use access_log::AccessLog;
+use confirmation::Confirmations;
 use devices::DeviceHandle;
 use devices::device_owner::AgentDeviceOwner;
 use identity::pidfd_cache::PidfdCache;
@@ -79,6 +82,8 @@ pub struct Options {
     pub cache_labels: bool,
     /// How PINs are come by, and for how long.
     pub pin_policy: PinPolicy,
+    /// Who confirms that a token is handed out.
+    pub confirm: ConfirmPolicy,
     /// A request is answered within this time, one way or another.
     pub deadline: Duration,
     /// A request's body has to arrive within this time.
@@ -100,6 +105,7 @@ impl Options {
             cache: Vec::new(),
             cache_labels: true,
             pin_policy: PinPolicy::default(),
+            confirm: ConfirmPolicy::default(),
             deadline: Duration::from_secs(30),
             body_time: Duration::from_secs(20),
             connections: 12_000,
@@ -134,6 +140,7 @@ pub struct Agent {
     reader: Worker<LedgerQueries>,
     writer: Worker<Vault>,
     access_log: AccessLog,
+    confirmations: Confirmations,
     devices: Vec<Arc<DeviceHandle>>,
     epoch: Arc<LedgerEpoch>,
     /// The epoch in which the counters at hand were last compared with the store.
@@ -167,6 +174,7 @@ impl Agent {
         let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
+        let confirmations = Confirmations::start(options.confirm.prompter, alive)?;
         let (owner, accounts) = (options.owner, authz::AccountIds::default());
         let cache = Arc::new(Cache::new(options.cache, options.cache_labels, Arc::clone(&process.locks)));
         let mut reader = LedgerQueries {
@@ -174,6 +182,7 @@ impl Agent {
             store_file: store_file.clone(),
             owner,
             accounts,
+            confirm: options.confirm.on,
             epoch: Arc::clone(&epoch),
             cache: Arc::clone(&cache),
             at: None,
@@ -188,6 +197,7 @@ impl Agent {
             reader: Worker::start("reader", QUEUE, alive, reader)?,
             writer,
             access_log,
+            confirmations,
             devices,
             epoch,
             counters_checked: AtomicU64::new(0),

@@ -6,15 +6,18 @@ use crate::secret::Secret;
 use crate::uri::PinSource;
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
+use std::time::Duration;
 
 mod notifier;
 mod pin_source;
 mod pinentry;
+mod program;
 mod terminal;
 
 pub use notifier::CommandNotifier;
 pub use pin_source::BatchPrompter;
 pub use pinentry::Pinentry;
+pub use program::ProgramPrompter;
 pub use terminal::Terminal;
 
 /// How many tries the device says it has left.
@@ -111,14 +114,22 @@ pub struct Settings {
     pub pinentry: Option<String>,
 }
 
+/// How long a dialogue stays before it counts as cancelled.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The prompter that fits this process: the terminal, if a person sits at one, else a pinentry, else [`BatchPrompter`]; with a
 /// notification where one is configured.
 pub fn for_process_with(settings: &Settings) -> Box<dyn Prompter + Send> {
+    for_process_within(settings, PATIENCE)
+}
+
+/// As [`for_process_with`]. A pinentry is ended after `patience`.
+pub fn for_process_within(settings: &Settings, patience: Duration) -> Box<dyn Prompter + Send> {
     // Under cron or in a detached shell there may be a /dev/tty that nobody looks at.
     let attended = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
     let inner: Box<dyn Prompter + Send> = match (Terminal::open(), &settings.pinentry) {
         (Some(terminal), _) if attended => Box::new(terminal),
-        (_, Some(program)) => Box::new(Pinentry { program: program.clone() }),
+        (_, Some(program)) => Box::new(Pinentry { program: program.clone(), patience }),
         _ => Box::new(BatchPrompter),
     };
     match settings.command.is_empty() {

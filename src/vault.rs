@@ -45,7 +45,7 @@ pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{SealedToken, TokenRef};
-pub use tokens::open_outcome::{OpenOutcome, OpenedToken};
+pub use tokens::open_outcome::{Denial, OpenOutcome, OpenedToken};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};

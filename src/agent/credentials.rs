@@ -9,10 +9,12 @@
 use super::Agent;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::identity::peer::Peer;
+use crate::agent::ledger_queries::Permit;
+use crate::agent::open_token::Requester;
 use crate::agent::sd_notify::Stored;
 use crate::error::{Error, Kind, Result};
 use crate::secret::MAX_TOKEN_BYTES;
-use crate::vault::OpenOutcome;
+use crate::vault::{Denial, OpenOutcome, TokenRef};
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,7 +149,7 @@ impl Agent {
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
-        self.access_log.record(access, opening.denied).await;
+        self.access_log.record(access, opening.denial.is_some()).await;
         self.check_unlocked(locks, tried)?;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
@@ -157,42 +159,51 @@ impl Agent {
 
     async fn open_credential(&self, asked: &CredentialRequest) -> (OpenOutcome, String) {
         let deadline = Instant::now() + self.deadline;
-        let (unit, id) = (asked.unit.clone(), asked.id.clone());
-        let looked = self.reader.call(deadline, move |reader| reader.credential(&unit, &id)).await;
-        let looked =
-            looked.map_err(|trouble| trouble.into_error("hand out a credential", "the store")).flatten();
         let failed = |error| OpenOutcome::unopened(0, Err(error));
-        match looked {
-            Ok(Some((wanted, Ok(granted)))) => {
-                let program = format!("{} as {}", asked.unit, asked.id);
-                let again = async || self.credential_now(asked, deadline).await;
-                let opening = self.open_granted(&granted, (&program, true), &wanted, deadline, again).await;
+        match self.look_up_credential(asked, deadline).await {
+            Ok(Some((wanted, Ok(permit)))) => {
+                let unit = Requester::Unit(asked);
+                let opening = match self.confirm(&unit, &permit, &wanted, deadline).await {
+                    Ok(deadline) => self.open_granted(&unit, &permit.token, &wanted, deadline).await,
+                    Err(refused) => refused,
+                };
                 (opening, wanted.name.to_string())
             }
             Ok(Some((wanted, Err(error)))) => (failed(error), wanted.name.to_string()),
-            Ok(None) => (OpenOutcome::denied(refused(asked)), String::new()),
+            Ok(None) => {
+                let error = crate::agent::authz::denied(operation(asked));
+                (OpenOutcome::denied(Denial::NoGrant, error), String::new())
+            }
             Err(error) => (failed(error), String::new()),
         }
     }
-}
 
-impl Agent {
-    /// Which version of which token the unit means by this id now; `None` when nothing is granted to it.
-    async fn credential_now(
+    /// What the unit may have by this id now; `None` when nothing is granted to it.
+    ///
+    /// # Errors
+    /// As [`LedgerQueries::credential`](crate::agent::ledger_queries::LedgerQueries::credential).
+    pub async fn credential_permit(
         &self,
         asked: &CredentialRequest,
         deadline: Instant,
-    ) -> Result<Option<([u8; 16], u64)>> {
-        let tried = format!("hand out the credential {} to {}", asked.id, asked.unit);
+    ) -> Result<Option<Permit>> {
+        let now = self.look_up_credential(asked, deadline).await?;
+        now.map(|(_, permit)| permit).transpose()
+    }
+
+    async fn look_up_credential(
+        &self,
+        asked: &CredentialRequest,
+        deadline: Instant,
+    ) -> Result<Option<(TokenRef, Result<Permit>)>> {
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
         let looked = self.reader.call(deadline, move |reader| reader.credential(&unit, &id)).await;
-        let found = looked.map_err(|trouble| trouble.into_error(&tried, "the store"))??;
-        found.map(|(_, now)| Ok(now?.ready.identity())).transpose()
+        looked.map_err(|trouble| trouble.into_error(&operation(asked), "the store"))?
     }
 }
 
-fn refused(asked: &CredentialRequest) -> Error {
-    crate::agent::authz::denied(format!("hand out the credential {} to {}", asked.id, asked.unit))
+fn operation(asked: &CredentialRequest) -> String {
+    format!("hand out the credential {} to {}", asked.id, asked.unit)
 }
 
 #[cfg(test)]

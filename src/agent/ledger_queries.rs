@@ -35,6 +35,8 @@ pub struct LedgerQueries {
     pub owner: AgentOwner,
     /// Numbers of users and groups.
     pub accounts: AccountIds,
+    /// Tokens that nobody gets without confirmation.
+    pub confirm: Vec<Prefix>,
     /// For everybody.
     pub epoch: Arc<LedgerEpoch>,
     /// What a change has to drop.
@@ -43,6 +45,14 @@ pub struct LedgerQueries {
     pub at: Option<LogPosition>,
     /// What was looked up since the last change: sealed tokens, checked, that whoever is granted them opens.
     pub found: HashMap<TokenRef, Arc<AuthorizedToken>>,
+}
+
+/// What a client may have now.
+pub struct Permit {
+    /// The token.
+    pub token: Arc<AuthorizedToken>,
+    /// Whether a person has to agree first.
+    pub confirm: bool,
 }
 
 /// A token that the caller may have, and the devices that open it.
@@ -147,16 +157,18 @@ impl LedgerQueries {
     ///
     /// # Errors
     /// `Refused`, `NotFound`; the store's.
-    pub fn authorize(
-        &mut self,
-        caller: &ClientIdentity,
-        wanted: &TokenRef,
-    ) -> Result<Option<Arc<AuthorizedToken>>> {
+    pub fn authorize(&mut self, caller: &ClientIdentity, wanted: &TokenRef) -> Result<Option<Permit>> {
         self.follow()?;
-        match self.may(caller, &wanted.name, Op::Get)? {
-            true => self.granted(wanted).map(Some),
-            false => Ok(None),
+        let freely = self.may(caller, &wanted.name, Op::Get)?;
+        if !freely && !self.may(caller, &wanted.name, Op::GetConfirmed)? {
+            return Ok(None);
         }
+        self.permit(wanted, freely).map(Some)
+    }
+
+    fn permit(&mut self, wanted: &TokenRef, freely: bool) -> Result<Permit> {
+        let confirm = !freely || self.confirm.iter().any(|on| on.covers(wanted.name.as_str()));
+        Ok(Permit { token: self.granted(wanted)?, confirm })
     }
 
     fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<AuthorizedToken>> {
@@ -185,32 +197,26 @@ impl LedgerQueries {
     ///
     /// # Errors
     /// As [`LedgerQueries::authorize`].
-    pub fn credential(
-        &mut self,
-        unit: &str,
-        id: &str,
-    ) -> Result<Option<(TokenRef, Result<Arc<AuthorizedToken>>)>> {
+    pub fn credential(&mut self, unit: &str, id: &str) -> Result<Option<(TokenRef, Result<Permit>)>> {
         self.follow()?;
-        let wanted = self.credential_name(unit, id)?;
-        Ok(wanted.map(|wanted| {
-            let granted = self.granted(&wanted);
-            (wanted, granted)
+        let named = self.credential_name(unit, id)?;
+        Ok(named.map(|(wanted, freely)| {
+            let permit = self.permit(&wanted, freely);
+            (wanted, permit)
         }))
     }
 
-    /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name.
-    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<TokenRef>> {
+    /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name. And
+    /// whether it gets that without confirmation.
+    fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<(TokenRef, bool)>> {
         let tried = format!("hand out the credential {id} to {unit}");
         let now = self.vault.latest_time();
         let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
-        grants.retain(|grant| {
-            grant.ops.iter().any(|op| op == "get") && grant.until.is_none_or(|until| now < until)
-        });
-        let mut names: Vec<&str> = grants
-            .iter()
-            .filter(|grant| grant.alias.as_deref() == Some(id))
-            .filter_map(|g| g.name.as_deref())
-            .collect();
+        let allows = |grant: &GrantRow, op: Op| grant.ops.contains(&op.to_string());
+        let gets = |grant: &GrantRow| allows(grant, Op::Get) || allows(grant, Op::GetConfirmed);
+        grants.retain(|grant| gets(grant) && grant.until.is_none_or(|until| now < until));
+        let has_id = |grant: &&GrantRow| grant.alias.as_deref() == Some(id);
+        let mut names: Vec<&str> = grants.iter().filter(has_id).filter_map(|g| g.name.as_deref()).collect();
         names.sort_unstable();
         names.dedup();
         let name = match names.as_slice() {
@@ -219,16 +225,22 @@ impl LedgerQueries {
             [] => return Ok(None),
             _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
         };
-        Ok(Name::parse(&name).ok().map(|name| TokenRef { name, version: None }))
+        let freely = grants.iter().any(|grant| allows(grant, Op::Get) && reaches(grant, &name));
+        Ok(Name::parse(&name).ok().map(|name| (TokenRef { name, version: None }, freely)))
+    }
+}
+
+/// Whether the grant is on this token, or on a prefix of its name.
+fn reaches(grant: &GrantRow, token: &str) -> bool {
+    match &grant.name {
+        Some(name) => name == token,
+        None => Prefix::parse(grant.path()).is_ok_and(|prefix| prefix.covers(token)),
     }
 }
 
 /// Without an id of its own, a token is asked for by its name.
 fn covers(grant: &GrantRow, id: &str) -> bool {
-    match &grant.name {
-        Some(name) => name == id && grant.alias.is_none(),
-        None => Prefix::parse(grant.path()).is_ok_and(|prefix| prefix.covers(id)),
-    }
+    reaches(grant, id) && (grant.name.is_none() || grant.alias.is_none())
 }
 
 /// What was tried, in the words of the command line.

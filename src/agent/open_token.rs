@@ -2,15 +2,43 @@
 
 use super::Agent;
 use crate::agent::authz::denied;
+use crate::agent::confirmation::Question;
+use crate::agent::credentials::CredentialRequest;
 use crate::agent::identity::ClientIdentity;
-use crate::agent::ledger_queries::{AuthorizedToken, tried};
+use crate::agent::ledger_queries::{AuthorizedToken, Permit, tried};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::TokenId;
 use crate::store::Access;
-use crate::vault::{Accessor, Op, OpenOutcome, OpenedToken, TokenRef};
+use crate::vault::{Accessor, Denial, Op, OpenOutcome, OpenedToken, TokenRef};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Who asks for a token.
+pub enum Requester<'a> {
+    /// A program.
+    Client(&'a ClientIdentity),
+    /// systemd, for a unit that it starts.
+    Unit(&'a CredentialRequest),
+}
+
+impl Requester<'_> {
+    /// Who it is, for people.
+    fn program(&self) -> String {
+        match self {
+            Self::Client(caller) => caller.peer.introduction(),
+            Self::Unit(asked) => format!("{} as {}", asked.unit, asked.id),
+        }
+    }
+
+    /// Whose questions to people are counted together.
+    fn client(&self) -> String {
+        match self {
+            Self::Client(caller) => format!("uid {}", caller.peer.uid),
+            Self::Unit(asked) => asked.unit.clone(),
+        }
+    }
+}
 
 impl Agent {
     /// Opens a token for a caller, and writes down what came of it before it is handed out.
@@ -33,7 +61,7 @@ impl Agent {
         );
         match opening.token.is_ok() && opening.device.is_none() {
             true => self.access_log.record_soon(access).await,
-            false => self.access_log.record(access, opening.denied).await,
+            false => self.access_log.record(access, opening.denial.is_some()).await,
         }
         self.check_unlocked(locks, &tried(wanted))?;
         opening.into_token()
@@ -53,12 +81,12 @@ impl Agent {
 
     /// Counts what came of an opening.
     pub fn count(&self, opening: &OpenOutcome) {
-        match (&opening.token, opening.denied) {
+        match (&opening.token, opening.denial) {
             // A kept token was counted where it was found.
             (Ok(_), _) if opening.device.is_none() => {}
             (Ok(_), _) => self.metrics.opened.add(),
-            (Err(_), true) => self.metrics.denied.add(),
-            (Err(_), false) => self.metrics.failed.add(),
+            (Err(_), Some(_)) => self.metrics.denied.add(),
+            (Err(_), None) => self.metrics.failed.add(),
         }
     }
 
@@ -73,7 +101,7 @@ impl Agent {
     pub fn note_denial(&self, caller: &ClientIdentity, name: &str, tried: &str) -> Error {
         self.metrics.denied.add();
         let error = denied(tried);
-        let opening = OpenOutcome::denied(denied(tried));
+        let opening = OpenOutcome::denied(Denial::NoGrant, denied(tried));
         self.access_log.note_denial(self.access(caller, name, &opening));
         error
     }
@@ -90,23 +118,26 @@ impl Agent {
             self.metrics.cached.add();
             return OpenOutcome::unopened(version, Ok(token));
         }
-        let granted = match self.authorize(caller, wanted, deadline).await {
-            Ok(Some(granted)) => granted,
-            Ok(None) => return OpenOutcome::denied(denied(tried(wanted))),
+        let requester = Requester::Client(caller);
+        let permit = match self.authorize(caller, wanted, deadline).await {
+            Ok(Some(permit)) => permit,
+            Ok(None) => return OpenOutcome::denied(Denial::NoGrant, denied(tried(wanted))),
             Err(error) => return OpenOutcome::unopened(0, Err(error)),
         };
+        let deadline = match self.confirm(&requester, &permit, wanted, deadline).await {
+            Ok(deadline) => deadline,
+            Err(refused) => return refused,
+        };
+        let granted = permit.token;
         if let Some(token) = self.cache.find(granted.epoch, wanted) {
             self.metrics.cached.add();
             let version = granted.ready.version;
-            self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
+            if !permit.confirm {
+                self.cache.grant(granted.epoch, caller.peer.serial, wanted, version);
+            }
             return OpenOutcome::unopened(version, Ok(token));
         }
-        let again = async || {
-            let now = self.authorize(caller, wanted, deadline).await?;
-            Ok(now.map(|now| now.ready.identity()))
-        };
-        let (who, first) = (caller.peer.introduction(), self.owner.is_owner(&caller.peer));
-        let opening = self.open_granted(&granted, (&who, first), wanted, deadline, again).await;
+        let opening = self.open_granted(&requester, &granted, wanted, deadline).await;
         if let Ok(token) = &opening.token {
             self.cache.keep((granted.epoch, locks), wanted, granted.ready.keep, token);
         }
@@ -118,7 +149,7 @@ impl Agent {
         caller: &ClientIdentity,
         wanted: &TokenRef,
         deadline: Instant,
-    ) -> Result<Option<Arc<AuthorizedToken>>> {
+    ) -> Result<Option<Permit>> {
         let mut caller = caller.clone();
         loop {
             let (who, asked) = (caller.clone(), wanted.clone());
@@ -139,36 +170,84 @@ impl Agent {
         better.filter(|better| better.digest.is_some())
     }
 
-    /// Opens a token for a program on the first device that can, `first` before what others wait for. `again` looks it up anew where the ledger changed meanwhile.
-    pub async fn open_granted(
+    /// Has a person agree, if that is asked for. Returns the deadline for what follows: the time that a person takes does
+    /// not count.
+    ///
+    /// # Errors
+    /// What becomes of it instead.
+    pub async fn confirm(
         &self,
-        granted: &Arc<AuthorizedToken>,
-        (program, first): (&str, bool),
+        requester: &Requester<'_>,
+        permit: &Permit,
         wanted: &TokenRef,
         deadline: Instant,
-        again: impl AsyncFnOnce() -> Result<Option<([u8; 16], u64)>>,
-    ) -> OpenOutcome {
-        let mut opening = self.open_on_devices(granted, (program, first), wanted, deadline).await;
-        if !opening.is_open() || self.epoch.epoch.load(Ordering::Acquire) == granted.epoch {
-            return opening;
+    ) -> Result<Instant, OpenOutcome> {
+        if !permit.confirm {
+            return Ok(deadline);
         }
-        // The ledger changed while the device was busy: what was granted and open may not be any more.
-        match again().await {
-            Ok(Some(now)) if now == granted.ready.identity() => {}
-            Ok(Some(_)) => {
-                let taken = "another token or version took its place";
-                opening.token = Err(Error::new(Kind::Conflict, tried(wanted), taken));
-            }
-            Ok(None) => (opening.denied, opening.token) = (true, Err(denied(tried(wanted)))),
-            Err(error) => opening.token = Err(error),
+        let (client, program, operation) = (requester.client(), requester.program(), tried(wanted));
+        let token = operation.trim_start_matches("open ");
+        let question = Question { client: &client, program: &program, token };
+        let version = permit.token.ready.version;
+        if let Err(error) = self.confirmations.ask(&operation, &question, deadline).await {
+            return Err(OpenOutcome { version, ..OpenOutcome::denied(Denial::NotConfirmed, error) });
+        }
+        // Much may have changed while the person thought about it.
+        let deadline = Instant::now() + self.deadline;
+        let mut opening = OpenOutcome::unopened(version, Err(denied(&operation)));
+        match self.recheck(requester, &permit.token, wanted, deadline, &mut opening).await {
+            true => Ok(deadline),
+            false => Err(opening),
+        }
+    }
+
+    /// Opens a token on the first device that can.
+    pub async fn open_granted(
+        &self,
+        requester: &Requester<'_>,
+        granted: &Arc<AuthorizedToken>,
+        wanted: &TokenRef,
+        deadline: Instant,
+    ) -> OpenOutcome {
+        let mut opening = self.open_on_devices(requester, granted, wanted, deadline).await;
+        if opening.is_open() && self.epoch.epoch.load(Ordering::Acquire) != granted.epoch {
+            // The ledger changed while the device was busy.
+            self.recheck(requester, granted, wanted, deadline, &mut opening).await;
         }
         opening
     }
 
+    /// Whether what was granted still is; if not, the outcome says what came between.
+    async fn recheck(
+        &self,
+        requester: &Requester<'_>,
+        granted: &AuthorizedToken,
+        wanted: &TokenRef,
+        deadline: Instant,
+        opening: &mut OpenOutcome,
+    ) -> bool {
+        let now = match requester {
+            Requester::Client(caller) => self.authorize(caller, wanted, deadline).await,
+            Requester::Unit(asked) => self.credential_permit(asked, deadline).await,
+        };
+        match now {
+            Ok(Some(now)) if now.token.ready.identity() == granted.ready.identity() => return true,
+            Ok(Some(_)) => {
+                let taken = "another token or version took its place";
+                opening.token = Err(Error::new(Kind::Conflict, tried(wanted), taken));
+            }
+            Ok(None) => {
+                (opening.denial, opening.token) = (Some(Denial::NoGrant), Err(denied(tried(wanted))));
+            }
+            Err(error) => opening.token = Err(error),
+        }
+        false
+    }
+
     async fn open_on_devices(
         &self,
+        requester: &Requester<'_>,
         granted: &Arc<AuthorizedToken>,
-        (program, first): (&str, bool),
         wanted: &TokenRef,
         deadline: Instant,
     ) -> OpenOutcome {
@@ -178,7 +257,12 @@ impl Agent {
             opening.token = Err(error);
             return opening;
         }
-        let what = format!("{program} asks for {}", wanted.name);
+        let what = format!("{} asks for {}", requester.program(), wanted.name);
+        let first = match requester {
+            Requester::Client(caller) => self.owner.is_owner(&caller.peer),
+            // What a unit waits for, the machine's owner does.
+            Requester::Unit(_) => true,
+        };
         let here = self.devices.iter().filter_map(|device| {
             let id = device.id()?;
             granted.keys.iter().find(|(own, _)| *own == id).map(|(id, key)| (device, id, key))

@@ -21,9 +21,12 @@ pub struct Grant {
     /// To whom: unit:web.service, unit:USER/sync.service, user:deploy, group:ops, exe:/usr/bin/x or exe:sha256:DIGEST. Several, joined by +, all have to hold
     #[arg(long, value_name = "GRANTEE")]
     to: String,
-    /// What they may do: get, list, put, state
+    /// What they may do: get, get-confirmed, list, put, state
     #[arg(long, value_name = "OP,…", value_delimiter = ',', default_value = "get")]
     ops: Vec<String>,
+    /// Ask a person each time before the agent hands it out: get-confirmed in place of get
+    #[arg(long)]
+    confirm: bool,
     /// Until then: 30d, 12h, 2027-01-31, RFC 3339
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
@@ -58,7 +61,7 @@ impl Execute for Grant {
             expect_known(&to)?;
         }
         let options = GrantOptions {
-            ops: self.ops.iter().map(|text| op(text)).collect::<Result<_>>()?,
+            ops: self.ops()?,
             until: self.until.as_deref().map(|at| time::future("--until", at)).transpose()?,
             alias: self.alias.as_deref().map(|id| alias(id, &on, &to)).transpose()?,
         };
@@ -67,6 +70,18 @@ impl Execute for Grant {
             let words = format!("{on}: granted {} to {to} ({})", granted.ops.join(","), granted.id);
             Ok(out.done(&granted, &words)?)
         })
+    }
+}
+
+impl Grant {
+    fn ops(&self) -> Result<Vec<Op>> {
+        let mut ops = self.ops.iter().map(|text| op(text)).collect::<Result<Vec<_>>>()?;
+        if self.confirm {
+            let get = ops.iter_mut().find(|op| matches!(op, Op::Get | Op::GetConfirmed));
+            let none = || unusable_value("--confirm", "only `get` is confirmed; add it to --ops");
+            *get.ok_or_else(none)? = Op::GetConfirmed;
+        }
+        Ok(ops)
     }
 }
 

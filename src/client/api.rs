@@ -110,12 +110,14 @@ pub struct GrantRequest {
 /// What a grant can allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum GrantedOp {
     /// See that it is there.
     List,
     /// Open it.
     Get,
+    /// Open it after a person has agreed, each time.
+    GetConfirmed,
     /// Store a new version.
     Put,
     /// Suspend, resume, revoke.
@@ -127,6 +129,7 @@ impl From<GrantedOp> for Op {
         match op {
             GrantedOp::List => Self::List,
             GrantedOp::Get => Self::Get,
+            GrantedOp::GetConfirmed => Self::GetConfirmed,
             GrantedOp::Put => Self::Put,
             GrantedOp::State => Self::State,
         }
@@ -138,6 +141,7 @@ impl From<Op> for GrantedOp {
         match op {
             Op::List => Self::List,
             Op::Get => Self::Get,
+            Op::GetConfirmed => Self::GetConfirmed,
             Op::Put => Self::Put,
             Op::State => Self::State,
         }

@@ -43,6 +43,7 @@ impl Prompter for CommandNotifier {
     }
 
     fn confirm(&mut self, question: &str) -> Result<bool> {
+        self.notify(question);
         self.inner.confirm(question)
     }
 

@@ -9,15 +9,17 @@ use super::{PinRequest, Prompter};
 use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The longest line of the protocol.
 const LINE: usize = 1000;
 
-/// How long a dialogue stays before it counts as cancelled, in seconds.
-const TIMEOUT_SECONDS: u32 = 120;
+/// A pinentry gets so much longer than the dialogue that it shows.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// GPG_ERR_CANCELED, GPG_ERR_NOT_CONFIRMED and GPG_ERR_TIMEOUT, in the low bits of an error's number.
 const DECLINED: [u32; 3] = [99, 114, 62];
@@ -32,6 +34,8 @@ const OPERATION: &str = "ask by pinentry";
 pub struct Pinentry {
     /// Its name or path.
     pub program: String,
+    /// How long a dialogue stays before it counts as cancelled. A pinentry that does not end it then is killed.
+    pub patience: Duration,
 }
 
 impl Prompter for Pinentry {
@@ -49,7 +53,7 @@ impl Prompter for Pinentry {
     }
 
     fn confirm(&mut self, question: &str) -> Result<bool> {
-        let mut dialogue = Dialogue::open(&self.program)?;
+        let mut dialogue = Dialogue::open(self)?;
         dialogue.describe(question)?;
         Ok(dialogue.say("CONFIRM")?.is_some())
     }
@@ -65,7 +69,7 @@ impl Prompter for Pinentry {
 
 impl Pinentry {
     fn ask(&self, what: &str) -> Result<Secret> {
-        let mut dialogue = Dialogue::open(&self.program)?;
+        let mut dialogue = Dialogue::open(self)?;
         dialogue.describe(what)?;
         dialogue.say("SETPROMPT PIN:")?;
         let cancelled = || {
@@ -82,19 +86,22 @@ struct Dialogue<'a> {
     child: Child,
     to: ChildStdin,
     from: ChildStdout,
+    until: Instant,
 }
 
 impl<'a> Dialogue<'a> {
-    fn open(program: &'a str) -> Result<Self> {
+    fn open(pinentry: &'a Pinentry) -> Result<Self> {
+        let (program, patience) = (pinentry.program.as_str(), pinentry.patience);
         let started =
             Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = started.map_err(|e| failed(program, &e.to_string()).caused_by(e))?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(program, "it has no pipes"));
         };
-        let mut dialogue = Self { program, child, to, from };
+        let until = Instant::now() + patience + GRACE;
+        let mut dialogue = Self { program, child, to, from, until };
         dialogue.answer()?;
-        dialogue.say(&format!("SETTIMEOUT {TIMEOUT_SECONDS}"))?;
+        dialogue.say(&format!("SETTIMEOUT {}", patience.as_secs().max(1)))?;
         Ok(dialogue)
     }
 
@@ -138,11 +145,29 @@ impl<'a> Dialogue<'a> {
         }
     }
 
+    fn is_readable(&self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(&self.from, PollFlags::IN)];
+        let left = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        loop {
+            match poll(&mut fds, Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                ready => return matches!(ready, Ok(1..)),
+            }
+        }
+    }
+
     /// One line without its end. Read byte by byte, so that no buffer keeps what follows.
     fn line(&mut self) -> Result<Zeroizing<Vec<u8>>> {
         let mut line = Zeroizing::new(Vec::with_capacity(LINE));
         let mut byte = Zeroizing::new([0]);
         while line.len() < LINE {
+            if !self.is_readable() {
+                return Err(failed(self.program, "it did not answer in time"));
+            }
             match self.from.read(&mut *byte) {
                 Ok(0) => return Err(failed(self.program, "it ended")),
                 Ok(_) if byte[0] == b'\n' => return Ok(line),
@@ -181,7 +206,7 @@ fn failed(program: &str, answer: &str) -> Error {
 mod tests {
     use super::*;
     use crate::prompt::TriesLeft;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use test_support::executable::write_executable;
 
     /// A pinentry that answers GETPIN and CONFIRM with these lines, and notes what it was told.
@@ -194,7 +219,9 @@ mod tests {
             heard.display()
         );
         write_executable(&program, &script);
-        (directory, Pinentry { program: program.to_str().unwrap().into() }, heard)
+        let pinentry =
+            Pinentry { program: program.to_str().unwrap().into(), patience: Duration::from_secs(120) };
+        (directory, pinentry, heard)
     }
 
     fn asked(pinentry: &mut Pinentry) -> Result<Secret> {
@@ -220,9 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_does_not_answer_is_ended() {
+        let (_directory, mut pinentry, _) = scripted("D");
+        let hangs = "#!/bin/sh\nexec sleep 60\n";
+        write_executable(Path::new(&pinentry.program), hangs);
+        pinentry.patience = Duration::ZERO;
+        let error = pinentry.confirm("Hand it out?").unwrap_err();
+        assert!(error.message().contains("in time"), "{error}");
+    }
+
+    #[test]
     fn what_is_no_pinentry_is_told() {
         for program in ["/nonexistent/pinentry", "/bin/true", "/bin/false"] {
-            let error = asked(&mut Pinentry { program: program.into() }).unwrap_err();
+            let error = asked(&mut Pinentry { program: program.into(), patience: Duration::from_secs(20) })
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::PinUnavailable, "{program}");
         }
         let (_directory, mut pinentry, _) = scripted("ERR 67109139 Unknown IPC command");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::expect_used)]
 
 mod cache;
+mod confirmation;
 mod credentials;
 mod daemon;
 mod endings;

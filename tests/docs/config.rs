@@ -21,10 +21,25 @@ fn the_example_has_every_key() {
     assert!(store.is_some());
     let prompt::Settings { command, pinentry } = prompt;
     assert!(!command.is_empty() && pinentry.is_some());
-    let AgentSettings { socket, credentials, cache, cache_labels, idle, prompt, deadline, connections } =
-        agent;
+    let AgentSettings {
+        socket,
+        credentials,
+        cache,
+        cache_labels,
+        idle,
+        confirm,
+        prompt,
+        deadline,
+        connections,
+    } = agent;
     assert!(socket.is_some() && credentials.is_some() && !cache.is_empty() && cache_labels.is_some());
-    assert!(idle.is_some() && prompt.is_some() && deadline.is_some() && connections.is_some());
+    assert!(
+        !confirm.is_empty()
+            && idle.is_some()
+            && prompt.is_some()
+            && deadline.is_some()
+            && connections.is_some()
+    );
     let ids = devices.iter().map(|ConfiguredDevice { uri: _, id }| id);
     assert!(ids.flatten().count() > 0);
     assert!(devices.iter().all(|device| device.parsed().is_ok()));

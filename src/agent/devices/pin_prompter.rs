@@ -1,10 +1,9 @@
 //! Who answers a device that asks: the PIN that was typed at `unlock`, the URI's pin-source, or a program of the owner's.
 
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{BatchPrompter, PinRequest, Prompter};
+use crate::prompt::{BatchPrompter, PinRequest, ProgramPrompter, Prompter};
 use crate::secret::Secret;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A person may think it over for so long.
@@ -29,57 +28,22 @@ impl PinPrompter {
         Self { pin: None, what: String::new(), program, declined: None }
     }
 
-    /// Runs the program with the question as its argument; the PIN is the line that it prints.
+    /// Has the program ask. One that printed nothing, or failed, said no.
     fn ask(&mut self, program: PathBuf, device: &str) -> Result<Secret> {
-        let failed = |message: String| {
-            Error::new(Kind::PinUnavailable, "ask for the PIN", message)
-                .with_target(program.display().to_string())
-        };
         if self.declined.is_some_and(|at| at.elapsed() < PEACE) {
-            return Err(failed("it was declined a moment ago".into()).with_hint("run `strongroom unlock`"));
+            let message = "it was declined a moment ago";
+            return Err(Error::new(Kind::PinUnavailable, "ask for the PIN", message)
+                .with_target(program.display().to_string())
+                .with_hint("run `strongroom unlock`"));
         }
         let question = format!("PIN of {device} ({})", self.what);
-        let mut command = Command::new(&program);
-        let asking = command.arg(question).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut asking = asking.map_err(|e| failed(e.to_string()))?;
-        let answered = read_line(&mut asking);
-        // One that printed nothing, or failed, said no.
-        match (answered, wait(&mut asking)) {
-            (Ok(pin), true) if !pin.is_empty() => {
-                self.pin = Some(pin.clone());
-                Ok(pin)
-            }
-            _ => {
-                self.declined = Some(Instant::now());
-                Err(failed("it gave none".into()))
-            }
+        let answered = ProgramPrompter { program, patience: PATIENCE }.answer(&question);
+        match &answered {
+            Ok(pin) => self.pin = Some(pin.clone()),
+            Err(_) => self.declined = Some(Instant::now()),
         }
+        answered
     }
-}
-
-/// What it prints, without the line's end. A thread of its own reads, so that one that never ends can be ended.
-fn read_line(asking: &mut Child) -> Result<Secret> {
-    let failed = || Error::new(Kind::PinUnavailable, "ask for the PIN", "it gave none");
-    let output = asking.stdout.take().ok_or_else(failed)?;
-    let (says, hears) = std::sync::mpsc::channel();
-    std::thread::spawn(move || says.send(Secret::read_from(output, "ask for the PIN")));
-    let said = hears.recv_timeout(PATIENCE).map_err(|_| failed())??;
-    let line = said.expose().strip_suffix(b"\n").unwrap_or(said.expose());
-    if line.contains(&b'\n') { Err(failed()) } else { Ok(Secret::new(line.to_vec())) }
-}
-
-/// Whether it ended well. It has closed its output, or had its time.
-fn wait(asking: &mut Child) -> bool {
-    let until = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < until {
-        if let Ok(Some(status)) = asking.try_wait() {
-            return status.success();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let _ = asking.kill();
-    let _ = asking.wait();
-    false
 }
 
 impl Prompter for PinPrompter {

@@ -9,11 +9,13 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 use std::path::PathBuf;
+use std::time::Duration;
 use strongroom::agent::{
-    self, AgentDevice, AgentOwner, CachePolicy, Options, PinPolicy, Sockets, StopHandle,
+    self, AgentDevice, AgentOwner, CachePolicy, ConfirmPolicy, Options, PinPolicy, Sockets, StopHandle,
 };
 use strongroom::config::{AgentSettings, ConfiguredDevice, Period};
 use strongroom::paths::agent_socket;
+use strongroom::prompt::{self, ProgramPrompter, Prompter};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -33,7 +35,10 @@ pub struct Agent {
     /// Lock a device whose PIN was typed after this time without use
     #[arg(long, value_name = "TIME")]
     idle: Option<Period>,
-    /// Ask for PINs by this program: the question is its argument, the PIN the line that it prints
+    /// Hand out this token, or those under this name, to nobody before a person has agreed, each time
+    #[arg(long, value_name = "NAME")]
+    confirm: Vec<String>,
+    /// Ask for PINs and confirmations by this program: the question is its argument, the answer the line that it prints
     #[arg(long, value_name = "PROGRAM")]
     prompt: Option<PathBuf>,
     /// Answer every request within this time [default: 30s]
@@ -81,9 +86,13 @@ impl Agent {
         };
         options.cache = settings.cache.into_iter().map(policy).collect::<Result<_>>()?;
         options.cache_labels = locked && settings.cache_labels.unwrap_or(true);
+        options.deadline = settings.deadline.map_or(options.deadline, |period| period.0);
+        options.confirm = ConfirmPolicy {
+            prompter: person(settings.prompt.as_ref(), &resolved.config.prompt, options.deadline),
+            on: settings.confirm.iter().map(|name| names::prefix(name)).collect::<Result<_>>()?,
+        };
         options.pin_policy =
             PinPolicy { idle: settings.idle.map(|period| period.0), program: settings.prompt };
-        options.deadline = settings.deadline.map_or(options.deadline, |period| period.0);
         options.connections = settings.connections.unwrap_or(options.connections);
         Ok(options)
     }
@@ -99,6 +108,10 @@ impl Agent {
             },
             cache_labels: if self.no_cache_labels { Some(false) } else { configured.cache_labels },
             idle: self.idle.or(configured.idle),
+            confirm: match self.confirm.as_slice() {
+                [] => configured.confirm,
+                given => given.to_vec(),
+            },
             prompt: self.prompt.clone().or(configured.prompt),
             deadline: self.deadline.or(configured.deadline),
             connections: self.connections.or(configured.connections),
@@ -116,6 +129,18 @@ impl Agent {
         let credentials = settings.credentials.or_else(|| root.then(beside));
         let group = if root { agent::group_of_applications() } else { None };
         Sockets::make(&path, group, credentials.as_deref())
+    }
+}
+
+/// Whoever confirms: by the agent's own program, on the terminal that it was started on, or by a pinentry.
+fn person(
+    program: Option<&PathBuf>,
+    settings: &prompt::Settings,
+    patience: Duration,
+) -> Box<dyn Prompter + Send> {
+    match program {
+        Some(program) => Box::new(ProgramPrompter { program: program.clone(), patience }),
+        None => prompt::for_process_within(settings, patience),
     }
 }
 
@@ -158,7 +183,6 @@ fn lock_memory() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn settings(arguments: &[&str], configured: &str) -> AgentSettings {
         #[derive(clap::Parser)]

@@ -90,6 +90,10 @@ impl Vault {
         if let Some(id) = &options.alias {
             check_alias(id, on, to).map_err(|why| Error::new(Kind::Usage, &operation, why))?;
         }
+        if [Op::Get, Op::GetConfirmed].iter().all(|op| options.ops.contains(op)) {
+            let message = "it allows `get` with and without a person's confirmation";
+            return Err(Error::new(Kind::Usage, operation, message).with_hint("leave one of them out"));
+        }
         let mut ops: Vec<String> = options.ops.iter().map(ToString::to_string).collect();
         if ops.is_empty() {
             ops.push(Op::Get.to_string());

@@ -37,6 +37,8 @@ pub enum Op {
     Get,
     /// See the token and its metadata. Every other operation includes this.
     List,
+    /// Open the token after a person has agreed, each time.
+    GetConfirmed,
     /// Store a new version; under a prefix, also a new token.
     Put,
     /// Suspend, resume and revoke it.
@@ -44,7 +46,7 @@ pub enum Op {
 }
 
 /// All of them.
-pub const OPS: [Op; 4] = [Op::Get, Op::List, Op::Put, Op::State];
+pub const OPS: [Op; 5] = [Op::Get, Op::GetConfirmed, Op::List, Op::Put, Op::State];
 
 /// Suffixes of units that run processes.
 const UNIT_TYPES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
@@ -146,6 +148,7 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Get => "get",
+            Self::GetConfirmed => "get-confirmed",
             Self::List => "list",
             Self::Put => "put",
             Self::State => "state",
@@ -158,7 +161,7 @@ impl FromStr for Op {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let known = OPS.into_iter().find(|op| op.to_string() == s);
-        known.ok_or_else(|| "an operation is one of get, list, put, state".into())
+        known.ok_or_else(|| "an operation is one of get, get-confirmed, list, put, state".into())
     }
 }
 

@@ -22,14 +22,23 @@ impl OpenedToken {
     }
 }
 
+/// Why a caller is not to have a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// It has no grant for it.
+    NoGrant,
+    /// A person was to confirm it, and did not.
+    NotConfirmed,
+}
+
 /// The outcome of opening one token.
 pub struct OpenOutcome {
     /// The version; 0 if the ledger names none.
     pub version: u64,
     /// The device that opened it, or the first that failed.
     pub device: Option<DeviceId>,
-    /// The caller has no grant for it.
-    pub denied: bool,
+    /// Why the caller was not to have it, if that is so.
+    pub denial: Option<Denial>,
     /// The bytes, or the failure to report.
     pub token: Result<Secret>,
 }
@@ -37,12 +46,12 @@ pub struct OpenOutcome {
 impl OpenOutcome {
     /// The outcome before any device was asked.
     pub fn unopened(version: u64, token: Result<Secret>) -> Self {
-        Self { version, device: None, denied: false, token }
+        Self { version, device: None, denial: None, token }
     }
 
-    /// The caller has no grant.
-    pub fn denied(error: crate::Error) -> Self {
-        Self { denied: true, ..Self::unopened(0, Err(error)) }
+    /// The caller is not to have it.
+    pub fn denied(denial: Denial, error: crate::Error) -> Self {
+        Self { denial: Some(denial), ..Self::unopened(0, Err(error)) }
     }
 
     /// Whether a device opened it.
@@ -59,10 +68,11 @@ impl OpenOutcome {
 
     /// Its line in the access log; `done` is the word for success. `time` is in milliseconds since 1970.
     pub fn access(&self, time: u64, accessor: &Accessor, name: &str, done: &str) -> Access {
-        let outcome = match &self.token {
-            Ok(_) => done,
-            Err(_) if self.denied => "denied",
-            Err(error) => failure(error.kind()),
+        let outcome = match (&self.token, self.denial) {
+            (Ok(_), _) => done,
+            (Err(_), Some(Denial::NoGrant)) => "denied",
+            (Err(_), Some(Denial::NotConfirmed)) => "not confirmed",
+            (Err(error), None) => failure(error.kind()),
         };
         Access {
             time,
