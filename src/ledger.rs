@@ -13,6 +13,7 @@ pub mod merkle;
 pub mod name;
 mod signature;
 pub mod statement;
+mod subject;
 pub mod verify;
 
 pub use batch::{Batch, Envelope, SignedBatch};
@@ -22,12 +23,13 @@ pub use error::{Ineffective, Tampering};
 pub use id::{DeviceId, GrantId, Hash, StoreId, TokenId};
 pub use name::{Name, Prefix};
 pub use signature::SignatureAlgorithm;
-pub use statement::{Statement, Subject};
+pub use statement::Statement;
+pub use subject::Subject;
 
 use sha2::{Digest, Sha256};
 
 /// The message for a version, kind or value that this program does not know.
-pub const NEWER_FORMAT: &str = body_codec::NEWER.0;
+pub const NEWER_FORMAT: &str = cbor::NEWER.0;
 
 /// The most statements that one signature covers.
 pub const MAX_BATCH: usize = 10_000;

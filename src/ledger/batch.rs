@@ -76,7 +76,7 @@ impl Batch {
         match r.uint("a batch's version")? {
             VERSION if len == 7 => {}
             VERSION => return Err(Malformed("a batch")),
-            _ => return Err(super::body_codec::NEWER),
+            _ => return Err(super::cbor::NEWER),
         }
         let batch = Self {
             store: StoreId(r.fixed("a store id")?),

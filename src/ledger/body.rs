@@ -3,11 +3,11 @@
 //! Texts are kept as they are in the ledger and judged later: a well-signed statement with a bad name is ineffective,
 //! not tampering.
 
-use super::cbor::{Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
-use super::statement::Subject;
+use super::subject::Subject;
 use crate::device::{Evidence, PublicKey};
 
+mod classes;
 mod role;
 mod settings;
 
@@ -317,110 +317,6 @@ impl Target {
         match self {
             Self::Token(id) => Subject::Token(*id),
             Self::Prefix(prefix) => Subject::Prefix(prefix.clone()),
-        }
-    }
-}
-
-impl Body {
-    /// The kind and the body as one CBOR array: what a replica keeps of a change that it may need again.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.array(2).uint(self.kind());
-        self.write(&mut w);
-        w.finish()
-    }
-
-    /// The change that [`Body::to_bytes`] encoded; none for other bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut r = Reader::new(bytes);
-        r.array_of(2, "a change").ok()?;
-        let kind = r.uint("a kind").ok()?;
-        let body = Self::read(kind, &mut r).ok()?;
-        r.end().ok().map(|()| body)
-    }
-
-    /// Whether its batch must directly follow what its author had seen: an anchor states what the counter showed there.
-    pub fn follows_directly(&self) -> bool {
-        matches!(self, Self::Anchor(_))
-    }
-
-    /// Changes of devices, roles and recovery, which only admin batches hold.
-    pub fn is_admin(&self) -> bool {
-        matches!(
-            self,
-            Self::Genesis(_)
-                | Self::Enrol(_)
-                | Self::Retire(_)
-                | Self::Roles(_)
-                | Self::Repair(_)
-                | Self::Anchor(_)
-                | Self::Settings(_)
-                | Self::Propose(_)
-                | Self::Approve(_)
-                | Self::Reject(_)
-        )
-    }
-
-    /// The changes that several admins must agree to where the settings ask for a quorum.
-    pub fn needs_quorum(&self) -> bool {
-        matches!(self, Self::Enrol(_) | Self::Retire(_) | Self::Roles(_) | Self::Settings(_))
-    }
-
-    /// The changes that rollback counters count: undoing one would give somebody more access than they should have.
-    pub fn is_guarding(&self) -> bool {
-        match self {
-            Self::State(b) => matches!(b.state, State::Suspended | State::Revoked),
-            Self::Genesis(_) | Self::Put(_) | Self::Rename(_) => false,
-            Self::Destroy(_) | Self::Grant(_) | Self::Ungrant(_) | Self::Policy(_) | Self::Reseal(_) => true,
-            admin => admin.is_admin(),
-        }
-    }
-
-    /// The subjects this statement advances, in canonical order.
-    pub fn subjects(&self) -> Vec<Subject> {
-        let mut subjects = match self {
-            admin if admin.is_admin() => vec![Subject::Store],
-            Self::Policy(b) => vec![b.target.subject()],
-            Self::Reseal(b) => vec![Subject::Token(b.token)],
-            Self::Put(b) => vec![Subject::Token(b.token), Subject::Name(b.name.clone())],
-            Self::State(b) => vec![Subject::Token(b.token)],
-            Self::Destroy(b) if b.version == 0 => {
-                vec![Subject::Token(b.token), Subject::Name(b.name.clone())]
-            }
-            Self::Destroy(b) => vec![Subject::Token(b.token)],
-            Self::Rename(b) => {
-                vec![Subject::Token(b.token), Subject::Name(b.from.clone()), Subject::Name(b.to.clone())]
-            }
-            Self::Grant(b) => vec![b.target.subject()],
-            Self::Ungrant(b) => vec![b.target.subject()],
-            _ => Vec::new(),
-        };
-        subjects.sort_by_cached_key(Subject::encode);
-        subjects.dedup();
-        subjects
-    }
-
-    /// The kind's name in listings.
-    pub fn kind_name(&self) -> &'static str {
-        match self {
-            Self::Genesis(_) => "genesis",
-            Self::Enrol(_) => "enrol",
-            Self::Retire(_) => "retire",
-            Self::Roles(_) => "roles",
-            Self::Put(_) => "put",
-            Self::State(_) => "state",
-            Self::Destroy(_) => "destroy",
-            Self::Rename(_) => "rename",
-            Self::Grant(_) => "grant",
-            Self::Ungrant(_) => "ungrant",
-            Self::Repair(_) => "repair",
-            Self::Reseal(_) => "reseal",
-            Self::Anchor(_) => "anchor",
-            Self::Policy(_) => "policy",
-            Self::Settings(_) => "settings",
-            Self::Propose(_) => "propose",
-            Self::Approve(_) => "approve",
-            Self::Reject(_) => "reject",
         }
     }
 }

@@ -5,7 +5,7 @@ use super::body::{
     Anchor, Approve, Body, Counter, Destroy, Enrol, Genesis, Grant, PolicyChange, Reject, Rename, Repair,
     Retire, Role, Roles, RotationPolicy, State, StateChange, Target, Ungrant,
 };
-use super::cbor::{Decoded, Malformed, Reader, Writer};
+use super::cbor::{Decoded, Malformed, NEWER, Reader, Writer};
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::signature::SignatureAlgorithm;
 use crate::device::PublicKey;
@@ -17,10 +17,24 @@ mod enrolled_key;
 mod seals;
 mod settings;
 
-/// A value or kind from a later version of the format.
-pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
-
 impl Body {
+    /// The kind and the body as one CBOR array: what a replica keeps of a change that it may need again.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(2).uint(self.kind());
+        self.write(&mut w);
+        w.finish()
+    }
+
+    /// The change that [`Body::to_bytes`] encoded; none for other bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes);
+        r.array_of(2, "a change").ok()?;
+        let kind = r.uint("a kind").ok()?;
+        let body = Self::read(kind, &mut r).ok()?;
+        r.end().ok().map(|()| body)
+    }
+
     /// The kind's number.
     pub(super) fn kind(&self) -> u64 {
         match self {

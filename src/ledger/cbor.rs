@@ -9,6 +9,9 @@ use minicbor::{Decoder, Encoder};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
+/// A value or kind from a later version of the format.
+pub(super) const NEWER: Malformed = Malformed("a value of a newer format");
+
 pub(super) type Decoded<T> = Result<T, Malformed>;
 
 pub(super) struct Writer(Encoder<Vec<u8>>);

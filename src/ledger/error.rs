@@ -2,7 +2,7 @@
 
 use super::cbor::Malformed;
 use super::id::{DeviceId, Hash};
-use super::statement::Subject;
+use super::subject::Subject;
 use thiserror::Error;
 
 /// The store was altered: it is refused from this position on.

@@ -5,7 +5,8 @@ use super::body::{Body, Repair, Role, Seal, Settings, State, Target};
 use super::error::Ineffective;
 use super::id::{DeviceId, GrantId, Hash, TokenId};
 use super::name::{MAX_TEXT_BYTES, check_text};
-use super::statement::{Statement, Subject};
+use super::statement::Statement;
+use super::subject::Subject;
 use crate::device::PublicKey;
 use crate::error::Result;
 

@@ -3,8 +3,7 @@
 
 use super::batch::Envelope;
 use super::body::{Body, Role};
-use super::body_codec::NEWER;
-use super::cbor::Malformed;
+use super::cbor::{Malformed, NEWER};
 use super::error::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
 use super::judge::{DeviceState, LedgerView, enrolment_in_form};

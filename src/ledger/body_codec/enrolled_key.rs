@@ -1,9 +1,8 @@
 //! Public keys, and enrolled keys.
 
-use super::NEWER;
 use crate::device::{Evidence, EvidenceLevel, OaepHash, PublicKey, RSA_BYTES};
 use crate::ledger::body::EnrolledKey;
-use crate::ledger::cbor::{Decoded, Malformed, Reader, Writer};
+use crate::ledger::cbor::{Decoded, Malformed, NEWER, Reader, Writer};
 
 pub(super) fn write_key(w: &mut Writer, key: &PublicKey) {
     match key {

@@ -1,10 +1,9 @@
 //! Settings and proposals.
 
-use super::NEWER;
 use super::enrolled_key::{read_level, write_level};
 use super::seals::{read_devices, write_devices};
 use crate::ledger::body::{Body, Propose, Settings, Witnesses};
-use crate::ledger::cbor::{Decoded, Malformed, Reader, Writer};
+use crate::ledger::cbor::{Decoded, Malformed, NEWER, Reader, Writer};
 
 pub(super) fn write_settings(w: &mut Writer, b: &Settings) {
     w.array(5).uint(b.quorum);
