@@ -11,6 +11,7 @@ mod malleability;
 mod order;
 mod own_changes;
 mod processes;
+mod quorum;
 mod repairs;
 mod replicas;
 mod reseals;
