@@ -174,6 +174,21 @@ impl Denied {
     }
 }
 
+/// What a message is about, for the journal (`journalctl MESSAGE_ID=…`): a token was handed out, or it was not.
+const HANDED_OUT: &str = "04d25cc19f77496f9b85df9bdde1c0a4";
+const NOT_HANDED_OUT: &str = "edb926e336dc4118b1b2cbe9fd1cafe6";
+
+/// Says on the log what came of an opening, as fields.
+pub fn announce(access: &Access, unit: Option<&str>) {
+    let opened = access.outcome == "opened";
+    log::info!(
+        message_id = if opened { HANDED_OUT } else { NOT_HANDED_OUT },
+        token = access.name, version = access.version, outcome = access.outcome, device = access.device,
+        unit = unit.unwrap_or_default(), uid = access.uid, pid = access.pid, program = access.exe;
+        "{}@{}: {}", access.name, access.version, access.outcome
+    );
+}
+
 fn described(access: &Access) -> String {
     format!("{} {}", access.outcome, access.name.chars().take(MAX_NAME).collect::<String>().escape_debug())
 }

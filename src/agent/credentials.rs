@@ -7,6 +7,7 @@
 //! answer: not when the agent stops, and, with the service manager's help, not when it is killed.
 
 use super::Agent;
+use crate::agent::access_log;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::identity::peer::Peer;
 use crate::agent::ledger_queries::Permit;
@@ -149,6 +150,7 @@ impl Agent {
         self.count(&opening);
         let mut access = self.access(&caller, &name, &opening);
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
+        access_log::announce(&access, Some(&asked.unit));
         self.access_log.record(access, opening.denial.is_some()).await;
         self.check_unlocked(locks, tried)?;
         if opening.token.is_ok() {

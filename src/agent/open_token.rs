@@ -1,6 +1,7 @@
 //! Opens a token for a client: authorize, look up, open on a device, check the grant again, record, hand out.
 
 use super::Agent;
+use crate::agent::access_log;
 use crate::agent::authz::denied;
 use crate::agent::confirmation::Question;
 use crate::agent::credentials::CredentialRequest;
@@ -50,15 +51,7 @@ impl Agent {
         let opening = self.try_open(caller, wanted, deadline, locks).await;
         self.count(&opening);
         let access = self.access(caller, wanted.name.as_str(), &opening);
-        log::info!(
-            "outcome=\"{}\" token={}@{} uid={} pid={} program=\"{}\"",
-            access.outcome,
-            access.name,
-            access.version,
-            access.uid,
-            access.pid,
-            access.exe
-        );
+        access_log::announce(&access, caller.peer.unit.as_ref().map(ToString::to_string).as_deref());
         match opening.token.is_ok() && opening.device.is_none() {
             true => self.access_log.record_soon(access).await,
             false => self.access_log.record(access, opening.denial.is_some()).await,

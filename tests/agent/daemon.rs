@@ -62,6 +62,11 @@ impl Daemon {
         ask(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").as_bytes())
     }
 
+    /// What it has written to standard error.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     pub fn ended(&mut self) -> std::process::ExitStatus {
         let ended = || self.child.try_wait().unwrap().is_some();
         assert!(eventually(Duration::from_secs(30), ended), "it does not end");

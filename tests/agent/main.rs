@@ -10,6 +10,7 @@ mod faults;
 mod faulty;
 mod grants;
 mod http;
+mod journal;
 mod peers;
 mod protocol;
 mod rollback_counter;
