@@ -17,6 +17,7 @@ mod ledger;
 mod man;
 mod output;
 mod process;
+mod rotation;
 #[cfg(all(test, feature = "agent"))]
 mod reference;
 mod tokens;
@@ -173,6 +174,13 @@ enum Command {
     /// Without options, prints the settings. A change is signed by an admin device at hand; where a quorum is set, it is
     /// proposed to the other admins.
     Settings(LazyArgs<devices::settings::Settings>),
+    /// Set, show and end rotation policies
+    Policy(rotation::policy::Policy),
+    /// List the tokens that are due for rotation
+    ///
+    /// NEEDS says what comes next: `rotate` for a new version, `finish` where a rotation has begun, `retire` where an older
+    /// version has outlived the overlap. The exit code is 10 if anything is due. Opens nothing, and needs no device.
+    Due(LazyArgs<rotation::due::Due>),
     /// Check hardware, modules, services and permissions, and say what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
@@ -226,6 +234,6 @@ impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
             Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Adopt Device
-            Settings Doctor Man Completions)
+            Settings Policy Due Doctor Man Completions)
     }
 }

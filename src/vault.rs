@@ -46,6 +46,7 @@ pub use token_backend::TokenBackend;
 pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{SealedToken, TokenRef};
 pub use tokens::open_outcome::{Denial, OpenOutcome, OpenedToken};
+pub use tokens::policy::{PolicyView, RotationNeed, RotationView};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};

@@ -20,7 +20,7 @@ Exit codes:
     7  the store was altered or rolled back, or was never verified here
     8  the store is missing, unreadable, full or of another format
     9  no agent is running
-   10  `status` or `doctor` found something that does not work
+   10  `status` or `doctor` found something that does not work, or `due` a token that is due
    11  the change was proposed, and waits for other admins
     run: the program's own code; 126 if it cannot be executed, 127 if it does not exist";
 

@@ -56,7 +56,7 @@ pub struct Grants {
 
 impl Execute for Grant {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let (on, to) = (on(&self.on)?, grantee(&self.to)?);
+        let (on, to) = (names::token_or_prefix(&self.on)?, grantee(&self.to)?);
         if !self.force {
             expect_known(&to)?;
         }
@@ -88,7 +88,7 @@ impl Grant {
 impl Execute for Ungrant {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let which = match (&self.to, self.what.parse::<GrantId>()) {
-            (Some(to), _) => Revoked::Of(on(&self.what)?, grantee(to)?),
+            (Some(to), _) => Revoked::Of(names::token_or_prefix(&self.what)?, grantee(to)?),
             (None, Ok(id)) => Revoked::Id(id),
             (None, Err(why)) => {
                 let error = Error::new(Kind::Usage, "use it as a grant's id", why);
@@ -108,7 +108,7 @@ impl Execute for Ungrant {
 
 impl Execute for Grants {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let on = self.on.as_deref().map(on).transpose()?;
+        let on = self.on.as_deref().map(names::token_or_prefix).transpose()?;
         context.with_tokens(|tokens, out| {
             let grants = tokens.grants(on.as_ref())?;
             if grants.is_empty() {
@@ -133,14 +133,6 @@ fn list(out: &mut Output, grants: &[GrantView]) -> Result<()> {
         out.entry(&mut table, grant, cells)?;
     }
     out.end(table)
-}
-
-/// A trailing `/` makes it a prefix.
-fn on(text: &str) -> Result<GrantOn> {
-    match text.ends_with('/') {
-        true => Ok(GrantOn::Prefix(names::prefix(text)?)),
-        false => Ok(GrantOn::Token(names::name(text)?)),
-    }
 }
 
 fn grantee(text: &str) -> Result<Grantee> {

@@ -30,7 +30,7 @@ impl Replica {
             Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) | Body::Settings(_) => {
                 self.apply_change(n, &statement.body, statement)?;
             }
-            Body::State(b) => self.apply_state(b)?,
+            Body::State(b) => self.apply_state(b, statement.time)?,
             Body::Destroy(b) => self.apply_destroy(b)?,
             Body::Rename(b) => self.apply_rename(b)?,
             Body::Reseal(b) => self.apply_reseal(b)?,
@@ -159,8 +159,10 @@ impl Replica {
         match &b.policy {
             None => self.run("DELETE FROM policies WHERE subject = ?1", [subject]),
             Some(_) => {
+                let (token, prefix) = columns_of(&b.target);
                 let policy = Body::Policy(b.clone()).to_bytes();
-                self.run("INSERT OR REPLACE INTO policies VALUES (?1, ?2, ?3)", params![subject, n, policy])
+                let sql = "INSERT OR REPLACE INTO policies VALUES (?1, ?2, ?3, ?4, ?5)";
+                self.run(sql, params![subject, token, prefix, n, policy])
             }
         }
         .map(drop)
@@ -213,7 +215,7 @@ impl Replica {
             }
         };
         let sql =
-            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.run(
             sql,
             params![
@@ -230,7 +232,8 @@ impl Replica {
                 n,
                 clamped(statement.time),
                 &statement.author.0[..],
-                b.only
+                b.only,
+                (b.state == State::Active).then(|| clamped(statement.time)),
             ],
         )?;
         b.seals.iter().try_for_each(|seal| self.insert_seal(token, b.version, seal))?;
@@ -275,7 +278,7 @@ impl Replica {
         Ok(row)
     }
 
-    fn apply_state(&self, b: &StateChange) -> Result<()> {
+    fn apply_state(&self, b: &StateChange, time: u64) -> Result<()> {
         let (token, state) = (self.token_rowid(&b.token)?, state_to(b.state));
         match (b.version, b.state) {
             (0, State::Revoked) => {
@@ -292,6 +295,10 @@ impl Replica {
                 let keep = self.one(sql, staged, |row| row.get::<_, Option<u64>>(0))?.flatten();
                 let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version = ?2";
                 self.run(sql, params![token, version, state, b.reason])?;
+                if b.state == State::Active {
+                    let sql = "UPDATE versions SET since = coalesce(since, ?3) WHERE token = ?1 AND version = ?2";
+                    self.run(sql, params![token, version, clamped(time)])?;
+                }
                 if let (State::Active, Some(keep)) = (b.state, keep) {
                     self.prune(token, version, keep)?;
                 }
@@ -312,6 +319,7 @@ impl Replica {
         self.run("UPDATE tokens SET destroyed = 1 WHERE row = ?1", [token])?;
         self.run("UPDATE names SET token = NULL WHERE name = ?1", [&b.name])?;
         self.run("UPDATE grants SET live = 0 WHERE token = ?1", [&b.token.0[..]])?;
+        self.run("DELETE FROM policies WHERE token = ?1", [&b.token.0[..]])?;
         Ok(())
     }
 
@@ -325,11 +333,7 @@ impl Replica {
     }
 
     fn apply_grant(&self, n: u64, b: &Grant) -> Result<()> {
-        let (token, prefix) = match &b.target {
-            Target::Token(id) => (Some(id.0), None),
-            Target::Prefix(prefix) => (None, Some(prefix)),
-        };
-        let token = token.as_ref().map(|id| &id[..]);
+        let (token, prefix) = columns_of(&b.target);
         let sql = "INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)";
         let (ops, until) = (b.ops.join(","), b.until.map(clamped));
         self.run(sql, params![&b.grant.0[..], token, prefix, b.to, ops, until, b.alias, n])?;
@@ -339,6 +343,14 @@ impl Replica {
     fn token_rowid(&self, id: &TokenId) -> Result<i64> {
         let found = self.one("SELECT row FROM tokens WHERE id = ?1", [&id.0[..]], |row| row.get(0))?;
         found.ok_or_else(|| self.failed(rusqlite::Error::QueryReturnedNoRows))
+    }
+}
+
+/// A target as two columns, one of which is null: the token's id, and the prefix.
+fn columns_of(target: &Target) -> (Option<&[u8]>, Option<&str>) {
+    match target {
+        Target::Token(id) => (Some(&id.0[..]), None),
+        Target::Prefix(prefix) => (None, Some(prefix)),
     }
 }
 

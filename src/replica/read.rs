@@ -57,6 +57,8 @@ pub struct VersionRow {
     pub time: u64,
     /// Who put it.
     pub author: DeviceId,
+    /// When it became active for the first time, as the statement claims (ms); `None` if it never did.
+    pub since: Option<u64>,
 }
 
 impl VersionRow {
@@ -99,14 +101,14 @@ pub struct ListFilter {
 }
 
 const VERSION: &str = "v.version, v.name, v.threshold, v.state, v.reason, v.not_before, v.expiry, v.labels,
-                       v.description, v.keep, v.n, v.time, v.author, v.chosen, {SEALS}";
+                       v.description, v.keep, v.n, v.time, v.author, v.chosen, v.since, {SEALS}";
 
-fn version_columns() -> String {
+pub(super) fn version_columns() -> String {
     VERSION.replace("{SEALS}", SEALS)
 }
 
 /// The version that counts for the token `t`: the newest that is not staged, or the newest if all are.
-const CURRENT: &str = "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
+pub(super) const CURRENT: &str = "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
                        ORDER BY c.version DESC LIMIT 1), t.latest)";
 
 impl Replica {
@@ -293,7 +295,7 @@ fn sealed_from(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
     Ok(SealedRow { at: (row.get(0)?, version.version), token, name, version })
 }
 
-fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
+pub(super) fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
     Ok(TokenRow {
         row: row.get(at)?,
         id: TokenId(blob(row, at + 1)?),
@@ -304,7 +306,7 @@ fn token_from(row: &Row<'_>, at: usize) -> rusqlite::Result<TokenRow> {
     })
 }
 
-fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
+pub(super) fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
     let state = state_from(row, at + 3)?;
     Ok(VersionRow {
         version: row.get(at)?,
@@ -321,6 +323,7 @@ fn version_from(row: &Row<'_>, at: usize) -> rusqlite::Result<VersionRow> {
         time: row.get(at + 11)?,
         author: DeviceId(blob(row, at + 12)?),
         only: row.get(at + 13)?,
-        seals: seals_from(row, at + 14)?,
+        since: row.get(at + 14)?,
+        seals: seals_from(row, at + 15)?,
     })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// "Strm": tells a replica from any other SQLite file.
 const APPLICATION_ID: i32 = 0x5374_726d;
 /// Raised with every change of the tables or their meaning. An older replica is rebuilt, never migrated.
-const SCHEMA: i32 = 5;
+const SCHEMA: i32 = 6;
 /// The size of a few changes.
 const LONG_LOG_BYTES: u64 = 128 << 10;
 
@@ -32,7 +32,7 @@ CREATE TABLE recipients (row INTEGER PRIMARY KEY, devices BLOB NOT NULL UNIQUE) 
 CREATE TABLE versions (
   token INTEGER NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL, threshold INTEGER NOT NULL,
   state INTEGER NOT NULL,  reason TEXT NOT NULL, not_before INTEGER, expiry INTEGER, labels TEXT NOT NULL, description TEXT NOT NULL,
-  keep INTEGER, n INTEGER NOT NULL, time INTEGER NOT NULL, author BLOB NOT NULL, chosen INTEGER NOT NULL,
+  keep INTEGER, n INTEGER NOT NULL, time INTEGER NOT NULL, author BLOB NOT NULL, chosen INTEGER NOT NULL, since INTEGER,
   PRIMARY KEY (token, version)
 ) STRICT, WITHOUT ROWID;
 -- The seals of every version; those that a reseal dropped are not live.
@@ -54,8 +54,10 @@ CREATE TABLE proposals (
   hash BLOB PRIMARY KEY, n INTEGER NOT NULL, proposer BLOB NOT NULL, until INTEGER NOT NULL, change BLOB NOT NULL,
   about BLOB NOT NULL, approved BLOB NOT NULL, rejected BLOB NOT NULL, closed INTEGER
 ) STRICT;
--- Rotation policies, by the encoded subject.
-CREATE TABLE policies (subject BLOB PRIMARY KEY, n INTEGER NOT NULL, policy BLOB NOT NULL) STRICT, WITHOUT ROWID;
+-- Rotation policies, each of a token or of a prefix.
+CREATE TABLE policies (
+  subject BLOB PRIMARY KEY, token BLOB, prefix TEXT, n INTEGER NOT NULL, policy BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE prefixes (prefix TEXT PRIMARY KEY, head BLOB NOT NULL) STRICT, WITHOUT ROWID;
 -- A grant that stands is live: it was not ungranted, and its token not destroyed.
 CREATE TABLE grants (

@@ -5,6 +5,7 @@ pub(crate) mod import;
 pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod open_outcome;
+pub(crate) mod policy;
 pub(crate) mod put;
 pub(crate) mod seals;
 pub(crate) mod state;

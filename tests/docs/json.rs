@@ -22,6 +22,10 @@ show 'grant' grant a/b --to user:root
 show 'grants' grants
 show 'ungrant' ungrant a/b --to user:root
 echo A=b >x.env
+show 'policy set' policy set a/ --every 30d --hook pg
+show 'policy show' policy show
+show 'due' due --within 31d || test $? = 10
+show 'policy unset' policy unset a/
 show 'import' import x.env
 show 'log' log
 show 'history' history a/b

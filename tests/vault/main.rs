@@ -4,6 +4,7 @@
 mod devices;
 mod lifecycle;
 mod machines;
+mod policies;
 mod renew;
 mod reseal;
 mod rollback_counter;

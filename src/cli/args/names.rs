@@ -5,7 +5,7 @@ use std::str::FromStr;
 use strongroom::error::printable;
 use strongroom::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_short, check_text};
 use strongroom::ledger::{Name, Prefix};
-use strongroom::vault::TokenRef;
+use strongroom::vault::{GrantOn, TokenRef};
 use strongroom::{Error, Kind, Result};
 
 /// How much of something unusable is repeated.
@@ -48,6 +48,17 @@ pub fn versioned(text: &str) -> Result<TokenRef> {
 /// `Usage`, saying which rule was broken.
 pub fn prefix(text: &str) -> Result<Prefix> {
     Prefix::parse(text).map_err(|why| unusable(text, "a prefix", why))
+}
+
+/// A token's name, or with a trailing `/` a prefix.
+///
+/// # Errors
+/// `Usage`, saying which rule was broken.
+pub fn token_or_prefix(text: &str) -> Result<GrantOn> {
+    match text.ends_with('/') {
+        true => Ok(GrantOn::Prefix(prefix(text)?)),
+        false => Ok(GrantOn::Token(name(text)?)),
+    }
 }
 
 /// `KEY=VALUE`, as labels are typed.

@@ -4,7 +4,9 @@
 //! Shown: in UTC, to the second, as `2027-01-31T00:00:00Z`.
 
 use jiff::civil::Date;
-use jiff::{Span, Timestamp, ZonedDateTime};
+use jiff::{Span, SpanRelativeTo, Timestamp, ZonedDateTime};
+use std::time::Duration;
+use strongroom::timestamp::format_duration;
 pub use strongroom::timestamp::{rfc3339_millis, rfc3339_secs};
 use strongroom::{Error, Result};
 
@@ -29,6 +31,32 @@ pub fn future(option: &str, text: &str) -> Result<u64> {
         Ok(at) if at > milliseconds(&now.timestamp()).unwrap_or(0) => Ok(at),
         Ok(at) => Err(unusable(option, format!("{} is past", rfc3339_secs(at)))),
         Err(why) => Err(unusable(option, why)),
+    }
+}
+
+/// A span of time of fixed length, in milliseconds: seconds to weeks.
+///
+/// # Errors
+/// `Usage`.
+pub fn period(option: &str, text: &str) -> Result<u64> {
+    let unusable = |why: String| {
+        super::unusable_value(option, why).with_hint("a span of time is one of: 90s, 5m, 12h, 30d, 2w")
+    };
+    let span = duration(text).ok_or_else(|| unusable("it is not a number with a unit".into()))?;
+    let whole = span.map_err(unusable)?.to_duration(SpanRelativeTo::days_are_24_hours());
+    let whole = whole.map_err(|_| unusable("months and years differ in length".into()))?;
+    match u64::try_from(whole.as_millis()) {
+        Ok(0) | Err(_) => Err(unusable("it is no time at all".into())),
+        Ok(milliseconds) => Ok(milliseconds),
+    }
+}
+
+/// A span of seconds, with the largest unit that divides it: `30d`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0 => "0".into(),
+        days if days % 86_400 == 0 => format!("{}d", days / 86_400),
+        seconds => format_duration(Duration::from_secs(seconds)),
     }
 }
 
@@ -95,6 +123,18 @@ mod tests {
         ] {
             assert_eq!(at(text).unwrap(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn periods_have_a_fixed_length() {
+        for (text, seconds) in [("90s", 90), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600)] {
+            assert_eq!(period("--every", text).unwrap(), seconds * 1000, "{text}");
+        }
+        for text in ["", "0s", "30", "1mo", "1y", "-1d", "2027-01-31", "99999999999w"] {
+            assert!(period("--every", text).is_err(), "{text}");
+        }
+        let shown: Vec<_> = [0, 60, 3600, 86_400, 90_000].into_iter().map(span).collect();
+        assert_eq!(shown, ["0", "1m", "1h", "1d", "25h"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use strongroom::Result;
 use strongroom::replica::ListFilter;
-use strongroom::vault::{EffectiveState, TokenBackend, VersionView};
+use strongroom::vault::{EffectiveState, TokenBackend, VersionView, system_clock};
 
 #[derive(Debug, Args)]
 pub struct List {
@@ -87,9 +87,12 @@ fn is_empty(tokens: &mut dyn TokenBackend) -> Result<bool> {
 }
 
 fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> {
-    let state = match view.staged {
-        Some(version) => format!("{} ({version} staged)", view.state.word()),
-        None => view.state.word().into(),
+    let staged = view.staged.map(|version| format!("{version} staged"));
+    let due = view.rotation_due.filter(|due| *due <= system_clock()).map(|_| "rotation due".to_owned());
+    let more: Vec<String> = staged.into_iter().chain(due).collect();
+    let state = match more.is_empty() {
+        true => view.state.word().into(),
+        false => format!("{} ({})", view.state.word(), more.join(", ")),
     };
     let cells =
         [view.name.clone(), view.version.to_string(), state, time_cell(view.expires), labels(&view.labels)];

@@ -1,14 +1,14 @@
 //! `show`: all there is to know about one token, but the token.
 
 use crate::cli::Execute;
-use crate::cli::args::names;
+use crate::cli::args::{names, time};
 use crate::cli::completions;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use crate::cli::output::format::{labels, time_cell};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use strongroom::vault::{TokenBackend, TokenRef, TokenView};
+use strongroom::vault::{PolicyView, TokenBackend, TokenRef, TokenView};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -47,6 +47,13 @@ fn sealed(tokens: &mut dyn TokenBackend, out: &mut Output, wanted: &TokenRef, op
     out.bytes(&tokens.sealed(wanted, operation)?)
 }
 
+/// `every 30d with the hook pg (policy of prod/), due 2027-01-31T00:00:00Z`
+fn rotation(policy: &PolicyView, due: Option<u64>) -> String {
+    let due = due.map(|at| format!(", due {}", time::rfc3339_secs(at))).unwrap_or_default();
+    let every = time::span(policy.every_seconds);
+    format!("every {every} with the hook {} (policy of {}){due}", policy.hook, policy.on)
+}
+
 fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
     let Some(newest) = token.versions.last() else { return Ok(()) };
     out.fields(&[
@@ -56,6 +63,7 @@ fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
         ("closed", token.closed.clone().unwrap_or_default()),
         ("description", newest.description.clone()),
         ("labels", if newest.labels.is_empty() { String::new() } else { labels(&newest.labels) }),
+        ("rotation", token.rotation.as_ref().map(|policy| rotation(policy, token.rotation_due)).unwrap_or_default()),
         ("keep", newest.keep.map(|keep| format!("{keep} versions")).unwrap_or_default()),
     ])?;
     let mut table =

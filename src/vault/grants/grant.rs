@@ -59,7 +59,8 @@ impl std::str::FromStr for GrantOn {
 }
 
 impl GrantOn {
-    fn path(&self) -> &str {
+    /// The token's name, or the prefix.
+    pub(crate) fn path(&self) -> &str {
         match self {
             Self::Token(name) => name.as_str(),
             Self::Prefix(prefix) => prefix.as_str(),
@@ -167,7 +168,7 @@ impl Vault {
         }
     }
 
-    fn grant_target(&self, on: &GrantOn, operation: &str) -> Result<Target> {
+    pub(crate) fn grant_target(&self, on: &GrantOn, operation: &str) -> Result<Target> {
         Ok(match on {
             GrantOn::Token(name) => Target::Token(self.token(name, operation)?.id),
             GrantOn::Prefix(prefix) => Target::Prefix(prefix.as_str().into()),

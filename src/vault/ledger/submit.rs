@@ -39,6 +39,8 @@ pub(crate) enum RequiredRole<'a> {
     Grant(&'a [&'a str]),
     /// Both on all of these names.
     WriteAndGrant(&'a [&'a str]),
+    /// `write` and `open` on this name, or `admin`.
+    SetPolicy(&'a str),
     Admin,
     /// `admin`, of any device but this one, which the change retires.
     AdminBut(DeviceId),
@@ -137,6 +139,9 @@ impl Vault {
                 RequiredRole::WriteAndGrant(names) => {
                     names.iter().all(|name| state.writes(name) && state.grants(name))
                 }
+                RequiredRole::SetPolicy(name) => {
+                    state.is_admin() || state.writes(name) && state.opens(name)
+                }
                 RequiredRole::Admin => state.is_admin(),
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
                 RequiredRole::AdminExcept(voted) => state.is_admin() && !voted.contains(&row.id),
@@ -163,6 +168,7 @@ impl Vault {
             RequiredRole::Write(names) => format!("`write` on {}", names.join(", ")),
             RequiredRole::Grant(names) => format!("`grant` on {}", names.join(", ")),
             RequiredRole::WriteAndGrant(names) => format!("`write` and `grant` on {}", names.join(", ")),
+            RequiredRole::SetPolicy(name) => format!("`admin`, or `write` and `open` on {name}"),
             RequiredRole::Admin | RequiredRole::AdminBut(_) | RequiredRole::AdminExcept(_) => {
                 "`admin`".into()
             }

@@ -5,6 +5,7 @@ use crate::ledger::body::{Seal, State};
 use crate::ledger::{DeviceId, Name};
 use crate::replica::{GrantRow, TokenRow, VersionRow};
 use crate::vault::Vault;
+use crate::vault::tokens::policy::{PolicyView, due};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +44,10 @@ pub struct VersionView {
     /// In a listing: a newer version, which is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<u64>,
+    /// In a listing: when the token is to be rotated, by its policy.
+    #[serde(default, with = "crate::timestamp", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
+    pub rotation_due: Option<u64>,
     /// Why, in its author's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -126,6 +131,13 @@ pub struct TokenView {
     /// Why it does not open: of these versions, the newest that is not staged counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+    /// How it is rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<PolicyView>,
+    /// When it is to be rotated.
+    #[serde(default, with = "crate::timestamp", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
+    pub rotation_due: Option<u64>,
     /// Oldest first.
     pub versions: Vec<VersionView>,
     /// Those that reach it, on prefixes too.
@@ -166,7 +178,9 @@ impl VersionView {
     pub fn from_current(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
         // Whatever is newer than the current version is staged.
         let staged = (token.latest > row.version).then_some(token.latest);
-        Self { staged, ..Self::from_row(vault, token, row) }
+        let policy = vault.replica().policy_for(token).ok().flatten();
+        let rotation_due = policy.and_then(|row_of| due(&row_of.policy, token, &row));
+        Self { staged, rotation_due, ..Self::from_row(vault, token, row) }
     }
 
     /// One version of a token.
@@ -183,6 +197,7 @@ impl VersionView {
             version: row.version,
             state,
             staged: None,
+            rotation_due: None,
             reason: row.reason,
             expires: row.expiry,
             not_before: row.not_before,
@@ -222,12 +237,19 @@ impl TokenView {
         let current = versions.iter().rev().find(|row| row.state != Some(State::Staged));
         let closed = current.or(versions.last()).and_then(|current| vault.closed_because(token, current));
         let grants = vault.replica().grants_reaching(token)?;
+        let policy = vault.replica().policy_for(token)?;
+        let rotation_due = match (&policy, current) {
+            (Some(row), Some(current)) => due(&row.policy, token, current),
+            _ => None,
+        };
         Ok(Self {
             name: token.name.clone(),
             token_id: token.id.to_string(),
             suspended: token.suspended,
             destroyed: token.destroyed,
             closed: closed.map(|(why, _)| why),
+            rotation: policy.as_ref().map(PolicyView::from),
+            rotation_due,
             versions: versions.into_iter().map(|row| VersionView::from_row(vault, token, row)).collect(),
             grants: grants.iter().map(GrantView::from).collect(),
         })

@@ -1,0 +1,4 @@
+//! Rotation: policies, and what is due by them.
+
+pub mod due;
+pub mod policy;
