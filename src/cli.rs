@@ -17,9 +17,9 @@ mod ledger;
 mod man;
 mod output;
 mod process;
-mod rotation;
 #[cfg(all(test, feature = "agent"))]
 mod reference;
+mod rotation;
 mod tokens;
 
 use args::LazyArgs;

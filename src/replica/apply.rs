@@ -214,8 +214,7 @@ impl Replica {
                 self.token_rowid(&b.token)?
             }
         };
-        let sql =
-            "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        let sql = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.run(
             sql,
             params![
@@ -296,7 +295,8 @@ impl Replica {
                 let sql = "UPDATE versions SET state = ?3, reason = ?4 WHERE token = ?1 AND version = ?2";
                 self.run(sql, params![token, version, state, b.reason])?;
                 if b.state == State::Active {
-                    let sql = "UPDATE versions SET since = coalesce(since, ?3) WHERE token = ?1 AND version = ?2";
+                    let sql =
+                        "UPDATE versions SET since = coalesce(since, ?3) WHERE token = ?1 AND version = ?2";
                     self.run(sql, params![token, version, clamped(time)])?;
                 }
                 if let (State::Active, Some(keep)) = (b.state, keep) {

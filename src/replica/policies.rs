@@ -74,12 +74,16 @@ impl Replica {
 
     /// The policy that was set on exactly this.
     pub fn policy_on(&self, target: &Target) -> Result<Option<PolicyRow>> {
-        self.one(&format!("{POLICY} WHERE p.subject = ?1"), [target.subject().encode()], |row| policy_from(row, 0))
+        self.one(&format!("{POLICY} WHERE p.subject = ?1"), [target.subject().encode()], |row| {
+            policy_from(row, 0)
+        })
     }
 
     /// All policies, by what they are on.
     pub fn policies(&self) -> Result<Vec<PolicyRow>> {
-        self.many(&format!("{POLICY} ORDER BY coalesce(p.prefix, t.name), p.prefix"), [], |row| policy_from(row, 0))
+        self.many(&format!("{POLICY} ORDER BY coalesce(p.prefix, t.name), p.prefix"), [], |row| {
+            policy_from(row, 0)
+        })
     }
 
     /// The living tokens under `prefix` that a policy is for, with a current version that is active, by name.

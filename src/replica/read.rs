@@ -108,7 +108,8 @@ pub(super) fn version_columns() -> String {
 }
 
 /// The version that counts for the token `t`: the newest that is not staged, or the newest if all are.
-pub(super) const CURRENT: &str = "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
+pub(super) const CURRENT: &str =
+    "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
                        ORDER BY c.version DESC LIMIT 1), t.latest)";
 
 impl Replica {

@@ -63,7 +63,10 @@ fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
         ("closed", token.closed.clone().unwrap_or_default()),
         ("description", newest.description.clone()),
         ("labels", if newest.labels.is_empty() { String::new() } else { labels(&newest.labels) }),
-        ("rotation", token.rotation.as_ref().map(|policy| rotation(policy, token.rotation_due)).unwrap_or_default()),
+        (
+            "rotation",
+            token.rotation.as_ref().map(|policy| rotation(policy, token.rotation_due)).unwrap_or_default(),
+        ),
         ("keep", newest.keep.map(|keep| format!("{keep} versions")).unwrap_or_default()),
     ])?;
     let mut table =

@@ -139,9 +139,7 @@ impl Vault {
                 RequiredRole::WriteAndGrant(names) => {
                     names.iter().all(|name| state.writes(name) && state.grants(name))
                 }
-                RequiredRole::SetPolicy(name) => {
-                    state.is_admin() || state.writes(name) && state.opens(name)
-                }
+                RequiredRole::SetPolicy(name) => state.is_admin() || state.writes(name) && state.opens(name),
                 RequiredRole::Admin => state.is_admin(),
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
                 RequiredRole::AdminExcept(voted) => state.is_admin() && !voted.contains(&row.id),

@@ -91,7 +91,14 @@ impl RotationView {
             (false, false) => (RotationNeed::Rotate, since.saturating_add(policy.period)),
         };
         let (hook, on) = (policy.hook.clone(), row.policy.on());
-        Self { name: row.token.name.clone(), version: row.version.version, need, due: Some(due), hook, policy: on }
+        Self {
+            name: row.token.name.clone(),
+            version: row.version.version,
+            need,
+            due: Some(due),
+            hook,
+            policy: on,
+        }
     }
 }
 
