@@ -21,8 +21,8 @@ pub const DEFAULT_OBJECT: &str = "strongroom";
 
 /// Attributes of RFC 7512 §2.3 that name a PKCS#11 token or object, in canonical order.
 const PKCS11_PATH: &[&str] = &["token", "manufacturer", "model", "serial", "slot-id", "object", "id"];
-/// Attributes after the `?`, in canonical order.
-const PKCS11_QUERY: &[&str] = &["module-path", "module-name", "pin-source"];
+/// Attributes after the `?`, in canonical order. `user-type` is not in the standard, which leaves room for more (§2.3).
+const PKCS11_QUERY: &[&str] = &["module-path", "module-name", "user-type", "pin-source"];
 
 /// What names a YubiKey and its slots: the serial, the opening key's slot, the signing key's.
 const PIV_PATH: &[&str] = &["serial", "slot", "sign-slot"];
@@ -159,6 +159,11 @@ impl DeviceUri {
         self.attribute("module-name")
     }
 
+    /// CK_USER_TYPE of a vendor's own, in place of CKU_USER.
+    pub fn user_type(&self) -> Option<u32> {
+        self.attribute("user-type").and_then(|text| vendor_user_type(text).ok())
+    }
+
     /// The same URI with one attribute set to another value.
     ///
     /// # Errors
@@ -201,6 +206,7 @@ impl DeviceUri {
             let text = std::str::from_utf8(&attribute.value).unwrap_or_default();
             match attribute.name.as_str() {
                 "slot-id" => attribute.value = slot_number(text)?.to_string().into(),
+                "user-type" => attribute.value = format!("{:#010x}", vendor_user_type(text)?).into(),
                 "pin-source" => {
                     let source = PinSource::parse(text)?;
                     attribute.value = source.to_string().into();
@@ -359,6 +365,19 @@ fn slot_number(text: &str) -> Result<u64> {
         .ok()
         .filter(|_| digits)
         .ok_or_else(|| wrong("the attribute `slot-id` is not a decimal number"))
+}
+
+/// CK_USER_TYPE from CKU_VENDOR_DEFINED upwards (PKCS#11 v2.40 §3.3), decimal or hexadecimal. The standard's own types are no
+/// choice: a security officer opens nothing.
+fn vendor_user_type(text: &str) -> Result<u32> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+')),
+        None => text.parse().ok().filter(|_| !text.starts_with('+')),
+    };
+    number.filter(|number| *number >= 0x8000_0000).ok_or_else(|| {
+        wrong("the attribute `user-type` is not the number of a vendor's type of user")
+            .with_hint("write it as in the vendor's header file, for example user-type=0x80000001")
+    })
 }
 
 fn is_query(scheme: Scheme, name: &str) -> bool {

@@ -5,7 +5,7 @@
 //! - `module` keeps one context per module file, `slots` finds the token that a URI names, `session` opens a session on it.
 //! - `login` keeps the PIN, `retry` repeats an operation after the module lost its state.
 //! - `objects` finds keys and reads their attributes, `operations` does the private-key operations.
-//! - `templates` describes new keys, `create` makes them.
+//! - `templates` describes new keys, `cloud_kms` those of Google, `create` makes them.
 //! - `device` implements [`Device`], `discovery` lists the modules of a machine.
 //!
 //! Strongroom's keys are token objects labelled `<object>-open` and `<object>-sign`, where `<object>` is the URI's
@@ -15,6 +15,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::uri::DeviceUri;
 
+mod cloud_kms;
 mod create;
 mod device;
 mod discovery;

@@ -48,6 +48,23 @@ fn object_has_a_default() {
 }
 
 #[test]
+fn a_vendors_type_of_user() {
+    for spelling in ["0x80000001", "2147483649"] {
+        let uri = parsed(&format!("pkcs11:token=x?user-type={spelling}"));
+        assert_eq!(uri.user_type(), Some(0x8000_0001));
+        assert_eq!(uri.to_string(), "pkcs11:token=x?user-type=0x80000001");
+    }
+    assert_eq!(parsed("pkcs11:").user_type(), None);
+    // Neither the security officer, nor the standard's user, nor what is no number of a type.
+    for wrong in
+        ["0", "1", "2", "0x7fffffff", "0x100000000", "%2B2147483649", "0x%2B80000001", "so", "0x", "-1"]
+    {
+        assert!(refusal(&format!("pkcs11:?user-type={wrong}")).contains("user-type"), "{wrong}");
+    }
+    assert!(refusal("piv:?user-type=0x80000001").contains("user-type"));
+}
+
+#[test]
 fn other_drivers_keep_their_attributes() {
     let tpm = parsed("tpm:?tcti=swtpm:host=127.0.0.1,port=2321");
     assert_eq!(tpm.attribute("tcti"), Some("swtpm:host=127.0.0.1,port=2321"));

@@ -33,14 +33,15 @@ fn opening_takes_the_fewest_calls() {
             // One search; the class of the private and the public object; the point's length and the point.
             &["C_FindObjectsInit", "C_GetAttributeValue", "C_GetAttributeValue"],
             &["C_GetAttributeValue", "C_GetAttributeValue"],
-            // The derived secret's length and the secret.
-            &["C_DeriveKey", "C_GetAttributeValue", "C_GetAttributeValue"],
+            // The derived secret's length and the secret, which is destroyed.
+            &["C_DeriveKey", "C_GetAttributeValue", "C_GetAttributeValue", "C_DestroyObject"],
         ];
         assert_eq!(shim.calls()[before..], first.concat());
 
         let before = shim.calls().len();
         device.open_key(&key, challenge, &mut prompter).unwrap();
-        assert_eq!(shim.calls()[before..], ["C_DeriveKey", "C_GetAttributeValue", "C_GetAttributeValue"]);
+        let again = ["C_DeriveKey", "C_GetAttributeValue", "C_GetAttributeValue", "C_DestroyObject"];
+        assert_eq!(shim.calls()[before..], again);
 
         let before = shim.calls().len();
         drop(device);

@@ -5,6 +5,7 @@
 mod calls;
 mod certificates;
 mod keys;
+mod logins;
 mod modules;
 #[cfg(feature = "piv")]
 mod other_modules;

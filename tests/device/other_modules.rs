@@ -46,7 +46,7 @@ impl Bench for Token<'_> {
 const DEMO: &str = "token=demo";
 
 /// A file in a directory where Debian has libraries. `None`, visibly, where its package is missing.
-fn library(name: &str, package: &str) -> Option<PathBuf> {
+pub fn library(name: &str, package: &str) -> Option<PathBuf> {
     let directories = [
         "/usr/lib/x86_64-linux-gnu",
         "/usr/lib/aarch64-linux-gnu",

@@ -4,12 +4,12 @@ use crate::shim::Shim;
 use strongroom::device::{Algorithm, CreateOptions, Device, KeyInfo, Purpose, connect};
 use strongroom::error::{Kind, Result};
 use strongroom::vault::{InitOptions, Setup, Vault};
-use test_support::device_conformance::{Bench, conforms};
+use test_support::device_conformance::{Bench, conforms, opens_once, signs_once};
 use test_support::prompter::Scripted;
 use test_support::softhsm::{LABEL, PIN, SoftHsm, isolated_with};
 
 /// A module with a quirk, and the algorithms of keys in it.
-struct Quirk<'a>(&'a Shim, Algorithm, Algorithm);
+pub struct Quirk<'a>(pub &'a Shim, pub Algorithm, pub Algorithm);
 
 impl Bench for Quirk<'_> {
     fn device(&self) -> Box<dyn Device> {
@@ -27,14 +27,18 @@ impl Bench for Quirk<'_> {
     fn signing(&self) -> Algorithm {
         self.2
     }
+
+    fn asks(&self) -> bool {
+        std::env::var_os("SHIM_KMS").is_none()
+    }
 }
 
-fn create(device: &mut dyn Device, purpose: Purpose, algorithm: Algorithm) -> Result<KeyInfo> {
+pub fn create(device: &mut dyn Device, purpose: Purpose, algorithm: Algorithm) -> Result<KeyInfo> {
     let options = CreateOptions::default();
     device.provisioning().unwrap().create(purpose, algorithm, &options, &mut Scripted::pin(PIN))
 }
 
-fn shimmed(hsm: &SoftHsm) -> Box<dyn Device> {
+pub fn shimmed(hsm: &SoftHsm) -> Box<dyn Device> {
     connect(&Shim::new(hsm).uri().parse().unwrap()).unwrap()
 }
 
@@ -99,6 +103,13 @@ fn a_module_need_not_have_read_only_sessions() {
 fn a_module_may_want_points_in_der() {
     isolated_with(&[("SHIM_POINT", "der")], |hsm| {
         conforms(&Quirk(&Shim::new(hsm), Algorithm::P384, Algorithm::P256));
+    });
+}
+
+#[test]
+fn a_module_may_return_points_bare() {
+    isolated_with(&[("SHIM_POINT", "bare")], |hsm| {
+        conforms(&Quirk(&Shim::new(hsm), Algorithm::P256, Algorithm::P384));
     });
 }
 
@@ -186,5 +197,47 @@ fn a_key_that_a_module_wraps_is_refused() {
             assert!(error.message().contains("wrapping it works"), "{error}");
         }
         assert_eq!(device.keys(&mut Scripted::pin(PIN)).unwrap(), [], "a refused key is destroyed");
+    });
+}
+
+#[test]
+fn a_module_may_have_templates_of_its_own() {
+    // Without CKM_ECDH1_DERIVE and CKM_AES_KEY_GEN, as Google Cloud KMS.
+    isolated_with(&[("SHIM_KMS", "1"), ("SHIM_LACKS", "0x1050,0x1080")], |hsm| {
+        let shim = Shim::new(hsm);
+        conforms(&Quirk(&shim, Algorithm::Rsa(2048), Algorithm::P256));
+        conforms(&Quirk(&shim, Algorithm::Rsa(2048), Algorithm::Rsa(2048)));
+        assert_eq!(shim.count("C_Login"), 0, "it has no PIN");
+    });
+}
+
+#[test]
+fn objects_need_not_be_made_nor_changed() {
+    isolated_with(&[("SHIM_READ_ONLY", "objects")], |hsm| {
+        conforms(&Quirk(&Shim::new(hsm), Algorithm::P256, Algorithm::P256));
+    });
+}
+
+#[test]
+fn a_write_protected_token_opens_and_signs_with_the_keys_it_has() {
+    isolated_with(&[("SHIM_READ_ONLY", "token")], |hsm| {
+        let mut writable = connect(&hsm.uri().parse().unwrap()).unwrap();
+        let made = [Purpose::Open, Purpose::Sign]
+            .map(|purpose| create(&mut *writable, purpose, Algorithm::P256).unwrap());
+        drop(writable);
+        let shim = Shim::new(hsm);
+        let quirk = Quirk(&shim, Algorithm::P256, Algorithm::P256);
+        let mut device = quirk.device();
+        assert_eq!(device.keys_judged_by(&CreateOptions::default(), &mut quirk.prompter()).unwrap(), made);
+        opens_once(&mut *device, &quirk, &made[0]);
+        signs_once(&mut *device, &(&made[1]).into(), 7, &mut quirk.prompter()).unwrap();
+
+        let refused = device.provisioning().unwrap().destroy(&made[0], &mut quirk.prompter()).unwrap_err();
+        assert_eq!(refused.message(), "CKR_TOKEN_WRITE_PROTECTED from C_OpenSession");
+        let other = shim.uri().replace('?', ";object=other?");
+        let refused = create(&mut *connect(&other.parse().unwrap()).unwrap(), Purpose::Open, Algorithm::P256);
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.message(), "CKR_TOKEN_WRITE_PROTECTED from C_OpenSession");
+        assert!(refused.hint().unwrap().contains("-open and <object>-sign"), "{refused:?}");
     });
 }

@@ -1,5 +1,6 @@
 //! One YubiKey through two drivers: `piv`, and `pkcs11` with Yubico's module. What is sealed by one opens with the other.
 
+use crate::other_modules::library;
 use crate::piv::slots::occupy;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -167,4 +168,42 @@ fn run(yubikey: &VirtualYubiKey, device: &str, arguments: &[&str], input: &[u8])
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// So do the signing keys that Strongroom makes in YubiKeys.
+#[test]
+fn a_key_that_wants_the_pin_at_every_use_signs() {
+    let Some(ykcs11) = module() else { return };
+    isolated(Options::default(), |yubikey| signs_behind(yubikey, &ykcs11));
+}
+
+#[test]
+fn a_key_that_wants_the_pin_at_every_use_signs_behind_opensc() {
+    let Some(opensc) = library("opensc-pkcs11.so", "opensc-pkcs11") else { return };
+    isolated(Options::default(), |yubikey| signs_behind(yubikey, &opensc));
+}
+
+/// VERIFY (NIST SP 800-73-4 part 2, §3.2.1).
+const VERIFY: u8 = 0x20;
+
+fn signs_behind(yubikey: &VirtualYubiKey, module: &Path) {
+    let prompter = &mut Scripted::pin(PIN);
+    let mut piv = connect(&yubikey.uri_with_pin(PIN).parse().unwrap()).unwrap();
+    let made = piv.provisioning().unwrap().create(
+        Purpose::Sign,
+        Algorithm::P256,
+        &CreateOptions::default(),
+        prompter,
+    );
+    let key = KeyRef::from(&made.unwrap());
+    drop(piv);
+    let uri = format!("pkcs11:?module-path={}", module.display());
+    let mut device = connect(&uri.parse().unwrap()).unwrap();
+    device.has_key(&key, prompter).unwrap();
+    for byte in 1..4 {
+        let verified = yubikey.count(VERIFY);
+        signs_once(&mut *device, &key, byte, prompter).unwrap();
+        assert!(yubikey.count(VERIFY) > verified, "the card got the PIN for this signature");
+    }
+    assert_eq!((prompter.pins, yubikey.tries().0), (1, 3));
 }

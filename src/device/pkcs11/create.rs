@@ -1,7 +1,7 @@
 //! Creating and destroying keys.
 
 use super::device::Pkcs11Device;
-use super::error::{DriverError, decode};
+use super::error::{DriverError, code, decode};
 use super::objects::{self, Located};
 use super::operations;
 use super::session::{OperationContext, TokenSession};
@@ -10,7 +10,10 @@ use crate::device::{Algorithm, CreateOptions, KeyInfo, KeyRef, Provision, Purpos
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::Scheme;
+use cryptoki::error::RvError;
 use cryptoki::mechanism::MechanismType;
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
 
 /// The RSA sizes on offer, best first: 3072 bits are as strong as P-256 (NIST SP 800-57 part 1, table 2).
 const RSA_BITS: [u16; 3] = [3072, 4096, 2048];
@@ -53,12 +56,13 @@ impl Provision for Pkcs11Device {
 
     fn destroy(&mut self, key: &KeyInfo, prompter: &mut dyn Prompter) -> Result<()> {
         self.operate("destroy the key", prompter, |context, session| {
-            let private = context.handle(session, &KeyRef::from(key))?;
+            let private = context.private_key(session, &KeyRef::from(key))?;
             let (_, public) =
                 objects::search(&session.raw, context.uri, &objects::label(context.uri, key.purpose))?;
             session.forget_keys();
             let writable = context.live.open_rw_session(session.slot)?;
-            public.into_iter().chain([private]).try_for_each(|object| Ok(writable.destroy_object(object)?))
+            writable.destroy_object(private.handle)?;
+            public.into_iter().try_for_each(|object| destroy_public(&writable, object))
         })?;
         self.found = false;
         if let Some(session) = &mut self.session {
@@ -134,12 +138,12 @@ fn create(
         return Err(exists(&label).into());
     }
     let writable = context.live.open_rw_session(session.slot)?;
-    let made = generate(&writable, context.uri, purpose, algorithm)?;
+    let made = generate(&writable, context, purpose, algorithm)?;
     let found = session.found;
     let proved = prove(context, session, &made, &label, purpose);
     if proved.is_err() {
         session.found = found;
-        let objects = made.public.into_iter().chain([made.private]);
+        let objects = [made.private.handle].into_iter().chain(made.public);
         objects.for_each(|object| drop(writable.destroy_object(object)));
     }
     proved
@@ -158,8 +162,18 @@ fn prove(
     }
     let key = context.key_info(session, made, purpose)?;
     key.evidence.check(&key)?;
-    operations::prove_kept(&session.raw, made.private)?;
+    operations::prove_kept(&session.raw, made.private.handle)?;
     Ok(key)
+}
+
+/// Destroys a public key, unless the module has destroyed it along with the private one.
+fn destroy_public(session: &Session, public: ObjectHandle) -> Result<(), DriverError> {
+    match session.destroy_object(public) {
+        Err(e) if !matches!(code(&e), Some(RvError::ObjectHandleInvalid | RvError::ActionProhibited)) => {
+            Err(e.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn exists(label: &str) -> Error {

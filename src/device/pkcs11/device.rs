@@ -40,7 +40,7 @@ impl Pkcs11Device {
     }
 
     fn new(uri: DeviceUri, info: TokenInfo, session: TokenSession, module: ModuleUse) -> Self {
-        let login = module.login(info.key());
+        let login = module.login(info.login_key(&uri));
         lock(&login).join();
         // Prompts name the token even if the URI does not.
         let nameless = uri.token().is_none() && info.described;
@@ -95,8 +95,8 @@ impl Device for Pkcs11Device {
         let keys = self.keys(prompter)?;
         self.operate("try to take the keys out of the device", prompter, |context, session| {
             keys.iter().try_for_each(|key| {
-                let handle = context.handle(session, &KeyRef::from(key))?;
-                operations::prove_kept(&session.raw, handle)
+                let private = context.private_key(session, &KeyRef::from(key))?;
+                operations::prove_kept(&session.raw, private.handle)
             })
         })?;
         Ok(keys)
@@ -119,15 +119,15 @@ impl Device for Pkcs11Device {
         prompter: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
         self.operate("open with the key", prompter, |context, session| {
-            let handle = context.handle(session, key)?;
-            operations::answer(&session.raw, handle, challenge)
+            let private = context.private_key(session, key)?;
+            operations::answer(&context.operation(&session.raw, private), challenge)
         })
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         self.operate("sign", prompter, |context, session| {
-            let handle = context.handle(session, key)?;
-            operations::sign(&session.raw, handle, &key.public, digest)
+            let private = context.private_key(session, key)?;
+            operations::sign(&context.operation(&session.raw, private), &key.public, digest)
         })
     }
 
@@ -165,8 +165,8 @@ impl KeyWrap for Pkcs11Device {
         prompter: &mut dyn Prompter,
     ) -> Result<Vec<u8>> {
         self.operate("seal with the key", prompter, |context, session| {
-            let handle = context.handle(session, key)?;
-            operations::wrap(&session.raw, handle, iv, aad, plaintext)
+            let secret = context.private_key(session, key)?;
+            operations::wrap(&session.raw, secret.handle, iv, aad, plaintext)
         })
     }
 }

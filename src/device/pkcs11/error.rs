@@ -49,7 +49,7 @@ pub fn decode(error: CallError, operation: &str, target: &str) -> Error {
                 Some(words) => format!("{words} ({returned})"),
                 None => returned,
             };
-            let (kind, hint) = meaning(*code);
+            let (kind, hint) = meaning(*code, *function);
             let decoded = Error::new(kind, operation, message);
             if hint.is_empty() { decoded } else { decoded.with_hint(hint) }
         }
@@ -99,7 +99,7 @@ fn in_words(code: RvError) -> Option<&'static str> {
 }
 
 /// The kind of error, and a hint on what to do now.
-fn meaning(code: RvError) -> (Kind, &'static str) {
+fn meaning(code: RvError, call: Function) -> (Kind, &'static str) {
     match code {
         RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => (
             Kind::PinWrong,
@@ -130,8 +130,11 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
         ),
         RvError::UserNotLoggedIn => (
             Kind::Device,
-            "the key may want the PIN at every use (CKA_ALWAYS_AUTHENTICATE), which Strongroom does not do: let it create \
-             its own",
+            "the key may want the PIN at every use without saying so (CKA_ALWAYS_AUTHENTICATE): let Strongroom create its own",
+        ),
+        RvError::UserTypeInvalid if matches!(call, Function::Login) => (
+            Kind::Usage,
+            "this device's users have types of their own: add user-type=0x… to the URI, with the number in the vendor's header file",
         ),
         RvError::FunctionCanceled | RvError::FunctionRejected => (Kind::Cancelled, ""),
         RvError::SessionCount => {

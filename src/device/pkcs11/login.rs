@@ -4,13 +4,17 @@
 //! one token share one [`Login`]. It asks for the PIN once and keeps it while the login lasts, in case the module must be
 //! restarted. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
+use super::error::{DriverError, code};
+use super::module::lock;
 use super::token_info::PinInfo;
 use crate::device::pin::{PinEntry, PinState};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Prompter;
 use crate::uri::PinSource;
+use cryptoki::error::RvError;
+use cryptoki::session::{Session, UserType};
 use cryptoki::types::RawAuthPin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The state of one token's login in this process.
 #[derive(Default)]
@@ -22,9 +26,16 @@ pub struct Login {
     epoch: u64,
     /// How many devices share it.
     devices: usize,
+    operation: OperationLogin,
 }
 
+/// Logs in for one operation, with what the device has accepted (CKU_CONTEXT_SPECIFIC). Locked while the device judges it, so that a PIN
+/// which is refused to one session is not sent by another.
+#[derive(Clone, Default)]
+pub struct OperationLogin(Arc<Mutex<Option<Credential>>>);
+
 /// What to log in with.
+#[derive(Clone)]
 pub enum Credential {
     /// A PIN, new or kept.
     Pin(Arc<RawAuthPin>),
@@ -33,12 +44,38 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The PIN for `C_Login`.
-    pub fn pin(&self) -> Option<&RawAuthPin> {
+    /// C_Login.
+    pub fn send(&self, session: &Session, user: UserType) -> cryptoki::error::Result<()> {
         match self {
-            Self::Pin(pin) => Some(pin),
-            Self::Pad => None,
+            Self::Pin(pin) => session.login_with_raw(user, pin),
+            Self::Pad => session.login(user, None),
         }
+    }
+}
+
+impl OperationLogin {
+    /// Logs in for the operation that this session has begun.
+    ///
+    /// # Errors
+    /// `PinWrong` when no PIN is kept: the device has refused it meanwhile, or was logged in by others. The module's.
+    pub fn send(&self, session: &Session) -> Result<(), DriverError> {
+        let mut credential = lock(&self.0);
+        let Some(kept) = &*credential else {
+            let message =
+                "the key wants the PIN at every use (CKA_ALWAYS_AUTHENTICATE), and no accepted PIN is kept";
+            return Err(Error::new(Kind::PinWrong, LOG_IN, message)
+                .with_hint("check the PIN, then run the command again")
+                .into());
+        };
+        let sent = kept.send(session, UserType::ContextSpecific).map_err(DriverError::from);
+        if sent.as_ref().is_err_and(is_about_the_pin) {
+            *credential = None;
+        }
+        sent
+    }
+
+    fn keep(&self, credential: Option<Credential>) {
+        *lock(&self.0) = credential;
     }
 }
 
@@ -53,8 +90,14 @@ impl Login {
         self.devices -= 1;
         if self.devices == 0 {
             self.pin.forget();
+            self.operation.keep(None);
             self.generation = None;
         }
+    }
+
+    /// For keys that want a login for every operation.
+    pub fn for_operations(&self) -> OperationLogin {
+        self.operation.clone()
     }
 
     /// The login's number, if this generation of the module is logged in.
@@ -64,6 +107,7 @@ impl Login {
 
     /// The device accepted the PIN.
     pub fn accept(&mut self, generation: u64, credential: Credential) {
+        self.operation.keep(Some(credential.clone()));
         if let Credential::Pin(pin) = credential {
             self.pin.enter(pin);
             self.pin.accept();
@@ -80,6 +124,7 @@ impl Login {
     /// The device refused the PIN.
     pub fn refuse(&mut self) {
         self.pin.refuse();
+        self.operation.keep(None);
         self.generation = None;
     }
 
@@ -91,6 +136,7 @@ impl Login {
     /// Forgets the PIN, and that one was refused: the person starts over.
     pub fn forget(&mut self) {
         self.pin.reset();
+        self.operation.keep(None);
         self.generation = None;
     }
 
@@ -111,6 +157,21 @@ impl Login {
             None => ask(info, device, source, prompter),
         }
     }
+}
+
+/// Codes after which a PIN is never sent again.
+pub fn is_about_the_pin(fault: &DriverError) -> bool {
+    let DriverError::Call(error) = fault else { return false };
+    matches!(
+        code(error),
+        Some(
+            RvError::PinIncorrect
+                | RvError::PinInvalid
+                | RvError::PinLenRange
+                | RvError::PinExpired
+                | RvError::PinLocked
+        )
+    )
 }
 
 /// The operation named in errors.

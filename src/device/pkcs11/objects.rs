@@ -13,10 +13,18 @@ pub const P256_OID: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 
 /// secp384r1, in DER (SEC2 §2.5.1).
 pub const P384_OID: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 
+/// A private or secret key.
+#[derive(Clone, Copy)]
+pub struct PrivateKey {
+    pub handle: ObjectHandle,
+    /// CKA_ALWAYS_AUTHENTICATE: it wants a login for every operation.
+    pub asks_always: bool,
+}
+
 /// The objects with one label.
 pub struct Located {
     /// The private or secret key.
-    pub private: ObjectHandle,
+    pub private: PrivateKey,
     /// The public key, where there is exactly one.
     pub public: Option<ObjectHandle>,
 }
@@ -36,20 +44,33 @@ pub fn search(
     session: &Session,
     uri: &DeviceUri,
     label: &str,
-) -> Result<(Vec<ObjectHandle>, Vec<ObjectHandle>), DriverError> {
+) -> Result<(Vec<PrivateKey>, Vec<ObjectHandle>), DriverError> {
     let mut template = vec![Attribute::Token(true), Attribute::Label(label.into())];
     template.extend(uri.id().map(|id| Attribute::Id(id.into())));
     let (mut private, mut public) = (Vec::new(), Vec::new());
     for object in session.find_objects(&template)? {
-        match session.get_attributes(object, &[AttributeType::Class])?.first() {
+        // Both in one call, because every call is a round trip to a network HSM.
+        let attributes =
+            session.get_attributes(object, &[AttributeType::Class, AttributeType::AlwaysAuthenticate])?;
+        match attributes.first() {
             Some(Attribute::Class(ObjectClass::PRIVATE_KEY | ObjectClass::SECRET_KEY)) => {
-                private.push(object)
+                private.push(PrivateKey { handle: object, asks_always: asks_always(&attributes) })
             }
             Some(Attribute::Class(ObjectClass::PUBLIC_KEY)) => public.push(object),
             _ => {}
         }
     }
     Ok((private, public))
+}
+
+/// The private key with this handle.
+pub fn private_key(session: &Session, handle: ObjectHandle) -> Result<PrivateKey, DriverError> {
+    let attributes = session.get_attributes(handle, &[AttributeType::AlwaysAuthenticate])?;
+    Ok(PrivateKey { handle, asks_always: asks_always(&attributes) })
+}
+
+fn asks_always(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| matches!(attribute, Attribute::AlwaysAuthenticate(true)))
 }
 
 /// The one key with a label.
@@ -90,7 +111,7 @@ pub fn locate_by_public(session: &Session, enrolled: &PublicKey) -> Result<Optio
     };
     let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(id)];
     let [private] = session.find_objects(&template)?[..] else { return Ok(None) };
-    Ok(Some(Located { private, public: Some(public) }))
+    Ok(Some(Located { private: private_key(session, private)?, public: Some(public) }))
 }
 
 /// Reads the public key. `padded` makes an RSA key of the modulus and exponent and determines its padding.
@@ -99,10 +120,11 @@ pub fn public_key(
     located: &Located,
     padded: impl FnOnce(Vec<u8>, Vec<u8>) -> Result<PublicKey, DriverError>,
 ) -> Result<PublicKey, DriverError> {
-    match session.get_attributes(located.private, &[AttributeType::KeyType])?.first() {
+    let private = located.private.handle;
+    match session.get_attributes(private, &[AttributeType::KeyType])?.first() {
         Some(Attribute::KeyType(KeyType::EC)) => ec_key(session, located),
         Some(Attribute::KeyType(KeyType::RSA)) => {
-            let (n, e) = modulus(session, located.private)?;
+            let (n, e) = modulus(session, private)?;
             if n.len() < 256 {
                 return Err(unfit(format!(
                     "an RSA key of {} bits is too short: at least 2048 are needed",
@@ -112,7 +134,7 @@ pub fn public_key(
             }
             padded(n, e)
         }
-        Some(Attribute::KeyType(KeyType::AES)) => aes_id(session, located.private),
+        Some(Attribute::KeyType(KeyType::AES)) => aes_id(session, private),
         _ => Err(unfit("its key type is neither EC, RSA nor AES").into()),
     }
 }
@@ -126,9 +148,9 @@ pub fn is_another(session: &Session, located: &Located, enrolled: &PublicKey) ->
             None => false,
         },
         PublicKey::Rsa { n, e, .. } | PublicKey::RsaPss { n, e } => {
-            modulus(session, located.private)? != (n.clone(), e.clone())
+            modulus(session, located.private.handle)? != (n.clone(), e.clone())
         }
-        PublicKey::Aes256 { .. } => aes_id(session, located.private)? != *enrolled,
+        PublicKey::Aes256 { .. } => aes_id(session, located.private.handle)? != *enrolled,
     })
 }
 
@@ -156,27 +178,33 @@ pub fn evidence(session: &Session, private: ObjectHandle, simulator: bool) -> Re
 
 /// An EC public key. The point is read from the public object, or from the private one in modules that keep it there.
 fn ec_key(session: &Session, located: &Located) -> Result<PublicKey, DriverError> {
-    let curve = session.get_attributes(located.private, &[AttributeType::EcParams])?;
+    let private = located.private.handle;
+    let curve = session.get_attributes(private, &[AttributeType::EcParams])?;
     let wanted = match curve.first() {
         Some(Attribute::EcParams(oid)) if oid[..] == P256_OID => Algorithm::P256,
         Some(Attribute::EcParams(oid)) if oid[..] == P384_OID => Algorithm::P384,
         _ => return Err(unfit("its curve is neither P-256 nor P-384").into()),
     };
-    let key = read_point(session, located.public.unwrap_or(located.private))?;
+    let key = read_point(session, located.public.unwrap_or(private))?;
     key.filter(|key| key.algorithm() == wanted).ok_or_else(|| {
         unfit("not exactly one public key object has its label, and the private key object does not reveal the point").into()
     })
 }
 
-/// The standard makes CKA_EC_POINT a DER OCTET STRING. Some modules return the bare point.
 fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, DriverError> {
     let attributes = session.get_attributes(object, &[AttributeType::EcPoint])?;
     let Some(Attribute::EcPoint(bytes)) = attributes.first() else { return Ok(None) };
-    let point = match bytes.as_slice() {
-        [0x04, length, point @ ..] if usize::from(*length) == point.len() => point,
-        raw => raw,
+    Ok(point_of(bytes))
+}
+
+/// The standard makes CKA_EC_POINT a DER OCTET STRING (v2.40 §2.3.3). Some modules return the bare point. Its first byte is the same, and
+/// one in 256 has a second byte that could be a length.
+fn point_of(bytes: &[u8]) -> Option<PublicKey> {
+    let in_der = match bytes {
+        [0x04, length, point @ ..] if usize::from(*length) == point.len() => PublicKey::from_point(point),
+        _ => None,
     };
-    Ok(PublicKey::from_point(point))
+    in_der.or_else(|| PublicKey::from_point(bytes))
 }
 
 /// Modulus and exponent, big-endian without leading zeroes.
@@ -205,4 +233,37 @@ fn aes_id(session: &Session, secret: ObjectHandle) -> Result<PublicKey, DriverEr
 fn unfit(message: impl Into<String>) -> Error {
     Error::new(Kind::Unsupported, "use the key", message)
         .with_hint("let Strongroom create its own key: choose another object= in the URI")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::pkcs11::operations::der_point;
+    use p256::elliptic_curve::sec1::ToEncodedPoint;
+
+    /// Points whose x-coordinate begins with what would be the length in DER.
+    fn lookalikes() -> [Vec<u8>; 2] {
+        let compressed = |bytes: usize, last: u8| {
+            let mut point = vec![0; bytes];
+            (point[0], point[1], point[bytes - 1]) = (0x02, 2 * bytes as u8 - 3, last);
+            point
+        };
+        let mut of_p256 = (0..=255).filter_map(|x| p256::PublicKey::from_sec1_bytes(&compressed(33, x)).ok());
+        let mut of_p384 = (0..=255).filter_map(|x| p384::PublicKey::from_sec1_bytes(&compressed(49, x)).ok());
+        let (p256, p384) = (of_p256.next().unwrap(), of_p384.next().unwrap());
+        [p256.to_encoded_point(false).as_bytes().to_vec(), p384.to_encoded_point(false).as_bytes().to_vec()]
+    }
+
+    #[test]
+    fn a_point_is_read_bare_and_in_der() {
+        for point in lookalikes() {
+            assert_eq!(usize::from(point[1]), point.len() - 2);
+            let key = PublicKey::from_point(&point);
+            assert!(key.is_some());
+            assert_eq!(point_of(&point), key);
+            assert_eq!(point_of(&der_point(&point)), key);
+            assert_eq!(point_of(&point[1..]), None);
+        }
+        assert_eq!(point_of(&[]), None);
+    }
 }

@@ -1,9 +1,11 @@
 //! The private-key operations, on a session that is logged in.
 
 use super::error::{DriverError, code};
+use super::login::OperationLogin;
+use super::objects::PrivateKey;
 use crate::device::{OaepHash, PrivateOperation, PublicKey};
 use crate::error::{Error, Kind};
-use cryptoki::error::RvError;
+use cryptoki::error::{Error as CallError, RvError};
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource, PkcsPssParams};
@@ -21,21 +23,84 @@ const TAG_BITS: Ulong = Ulong::new(128);
 const PSS: PkcsPssParams =
     PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
 
+/// What an operation with a private key needs.
+pub struct Operation<'a> {
+    pub session: &'a Session,
+    pub key: PrivateKey,
+    /// Logs in for the operation, if the key wants that.
+    pub login: &'a OperationLogin,
+}
+
+impl Operation<'_> {
+    /// C_Decrypt. A key with CKA_ALWAYS_AUTHENTICATE wants a login between C_DecryptInit and the rest (PKCS#11 v2.40 §5.6.9), and the crate
+    /// lets others in only between the parts of an operation.
+    fn decrypt(
+        &self,
+        mechanism: &Mechanism<'_>,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, DriverError> {
+        let (session, key) = (self.session, self.key.handle);
+        if !self.key.asks_always {
+            return Ok(Zeroizing::new(session.decrypt(mechanism, key, ciphertext)?));
+        }
+        session.decrypt_init(mechanism, key)?;
+        self.login.send(session)?;
+        let start = Zeroizing::new(session.decrypt_update(ciphertext).map_err(in_parts)?);
+        let rest = Zeroizing::new(session.decrypt_final().map_err(in_parts)?);
+        Ok(Zeroizing::new([&start[..], &rest].concat()))
+    }
+
+    /// C_Sign, with a login as in [`Operation::decrypt`].
+    fn sign(&self, mechanism: &Mechanism<'_>, digest: &[u8]) -> Result<Vec<u8>, DriverError> {
+        let (session, key) = (self.session, self.key.handle);
+        if !self.key.asks_always {
+            return Ok(session.sign(mechanism, key, digest)?);
+        }
+        session.sign_init(mechanism, key)?;
+        self.login.send(session)?;
+        session.sign_update(digest).map_err(in_parts)?;
+        session.sign_final().map_err(in_parts)
+    }
+}
+
+/// A module need not do an operation in parts.
+fn in_parts(error: CallError) -> DriverError {
+    let unable = match &error {
+        CallError::NullFunctionPointer => true,
+        error => matches!(code(error), Some(RvError::FunctionNotSupported | RvError::FunctionNotParallel)),
+    };
+    if !unable {
+        return error.into();
+    }
+    let message = "the key wants the PIN at every use (CKA_ALWAYS_AUTHENTICATE), and the module does no such operation in parts";
+    Error::new(Kind::Unsupported, "use the key", message).with_hint(ASKS_ONCE).caused_by(error).into()
+}
+
+/// What to do about a key that wants the PIN at every use.
+const ASKS_ONCE: &str =
+    "use a key that wants the PIN once: let Strongroom create its own, with another object= in the URI";
+
 /// Answers a challenge with a private or secret key.
 pub fn answer(
-    session: &Session,
-    key: ObjectHandle,
+    operation: &Operation<'_>,
     challenge: PrivateOperation<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, DriverError> {
     match challenge {
-        PrivateOperation::Ecdh { peer } => ecdh(session, key, peer),
-        PrivateOperation::Oaep { hash, ciphertext } => oaep(session, key, hash, ciphertext),
+        PrivateOperation::Ecdh { .. } if operation.key.asks_always => Err(cannot_agree()),
+        PrivateOperation::Ecdh { peer } => ecdh(operation.session, operation.key.handle, peer),
+        PrivateOperation::Oaep { hash, ciphertext } => oaep(operation, hash, ciphertext),
         PrivateOperation::AesGcm { iv, aad, ciphertext } => {
             let mut iv = *iv;
             let parameters = GcmParams::new(&mut iv, aad, TAG_BITS)?;
-            Ok(Zeroizing::new(session.decrypt(&Mechanism::AesGcm(parameters), key, ciphertext)?))
+            operation.decrypt(&Mechanism::AesGcm(parameters), ciphertext)
         }
     }
+}
+
+/// For an agreement there is no C_…Init, and so no place for a login.
+pub fn cannot_agree() -> DriverError {
+    let message = "the key wants the PIN at every use (CKA_ALWAYS_AUTHENTICATE), and PKCS#11 has no way to give it to C_DeriveKey";
+    Error::new(Kind::Unsupported, "agree on a key", message).with_hint(ASKS_ONCE).into()
 }
 
 /// AES-256-GCM: ciphertext and tag.
@@ -58,17 +123,12 @@ pub fn wrap(
 }
 
 /// ECDSA over a digest, r ‖ s; or RSASSA-PSS.
-pub fn sign(
-    session: &Session,
-    key: ObjectHandle,
-    public: &PublicKey,
-    digest: &[u8],
-) -> Result<Vec<u8>, DriverError> {
+pub fn sign(operation: &Operation<'_>, public: &PublicKey, digest: &[u8]) -> Result<Vec<u8>, DriverError> {
     let (mechanism, wanted) = match public.rsa() {
         Some((n, _)) => (Mechanism::RsaPkcsPss(PSS), n.len()),
         None => (Mechanism::Ecdsa, 2 * digest.len()),
     };
-    let signature = session.sign(&mechanism, key, digest)?;
+    let signature = operation.sign(&mechanism, digest)?;
     let is = signature.len();
     match is == wanted {
         true => Ok(signature),
@@ -142,8 +202,7 @@ fn derive(
 }
 
 fn oaep(
-    session: &Session,
-    key: ObjectHandle,
+    operation: &Operation<'_>,
     hash: OaepHash,
     ciphertext: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, DriverError> {
@@ -152,18 +211,19 @@ fn oaep(
         OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
     };
     let parameters = PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty());
-    Ok(Zeroizing::new(session.decrypt(&Mechanism::RsaPkcsOaep(parameters), key, ciphertext)?))
+    operation.decrypt(&Mechanism::RsaPkcsOaep(parameters), ciphertext)
 }
 
 /// The OAEP hash that works with this key: SHA-256, or SHA-1 if the device supports no other. Mechanism lists are unreliable,
 /// so this seals a random message in software and has the device open it.
-pub fn prove_oaep(session: &Session, key: ObjectHandle, n: &[u8], e: &[u8]) -> Result<OaepHash, DriverError> {
+pub fn prove_oaep(operation: &Operation<'_>, n: &[u8], e: &[u8]) -> Result<OaepHash, DriverError> {
     for hash in [OaepHash::Sha256, OaepHash::Sha1] {
         let mut message = Zeroizing::new([0; 32]);
         OsRng.fill_bytes(&mut *message);
-        match oaep(session, key, hash, &seal_to(n, e, hash, &*message)?) {
+        match oaep(operation, hash, &seal_to(n, e, hash, &*message)?) {
             Ok(opened) if opened[..] == message[..] => return Ok(hash),
             Err(DriverError::Call(error)) if !refuses_padding(code(&error)) => return Err(error.into()),
+            Err(DriverError::Final(error)) => return Err(error.into()),
             _ => log::debug!("RSA-OAEP with {hash:?}: not in this device"),
         }
     }

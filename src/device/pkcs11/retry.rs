@@ -5,7 +5,7 @@
 
 use super::device::Pkcs11Device;
 use super::error::{DriverError, STORAGE, code, decode};
-use super::login::{Credential, LOG_IN, Login};
+use super::login::{Credential, LOG_IN, Login, is_about_the_pin};
 use super::module::lock;
 use super::session::{BACKOFF_MS, OperationContext, TokenSession};
 use super::slots;
@@ -54,10 +54,15 @@ impl Pkcs11Device {
     ) -> Result<T, DriverError> {
         self.log_in(prompter)?;
         let session = self.session.as_mut().ok_or(DriverError::Stale)?;
+        let login = lock(&self.login).for_operations();
         let live = self.module.live(session.generation)?;
-        let done =
-            run(&OperationContext { live, uri: &self.uri, name: &self.name, info: &self.info }, session);
+        let context = OperationContext { live, uri: &self.uri, name: &self.name, info: &self.info, login };
+        let done = run(&context, session);
+        drop(context);
         self.found |= session.found;
+        if done.as_ref().is_err_and(is_about_the_pin) {
+            lock(&self.login).refuse();
+        }
         done
     }
 
@@ -116,11 +121,8 @@ impl Pkcs11Device {
         let _turn = self.module.start_lock();
         let session = self.session.as_ref().ok_or(DriverError::Stale)?;
         let _live = self.module.live(session.generation)?;
-        let result = match credential.pin() {
-            Some(pin) => session.raw.login_with_raw(UserType::User, pin),
-            None => session.raw.login(UserType::User, None),
-        };
-        match result {
+        let user = self.uri.user_type().map_or(UserType::User, UserType::VendorExtension);
+        match credential.send(&session.raw, user) {
             Ok(()) => Ok(true),
             Err(e) if code(&e) == Some(RvError::UserAlreadyLoggedIn) => Ok(false),
             Err(e) => Err(e.into()),
@@ -240,19 +242,4 @@ impl Pkcs11Device {
             .with_hint(STORAGE)
             .caused_by(error)
     }
-}
-
-/// Codes after which a PIN is never sent again.
-fn is_about_the_pin(fault: &DriverError) -> bool {
-    let DriverError::Call(error) = fault else { return false };
-    matches!(
-        code(error),
-        Some(
-            RvError::PinIncorrect
-                | RvError::PinInvalid
-                | RvError::PinLenRange
-                | RvError::PinExpired
-                | RvError::PinLocked
-        )
-    )
 }

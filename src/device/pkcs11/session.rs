@@ -1,15 +1,15 @@
 //! A session on a token, and the operations on it.
 
 use super::error::{DriverError, decode};
+use super::login::OperationLogin;
 use super::module::{InitializedModule, Module};
-use super::objects::{self, Located};
-use super::operations;
+use super::objects::{self, Located, PrivateKey};
+use super::operations::{self, Operation};
 use super::slots;
 use super::token_info::TokenInfo;
 use crate::device::{KeyInfo, KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
-use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct TokenSession {
     pub slot: Slot,
     pub generation: u64,
     epoch: u64,
-    keys: Vec<(KeyRef, ObjectHandle)>,
+    keys: Vec<(KeyRef, PrivateKey)>,
     /// A key was found.
     pub found: bool,
     /// The token's information was read a moment ago.
@@ -36,6 +36,7 @@ pub struct OperationContext<'a> {
     pub uri: &'a DeviceUri,
     pub name: &'a str,
     pub info: &'a TokenInfo,
+    pub login: OperationLogin,
 }
 
 impl TokenSession {
@@ -109,10 +110,10 @@ impl TokenSession {
 }
 
 impl OperationContext<'_> {
-    /// The handle of an enrolled key: cached, or found by its label and compared with the enrolment, or found by its public key.
-    pub fn handle(&self, session: &mut TokenSession, key: &KeyRef) -> Result<ObjectHandle, DriverError> {
-        if let Some((_, handle)) = session.keys.iter().find(|(known, _)| known == key) {
-            return Ok(*handle);
+    /// An enrolled key: cached, or found by its label and compared with the enrolment, or found by its public key.
+    pub fn private_key(&self, session: &mut TokenSession, key: &KeyRef) -> Result<PrivateKey, DriverError> {
+        if let Some((_, private)) = session.keys.iter().find(|(known, _)| known == key) {
+            return Ok(*private);
         }
         let label = objects::label(self.uri, key.purpose);
         let located = match objects::locate(&session.raw, self.uri, &label) {
@@ -143,7 +144,7 @@ impl OperationContext<'_> {
         let session = &session.raw;
         let public = objects::public_key(session, located, |n, e| match purpose {
             Purpose::Open => {
-                let oaep = operations::prove_oaep(session, located.private, &n, &e)?;
+                let oaep = operations::prove_oaep(&self.operation(session, located.private), &n, &e)?;
                 Ok(PublicKey::Rsa { n, e, oaep })
             }
             Purpose::Sign => Ok(PublicKey::RsaPss { n, e }),
@@ -152,8 +153,16 @@ impl OperationContext<'_> {
             let message = format!("{} keys cannot sign", public.algorithm());
             return Err(Error::new(Kind::Unsupported, "use the key", message).with_target(self.name).into());
         }
-        let evidence = objects::evidence(session, located.private, self.info.identity.simulator)?;
+        if purpose == Purpose::Open && located.private.asks_always && public.point().is_some() {
+            return Err(operations::cannot_agree());
+        }
+        let evidence = objects::evidence(session, located.private.handle, self.info.identity.simulator)?;
         Ok(KeyInfo { uri: self.key_uri(purpose)?, purpose, public, evidence, material: Vec::new() })
+    }
+
+    /// What an operation with a private key needs.
+    pub fn operation<'b>(&'b self, session: &'b Session, key: PrivateKey) -> Operation<'b> {
+        Operation { session, key, login: &self.login }
     }
 
     fn key_uri(&self, purpose: Purpose) -> Result<String> {

@@ -1,7 +1,9 @@
 //! The templates of new keys.
 
+use super::cloud_kms;
 use super::error::{DriverError, code};
 use super::objects::{self, Located, P256_OID, P384_OID};
+use super::session::OperationContext;
 use crate::device::{Algorithm, Purpose};
 use crate::uri::DeviceUri;
 use cryptoki::error::RvError;
@@ -15,10 +17,14 @@ use rand_core::{OsRng, RngCore};
 /// decides by itself is checked afterwards.
 pub fn generate(
     session: &Session,
-    uri: &DeviceUri,
+    context: &OperationContext<'_>,
     purpose: Purpose,
     algorithm: Algorithm,
 ) -> Result<Located, DriverError> {
+    let uri = context.uri;
+    if context.info.identity.maker == cloud_kms::MAKER {
+        return cloud_kms::generate(session, uri, purpose, algorithm);
+    }
     let mut random = [0; 16];
     OsRng.fill_bytes(&mut random);
     let id = uri.id().unwrap_or(&random);
@@ -93,23 +99,29 @@ fn generate_with(
     match algorithm {
         Algorithm::P256 | Algorithm::P384 => {
             let curve = if algorithm == Algorithm::P256 { P256_OID.to_vec() } else { P384_OID.to_vec() };
-            pair(session.generate_key_pair(
-                &Mechanism::EccKeyPairGen,
-                &template.public(&[Attribute::EcParams(curve)], &[(Attribute::Verify, !opens)]),
-                &template.private(&[], &[(Attribute::Derive, opens), (Attribute::Sign, !opens)]),
-            ))
+            pair(
+                session,
+                session.generate_key_pair(
+                    &Mechanism::EccKeyPairGen,
+                    &template.public(&[Attribute::EcParams(curve)], &[(Attribute::Verify, !opens)]),
+                    &template.private(&[], &[(Attribute::Derive, opens), (Attribute::Sign, !opens)]),
+                ),
+            )
         }
         Algorithm::Rsa(bits) => {
             let size =
                 [Attribute::ModulusBits(Ulong::new(bits.into())), Attribute::PublicExponent(vec![1, 0, 1])];
-            pair(session.generate_key_pair(
-                &Mechanism::RsaPkcsKeyPairGen,
-                &template.public(&size, &[(Attribute::Encrypt, opens), (Attribute::Verify, !opens)]),
-                &template.private(
-                    &[],
-                    &[(Attribute::Decrypt, opens), (Attribute::Sign, !opens), (Attribute::Unwrap, false)],
+            pair(
+                session,
+                session.generate_key_pair(
+                    &Mechanism::RsaPkcsKeyPairGen,
+                    &template.public(&size, &[(Attribute::Encrypt, opens), (Attribute::Verify, !opens)]),
+                    &template.private(
+                        &[],
+                        &[(Attribute::Decrypt, opens), (Attribute::Sign, !opens), (Attribute::Unwrap, false)],
+                    ),
                 ),
-            ))
+            )
         }
         Algorithm::Aes256 => {
             let usage: &Usage = &[
@@ -120,7 +132,7 @@ fn generate_with(
             ];
             let length = [Attribute::ValueLen(Ulong::new(32))];
             let secret = session.generate_key(&Mechanism::AesKeyGen, &template.private(&length, usage))?;
-            Ok(Located { private: secret, public: None })
+            Ok(Located { private: objects::private_key(session, secret)?, public: None })
         }
     }
 }
@@ -141,7 +153,11 @@ fn refuses_template(code: Option<RvError>) -> bool {
     )
 }
 
-fn pair(made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>) -> Result<Located, DriverError> {
+/// The key pair that was made.
+pub fn pair(
+    session: &Session,
+    made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>,
+) -> Result<Located, DriverError> {
     let (public, private) = made?;
-    Ok(Located { private, public: Some(public) })
+    Ok(Located { private: objects::private_key(session, private)?, public: Some(public) })
 }

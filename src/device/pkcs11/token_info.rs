@@ -49,9 +49,11 @@ impl PinInfo {
 }
 
 impl TokenInfo {
-    /// Distinguishes the tokens of one module. Serial numbers are not unique, and slots may be renumbered.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.slot_id, self.identity.serial, self.identity.label)
+    /// Distinguishes the tokens of one module and their users, who have PINs of their own. Serial numbers are not unique, and slots may be
+    /// renumbered.
+    pub fn login_key(&self, uri: &DeviceUri) -> String {
+        let user = uri.user_type().unwrap_or_default();
+        format!("{}/{}/{}/{user}", self.slot_id, self.identity.serial, self.identity.label)
     }
 
     /// From the module's CK_TOKEN_INFO.
