@@ -275,28 +275,28 @@ impl Agent {
 }
 
 impl Agent {
-    /// Has the reader look something up on the newest state of the store.
+    /// Has the reader look something up on the newest state of the store, `first` before what others wait for.
     pub async fn read<T: Send + 'static>(
         &self,
+        first: bool,
         tried: &str,
         job: impl FnOnce(&mut LedgerQueries) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let done = self.reader.call(Instant::now() + self.deadline, move |reader| {
-            reader.follow()?;
-            job(reader)
-        });
-        done.await.map_err(|trouble| trouble.into_error(tried, "the store"))?
+        let job = move |reader: &mut LedgerQueries| reader.follow().and_then(|()| job(reader));
+        let done = self.reader.ranked(first).call(Instant::now() + self.deadline, job).await;
+        done.map_err(|trouble| trouble.into_error(tried, "the store"))?
     }
 
-    /// Has the writer make a change; everybody knows of it before the answer goes out.
+    /// Has the writer make a change, `first` before what others wait for; everybody knows of it before the answer goes out.
     pub async fn write<T: Send + 'static>(
         &self,
+        first: bool,
         tried: &str,
         job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let store_file = self.store_file.clone();
         let job = move |vault: &mut Vault| store_file.check().and_then(|()| job(vault));
-        let done = self.writer.call(Instant::now() + self.deadline, job).await;
+        let done = self.writer.ranked(first).call(Instant::now() + self.deadline, job).await;
         let value = done.map_err(|trouble| trouble.into_error(tried, "the writer"))??;
         self.metrics.changed.add();
         self.tick().await;

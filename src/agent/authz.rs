@@ -56,12 +56,20 @@ pub fn denied(tried: impl Into<String>) -> Error {
         .with_hint("the agent's owner grants it: `strongroom grant NAME --to …`")
 }
 
-/// Numbers of users and groups, asked for once in a while. What knows them may be a server that hangs: so a thread of its
-/// own asks, for whom nobody waits long.
-#[derive(Default)]
+/// Numbers of users and groups, asked for once in a while. The name service may be a server that hangs: so a thread of its
+/// own asks it, for whom nobody waits long, and for whom nobody waits at all while it hangs.
 pub struct AccountIds {
     known: HashMap<Account, (Instant, Option<u32>)>,
+    look_up: fn(&Account) -> Option<u32>,
     asking: Option<(Sender<Account>, Receiver<Answer>)>,
+    /// A question was put that has no answer yet.
+    hangs: bool,
+}
+
+impl Default for AccountIds {
+    fn default() -> Self {
+        Self { known: HashMap::new(), look_up, asking: None, hangs: false }
+    }
 }
 
 /// An account and its number; none if there is no such account.
@@ -94,36 +102,39 @@ impl AccountIds {
         number
     }
 
-    /// `None` also when no answer comes in time: whoever cannot be told is granted nothing.
+    /// `None` also when no answer comes in time: nothing is granted to an account that is not known.
     fn ask(&mut self, account: &Account) -> Option<u32> {
-        let (asks, hears) = self.asking.get_or_insert_with(account_thread);
-        asks.send(account.clone()).ok()?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match hears.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                // One that came late is of somebody else.
-                Ok((other, _)) if other != *account => {}
-                Ok((_, number)) => return number,
-                Err(_) => {
-                    log::warn!("the system does not say in time which number {account:?} has");
-                    // The next question goes to a thread that does not hang yet.
-                    self.asking = None;
-                    return None;
-                }
-            }
+        let look_up = self.look_up;
+        let (asks, hears) = self.asking.get_or_insert_with(|| account_thread(look_up));
+        if self.hangs {
+            let (late, number) = hears.try_recv().ok()?;
+            self.known.insert(late, (Instant::now(), number));
+            self.hangs = false;
+            return self.number(account.clone());
         }
+        asks.send(account.clone()).ok()?;
+        if let Ok((_, number)) = hears.recv_timeout(PATIENCE) {
+            return number;
+        }
+        log::warn!("the name service does not say in time which number {account:?} has");
+        self.hangs = true;
+        None
     }
 }
 
-fn account_thread() -> (Sender<Account>, Receiver<(Account, Option<u32>)>) {
-    let (asks, asked) = channel();
+fn look_up(account: &Account) -> Option<u32> {
+    match account {
+        Account::User(name) => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
+        Account::Group(name) => Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw()),
+    }
+}
+
+fn account_thread(look_up: fn(&Account) -> Option<u32>) -> (Sender<Account>, Receiver<Answer>) {
+    let (asks, asked) = channel::<Account>();
     let (says, hears) = channel();
     let answer = move || {
         for account in asked {
-            let number = match &account {
-                Account::User(name) => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
-                Account::Group(name) => Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw()),
-            };
+            let number = look_up(&account);
             if says.send((account, number)).is_err() {
                 return;
             }
@@ -184,6 +195,7 @@ mod tests {
     use crate::ledger::GrantId;
     use crate::ledger::body::Target;
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn grant(to: &str, ops: &[&str], until: Option<u64>) -> GrantRow {
         GrantRow {
@@ -250,5 +262,35 @@ mod tests {
         assert!(get(&peer, both(peer.uid)) && !get(&peer, both(peer.uid + 1)));
         assert!(!get(&peer, format!("unit:web.service+user:{}", peer.uid)));
         assert!(!get(&peer, "exe:/usr/bin/env".into()));
+    }
+
+    /// Asked for `slow`, the name service hangs until this is true.
+    static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+    fn hanging(account: &Account) -> Option<u32> {
+        while *account == Account::User("slow".into()) && !ANSWERS.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(7)
+    }
+
+    #[test]
+    fn a_name_service_that_hangs_is_waited_for_once() {
+        let mut accounts = AccountIds { look_up: hanging, ..AccountIds::default() };
+        assert_eq!(accounts.user("quick"), Some(7));
+        let began = Instant::now();
+        assert_eq!(accounts.user("slow"), None);
+        assert!(began.elapsed() >= PATIENCE);
+        let began = Instant::now();
+        // What is known goes on, and so do numbers. The others are nobody, at once.
+        assert_eq!((accounts.user("quick"), accounts.user("12")), (Some(7), Some(12)));
+        (0..100).for_each(|n| assert_eq!(accounts.group(&format!("group{n}")), None));
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        ANSWERS.store(true, Ordering::SeqCst);
+        let answers = || {
+            std::thread::sleep(Duration::from_millis(5));
+            accounts.group("new") == Some(7)
+        };
+        assert!(test_support::eventually::eventually(Duration::from_secs(20), answers));
     }
 }

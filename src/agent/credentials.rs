@@ -199,7 +199,7 @@ impl Agent {
         deadline: Instant,
     ) -> Result<Option<(TokenRef, Result<Permit>)>> {
         let (unit, id) = (asked.unit.clone(), asked.id.clone());
-        let looked = self.reader.call(deadline, move |reader| reader.credential(&unit, &id)).await;
+        let looked = self.reader.first().call(deadline, move |reader| reader.credential(&unit, &id)).await;
         looked.map_err(|trouble| trouble.into_error(&operation(asked), "the store"))?
     }
 }

@@ -210,19 +210,18 @@ impl DeviceHandle {
         what: &str,
         (deadline, first): (Instant, bool),
     ) -> Result<Secret> {
-        let ranked = |worker: Worker<DeviceSession>| if first { worker.first() } else { worker };
         let job = || {
             let (token, key, what) = (Arc::clone(token), key.clone(), what.to_owned());
             move |session: &mut DeviceSession| session.open(&token.ready, &key, &what)
         };
         if let Some(session) = self.idlest_session() {
-            match ranked(session).call(deadline, job()).await {
+            match session.ranked(first).call(deadline, job()).await {
                 Ok(Err(error)) if is_about_the_session(error.kind()) => self.state.drop_sessions(),
                 Ok(done) => return done,
                 Err(_) => self.state.drop_sessions(),
             }
         }
-        let done = ranked(self.thread()).call(deadline, job()).await;
+        let done = self.thread().ranked(first).call(deadline, job()).await;
         done.map_err(|trouble| trouble.into_error("open the token", &self.name))?
     }
 

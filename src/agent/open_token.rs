@@ -6,7 +6,8 @@ use crate::agent::authz::denied;
 use crate::agent::confirmation::Question;
 use crate::agent::credentials::CredentialRequest;
 use crate::agent::identity::ClientIdentity;
-use crate::agent::ledger_queries::{AuthorizedToken, Permit, tried};
+use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit, tried};
+use crate::agent::worker::Worker;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::TokenId;
 use crate::store::Access;
@@ -137,6 +138,11 @@ impl Agent {
         opening
     }
 
+    /// The thread that reads. The owner does not wait for others there.
+    fn reader_for(&self, caller: &ClientIdentity) -> Worker<LedgerQueries> {
+        self.reader.ranked(self.owner.is_owner(&caller.peer))
+    }
+
     async fn authorize(
         &self,
         caller: &ClientIdentity,
@@ -146,7 +152,8 @@ impl Agent {
         let mut caller = caller.clone();
         loop {
             let (who, asked) = (caller.clone(), wanted.clone());
-            let looked = self.reader.call(deadline, move |reader| reader.authorize(&who, &asked)).await;
+            let reader = self.reader_for(&caller);
+            let looked = reader.call(deadline, move |reader| reader.authorize(&who, &asked)).await;
             let looked = looked.map_err(|trouble| trouble.into_error(&tried(wanted), "the store"))??;
             if looked.is_some() {
                 return Ok(looked);
@@ -323,7 +330,8 @@ impl Agent {
         let (mut caller, deadline) = (caller.clone(), Instant::now() + self.deadline);
         loop {
             let (who, asked) = (caller.clone(), name.clone());
-            let may = self.reader.call(deadline, move |reader| {
+            let reader = self.reader_for(&caller);
+            let may = reader.call(deadline, move |reader| {
                 reader.follow()?;
                 let token = reader.vault.replica().find(asked.as_str())?.map(|token| token.id);
                 Ok::<_, Error>(reader.may(&who, &asked, op)?.then_some(token))

@@ -122,7 +122,14 @@ impl<T: Send + 'static> Worker<T> {
     /// The same thread, for jobs that are done before those of others.
     #[must_use]
     pub fn first(&self) -> Self {
-        Self { jobs: self.first.clone(), first: self.first.clone(), load: Arc::clone(&self.load) }
+        self.ranked(true)
+    }
+
+    /// The same thread, for jobs that are done before those of others if they are to be `first`.
+    #[must_use]
+    pub fn ranked(&self, first: bool) -> Self {
+        let jobs = if first { &self.first } else { &self.jobs };
+        Self { jobs: jobs.clone(), first: self.first.clone(), load: Arc::clone(&self.load) }
     }
 
     /// What is to be seen of the thread.

@@ -42,7 +42,7 @@ pub async fn rename(
 ) -> Answer<Json<Renamed>> {
     let name = |text: &str| Name::parse(text).map_err(|why| Error::new(Kind::Usage, "rename", why));
     let (old, new) = (name(&from)?, name(&to)?);
-    allowed.agent().write("rename", move |vault| vault.rename(&old, &new)).await?;
+    allowed.write("rename", move |vault| vault.rename(&old, &new)).await?;
     Ok(Json(Renamed { from, to }))
 }
 
@@ -61,7 +61,7 @@ pub async fn destroy(
     let (version, reason) = (which.version, which.reason.unwrap_or_default());
     let shown = name.to_string();
     let destroy = move |vault: &mut Vault| vault.destroy(&name, version, &reason);
-    let destroyed = allowed.agent().write("destroy", destroy).await?;
+    let destroyed = allowed.write("destroy", destroy).await?;
     Ok(Json(Destroyed { name: shown, version, destroyed }))
 }
 
@@ -79,9 +79,8 @@ pub async fn sealed(
 ) -> Answer<Response> {
     let operation = format!("show {name}");
     let wanted = TokenRef { name, version: which.version };
-    let sealed = allowed
-        .agent()
-        .read("show sealed bytes", move |queries| queries.vault.sealed_version(&wanted, &operation));
+    let sealed =
+        allowed.read("show sealed bytes", move |queries| queries.vault.sealed_version(&wanted, &operation));
     Ok(response::bytes("application/octet-stream", sealed.await?))
 }
 
@@ -92,7 +91,7 @@ pub async fn sealed(
 pub async fn log(allowed: Authorized<Owner>, Params(at): Params<Positions>) -> Answer<Json<LogPage>> {
     let order = if at.after.is_some() { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
     let limit = at.limit.unwrap_or(LINES);
-    let page = allowed.agent().read("read the ledger", move |queries| {
+    let page = allowed.read("read the ledger", move |queries| {
         let mut page = Page::default();
         queries.vault.log(order, at.after.or(at.before), |vault, entry| {
             Ok(page.take(EntryView::from_entry(vault, &entry), limit))
@@ -115,7 +114,7 @@ pub async fn history(
     Params(at): Params<Positions>,
 ) -> Answer<Json<LogPage>> {
     let limit = at.limit.unwrap_or(LINES);
-    let page = allowed.agent().read("read the history", move |queries| {
+    let page = allowed.read("read the history", move |queries| {
         let (mut page, mut entries) = (Page::default(), TokenBackend::history(&mut queries.vault, &name)?);
         match at.after {
             Some(after) => entries.retain(|entry| entry.n > after),
@@ -134,7 +133,7 @@ pub async fn history(
 #[utoipa::path(get, path = "/v1/accesses", params(Before), responses((status = 200, description = "Done", body = AccessPage)))]
 pub async fn accesses(allowed: Authorized<Owner>, Params(at): Params<Before>) -> Answer<Json<AccessPage>> {
     let (before, limit) = (at.before.unwrap_or(0), at.limit.unwrap_or(LINES));
-    let page = allowed.agent().read("read the access log", move |queries| {
+    let page = allowed.read("read the access log", move |queries| {
         TokenBackend::accesses(&mut queries.vault, before, limit)
     });
     Ok(Json(AccessPage { accesses: page.await? }))
@@ -146,9 +145,8 @@ pub async fn accesses(allowed: Authorized<Owner>, Params(at): Params<Before>) ->
 #[utoipa::path(get, path = "/v1/grants", params(GrantsOn), responses((status = 200, description = "Done", body = GrantList)))]
 pub async fn grants(allowed: Authorized<Owner>, Params(which): Params<GrantsOn>) -> Answer<Json<GrantList>> {
     let on = which.on.as_deref().map(|text| part(text, "list grants")).transpose()?;
-    let grants = allowed
-        .agent()
-        .read("list grants", move |queries| TokenBackend::grants(&mut queries.vault, on.as_ref()));
+    let grants =
+        allowed.read("list grants", move |queries| TokenBackend::grants(&mut queries.vault, on.as_ref()));
     Ok(Json(GrantList { grants: grants.await? }))
 }
 
@@ -165,7 +163,7 @@ pub async fn grant(allowed: Authorized<Owner>, Sent(request): Sent<GrantRequest>
     let ops = request.ops.into_iter().map(Into::into).collect();
     let options = GrantOptions { ops, until: request.until, alias: request.alias };
     let grant = move |vault: &mut Vault| TokenBackend::grant(vault, &on, &to, &options);
-    Ok(Json(allowed.agent().write(OPERATION, grant).await?))
+    Ok(Json(allowed.write(OPERATION, grant).await?))
 }
 
 /// Take back all grants on one target to one grantee
@@ -193,7 +191,7 @@ pub async fn ungrant_one(
 
 async fn take_back(allowed: &Authorized<Owner>, which: Revoked) -> Answer<Json<GrantList>> {
     let ungrant = move |vault: &mut Vault| TokenBackend::ungrant(vault, &which);
-    Ok(Json(GrantList { grants: allowed.agent().write(UNGRANT, ungrant).await? }))
+    Ok(Json(GrantList { grants: allowed.write(UNGRANT, ungrant).await? }))
 }
 
 /// Unlock a device: it stays logged in

@@ -27,6 +27,7 @@ use super::params::token_name;
 use super::response::Failure;
 use crate::agent::Agent;
 use crate::agent::identity::ClientIdentity;
+use crate::agent::ledger_queries::LedgerQueries;
 use crate::client::GUARD;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
@@ -121,6 +122,30 @@ impl<R: Rule> Authorized<R> {
     /// Whether the client is the agent's owner.
     pub fn is_owner(&self) -> bool {
         self.agent.owner.is_owner(&self.client.peer)
+    }
+
+    /// As [`Agent::read`].
+    ///
+    /// # Errors
+    /// The job's.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: &str,
+        job: impl FnOnce(&mut LedgerQueries) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.agent.read(self.is_owner(), operation, job).await
+    }
+
+    /// As [`Agent::write`].
+    ///
+    /// # Errors
+    /// The job's.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: &str,
+        job: impl FnOnce(&mut Vault) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.agent.write(self.is_owner(), operation, job).await
     }
 }
 
@@ -239,7 +264,7 @@ impl<P: Permission> Authorized<Granted<P>> {
         {
             return Err(Error::new(Kind::Conflict, operation, "the name stands for another token by now"));
         }
-        self.agent.write(operation, move |vault| vault.with_token(&name, token, job)).await
+        self.write(operation, move |vault| vault.with_token(&name, token, job)).await
     }
 }
 
@@ -272,6 +297,7 @@ impl PerToken {
     /// The replica's.
     pub async fn list(&self, filter: ListFilter, limit: usize) -> Result<(Vec<VersionView>, bool)> {
         let client = self.agent.with_digest(&self.client, Instant::now() + self.agent.deadline).await;
-        self.agent.read("list tokens", move |queries| queries.page(&client, &filter, limit)).await
+        let first = self.agent.owner.is_owner(&client.peer);
+        self.agent.read(first, "list tokens", move |queries| queries.page(&client, &filter, limit)).await
     }
 }

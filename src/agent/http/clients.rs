@@ -19,8 +19,13 @@ const EACH: (usize, usize) = (1, 2);
 const TURNS: usize = 96;
 const TURNS_OF_EACH: usize = 32;
 
+/// Users who are not the owner begin so many connections at once. All tasks take turns on one thread: a crowd that begins
+/// at the same moment would keep the owner waiting until the last of it has begun.
+const BEGINNING: usize = 4;
+
 /// The clients of one agent.
 pub struct Clients {
+    beginning: Semaphore,
     most: usize,
     turns: Arc<Semaphore>,
     /// Told when a connection is wanted and none is left: the one that has waited longest and asks for nothing goes.
@@ -63,7 +68,8 @@ impl Clients {
     /// For so many connections.
     pub fn new(most: usize) -> Self {
         let turns = Arc::new(Semaphore::new(TURNS));
-        Self { most, turns, wanted: Arc::default(), users: Mutex::default() }
+        let beginning = Semaphore::new(BEGINNING);
+        Self { beginning, most, turns, wanted: Arc::default(), users: Mutex::default() }
     }
 
     /// A connection for this user; `None` when there is none left.
@@ -91,6 +97,19 @@ impl ConnectionSlot {
     /// Whether it is the owner's.
     pub fn is_owner(&self) -> bool {
         self.owner
+    }
+
+    /// Does what is to be done at the beginning of a connection, or of its use. Others than the owner let everybody else
+    /// go on before the next of them begins.
+    pub async fn paced<T>(&self, begin: impl FnOnce() -> T) -> T {
+        if self.owner {
+            return begin();
+        }
+        // It is never closed.
+        let _turn = self.clients.beginning.acquire().await;
+        let begun = begin();
+        tokio::task::yield_now().await;
+        begun
     }
 
     /// Waits for a turn, for those who need one and have none; false when none comes in time.

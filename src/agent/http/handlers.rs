@@ -41,7 +41,7 @@ pub async fn show(
         None => format!("show {name}"),
     };
     let shown = move |vault: &mut Vault| vault.shown(&name, which.version, &operation);
-    let mut view = allowed.agent().read("show a token", move |queries| shown(&mut queries.vault)).await?;
+    let mut view = allowed.read("show a token", move |queries| shown(&mut queries.vault)).await?;
     if !allowed.is_owner() {
         // Who else may have it is the owner's business.
         view.grants.clear();

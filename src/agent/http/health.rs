@@ -95,7 +95,7 @@ impl Agent {
             return Ok(numbers);
         }
         let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
-        let counters_checked = self.read("count tokens", move |reader| {
+        let counters_checked = self.read(false, "count tokens", move |reader| {
             let until = reader.vault.latest_time().saturating_add(soon);
             let replica = reader.vault.replica();
             Ok((replica.count()?, replica.count_expiring(until)?, replica.position().n))

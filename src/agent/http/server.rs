@@ -85,7 +85,7 @@ async fn serve_connection(
     stream: UnixStream,
     mut stop: watch::Receiver<bool>,
 ) {
-    let peer = match Peer::of(&stream, &server.agent.pidfds) {
+    let peer = match slot.paced(|| Peer::of(&stream, &server.agent.pidfds)).await {
         Ok(peer) => peer,
         Err(error) => return log::debug!("{error}"),
     };
@@ -98,6 +98,7 @@ async fn serve_connection(
         () = slot.reaped() => None,
     };
     let Some(last) = asked else { return };
+    slot.paced(|| ()).await;
     // Apart, so that a connection that asks for nothing does not hold the room for it.
     Box::pin(serve_http(server, peer, slot, stream, last, stop)).await;
 }
