@@ -16,7 +16,7 @@ const AT_ONCE: usize = 512;
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// A read does not wait longer than this for being written down.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The most characters of a name, and of a program, that are written down: whoever asks chooses them.
 const MAX_NAME: usize = 255;

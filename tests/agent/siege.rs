@@ -1,10 +1,12 @@
 //! An agent under siege: by connections that read nothing, by requests that nobody may make, by slow readers of large
-//! tokens. The owner is served all the while, and memory stays small.
+//! tokens; while its device or its store hangs, it is reloaded and it stops. The owner is served all the while, and memory
+//! stays small. `scripts/test-siege` runs these, with as many connections as it is told.
 
-use crate::credentials::{fetch, named};
+use crate::credentials::{self, TOO_LONG, fetch, named, rest};
 use crate::daemon::Daemon;
-use crate::served::own_uid;
-use std::path::Path;
+use crate::hanging_store::HangingStore;
+use crate::served::{Served, own_uid};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -58,15 +60,29 @@ fn besiege(socket: &Path, uid: u32, count: usize, request: &str, times: usize, m
     Besieger(python.stdout(Stdio::null()).spawn().unwrap())
 }
 
-/// So many times what is done by default; `SIEGE=full` makes it thousands.
-fn many(n: usize) -> usize {
-    match std::env::var("SIEGE").as_deref() {
-        Ok("full") => n,
-        _ => n.div_ceil(8),
-    }
+/// This part of all connections, in percent.
+fn connections(percent: usize) -> usize {
+    let all = std::env::var("SIEGE_CONNECTIONS").map_or(1200, |all| all.parse().unwrap());
+    (all * percent / 100).max(1)
+}
+
+/// The agent's socket, where every user reaches it.
+fn open_to_all(daemon: &Daemon) -> (tempfile::TempDir, PathBuf) {
+    let open = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = open.path().join("agent.sock");
+    std::fs::hard_link(&daemon.socket, &socket).unwrap();
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    (open, socket)
+}
+
+/// A request, for [`BESIEGER`].
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1|host: x|strongroom: 1||")
 }
 
 #[test]
+#[ignore = "scripts/test-siege runs it"]
 fn the_owner_is_served_and_memory_stays_small() {
     let Some(home) = Home::with_store().filter(|_| own_uid() == 0) else {
         return test_support::skip::skip("only root can be somebody else");
@@ -81,12 +97,7 @@ fn the_owner_is_served_and_memory_stays_small() {
     let limited = Command::new("prlimit").args(["--pid", &number, "--data=1073741824"]).status().unwrap();
     assert!(limited.success());
     let credentials = daemon.socket.with_file_name("credentials.sock");
-    let open = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let socket = open.path().join("agent.sock");
-    std::fs::hard_link(&daemon.socket, &socket).unwrap();
-    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-    let get = |path: &str| format!("GET {path} HTTP/1.1|host: x|strongroom: 1||");
+    let (_open, socket) = open_to_all(&daemon);
     let (most, slowest, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -104,24 +115,111 @@ fn the_owner_is_served_and_memory_stays_small() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        let _unread = besiege(&socket, 4300, many(6000), &get("/openapi.json"), 40, "none");
-        let _slow = besiege(&socket, 4301, many(1100), &get("/v1/values/large"), 2, "slow");
-        let _denied = besiege(&socket, 4302, many(400), &get("/v1/values/a%d"), 20, "all");
+        let _unread = besiege(&socket, 4300, connections(82), &get("/openapi.json"), 40, "none");
+        let _slow = besiege(&socket, 4301, connections(13), &get("/v1/values/large"), 2, "slow");
+        let _denied = besiege(&socket, 4302, connections(5), &get("/v1/values/a%d"), 20, "all");
         std::thread::sleep(Duration::from_secs(6));
         daemon.signal("-HUP");
         std::thread::sleep(Duration::from_secs(6));
         over.store(true, Ordering::SeqCst);
+        // A credential that is asked for when it stops is whole or refused.
+        let pending: Vec<_> = (0..20)
+            .map(|n| credentials::connect(&credentials, Some(&named(&format!("f{n:x}"), "web.service", "a"))))
+            .collect();
+        daemon.signal("-TERM");
+        for credential in pending {
+            let credential = rest(credential);
+            assert!(credential == b"token" || credential.len() == TOO_LONG, "{}", credential.len());
+        }
     });
+    assert!(daemon.ended().success());
     let (most, slowest) = (most.into_inner() >> 10, slowest.into_inner());
     eprintln!("resident at most {most} MiB, the owner waited {slowest} ms at most");
     assert!(most < 256 && slowest < 1000, "{most} MiB, {slowest} ms");
     // Thousands of denials make few lines, which say how many there were.
-    daemon.signal("-TERM");
-    assert!(daemon.ended().success());
     let log = home.ok(&["log", "--access", "--json", "-n", "100000"]).stdout;
     let log = String::from_utf8(log).unwrap();
     let denied: Vec<_> = log.lines().filter(|line| line.contains("\"denied")).collect();
     let count = |words: &str| denied.iter().filter(|line| line.contains(words)).count();
     assert!((1..=200).contains(&count("\"denied\"")), "{}", count("\"denied\""));
     assert!(count("times under other names") > 0 && denied.len() <= 400, "{}", denied.len());
+}
+
+/// The longest that the owner waits for this, in the midst of a crowd.
+fn slowest_amid_a_crowd(daemon: &Daemon, asks: impl Fn()) -> Duration {
+    let (_open, socket) = open_to_all(daemon);
+    let _unread = besiege(&socket, 4300, connections(50), &get("/openapi.json"), 40, "none");
+    let _denied = besiege(&socket, 4302, connections(10), &get("/v1/values/a%d"), 20, "all");
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        asks();
+        slowest = slowest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("the owner waited {} ms at most", slowest.as_millis());
+    slowest
+}
+
+#[test]
+#[ignore = "scripts/test-siege runs it"]
+fn the_owner_is_served_while_the_store_takes_no_access_log() {
+    let Some(home) = Home::with_store().filter(|_| own_uid() == 0) else {
+        return test_support::skip::skip("only root can be somebody else");
+    };
+    home.put("a", b"token");
+    let daemon = Daemon::start(&home, &[]);
+    assert_eq!(daemon.get("/v1/values/a").text(), "token");
+    // Somebody begins to write, and does not go on.
+    let db = rusqlite::Connection::open(home.dir.join("data/strongroom/store.sqlite")).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let slowest = slowest_amid_a_crowd(&daemon, || assert_eq!(daemon.get("/v1/values/a").text(), "token"));
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(daemon.said().contains("in the access log"));
+    db.execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+#[ignore = "scripts/test-siege runs it"]
+fn the_owner_hears_how_it_is_while_the_store_hangs() {
+    let Some(home) = Home::with_store().filter(|_| own_uid() == 0) else {
+        return test_support::skip::skip("only root can be somebody else");
+    };
+    let daemon = Daemon::start(&home, &[]);
+    let hanging = HangingStore::of(&home);
+    let slowest =
+        slowest_amid_a_crowd(&daemon, || assert!(daemon.get("/v1/health").text().contains("status")));
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    drop(hanging);
+    let is_well = || daemon.get("/v1/health").json()["status"] == "ok";
+    assert!(test_support::eventually::eventually(Duration::from_secs(30), is_well));
+}
+
+#[test]
+#[ignore = "scripts/test-siege runs it"]
+fn the_owner_is_served_while_a_device_hangs() {
+    if own_uid() != 0 {
+        return test_support::skip::skip("only root can be somebody else");
+    }
+    let served = Served::to_owner();
+    served.faults[0].hang(true);
+    // The first pays for it, and the other device opens it.
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    let strangers =
+        |uid| besiege(&served.socket, uid, connections(20), &get("/v1/values/prod/a%d"), 20, "all");
+    std::fs::set_permissions(&served.socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(
+        served.test_store.dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let _besiegers = [strangers(4300), strangers(4301)];
+    served.until("it is known to hang", || served.status(0) == "hung");
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
