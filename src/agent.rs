@@ -231,7 +231,8 @@ impl Agent {
     fn lend_one(&self, device: &Arc<DeviceHandle>, id: crate::ledger::DeviceId) {
         let (owner, uri) = (AgentDeviceOwner(Arc::clone(device)), device.uri.clone());
         let worker = DeviceWorker::owned_by(Box::new(owner), &uri, self.deadline);
-        self.writer.cast(move |vault| vault.attach_device(uri, id, worker));
+        // Before any change, the first ones included.
+        self.writer.first().cast(move |vault| vault.attach_device(uri, id, worker));
     }
 
     /// Learns which devices those are that the configuration does not tell the id of.
