@@ -154,6 +154,19 @@ enum Command {
     /// Keeps what this machine can verify. The rest stays in the file for an investigation, and no longer has any effect.
     /// Needs the role `admin`.
     Repair(LazyArgs<ledger::repair::Repair>),
+    /// Copy the store into a file, and verify the copy
+    ///
+    /// Works while others use the store. The copy gets its name once all of it has been verified and leads to what this
+    /// machine has verified; FILE.head then holds the line that `strongroom head` prints. It opens nothing without an
+    /// enrolled device. Replaces an older backup only with --force, and nothing else.
+    ///
+    /// `strongroom backup check FILE` verifies a backup at any time, without a device.
+    Backup(LazyArgs<ledger::backup::Backup>),
+    /// Put a backup where the store was
+    ///
+    /// Verifies it first. Refuses where a store is, and, without --older, a backup that lacks what this machine has
+    /// verified. On a machine that never verified the store, `strongroom trust` and `strongroom adopt` follow.
+    Restore(LazyArgs<ledger::backup::Restore>),
     /// Seal existing tokens to the devices that should open them now
     ///
     /// Those are all devices with the role `open`. A token put with --only stays with the devices it was put for, unless
@@ -233,7 +246,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Reseal Adopt Device
-            Settings Policy Due Doctor Man Completions)
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Backup Restore
+            Reseal Adopt Device Settings Policy Due Doctor Man Completions)
     }
 }

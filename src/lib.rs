@@ -66,6 +66,7 @@ pub mod device;
 pub mod error;
 mod failpoint;
 pub mod ledger;
+pub mod partial_file;
 pub mod paths;
 pub mod prompt;
 pub mod replica;

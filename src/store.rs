@@ -135,6 +135,18 @@ pub trait Store: Send {
     /// # Errors
     /// `Tampered`, with the first row that does not follow from its predecessor.
     fn check_accesses(&mut self) -> Result<u64>;
+
+    /// Copies the store as it is at one moment into `file`, which exists and is empty, while others use the store. The
+    /// copy is a store in one SQLite file. Calls `progress` with (done, total), in a unit of the store's own.
+    ///
+    /// # Errors
+    /// `Unsupported` where the store cannot; `Store` and `Io`.
+    fn copy_to(&mut self, file: &std::path::Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        let _ = (file, progress);
+        Err(Error::new(Kind::Unsupported, "copy the store", "it is not in a file")
+            .with_target(self.location().to_owned())
+            .with_hint("make a backup with the database's own tools"))
+    }
 }
 
 /// Creates a store at `url` (`sqlite:///path`, or a plain path). It has no genesis yet.
@@ -167,6 +179,14 @@ pub(crate) fn remove(url: &str) -> Result<()> {
 /// `Store` when it is missing, empty, not a store, of a newer format or unreadable.
 pub fn open(url: &str) -> Result<Box<dyn Store>> {
     Ok(Box::new(sqlite::SqliteStore::open(&sqlite_path(url)?)?))
+}
+
+/// Where the store at `url` is, as [`Store::location`] tells it.
+///
+/// # Errors
+/// `Unsupported` for another scheme.
+pub(crate) fn location(url: &str) -> Result<String> {
+    Ok(sqlite::location(&sqlite_path(url)?))
 }
 
 /// The path of a `sqlite://` URL, or of a plain path.

@@ -1,5 +1,6 @@
-//! The ledger: show it, verify it, trust it, repair it.
+//! The ledger: show it, verify it, trust it, repair it, back it up.
 
+pub mod backup;
 pub mod head;
 pub mod log;
 pub mod repair;

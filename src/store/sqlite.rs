@@ -5,6 +5,7 @@
 
 mod access;
 mod append;
+mod copy;
 mod error;
 mod file;
 mod ledger;
@@ -15,7 +16,7 @@ use super::{Access, Append, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_SEALED_BYTES};
-pub(crate) use file::{move_log_when_closed, remove, reserve};
+pub(crate) use file::{location, move_log_when_closed, remove, reserve};
 use operation::SqliteOperation;
 use rusqlite::Connection;
 use std::cell::Cell;
@@ -125,5 +126,9 @@ impl Store for SqliteStore {
 
     fn check_accesses(&mut self) -> Result<u64> {
         access::check(&self.attempt("verify the access log"))
+    }
+
+    fn copy_to(&mut self, file: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        copy::copy_to(&self.attempt("copy the store"), file, progress)
     }
 }

@@ -18,7 +18,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    adopt device device_add doctor get grants import init list log names pins policy put quorum rename reseal retire run settings shell show states
+    adopt backup device device_add doctor get grants import init list log names pins policy put quorum rename reseal retire run settings shell show states
     stores tpm trust verify
 }
 

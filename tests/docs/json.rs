@@ -33,6 +33,9 @@ show 'log --access' log --access
 show 'head' head
 show 'trust' trust "$(strongroom head)"
 show 'verify' verify
+show 'backup' backup copy
+show 'backup check' backup check copy
+show 'restore' restore copy --store restored
 show 'device add' device add piv:serial=12345678 --name second --role open --reseal
 show 'device list' device list
 show 'device show' device show second

@@ -1,6 +1,7 @@
 //! The library without the command line: on a real PKCS#11 module, and on devices in software.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod backup;
 mod devices;
 mod lifecycle;
 mod machines;

@@ -45,7 +45,11 @@ impl Execute for Trust {
     }
 }
 
-fn parse(line: &str) -> Result<TrustAnchor> {
+/// The line that `strongroom head` prints.
+///
+/// # Errors
+/// `Usage`.
+pub fn parse(line: &str) -> Result<TrustAnchor> {
     line.trim().parse().map_err(|why: String| {
         Error::new(Kind::Usage, "trust the store", why)
             .with_hint("give the whole line that `strongroom head` prints")

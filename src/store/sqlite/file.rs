@@ -35,7 +35,7 @@ pub(super) const MAX_ROW_BYTES: i32 = 2 << 20;
 const LONG_LOG_BYTES: u64 = 400 << 10;
 
 /// A path as a URL.
-pub(super) fn location(path: &Path) -> String {
+pub(crate) fn location(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     printable(&format!("sqlite://{}", path.display()))
 }

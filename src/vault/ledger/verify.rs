@@ -4,15 +4,17 @@ use crate::error::{Kind, Result};
 use crate::ledger::body::Seal;
 use crate::ledger::sha256;
 use crate::ledger::verify::Chain;
-use crate::replica::{Replica, SealedRow};
-use crate::seal::Sealed;
+use crate::replica::Replica;
+use crate::seal::{Context, Sealed};
+use crate::store::Store;
 use crate::vault::Vault;
+use std::path::Path;
 
 /// Sealed tokens per progress call.
 const PAGE: u32 = 500;
 
 /// Cache for the temporary replica in KiB: all of `verify` stays under 64 MiB.
-const CACHE: u32 = 24 << 10;
+pub(crate) const CACHE: u32 = 24 << 10;
 
 /// A problem that `verify` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,62 +61,30 @@ impl Vault {
                 crate::error::printable(&file.display().to_string())
             ));
         }
-        match self.verify_sealed(&mut report, progress) {
+        match verify_sealed(&mut *self.store, &self.replica, &mut report, progress) {
             Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             sealed => sealed?,
         }
-        self.verify_accesses(&mut report)?;
+        verify_accesses(&mut *self.store, &mut report)?;
         Ok(report)
     }
 
     fn verify_ledger(
         &mut self,
-        file: &std::path::Path,
+        file: &Path,
         report: &mut VerifyReport,
         progress: VerifyProgress<'_>,
     ) -> Result<()> {
         let mut fresh = Replica::temporary(file, self.pin.store, CACHE)?;
-        let now = (self.clock)();
-        let mut ledger_progress = |done, total| progress("ledger", done, total);
-        match fresh.load(&mut *self.store, now, &mut ledger_progress) {
-            Ok(followed) => report.ineffective = followed.ineffective,
-            Err(error) if error.kind() == Kind::Tampered => {
-                report.add(self.store.location(), error.message())
-            }
-            Err(error) => return Err(error),
-        }
-        report.statements = fresh.position().n;
+        verify_ledger(&mut *self.store, &mut fresh, (self.clock)(), report, progress)?;
         if !report.problems.is_empty() {
             return Ok(());
         }
-        self.verify_chain(&fresh, report)?;
-        self.verify_heads(report)?;
         match self.with_snapshot(|vault| vault.compare_with(&fresh, report)) {
             Err(error) if error.kind() == Kind::Tampered => report.add("replica", error.message()),
             compared => compared?,
         }
         Ok(())
-    }
-
-    /// Checks the chain values that the store keeps beside its batches: clients compare the one at their position.
-    fn verify_chain(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
-        let mut after = 0;
-        loop {
-            let ends = fresh.batch_ends(after, PAGE)?;
-            let Some(last) = ends.last() else { return Ok(()) };
-            after = last.n;
-            for end in ends {
-                let place = || format!("table `batches`, the batch that ends at {}", end.n);
-                match self.store.chain_at(end.n) {
-                    Ok(Some(chain)) if chain == end.chain => {}
-                    Ok(_) => {
-                        report.add(&place(), "`chain` is not the value that follows from the statements")
-                    }
-                    Err(error) if error.kind() == Kind::Tampered => report.add(&place(), error.message()),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
     }
 
     fn compare_with(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
@@ -136,62 +106,130 @@ impl Vault {
         }
         Ok(())
     }
+}
 
-    fn verify_sealed(&mut self, report: &mut VerifyReport, progress: VerifyProgress<'_>) -> Result<()> {
-        let total = self.replica.count_sealed()?;
-        let mut after = (0, 0);
-        loop {
-            let page = self.replica.sealed_page(after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.at;
-            for row in page {
-                for seal in &row.version.seals {
-                    if let Err(what) = self.verify_seal(&row, seal)? {
-                        let (name, version) = (&row.name, row.version.version);
-                        let place = format!("{name}@{version}, table `sealed`, row {}", seal.digest);
-                        report.problems.push(Problem { place, what });
-                    }
-                }
-                report.sealed += 1;
+/// Verifies all of a store by itself. `fresh` is an empty replica, and holds what was verified afterwards.
+///
+/// # Errors
+/// As [`Vault::verify`].
+pub(crate) fn verify_store(
+    store: &mut dyn Store,
+    fresh: &mut Replica,
+    now: u64,
+    progress: VerifyProgress<'_>,
+) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    verify_ledger(store, fresh, now, &mut report, progress)?;
+    verify_sealed(store, fresh, &mut report, progress)?;
+    verify_accesses(store, &mut report)?;
+    Ok(report)
+}
+
+fn verify_ledger(
+    store: &mut dyn Store,
+    fresh: &mut Replica,
+    now: u64,
+    report: &mut VerifyReport,
+    progress: VerifyProgress<'_>,
+) -> Result<()> {
+    let mut ledger_progress = |done, total| progress("ledger", done, total);
+    match fresh.load(store, now, &mut ledger_progress) {
+        Ok(followed) => report.ineffective = followed.ineffective,
+        Err(error) if error.kind() == Kind::Tampered => report.add(store.location(), error.message()),
+        Err(error) => return Err(error),
+    }
+    report.statements = fresh.position().n;
+    if !report.problems.is_empty() {
+        return Ok(());
+    }
+    verify_chain(store, fresh, report)?;
+    verify_heads(store, report)
+}
+
+/// Checks the chain values that the store keeps beside its batches: clients compare the one at their position.
+fn verify_chain(store: &mut dyn Store, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let ends = fresh.batch_ends(after, PAGE)?;
+        let Some(last) = ends.last() else { return Ok(()) };
+        after = last.n;
+        for end in ends {
+            let place = || format!("table `batches`, the batch that ends at {}", end.n);
+            match store.chain_at(end.n) {
+                Ok(Some(chain)) if chain == end.chain => {}
+                Ok(_) => report.add(&place(), "`chain` is not the value that follows from the statements"),
+                Err(error) if error.kind() == Kind::Tampered => report.add(&place(), error.message()),
+                Err(error) => return Err(error),
             }
-            progress("sealed tokens", report.sealed, total);
         }
     }
+}
 
-    fn verify_seal(&mut self, row: &SealedRow, seal: &Seal) -> Result<std::result::Result<(), String>> {
-        let sealed = match self.store.sealed(&seal.digest) {
-            Ok(Some(sealed)) => sealed,
-            Ok(None) => return Ok(Err("the sealed bytes are missing".into())),
-            Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.message().to_owned())),
-            Err(error) => return Err(error),
-        };
-        if sealed.len() as u64 != seal.length || sha256(&sealed) != seal.digest {
-            return Ok(Err("the sealed bytes are not those that were put".into()));
+fn verify_sealed(
+    store: &mut dyn Store,
+    replica: &Replica,
+    report: &mut VerifyReport,
+    progress: VerifyProgress<'_>,
+) -> Result<()> {
+    let total = replica.count_sealed()?;
+    let mut after = (0, 0);
+    loop {
+        let page = replica.sealed_page(after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.at;
+        for row in page {
+            let context =
+                Context { store: replica.store().0, token: row.token.0, version: row.version.version };
+            for seal in &row.version.seals {
+                if let Err(what) = verify_seal(store, &context, seal)? {
+                    let (name, version) = (&row.name, row.version.version);
+                    let place = format!("{name}@{version}, table `sealed`, row {}", seal.digest);
+                    report.problems.push(Problem { place, what });
+                }
+            }
+            report.sealed += 1;
         }
-        Ok(match Sealed::parse(&sealed) {
-            Ok(parsed) if *parsed.context() == self.context(row.token, row.version.version) => Ok(()),
-            Ok(_) => Err("the sealed bytes belong to another token or version".into()),
-            Err(error) => Err(error.message().to_owned()),
-        })
+        progress("sealed tokens", report.sealed, total);
     }
+}
 
-    /// Planted rows would keep others from changing what they name.
-    fn verify_heads(&mut self, report: &mut VerifyReport) -> Result<()> {
-        match self.store.check_heads() {
-            Err(error) if error.kind() == Kind::Tampered => report.add("table `heads`", error.message()),
-            checked => checked?,
-        }
-        Ok(())
+fn verify_seal(
+    store: &mut dyn Store,
+    context: &Context,
+    seal: &Seal,
+) -> Result<std::result::Result<(), String>> {
+    let sealed = match store.sealed(&seal.digest) {
+        Ok(Some(sealed)) => sealed,
+        Ok(None) => return Ok(Err("the sealed bytes are missing".into())),
+        Err(error) if error.kind() == Kind::Tampered => return Ok(Err(error.message().to_owned())),
+        Err(error) => return Err(error),
+    };
+    if sealed.len() as u64 != seal.length || sha256(&sealed) != seal.digest {
+        return Ok(Err("the sealed bytes are not those that were put".into()));
     }
+    Ok(match Sealed::parse(&sealed) {
+        Ok(parsed) if parsed.context() == context => Ok(()),
+        Ok(_) => Err("the sealed bytes belong to another token or version".into()),
+        Err(error) => Err(error.message().to_owned()),
+    })
+}
 
-    fn verify_accesses(&mut self, report: &mut VerifyReport) -> Result<()> {
-        match self.store.check_accesses() {
-            Ok(count) => report.accesses = count,
-            Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.message()),
-            Err(error) => return Err(error),
-        }
-        Ok(())
+/// Planted rows would keep others from changing what they name.
+fn verify_heads(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> {
+    match store.check_heads() {
+        Err(error) if error.kind() == Kind::Tampered => report.add("table `heads`", error.message()),
+        checked => checked?,
     }
+    Ok(())
+}
+
+fn verify_accesses(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> {
+    match store.check_accesses() {
+        Ok(count) => report.accesses = count,
+        Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.message()),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 impl VerifyReport {
