@@ -42,6 +42,7 @@ mod signed_policy;
 mod templates;
 mod transport;
 
+pub use direct::fuzz_responses;
 pub use health::{Health, examine};
 
 /// Connects to the TPM a `tpm:` URI names: the kernel's resource manager, or another transport by its `tcti`.

@@ -27,12 +27,14 @@ use wire::Wire;
 use zeroize::Zeroizing;
 
 mod frame;
+mod fuzz;
 mod marshal;
 mod session;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use fuzz::fuzz_responses;
 pub use wire::Address;
 
 /// The pauses between attempts at a busy TPM, in milliseconds, as in tpm2-tss. What lasts longer is the caller's.
@@ -50,7 +52,7 @@ const ALG_CFB: u16 = 0x0043;
 
 /// A connection of our own.
 pub struct Direct {
-    wire: Wire,
+    wire: Box<dyn Wire>,
     session: Option<Session>,
     /// The keys read or made or loaded here: their handles, names and public areas.
     keys: Vec<(u32, Name, Public)>,
@@ -58,7 +60,7 @@ pub struct Direct {
 
 impl Direct {
     /// Nothing is loaded yet.
-    pub fn new(wire: Wire) -> Self {
+    pub fn new(wire: Box<dyn Wire>) -> Self {
         Self { wire, session: None, keys: Vec::new() }
     }
 

@@ -1,6 +1,6 @@
 //! Somebody between program and TPM, who sees every command and response, and may change them.
 
-use crate::swtpm::{Swtpm, pair_of_ports, uri};
+use crate::swtpm::{Swtpm, pair_of_ports, tcti, uri};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,8 @@ pub const ECDH_ZGEN: u32 = 0x154;
 /// TPM_CC.
 pub const START_AUTH_SESSION: u32 = 0x176;
 /// TPM_CC.
+pub const SIGN: u32 = 0x15d;
+/// TPM_CC.
 pub const NV_INCREMENT: u32 = 0x134;
 
 /// A response without a body.
@@ -73,6 +75,11 @@ impl Relay {
     /// The device's URI through it.
     pub fn uri(&self) -> String {
         uri(self.port)
+    }
+
+    /// Its transport, as tpm2-tss names it.
+    pub fn tcti(&self) -> String {
+        tcti(self.port)
     }
 
     /// Does something else with commands from now on.

@@ -43,64 +43,74 @@ impl Address {
     ///
     /// # Errors
     /// The system's.
-    pub fn connect(&self) -> io::Result<Wire> {
-        match self {
-            Self::Device(path) => OpenOptions::new().read(true).write(true).open(path).map(Wire::Device),
+    pub fn connect(&self) -> io::Result<Box<dyn Wire>> {
+        Ok(match self {
+            Self::Device(path) => Box::new(Device(OpenOptions::new().read(true).write(true).open(path)?)),
             Self::Swtpm(host, port) => {
-                let (address, stream) = ((host.clone(), *port), dial(host, *port)?);
-                Ok(Wire::Swtpm { address, stream: Some(stream) })
+                let address = (host.clone(), *port);
+                let next = Some(Swtpm::dial(&address)?);
+                Box::new(Swtpm { address, next })
             }
-        }
+        })
     }
 }
 
-fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// A connection.
-pub enum Wire {
-    /// Takes a command by one write and gives its response by one read.
-    Device(File),
-    /// A connection for each command: swtpm serves one at a time, and others want to use it, too.
-    Swtpm {
-        /// Host and port.
-        address: (String, u16),
-        /// The connection for the next command, if there is one already.
-        stream: Option<TcpStream>,
-    },
-}
-
-impl Wire {
+pub trait Wire: Send {
     /// Sends a command and waits for the response.
     ///
     /// # Errors
     /// The system's; `InvalidData` for a response whose size is not what it says.
-    pub fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Device(file) => {
-                file.write_all(command)?;
-                let mut response = vec![0; LARGEST];
-                let read = file.read(&mut response)?;
-                response.truncate(read);
-                if size(&response)? == read { Ok(response) } else { Err(io::ErrorKind::InvalidData.into()) }
-            }
-            Self::Swtpm { address: (host, port), stream } => {
-                let mut stream = match stream.take() {
-                    Some(stream) => stream,
-                    None => dial(host, *port)?,
-                };
-                stream.write_all(command)?;
-                let mut response = vec![0; HEADER];
-                stream.read_exact(&mut response)?;
-                response.resize(size(&response)?, 0);
-                stream.read_exact(&mut response[HEADER..])?;
-                Ok(response)
-            }
-        }
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>>;
+}
+
+/// Takes a command by one write and gives its response by one read.
+struct Device(File);
+
+impl Wire for Device {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        self.0.write_all(command)?;
+        let mut response = vec![0; LARGEST];
+        let read = self.0.read(&mut response)?;
+        response.truncate(read);
+        if size(&response)? == read { Ok(response) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
+}
+
+/// A connection for each command: swtpm serves one at a time, and others want to use it, too.
+struct Swtpm {
+    /// Host and port.
+    address: (String, u16),
+    /// The connection for the next command, if there is one already.
+    next: Option<TcpStream>,
+}
+
+impl Swtpm {
+    fn dial((host, port): &(String, u16)) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((host.as_str(), *port))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Wire for Swtpm {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = match self.next.take() {
+            Some(stream) => stream,
+            None => Self::dial(&self.address)?,
+        };
+        stream.write_all(command)?;
+        frame(&mut stream)
+    }
+}
+
+/// Reads a response from a stream.
+pub fn frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut response = vec![0; HEADER];
+    stream.read_exact(&mut response)?;
+    response.resize(size(&response)?, 0);
+    stream.read_exact(&mut response[HEADER..])?;
+    Ok(response)
 }
 
 /// responseSize, within its limits.
