@@ -42,7 +42,8 @@ fn the_wire_shows_neither_pin_nor_secret() {
         );
         let recipient = Recipient { public: &opens.public, name: "tpm" };
         let sealed =
-            seal::seal(&token, &context, &[recipient], &mut |request| seal::without_device(request)).unwrap();
+            seal::seal(&token, &context, &[recipient], 1, &mut |request| seal::without_device(request))
+                .unwrap();
         let mut secrets = Vec::new();
         let mut ask = |challenge: PrivateOperation<'_>| {
             let secret = device.open_key(&KeyRef::from(&opens), challenge, &mut prompter)?;

@@ -55,6 +55,12 @@ pub fn sealed(bytes: &[u8]) {
         assert!(bytes.len() <= MAX_SEALED_BYTES);
         let line = format!("\n-> {}\n\n", sealed.context());
         assert!(bytes.windows(line.len()).any(|window| window == line.as_bytes()));
+        let share = format!("\n-> strongroom/share {} ", sealed.threshold());
+        let shares = bytes.windows(share.len()).filter(|window| *window == share.as_bytes()).count() as u64;
+        assert!(
+            sealed.threshold() == 1
+                || (2..=254).contains(&sealed.threshold()) && shares >= sealed.threshold()
+        );
     }
 }
 
