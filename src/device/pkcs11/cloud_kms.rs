@@ -2,8 +2,7 @@
 //! no other attribute. It decides the rest, which is checked afterwards as everywhere.
 
 use super::error::DriverError;
-use super::objects::{self, Located};
-use super::templates::pair;
+use super::objects::{self, Located, pair};
 use crate::device::{Algorithm, Purpose};
 use crate::error::{Error, Kind};
 use crate::uri::DeviceUri;
@@ -40,7 +39,7 @@ pub fn generate(
         Attribute::Label(objects::label(uri, purpose).into()),
         Attribute::VendorDefined((ALGORITHM, number.to_ne_bytes().to_vec())),
     ];
-    pair(session, session.generate_key_pair(&mechanism, &[], &private))
+    pair(session, session.generate_key_pair(&mechanism, &[], &private)?)
 }
 
 /// The number of an algorithm along with its purpose and padding: CryptoKeyVersionAlgorithm in its API.

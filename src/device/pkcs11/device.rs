@@ -1,8 +1,8 @@
 //! A token as a [`Device`].
 
 use super::error::DriverError;
-use super::login::Login;
-use super::module::{ModuleUse, lock};
+use super::login::{Login, lock};
+use super::module::ModuleUse;
 use super::objects;
 use super::operations;
 use super::session::TokenSession;

@@ -134,7 +134,8 @@ fn meaning(code: RvError, call: Function) -> (Kind, &'static str) {
         ),
         RvError::UserTypeInvalid if matches!(call, Function::Login) => (
             Kind::Usage,
-            "this device's users have types of their own: add user-type=0x… to the URI, with the number in the vendor's header file",
+            "the token has no user of this type. Some tokens have users of types of their own: name theirs with user-type=0x… in the URI, as \
+             the vendor's header file has it",
         ),
         RvError::FunctionCanceled | RvError::FunctionRejected => (Kind::Cancelled, ""),
         RvError::SessionCount => {

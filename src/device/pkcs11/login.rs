@@ -5,7 +5,6 @@
 //! restarted. After a refusal no PIN is sent until `lock` is called: see [`PinState`].
 
 use super::error::{DriverError, code};
-use super::module::lock;
 use super::token_info::PinInfo;
 use crate::device::pin::{PinEntry, PinState};
 use crate::error::{Error, Kind, Result};
@@ -14,7 +13,7 @@ use crate::uri::PinSource;
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::RawAuthPin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The state of one token's login in this process.
 #[derive(Default)]
@@ -209,4 +208,9 @@ fn ask(
     }
     let pin = entry.ask(prompter)?;
     Ok(Credential::Pin(Arc::new(RawAuthPin::new(Box::new(pin.expose().to_vec())))))
+}
+
+/// Takes a lock, poisoned or not: the data is valid at every step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@
 
 use super::error::{DriverError, code, decode};
 use super::file_kind::{self, FileKind};
-use super::login::Login;
+use super::login::{Login, lock};
 use super::start_lock::StartLock;
 use crate::error::{Error, Kind, Result};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -17,7 +17,7 @@ use cryptoki::error::{Error as CallError, RvError};
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 static MODULES: LazyLock<Mutex<HashMap<PathBuf, Arc<Module>>>> = LazyLock::new(Mutex::default);
 
@@ -238,11 +238,6 @@ impl Module {
         }
         state.process = 0;
     }
-}
-
-/// Takes a lock, poisoned or not: the data is valid at every step.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_loaded(path: &Path, error: CallError) -> Error {

@@ -1,7 +1,6 @@
 //! Finds keys and reads their attributes.
 
 use super::error::DriverError;
-use super::operations::der_point;
 use crate::device::{Algorithm, Evidence, EvidenceLevel, PublicKey, Purpose};
 use crate::error::{Error, Kind};
 use crate::uri::DeviceUri;
@@ -27,6 +26,12 @@ pub struct Located {
     pub private: PrivateKey,
     /// The public key, where there is exactly one.
     pub public: Option<ObjectHandle>,
+}
+
+/// The key pair that a module has just made: the public key, and the private one.
+pub fn pair(session: &Session, made: (ObjectHandle, ObjectHandle)) -> Result<Located, DriverError> {
+    let (public, private) = made;
+    Ok(Located { private: private_key(session, private)?, public: Some(public) })
 }
 
 /// CKA_LABEL of a key.
@@ -197,6 +202,11 @@ fn read_point(session: &Session, object: ObjectHandle) -> Result<Option<PublicKe
     Ok(point_of(bytes))
 }
 
+/// A point in a DER OCTET STRING. Points here are shorter than 128 bytes, so the length takes one byte.
+pub fn der_point(point: &[u8]) -> Vec<u8> {
+    [&[0x04, point.len() as u8], point].concat()
+}
+
 /// The standard makes CKA_EC_POINT a DER OCTET STRING (v2.40 §2.3.3). Some modules return the bare point. Its first byte is the same, and
 /// one in 256 has a second byte that could be a length.
 fn point_of(bytes: &[u8]) -> Option<PublicKey> {
@@ -238,7 +248,6 @@ fn unfit(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::pkcs11::operations::der_point;
     use p256::elliptic_curve::sec1::ToEncodedPoint;
 
     /// Points whose x-coordinate begins with what would be the length in DER.

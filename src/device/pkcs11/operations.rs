@@ -2,7 +2,7 @@
 
 use super::error::{DriverError, code};
 use super::login::OperationLogin;
-use super::objects::PrivateKey;
+use super::objects::{PrivateKey, der_point};
 use crate::device::{OaepHash, PrivateOperation, PublicKey};
 use crate::error::{Error, Kind};
 use cryptoki::error::{Error as CallError, RvError};
@@ -160,11 +160,6 @@ fn ecdh(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Zeroizing<V
         }
         derived => derived,
     }
-}
-
-/// A point in a DER OCTET STRING. Points here are shorter than 128 bytes, so the length takes one byte.
-pub fn der_point(point: &[u8]) -> Vec<u8> {
-    [&[0x04, point.len() as u8], point].concat()
 }
 
 fn derive(

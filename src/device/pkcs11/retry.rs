@@ -5,8 +5,7 @@
 
 use super::device::Pkcs11Device;
 use super::error::{DriverError, STORAGE, code, decode};
-use super::login::{Credential, LOG_IN, Login, is_about_the_pin};
-use super::module::lock;
+use super::login::{Credential, LOG_IN, Login, is_about_the_pin, lock};
 use super::session::{BACKOFF_MS, OperationContext, TokenSession};
 use super::slots;
 use crate::error::{Error, Kind, Result};

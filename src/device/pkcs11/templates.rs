@@ -2,13 +2,13 @@
 
 use super::cloud_kms;
 use super::error::{DriverError, code};
-use super::objects::{self, Located, P256_OID, P384_OID};
+use super::objects::{self, Located, P256_OID, P384_OID, pair};
 use super::session::OperationContext;
 use crate::device::{Algorithm, Purpose};
 use crate::uri::DeviceUri;
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::object::Attribute;
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use rand_core::{OsRng, RngCore};
@@ -99,29 +99,25 @@ fn generate_with(
     match algorithm {
         Algorithm::P256 | Algorithm::P384 => {
             let curve = if algorithm == Algorithm::P256 { P256_OID.to_vec() } else { P384_OID.to_vec() };
-            pair(
-                session,
-                session.generate_key_pair(
-                    &Mechanism::EccKeyPairGen,
-                    &template.public(&[Attribute::EcParams(curve)], &[(Attribute::Verify, !opens)]),
-                    &template.private(&[], &[(Attribute::Derive, opens), (Attribute::Sign, !opens)]),
-                ),
-            )
+            let made = session.generate_key_pair(
+                &Mechanism::EccKeyPairGen,
+                &template.public(&[Attribute::EcParams(curve)], &[(Attribute::Verify, !opens)]),
+                &template.private(&[], &[(Attribute::Derive, opens), (Attribute::Sign, !opens)]),
+            );
+            pair(session, made?)
         }
         Algorithm::Rsa(bits) => {
             let size =
                 [Attribute::ModulusBits(Ulong::new(bits.into())), Attribute::PublicExponent(vec![1, 0, 1])];
-            pair(
-                session,
-                session.generate_key_pair(
-                    &Mechanism::RsaPkcsKeyPairGen,
-                    &template.public(&size, &[(Attribute::Encrypt, opens), (Attribute::Verify, !opens)]),
-                    &template.private(
-                        &[],
-                        &[(Attribute::Decrypt, opens), (Attribute::Sign, !opens), (Attribute::Unwrap, false)],
-                    ),
+            let made = session.generate_key_pair(
+                &Mechanism::RsaPkcsKeyPairGen,
+                &template.public(&size, &[(Attribute::Encrypt, opens), (Attribute::Verify, !opens)]),
+                &template.private(
+                    &[],
+                    &[(Attribute::Decrypt, opens), (Attribute::Sign, !opens), (Attribute::Unwrap, false)],
                 ),
-            )
+            );
+            pair(session, made?)
         }
         Algorithm::Aes256 => {
             let usage: &Usage = &[
@@ -151,13 +147,4 @@ fn refuses_template(code: Option<RvError>) -> bool {
                 | GeneralError
         )
     )
-}
-
-/// The key pair that was made.
-pub fn pair(
-    session: &Session,
-    made: cryptoki::error::Result<(ObjectHandle, ObjectHandle)>,
-) -> Result<Located, DriverError> {
-    let (public, private) = made?;
-    Ok(Located { private: objects::private_key(session, private)?, public: Some(public) })
 }
