@@ -59,7 +59,7 @@ enum Command {
     Put(LazyArgs<tokens::put::Put>),
     /// Open a token and print it
     ///
-    /// Prints the bytes as they were put, and a newline on a terminal. Without a version, opens the newest that is not staged.
+    /// Prints the bytes as they were put, and a newline on a terminal. Without a version, opens the newest that came into use.
     Get(LazyArgs<tokens::get::Get>),
     /// Start a program with tokens in its environment or in files in memory
     ///
@@ -194,6 +194,12 @@ enum Command {
     /// NEEDS says what comes next: `rotate` for a new version, `finish` where a rotation has begun, `retire` where an older
     /// version has outlived the overlap. The exit code is 10 if anything is due. Opens nothing, and needs no device.
     Due(LazyArgs<rotation::due::Due>),
+    /// Give tokens new values, and set these at their issuers
+    ///
+    /// Does what the policies ask for: makes and stages a new value, has the hook set and test it at the issuer, puts it into
+    /// use, and revokes the version before after the overlap. May be interrupted at any moment and run again, here or on
+    /// another machine: the token opens all the while, and its issuer accepts a version that is stored.
+    Rotate(LazyArgs<rotation::rotate::Rotate>),
     /// Check hardware, modules, services and permissions, and say what is missing
     ///
     /// The exit code is 0 unless something that is configured does not work.
@@ -247,6 +253,6 @@ impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
             Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Backup Restore
-            Reseal Adopt Device Settings Policy Due Doctor Man Completions)
+            Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }
 }

@@ -1,5 +1,9 @@
 //! `config.toml`: the store, this machine's devices, and how the agent runs. docs/reference/config.md has every key.
 
+mod hooks;
+
+pub use hooks::{HookKind, HookSettings};
+
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::DeviceId;
 use crate::prompt::Settings;
@@ -25,6 +29,9 @@ pub struct Config {
     /// How `strongroom agent` runs. Its options come first.
     #[serde(skip_serializing_if = "is_default")]
     pub agent: AgentSettings,
+    /// What sets new values at their issuers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<String, HookSettings>,
     /// Devices, in the order in which they are tried.
     #[serde(rename = "device", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<ConfiguredDevice>,

@@ -36,6 +36,7 @@
 //! | floor | modules | what for |
 //! |---|---|---|
 //! | 7 | `agent`, [`client`] | a daemon that owns the devices and serves applications; its client |
+//! | 7 | `rotation` | new values for tokens: the engine, and the hooks that set them at their issuers |
 //! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair, and devices that come and go |
 //! | 5 | [`replica`] | what this client has verified; answers every question about names, states and devices |
 //! | 4 | [`store`], [`seal`], [`config`] | where bytes lie; a token to an age file and back; what this machine uses |
@@ -55,6 +56,8 @@
 //! | `pkcs11` | yes | HSMs and smart cards behind a PKCS#11 module, SoftHSM among them |
 //! | `tpm` | yes | TPM 2.0, swtpm among them, by way of tpm2-tss |
 //! | `piv` | yes | YubiKeys, by way of pcscd |
+//! | `rotation` | yes | rotating tokens, with hooks that set new values at their issuers; part of `cli` |
+//! | `postgres` | yes | the hook for roles of a PostgreSQL server |
 //!
 //! A URI of a driver that was left out is an error that names the feature.
 
@@ -70,6 +73,8 @@ pub mod partial_file;
 pub mod paths;
 pub mod prompt;
 pub mod replica;
+#[cfg(feature = "rotation")]
+pub mod rotation;
 pub mod seal;
 pub mod secret;
 pub mod store;

@@ -1,9 +1,16 @@
 //! Secret bytes: zeroized on drop, hidden in `Debug`, never reallocated.
 
 use crate::error::{Error, Kind, Result};
+use rand_core::{OsRng, RngCore};
 use std::fmt;
 use std::io::Read;
 use zeroize::Zeroizing;
+
+/// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The length of generated tokens by default: 190 bits.
+pub const DEFAULT_TEXT_LENGTH: usize = 32;
 
 /// The largest token: 1 MiB, systemd's own limit for a credential.
 pub const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -31,6 +38,27 @@ impl Secret {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Random letters and digits, each as likely as any other: bytes that do not divide evenly are thrown away.
+    ///
+    /// # Errors
+    /// `Io` when the operating system has no random bytes.
+    pub fn random_text(length: usize) -> Result<Self> {
+        let even = u8::try_from(256 / ALPHABET.len() * ALPHABET.len() - 1).unwrap_or(u8::MAX);
+        let mut text = Zeroizing::new(Vec::with_capacity(length));
+        let mut random = Zeroizing::new([0; 64]);
+        while text.len() < length {
+            let filled = OsRng.try_fill_bytes(&mut *random);
+            filled.map_err(|e| Error::new(Kind::Io, "get random bytes", e.to_string()))?;
+            let letters = random
+                .iter()
+                .filter(|byte| **byte <= even)
+                .map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
+            let missing = length - text.len();
+            text.extend(letters.take(missing));
+        }
+        Ok(Self(text))
     }
 
     /// Reads to the end. `Usage` error for more than [`MAX_TOKEN_BYTES`].

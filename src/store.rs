@@ -64,6 +64,17 @@ pub struct RecordedAccess {
     pub chain: Hash,
 }
 
+/// Who is rotating a token. The store is not believed: a lease only spares machines each other's work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The token's id.
+    pub token: [u8; 16],
+    /// Whose it is: a name of the machine, for people.
+    pub holder: String,
+    /// When it runs out. Milliseconds since 1970.
+    pub until: u64,
+}
+
 /// The storage of one store. Statements are numbered from 1 without gaps.
 pub trait Store: Send {
     /// Its location: `sqlite:///var/lib/strongroom/store.sqlite`.
@@ -123,6 +134,12 @@ pub trait Store: Send {
 
     /// Up to `limit` rows of the access log before row `before` (0: from the newest), newest first.
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>>;
+
+    /// Takes or renews a lease. Returns the one that stands in the way, if another holder's has not run out at `now`.
+    fn take_lease(&mut self, lease: &Lease, now: u64) -> Result<Option<Lease>>;
+
+    /// Ends a holder's lease on a token, if there is one.
+    fn end_lease(&mut self, token: &[u8; 16], holder: &str) -> Result<()>;
 
     /// Checks that every advance that the store would refuse is one that a statement makes.
     ///

@@ -1,9 +1,8 @@
 //! Opening with a TPM, all on the same simulated one: whole processes beside other tools and beside a bare program, and, in one
-//! process, openings beside the TPM's own operation. Then on one that is as slow as a chip is assumed to be.
+//! process, openings beside the TPM's own operation.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod bare;
-mod chip;
 
 use bare::Bare;
 use std::process::Command;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, Vault};
-use test_support::process_pairs::{pairs, quiet};
+use test_support::process_pairs::{pair, quiet};
 use test_support::swtpm::{self, Swtpm};
 
 /// In one process: how often ours and theirs take turns, and how long a turn lasts.
@@ -27,46 +26,24 @@ fn main() {
         return bare.agree();
     }
     let Some(tpm) = Swtpm::new() else { return };
-    let bench = Bench { tcti: tpm.tcti(), tpm, rounds: 60 };
-    bench.init(&[]);
+    let bench = Bench { tpm };
+    quiet(bench.strongroom().args(["init", "--device", &bench.tpm.uri()]));
+    quiet(bench.strongroom().args(["put", "token/0", "--generate"]));
+    bare::make(&bench.tpm.tcti(), &bench.tpm.dir);
     test_support::process_pairs::head();
-    bench.beside_others();
+    let get = || bench.get();
+    pair("get, beside a bare program", get, || bench.bare());
+    bench.systemd_creds();
+    pair("get, beside tpm2_load and tpm2_unseal", get, bench.tpm2_tools());
+    bench.clevis();
     in_one_process(&bench);
-    for (what, options) in
-        [("keys that are loaded", &[][..]), ("keys that stay in the TPM", &["--persistent", "0x81010040"])]
-    {
-        chip::assumed(what, options);
-    }
 }
 
 struct Bench {
     tpm: Swtpm,
-    /// The transport to it.
-    tcti: String,
-    /// How many pairs.
-    rounds: usize,
 }
 
 impl Bench {
-    /// A store with a token, and a bare program's key.
-    fn init(&self, options: &[&str]) {
-        let device = format!("tpm:?tcti={}", self.tcti);
-        quiet(self.strongroom().args(["init", "--device", &device]).args(options));
-        quiet(self.strongroom().args(["put", "token/0", "--generate"]));
-        bare::make(&self.tcti, &self.tpm.dir);
-    }
-
-    fn beside_others(&self) {
-        self.pair("get, beside a bare program", || self.bare());
-        self.systemd_creds();
-        self.pair("get, beside tpm2_load and tpm2_unseal", self.tpm2_tools());
-        self.clevis();
-    }
-
-    fn pair(&self, what: &str, peer: impl Fn() -> Command) {
-        pairs(self.rounds, what, || self.get(), peer);
-    }
-
     /// The command, with everything it reads and writes below the benchmark's directory.
     fn strongroom(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
@@ -93,14 +70,14 @@ impl Bench {
     /// This very program, in another role.
     fn bare(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["bare", &self.tcti]).arg(&self.tpm.dir).env("TSS2_LOG", "all+NONE");
+        command.args(["bare", &self.tpm.tcti()]).arg(&self.tpm.dir).env("TSS2_LOG", "all+NONE");
         command
     }
 
     /// One of tpm2-tools, or of what is built upon them.
     fn tool(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.tpm.dir).env("TPM2TOOLS_TCTI", &self.tcti);
+        command.current_dir(&self.tpm.dir).env("TPM2TOOLS_TCTI", self.tpm.tcti());
         command
     }
 
@@ -115,7 +92,7 @@ impl Bench {
         if !swtpm::installed("systemd-creds") {
             return println!("systemd-creds is not installed");
         }
-        let device = format!("--tpm2-device={}", &self.tcti);
+        let device = format!("--tpm2-device={}", self.tpm.tcti());
         let with = |arguments: &[&str]| {
             let mut command = self.tool("systemd-creds");
             command.args([&device, "--name=token"]).args(arguments);
@@ -123,10 +100,14 @@ impl Bench {
         };
         std::fs::write(self.tpm.dir.join("plain"), [b'x'; 40]).unwrap();
         quiet(&mut with(&["--with-key=tpm2", "encrypt", "plain", "credential"]));
-        self.pair("get, beside systemd-creds decrypt", || {
-            self.clear();
-            with(&["decrypt", "credential", "-"])
-        });
+        pair(
+            "get, beside systemd-creds decrypt",
+            || self.get(),
+            || {
+                self.clear();
+                with(&["decrypt", "credential", "-"])
+            },
+        );
     }
 
     /// Sealed under the storage root key that strongroom uses too.
@@ -144,7 +125,8 @@ impl Bench {
             return println!("clevis with its TPM pin is not installed");
         }
         quiet(&mut self.shell("clevis encrypt tpm2 '{}' <plain >plain.jwe"));
-        self.pair("get, beside clevis decrypt", || self.shell("clevis decrypt <plain.jwe"));
+        let decrypt = || self.shell("clevis decrypt <plain.jwe");
+        pair("get, beside clevis decrypt", || self.get(), decrypt);
     }
 }
 
@@ -154,7 +136,7 @@ fn in_one_process(bench: &Bench) {
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         let raw = {
-            let mut bare = Bare::load(&bench.tcti, &bench.tpm.dir);
+            let mut bare = Bare::load(&bench.tpm.tcti(), &bench.tpm.dir);
             rate(|| bare.agree())
         };
         let ours = {

@@ -1,4 +1,5 @@
-//! Rotation: policies, and what is due by them.
+//! Rotation: policies, what is due by them, and rotating it.
 
 pub mod due;
 pub mod policy;
+pub mod rotate;

@@ -133,12 +133,7 @@ mod tests {
 
     #[test]
     fn silence_says_what_to_do() {
-        let request = PinRequest {
-            device: "pkcs11:token=demo",
-            source: None,
-            tries: TriesLeft::Unknown,
-            what_for: None,
-        };
+        let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
         let error = BatchPrompter.pin(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::PinUnavailable);
         assert!(error.hint().unwrap().contains("pin-source="));

@@ -225,12 +225,7 @@ mod tests {
     }
 
     fn asked(pinentry: &mut Pinentry) -> Result<Secret> {
-        pinentry.pin(&PinRequest {
-            device: "piv:serial=1",
-            source: None,
-            tries: TriesLeft::Count(3),
-            what_for: None,
-        })
+        pinentry.pin(&PinRequest { device: "piv:serial=1", source: None, tries: TriesLeft::Count(3) })
     }
 
     #[test]

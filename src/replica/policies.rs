@@ -4,7 +4,7 @@ use super::Replica;
 use super::read::{CURRENT, TokenRow, VersionRow, token_from, version_columns, version_from};
 use super::rows::{blob, damaged};
 use crate::error::Result;
-use crate::ledger::body::{Body, RotationPolicy, State, Target};
+use crate::ledger::body::{Body, RotationPolicy, Target};
 use crate::ledger::{Prefix, TokenId};
 use rusqlite::Row;
 
@@ -26,11 +26,11 @@ pub struct PolicyRow {
 pub struct RotationRow {
     /// The token.
     pub token: TokenRow,
-    /// The version in use: the newest that is not staged. It is active.
+    /// The version in use: the newest that came into use. It is active.
     pub version: VersionRow,
     /// Its policy.
     pub policy: PolicyRow,
-    /// Whether a newer version is staged: a rotation has begun.
+    /// Whether a version is staged: a rotation has begun.
     pub staged: bool,
     /// Whether an older version is not revoked yet.
     pub beside: bool,
@@ -114,7 +114,8 @@ const ROTATIONS: &str = "
       WHERE n.token IS NOT NULL AND (p.prefix = '' OR n.name = p.prefix OR n.name >= p.prefix || '/')
     )
     SELECT t.row, t.id, t.name, t.latest, t.suspended, t.destroyed, p.token, p.prefix, t.name, p.n, p.policy,
-    (SELECT count(*) FROM versions o WHERE o.token = t.row AND o.version < v.version AND o.state IN (1, 2)), {V}
+    (SELECT count(*) FROM versions o WHERE o.token = t.row AND o.version < v.version AND o.state IN (1, 2)),
+    (SELECT count(*) FROM versions o WHERE o.token = t.row AND o.state = 0), {V}
     FROM reached r JOIN tokens t ON t.row = r.row JOIN policies p ON p.subject = r.subject
     JOIN versions v ON v.token = t.row AND v.version = {C}
     WHERE t.destroyed = 0 AND t.suspended = 0 AND v.state = 1
@@ -122,11 +123,10 @@ const ROTATIONS: &str = "
     ORDER BY t.name, r.depth DESC";
 
 fn rotation_from(row: &Row<'_>) -> rusqlite::Result<RotationRow> {
-    let (token, version) = (token_from(row, 0)?, version_from(row, 12)?);
+    let (token, version) = (token_from(row, 0)?, version_from(row, 13)?);
     let policy = policy_from(row, 6)?;
-    let beside = row.get::<_, u64>(11)? > 0;
-    debug_assert_eq!(version.state, Some(State::Active));
-    Ok(RotationRow { staged: token.latest > version.version, token, version, policy, beside })
+    let (beside, staged) = (row.get::<_, u64>(11)? > 0, row.get::<_, u64>(12)? > 0);
+    Ok(RotationRow { token, version, policy, staged, beside })
 }
 
 fn policy_from(row: &Row<'_>, at: usize) -> rusqlite::Result<PolicyRow> {

@@ -107,9 +107,10 @@ pub(super) fn version_columns() -> String {
     VERSION.replace("{SEALS}", SEALS)
 }
 
-/// The version that counts for the token `t`: the newest that is not staged, or the newest if all are.
+/// The version that counts for the token `t`: the newest that came into use, or the newest if none did. One that was revoked
+/// while it was staged closes nothing.
 pub(super) const CURRENT: &str =
-    "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.state <> 0
+    "coalesce((SELECT c.version FROM versions c WHERE c.token = t.row AND c.since IS NOT NULL
                        ORDER BY c.version DESC LIMIT 1), t.latest)";
 
 impl Replica {

@@ -8,11 +8,12 @@ mod append;
 mod copy;
 mod error;
 mod file;
+mod leases;
 mod ledger;
 mod operation;
 mod repair;
 
-use super::{Access, Append, RecordedAccess, Store};
+use super::{Access, Append, Lease, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_SEALED_BYTES};
@@ -116,6 +117,14 @@ impl Store for SqliteStore {
 
     fn accesses(&mut self, before: u64, limit: u32) -> Result<Vec<RecordedAccess>> {
         access::accesses(&self.attempt("read the access log"), before, limit)
+    }
+
+    fn take_lease(&mut self, lease: &Lease, now: u64) -> Result<Option<Lease>> {
+        leases::take(&self.attempt("lease a token"), lease, now)
+    }
+
+    fn end_lease(&mut self, token: &[u8; 16], holder: &str) -> Result<()> {
+        leases::end(&self.attempt("end a lease"), token, holder)
     }
 
     fn check_heads(&mut self) -> Result<()> {

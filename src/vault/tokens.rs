@@ -1,6 +1,7 @@
 //! Tokens: put, look up, open, change their state, list and show them.
 
 pub(crate) mod cache_label;
+pub(crate) mod candidate;
 pub(crate) mod import;
 pub(crate) mod lookup;
 pub(crate) mod open;

@@ -18,5 +18,4 @@ mod rollback_counter;
 mod served;
 mod siege;
 mod systemd;
-mod thresholds;
 mod watchdog;

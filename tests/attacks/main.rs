@@ -17,6 +17,5 @@ mod replicas;
 mod reseals;
 mod roles;
 mod tampering;
-mod thresholds;
 mod transplant;
 mod trust;

@@ -9,8 +9,6 @@ mod logins;
 mod modules;
 #[cfg(feature = "piv")]
 mod other_modules;
-#[cfg(feature = "piv")]
-mod pcscd;
 mod pins;
 #[cfg(feature = "piv")]
 mod piv;

@@ -1,7 +1,7 @@
 //! The example in docs/reference/config.md has every key, and each has an explanation.
 
 use crate::links::root;
-use strongroom::config::{AgentSettings, Config, ConfiguredDevice};
+use strongroom::config::{AgentSettings, Config, ConfiguredDevice, HookSettings};
 use strongroom::prompt;
 
 /// The page, and its example.
@@ -17,10 +17,21 @@ fn the_example_has_every_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
     std::fs::write(&file, page().1).unwrap();
-    let Config { store, prompt, agent, devices } = Config::load(&file).unwrap();
+    let Config { store, prompt, agent, hooks, devices } = Config::load(&file).unwrap();
     assert!(store.is_some());
     let prompt::Settings { command, pinentry } = prompt;
     assert!(!command.is_empty() && pinentry.is_some());
+    for of_one in [
+        |hook: &HookSettings| hook.timeout.is_some() && hook.ca.is_some() && hook.password_token.is_some(),
+        |hook: &HookSettings| hook.url.is_some() && !hook.roles.is_empty() && !hook.tokens.is_empty(),
+        |hook: &HookSettings| hook.path.is_some() && !hook.command.is_empty(),
+        |hook: &HookSettings| hook.user.is_some() && hook.creates && hook.replaces,
+    ] {
+        assert!(hooks.values().any(of_one));
+    }
+    for (name, hook) in &hooks {
+        hook.check(name).unwrap();
+    }
     let AgentSettings {
         socket,
         credentials,

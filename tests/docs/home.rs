@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use test_support::postgres::{Postgres, SUPERUSER};
 use test_support::swtpm::Swtpm;
 use test_support::yubikey::{Options, PIN, VirtualYubiKey};
 
@@ -78,12 +79,16 @@ impl Home {
     pub fn run(&self, script: &str) -> Output {
         let uri = format!("'{}'", self.tpm.uri());
         let words = script.split_inclusive([' ', '\n']);
+        // So it is with the server of a page about PostgreSQL.
+        let postgres = script.contains("psql").then(Postgres::start).flatten();
         let script: String = words
             .map(|word| match word.trim_end() {
                 "tpm:" => word.replace("tpm:", &uri),
                 _ => word.replace("\"tpm:?", &format!("\"{}&", self.tpm.uri())),
             })
             .collect();
+        let socket = postgres.as_ref().map_or("", |postgres| postgres.dir.to_str().unwrap());
+        let script = script.replace("%2Fvar%2Frun%2Fpostgresql", &socket.replace('/', "%2F"));
         let bin = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
         let installed = std::env::var_os("PATH").unwrap();
         let path = [self.path("bin"), bin.to_owned()].into_iter().chain(std::env::split_paths(&installed));
@@ -105,6 +110,9 @@ impl Home {
             command.env(format!("XDG_{variable}_HOME"), self.path(directory));
         }
         command.env("TPM2TOOLS_TCTI", self.tpm.tcti());
+        if let Some(postgres) = &postgres {
+            command.env("PGHOST", &postgres.dir).env("PGUSER", SUPERUSER).env("PGDATABASE", "postgres");
+        }
         command.env("SOFTHSM2_CONF", self.path(".softhsm/softhsm2.conf"));
         command.env("STRONGROOM_PKCS11_MODULE", test_support::softhsm::module().unwrap());
         command.output().unwrap()

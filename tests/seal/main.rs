@@ -6,7 +6,6 @@ mod interop;
 mod keys;
 mod refusals;
 mod round_trip;
-mod shares;
 mod tampering;
 mod vectors;
 mod wiping;

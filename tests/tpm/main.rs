@@ -9,4 +9,5 @@ mod interposer;
 mod on_swtpm;
 mod pcrs;
 mod pins;
+mod relay;
 mod sharing;

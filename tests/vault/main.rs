@@ -10,4 +10,3 @@ mod renew;
 mod reseal;
 mod rollback_counter;
 mod staged;
-mod thresholds;

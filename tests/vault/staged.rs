@@ -119,3 +119,20 @@ fn a_staged_version_that_has_expired_does_not_become_active() {
     assert!(error.message().contains("it expired at"), "{error}");
     assert_eq!(opened(&mut vault, "a"), Ok("opens".into()));
 }
+
+/// It never opened, so its revocation closes nothing.
+#[test]
+fn a_version_that_is_revoked_while_it_is_staged_hides_nothing() {
+    let (_place, mut vault) = Place::of(&SoftDevice::named("one"));
+    put(&mut vault, "a", "opens");
+    stage(&mut vault, "a", "staged");
+    vault.set_state(&name("a"), Some(2), State::Revoked, "refused by its issuer").unwrap();
+    assert_eq!(opened(&mut vault, "a"), Ok("opens".into()));
+    assert_eq!(vault.shown(&name("a"), None, "show").unwrap().closed, None);
+    let views = listed(&mut vault);
+    assert_eq!((views[0].version, views[0].state.word(), views[0].staged), (1, "active", None));
+    // One that was in use and is revoked closes the token.
+    put(&mut vault, "a", "newest");
+    vault.set_state(&name("a"), Some(3), State::Revoked, "").unwrap();
+    assert!(opened(&mut vault, "a").unwrap_err().contains("version 3 was revoked"));
+}

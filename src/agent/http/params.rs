@@ -28,7 +28,7 @@ const MAX_PAGE: u32 = 1000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WhichVersion {
-    /// One version; without it the newest that is not staged
+    /// One version; without it the newest that came into use
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 0)]
     pub version: Option<u64>,
@@ -91,10 +91,6 @@ pub struct Putting {
     #[serde(default)]
     #[param(value_type = Vec<ShortName>, max_items = 32)]
     pub only: Vec<String>,
-    /// How many devices open it together; for the owner
-    #[serde(default, deserialize_with = "number")]
-    #[param(minimum = 1)]
-    pub threshold: Option<u64>,
 }
 
 /// What to destroy
@@ -300,10 +296,8 @@ impl Putting {
         if labels.len() > MAX_LABELS || self.only.len() > MAX_LABELS {
             return Err(unusable(format!("at most {MAX_LABELS} labels, and as many devices")));
         }
-        for (name, value) in [("keep", self.keep), ("threshold", self.threshold)] {
-            if value == Some(0) {
-                return Err(unusable(format!("`{name}` is at least 1")));
-            }
+        if self.keep == Some(0) {
+            return Err(unusable("`keep` is at least 1"));
         }
         Ok(PutOptions {
             labels: (!labels.is_empty()).then_some(labels),
@@ -314,7 +308,6 @@ impl Putting {
             keep: self.keep,
             staged: self.staged,
             only: self.only,
-            threshold: self.threshold,
         })
     }
 }

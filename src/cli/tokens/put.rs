@@ -8,7 +8,6 @@ use crate::cli::output::Output;
 use crate::cli::{Execute, confirm};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use rand_core::{OsRng, RngCore};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,19 +15,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::ledger::Name;
-use strongroom::secret::MAX_TOKEN_BYTES;
-use strongroom::vault::{PutOptions, PutReport, TokenBackend, recipients_in_words};
+use strongroom::secret::{DEFAULT_TEXT_LENGTH, MAX_TOKEN_BYTES};
+use strongroom::vault::{PutOptions, PutReport, TokenBackend};
 use strongroom::{Error, Kind, Result, Secret};
-use zeroize::Zeroizing;
-
-/// What generated tokens are made of: letters and digits survive every shell, URL and configuration file.
-const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// The value of --expires that takes the version before for no example.
 const NEVER: &str = "never";
-
-/// The length of generated tokens by default: 190 bits.
-const DEFAULT_LENGTH: usize = 32;
 
 #[derive(Debug, Args)]
 pub struct Put {
@@ -67,10 +59,6 @@ pub struct Put {
     /// Seal it to this device only; may be given several times [default: every device with the role `open`]
     #[arg(long, value_name = "DEVICE")]
     only: Vec<String>,
-    /// How many devices must open it together: so many of those that it is sealed to [default: as many as for the version
-    /// before, and as the settings ask for]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=254))]
-    threshold: Option<u64>,
 }
 
 impl Execute for Put {
@@ -91,8 +79,7 @@ impl Execute for Put {
                 true => put_typed(tokens, out, &name, &token, &options)?,
                 false => tokens.put(&name, &token, &options)?,
             };
-            let (version, recipients, threshold) = (report.version, &report.recipients, report.threshold);
-            let sealed_to = recipients_in_words(recipients, threshold, ", ");
+            let (version, recipients) = (report.version, &report.recipients);
             let expires = match (report.expires, options.expiry) {
                 (None, _) => String::new(),
                 (Some(at), Some(_)) => format!(", expires {}", time::rfc3339_secs(at)),
@@ -103,9 +90,9 @@ impl Execute for Put {
             };
             let object = json!({
                 "name": name.as_str(), "version": version, "token_id": report.token.to_string(), "recipients": recipients,
-                "threshold": threshold, "expires": report.expires.map(time::rfc3339_millis),
+                "expires": report.expires.map(time::rfc3339_millis),
             });
-            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {sealed_to}{expires}"))?)
+            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}{expires}", recipients.join(", ")))?)
         })
     }
 }
@@ -159,7 +146,6 @@ impl Put {
             keep: self.keep,
             staged: self.staged,
             only: self.only.clone(),
-            threshold: self.threshold,
         })
     }
 
@@ -172,7 +158,7 @@ impl Put {
 
     fn token(&self, operation: &str) -> Result<Secret> {
         let token = match (self.generate, &self.file) {
-            (Some(length), _) => return generate(length.unwrap_or(DEFAULT_LENGTH), operation),
+            (Some(length), _) => return generate(length.unwrap_or(DEFAULT_TEXT_LENGTH), operation),
             (None, Some(path)) if path != Path::new("-") => from_file(path, operation)?,
             _ if self.is_typed() => confirm::ask_new_token(operation, &self.name)?,
             _ => Secret::read_from(std::io::stdin().lock(), operation)?,
@@ -237,7 +223,6 @@ fn ends_like_echo(token: &Secret) -> bool {
     bytes.iter().position(|b| *b == b'\n') == Some(bytes.len() - 1) && std::str::from_utf8(bytes).is_ok()
 }
 
-/// Each letter as likely as any other: bytes that do not divide evenly are thrown away.
 fn generate(length: usize, operation: &str) -> Result<Secret> {
     if !(1..=MAX_TOKEN_BYTES).contains(&length) {
         return Err(Error::new(
@@ -246,19 +231,7 @@ fn generate(length: usize, operation: &str) -> Result<Secret> {
             format!("--generate makes 1 to {MAX_TOKEN_BYTES} letters and digits"),
         ));
     }
-    let even = u8::try_from(256 / ALPHABET.len() * ALPHABET.len() - 1).unwrap_or(u8::MAX);
-    let mut token = Zeroizing::new(Vec::with_capacity(length));
-    let mut random = Zeroizing::new([0; 64]);
-    while token.len() < length {
-        OsRng.try_fill_bytes(&mut *random).map_err(|e| Error::new(Kind::Io, operation, e.to_string()))?;
-        let letters = random
-            .iter()
-            .filter(|byte| **byte <= even)
-            .map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
-        let missing = length - token.len();
-        token.extend(letters.take(missing));
-    }
-    Ok(Secret::from(token))
+    Secret::random_text(length).map_err(|e| e.with_operation(operation))
 }
 
 #[cfg(test)]
@@ -270,7 +243,7 @@ mod tests {
         for length in [1, 32, 1000] {
             let token = generate(length, "").unwrap();
             assert_eq!(token.len(), length);
-            assert!(token.expose().iter().all(|b| ALPHABET.contains(b)));
+            assert!(token.expose().iter().all(u8::is_ascii_alphanumeric));
         }
         assert!(generate(0, "").is_err() && generate(MAX_TOKEN_BYTES + 1, "").is_err());
     }
@@ -278,9 +251,9 @@ mod tests {
     #[test]
     fn every_letter_comes_up_about_as_often() {
         let token = generate(62_000, "").unwrap();
-        for letter in ALPHABET {
-            let count = token.expose().iter().filter(|b| *b == letter).count();
-            assert!((800..1200).contains(&count), "{}: {count}", char::from(*letter));
+        for letter in b'0'..=b'9' {
+            let count = token.expose().iter().filter(|b| **b == letter).count();
+            assert!((800..1200).contains(&count), "{}: {count}", char::from(letter));
         }
     }
 

@@ -4,10 +4,12 @@ use crate::cli::Execute;
 use crate::cli::args::names;
 use crate::cli::completions;
 use crate::cli::context::Context;
+use crate::cli::rotation::rotate::hook_of;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::ledger::body::State;
+use strongroom::rotation::retire_at_issuer;
 
 #[derive(Debug, Args)]
 pub struct Suspend {
@@ -37,6 +39,9 @@ pub struct Revoke {
     /// The reason, recorded in the ledger and shown in every refusal
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Have its issuer refuse it first, with the hook of its rotation policy
+    #[arg(long)]
+    at_issuer: bool,
 }
 
 impl Execute for Suspend {
@@ -53,7 +58,30 @@ impl Execute for Resume {
 
 impl Execute for Revoke {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
+        if self.at_issuer {
+            return self.at_issuer(context);
+        }
         change(context, &self.name, State::Revoked, &self.reason)
+    }
+}
+
+impl Revoke {
+    /// Revokes it here whatever the issuer says, and then says what the issuer did not confirm.
+    fn at_issuer(&self, context: &mut Context) -> anyhow::Result<()> {
+        let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
+        let config = context.resolve()?.config;
+        context.with_vault(|vault, out| {
+            let hook = hook_of(vault, &config, &wanted.name)?;
+            let confirmed = retire_at_issuer(vault, &*hook, &wanted.name, wanted.version);
+            vault.set_state(&wanted.name, wanted.version, State::Revoked, &reason)?;
+            let confirmed = confirmed.map_err(|error| {
+                error.with_hint("it is revoked here, but the issuer did not confirm: have it refuse the value yourself")
+            })?;
+            let object = json!({
+                "name": wanted.name.as_str(), "version": wanted.version, "state": "revoked", "at_issuer": confirmed,
+            });
+            Ok(out.done(&object, &format!("{}: revoked, at its issuer too", self.name))?)
+        })
     }
 }
 

@@ -47,6 +47,13 @@ CREATE TABLE access (
 
 CREATE INDEX access_by_device ON access (device);
 
+-- Who is rotating a token, and until when (ms since 1970). A courtesy: nothing is allowed or refused because of it.
+CREATE TABLE leases (
+    token BLOB PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What a repair took out of the tables above. No types and no keys: these rows may hold anything.
 CREATE TABLE set_aside_batches (first, last, chain, sign1);
 

@@ -128,7 +128,7 @@ pub struct TokenView {
     pub suspended: bool,
     /// Destroyed as a whole.
     pub destroyed: bool,
-    /// Why it does not open: of these versions, the newest that is not staged counts.
+    /// Why it does not open: of these versions, the newest that came into use counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
     /// How it is rotated.
@@ -176,8 +176,9 @@ impl EffectiveState {
 impl VersionView {
     /// The current version of a token, for a listing.
     pub fn from_current(vault: &Vault, token: &TokenRow, row: VersionRow) -> Self {
-        // Whatever is newer than the current version is staged.
-        let staged = (token.latest > row.version).then_some(token.latest);
+        let newest = (token.latest > row.version).then(|| vault.replica().version_row(token, token.latest));
+        let newest = newest.and_then(|newest| newest.ok().flatten());
+        let staged = newest.filter(|newest| newest.state == Some(State::Staged)).map(|newest| newest.version);
         let policy = vault.replica().policy_for(token).ok().flatten();
         let rotation_due = policy.and_then(|row_of| due(&row_of.policy, token, &row));
         Self { staged, rotation_due, ..Self::from_row(vault, token, row) }
@@ -234,7 +235,7 @@ impl TokenView {
     /// # Errors
     /// The replica's.
     pub fn from_versions(vault: &Vault, token: &TokenRow, versions: Vec<VersionRow>) -> Result<Self> {
-        let current = versions.iter().rev().find(|row| row.state != Some(State::Staged));
+        let current = versions.iter().rev().find(|row| row.since.is_some());
         let closed = current.or(versions.last()).and_then(|current| vault.closed_because(token, current));
         let grants = vault.replica().grants_reaching(token)?;
         let policy = vault.replica().policy_for(token)?;
@@ -303,10 +304,4 @@ impl Vault {
             _ => id.to_string(),
         }
     }
-}
-
-/// The devices that open a version: `a, b`, or `any 2 of a, b, c` where several open it together.
-pub fn recipients_in_words(recipients: &[String], threshold: u64, between: &str) -> String {
-    let names = recipients.join(between);
-    if threshold > 1 { format!("any {threshold} of {names}") } else { names }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use strongroom::Result;
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Hash, LogPosition, leaf};
-use strongroom::store::{Access, Append, RecordedAccess, Store};
+use strongroom::store::{Access, Append, Lease, RecordedAccess, Store};
 
 /// Batches as they were pushed, sealed bytes by digest.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,14 @@ impl Store for MemoryStore {
 
     fn accesses(&mut self, _: u64, _: u32) -> Result<Vec<RecordedAccess>> {
         Ok(Vec::new())
+    }
+
+    fn take_lease(&mut self, _: &Lease, _: u64) -> Result<Option<Lease>> {
+        Ok(None)
+    }
+
+    fn end_lease(&mut self, _: &[u8; 16], _: &str) -> Result<()> {
+        Ok(())
     }
 
     fn check_heads(&mut self) -> Result<()> {

@@ -23,7 +23,8 @@ fn blob(purpose: Purpose) -> WrappedKey {
 fn plain() -> KeyBlob {
     KeyBlob {
         key: blob(Purpose::Open),
-        parent: ParentKey { handle: templates::SRK, name: [9; 34] },
+        parent: templates::SRK,
+        parent_name: [9; 34],
         policy: Policy::default(),
         persistent: None,
     }
