@@ -42,6 +42,8 @@ pub struct PinRequest<'a> {
     pub source: Option<&'a PinSource>,
     /// What the device tells about tries.
     pub tries: TriesLeft,
+    /// What is opened with it, where one of several people gives it: `share 1 of 2 of prod/db`.
+    pub what_for: Option<&'a str>,
 }
 
 /// The only way a driver reaches a person. Its silent implementation is batch mode.
@@ -68,17 +70,20 @@ pub trait Prompter {
     fn still_waiting(&mut self) {}
 }
 
-/// A prompter that says what a touch is for: the drivers know their devices, not what is done with them.
+/// A prompter that says what a touch is for, or a PIN: the drivers know their devices, not what is done with them.
 pub struct PurposePrompter<'a> {
     /// Who is asked.
     pub inner: &'a mut dyn Prompter,
     /// `open prod/db`.
     pub purpose: &'a str,
+    /// [`PinRequest::what_for`].
+    pub pin_for: Option<&'a str>,
 }
 
 impl Prompter for PurposePrompter<'_> {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
-        self.inner.pin(request)
+        let PinRequest { device, source, tries, what_for } = *request;
+        self.inner.pin(&PinRequest { device, source, tries, what_for: self.pin_for.or(what_for) })
     }
 
     fn touch(&mut self, why: &str) -> Result<()> {

@@ -11,6 +11,9 @@
 //! | RSA | `strongroom/rsa-oaep` | OAEP decryption |
 //! | AES-256 | `strongroom/hsm-aes-gcm` | AES-GCM encryption and decryption |
 //!
+//! With a threshold of two devices or more, each of these stanzas seals a share of the file key and is inside a
+//! `strongroom/share` stanza.
+//!
 //! This module contacts no device. [`seal()`] and [`open`] call a closure for the device's part; [`Sealed`] offers the
 //! same in steps. A device's error is returned unchanged.
 //!
@@ -19,13 +22,17 @@
 mod context;
 mod ec_tag;
 mod hsm_aes_gcm;
+mod recipient_stanza;
 mod rsa_oaep;
 mod sealed;
+mod share;
 
 pub use age_core::format::FileKey;
 pub use context::Context;
 pub use ec_tag::recipient_string;
-pub use sealed::{Sealed, StanzaChallenge, open};
+pub use recipient_stanza::StanzaChallenge;
+pub use sealed::{Sealed, combine, open, open_share};
+pub use share::Share;
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
@@ -51,6 +58,9 @@ pub const MAX_SEALED_BYTES: usize = MAX_TOKEN_BYTES + MAX_HEADER_BYTES;
 /// The most stanzas in a header, including age's random one and the context.
 pub const MAX_STANZAS: usize = 256;
 
+/// The authentication tag of ChaCha20Poly1305 and of AES-GCM.
+const TAG_BYTES: usize = 16;
+
 /// The most recipients of one token.
 pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 2;
 
@@ -71,27 +81,32 @@ pub struct WrapRequest<'a> {
     pub iv: &'a [u8; 12],
     /// Additional authenticated data.
     pub aad: &'a [u8],
-    /// What to encrypt.
-    pub file_key: &'a [u8; FILE_KEY_BYTES],
+    /// What to encrypt: the file key, or a share of it and what binds it to its place.
+    pub secret: &'a [u8],
 }
 
-/// Wraps a file key in a device: 16 bytes of ciphertext and the 128-bit tag.
+/// Encrypts in a device: the ciphertext, as long as the secret, and the 128-bit tag.
 pub type Wrapper<'a> = dyn FnMut(WrapRequest<'_>) -> Result<Vec<u8>> + 'a;
 
-/// Seals a token to every recipient, in the given order. Calls `wrap` for AES-256 recipients only.
+/// Seals a token to every recipient, in the given order, so that any `threshold` of them open it together. Calls `wrap` for
+/// AES-256 recipients only.
 ///
 /// # Errors
-/// `Usage` for a token that is empty or over 1 MiB, and for no recipients, too many, or the same key twice;
+/// `Usage` for a token that is empty or over 1 MiB, for no recipients, too many, or the same key twice, and for a threshold of
+/// more than there are;
 /// `Unsupported` for a key that cannot be sealed to; any error of `wrap`, unchanged.
 pub fn seal(
     plaintext: &Secret,
     context: &Context,
     recipients: &[Recipient<'_>],
+    threshold: u64,
     wrap: &mut Wrapper<'_>,
 ) -> Result<Vec<u8>> {
     check_plaintext(plaintext)?;
     check_recipients(recipients)?;
-    let header = Header { context, recipients, wrap: RefCell::new(wrap), failure: Cell::new(None) };
+    check_threshold(threshold, recipients.len())?;
+    let header =
+        Header { context, recipients, threshold, wrap: RefCell::new(wrap), failure: Cell::new(None) };
     let encryptor = Encryptor::with_recipients(std::iter::once(&header as _))
         .map_err(|e| header.failure.take().unwrap_or_else(|| cannot_seal(Kind::Io, e.to_string())))?;
     let mut sealed = Vec::with_capacity(plaintext.len() + MAX_HEADER_BYTES / 16);
@@ -133,6 +148,7 @@ pub fn without_device(request: WrapRequest<'_>) -> Result<Vec<u8>> {
 struct Header<'a, 'w> {
     context: &'a Context,
     recipients: &'a [Recipient<'a>],
+    threshold: u64,
     wrap: RefCell<&'a mut Wrapper<'w>>,
     failure: Cell<Option<Error>>,
 }
@@ -140,37 +156,45 @@ struct Header<'a, 'w> {
 impl Header<'_, '_> {
     fn stanzas(&self, file_key: &FileKey) -> Result<Vec<Stanza>> {
         let mut stanzas = vec![self.context.to_stanza()];
-        for recipient in self.recipients {
-            stanzas.push(self.stanza(*recipient, file_key)?);
+        if self.threshold == 1 {
+            for recipient in self.recipients {
+                stanzas.push(self.stanza(*recipient, file_key.expose_secret())?);
+            }
+            return Ok(stanzas);
+        }
+        let line = self.context.to_string();
+        let shares = share::split(file_key.expose_secret(), self.threshold, self.recipients.len())?;
+        for (recipient, share) in self.recipients.iter().zip(shares) {
+            stanzas.push(share.number().to_stanza(self.stanza(*recipient, &share.to_seal(&line))?));
         }
         Ok(stanzas)
     }
 
-    fn stanza(&self, recipient: Recipient<'_>, file_key: &FileKey) -> Result<Stanza> {
+    fn stanza(&self, recipient: Recipient<'_>, secret: &[u8]) -> Result<Stanza> {
         let unusable = |why: String| cannot_seal(Kind::Unsupported, why).with_target(recipient.name);
         match recipient.public {
-            PublicKey::P256(point) => P256::wrap(point, file_key)
+            PublicKey::P256(point) => P256::wrap(point, secret)
                 .ok_or_else(|| unusable("its public key is no point of the curve P-256".into())),
-            PublicKey::P384(point) => P384::wrap(point, file_key)
+            PublicKey::P384(point) => P384::wrap(point, secret)
                 .ok_or_else(|| unusable("its public key is no point of the curve P-384".into())),
-            PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, file_key).map_err(unusable),
+            PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, secret).map_err(unusable),
             PublicKey::RsaPss { .. } => Err(unusable("its key is for signing".into())),
-            PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, file_key),
+            PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, secret),
         }
     }
 
-    fn wrap_in_device(&self, recipient: Recipient<'_>, id: &[u8; 16], file_key: &FileKey) -> Result<Stanza> {
+    fn wrap_in_device(&self, recipient: Recipient<'_>, id: &[u8; 16], secret: &[u8]) -> Result<Stanza> {
         let mut iv = [0; 12];
         OsRng.try_fill_bytes(&mut iv).map_err(|e| cannot_seal(Kind::Io, e.to_string()))?;
         let aad = self.context.to_string();
-        let request =
-            WrapRequest { recipient, iv: &iv, aad: aad.as_bytes(), file_key: file_key.expose_secret() };
+        let request = WrapRequest { recipient, iv: &iv, aad: aad.as_bytes(), secret };
         let wrapped = (self.wrap.borrow_mut())(request)?;
-        let body = wrapped.as_slice().try_into().map_err(|_| {
-            let message = format!("AES-GCM answered with {} bytes instead of 32", wrapped.len());
-            cannot_seal(Kind::Device, message).with_target(recipient.name)
-        })?;
-        Ok(HsmAesGcm::new(id, iv, body).to_stanza())
+        let wanted = secret.len() + TAG_BYTES;
+        if wrapped.len() != wanted {
+            let message = format!("AES-GCM answered with {} bytes instead of {wanted}", wrapped.len());
+            return Err(cannot_seal(Kind::Device, message).with_target(recipient.name));
+        }
+        Ok(HsmAesGcm::new(id, iv, wrapped).to_stanza())
     }
 }
 
@@ -209,6 +233,14 @@ fn check_recipients(recipients: &[Recipient<'_>]) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+fn check_threshold(threshold: u64, recipients: usize) -> Result<()> {
+    if (1..=recipients as u64).contains(&threshold) {
+        return Ok(());
+    }
+    let message = format!("{threshold} devices should open it together, and it is for {recipients}");
+    Err(cannot_seal(Kind::Usage, message).with_hint("seal it to more devices, or give a lower threshold"))
 }
 
 /// What identifies a key. An RSA key is the same with any hash.

@@ -31,7 +31,7 @@ const PIV_QUERY: &[&str] = &["pin-source"];
 /// Attributes that name a TPM's storage root key, or a key of ours in it, in canonical order.
 const TPM_PATH: &[&str] = &["object", "handle", "srk"];
 /// Attributes after the `?` for a TPM.
-const TPM_QUERY: &[&str] = &["tcti", "pin-source", "pcr-signature"];
+const TPM_QUERY: &[&str] = &["tcti", "client", "pin-source", "pcr-signature"];
 
 /// Which driver a URI is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

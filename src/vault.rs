@@ -47,12 +47,12 @@ pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;
 pub use tokens::import::{ImportItem, Imported};
-pub use tokens::lookup::{SealedToken, TokenRef};
+pub use tokens::lookup::{Opened, SealedToken, TokenRef};
 pub use tokens::open_outcome::{Denial, OpenOutcome, OpenedToken};
 pub use tokens::policy::{PolicyView, RotationNeed, RotationView};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;
-pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView};
+pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView, recipients_in_words};
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;

@@ -1,8 +1,9 @@
 //! Opening with a TPM, all on the same simulated one: whole processes beside other tools and beside a bare program, and, in one
-//! process, openings beside the TPM's own operation.
+//! process, openings beside the TPM's own operation. Then on one that is as slow as a chip is assumed to be.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod bare;
+mod chip;
 
 use bare::Bare;
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, Vault};
-use test_support::process_pairs::{pair, quiet};
+use test_support::process_pairs::{pairs, quiet};
 use test_support::swtpm::{self, Swtpm};
 
 /// In one process: how often ours and theirs take turns, and how long a turn lasts.
@@ -26,24 +27,46 @@ fn main() {
         return bare.agree();
     }
     let Some(tpm) = Swtpm::new() else { return };
-    let bench = Bench { tpm };
-    quiet(bench.strongroom().args(["init", "--device", &bench.tpm.uri()]));
-    quiet(bench.strongroom().args(["put", "token/0", "--generate"]));
-    bare::make(&bench.tpm.tcti(), &bench.tpm.dir);
+    let bench = Bench { tcti: tpm.tcti(), tpm, rounds: 60 };
+    bench.init(&[]);
     test_support::process_pairs::head();
-    let get = || bench.get();
-    pair("get, beside a bare program", get, || bench.bare());
-    bench.systemd_creds();
-    pair("get, beside tpm2_load and tpm2_unseal", get, bench.tpm2_tools());
-    bench.clevis();
+    bench.beside_others();
     in_one_process(&bench);
+    for (what, options) in
+        [("keys that are loaded", &[][..]), ("keys that stay in the TPM", &["--persistent", "0x81010040"])]
+    {
+        chip::assumed(what, options);
+    }
 }
 
 struct Bench {
     tpm: Swtpm,
+    /// The transport to it.
+    tcti: String,
+    /// How many pairs.
+    rounds: usize,
 }
 
 impl Bench {
+    /// A store with a token, and a bare program's key.
+    fn init(&self, options: &[&str]) {
+        let device = format!("tpm:?tcti={}", self.tcti);
+        quiet(self.strongroom().args(["init", "--device", &device]).args(options));
+        quiet(self.strongroom().args(["put", "token/0", "--generate"]));
+        bare::make(&self.tcti, &self.tpm.dir);
+    }
+
+    fn beside_others(&self) {
+        self.pair("get, beside a bare program", || self.bare());
+        self.systemd_creds();
+        self.pair("get, beside tpm2_load and tpm2_unseal", self.tpm2_tools());
+        self.clevis();
+    }
+
+    fn pair(&self, what: &str, peer: impl Fn() -> Command) {
+        pairs(self.rounds, what, || self.get(), peer);
+    }
+
     /// The command, with everything it reads and writes below the benchmark's directory.
     fn strongroom(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
@@ -70,14 +93,14 @@ impl Bench {
     /// This very program, in another role.
     fn bare(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["bare", &self.tpm.tcti()]).arg(&self.tpm.dir).env("TSS2_LOG", "all+NONE");
+        command.args(["bare", &self.tcti]).arg(&self.tpm.dir).env("TSS2_LOG", "all+NONE");
         command
     }
 
     /// One of tpm2-tools, or of what is built upon them.
     fn tool(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.tpm.dir).env("TPM2TOOLS_TCTI", self.tpm.tcti());
+        command.current_dir(&self.tpm.dir).env("TPM2TOOLS_TCTI", &self.tcti);
         command
     }
 
@@ -92,7 +115,7 @@ impl Bench {
         if !swtpm::installed("systemd-creds") {
             return println!("systemd-creds is not installed");
         }
-        let device = format!("--tpm2-device={}", self.tpm.tcti());
+        let device = format!("--tpm2-device={}", &self.tcti);
         let with = |arguments: &[&str]| {
             let mut command = self.tool("systemd-creds");
             command.args([&device, "--name=token"]).args(arguments);
@@ -100,14 +123,10 @@ impl Bench {
         };
         std::fs::write(self.tpm.dir.join("plain"), [b'x'; 40]).unwrap();
         quiet(&mut with(&["--with-key=tpm2", "encrypt", "plain", "credential"]));
-        pair(
-            "get, beside systemd-creds decrypt",
-            || self.get(),
-            || {
-                self.clear();
-                with(&["decrypt", "credential", "-"])
-            },
-        );
+        self.pair("get, beside systemd-creds decrypt", || {
+            self.clear();
+            with(&["decrypt", "credential", "-"])
+        });
     }
 
     /// Sealed under the storage root key that strongroom uses too.
@@ -125,8 +144,7 @@ impl Bench {
             return println!("clevis with its TPM pin is not installed");
         }
         quiet(&mut self.shell("clevis encrypt tpm2 '{}' <plain >plain.jwe"));
-        let decrypt = || self.shell("clevis decrypt <plain.jwe");
-        pair("get, beside clevis decrypt", || self.get(), decrypt);
+        self.pair("get, beside clevis decrypt", || self.shell("clevis decrypt <plain.jwe"));
     }
 }
 
@@ -136,7 +154,7 @@ fn in_one_process(bench: &Bench) {
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         let raw = {
-            let mut bare = Bare::load(&bench.tpm.tcti(), &bench.tpm.dir);
+            let mut bare = Bare::load(&bench.tcti, &bench.tpm.dir);
             rate(|| bare.agree())
         };
         let ours = {

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::secret::Secret;
 use crate::uri::DeviceUri;
+use crate::vault::Opened;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,20 +200,20 @@ impl DeviceHandle {
         Ok(())
     }
 
-    /// Has a token opened, on whichever session has least to do; `first` before what others wait for.
+    /// Has a token opened, or a share of it after other devices opened so many, on whichever session has least to do; `first` before what others wait for.
     ///
     /// # Errors
     /// The trouble of the thread, or the device's error.
     pub async fn open(
         &self,
-        token: &Arc<AuthorizedToken>,
+        (token, shares): (&Arc<AuthorizedToken>, usize),
         key: &KeyRef,
         what: &str,
         (deadline, first): (Instant, bool),
-    ) -> Result<Secret> {
+    ) -> Result<Opened> {
         let job = || {
             let (token, key, what) = (Arc::clone(token), key.clone(), what.to_owned());
-            move |session: &mut DeviceSession| session.open(&token.ready, &key, &what)
+            move |session: &mut DeviceSession| session.open((&token.ready, shares), &key, &what)
         };
         if let Some(session) = self.idlest_session() {
             match session.ranked(first).call(deadline, job()).await {

@@ -5,13 +5,15 @@ use crate::agent::access_log;
 use crate::agent::authz::denied;
 use crate::agent::confirmation::Question;
 use crate::agent::credentials::CredentialRequest;
+use crate::agent::devices::DeviceHandle;
 use crate::agent::identity::ClientIdentity;
 use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit, tried};
 use crate::agent::worker::Worker;
+use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::TokenId;
+use crate::ledger::{DeviceId, TokenId};
 use crate::store::Access;
-use crate::vault::{Accessor, Denial, Op, OpenOutcome, OpenedToken, TokenRef};
+use crate::vault::{Accessor, Denial, Op, OpenOutcome, Opened, OpenedToken, TokenRef};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -257,31 +259,56 @@ impl Agent {
             opening.token = Err(error);
             return opening;
         }
-        let what = format!("{} asks for {}", requester.program(), wanted.name);
-        let first = match requester {
-            Requester::Client(caller) => self.owner.is_owner(&caller.peer),
-            // What a unit waits for, the machine's owner does.
-            Requester::Unit(_) => true,
-        };
         let here = self.devices.iter().filter_map(|device| {
             let id = device.id()?;
             granted.keys.iter().find(|(own, _)| *own == id).map(|(id, key)| (device, id, key))
         });
         let here: Vec<_> = here.collect();
+        let token = &granted.ready;
+        if token.threshold > 1 && (here.len() as u64) < token.threshold {
+            if self.devices.iter().all(|device| device.id().is_some()) {
+                let is_here = |id: &DeviceId| here.iter().any(|(_, own, _)| *own == id);
+                opening.token = Err(token.too_few_devices(is_here));
+            }
+            return opening;
+        }
         for (i, (device, id, key)) in here.iter().enumerate() {
             // One that hangs leaves time for the next.
             let left = u32::try_from(here.len() - i).unwrap_or(u32::MAX);
             let deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-            let asked = match device.check(&tried(wanted)) {
-                Ok(()) => device.open(granted, key, &what, (deadline, first)).await,
-                Err(error) => Err(error),
-            };
-            opening.take_answer(**id, asked);
+            let asked =
+                self.ask_device(device, key, granted, requester, opening.shares.len(), deadline).await;
+            opening.take_answer(token, **id, asked);
             if opening.is_open() {
                 break;
             }
         }
         opening
+    }
+
+    /// Has one device open a token, or a share of it after others opened so many.
+    async fn ask_device(
+        &self,
+        device: &DeviceHandle,
+        key: &KeyRef,
+        granted: &Arc<AuthorizedToken>,
+        requester: &Requester<'_>,
+        shares: usize,
+        deadline: Instant,
+    ) -> Result<Opened> {
+        let token = &granted.ready;
+        device.check(&token.operation())?;
+        let first = match requester {
+            Requester::Client(caller) => self.owner.is_owner(&caller.peer),
+            // What a unit waits for, the machine's owner does.
+            Requester::Unit(_) => true,
+        };
+        let what = format!("{} asks for {}", requester.program(), token.part(shares));
+        let asked = device.open((granted, shares), key, &what, (deadline, first)).await;
+        asked.map_err(|error| match token.threshold {
+            1 => error,
+            _ => error.with_context(token.part_operation(shares)),
+        })
     }
 
     /// An error for a store that was set back, where a device here has a counter that tells. Asked when the store changed.

@@ -213,6 +213,8 @@ pub struct StoredVersion {
     pub expires: Option<u64>,
     /// The devices that open it, by name.
     pub recipients: Vec<String>,
+    /// How many of them open it together.
+    pub threshold: u64,
 }
 
 /// A token that has another name now.

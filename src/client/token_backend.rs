@@ -70,10 +70,12 @@ impl TokenBackend for Client {
         let labels = options.labels.iter().flatten();
         query.extend(labels.map(|(key, value)| ("label", format!("{key}={value}"))));
         query.extend(options.only.iter().map(|device| ("only", device.clone())));
+        query.extend(options.threshold.map(|threshold| ("threshold", threshold.to_string())));
         let put = self.ask("PUT", &format!("/v1/values/{name}"), &query, Some(token.expose()))?;
         let put: StoredVersion = parse(&put)?;
         let token = put.token_id.parse().map_err(|_| odd("no token id"))?;
-        Ok(PutReport { token, version: put.version, expires: put.expires, recipients: put.recipients })
+        let StoredVersion { version, expires, recipients, threshold, .. } = put;
+        Ok(PutReport { token, version, expires, recipients, threshold })
     }
 
     fn set_state(&mut self, name: &Name, version: Option<u64>, state: State, reason: &str) -> Result<()> {

@@ -167,7 +167,8 @@ impl PinEntry<'_> {
     /// [`PinEntry::confirm_last_try`].
     pub fn ask(&self, prompter: &mut dyn Prompter) -> Result<Secret> {
         self.confirm_last_try(prompter)?;
-        let request = PinRequest { device: self.device, source: self.source, tries: self.tries };
+        let request =
+            PinRequest { device: self.device, source: self.source, tries: self.tries, what_for: None };
         let pin = prompter.pin(&request)?;
         if pin.is_empty() {
             let message = format!("the PIN is empty: it was not sent to {}", self.hardware);

@@ -1,11 +1,12 @@
-//! The TPM driver: TPM 2.0 through tpm2-tss.
+//! The TPM driver: TPM 2.0, directly for opening and signing where that is possible, and through tpm2-tss.
 //!
 //! Only this file and its directory name `tss_esapi`. From the bottom up:
 //!
 //! - `error` explains response codes, `transport` connects to a TPM, `templates` holds the public areas of keys.
 //! - `pcr`, `policy` and `signed_policy` are the conditions on a key's use, `key_blob` is a key's stored form.
-//! - `connection` is a connection with its loaded objects; `connection_pool` shares it, and the PIN, among a process's devices.
+//! - `commands` are those of opening and signing. `direct` sends them itself, `esys` through tpm2-tss.
 //! - `crash_record` notes what is loaded in a bare TPM, for the case that the process is killed.
+//! - `connection` is a connection with its loaded objects; `connection_pool` shares it, and the PIN, among a process's devices.
 //! - `device` implements [`Device`], `create` makes keys, `evidence` attests them, `counter` provides monotonic counters.
 //!
 //! Strongroom's keys are stored outside the TPM, encrypted to its storage root key, as part of their enrolment in the ledger. So a
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::uri::DeviceUri;
 
 mod cbor;
+mod commands;
 mod connection;
 mod connection_pool;
 mod counter;
@@ -23,8 +25,10 @@ mod crash_record;
 mod create;
 mod credential;
 mod device;
+mod direct;
 mod ek;
 mod error;
+mod esys;
 mod evidence;
 mod health;
 mod identity;
@@ -38,6 +42,7 @@ mod signed_policy;
 mod templates;
 mod transport;
 
+pub use direct::fuzz_responses;
 pub use health::{Health, examine};
 
 /// Connects to the TPM a `tpm:` URI names: the kernel's resource manager, or another transport by its `tcti`.

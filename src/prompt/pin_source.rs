@@ -133,7 +133,12 @@ mod tests {
 
     #[test]
     fn silence_says_what_to_do() {
-        let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
+        let request = PinRequest {
+            device: "pkcs11:token=demo",
+            source: None,
+            tries: TriesLeft::Unknown,
+            what_for: None,
+        };
         let error = BatchPrompter.pin(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::PinUnavailable);
         assert!(error.hint().unwrap().contains("pin-source="));

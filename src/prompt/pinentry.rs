@@ -225,7 +225,12 @@ mod tests {
     }
 
     fn asked(pinentry: &mut Pinentry) -> Result<Secret> {
-        pinentry.pin(&PinRequest { device: "piv:serial=1", source: None, tries: TriesLeft::Count(3) })
+        pinentry.pin(&PinRequest {
+            device: "piv:serial=1",
+            source: None,
+            tries: TriesLeft::Count(3),
+            what_for: None,
+        })
     }
 
     #[test]

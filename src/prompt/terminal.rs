@@ -90,7 +90,7 @@ impl Prompter for Terminal {
     }
 }
 
-/// `PIN of pkcs11:token=demo (3 tries left): `
+/// `PIN of pkcs11:token=demo (3 tries left), for share 1 of 2 of prod/db: `
 pub(super) fn question(request: &PinRequest<'_>) -> String {
     let tries = match request.tries {
         TriesLeft::Unknown => String::new(),
@@ -98,7 +98,8 @@ pub(super) fn question(request: &PinRequest<'_>) -> String {
         TriesLeft::Count(1) | TriesLeft::Last => " (the LAST try before it locks)".into(),
         TriesLeft::Count(n) => format!(" ({n} tries left)"),
     };
-    format!("PIN of {}{tries}: ", request.device)
+    let what_for = request.what_for.map(|what| format!(", for {what}")).unwrap_or_default();
+    format!("PIN of {}{tries}{what_for}: ", request.device)
 }
 
 fn failed(error: &std::io::Error) -> Error {
@@ -111,9 +112,21 @@ mod tests {
 
     #[test]
     fn tries_are_shown() {
-        let asked = |tries| question(&PinRequest { device: "pkcs11:token=demo", source: None, tries });
+        let asked = |tries| {
+            question(&PinRequest { device: "pkcs11:token=demo", source: None, tries, what_for: None })
+        };
         assert_eq!(asked(TriesLeft::Unknown), "PIN of pkcs11:token=demo: ");
         assert_eq!(asked(TriesLeft::Count(3)), "PIN of pkcs11:token=demo (3 tries left): ");
         assert!(asked(TriesLeft::Last).contains("LAST"));
+        let request = PinRequest {
+            device: "pkcs11:token=demo",
+            source: None,
+            tries: TriesLeft::Count(3),
+            what_for: Some("share 1 of 2 of prod/db"),
+        };
+        assert_eq!(
+            question(&request),
+            "PIN of pkcs11:token=demo (3 tries left), for share 1 of 2 of prod/db: "
+        );
     }
 }

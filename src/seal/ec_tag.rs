@@ -1,21 +1,19 @@
 //! `p256tag <tag> <enc>` (C2SP age, "The tag recipient type") and `strongroom/p384tag`, which is the same on another curve: the
 //! file key under HPKE to an EC key.
 //!
-//! The `age` and `hpke` crates do the sealing. Opening needs one raw ECDH from the device; the rest of HPKE (RFC 9180,
+//! The `hpke` crate does the sealing. Opening needs one raw ECDH from the device; the rest of HPKE (RFC 9180,
 //! DHKEM of the curve, HKDF-SHA256, ChaCha20Poly1305, base mode) runs here, on the device's answer.
 
-use super::{BASE64, decoded, encoded, file_key, tampered};
+use super::{BASE64, TAG_BYTES, decoded, encoded, tampered};
 use crate::device::{PrivateOperation, PublicKey};
 use crate::error::{Error, Kind, Result};
-use age::Recipient as _;
-use age_core::format::{FileKey, Stanza};
+use age_core::format::Stanza;
 use age_core::primitives::{hpke_open, hpke_seal};
-use age_core::secrecy::ExposeSecret;
 use base64::Engine;
 use hpke::generic_array::ArrayLength;
 use hpke::generic_array::typenum::{U32, U48, U65, U97};
 use hpke::kdf::{HkdfSha256, HkdfSha384, extract_and_expand};
-use hpke::kem::{DhP384HkdfSha384, SharedSecret};
+use hpke::kem::{DhP256HkdfSha256, DhP384HkdfSha384, SharedSecret};
 use hpke::rand_core::{CryptoRng, RngCore};
 use hpke::{Deserializable, HpkeError, Kem, Serializable};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
@@ -36,6 +34,8 @@ pub(super) trait Curve: Clone + Debug + Eq + 'static {
     const NAME: &'static str;
     /// RFC 9180 table 2.
     const KEM_ID: u16;
+    /// RFC 9180 §7.1.
+    type Kem: Kem;
     /// Bytes of an uncompressed point.
     type PointSize: ArrayLength<u8>;
     /// Bytes of a coordinate, and of the KEM's shared secret (RFC 9180 table 2).
@@ -47,8 +47,15 @@ pub(super) trait Curve: Clone + Debug + Eq + 'static {
     /// Whether these bytes are a point of the curve.
     fn has(point: &[u8]) -> bool;
 
-    /// The file key under HPKE to a point: the encapsulated key and the 32 bytes of the body.
-    fn wrap(public: &[u8], file_key: &FileKey) -> Option<Stanza>;
+    /// The secret under HPKE to a point: the encapsulated key, and the secret with its tag of 16 bytes. `None` unless these bytes
+    /// are a point of the curve.
+    fn wrap(public: &[u8], secret: &[u8]) -> Option<Stanza> {
+        let recipient = <Self::Kem as Kem>::PublicKey::from_bytes(public).ok()?;
+        let (enc, body) = hpke_seal::<Self::Kem, _>(&recipient, Self::INFO, secret, &mut OsRng);
+        let enc = enc.to_bytes();
+        let tag = tag::<Self>(&enc, public);
+        Some(Stanza { tag: Self::TYPE.into(), args: vec![encoded(&tag), encoded(&enc)], body })
+    }
 
     /// Bytes of an uncompressed point.
     fn point_bytes() -> usize {
@@ -74,6 +81,7 @@ impl Curve for P256 {
     const INFO: &'static [u8] = b"age-encryption.org/p256tag";
     const NAME: &'static str = "P-256";
     const KEM_ID: u16 = 0x0010;
+    type Kem = DhP256HkdfSha256;
     type PointSize = U65;
     type SecretSize = U32;
 
@@ -84,12 +92,6 @@ impl Curve for P256 {
     fn has(point: &[u8]) -> bool {
         p256::PublicKey::from_sec1_bytes(point).is_ok()
     }
-
-    fn wrap(public: &[u8], file_key: &FileKey) -> Option<Stanza> {
-        let recipient: age::tag::Recipient = encode_recipient(public)?.parse().ok()?;
-        let (mut stanzas, _) = recipient.wrap_file_key(file_key).ok()?;
-        stanzas.pop()
-    }
 }
 
 impl Curve for P384 {
@@ -97,6 +99,7 @@ impl Curve for P384 {
     const INFO: &'static [u8] = b"strongroom/p384tag";
     const NAME: &'static str = "P-384";
     const KEM_ID: u16 = 0x0011;
+    type Kem = DhP384HkdfSha384;
     type PointSize = U97;
     type SecretSize = U48;
 
@@ -107,29 +110,21 @@ impl Curve for P384 {
     fn has(point: &[u8]) -> bool {
         p384::PublicKey::from_sec1_bytes(point).is_ok()
     }
-
-    fn wrap(public: &[u8], file_key: &FileKey) -> Option<Stanza> {
-        let recipient = <DhP384HkdfSha384 as Kem>::PublicKey::from_bytes(public).ok()?;
-        let key = file_key.expose_secret();
-        let (enc, body) = hpke_seal::<DhP384HkdfSha384, _>(&recipient, Self::INFO, key, &mut OsRng);
-        let enc = enc.to_bytes();
-        let tag = tag::<Self>(&enc, public);
-        Some(Stanza { tag: Self::TYPE.into(), args: vec![encoded(&tag), encoded(&enc)], body })
-    }
 }
 
-/// A well-formed stanza: the encapsulated key and the 16-byte file key under HPKE.
+/// A well-formed stanza: the encapsulated key and a secret under HPKE.
 pub(super) struct EcTag<C> {
     tag: [u8; 4],
     enc: Vec<u8>,
-    body: [u8; 32],
+    body: Vec<u8>,
     curve: PhantomData<C>,
 }
 
 impl<C: Curve> EcTag<C> {
-    pub(super) fn from_stanza(stanza: &Stanza) -> Option<Self> {
+    /// A stanza that seals so many bytes.
+    pub(super) fn from_stanza(stanza: &Stanza, secret_bytes: usize) -> Option<Self> {
         let [tag, enc] = stanza.args.as_slice() else { return None };
-        let body = stanza.body.as_slice().try_into().ok()?;
+        let body = Some(stanza.body.clone()).filter(|body| body.len() == secret_bytes + TAG_BYTES)?;
         let enc = BASE64.decode(enc).ok().filter(|enc| enc.len() == C::point_bytes())?;
         Some(Self { tag: decoded(tag)?, enc, body, curve: PhantomData })
     }
@@ -148,8 +143,8 @@ impl<C: Curve> EcTag<C> {
         Ok(PrivateOperation::Ecdh { peer: &self.enc })
     }
 
-    /// The file key, from the device's answer.
-    pub(super) fn unlock(&self, public: &[u8], answer: &[u8]) -> Result<FileKey> {
+    /// What is sealed, from the device's answer.
+    pub(super) fn unlock(&self, public: &[u8], answer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let wanted = C::coordinate_bytes();
         if answer.len() != wanted {
             let message = format!("the ECDH answer has {} bytes, an x-coordinate has {wanted}", answer.len());
@@ -160,7 +155,7 @@ impl<C: Curve> EcTag<C> {
         let enc = Point(self.enc.clone(), PhantomData);
         let opened = hpke_open::<AnsweredKem<C>>(&enc, &answered, C::INFO, &self.body)
             .map_err(|_| tampered(format!("its {} stanza does not open", C::TYPE)))?;
-        file_key(&Zeroizing::new(opened))
+        Ok(Zeroizing::new(opened))
     }
 }
 
@@ -320,20 +315,22 @@ mod tests {
     fn opens_what_hpke_seals_to_p384() {
         let receiver = p384::SecretKey::from_slice(&[7; 48]).unwrap();
         let public = receiver.public_key().to_encoded_point(false);
-        let file_key = FileKey::init_with_mut(|key| *key = [9; 16]);
-        let stanza = P384::wrap(public.as_bytes(), &file_key).unwrap();
-        let parsed = EcTag::<P384>::from_stanza(&stanza).unwrap();
+        let stanza = P384::wrap(public.as_bytes(), &[9; 16]).unwrap();
+        let parsed = EcTag::<P384>::from_stanza(&stanza, 16).unwrap();
         assert!(parsed.is_for(public.as_bytes()));
         let PrivateOperation::Ecdh { peer } = parsed.challenge().unwrap() else { panic!() };
         let peer = p384::PublicKey::from_sec1_bytes(peer).unwrap();
         let shared = p384::ecdh::diffie_hellman(receiver.to_nonzero_scalar(), peer.as_affine());
         let opened = parsed.unlock(public.as_bytes(), shared.raw_secret_bytes()).unwrap();
-        assert_eq!(opened.expose_secret(), &[9; 16]);
+        assert_eq!(opened.as_slice(), &[9; 16]);
         let mut wrong = shared.raw_secret_bytes().to_vec();
         wrong[0] ^= 1;
         assert_eq!(parsed.unlock(public.as_bytes(), &wrong).err().unwrap().kind(), Kind::Tampered);
         assert_eq!(parsed.unlock(public.as_bytes(), &wrong[1..]).err().unwrap().kind(), Kind::Device);
-        assert!(EcTag::<P256>::from_stanza(&stanza).is_none());
+        assert!(
+            EcTag::<P256>::from_stanza(&stanza, 16).is_none()
+                && EcTag::<P384>::from_stanza(&stanza, 48).is_none()
+        );
     }
 
     #[test]

@@ -6,8 +6,7 @@
 use super::{decoded, encoded, first_four, tampered};
 use crate::device::{OaepHash, PrivateOperation};
 use crate::error::Result;
-use age_core::format::{FileKey, Stanza};
-use age_core::secrecy::ExposeSecret;
+use age_core::format::Stanza;
 use rand_core::OsRng;
 use rsa::{BigUint, RsaPublicKey};
 use sha2::{Digest, Sha256};
@@ -54,15 +53,14 @@ impl RsaOaep {
     }
 }
 
-/// Wraps a file key to a public key. The error says why the key cannot be used.
-pub(super) fn wrap(n: &[u8], e: &[u8], hash: OaepHash, file_key: &FileKey) -> Result<Stanza, String> {
+/// Wraps a secret to a public key. The error says why the key cannot be used.
+pub(super) fn wrap(n: &[u8], e: &[u8], hash: OaepHash, secret: &[u8]) -> Result<Stanza, String> {
     if n.len() < MIN_BYTES || n[0] == 0 {
         return Err("RSA keys under 2048 bits are not sealed to".into());
     }
     let key = RsaPublicKey::new(BigUint::from_bytes_be(n), BigUint::from_bytes_be(e))
         .map_err(|e| format!("not an RSA key to seal to: {e}"))?;
-    let body =
-        key.encrypt(&mut OsRng, hash.padding(), file_key.expose_secret()).map_err(|e| e.to_string())?;
+    let body = key.encrypt(&mut OsRng, hash.padding(), secret).map_err(|e| e.to_string())?;
     Ok(Stanza { tag: TYPE.into(), args: vec![encoded(&key_tag(n, e)), name(hash).into()], body })
 }
 

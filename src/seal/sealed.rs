@@ -1,10 +1,9 @@
 //! Opening: parse the header, ask the device about its stanzas, check the MAC and decrypt.
 
-use super::ec_tag::{Curve, EcTag, P256, P384};
+use super::recipient_stanza::{RecipientStanza, StanzaChallenge, check_shares, malformed};
+use super::share::{self, Share, ShareNumber};
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
 use super::{cannot_open, context, file_key, tampered};
-use super::{hsm_aes_gcm, rsa_oaep};
-use super::{hsm_aes_gcm::HsmAesGcm, rsa_oaep::RsaOaep};
 use crate::device::{PrivateOperation, PublicKey};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
@@ -16,8 +15,8 @@ use zeroize::Zeroizing;
 
 /// Opens a sealed token with one device's key. `ask` sends a challenge to that device.
 ///
-/// Asks the device only if the file claims to belong to `context`. Returns nothing unless the header MAC, which covers
-/// that claim, and the whole payload are verified.
+/// Asks the device only if the file claims to belong to `context`, and to open with any one device. Returns nothing unless the
+/// header MAC, which covers that claim, and the whole payload are verified.
 ///
 /// # Errors
 /// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open
@@ -29,9 +28,44 @@ pub fn open(
     ask: &mut PrivateOperationFn<'_>,
 ) -> Result<Secret> {
     let sealed = Sealed::parse(sealed)?;
-    sealed.belongs_to(context)?;
+    sealed.is_what_was_stated(context, 1)?;
     let file_key = sealed.file_key(key, ask)?;
     sealed.finish(file_key, context)
+}
+
+/// Opens one device's share of a sealed token that `threshold` devices open together, as the ledger says: [`combine`] needs so
+/// many. Asks the device only if the file claims the same.
+///
+/// # Errors
+/// As [`open`]; `Tampered` for a share that belongs elsewhere.
+pub fn open_share(
+    sealed: &[u8],
+    context: &Context,
+    threshold: u64,
+    key: &PublicKey,
+    ask: &mut PrivateOperationFn<'_>,
+) -> Result<Share> {
+    let sealed = Sealed::parse(sealed)?;
+    sealed.is_what_was_stated(context, threshold)?;
+    sealed.share(key, ask)
+}
+
+/// Opens a sealed token with shares of different devices, in the order in which they came: at least as many as its threshold.
+/// One of them may be wrong, so every choice that has the newest is tried.
+///
+/// # Errors
+/// `Tampered`, as [`open`]; for too few shares too.
+pub fn combine(sealed: &[u8], context: &Context, shares: &[Share]) -> Result<Secret> {
+    let sealed = Sealed::parse(sealed)?;
+    let threshold = usize::try_from(sealed.threshold()).unwrap_or(usize::MAX);
+    let mut failure = None;
+    for choice in share::choices(shares, threshold) {
+        match share::combine(&choice).and_then(|file_key| sealed.finish(file_key, context)) {
+            Ok(token) => return Ok(token),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| tampered("these are fewer shares than its threshold")))
 }
 
 /// Sends a challenge to a device.
@@ -45,19 +79,13 @@ pub struct Sealed<'a> {
     stanzas: Vec<RecipientStanza>,
 }
 
-enum RecipientStanza {
-    P256Tag(EcTag<P256>),
-    P384Tag(EcTag<P384>),
-    RsaOaep(RsaOaep),
-    HsmAesGcm(HsmAesGcm),
-}
-
 impl<'a> Sealed<'a> {
     /// Parses the header, with bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
     ///
     /// # Errors
     /// `Tampered` unless the file is age v1 with exactly one context stanza and well-formed stanzas of the types known
-    /// here. Stanzas of other types are ignored.
+    /// here, either none of which is a share, or all, enough of them for their one threshold, and none twice. Stanzas of other
+    /// types are ignored.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         check_bounds(bytes)?;
         let mut belongs = None;
@@ -73,6 +101,7 @@ impl<'a> Sealed<'a> {
             }
         }
         let context = belongs.ok_or_else(|| tampered("it has no context stanza"))?;
+        check_shares(&stanzas)?;
         Ok(Self { bytes, context, context_line: context.to_string(), stanzas })
     }
 
@@ -87,6 +116,11 @@ impl<'a> Sealed<'a> {
         self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
     }
 
+    /// How many devices open it together, as the file says; 1 where any does.
+    pub fn threshold(&self) -> u64 {
+        self.stanzas.iter().find_map(|stanza| stanza.share).map_or(1, |share| share.threshold)
+    }
+
     /// Tries the challenges for `key` in turn until one opens.
     ///
     /// Tries the next stanza only if the device refused this one. After any other error, such as a wrong PIN, it does
@@ -95,10 +129,34 @@ impl<'a> Sealed<'a> {
     /// # Errors
     /// As [`open`].
     pub fn file_key(&self, key: &PublicKey, ask: &mut PrivateOperationFn<'_>) -> Result<FileKey> {
+        self.first_that_opens(key, ask, |_, opened| file_key(opened))
+    }
+
+    /// As [`Sealed::file_key`], for a share of it.
+    ///
+    /// # Errors
+    /// As [`open`].
+    fn share(&self, key: &PublicKey, ask: &mut PrivateOperationFn<'_>) -> Result<Share> {
+        self.first_that_opens(key, ask, |number, opened| match number {
+            Some(number) => Share::from_opened(number, opened, &self.context_line),
+            None => Err(tampered("it has no shares")),
+        })
+    }
+
+    fn first_that_opens<T>(
+        &self,
+        key: &PublicKey,
+        ask: &mut PrivateOperationFn<'_>,
+        take: impl Fn(Option<ShareNumber>, &[u8]) -> Result<T>,
+    ) -> Result<T> {
         let mut failure: Option<Error> = None;
         for lock in self.locks(key) {
-            match lock.and_then(|lock| lock.unlock(&ask(lock.challenge())?)) {
-                Ok(file_key) => return Ok(file_key),
+            let opened = lock.and_then(|lock| {
+                let secret = lock.unlock(&ask(lock.challenge())?)?;
+                take(lock.share, &secret)
+            });
+            match opened {
+                Ok(opened) => return Ok(opened),
                 Err(e) if !matches!(e.kind(), Kind::Device | Kind::Tampered) => return Err(e),
                 // A device's error matters more than a stanza that merely shares the tag.
                 Err(e) if failure.is_none() || e.kind() == Kind::Device => failure = Some(e),
@@ -129,6 +187,20 @@ impl<'a> Sealed<'a> {
         Ok(plaintext)
     }
 
+    /// Compares the file with what the ledger says of it.
+    ///
+    /// # Errors
+    /// `Tampered`.
+    pub fn is_what_was_stated(&self, context: &Context, threshold: u64) -> Result<()> {
+        self.belongs_to(context)?;
+        match self.threshold() {
+            own if own == threshold => Ok(()),
+            own => Err(tampered(format!(
+                "{own} devices open these sealed bytes, and the ledger says {threshold}"
+            ))),
+        }
+    }
+
     fn belongs_to(&self, context: &Context) -> Result<()> {
         let whose = match &self.context {
             own if own == context => return Ok(()),
@@ -137,75 +209,6 @@ impl<'a> Sealed<'a> {
             _ => "another version of the token",
         };
         Err(tampered(format!("these sealed bytes belong to {whose}")))
-    }
-}
-
-impl RecipientStanza {
-    /// `None` for unknown types, such as age's random stanza.
-    fn from_stanza(stanza: &Stanza) -> Result<Option<Self>> {
-        let parsed = match stanza.tag.as_str() {
-            P256::TYPE => EcTag::from_stanza(stanza).map(Self::P256Tag),
-            P384::TYPE => EcTag::from_stanza(stanza).map(Self::P384Tag),
-            rsa_oaep::TYPE => RsaOaep::from_stanza(stanza).map(Self::RsaOaep),
-            hsm_aes_gcm::TYPE => HsmAesGcm::from_stanza(stanza).map(Self::HsmAesGcm),
-            _ => return Ok(None),
-        };
-        parsed.map(Some).ok_or_else(|| malformed(stanza))
-    }
-
-    /// `None` unless the stanza is of the key's type and carries its tag.
-    fn lock<'s>(&'s self, key: &'s PublicKey, aad: &'s str) -> Result<Option<StanzaChallenge<'s>>> {
-        let (challenge, exchange) = match (self, key) {
-            (Self::P256Tag(stanza), PublicKey::P256(point)) if stanza.is_for(point) => {
-                (stanza.challenge()?, Exchange::P256(stanza, point))
-            }
-            (Self::P384Tag(stanza), PublicKey::P384(point)) if stanza.is_for(point) => {
-                (stanza.challenge()?, Exchange::P384(stanza, point))
-            }
-            (Self::RsaOaep(stanza), PublicKey::Rsa { n, e, oaep }) if stanza.is_for(n, e) => {
-                (stanza.challenge(n, *oaep)?, Exchange::None)
-            }
-            (Self::HsmAesGcm(stanza), PublicKey::Aes256 { id }) if stanza.is_for(id) => {
-                (stanza.challenge(aad), Exchange::None)
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some(StanzaChallenge { challenge, exchange }))
-    }
-}
-
-/// A stanza that may hold the file key, as a challenge for the device.
-pub struct StanzaChallenge<'s> {
-    challenge: PrivateOperation<'s>,
-    exchange: Exchange<'s>,
-}
-
-/// How to turn the device's answer into the file key.
-enum Exchange<'s> {
-    /// Nothing: it is the file key.
-    None,
-    /// The rest of HPKE, for this point.
-    P256(&'s EcTag<P256>, &'s [u8]),
-    /// The rest of HPKE, for this point.
-    P384(&'s EcTag<P384>, &'s [u8]),
-}
-
-impl<'s> StanzaChallenge<'s> {
-    /// What to ask the device.
-    pub fn challenge(&self) -> PrivateOperation<'s> {
-        self.challenge
-    }
-
-    /// The file key, from the device's answer.
-    ///
-    /// # Errors
-    /// `Tampered` when the stanza does not open with it; `Device` when the answer has the wrong length for the operation.
-    pub fn unlock(&self, answer: &[u8]) -> Result<FileKey> {
-        match self.exchange {
-            Exchange::P256(stanza, public) => stanza.unlock(public, answer),
-            Exchange::P384(stanza, public) => stanza.unlock(public, answer),
-            Exchange::None => file_key(answer),
-        }
     }
 }
 
@@ -277,8 +280,4 @@ fn read_payload(mut reader: impl Read, room: usize) -> io::Result<Secret> {
     }
     plaintext.truncate(filled);
     Ok(plaintext.into())
-}
-
-fn malformed(stanza: &Stanza) -> Error {
-    tampered(format!("its {} stanza is malformed", stanza.tag))
 }

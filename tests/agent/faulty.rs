@@ -78,7 +78,12 @@ impl Faulty {
         }
         let pin = *self.faults.pin.lock().unwrap();
         if let (Some(right), false) = (pin, self.faults.logged_in.load(Ordering::SeqCst)) {
-            let request = PinRequest { device: self.inner.name(), source: None, tries: TriesLeft::Unknown };
+            let request = PinRequest {
+                device: self.inner.name(),
+                source: None,
+                tries: TriesLeft::Unknown,
+                what_for: None,
+            };
             let given = prompter.pin(&request)?;
             self.faults.pins.fetch_add(1, Ordering::SeqCst);
             if given.expose() != right.as_bytes() {

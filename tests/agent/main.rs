@@ -18,4 +18,5 @@ mod rollback_counter;
 mod served;
 mod siege;
 mod systemd;
+mod thresholds;
 mod watchdog;

@@ -17,5 +17,6 @@ mod replicas;
 mod reseals;
 mod roles;
 mod tampering;
+mod thresholds;
 mod transplant;
 mod trust;

@@ -1,5 +1,6 @@
 //! The command with a YubiKey behind a real pcscd, which its users have, in place of the drop-in libpcsclite.
 
+use std::path::Path;
 use test_support::home::Home;
 use test_support::pcscd::{PORT, Pcscd, in_namespaces, plug, wait};
 use test_support::yubikey::{Options, PIN, Service};
@@ -64,6 +65,48 @@ fn processes_that_reset_the_card_for_each_other_all_open() {
                 scope.spawn(|| {
                     for _ in 0..8 {
                         assert_eq!(home.ok(&["get", "prod/db"]).stdout, b"s3cret");
+                    }
+                });
+            }
+        });
+        assert_eq!(card.card().memory().pin.left, 3);
+    });
+}
+
+/// Resets by others are met by every driver: SCARD_W_RESET_CARD, and SCARD_E_PROTO_MISMATCH to who comes in the midst of one.
+#[test]
+fn processes_with_other_peoples_modules_share_the_card() {
+    in_namespaces(|| {
+        let Some(home) = Home::new() else { return };
+        let (service, directory) = (Service::start(&home.dir).unwrap(), tempfile::tempdir().unwrap());
+        let _pcscd = Pcscd::start(directory.path());
+        let card = service.add(&Options { serial: 20_003, ..Options::default() }).unwrap();
+        let _place = plug(&card, PORT);
+        let doctor = || home.strongroom(&["doctor"]).output().unwrap().stdout;
+        wait(|| String::from_utf8_lossy(&doctor()).contains("piv:serial=20003"));
+        let pin = home.dir.join("yubikey-pin");
+        std::fs::write(&pin, PIN).unwrap();
+        let piv = format!("piv:?pin-source=file:{}", pin.display());
+        home.ok(&["init", "--quiet", "--device", &piv]);
+        home.put("prod/db", b"s3cret");
+
+        let libraries = Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+        let modules = ["libykcs11.so.2", "opensc-pkcs11.so"].map(|name| libraries.join(name));
+        let installed = modules.iter().filter(|module| module.exists());
+        let behind = |module: &Path| {
+            format!("pkcs11:?module-path={}&pin-source=file:{}", module.display(), pin.display())
+        };
+        let devices: Vec<_> = installed.map(|module| behind(module)).chain([piv]).collect();
+        // A device that is named is the only one.
+        let missing = ["get", "--device", "pkcs11:?module-path=/nonexistent", "prod/db"];
+        assert!(!home.strongroom(&missing).output().unwrap().status.success());
+        let home = &home;
+        std::thread::scope(|scope| {
+            for device in &devices {
+                scope.spawn(move || {
+                    for _ in 0..6 {
+                        let opened = home.ok(&["get", "--device", device, "prod/db"]).stdout;
+                        assert_eq!(opened, b"s3cret", "{device}");
                     }
                 });
             }

@@ -19,7 +19,7 @@ macro_rules! transcripts {
 
 transcripts! {
     adopt backup device device_add doctor get grants import init list log names pins policy put quorum rename reseal retire rotate run settings shell show states
-    stores tpm trust verify
+    stores threshold threshold_tpm tpm trust verify
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn directory() -> PathBuf {
 
 fn play(name: &str) {
     let Some(mut home) = Home::new() else { return };
-    if name == "tpm" {
+    if name.ends_with("tpm") {
         let Some(tpm) = Swtpm::new() else { return };
         home.tpm = Some(tpm);
     }

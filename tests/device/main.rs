@@ -9,6 +9,8 @@ mod logins;
 mod modules;
 #[cfg(feature = "piv")]
 mod other_modules;
+#[cfg(feature = "piv")]
+mod pcscd;
 mod pins;
 #[cfg(feature = "piv")]
 mod piv;

@@ -219,6 +219,59 @@ fn a_module_behind_p11_kit_server_conforms() {
     );
 }
 
+/// Kryoptic, which no distribution of Debian has yet. `None`, visibly, where `scripts/test` has not built it.
+fn kryoptic() -> Option<PathBuf> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kryoptic/debug/libkryoptic_pkcs11.so");
+    if !built.exists() {
+        test_support::skip::skip("kryoptic is missing: scripts/test builds it");
+        return None;
+    }
+    Some(built)
+}
+
+/// Runs the suite on Kryoptic, with a token in a directory of its own.
+fn kryoptic_conforms<F: FnOnce()>(test: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let Some(module) = kryoptic().filter(|_| has_tool()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = directory.path().join("kryoptic.conf");
+    let token = directory.path().join("token.sql");
+    let slot = format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = {:?}\n", token.display());
+    std::fs::write(&configuration, slot).unwrap();
+    let environment = [("KRYOPTIC_CONF", configuration.into_os_string())];
+    initialise(&module, &environment);
+    in_process(&environment, test);
+}
+
+fn on_kryoptic(opening: Algorithm, signing: Algorithm) {
+    let module = kryoptic().unwrap();
+    let token = Token { module: &module, name: DEMO, opening, signing };
+    assert!(token.device().identity().simulator);
+    conforms(&token);
+}
+
+#[test]
+fn kryoptic_conforms_with_p256() {
+    kryoptic_conforms(|| on_kryoptic(Algorithm::P256, Algorithm::P256));
+}
+
+#[test]
+fn kryoptic_conforms_with_p384() {
+    kryoptic_conforms(|| on_kryoptic(Algorithm::P384, Algorithm::P384));
+}
+
+#[test]
+fn kryoptic_conforms_with_rsa() {
+    kryoptic_conforms(|| on_kryoptic(Algorithm::Rsa(2048), Algorithm::Rsa(2048)));
+}
+
+#[test]
+fn kryoptic_conforms_with_aes() {
+    kryoptic_conforms(|| on_kryoptic(Algorithm::Aes256, Algorithm::P256));
+}
+
 /// Not to share with the machine: its daemon's shared memory, sockets and files.
 const NAMESPACES: [&str; 9] = [
     "--user",

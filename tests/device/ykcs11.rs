@@ -38,7 +38,7 @@ fn token(yubikey: &VirtualYubiKey, module: &Path) -> String {
 }
 
 /// Keys that want the PIN once: PKCS#11 has no word for "again" that this module and the driver share.
-fn once() -> CreateOptions {
+pub fn once() -> CreateOptions {
     let piv = PivOptions { pin_policy: Some("once".into()), ..PivOptions::default() };
     CreateOptions { piv, ..CreateOptions::default() }
 }

@@ -13,6 +13,7 @@ strongroom put --quiet demo/a --generate --label owner=ops
 strongroom put --quiet demo/b --generate
 strongroom device add "$BACKUP" --name backup --role open --role admin --reseal
 strongroom put --quiet demo/b --generate --keep 1
+strongroom put --quiet demo/e --generate --threshold 2
 strongroom grant demo/a --to unit:web.service --as key
 strongroom grant demo/ --to user:www-data
 strongroom get demo/a >/dev/null

@@ -5,6 +5,7 @@ use age_core::format::{FileKey, Stanza};
 use age_core::primitives::hkdf;
 use age_core::secrecy::ExposeSecret;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce};
 use ring::hmac;
 use strongroom::seal::Sealed;
 
@@ -12,7 +13,7 @@ use strongroom::seal::Sealed;
 pub struct Forge {
     pub stanzas: Vec<Stanza>,
     pub file_key: FileKey,
-    payload: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 impl Forge {
@@ -24,6 +25,19 @@ impl Forge {
             .unwrap();
         let (header, payload) = split(sealed);
         Self { stanzas: stanzas(&header), file_key, payload }
+    }
+
+    /// The payload of `token` under another file key: a nonce, and the one chunk under ChaCha20Poly1305.
+    pub fn with_file_key(mut self, file_key: [u8; 16], token: &[u8]) -> Self {
+        let nonce = [5; 16];
+        let key =
+            ring::aead::UnboundKey::new(&CHACHA20_POLY1305, &hkdf(&nonce, b"payload", &file_key)).unwrap();
+        let mut chunk = token.to_vec();
+        let last = Nonce::assume_unique_for_key([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        LessSafeKey::new(key).seal_in_place_append_tag(last, Aad::empty(), &mut chunk).unwrap();
+        self.payload = [&nonce, chunk.as_slice()].concat();
+        self.file_key = FileKey::init_with_mut(|key| *key = file_key);
+        self
     }
 
     /// Only the stanzas of this type.
@@ -50,7 +64,8 @@ pub fn split(sealed: &[u8]) -> (String, Vec<u8>) {
     (String::from_utf8(sealed[..end].to_vec()).unwrap(), sealed[end..].to_vec())
 }
 
-fn stanzas(header: &str) -> Vec<Stanza> {
+/// The header's stanzas.
+pub fn stanzas(header: &str) -> Vec<Stanza> {
     let mut stanzas: Vec<(Stanza, String)> = Vec::new();
     for line in header.lines().skip(1).take_while(|line| !line.starts_with("--- ")) {
         if let Some(words) = line.strip_prefix("-> ") {

@@ -162,9 +162,10 @@ impl SoftKey {
             .ok_or_else(|| Error::new(Kind::Device, "decrypt", "CKR_ENCRYPTED_DATA_INVALID"))
     }
 
-    fn wrap(&self, request: &WrapRequest<'_>) -> Vec<u8> {
+    /// What a device with this key makes of it.
+    pub fn wrap(&self, request: &WrapRequest<'_>) -> Vec<u8> {
         let Private::Aes(key) = &self.private else { panic!("not asked to wrap") };
-        let mut bytes = request.file_key.to_vec();
+        let mut bytes = request.secret.to_vec();
         let nonce = Nonce::assume_unique_for_key(*request.iv);
         gcm(key).seal_in_place_append_tag(nonce, Aad::from(request.aad), &mut bytes).unwrap();
         bytes
@@ -182,8 +183,18 @@ fn gcm(key: &[u8; 32]) -> LessSafeKey {
 
 /// Seals to software keys.
 pub fn seal_to(keys: &[&SoftKey], plaintext: &[u8], context: &Context) -> Result<Vec<u8>> {
+    seal_to_any(1, keys, plaintext, context)
+}
+
+/// Seals to software keys, of which so many open it together.
+pub fn seal_to_any(
+    threshold: u64,
+    keys: &[&SoftKey],
+    plaintext: &[u8],
+    context: &Context,
+) -> Result<Vec<u8>> {
     let recipients: Vec<_> = keys.iter().map(|key| Recipient { public: &key.public, name: "soft" }).collect();
-    seal(&Secret::new(plaintext.to_vec()), context, &recipients, &mut |request| {
+    seal(&Secret::new(plaintext.to_vec()), context, &recipients, threshold, &mut |request| {
         let key = keys.iter().find(|key| &key.public == request.recipient.public).unwrap();
         Ok(key.wrap(&request))
     })

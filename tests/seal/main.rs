@@ -6,6 +6,7 @@ mod interop;
 mod keys;
 mod refusals;
 mod round_trip;
+mod shares;
 mod tampering;
 mod vectors;
 mod wiping;

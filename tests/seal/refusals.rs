@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 fn seal_to_public(public: &PublicKey) -> Result<Vec<u8>> {
     let recipient = Recipient { public, name: "the device" };
-    seal::seal(&Secret::new(b"token".to_vec()), &CONTEXT, &[recipient], &mut seal::without_device)
+    seal::seal(&Secret::new(b"token".to_vec()), &CONTEXT, &[recipient], 1, &mut seal::without_device)
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_wrapping_device_that_fails_or_answers_nonsense() {
     let key = SoftKey::aes();
     let recipient = Recipient { public: &key.public, name: "the hsm" };
     let sealing_with = |answer: &mut dyn FnMut() -> Result<Vec<u8>>| {
-        seal::seal(&Secret::new(b"token".to_vec()), &CONTEXT, &[recipient], &mut |_| answer()).unwrap_err()
+        seal::seal(&Secret::new(b"token".to_vec()), &CONTEXT, &[recipient], 1, &mut |_| answer()).unwrap_err()
     };
     let gone = sealing_with(&mut || {
         Err(Error::new(Kind::DeviceGone, "encrypt", "CKR_DEVICE_REMOVED").with_target("slot 1"))

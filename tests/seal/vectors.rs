@@ -1,24 +1,34 @@
 //! `tests/vectors/seal`: files that every version of Strongroom opens.
 
 use crate::forge::{p256tag, split};
-use crate::keys::{CONTEXT, SoftKey, seal_to};
+use crate::keys::{CONTEXT, SoftKey, seal_to_any};
 use crate::tampering::compressed;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use strongroom::device::OaepHash;
-use strongroom::seal::{Context, Sealed, recipient_string};
+use strongroom::device::{OaepHash, PrivateOperation};
+use strongroom::seal::{Context, Sealed, combine, open_share, recipient_string};
 
 #[derive(Serialize, Deserialize)]
 struct Vector {
     comment: String,
-    /// Names in `keys.json`, an RSA key with its hash. Each opens the file.
+    /// Names in `keys.json`, an RSA key with its hash. Each opens the file, or so many together as the threshold says.
     keys: Vec<String>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    threshold: u64,
     store: String,
     token: String,
     version: u64,
     plaintext: String,
     sealed: String,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(threshold: &u64) -> bool {
+    *threshold == 1
 }
 
 fn directory() -> PathBuf {
@@ -53,13 +63,33 @@ fn every_vector_opens() {
         let sealed = hex::decode(&vector.sealed).unwrap();
         assert_eq!(Sealed::parse(&sealed).unwrap().context(), &context, "{}", path.display());
         assert!(split(&sealed).0.contains(&format!("\n-> {context}\n\n")), "{}", path.display());
+        if vector.threshold > 1 {
+            count += opens_together(&vector, &sealed, &context);
+            continue;
+        }
         for name in &vector.keys {
             let opened = key(name).open(&sealed, &context).unwrap();
             assert_eq!(hex::encode(opened.expose()), vector.plaintext, "{} with {name}", path.display());
             count += 1;
         }
     }
-    assert!(count >= 13, "only {count}");
+    assert!(count >= 23, "only {count}");
+}
+
+/// As many keys as the threshold open it, from each of them on. Returns how many such choices there were.
+fn opens_together(vector: &Vector, sealed: &[u8], context: &Context) -> usize {
+    for start in 0..vector.keys.len() {
+        let chosen = vector.keys.iter().cycle().skip(start).take(usize::try_from(vector.threshold).unwrap());
+        let share = |name: &String| {
+            let key = key(name);
+            let ask = &mut |challenge: PrivateOperation<'_>| key.answer(challenge);
+            open_share(sealed, context, vector.threshold, &key.public, ask).unwrap()
+        };
+        let shares: Vec<_> = chosen.map(share).collect();
+        let token = combine(sealed, context, &shares).unwrap();
+        assert_eq!(hex::encode(token.expose()), vector.plaintext, "{}", vector.comment);
+    }
+    vector.keys.len()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,16 +123,18 @@ fn p256tag_tags_follow_the_rule() {
 #[test]
 #[ignore = "writes into tests/vectors"]
 fn write_missing_vectors() {
-    let cases: [(&str, &[&str]); 7] = [
-        ("p256", &["p256"]),
-        ("p384", &["p384"]),
-        ("mixed-curves", &["p384", "p256"]),
-        ("rsa-oaep-sha256", &["rsa2048/sha256"]),
-        ("rsa-oaep-sha1", &["rsa2048/sha1"]),
-        ("hsm-aes-gcm", &["aes256"]),
-        ("mixed", &["p256", "rsa2048/sha256", "aes256"]),
+    let cases: [(&str, u64, &[&str]); 9] = [
+        ("p256", 1, &["p256"]),
+        ("p384", 1, &["p384"]),
+        ("mixed-curves", 1, &["p384", "p256"]),
+        ("rsa-oaep-sha256", 1, &["rsa2048/sha256"]),
+        ("rsa-oaep-sha1", 1, &["rsa2048/sha1"]),
+        ("hsm-aes-gcm", 1, &["aes256"]),
+        ("mixed", 1, &["p256", "rsa2048/sha256", "aes256"]),
+        ("shares-2-of-3", 2, &["p256", "rsa2048/sha1", "aes256"]),
+        ("shares-4-of-4", 4, &["p256", "p384", "rsa2048/sha256", "aes256"]),
     ];
-    for (name, keys) in cases {
+    for (name, threshold, keys) in cases {
         let plaintext = format!("the token of {name}\n");
         let soft: Vec<_> = keys.iter().map(|name| key(name)).collect();
         let recipients: Vec<_> = soft.iter().collect();
@@ -111,10 +143,13 @@ fn write_missing_vectors() {
             &Vector {
                 comment: "sealed by Strongroom".into(),
                 keys: keys.iter().map(|name| (*name).to_owned()).collect(),
+                threshold,
                 store: hex::encode(CONTEXT.store),
                 token: hex::encode(CONTEXT.token),
                 version: CONTEXT.version,
-                sealed: hex::encode(seal_to(&recipients, plaintext.as_bytes(), &CONTEXT).unwrap()),
+                sealed: hex::encode(
+                    seal_to_any(threshold, &recipients, plaintext.as_bytes(), &CONTEXT).unwrap(),
+                ),
                 plaintext: hex::encode(plaintext),
             },
         );

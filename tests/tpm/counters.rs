@@ -1,10 +1,10 @@
 //! Counters in the TPM.
 
 use crate::on_swtpm::with_swtpm;
-use crate::relay::{NV_INCREMENT, Relay, code, refusal};
 use strongroom::device::TpmOptions;
 use strongroom::error::Kind;
 use test_support::device_conformance::Bench;
+use test_support::tpm_relay::{NV_INCREMENT, Relay, code, refusal};
 
 #[test]
 fn a_counter_only_goes_up() {
@@ -53,7 +53,7 @@ fn a_counter_outlives_a_crash() {
 fn a_counter_is_raised_once_though_the_answer_was_lost() {
     with_swtpm(TpmOptions::default(), |bench| {
         let relay = Relay::before(bench.tpm);
-        let mut device = strongroom::device::connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         let (index, start) = device.monotonic_counter().unwrap().make_counter().unwrap();
         // A reset, and an end of the connection.
         for (raised, answer) in [(1, refusal(0x910)), (2, Vec::new())] {

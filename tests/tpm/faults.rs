@@ -1,20 +1,27 @@
 //! What goes wrong with a TPM, and that nothing is left behind in its few slots.
 
-use crate::on_swtpm::{OnSwtpm, PIN, open, with_swtpm};
-use crate::relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
+use crate::on_swtpm::{Client, OnSwtpm, PIN, open, with_swtpm};
 use std::time::{Duration, Instant};
 use strongroom::device::DeviceWorker;
-use strongroom::device::{Algorithm, KeyRef, PrivateOperation, Purpose, TpmOptions, connect};
+use strongroom::device::{Algorithm, KeyRef, PrivateOperation, Purpose, TpmOptions};
 use strongroom::error::Kind;
 use test_support::device_conformance::Bench;
 use test_support::prompter::Scripted;
 use test_support::swtpm::Swtpm;
+use test_support::tpm_relay::{CREATE, ECDH_ZGEN, Relay, code, refusal};
 
 #[test]
 fn a_tpm_that_was_killed_and_is_back_serves_on() {
-    let Some(mut tpm) = Swtpm::new() else { return };
-    let (opens, signs) = OnSwtpm { tpm: &tpm, options: TpmOptions::default() }.keys();
-    let mut device = connect(&tpm.uri().parse().unwrap()).unwrap();
+    for client in Client::BOTH {
+        let Some(tpm) = Swtpm::new() else { return };
+        is_killed_and_back(tpm, client);
+    }
+}
+
+fn is_killed_and_back(mut tpm: Swtpm, client: Client) {
+    let bench = OnSwtpm { tpm: &tpm, options: TpmOptions::default(), client };
+    let (opens, signs) = bench.keys();
+    let mut device = bench.device();
     let prompter = &mut Scripted::default();
     open(&mut *device, &opens, prompter).unwrap();
     for _ in 0..2 {
@@ -50,7 +57,7 @@ fn a_pin_whose_fate_is_unknown_is_not_sent_again() {
                 _ => response,
             }
         });
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         open(&mut *device, &opens, &mut Scripted::pin(PIN)).unwrap_err();
         assert_eq!(*sent.lock().unwrap(), 1);
     });
@@ -65,7 +72,7 @@ fn a_pin_whose_answer_was_lost_is_not_sent_again() {
             let response = forward(command);
             if code(command) == ECDH_ZGEN { Vec::new() } else { response }
         });
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         let prompter = &mut Scripted::pin(PIN);
         let error = open(&mut *device, &opens, prompter).unwrap_err();
         assert_eq!(error.kind(), Kind::PinWrong, "{error}");
@@ -87,7 +94,7 @@ fn a_reset_in_mid_use_is_recovered_from() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, signs) = bench.keys();
         let relay = Relay::before(bench.tpm);
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         bench.opens(&mut *device, &opens);
         device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
 
@@ -108,7 +115,7 @@ fn a_tpm_that_hangs_is_given_up() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, _) = bench.keys();
         let patience = Duration::from_secs(5);
-        let worker = DeviceWorker::connect(&bench.tpm.uri().parse().unwrap(), patience).unwrap();
+        let worker = DeviceWorker::connect(&bench.uri().parse().unwrap(), patience).unwrap();
         let try_opening = || {
             let opens = opens.clone();
             worker.call("open", &mut bench.prompter(), move |device, prompter| open(device, &opens, prompter))
@@ -167,7 +174,7 @@ fn a_busy_tpm_is_waited_for() {
                 _ => forward(command),
             }
         });
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         bench.opens(&mut *device, &opens);
         drop(device);
         assert_eq!(relay.loaded(), (0, 0));
@@ -202,7 +209,7 @@ fn full_slots_are_told_and_nobody_elses_is_flushed() {
 fn a_connection_that_breaks_while_a_key_is_made_leaves_nothing_behind() {
     with_swtpm(TpmOptions::default(), |bench| {
         let relay = Relay::before(bench.tpm);
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         relay.act(|command, forward| {
             let response = forward(command);
             if code(command) == CREATE { Vec::new() } else { response }
@@ -220,11 +227,11 @@ fn a_connection_that_breaks_while_a_key_is_made_leaves_nothing_behind() {
 fn no_failure_leaves_anything_behind() {
     with_swtpm(TpmOptions { pcrs: Some("sha256:16".into()), ..TpmOptions::default() }, |bench| {
         let (opens, signs) = bench.keys();
-        let free = OnSwtpm { tpm: bench.tpm, options: TpmOptions::default() };
+        let free = OnSwtpm { tpm: bench.tpm, options: TpmOptions::default(), client: bench.client };
         let (plain, _) = free.keys();
         bench.tpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "11".repeat(32))]);
         let relay = Relay::before(bench.tpm);
-        let mut device = connect(&relay.uri().parse().unwrap()).unwrap();
+        let mut device = bench.through(&relay);
         let prompter = &mut bench.prompter();
         let mut corrupt = plain.clone();
         let middle = corrupt.material.len() / 2;

@@ -1,25 +1,19 @@
 //! Whoever sits on the wire between CPU and TPM: what they see, and what becomes of it when they meddle.
 
 use crate::on_swtpm::{OnSwtpm, PIN, open, with_swtpm};
-use crate::relay::{
-    Act, CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains,
-};
 use age_core::secrecy::ExposeSecret;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rand_core::OsRng;
 use std::sync::{Arc, Mutex};
-use strongroom::device::{
-    Algorithm, Device, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose, TpmOptions, connect,
-};
+use strongroom::device::{Algorithm, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose, TpmOptions};
 use strongroom::error::Kind;
 use strongroom::seal::{self, Context, Recipient, Sealed};
 use strongroom::secret::Secret;
 use test_support::device_conformance::Bench;
 use test_support::swtpm::Swtpm;
-
-fn through(relay: &Relay) -> Box<dyn Device> {
-    connect(&relay.uri().parse().unwrap()).unwrap()
-}
+use test_support::tpm_relay::{
+    Act, CREATE_PRIMARY, ECDH_ZGEN, LOAD, READ_PUBLIC, Relay, START_AUTH_SESSION, code, contains,
+};
 
 fn point(key: &KeyInfo) -> [u8; 65] {
     match key.public {
@@ -32,7 +26,7 @@ fn point(key: &KeyInfo) -> [u8; 65] {
 fn the_wire_shows_neither_pin_nor_secret() {
     with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, |bench| {
         let relay = Relay::before(bench.tpm);
-        let mut device = through(&relay);
+        let mut device = bench.through(&relay);
         let mut prompter = bench.prompter();
         let mut make = |purpose| {
             let create = device.provisioning().unwrap();
@@ -48,7 +42,8 @@ fn the_wire_shows_neither_pin_nor_secret() {
         );
         let recipient = Recipient { public: &opens.public, name: "tpm" };
         let sealed =
-            seal::seal(&token, &context, &[recipient], &mut |request| seal::without_device(request)).unwrap();
+            seal::seal(&token, &context, &[recipient], 1, &mut |request| seal::without_device(request))
+                .unwrap();
         let mut secrets = Vec::new();
         let mut ask = |challenge: PrivateOperation<'_>| {
             let secret = device.open_key(&KeyRef::from(&opens), challenge, &mut prompter)?;
@@ -78,7 +73,7 @@ fn another_storage_root_key_is_refused() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, signs) = bench.keys();
         let Some(other) = Swtpm::new() else { return };
-        let interposer = OnSwtpm { tpm: &other, options: TpmOptions::default() };
+        let interposer = OnSwtpm { tpm: &other, options: TpmOptions::default(), client: bench.client };
         // It has a storage root key of its own at the same handle, or none at all.
         for _ in 0..2 {
             let mut device = interposer.device();
@@ -104,7 +99,7 @@ fn the_right_name_on_a_wrong_key_is_refused() {
         let salted = Arc::new(Mutex::new(0));
         relay.act(interposer(Arc::clone(&salted), &[(READ_PUBLIC, 10)]));
         // The storage root key is made anew then, and its name computed from what the salt would be encrypted to.
-        let mut device = through(&relay);
+        let mut device = bench.through(&relay);
         bench.opens(&mut *device, &opens);
         device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
         assert_eq!(*salted.lock().unwrap(), 1);
@@ -112,7 +107,7 @@ fn the_right_name_on_a_wrong_key_is_refused() {
 
         // Where that is answered with another key too, nothing is salted to it. A handle and a size go before it there.
         relay.act(interposer(Arc::clone(&salted), &[(READ_PUBLIC, 10), (CREATE_PRIMARY, 18)]));
-        let mut device = through(&relay);
+        let mut device = bench.through(&relay);
         open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(*salted.lock().unwrap(), 1, "a session was salted to the interposer's key");
         relay.pass();
@@ -153,7 +148,7 @@ fn another_key_in_place_of_the_enrolled_one_is_refused() {
             }
             response
         });
-        let mut device = through(&relay);
+        let mut device = bench.through(&relay);
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::Device, "{error}");
         assert!(error.hint().unwrap().contains("something between this program and the TPM"), "{error}");
@@ -177,7 +172,7 @@ fn a_changed_answer_is_refused() {
                 }
                 response
             });
-            let mut device = through(&relay);
+            let mut device = bench.through(&relay);
             let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
             assert_eq!(error.kind(), Kind::Device, "{error}");
             relay.pass();

@@ -9,5 +9,4 @@ mod interposer;
 mod on_swtpm;
 mod pcrs;
 mod pins;
-mod relay;
 mod sharing;

@@ -1,6 +1,8 @@
 //! The conformance suite on swtpm, and what its other tests share.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use strongroom::device::{
     Algorithm, CreateOptions, Device, EvidenceLevel, KeyInfo, KeyRef, PrivateOperation, Purpose, TpmOptions,
     connect,
@@ -10,6 +12,7 @@ use strongroom::prompt::Prompter;
 use test_support::device_conformance::{Bench, conforms, opens_once, signs_once};
 use test_support::prompter::Scripted;
 use test_support::swtpm::Swtpm;
+use test_support::tpm_relay::{LOAD, Relay, code};
 
 /// The PIN of every test.
 pub const PIN: &str = "correct horse";
@@ -18,11 +21,30 @@ pub const PIN: &str = "correct horse";
 pub struct OnSwtpm<'a> {
     pub tpm: &'a Swtpm,
     pub options: TpmOptions,
+    pub client: Client,
+}
+
+/// What speaks to the TPM when it opens and signs.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    Direct,
+    Tss,
+}
+
+impl Client {
+    pub const BOTH: [Self; 2] = [Self::Direct, Self::Tss];
+
+    fn of(self, uri: &str) -> String {
+        match self {
+            Self::Direct => uri.into(),
+            Self::Tss => format!("{uri}&client=tpm2-tss"),
+        }
+    }
 }
 
 impl Bench for OnSwtpm<'_> {
     fn device(&self) -> Box<dyn Device> {
-        connect(&self.tpm.uri().parse().unwrap()).unwrap()
+        connect(&self.uri().parse().unwrap()).unwrap()
     }
 
     fn prompter(&self) -> Scripted {
@@ -47,6 +69,16 @@ impl Bench for OnSwtpm<'_> {
 }
 
 impl OnSwtpm<'_> {
+    /// The device's URI.
+    pub fn uri(&self) -> String {
+        self.client.of(&self.tpm.uri())
+    }
+
+    /// The device behind a relay.
+    pub fn through(&self, relay: &Relay) -> Box<dyn Device> {
+        connect(&self.client.of(&relay.uri()).parse().unwrap()).unwrap()
+    }
+
     /// An opening and a signing key.
     pub fn keys(&self) -> (KeyInfo, KeyInfo) {
         let mut device = self.device();
@@ -73,10 +105,12 @@ pub fn open(device: &mut dyn Device, key: &KeyInfo, prompter: &mut dyn Prompter)
     device.open_key(&KeyRef::from(key), PrivateOperation::Ecdh { peer: &peer }, prompter).map(drop)
 }
 
-/// Runs a test with a swtpm, whose keys have these options.
-pub fn with_swtpm(options: TpmOptions, test: impl FnOnce(&OnSwtpm<'_>)) {
-    if let Some(tpm) = &Swtpm::new() {
-        test(&OnSwtpm { tpm, options });
+/// Runs a test twice, with a swtpm of its own for each client, whose keys have these options.
+pub fn with_swtpm(options: TpmOptions, test: impl Fn(&OnSwtpm<'_>)) {
+    for client in Client::BOTH {
+        let Some(tpm) = &Swtpm::new() else { return };
+        println!("by {client:?}");
+        test(&OnSwtpm { tpm, options: options.clone(), client });
     }
 }
 
@@ -143,12 +177,36 @@ fn a_copy_may_stay_in_the_tpm() {
         }
         let mut device = bench.device();
         bench.opens(&mut *device, &opens);
+        device.sign(&KeyRef::from(&signs), &[0; 32], &mut bench.prompter()).unwrap();
         for key in [opens, signs] {
             device.provisioning().unwrap().destroy(&key, &mut bench.prompter()).unwrap();
         }
         drop(device);
         assert!(!listed().contains("0x8101004"), "{}", listed());
         assert!(listed().contains("0x81000001"), "the storage root key is everybody's");
+    });
+}
+
+#[test]
+fn a_copy_in_the_tpm_is_used_without_loading_it() {
+    with_swtpm(TpmOptions { persistent: Some(0x8101_0040), ..TpmOptions::default() }, |bench| {
+        let (opens, _) = bench.keys();
+        let loads = |evicted: bool| {
+            let (relay, loads) = (Relay::before(bench.tpm), Arc::new(AtomicUsize::new(0)));
+            let counted = Arc::clone(&loads);
+            relay.act(move |command, forward| {
+                counted.fetch_add(usize::from(code(command) == LOAD), Ordering::Relaxed);
+                forward(command)
+            });
+            let mut device = bench.through(&relay);
+            bench.opens(&mut *device, &opens);
+            bench.opens(&mut *device, &opens);
+            drop(device);
+            assert_eq!((relay.loaded(), loads.load(Ordering::Relaxed)), ((0, 0), usize::from(evicted)));
+        };
+        loads(false);
+        bench.device().provisioning().unwrap().destroy(&opens, &mut bench.prompter()).unwrap();
+        loads(true);
     });
 }
 
@@ -216,12 +274,12 @@ fn a_key_that_is_no_parent_stays_where_it_is() {
             let provision = device.provisioning().unwrap();
             provision.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut bench.prompter())
         };
-        let error = create(&bench.tpm.uri()).unwrap_err();
+        let error = create(&bench.uri()).unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         assert_eq!(bench.tpm.tool("tpm2_readpublic", &["-c", "0x81000001"]), before);
         assert_eq!(bench.tpm.loaded(), (0, 0));
 
-        let elsewhere = bench.tpm.uri().replace("tpm:?", "tpm:srk=0x81000002?");
+        let elsewhere = bench.uri().replace("tpm:?", "tpm:srk=0x81000002?");
         let key = create(&elsewhere).unwrap();
         bench.opens(&mut *bench.device(), &key);
     });

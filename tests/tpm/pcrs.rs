@@ -85,12 +85,12 @@ fn a_device_tells_how_to_bind_new_keys_alike() {
             let (opens, _) = bench.keys();
             let mut device = bench.device();
             let alike = device.pcr_binding().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap();
-            assert_eq!(alike, CreateOptions { tpm: options, ..CreateOptions::default() });
+            assert_eq!(alike, CreateOptions { tpm: options.clone(), ..CreateOptions::default() });
         });
     }
     with_swtpm(TpmOptions::default(), |bench| {
         let signer = Signer::new(bench, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-        let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public)) };
+        let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public)), client: bench.client };
         let (opens, _) = bench.keys();
         let mut device = bench.device();
         let error = device.pcr_binding().unwrap().bound_alike(&KeyRef::from(&opens)).unwrap_err();
@@ -143,7 +143,7 @@ impl Signer {
     }
 
     fn device(&self, bench: &OnSwtpm<'_>) -> Box<dyn Device> {
-        let uri = format!("{}&pcr-signature={}", bench.tpm.uri(), self.signatures.display());
+        let uri = format!("{}&pcr-signature={}", bench.uri(), self.signatures.display());
         connect(&uri.parse().unwrap()).unwrap()
     }
 }
@@ -151,7 +151,8 @@ impl Signer {
 fn a_signed_policy_survives_a_change(algorithm: &[&str]) {
     with_swtpm(TpmOptions::default(), |bench| {
         let signer = Signer::new(bench, algorithm);
-        let bench = &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public.clone())) };
+        let bench =
+            &OnSwtpm { tpm: bench.tpm, options: measured(Some(signer.public.clone())), client: bench.client };
         let (opens, _) = bench.keys();
         let mut device = signer.device(bench);
         let refused = |device: &mut dyn Device| open(device, &opens, &mut BatchPrompter).unwrap_err();
@@ -201,7 +202,7 @@ fn options_that_make_no_sense_are_refused() {
     with_swtpm(TpmOptions::default(), |bench| {
         use strongroom::device::{Algorithm, Purpose};
         let refused = |options: TpmOptions, kind| {
-            let bench = OnSwtpm { tpm: bench.tpm, options };
+            let bench = OnSwtpm { tpm: bench.tpm, options, client: bench.client };
             let mut device = bench.device();
             let create = device.provisioning().unwrap();
             let error = create.create(Purpose::Open, Algorithm::P256, &bench.options(), &mut BatchPrompter);

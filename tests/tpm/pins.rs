@@ -7,7 +7,7 @@ use strongroom::prompt::{BatchPrompter, TriesLeft};
 use test_support::device_conformance::Bench;
 use test_support::prompter::Scripted;
 
-fn with_pin(test: impl FnOnce(&OnSwtpm<'_>)) {
+fn with_pin(test: impl Fn(&OnSwtpm<'_>)) {
     with_swtpm(TpmOptions { pin: true, ..TpmOptions::default() }, test);
 }
 
@@ -75,7 +75,7 @@ fn the_last_try_is_used_only_when_confirmed() {
 fn a_lockout_is_recognised_and_never_made_worse() {
     with_pin(|bench| {
         let (opens, _) = bench.keys();
-        let free = OnSwtpm { tpm: bench.tpm, options: TpmOptions::default() };
+        let free = OnSwtpm { tpm: bench.tpm, options: TpmOptions::default(), client: bench.client };
         let (without, _) = free.keys();
         let mut wrong = Scripted { confirm: true, ..Scripted::pin("wrong") };
         for _ in 0..3 {
@@ -143,7 +143,7 @@ fn a_pin_comes_from_a_file() {
         let (opens, _) = bench.keys();
         let file = bench.tpm.dir.join("pin");
         std::fs::write(&file, format!("{PIN}\n")).unwrap();
-        let uri = format!("{}&pin-source=file:{}", bench.tpm.uri(), file.display());
+        let uri = format!("{}&pin-source=file:{}", bench.uri(), file.display());
         open(&mut *connect(&uri.parse().unwrap()).unwrap(), &opens, &mut BatchPrompter).unwrap();
     });
 }

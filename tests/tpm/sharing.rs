@@ -1,6 +1,6 @@
 //! Many processes at once.
 
-use crate::on_swtpm::{OnSwtpm, open, with_swtpm};
+use crate::on_swtpm::{Client, OnSwtpm, open, with_swtpm};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use strongroom::device::{KeyInfo, PublicKey, Purpose, TpmOptions, connect};
@@ -75,7 +75,7 @@ fn thirty_killed_processes_leave_a_bare_tpm_usable() {
         bench.tpm.tool("tpm2_createprimary", &["-C", "o", "-c", "foreign.ctx"]);
         assert_eq!(bench.tpm.loaded(), (1, 0));
         for round in 0..30_u64 {
-            let mut child = one(&bench.tpm.uri(), &opens, &[(ROUNDS, "1000000")]);
+            let mut child = one(&bench.uri(), &opens, &[(ROUNDS, "1000000")]);
             // It takes some milliseconds to start, and a few for each opening: each is killed at another point.
             std::thread::sleep(Duration::from_micros(40_000 + 1_370 * round));
             child.kill().unwrap();
@@ -90,7 +90,7 @@ fn thirty_killed_processes_leave_a_bare_tpm_usable() {
 fn sixteen_processes_share_a_bare_tpm() {
     with_swtpm(TpmOptions::default(), |bench| {
         let (opens, _) = bench.keys();
-        crowd(&bench.tpm.uri(), &opens, &[]);
+        crowd(&bench.uri(), &opens, &[]);
         assert_eq!(bench.tpm.loaded(), (0, 0));
     });
 }
@@ -98,7 +98,7 @@ fn sixteen_processes_share_a_bare_tpm() {
 #[test]
 fn sixteen_processes_share_a_resource_manager() {
     let Some(tpm) = Swtpm::new() else { return };
-    let bench = OnSwtpm { tpm: &tpm, options: TpmOptions::default() };
+    let bench = OnSwtpm { tpm: &tpm, options: TpmOptions::default(), client: Client::Direct };
     let (opens, _) = bench.keys();
     let Some(manager) = ResourceManager::before(&tpm) else { return };
     let bus = [("DBUS_SESSION_BUS_ADDRESS", manager.address.as_str())];

@@ -10,3 +10,4 @@ mod renew;
 mod reseal;
 mod rollback_counter;
 mod staged;
+mod thresholds;

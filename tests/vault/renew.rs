@@ -21,7 +21,7 @@ fn another_device_brings_the_tokens_over() {
     let mut vault = place.at("first", &[&spare, &updated]);
     let error = vault.renew("server", &EnrolOptions::default(), false, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.message().contains("narrow@1 is sealed to this device alone"), "{error}");
+    assert!(error.message().contains("narrow@1 needs this device"), "{error}");
     let (report, resealed) = vault.renew("server", &EnrolOptions::default(), true, &mut |_, _| {}).unwrap();
     assert_eq!((report.device_name.as_str(), report.device == old), ("server", false));
     assert_eq!((resealed.resealed, resealed.left.len()), (1, 1));

@@ -8,6 +8,7 @@ It needs Python 3.11 and the package `cryptography` (Debian: python3-cryptograph
 """
 
 import copy
+import itertools
 import json
 import sqlite3
 import sys
@@ -227,6 +228,9 @@ def sealed_vectors():
 def check_seals():
     keys, count = software_keys(), 0
     for name, vector in sealed_vectors().items():
+        if "threshold" in vector:
+            count += check_shares(name, vector, keys)
+            continue
         for word, key in keys.items():
             expected = vector["plaintext"] if word in vector["keys"] else None
             same(opened(unhex(vector["sealed"]), key, vector), expected, f"{name} with {word}")
@@ -236,6 +240,44 @@ def check_seals():
         same(seals.base64_encode(tag), vector["tag"], vector["recipient"])
         same(seals.recipient(unhex(vector["public"])), vector["recipient"], "a recipient's text")
         count += 1
+    return count
+
+
+def opened_together(sealed, keys, vector):
+    try:
+        where = vector["store"], vector["token"], vector["version"], vector["threshold"]
+        return seals.open_together(sealed, keys, *where).hex()
+    except seals.NotSealed:
+        return None
+    except seals.Refused:
+        return "refused"
+
+
+def check_shares(name, vector, keys):
+    """Every choice of its keys: it takes as many as the threshold. And edits that make its shares not fit together."""
+    sealed, count, threshold = unhex(vector["sealed"]), 0, vector["threshold"]
+    for number in range(1, len(vector["keys"]) + 1):
+        for chosen in itertools.combinations(vector["keys"], number):
+            expected = vector["plaintext"] if number >= threshold else None
+            same(opened_together(sealed, [keys[word] for word in chosen], vector), expected, f"{name} with {chosen}")
+            count += 1
+    everyone = [keys[word] for word in vector["keys"]]
+    first, second = [share.x for share in seals.shares_in(seals.parse(sealed), threshold)][:2]
+    one = b"-> strongroom/share %d %d " % (threshold, first)
+    edits = {
+        "another threshold in one": (one, b"-> strongroom/share %d %d " % (threshold + 1, first)),
+        "a share twice": (one, b"-> strongroom/share %d %d " % (threshold, second)),
+        "a coordinate of 0": (one, b"-> strongroom/share %d 0 " % threshold),
+        "a coordinate that no share has": (one, b"-> strongroom/share %d 9 " % threshold),
+        "a leading zero": (one, b"-> strongroom/share 0%d %d " % (threshold, first)),
+        "a stanza that is no share": (one, b"-> "),
+    }
+    for comment, (before, after) in edits.items():
+        same(opened_together(sealed.replace(before, after, 1), everyone, vector), "refused", f"{name}: {comment}")
+        count += 1
+    for field, value in (("version", vector["version"] + 1), ("threshold", threshold + 1)):
+        same(opened_together(sealed, everyone, vector | {field: value}), "refused", f"{name} as of another {field}")
+    same(opened(sealed, everyone[0], vector), "refused", f"{name} as of the threshold 1")
     return count
 
 
@@ -357,7 +399,7 @@ def verify_seals(database, store):
                 data = sealed.get(digest)
                 if data is None or sha256(data).hex() != digest or len(data) != seal["length"]:
                     raise Tampering(f"the sealed bytes {digest} of {token.name}, version {number}")
-                seals.checked_header(data, store.id, token_id, number)
+                seals.checked_header(data, store.id, token_id, number, version.threshold)
                 checked += 1
     return checked
 

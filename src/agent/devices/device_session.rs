@@ -9,6 +9,7 @@ use crate::ledger::DeviceId;
 use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
 use crate::secret::Secret;
+use crate::vault::{Opened, SealedToken};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -163,12 +164,17 @@ impl DeviceSession {
         *lock(&self.state.seen) = (status, why.into());
     }
 
-    /// Opens the file key of a sealed token.
+    /// Opens a sealed token, or a share of it after other devices opened so many.
     ///
     /// # Errors
     /// The device's; `Tampered`.
-    pub fn open(&mut self, token: &crate::vault::SealedToken, key: &KeyRef, what: &str) -> Result<Secret> {
-        let opened = self.run(what, |device, prompter| token.open_on(device, prompter, key));
+    pub fn open(
+        &mut self,
+        (token, shares): (&SealedToken, usize),
+        key: &KeyRef,
+        what: &str,
+    ) -> Result<Opened> {
+        let opened = self.run(what, |device, prompter| token.open_on(device, prompter, key, shares));
         if opened.is_ok() && !self.spread {
             self.open_sessions(key);
         }

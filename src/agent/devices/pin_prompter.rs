@@ -82,7 +82,12 @@ mod tests {
         write_executable(&program, &format!("#!/bin/sh\n{script}\n"));
         let mut caller = PinPrompter::new(Some(program));
         caller.what = "web.service asks for prod/db".into();
-        let request = PinRequest { device: "pkcs11:token=demo", source: None, tries: TriesLeft::Unknown };
+        let request = PinRequest {
+            device: "pkcs11:token=demo",
+            source: None,
+            tries: TriesLeft::Unknown,
+            what_for: None,
+        };
         let pin = caller.pin(&request);
         (caller, pin)
     }
@@ -100,7 +105,7 @@ mod tests {
         for script in ["exit 1", "true", "echo 1234; exit 1", "printf '1\\n2\\n'"] {
             let (mut caller, pin) = asked(script);
             assert_eq!(pin.unwrap_err().kind(), Kind::PinUnavailable, "{script}");
-            let request = PinRequest { device: "x", source: None, tries: TriesLeft::Unknown };
+            let request = PinRequest { device: "x", source: None, tries: TriesLeft::Unknown, what_for: None };
             assert!(caller.pin(&request).unwrap_err().message().contains("a moment ago"), "{script}");
         }
     }

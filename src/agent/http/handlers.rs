@@ -6,6 +6,7 @@ use super::params::{Listing, Nothing, Params, Putting, TokenName, WhichVersion};
 use super::response::{self, Answer, Json};
 use crate::client::api::texts::Octets;
 use crate::client::api::{Health, StateChange, StateChanged, StoredVersion, TokenPage, WhoAmI};
+use crate::error::{Error, Kind};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use crate::vault::{Op, TokenRef, TokenView, Vault};
 use axum::body::Body;
@@ -68,7 +69,7 @@ pub async fn get(
 
 /// Store a new version of a token
 ///
-/// For the owner, and whoever was granted `put`; with `keep` or `only`, `state` as well.
+/// For the owner, and whoever was granted `put`; with `keep` or `only`, `state` as well. With `threshold`, for the owner.
 #[utoipa::path(
     put, path = "/v1/values/{*name}", params(TokenName, Putting),
     request_body(content = Octets, content_type = "application/octet-stream"),
@@ -87,6 +88,11 @@ pub async fn put(
     if takes {
         allowed.also(Op::State, &choose).await?;
     }
+    // The agent's own device may be an admin's, which may lower it.
+    if options.threshold.is_some() && !allowed.is_owner() {
+        let message = "only the agent's owner says how many devices open it together";
+        return Err(Error::new(Kind::Refused, format!("put {name}"), message).into());
+    }
     let token = Secret::from(allowed.read_body(body, MAX_TOKEN_BYTES, &format!("put {name}")).await?);
     let also = takes.then_some((Op::State, choose.as_str()));
     let put = allowed.change("put", also, move |vault| vault.put(&name, &token, &options)).await?;
@@ -96,6 +102,7 @@ pub async fn put(
         version: put.version,
         expires: put.expires,
         recipients: put.recipients,
+        threshold: put.threshold,
     }))
 }
 

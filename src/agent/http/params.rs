@@ -91,6 +91,10 @@ pub struct Putting {
     #[serde(default)]
     #[param(value_type = Vec<ShortName>, max_items = 32)]
     pub only: Vec<String>,
+    /// How many devices open it together; for the owner
+    #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1)]
+    pub threshold: Option<u64>,
 }
 
 /// What to destroy
@@ -296,8 +300,10 @@ impl Putting {
         if labels.len() > MAX_LABELS || self.only.len() > MAX_LABELS {
             return Err(unusable(format!("at most {MAX_LABELS} labels, and as many devices")));
         }
-        if self.keep == Some(0) {
-            return Err(unusable("`keep` is at least 1"));
+        for (name, value) in [("keep", self.keep), ("threshold", self.threshold)] {
+            if value == Some(0) {
+                return Err(unusable(format!("`{name}` is at least 1")));
+            }
         }
         Ok(PutOptions {
             labels: (!labels.is_empty()).then_some(labels),
@@ -308,6 +314,7 @@ impl Putting {
             keep: self.keep,
             staged: self.staged,
             only: self.only,
+            threshold: self.threshold,
         })
     }
 }

@@ -55,7 +55,12 @@ fn pin(device: Option<&str>) -> Result<strongroom::Secret> {
     use std::io::IsTerminal;
     if std::io::stdin().is_terminal() {
         let device = device.unwrap_or("the agent's device");
-        return prompt::for_process().pin(&PinRequest { device, source: None, tries: TriesLeft::Unknown });
+        return prompt::for_process().pin(&PinRequest {
+            device,
+            source: None,
+            tries: TriesLeft::Unknown,
+            what_for: None,
+        });
     }
     let typed = strongroom::Secret::read_from(std::io::stdin().lock(), "read the PIN")?;
     let line = typed.expose().strip_suffix(b"\n").unwrap_or(typed.expose());

@@ -1,12 +1,13 @@
 //! `settings`: what holds for the whole store.
 
 use crate::cli::Execute;
+use crate::cli::args::names;
 use crate::cli::context::Context;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use strongroom::device::EvidenceLevel;
 use strongroom::ledger::body::Settings as StoreSettings;
-use strongroom::{Result, Vault};
+use strongroom::{Error, Kind, Result, Vault};
 
 #[derive(Debug, Args)]
 pub struct Settings {
@@ -23,6 +24,10 @@ pub struct Settings {
     /// No recovery devices
     #[arg(long)]
     no_recovery: bool,
+    /// How many devices must open each token under PREFIX together, or every token where no prefix is given; 1 ends that. May be
+    /// given several times; the longest prefix decides
+    #[arg(long = "threshold", value_name = "[PREFIX=]NUMBER")]
+    thresholds: Vec<String>,
 }
 
 /// Evidence that a key cannot leave its device.
@@ -63,6 +68,7 @@ impl Execute for Settings {
                 ("quorum", quorum(wanted.quorum)),
                 ("evidence", wanted.evidence.to_string()),
                 ("recovery", vault.device_names(&wanted.recovery).join(", ")),
+                ("thresholds", thresholds(&wanted.thresholds)),
             ])?;
             Ok(())
         })
@@ -71,7 +77,11 @@ impl Execute for Settings {
 
 impl Settings {
     fn changes_nothing(&self) -> bool {
-        self.quorum.is_none() && self.evidence.is_none() && self.recovery.is_empty() && !self.no_recovery
+        self.quorum.is_none()
+            && self.evidence.is_none()
+            && self.recovery.is_empty()
+            && !self.no_recovery
+            && self.thresholds.is_empty()
     }
 
     /// The settings with what was given in place of what was set.
@@ -95,8 +105,33 @@ impl Settings {
             wanted.recovery.sort();
             wanted.recovery.dedup();
         }
+        for text in &self.thresholds {
+            let (prefix, threshold) = threshold(text)?;
+            wanted.thresholds.retain(|(other, _)| *other != prefix);
+            wanted.thresholds.extend((threshold > 1).then_some((prefix, threshold)));
+        }
+        wanted.thresholds.sort();
         Ok(wanted)
     }
+}
+
+/// `PREFIX=NUMBER`, or the number alone for the empty prefix.
+fn threshold(text: &str) -> Result<(String, u64)> {
+    let (prefix, number) = text.rsplit_once('=').unwrap_or(("", text));
+    let prefix = names::prefix(prefix)?;
+    match number.parse() {
+        Ok(number @ 1..=254) => Ok((prefix.as_str().to_owned(), number)),
+        _ => Err(Error::new(Kind::Usage, "read --threshold", "a threshold is a number from 1 to 254")
+            .with_hint("for example --threshold prod=2")),
+    }
+}
+
+fn thresholds(thresholds: &[(String, u64)]) -> String {
+    let one = |(prefix, threshold): &(String, u64)| match prefix.as_str() {
+        "" => format!("{threshold} devices for every token"),
+        prefix => format!("{threshold} devices for {prefix}"),
+    };
+    thresholds.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn quorum(number: u64) -> String {
@@ -110,5 +145,6 @@ fn as_json(vault: &Vault, settings: &StoreSettings) -> Value {
     json!({
         "quorum": settings.quorum, "evidence": settings.evidence.to_string(),
         "recovery": vault.device_names(&settings.recovery),
+        "thresholds": settings.thresholds.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     })
 }

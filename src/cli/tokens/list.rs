@@ -89,7 +89,8 @@ fn is_empty(tokens: &mut dyn TokenBackend) -> Result<bool> {
 fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> {
     let staged = view.staged.map(|version| format!("{version} staged"));
     let due = view.rotation_due.filter(|due| *due <= system_clock()).map(|_| "rotation due".to_owned());
-    let more: Vec<String> = staged.into_iter().chain(due).collect();
+    let together = (view.threshold > 1).then(|| format!("{} devices", view.threshold));
+    let more: Vec<String> = staged.into_iter().chain(due).chain(together).collect();
     let state = match more.is_empty() {
         true => view.state.word().into(),
         false => format!("{} ({})", view.state.word(), more.join(", ")),

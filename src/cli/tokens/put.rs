@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::ledger::Name;
 use strongroom::secret::{DEFAULT_TEXT_LENGTH, MAX_TOKEN_BYTES};
-use strongroom::vault::{PutOptions, PutReport, TokenBackend};
+use strongroom::vault::{PutOptions, PutReport, TokenBackend, recipients_in_words};
 use strongroom::{Error, Kind, Result, Secret};
 
 /// The value of --expires that takes the version before for no example.
@@ -59,6 +59,10 @@ pub struct Put {
     /// Seal it to this device only; may be given several times [default: every device with the role `open`]
     #[arg(long, value_name = "DEVICE")]
     only: Vec<String>,
+    /// How many devices must open it together: so many of those that it is sealed to [default: as many as for the version
+    /// before, and as the settings ask for]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=254))]
+    threshold: Option<u64>,
 }
 
 impl Execute for Put {
@@ -79,7 +83,8 @@ impl Execute for Put {
                 true => put_typed(tokens, out, &name, &token, &options)?,
                 false => tokens.put(&name, &token, &options)?,
             };
-            let (version, recipients) = (report.version, &report.recipients);
+            let (version, recipients, threshold) = (report.version, &report.recipients, report.threshold);
+            let sealed_to = recipients_in_words(recipients, threshold, ", ");
             let expires = match (report.expires, options.expiry) {
                 (None, _) => String::new(),
                 (Some(at), Some(_)) => format!(", expires {}", time::rfc3339_secs(at)),
@@ -90,9 +95,9 @@ impl Execute for Put {
             };
             let object = json!({
                 "name": name.as_str(), "version": version, "token_id": report.token.to_string(), "recipients": recipients,
-                "expires": report.expires.map(time::rfc3339_millis),
+                "threshold": threshold, "expires": report.expires.map(time::rfc3339_millis),
             });
-            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {}{expires}", recipients.join(", ")))?)
+            Ok(out.done(&object, &format!("{name}: version {version}, sealed to {sealed_to}{expires}"))?)
         })
     }
 }
@@ -146,6 +151,7 @@ impl Put {
             keep: self.keep,
             staged: self.staged,
             only: self.only.clone(),
+            threshold: self.threshold,
         })
     }
 

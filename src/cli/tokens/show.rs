@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::cli::output::format::{labels, time_cell};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use strongroom::vault::{PolicyView, TokenBackend, TokenRef, TokenView};
+use strongroom::vault::{PolicyView, TokenBackend, TokenRef, TokenView, recipients_in_words};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
             view.by.clone(),
             time_cell(view.not_before),
             time_cell(view.expires),
-            view.recipients.join(","),
+            recipients_in_words(&view.recipients, view.threshold, ","),
             view.reason.clone(),
         ];
         out.row(&mut table, cells.into())?;

@@ -1,53 +1,28 @@
 //! A connection to a TPM and the objects loaded over it: the storage root key, keys, a session.
 //!
 //! A TPM without a resource manager has three slots for objects and three for sessions. So a connection holds at most two keys and
-//! one session, and flushes what it no longer needs on every path. Dropping the context flushes the rest.
+//! one session, and flushes what it no longer needs on every path. Dropping it flushes the rest.
 //!
 //! # The key that the session is salted to
 //!
 //! An interposer between program and TPM learns nothing if the session's salt is encrypted to a key of this very TPM: its storage
-//! root key. TPM2_ReadPublic returns that key, but the response is not signed, and tpm2-tss trusts it. So we do not compare the
-//! name in the response. We compare the name that tpm2-tss computes from the public area it would salt to (Esys_TR_GetName) with
-//! the name recorded at enrolment. This refuses a response with the right name and a different public key.
+//! root key. TPM2_ReadPublic returns that key, but the response is not signed. So we do not compare the name in the response. We
+//! compare the name of the public area that the salt would be encrypted to, as computed here, with the name recorded at enrolment.
+//! This refuses a response with the right name and a different public key.
 //!
 //! TPM2_Load does not use the session. It is authorised by the empty password, which is not secret, and its parameters are
-//! public in the ledger. tpm2-tss compares its response with the public area that we gave, and the command that uses the key
-//! binds the key's name.
+//! public in the ledger. Its response is compared with the public area that we gave, and the command that uses the key binds the
+//! key's name.
 
-use super::crash_record::{self, CrashRecord};
-use super::error::{Code, DriverError, Remedy, WithCommand};
-use super::key_blob::KeyBlob;
-use super::templates;
+use super::commands::{Commands, Key};
+use super::crash_record::{self, CrashRecord, Leftovers};
+use super::error::{DriverError, Remedy, WithCommand};
+use super::key_blob::{KeyBlob, ParentKey};
+use super::templates::{self, NO_NAME, Name};
 use crate::error::{Error, Kind};
-use tss_esapi::Context;
-use tss_esapi::attributes::SessionAttributesBuilder;
-use tss_esapi::constants::{CapabilityType, SessionType};
-use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle};
-use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
-use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::{CapabilityData, Public, SymmetricDefinition};
-use tss_esapi::tss2_esys::TPM2_HANDLE;
 
 /// The number of keys that stay loaded: an opening and a signing key.
 const KEPT: usize = 2;
-
-/// A connection and the objects loaded over it.
-pub struct Connection {
-    /// The connection.
-    pub context: Context,
-    parent: Option<Parent>,
-    keys: Vec<(Name, KeyHandle)>,
-    session: Option<Session>,
-    /// Sessions of other connections that are still to be flushed.
-    strays: Vec<AuthSession>,
-    /// All keys ever loaded over this connection.
-    remembered: Vec<Name>,
-    /// Objects that could not be flushed in time.
-    left: Vec<ObjectHandle>,
-    /// For a bare TPM: what is loaded, in case that this process is killed. Declared last: dropping the context flushes it.
-    record: Option<CrashRecord>,
-}
 
 /// HR_HMAC_SESSION, part 2 §7.2: TPM2_GetCapability lists all loaded sessions from there.
 const FIRST_SESSION: u32 = 0x0200_0000;
@@ -55,51 +30,55 @@ const FIRST_SESSION: u32 = 0x0200_0000;
 /// HR_TRANSIENT, part 2 §7.2.
 const FIRST_TRANSIENT: u32 = 0x8000_0000;
 
-/// An object's name: the algorithm and a SHA-256 digest (part 1 §16).
-pub type Name = [u8; 34];
+/// A connection and the objects loaded over it.
+pub struct Connection<C: Commands + ?Sized> {
+    parent: Option<Parent>,
+    keys: Vec<LoadedKey>,
+    session: Option<Session>,
+    /// Other sessions, which are still to be flushed over another connection.
+    strays: Vec<u32>,
+    /// All keys ever loaded over this connection.
+    remembered: Vec<Name>,
+    /// Objects that could not be flushed in time.
+    left: Vec<Key>,
+    /// For a bare TPM: what is loaded, in case that this process is killed.
+    record: Option<CrashRecord>,
+    /// What sends the commands.
+    pub tpm: C,
+}
 
 /// The storage root key.
 struct Parent {
     name: Name,
-    handle: KeyHandle,
+    key: Key,
     /// Made for this connection, because its persistent handle is empty.
     transient: bool,
 }
 
-/// A session, and the name of the storage root key it is salted to.
+/// A key that is ready for use.
+struct LoadedKey {
+    name: Name,
+    key: Key,
+    /// In one of the slots, and not at a persistent handle.
+    transient: bool,
+}
+
+/// The client's session.
 struct Session {
+    handle: u32,
+    /// The storage root key that it is salted to. No key's once it is to be flushed.
     salt: Name,
-    session: AuthSession,
 }
 
-/// A key that is ready for a command.
-pub struct LoadedKey {
-    /// The key.
-    pub key: KeyHandle,
-    /// Salted. Its policy is not satisfied yet.
-    pub session: PolicySession,
-}
-
-/// What a connection leaves in the TPM when tpm2-tss can no longer use it.
-#[derive(Default)]
-pub struct Leftovers {
-    /// The names of the keys.
-    pub keys: Vec<Name>,
-    /// The handles of the sessions.
-    pub sessions: Vec<u32>,
-    /// The handles of other sessions, which were there before.
-    pub others: Vec<u32>,
-    /// One more session may have been started, whose handle is not known.
-    pub starting: bool,
-}
-
-impl Connection {
+impl<C: Commands> Connection<C> {
     /// Nothing is loaded yet.
-    pub fn new(context: Context) -> Self {
+    pub fn new(tpm: C) -> Self {
         let (keys, strays, remembered, left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { context, parent: None, keys, session: None, strays, remembered, left, record: None }
+        Self { parent: None, keys, session: None, strays, remembered, left, record: None, tpm }
     }
+}
 
+impl<C: Commands + ?Sized> Connection<C> {
     /// Flushes what killed processes have left in a bare TPM, and keeps a record of what this one loads. `label` tells TPMs apart.
     pub fn keep_record(&mut self, label: &str) {
         // The TPM serves one connection at a time: after its first response, this is the one.
@@ -121,11 +100,7 @@ impl Connection {
 
     /// The handles from this one on that are in use.
     fn loaded(&mut self, first: u32) -> Vec<u32> {
-        let asked = self
-            .context
-            .execute_without_session(|context| context.get_capability(CapabilityType::Handles, first, 254));
-        let Ok((CapabilityData::Handles(handles), _)) = asked else { return Vec::new() };
-        handles.iter().map(|handle| TPM2_HANDLE::from(*handle)).collect()
+        self.tpm.handles(first).unwrap_or_default()
     }
 
     /// Notes that a session is about to be started.
@@ -136,96 +111,104 @@ impl Connection {
     }
 
     /// Notes a session that was started, in case that this process is killed.
-    pub fn note_started(&mut self, session: AuthSession) {
-        if let (Some(handle), Some(record)) = (session_handle(&mut self.context, session), &mut self.record) {
-            record.add_session(handle);
+    pub fn note_started(&mut self, session: u32) {
+        if let Some(record) = &mut self.record {
+            record.add_session(session);
         }
     }
 
-    /// Flushes a session.
-    pub fn flush_session(&mut self, session: AuthSession) -> tss_esapi::Result<()> {
-        let handle = session_handle(&mut self.context, session);
-        self.context.flush_context(SessionHandle::from(session).into())?;
-        if let (Some(handle), Some(record)) = (handle, &mut self.record) {
-            record.remove_session(handle);
+    /// Notes a session that was flushed.
+    pub fn note_flushed(&mut self, session: u32) {
+        if let Some(record) = &mut self.record {
+            record.remove_session(session);
         }
+    }
+
+    /// Starts a session for an enrolled key, unless there is one.
+    pub fn ready_session(&mut self, material: &KeyBlob) -> Result<(), DriverError> {
+        for key in std::mem::take(&mut self.left) {
+            self.flush(key);
+        }
+        let started = self.start_session(&material.parent);
+        if started.is_err() {
+            self.give_up_transient_parent();
+        }
+        started
+    }
+
+    /// Loads an enrolled key, unless it is loaded.
+    pub fn ready_key(&mut self, material: &KeyBlob) -> Result<Key, DriverError> {
+        let key = self.load(material);
+        self.give_up_transient_parent();
+        key
+    }
+
+    fn start_session(&mut self, parent: &ParentKey) -> Result<(), DriverError> {
+        match &self.session {
+            Some(session) if session.salt == parent.name => return Ok(()),
+            _ => self.end_session(),
+        }
+        let salt = self.parent(parent)?;
+        self.note_starting();
+        let handle = self.tpm.start_session(salt)?;
+        self.note_started(handle);
+        self.session = Some(Session { handle, salt: parent.name });
         Ok(())
     }
 
-    /// Loads an enrolled key and starts a session for it, unless they exist already.
-    pub fn ready(&mut self, material: &KeyBlob) -> Result<LoadedKey, DriverError> {
-        for handle in std::mem::take(&mut self.left) {
-            self.flush(handle);
-        }
-        let session = self.session(material);
-        let key = session.and_then(|session| Ok((session, self.load(material)?)));
-        self.give_up_transient_parent();
-        let (session, key) = key?;
-        Ok(LoadedKey { key, session: policy(session)? })
-    }
-
-    /// The storage root key that was compared with an enrolment, if any.
-    pub fn pinned_parent(&self) -> Option<KeyHandle> {
-        self.parent.as_ref().map(|parent| parent.handle)
-    }
-
-    fn session(&mut self, material: &KeyBlob) -> Result<AuthSession, DriverError> {
-        match &self.session {
-            Some(session) if session.salt == material.parent_name => return Ok(session.session),
-            _ => self.end_session(),
-        }
-        let parent = self.parent(material)?;
-        self.note_starting();
-        let session = start_session(&mut self.context, parent, SessionType::Policy)?;
-        self.note_started(session);
-        self.session = Some(Session { salt: material.parent_name, session });
-        Ok(session)
-    }
-
-    fn load(&mut self, material: &KeyBlob) -> Result<KeyHandle, DriverError> {
+    fn load(&mut self, material: &KeyBlob) -> Result<Key, DriverError> {
         let wanted = templates::name(&material.key.public).with_command("TPM2_Load")?;
-        if let Some((_, handle)) = self.keys.iter().find(|(name, _)| *name == wanted) {
-            return Ok(*handle);
+        if let Some(loaded) = self.keys.iter().find(|loaded| loaded.name == wanted) {
+            return Ok(loaded.key);
         }
-        while self.keys.len() >= KEPT {
-            let (_, oldest) = self.keys.remove(0);
-            self.flush(oldest.into());
+        if let Some(handle) = material.persistent
+            && let Some((key, name)) = self.tpm.persistent(handle)?
+            && name == wanted
+        {
+            self.keys.push(LoadedKey { name, key, transient: false });
+            return Ok(key);
+        }
+        while self.keys.iter().filter(|loaded| loaded.transient).count() >= KEPT {
+            self.unload_oldest();
         }
         self.remember(wanted);
         // Not the storage root key, which another program may have made as well.
         if let Some(record) = &mut self.record {
             record.add_key(wanted);
         }
-        let parent = self.parent(material)?;
-        let (private, public) = (material.key.private.clone(), material.key.public.clone());
-        let loaded = self.context.execute_with_session(Some(AuthSession::Password), |context| {
-            context.load(parent, private, public)
-        });
-        let handle = loaded.with_command("TPM2_Load")?;
-        self.keys.push((wanted, handle));
-        Ok(handle)
+        let parent = self.parent(&material.parent)?;
+        let key = self.tpm.load(parent, &material.key)?;
+        self.keys.push(LoadedKey { name: wanted, key, transient: true });
+        Ok(key)
+    }
+
+    fn unload_oldest(&mut self) {
+        let oldest = self.keys.remove(0);
+        if oldest.transient {
+            self.flush(oldest.key);
+        }
     }
 
     /// The storage root key, if it is the one that the key was enrolled under.
-    fn parent(&mut self, material: &KeyBlob) -> Result<KeyHandle, DriverError> {
-        if let Some(parent) = self.parent.as_ref().filter(|parent| parent.name == material.parent_name) {
-            return Ok(parent.handle);
+    fn parent(&mut self, wanted: &ParentKey) -> Result<Key, DriverError> {
+        if let Some(parent) = self.parent.as_ref().filter(|parent| parent.name == wanted.name) {
+            return Ok(parent.key);
         }
         self.give_up_transient_parent();
-        let (handle, transient) = storage_root_key(&mut self.context, material)?;
-        self.parent = Some(Parent { name: material.parent_name, handle, transient });
-        Ok(handle)
+        let (key, transient) = storage_root_key(&mut self.tpm, wanted)?;
+        self.parent = Some(Parent { name: wanted.name, key, transient });
+        Ok(key)
     }
 
     fn give_up_transient_parent(&mut self) {
         if let Some(parent) = self.parent.take_if(|parent| parent.transient) {
-            self.flush(parent.handle.into());
+            self.flush(parent.key);
         }
     }
 
     /// Whether the key was made under this TPM's storage root key.
     pub fn is_home_of(&mut self, material: &KeyBlob) -> Result<bool, DriverError> {
-        match self.parent(material) {
+        match self.parent(&material.parent) {
             Ok(_) => {
                 self.give_up_transient_parent();
                 Ok(true)
@@ -237,16 +220,21 @@ impl Connection {
 
     /// Flushes the session, because after a failure the state of its policy is unknown.
     pub fn end_session(&mut self) {
-        if let Some(Session { session, .. }) = self.session.take() {
-            let flushed = self.flush_session(session);
-            self.keep_if_busy(flushed, SessionHandle::from(session).into());
+        let Some(session) = self.session.take() else { return };
+        match self.tpm.flush_session() {
+            Ok(()) => self.note_flushed(session.handle),
+            Err(fault) if fault.remedy() == Remedy::Wait => {
+                self.session = Some(Session { salt: NO_NAME, ..session });
+            }
+            Err(fault) if fault.is_lost() => self.leave(session.handle),
+            Err(_) => {}
         }
     }
 
     /// Flushes all keys.
     pub fn unload(&mut self) {
-        for (_, key) in std::mem::take(&mut self.keys) {
-            self.flush(key.into());
+        while !self.keys.is_empty() {
+            self.unload_oldest();
         }
         self.give_up_transient_parent();
     }
@@ -259,77 +247,61 @@ impl Connection {
     }
 
     /// Remembers a session that must be flushed over another connection, because this one failed to.
-    pub fn leave(&mut self, session: AuthSession) {
+    pub fn leave(&mut self, session: u32) {
         self.strays.push(session);
     }
 
-    /// What must be flushed over another connection, because tpm2-tss accepts no more commands on this one.
+    /// What must be flushed over another connection, because this one cannot be used any more.
     pub fn leftovers(&mut self) -> Leftovers {
-        let own = self.session.take().map(|session| session.session);
-        let sessions: Vec<_> = own.into_iter().chain(std::mem::take(&mut self.strays)).collect();
-        let sessions = sessions.into_iter().filter_map(|session| session_handle(&mut self.context, session));
-        let sessions = sessions.collect();
-        Leftovers { keys: std::mem::take(&mut self.remembered), sessions, ..Leftovers::default() }
+        let own = self.session.take().map(|session| session.handle);
+        let sessions = own.into_iter().chain(std::mem::take(&mut self.strays)).collect();
+        let keys = std::mem::take(&mut self.remembered);
+        self.forget();
+        Leftovers { keys, sessions, ..Leftovers::default() }
+    }
+
+    /// Forgets what is loaded: it is gone, and its handles may name other objects.
+    pub fn forget(&mut self) {
+        self.session = None;
+        self.parent = None;
+        self.keys.clear();
+        self.left.clear();
     }
 
     /// Flushes what another connection left behind. Recognises keys by their names, because other loaded objects belong to other programs.
     /// Another process that has the same key loaded in a bare TPM will load it again.
     pub fn give_back(&mut self, leftovers: &Leftovers) {
-        for handle in leftovers.sessions.iter().filter_map(|session| TpmHandle::try_from(*session).ok()) {
-            self.flush_handle(handle, |_| true);
+        for session in &leftovers.sessions {
+            let _ = self.tpm.flush_at(*session);
         }
         if leftovers.keys.is_empty() {
             return;
         }
-        let loaded = self.loaded(FIRST_TRANSIENT).into_iter();
-        for handle in loaded.filter_map(|handle| TpmHandle::try_from(handle).ok()) {
-            self.flush_handle(handle, |name| leftovers.keys.contains(&name));
+        for handle in self.loaded(FIRST_TRANSIENT) {
+            let name = self.tpm.name_at(handle).ok().flatten();
+            if name.is_some_and(|name| leftovers.keys.contains(&name)) {
+                let _ = self.tpm.flush_at(handle);
+            }
         }
-    }
-
-    /// Flushes the object at a handle, if its name is one of ours.
-    fn flush_handle(&mut self, handle: TpmHandle, is_ours: impl FnOnce(Name) -> bool) {
-        let found = self.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
-        let Ok(mut found) = found else { return };
-        match name_of(&mut self.context, found) {
-            Ok(name) if is_ours(name) => self.flush(found),
-            // Otherwise dropping the context would flush it.
-            _ => drop(self.context.tr_close(&mut found)),
-        }
-    }
-
-    fn flush(&mut self, handle: ObjectHandle) {
-        let flushed = self.context.flush_context(handle);
-        self.keep_if_busy(flushed, handle);
     }
 
     /// A busy TPM keeps an object for now. Any other failure means that a reset or the end of its connection has removed it.
-    fn keep_if_busy(&mut self, flushed: tss_esapi::Result<()>, handle: ObjectHandle) {
-        if let Err(error) = flushed
-            && Code::from_error(&error).is_some_and(|code| code.remedy() == Remedy::Wait)
+    fn flush(&mut self, key: Key) {
+        if let Err(fault) = self.tpm.flush(key)
+            && fault.remedy() == Remedy::Wait
         {
-            self.left.push(handle);
+            self.left.push(key);
         }
     }
 }
 
-/// A salted session that encrypts the first parameter in both directions: AES-128-CFB, part 1 §21.3.
-pub fn start_session(
-    context: &mut Context,
-    salt: KeyHandle,
-    kind: SessionType,
-) -> Result<AuthSession, DriverError> {
-    let started = context.execute_without_session(|context| {
-        let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
-        context.start_auth_session(Some(salt), None, None, kind, symmetric, hash)
-    });
-    let session = started.with_command("TPM2_StartAuthSession")?.ok_or_else(none)?;
-    let (attributes, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
-    match context.tr_sess_set_attributes(session, attributes, mask) {
-        Ok(()) => Ok(session),
-        Err(error) => {
-            let _ = context.flush_context(SessionHandle::from(session).into());
-            Err(error).with_command("TPM2_StartAuthSession")
+impl<C: Commands + ?Sized> Drop for Connection<C> {
+    /// Before the record goes.
+    fn drop(&mut self) {
+        self.end_session();
+        self.unload();
+        for key in std::mem::take(&mut self.left) {
+            self.flush(key);
         }
     }
 }
@@ -338,70 +310,22 @@ pub fn start_session(
 ///
 /// # Errors
 /// `KeyMissing` when this TPM does not have it.
-pub fn storage_root_key(context: &mut Context, material: &KeyBlob) -> Result<(KeyHandle, bool), DriverError> {
-    match persistent(context, material.parent)? {
-        Some((handle, name)) if name == material.parent_name => return Ok((handle, false)),
+pub fn storage_root_key<C: Commands + ?Sized>(
+    tpm: &mut C,
+    wanted: &ParentKey,
+) -> Result<(Key, bool), DriverError> {
+    match tpm.persistent(wanted.handle)? {
+        Some((key, name)) if name == wanted.name => return Ok((key, false)),
         _ => {}
     }
     // It was evicted or replaced. The hierarchy's seed yields the same key again.
     for template in templates::storage_root_keys().with_command("TPM2_CreatePrimary")? {
-        let made = primary(context, template)?;
-        match name_of(context, made.into()) {
-            Ok(name) if name == material.parent_name => return Ok((made, true)),
-            other => {
-                context.flush_context(made.into()).with_command("TPM2_FlushContext")?;
-                other?;
-            }
+        match tpm.create_primary(&template)? {
+            (key, name) if name == wanted.name => return Ok((key, true)),
+            (key, _) => tpm.flush(key)?,
         }
     }
     Err(gone().into())
-}
-
-/// Makes Strongroom's storage root key as a transient object.
-pub fn own_storage_root_key(context: &mut Context) -> Result<KeyHandle, DriverError> {
-    let [template, _] = templates::storage_root_keys().with_command("TPM2_CreatePrimary")?;
-    primary(context, template)
-}
-
-/// Makes a primary key of the owner hierarchy. tpm2-tss checks its name against its public area.
-fn primary(context: &mut Context, template: Public) -> Result<KeyHandle, DriverError> {
-    let made = context.execute_with_session(Some(AuthSession::Password), |context| {
-        context.create_primary(Hierarchy::Owner, template, None, None, None, None)
-    });
-    Ok(made.with_command("TPM2_CreatePrimary")?.key_handle)
-}
-
-/// The object at a persistent handle, and the name of the public area that the TPM returned; `None` when the handle is empty.
-pub fn persistent(context: &mut Context, handle: u32) -> Result<Option<(KeyHandle, Name)>, DriverError> {
-    let handle = TpmHandle::Persistent(PersistentTpmHandle::new(handle).with_command("TPM2_ReadPublic")?);
-    let found = context.execute_without_session(|context| context.tr_from_tpm_public(handle));
-    match found.with_command("TPM2_ReadPublic") {
-        Ok(found) => Ok(Some((found.into(), name_of(context, found)?))),
-        // TPM_RC_HANDLE
-        Err(fault) if fault.is(0x8b) => Ok(None),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// An object's name; all zeroes if its name algorithm is not SHA-256.
-pub fn name_of(context: &mut Context, handle: ObjectHandle) -> Result<Name, DriverError> {
-    let name = context.tr_get_name(handle).with_command("TPM2_ReadPublic")?;
-    Ok(name.value().try_into().unwrap_or([0; 34]))
-}
-
-/// A session's handle, which is its name (part 1 §16).
-fn session_handle(context: &mut Context, session: AuthSession) -> Option<u32> {
-    let name = context.tr_get_name(SessionHandle::from(session).into()).ok()?;
-    Some(u32::from_be_bytes(name.value().try_into().ok()?))
-}
-
-/// The session as a policy session, which all sessions here are.
-pub fn policy(session: AuthSession) -> Result<PolicySession, DriverError> {
-    PolicySession::try_from(session).with_command("TPM2_StartAuthSession")
-}
-
-fn none() -> DriverError {
-    Error::new(Kind::Device, "open a session", "the TPM gave none").into()
 }
 
 fn gone() -> Error {

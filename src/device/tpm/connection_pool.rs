@@ -2,8 +2,12 @@
 //!
 //! A bare TPM serves one connection at a time, so a second one from the same process would deadlock.
 
+use super::commands::Commands;
 use super::connection::Connection;
+use super::direct::Direct;
 use super::error::{DriverError, Remedy};
+use super::esys::Esys;
+use super::key_blob::ParentKey;
 use super::lockout::{self, Lockout};
 use super::transport::Transport;
 use crate::device::pin::{PinEntry, PinState};
@@ -31,8 +35,30 @@ const ATTEMPTS: usize = 4;
 /// A TPM that several devices share.
 pub struct SharedConnection {
     transport: Transport,
-    connection: Option<Connection>,
+    connection: Option<Either>,
     pin: PinState<Zeroizing<Vec<u8>>>,
+    /// The storage root key of a key that the TPM has used.
+    proven: Option<ParentKey>,
+}
+
+/// A connection, one at a time.
+enum Either {
+    /// Without tpm2-tss: it opens and signs.
+    Direct(Connection<Direct>),
+    /// Through tpm2-tss: it does all there is.
+    Esys(Connection<Esys>),
+}
+
+/// A connection for what both kinds can do.
+pub type Any = Connection<dyn Commands>;
+
+impl Either {
+    fn any(&mut self) -> &mut Any {
+        match self {
+            Self::Direct(connection) => connection,
+            Self::Esys(connection) => connection,
+        }
+    }
 }
 
 /// How to ask for the PIN.
@@ -68,7 +94,8 @@ pub fn share(transport: Transport) -> Arc<Mutex<SharedConnection>> {
     if let Some(shared) = all.get(&transport).and_then(Weak::upgrade) {
         return shared;
     }
-    let fresh = SharedConnection { transport: transport.clone(), connection: None, pin: PinState::default() };
+    let pin = PinState::default();
+    let fresh = SharedConnection { transport: transport.clone(), connection: None, pin, proven: None };
     let shared = Arc::new(Mutex::new(fresh));
     all.insert(transport, Arc::downgrade(&shared));
     shared
@@ -79,22 +106,55 @@ pub fn lock(shared: &Mutex<SharedConnection>) -> MutexGuard<'_, SharedConnection
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl SharedConnection {
-    /// The connection. Connects if necessary.
-    pub fn connection(&mut self, target: &str) -> Result<&mut Connection> {
-        if self.connection.is_none() {
-            let mut connection = Connection::new(self.transport.connect(target)?);
-            if !self.transport.is_managed() {
-                connection.keep_record(&self.transport.label());
-            }
-            self.connection = Some(connection);
+impl Drop for SharedConnection {
+    /// A resource manager flushes by itself what is loaded when a connection ends, without loading it again first.
+    fn drop(&mut self) {
+        if let (true, Some(either)) = (self.transport.is_managed(), &mut self.connection) {
+            either.any().forget();
         }
-        self.connection
-            .as_mut()
-            .ok_or_else(|| Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(target))
+    }
+}
+
+impl SharedConnection {
+    /// Connects if necessary.
+    ///
+    /// # Errors
+    /// `DeviceGone` when there is no TPM, or this user may not use it.
+    pub fn connection(&mut self, target: &str) -> Result<&mut Any> {
+        if self.connection.is_none() {
+            self.connection = Some(match self.transport.connect_directly(target)? {
+                Some(direct) => Either::Direct(self.noted(Connection::new(direct))),
+                None => Either::Esys(self.through_tss(target)?),
+            });
+        }
+        self.connection.as_mut().map(Either::any).ok_or_else(|| gone(target))
     }
 
-    /// Runs a job on the TPM, and repeats it after failures that a retry can cure.
+    /// The connection through tpm2-tss. A bare TPM serves no second one at the same time.
+    fn tss_connection(&mut self, target: &str) -> Result<&mut Connection<Esys>> {
+        if !matches!(self.connection, Some(Either::Esys(_))) {
+            self.connection = None;
+            self.connection = Some(Either::Esys(self.through_tss(target)?));
+        }
+        match &mut self.connection {
+            Some(Either::Esys(connection)) => Ok(connection),
+            _ => Err(gone(target)),
+        }
+    }
+
+    fn through_tss(&self, target: &str) -> Result<Connection<Esys>> {
+        Ok(self.noted(Connection::new(Esys::new(self.transport.connect(target)?))))
+    }
+
+    /// A resource manager flushes what a connection leaves behind; for a bare TPM there is a record.
+    fn noted<C: Commands>(&self, mut connection: Connection<C>) -> Connection<C> {
+        if !self.transport.is_managed() {
+            connection.keep_record(&self.transport.label());
+        }
+        connection
+    }
+
+    /// Runs a job of opening or signing on the TPM, and repeats it after failures that a retry can cure.
     ///
     /// # Errors
     /// `DeviceGone`, `Device`, and whatever the job's failure means.
@@ -102,15 +162,37 @@ impl SharedConnection {
         &mut self,
         operation: &str,
         target: &str,
-        mut job: impl FnMut(&mut Connection) -> Result<T, DriverError>,
+        mut job: impl FnMut(&mut Any) -> Result<T, DriverError>,
+    ) -> Result<T> {
+        self.repeat(operation, target, |shared| Ok(job(shared.connection(target)?)))
+    }
+
+    /// Runs a job that takes tpm2-tss.
+    ///
+    /// # Errors
+    /// Like those of [`SharedConnection::work`].
+    pub fn work_by_tss<T>(
+        &mut self,
+        operation: &str,
+        target: &str,
+        mut job: impl FnMut(&mut Connection<Esys>) -> Result<T, DriverError>,
+    ) -> Result<T> {
+        self.repeat(operation, target, |shared| Ok(job(shared.tss_connection(target)?)))
+    }
+
+    fn repeat<T>(
+        &mut self,
+        operation: &str,
+        target: &str,
+        mut attempt: impl FnMut(&mut Self) -> Result<Result<T, DriverError>>,
     ) -> Result<T> {
         let (began, mut pause, mut attempts) = (Instant::now(), PAUSE.0, 0);
         loop {
-            let fault = match job(self.connection(target)?) {
+            let fault = match attempt(self)? {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
-            let remedy = fault.code().map_or(Remedy::None, super::error::Code::remedy);
+            let remedy = fault.remedy();
             self.recover(&fault, remedy, target);
             attempts += 1;
             let again = match remedy {
@@ -133,32 +215,38 @@ impl SharedConnection {
 
     /// Flushes everything in the TPM whose state is unknown.
     fn recover(&mut self, fault: &DriverError, remedy: Remedy, target: &str) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut either) = self.connection.take() else { return };
+        let connection = either.any();
         match remedy {
-            // After a reset, the context's handles may name other objects.
-            Remedy::Reload => return,
-            // A broken connection cannot flush them either.
-            Remedy::Reconnect | Remedy::Renew => {
+            // A broken connection cannot flush them. After a reset its handles may name other objects, so keys go by their names.
+            Remedy::Reload | Remedy::Reconnect | Remedy::Renew => {
                 let left = connection.leftovers();
-                drop(connection);
-                if let Ok(context) = self.transport.connect(target) {
-                    let mut fresh = Connection::new(context);
-                    // A resource manager flushes what a connection leaves behind, and may have reused the session's handle.
-                    if !self.transport.is_managed() {
-                        fresh.give_back(&left);
-                        fresh.keep_record(&self.transport.label());
-                    }
-                    self.connection = Some(fresh);
+                drop(either);
+                // A resource manager may have reused the session's handle.
+                if !self.transport.is_managed()
+                    && let Ok(fresh) = self.connection(target)
+                {
+                    fresh.give_back(&left);
                 }
                 return;
             }
             Remedy::Queue => connection.unload(),
             Remedy::Wait | Remedy::None => {}
         }
-        if matches!(fault, DriverError::Call { .. }) {
+        if !matches!(fault, DriverError::Final(_)) {
             connection.end_session();
         }
-        self.connection = Some(connection);
+        self.connection = Some(either);
+    }
+
+    /// The storage root key of a key that the TPM has used: it is this TPM's.
+    pub fn proven_parent(&self) -> Option<ParentKey> {
+        self.proven.clone()
+    }
+
+    /// The TPM has used a key under this storage root key.
+    pub fn prove_parent(&mut self, parent: &ParentKey) {
+        self.proven = Some(parent.clone());
     }
 
     /// The complete error: with the number of tries left after a wrong PIN, or the end of a lockout.
@@ -171,8 +259,7 @@ impl SharedConnection {
         if !wrong && !locked {
             return fault.report(operation, target);
         }
-        let lockout =
-            self.connection.as_mut().and_then(|connection| Lockout::read(&mut connection.context).ok());
+        let lockout = self.connection.as_mut().and_then(|either| Lockout::read(&mut either.any().tpm).ok());
         lockout::report(fault, lockout, operation, target)
     }
 
@@ -186,8 +273,7 @@ impl SharedConnection {
         }
         self.pin.check(lockout::USE_PIN, asking.device, "the TPM")?;
         let device = asking.device;
-        let lockout =
-            self.work(lockout::USE_PIN, device, |connection| Lockout::read(&mut connection.context))?;
+        let lockout = self.work(lockout::USE_PIN, device, |connection| Lockout::read(&mut connection.tpm))?;
         lockout.check(device)?;
         let pin = asking.ask(lockout.tries(), &lockout.hint())?;
         self.pin.enter(pin.clone());
@@ -242,12 +328,16 @@ impl SharedConnection {
     /// Forgets the PIN, and that one was refused.
     pub fn forget(&mut self) {
         self.pin.reset();
-        if let Some(connection) = &mut self.connection {
+        if let Some(connection) = self.connection.as_mut().map(Either::any) {
             // tpm2-tss keeps an object's authValue while it is loaded.
             connection.end_session();
             connection.unload();
         }
     }
+}
+
+fn gone(target: &str) -> Error {
+    Error::new(Kind::DeviceGone, "reach the TPM", "it is gone").with_target(target)
 }
 
 /// Random jitter, from half the pause to all of it, so that waiting processes do not retry at the same time.

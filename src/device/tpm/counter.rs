@@ -1,10 +1,12 @@
 //! Counters: NV indices of type counter, TPM 2.0 part 1 §37.2.4.
 
+use super::commands::{Commands, Key};
 use super::connection::{self, Connection};
 use super::connection_pool::lock;
 use super::create;
 use super::device::TpmDevice;
 use super::error::{DriverError, WithCommand};
+use super::esys::{self, Esys};
 use super::templates;
 use crate::device::MonotonicCounter;
 use crate::error::{Error, Kind, Result};
@@ -74,40 +76,39 @@ impl TpmDevice {
     fn count<T>(
         &mut self,
         operation: &str,
-        job: impl Fn(&mut Connection, AuthSession) -> Result<T, DriverError>,
+        job: impl Fn(&mut Connection<Esys>, AuthSession) -> Result<T, DriverError>,
     ) -> Result<T> {
         let handle = self.uri.attribute("srk").and_then(create::handle).unwrap_or(templates::SRK);
-        lock(&self.shared).work(operation, &self.name, |connection| {
-            connection.note_starting();
-            let session = match connection.pinned_parent() {
+        let mut shared = lock(&self.shared);
+        let proven = shared.proven_parent();
+        shared.work_by_tss(operation, &self.name, |connection| {
+            let (salt, transient) = match &proven {
                 // An interposer cannot forge the TPM's responses.
-                Some(key) => connection::start_session(&mut connection.context, key, SessionType::Hmac)?,
-                None => salted_to_srk(connection, handle)?,
+                Some(parent) => connection::storage_root_key(&mut connection.tpm, parent)?,
+                None => storage_root_key(connection, handle)?,
             };
-            connection.note_started(session);
-            let done = job(connection, session);
-            let ended = connection.flush_session(session);
-            if ended.is_err() {
-                connection.leave(session);
+            let salted = |connection: &mut Connection<Esys>| {
+                esys::with_session(connection, salt.into(), SessionType::Hmac, &job)
+            };
+            if !transient {
+                return salted(connection);
             }
-            done.and_then(|done| ended.with_command("TPM2_FlushContext").map(|()| done))
+            let done = salted(connection);
+            let flushed = connection.tpm.flush(salt);
+            done.and_then(|done| flushed.map(|()| done))
         })
     }
 }
 
 /// Before any key was used, there is no enrolment to compare the storage root key with. A persistent one takes no slot.
-fn salted_to_srk(connection: &mut Connection, handle: u32) -> Result<AuthSession, DriverError> {
-    if let Some((srk, _)) = connection::persistent(&mut connection.context, handle)?
-        && let Ok(session) = connection::start_session(&mut connection.context, srk, SessionType::Hmac)
-    {
-        return Ok(session);
+fn storage_root_key(connection: &mut Connection<Esys>, handle: u32) -> Result<(Key, bool), DriverError> {
+    if let Some((key, _)) = connection.tpm.persistent(handle)? {
+        return Ok((key, false));
     }
-    let srk = connection::own_storage_root_key(&mut connection.context)?;
-    let name = connection::name_of(&mut connection.context, srk.into())?;
+    let [template, _] = templates::storage_root_keys().with_command("TPM2_CreatePrimary")?;
+    let (key, name) = connection.tpm.create_primary(&template)?;
     connection.remember(name);
-    let session = connection::start_session(&mut connection.context, srk, SessionType::Hmac);
-    let flushed = connection.context.flush_context(srk.into()).with_command("TPM2_FlushContext");
-    session.and_then(|session| flushed.map(|()| session))
+    Ok((key, true))
 }
 
 /// Written only by increments, read and removed by the owner, without dictionary attack protection.
@@ -124,18 +125,18 @@ fn attributes(written: bool) -> tss_esapi::Result<NvIndexAttributes> {
 /// Runs a command that the session authorises for the owner, whose authValue is empty. Sets the encryption attributes to match the
 /// command's parameters, or the TPM refuses it: TPM_RC_ATTRIBUTES.
 fn by_owner<T>(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     session: AuthSession,
     (decrypt, encrypt): (bool, bool),
     command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
 ) -> tss_esapi::Result<T> {
     let (_, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
     let (these, _) = SessionAttributesBuilder::new().with_decrypt(decrypt).with_encrypt(encrypt).build();
-    connection.context.tr_sess_set_attributes(session, these, mask)?;
-    connection.context.execute_with_session(Some(session), command)
+    connection.tpm.context.tr_sess_set_attributes(session, these, mask)?;
+    connection.tpm.context.execute_with_session(Some(session), command)
 }
 
-fn define(connection: &mut Connection, session: AuthSession) -> Result<u32, DriverError> {
+fn define(connection: &mut Connection<Esys>, session: AuthSession) -> Result<u32, DriverError> {
     const COMMAND: &str = "TPM2_NV_DefineSpace";
     for index in FIRST..=LAST {
         let public = NvPublicBuilder::new()
@@ -165,13 +166,17 @@ fn define(connection: &mut Connection, session: AuthSession) -> Result<u32, Driv
 
 /// The index, if it is a counter made by [`define`]. Trusting the ledger's number alone would let it read, raise and remove any
 /// index.
-fn find(connection: &mut Connection, index: u32, session: AuthSession) -> Result<NvIndexHandle, DriverError> {
+fn find(
+    connection: &mut Connection<Esys>,
+    index: u32,
+    session: AuthSession,
+) -> Result<NvIndexHandle, DriverError> {
     const COMMAND: &str = "TPM2_NV_ReadPublic";
     if !(FIRST..=LAST).contains(&index) {
         return Err(another(index).into());
     }
     let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index).with_command(COMMAND)?);
-    let found = connection.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
+    let found = connection.tpm.context.execute_without_session(|context| context.tr_from_tpm_public(handle));
     let handle = match found.with_command(COMMAND) {
         Ok(found) => NvIndexHandle::from(found),
         Err(fault) if fault.is(0x8b) => return Err(missing(index).into()),
@@ -189,7 +194,7 @@ fn find(connection: &mut Connection, index: u32, session: AuthSession) -> Result
 }
 
 fn increment(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     handle: NvIndexHandle,
     session: AuthSession,
 ) -> Result<(), DriverError> {
@@ -199,7 +204,7 @@ fn increment(
 }
 
 fn read(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     handle: NvIndexHandle,
     session: AuthSession,
 ) -> Result<u64, DriverError> {
@@ -214,7 +219,7 @@ fn read(
 }
 
 fn undefine(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     handle: NvIndexHandle,
     session: AuthSession,
 ) -> Result<(), DriverError> {

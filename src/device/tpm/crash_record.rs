@@ -8,7 +8,7 @@
 //! A process that dies while the TPM starts a session has not heard of its handle. Then it is the one that was not there before,
 //! if there is only one such. The TPM serves one connection at a time, so no other program starts sessions meanwhile.
 
-use super::connection::{Leftovers, Name};
+use super::templates::Name;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +19,19 @@ const PREFIX: &str = "strongroom-tpm";
 
 /// No record is longer.
 const MAX_BYTES: u64 = 1 << 16;
+
+/// What a connection leaves in the TPM.
+#[derive(Default)]
+pub struct Leftovers {
+    /// The names of the keys.
+    pub keys: Vec<Name>,
+    /// The handles of the sessions.
+    pub sessions: Vec<u32>,
+    /// The handles of other sessions, which were there before.
+    pub others: Vec<u32>,
+    /// One more session may have been started, whose handle is not known.
+    pub starting: bool,
+}
 
 /// The record of this process for one TPM. Dropping it removes the file.
 pub struct CrashRecord {

@@ -1,12 +1,13 @@
 //! Making keys.
 
-use super::connection::{self, Connection};
+use super::connection::Connection;
 use super::connection_pool::{PinPrompt, lock};
 use super::device::TpmDevice;
 use super::error::{DriverError, WithCommand};
+use super::esys::{self, Esys};
 use super::evidence;
 use super::identity::TpmInfo;
-use super::key_blob::{KeyBlob, WrappedKey};
+use super::key_blob::{KeyBlob, ParentKey, WrappedKey};
 use super::pcr::{self, Pcrs};
 use super::policy::Policy;
 use super::signed_policy::Signer;
@@ -53,8 +54,8 @@ impl Provision for TpmDevice {
         }
         let wanted = self.wanted(&operation, purpose, options, prompter)?;
         let mut shared = lock(&self.shared);
-        let (material, evidence) = shared.work(&operation, &self.name, |connection| {
-            let simulator = TpmInfo::read(&mut connection.context)?.simulator();
+        let (material, evidence) = shared.work_by_tss(&operation, &self.name, |connection| {
+            let simulator = TpmInfo::read(&mut connection.tpm)?.simulator();
             let otherwise = if simulator { EvidenceLevel::Simulator } else { EvidenceLevel::Reported };
             let material = make(connection, &wanted)?;
             let proof = evidence::gather(
@@ -90,7 +91,8 @@ impl Provision for TpmDevice {
                  including those of other programs",
             ));
         };
-        lock(&self.shared).work(OPERATION, &self.name, |connection| evict(connection, &material, handle))
+        lock(&self.shared)
+            .work_by_tss(OPERATION, &self.name, |connection| evict(connection, &material, handle))
     }
 }
 
@@ -120,7 +122,7 @@ impl TpmDevice {
         let mut shared = lock(&self.shared);
         let pcrs = match options.pcrs.as_deref().map(pcr::parse_selection).transpose()? {
             Some((bank, indices)) => Some(shared.work("read the PCRs", &self.name, |connection| {
-                Pcrs::read_from(&mut connection.context, bank, &indices)
+                Pcrs::read_from(&mut connection.tpm, bank, &indices)
             })?),
             None => None,
         };
@@ -156,7 +158,7 @@ impl TpmDevice {
 }
 
 /// Makes a key under the storage root key.
-fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverError> {
+fn make(connection: &mut Connection<Esys>, wanted: &Wanted) -> Result<KeyBlob, DriverError> {
     // Free the TPM's three slots. The keys can be loaded again.
     connection.end_session();
     connection.unload();
@@ -165,28 +167,28 @@ fn make(connection: &mut Connection, wanted: &Wanted) -> Result<KeyBlob, DriverE
     if !transient {
         return made;
     }
-    let flushed = connection.context.flush_context(parent.into()).with_command("TPM2_FlushContext");
+    let flushed = connection.tpm.context.flush_context(parent.into()).with_command("TPM2_FlushContext");
     made.and_then(|made| flushed.map(|()| made))
 }
 
 /// The storage root key, and whether it is a transient object. One that another program has made persistent is used as it is; where
 /// there is none, ours is made persistent.
-fn parent(connection: &mut Connection, handle: u32) -> Result<(KeyHandle, bool), DriverError> {
-    if let Some((found, _)) = connection::persistent(&mut connection.context, handle)? {
-        let read = connection.context.execute_without_session(|context| context.read_public(found));
+fn parent(connection: &mut Connection<Esys>, handle: u32) -> Result<(KeyHandle, bool), DriverError> {
+    if let Some((found, _)) = esys::persistent(&mut connection.tpm.context, handle)? {
+        let read = connection.tpm.context.execute_without_session(|context| context.read_public(found));
         let (public, ..) = read.with_command("TPM2_ReadPublic")?;
         return match templates::is_storage_key(&public) {
             true => Ok((found, false)),
             false => Err(no_storage_key(handle).into()),
         };
     }
-    let made = connection::own_storage_root_key(&mut connection.context)?;
-    let name = connection::name_of(&mut connection.context, made.into())?;
+    let made = esys::own_storage_root_key(&mut connection.tpm.context)?;
+    let name = esys::name_of(&mut connection.tpm.context, made.into())?;
     connection.remember(name);
     match make_persistent(connection, made, handle) {
         Ok(()) => Ok((made, true)),
         Err(fault) => {
-            let _ = connection.context.flush_context(made.into());
+            let _ = connection.tpm.context.flush_context(made.into());
             Err(fault)
         }
     }
@@ -203,23 +205,17 @@ fn no_storage_key(handle: u32) -> Error {
 }
 
 fn make_under(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     parent: KeyHandle,
     wanted: &Wanted,
 ) -> Result<KeyBlob, DriverError> {
-    let parent_name = connection::name_of(&mut connection.context, parent.into())?;
-    connection.note_starting();
-    let session = connection::start_session(&mut connection.context, parent, SessionType::Policy)?;
-    connection.note_started(session);
-    let key = make_blob(connection, parent, session, wanted);
-    let flushed = connection.flush_session(session).with_command("TPM2_FlushContext");
-    if flushed.is_err() {
-        connection.leave(session);
-    }
-    let key = key?;
-    flushed?;
+    let parent_name = esys::name_of(&mut connection.tpm.context, parent.into())?;
+    let key = esys::with_session(connection, parent, SessionType::Policy, |connection, session| {
+        make_blob(connection, parent, session, wanted)
+    })?;
     let (policy, persistent) = (wanted.policy.clone(), wanted.persistent);
-    let material = KeyBlob { key, parent: wanted.parent, parent_name, policy, persistent };
+    let material_parent = ParentKey { handle: wanted.parent, name: parent_name };
+    let material = KeyBlob { key, parent: material_parent, policy, persistent };
     if let Some(handle) = persistent {
         persist(connection, parent, &material.key, handle)?;
     }
@@ -228,7 +224,7 @@ fn make_under(
 
 /// TPM2_Create. Checks that the result matches the template in everything but the point.
 fn make_blob(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     parent: KeyHandle,
     session: AuthSession,
     wanted: &Wanted,
@@ -242,6 +238,7 @@ fn make_blob(
     let sessions = (Some(AuthSession::Password), Some(session), None);
     let asked = template.clone();
     let made = connection
+        .tpm
         .context
         .execute_with_sessions(sessions, |context| context.create(parent, asked, auth, None, None, None));
     let made = made.with_command(COMMAND)?;
@@ -254,40 +251,46 @@ fn make_blob(
 }
 
 fn persist(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     parent: KeyHandle,
     key: &WrappedKey,
     handle: u32,
 ) -> Result<(), DriverError> {
     let (private, public) = (key.private.clone(), key.public.clone());
     let loaded = connection
+        .tpm
         .context
         .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public));
     let loaded = loaded.with_command("TPM2_Load")?;
     let kept = make_persistent(connection, loaded, handle);
-    connection.context.flush_context(loaded.into()).with_command("TPM2_FlushContext")?;
+    connection.tpm.context.flush_context(loaded.into()).with_command("TPM2_FlushContext")?;
     kept
 }
 
-fn make_persistent(connection: &mut Connection, key: KeyHandle, handle: u32) -> Result<(), DriverError> {
+fn make_persistent(
+    connection: &mut Connection<Esys>,
+    key: KeyHandle,
+    handle: u32,
+) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
-    let kept = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
+    let kept = connection.tpm.context.execute_with_session(Some(AuthSession::Password), |context| {
         context.evict_control(Owner::Owner, key.into(), handle)
     });
     kept.with_command(COMMAND).map(drop)
 }
 
 /// Removes a persistent copy, if it is of this key.
-fn evict(connection: &mut Connection, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
+fn evict(connection: &mut Connection<Esys>, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let name = templates::name(&material.key.public).with_command(COMMAND)?;
-    match connection::persistent(&mut connection.context, handle)? {
+    match esys::persistent(&mut connection.tpm.context, handle)? {
         Some((found, is)) if is == name => {
             let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
-            let evicted = connection.context.execute_with_session(Some(AuthSession::Password), |context| {
-                context.evict_control(Owner::Owner, found.into(), handle)
-            });
+            let evicted =
+                connection.tpm.context.execute_with_session(Some(AuthSession::Password), |context| {
+                    context.evict_control(Owner::Owner, found.into(), handle)
+                });
             evicted.with_command(COMMAND).map(drop)
         }
         _ => {

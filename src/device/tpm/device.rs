@@ -1,11 +1,10 @@
 //! A TPM as a [`Device`].
 
-use super::connection::{Connection, LoadedKey};
-use super::connection_pool::{PinPrompt, SharedConnection, lock, share};
-use super::error::{Code, DriverError, WithCommand};
+use super::commands::{Commands, Key};
+use super::connection_pool::{Any, PinPrompt, SharedConnection, lock, share};
+use super::error::DriverError;
 use super::identity::TpmInfo;
 use super::key_blob::KeyBlob;
-use super::templates;
 use super::transport::Transport;
 use crate::device::{
     Device, DeviceIdentity, KeyInfo, KeyRef, MonotonicCounter, PcrBinding, PrivateOperation, Provision,
@@ -16,12 +15,6 @@ use crate::prompt::Prompter;
 use crate::uri::{DeviceUri, Scheme};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
-use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{
-    Auth, Digest, EccParameter, EccPoint, HashcheckTicket, Signature, SignatureScheme,
-};
-use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 use zeroize::Zeroizing;
 
 const OPEN: &str = "open with the key";
@@ -54,7 +47,7 @@ impl TpmDevice {
         operation: &str,
         (purpose, key): (Purpose, &KeyRef),
         prompter: &mut dyn Prompter,
-        job: impl Fn(&mut Connection, &LoadedKey) -> Result<T, DriverError>,
+        job: impl Fn(&mut dyn Commands, Key, Option<&[u8]>) -> Result<T, DriverError>,
     ) -> Result<T> {
         let named = |e: Error| e.with_target(self.name.clone()).with_operation(operation);
         let material = KeyBlob::from_key_ref(key).map_err(named)?;
@@ -72,12 +65,14 @@ impl TpmDevice {
         };
         let mut lost = false;
         let done = shared.work(operation, &self.name, |connection| {
-            let ready = make_ready(connection, &material, purpose, pin.as_ref(), signatures)?;
-            let done = job(connection, &ready);
-            // Any response code of the TPM is a response.
-            lost = matches!(&done, Err(fault @ DriverError::Call { .. }) if fault.code().and_then(Code::tpm).is_none());
+            let key = make_ready(connection, &material, purpose, signatures)?;
+            let done = job(&mut connection.tpm, key, pin.as_ref().map(|pin| pin.as_slice()));
+            lost = done.as_ref().is_err_and(DriverError::is_lost);
             done
         });
+        if done.is_ok() {
+            shared.prove_parent(&material.parent);
+        }
         match done {
             Ok(_) if pin.is_some() => shared.proven(),
             Err(error) if pin.is_some() && lost => return Err(shared.unsure(error, &self.name)),
@@ -87,75 +82,22 @@ impl TpmDevice {
     }
 }
 
-/// Loads the key and satisfies its policy in the session.
+/// Starts a session, satisfies the key's policy in it and loads the key. In this order, because a resource manager saves and loads
+/// a loaded key's context around every command.
 fn make_ready(
-    connection: &mut Connection,
+    connection: &mut Any,
     material: &KeyBlob,
     purpose: Purpose,
-    pin: Option<&Zeroizing<Vec<u8>>>,
     signatures: Option<&Path>,
-) -> Result<LoadedKey, DriverError> {
-    let ready = connection.ready(material)?;
-    if let Some(pin) = pin {
-        let auth = Auth::try_from(pin.to_vec()).with_command("TPM2_PolicyAuthValue")?;
-        connection.context.tr_set_auth(ready.key.into(), auth).with_command("TPM2_PolicyAuthValue")?;
+) -> Result<Key, DriverError> {
+    connection.ready_session(material)?;
+    let satisfied = material.policy.satisfy(&mut connection.tpm, purpose, signatures);
+    let ready = satisfied.and_then(|()| connection.ready_key(material));
+    if ready.is_err() {
+        // Its policy is incomplete or unused, so the next attempt needs a new session.
+        connection.end_session();
     }
-    match material.policy.satisfy(&mut connection.context, ready.session, purpose, signatures) {
-        Ok(()) => Ok(ready),
-        // The session's policy is incomplete, so the next attempt needs a new session.
-        Err(fault) => {
-            connection.end_session();
-            Err(fault)
-        }
-    }
-}
-
-/// TPM2_ECDH_ZGen: the x-coordinate.
-fn ecdh(
-    connection: &mut Connection,
-    ready: &LoadedKey,
-    peer: &[u8; 65],
-) -> Result<Zeroizing<Vec<u8>>, DriverError> {
-    const COMMAND: &str = "TPM2_ECDH_ZGen";
-    let half = |bytes: &[u8]| EccParameter::try_from(bytes).with_command(COMMAND);
-    let point = EccPoint::new(half(&peer[1..33])?, half(&peer[33..])?);
-    let session = Some(AuthSession::PolicySession(ready.session));
-    let shared =
-        connection.context.execute_with_session(session, |context| context.ecdh_z_gen(ready.key, point));
-    let shared = shared.with_command(COMMAND)?;
-    match templates::coordinate(shared.x()) {
-        Some(x) => Ok(Zeroizing::new(x.to_vec())),
-        None => Err(Error::new(Kind::Device, OPEN, "the TPM's point is not of P-256").into()),
-    }
-}
-
-/// TPM2_Sign: r ‖ s.
-fn sign(connection: &mut Connection, ready: &LoadedKey, digest: &[u8; 32]) -> Result<[u8; 64], DriverError> {
-    const COMMAND: &str = "TPM2_Sign";
-    // A null ticket: unrestricted keys also sign digests that the TPM did not compute (part 3 §20.2).
-    let ticket = HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
-        tag: TPM2_ST_HASHCHECK,
-        hierarchy: TPM2_RH_NULL,
-        digest: Default::default(),
-    });
-    let (ticket, digest) =
-        (ticket.with_command(COMMAND)?, Digest::try_from(digest.to_vec()).with_command(COMMAND)?);
-    let session = Some(AuthSession::PolicySession(ready.session));
-    let signed = connection.context.execute_with_session(session, |context| {
-        context.sign(ready.key, digest, SignatureScheme::Null, ticket)
-    });
-    let halves = match signed.with_command(COMMAND)? {
-        Signature::EcDsa(signature) => {
-            templates::coordinate(signature.signature_r()).zip(templates::coordinate(signature.signature_s()))
-        }
-        _ => None,
-    };
-    let (r, s) =
-        halves.ok_or_else(|| Error::new(Kind::Device, SIGN, "the TPM's signature is not ECDSA on P-256"))?;
-    let mut signature = [0; 64];
-    signature[..32].copy_from_slice(&r);
-    signature[32..].copy_from_slice(&s);
-    Ok(signature)
+    ready
 }
 
 impl Device for TpmDevice {
@@ -164,7 +106,7 @@ impl Device for TpmDevice {
             return identity.clone();
         }
         let info = lock(&self.shared)
-            .work("identify the TPM", &self.name, |connection| TpmInfo::read(&mut connection.context));
+            .work("identify the TPM", &self.name, |connection| TpmInfo::read(&mut connection.tpm));
         match info {
             Ok(info) => self.identity.insert(info.identity()).clone(),
             // Not kept, because the next attempt may succeed.
@@ -200,16 +142,15 @@ impl Device for TpmDevice {
         };
         let PrivateOperation::Ecdh { peer } = challenge else { return Err(other()) };
         let peer = peer.try_into().map_err(|_| other())?;
-        self.operate(OPEN, (Purpose::Open, key), prompter, |connection, ready| ecdh(connection, ready, peer))
+        self.operate(OPEN, (Purpose::Open, key), prompter, |tpm, key, pin| tpm.ecdh_z_gen(key, pin, peer))
     }
 
     fn sign(&mut self, key: &KeyRef, digest: &[u8], prompter: &mut dyn Prompter) -> Result<Vec<u8>> {
         let digest = digest.try_into().map_err(|_| {
             Error::new(Kind::KeyMissing, SIGN, "its signing key is of another kind").with_target(&self.name)
         })?;
-        let signature = self.operate(SIGN, (Purpose::Sign, key), prompter, |connection, ready| {
-            sign(connection, ready, digest)
-        })?;
+        let signature =
+            self.operate(SIGN, (Purpose::Sign, key), prompter, |tpm, key, pin| tpm.sign(key, pin, digest))?;
         Ok(signature.to_vec())
     }
 

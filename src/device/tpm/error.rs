@@ -27,8 +27,8 @@ pub enum Remedy {
     Reload,
     /// Reconnect: the connection is broken.
     Reconnect,
-    /// Do not repeat it, but reconnect to flush loaded objects: tpm2-tss accepts no more commands on this connection
-    /// (TSS2_ESYS_RC_BAD_SEQUENCE).
+    /// Do not repeat it, but reconnect to flush loaded objects: what was loaded is not known, and tpm2-tss accepts no more commands on
+    /// this connection (TSS2_ESYS_RC_BAD_SEQUENCE).
     Renew,
     /// Do not repeat it: it would fail again.
     None,
@@ -140,8 +140,26 @@ pub enum DriverError {
         /// The response code.
         error: tss_esapi::Error,
     },
+    /// A command failed that was sent without tpm2-tss.
+    Direct {
+        /// As the standard writes it.
+        command: &'static str,
+        /// What came back.
+        failure: Failure,
+    },
     /// A final error of our own.
     Final(Error),
+}
+
+/// Why a command failed that was sent without tpm2-tss.
+#[derive(Debug)]
+pub enum Failure {
+    /// The TPM's response code.
+    Response(Code),
+    /// The connection broke.
+    Connection(std::io::Error),
+    /// The response is none to this command, or its HMAC is wrong.
+    Unsound,
 }
 
 impl DriverError {
@@ -149,8 +167,28 @@ impl DriverError {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { error, .. } => Code::from_error(error),
-            Self::Final(_) => None,
+            Self::Direct { failure: Failure::Response(code), .. } => Some(*code),
+            Self::Direct { .. } | Self::Final(_) => None,
         }
+    }
+
+    /// What to do before the next attempt.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Direct { failure: Failure::Connection(_), .. } => Remedy::Reconnect,
+            Self::Direct { failure: Failure::Unsound, .. } => Remedy::Renew,
+            _ => self.code().map_or(Remedy::None, Code::remedy),
+        }
+    }
+
+    /// Whether a command was sent of which the TPM's response is not known.
+    pub fn is_lost(&self) -> bool {
+        !matches!(self, Self::Final(_)) && self.code().and_then(Code::tpm).is_none()
+    }
+
+    /// TPM_RC_SIGNATURE, or a wrong size: a signature by another key.
+    pub fn is_foreign_signature(&self) -> bool {
+        self.is(0x9b) || self.is(0x95)
     }
 
     /// Whether it is this code of the TPM, for any part of the command.
@@ -160,20 +198,32 @@ impl DriverError {
 
     /// In the library's form.
     pub fn report(self, operation: &str, target: &str) -> Error {
-        let (command, error) = match self {
-            Self::Final(error) if error.target().is_some() => return error,
-            Self::Final(error) => return error.with_target(target),
-            Self::Call { command, error } => (command, error),
+        let new = |(kind, hint): (Kind, &'static str), message: String| {
+            let report = Error::new(kind, operation, message).with_target(target);
+            if hint.is_empty() { report } else { report.with_hint(hint) }
         };
-        let Some(code) = Code::from_error(&error) else {
-            let message = format!("the response to {command} is malformed: {error}");
-            return Error::new(Kind::Device, operation, message).with_target(target).caused_by(error);
-        };
-        let (kind, hint) = code.meaning();
-        let report = Error::new(kind, operation, format!("{code} from {command}"))
-            .with_target(target)
-            .caused_by(error);
-        if hint.is_empty() { report } else { report.with_hint(hint) }
+        match self {
+            Self::Final(error) if error.target().is_some() => error,
+            Self::Final(error) => error.with_target(target),
+            Self::Call { command, error } => match Code::from_error(&error) {
+                Some(code) => new(code.meaning(), format!("{code} from {command}")).caused_by(error),
+                None => {
+                    let message = format!("the response to {command} is malformed: {error}");
+                    new((Kind::Device, ""), message).caused_by(error)
+                }
+            },
+            Self::Direct { command, failure } => match failure {
+                Failure::Response(code) => new(code.meaning(), format!("{code} from {command}")),
+                Failure::Connection(error) => {
+                    let message = format!("the connection broke at {command}: {error}");
+                    new((Kind::DeviceGone, UNREACHABLE), message).caused_by(error)
+                }
+                Failure::Unsound => {
+                    let message = format!("the response to {command} is malformed, or its HMAC is wrong");
+                    new((Kind::Device, FORGED), message)
+                }
+            },
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::connection::{self, Connection};
 use super::credential;
 use super::ek::{self, EkCertificates, Kind as EkKind};
 use super::error::{DriverError, WithCommand};
+use super::esys::{self, Esys};
 use super::key_blob::KeyBlob;
 use super::templates;
 use crate::device::certificates::{Certificate, EK_CERTIFICATE, verify_chain};
@@ -51,7 +52,7 @@ const PROVEN: [&str; 3] = ["EK certificate", "TPM2_ActivateCredential", "TPM2_Ce
 /// # Errors
 /// `Evidence`, naming what failed. A failed proof never falls back to a weaker level.
 pub fn gather(
-    connection: &mut Connection,
+    connection: &mut Connection<Esys>,
     material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
     roots: Option<&[Vec<u8>]>,
@@ -59,18 +60,29 @@ pub fn gather(
 ) -> Result<Evidence, DriverError> {
     let mut claims = templates::claims(&material.key.public);
     let Some(roots) = roots else { return Ok(Evidence { level: otherwise, claims }) };
-    let endorsement = endorsement(&mut connection.context, roots)?;
+    let endorsement = endorsement(&mut connection.tpm.context, roots)?;
     connection.end_session();
     connection.unload();
-    let context = &mut connection.context;
-    let (attesting, public) = make_attesting_key(context)?;
-    holding(context, attesting.into(), |context| {
-        let name = templates::name(&public).with_command("TPM2_CreatePrimary")?;
-        activate(context, &endorsement, attesting, &name)?;
-        certify(context, material, pin, attesting, &public)
-    })?;
+    let tpm = &mut connection.tpm;
+    let (attesting, public) = make_attesting_key(&mut tpm.context)?;
+    let proven = prove(tpm, material, pin, &endorsement, (attesting, &public));
+    tpm.context.flush_context(attesting.into()).with_command("TPM2_FlushContext")?;
+    proven?;
     claims.extend(PROVEN.map(|proven| (proven.to_owned(), true)));
     Ok(Evidence { level: EvidenceLevel::Attested, claims })
+}
+
+/// Steps 2 and 3.
+fn prove(
+    tpm: &mut Esys,
+    material: &KeyBlob,
+    pin: Option<&Zeroizing<Vec<u8>>>,
+    endorsement: &Endorsement,
+    (attesting, public): (KeyHandle, &Public),
+) -> Result<(), DriverError> {
+    let name = templates::name(public).with_command("TPM2_CreatePrimary")?;
+    activate(&mut tpm.context, endorsement, attesting, &name)?;
+    certify(tpm, material, pin, attesting, public)
 }
 
 /// An endorsement key with a verified certificate.
@@ -155,7 +167,7 @@ fn activate(
 
 /// PolicySecret(endorsement), which authorises keys of the low range. The hierarchy's authorisation is empty.
 fn authorise(context: &mut Context, session: AuthSession) -> Result<(), DriverError> {
-    let policy = connection::policy(session)?;
+    let policy = esys::policy(session)?;
     let asserted = context.execute_with_session(Some(AuthSession::Password), |context| {
         let (nonce, digest) = (Nonce::default(), Digest::default());
         context.policy_secret(policy, AuthHandle::Endorsement, nonce.clone(), digest, nonce, None)
@@ -188,7 +200,7 @@ fn answer(
 
 /// Step 3: TPM2_Certify, with a check of the signed structure.
 fn certify(
-    context: &mut Context,
+    tpm: &mut Esys,
     material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
     attesting: KeyHandle,
@@ -198,7 +210,7 @@ fn certify(
     let mut number = [0; 32];
     SystemRandom::new().fill(&mut number).map_err(|_| failed("the system has no random numbers"))?;
     let fresh = Data::try_from(number.to_vec()).with_command(COMMAND)?;
-    let (attest, signature) = with_key(context, material, pin, |context, key, by| {
+    let (attest, signature) = with_key(tpm, material, pin, |context, key, by| {
         let sessions = (Some(by), Some(AuthSession::Password), None);
         let certified = context.execute_with_sessions(sessions, |context| {
             context.certify(key.into(), attesting, fresh, SignatureScheme::Null)
@@ -206,35 +218,32 @@ fn certify(
         certified.with_command(COMMAND)
     })?;
     let name = templates::name(&material.key.public).with_command(COMMAND)?;
-    let names = (&material.parent_name, &name);
+    let names = (&material.parent.name, &name);
     check(&attest, &signature, attesting_public, names, &number).map_err(|what| failed(what).into())
 }
 
 /// The loaded key and the session that authorises it. A PIN only enters the session's HMAC and is never sent.
 fn with_key<T>(
-    context: &mut Context,
+    tpm: &mut Esys,
     material: &KeyBlob,
     pin: Option<&Zeroizing<Vec<u8>>>,
     job: impl FnOnce(&mut Context, KeyHandle, AuthSession) -> Result<T, DriverError>,
 ) -> Result<T, DriverError> {
-    let parent = connection::storage_root_key(context, material).map_err(|fault| match fault {
+    let parent = connection::storage_root_key(tpm, &material.parent).map_err(|fault| match fault {
         DriverError::Final(error) if error.kind() == Kind::KeyMissing => {
             failed("the storage root key is not the key's parent").into()
         }
         fault => fault,
     });
     let (parent, transient) = parent?;
+    let (parent, context) = (KeyHandle::from(parent), &mut tpm.context);
     let load = |context: &mut Context| {
-        let (private, public) = (material.key.private.clone(), material.key.public.clone());
-        let loaded = context.execute_with_session(Some(AuthSession::Password), |context| {
-            context.load(parent, private, public)
-        });
-        let key = loaded.with_command("TPM2_Load")?;
+        let key = esys::load(context, parent, &material.key)?;
         let Some(pin) = pin else { return Ok((key, None)) };
         let ready = Auth::try_from(pin.to_vec())
             .and_then(|auth| context.tr_set_auth(key.into(), auth))
             .with_command("TPM2_Certify")
-            .and_then(|()| connection::start_session(context, parent, SessionType::Hmac));
+            .and_then(|()| esys::start_session(context, parent, SessionType::Hmac));
         match ready {
             Ok(session) => Ok((key, Some(session))),
             Err(fault) => {
@@ -276,7 +285,7 @@ fn check(
     let unsigned = "the attestation key did not sign what TPM2_Certify returned";
     let point = templates::point(attesting).ok_or(unsigned)?;
     let Signature::EcDsa(halves) = signature else { return Err(unsigned) };
-    let halves = [halves.signature_r(), halves.signature_s()].map(templates::coordinate);
+    let halves = [halves.signature_r(), halves.signature_s()].map(|half| templates::coordinate(half.value()));
     let [Some(r), Some(s)] = halves else { return Err(unsigned) };
     // Marshalling is canonical, so only the TPM's exact bytes verify.
     let message = attest.marshall().map_err(|_| unsigned)?;

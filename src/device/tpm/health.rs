@@ -57,9 +57,9 @@ pub fn examine(uri: &DeviceUri) -> Result<Health> {
     let (transport, name) = (Transport::from_uri(uri)?, uri.display_name());
     let managed = transport.is_managed();
     let shared = share(transport);
-    lock(&shared).work("examine the TPM", &name, |connection| {
-        let context = &mut connection.context;
-        let (info, lockout) = (TpmInfo::read(context)?, Lockout::read(context)?);
+    lock(&shared).work_by_tss("examine the TPM", &name, |connection| {
+        let (info, lockout) = (TpmInfo::read(&mut connection.tpm)?, Lockout::read(&mut connection.tpm)?);
+        let context = &mut connection.tpm.context;
         Ok(Health {
             identity: info.identity(),
             revision: format!("{}.{:02}", info.revision / 100, info.revision % 100),

@@ -1,12 +1,18 @@
 //! A TPM's fixed properties: TPM_PT_FIXED, part 2 §6.13.
 
-use super::error::{DriverError, WithCommand};
+use super::commands::Commands;
+use super::error::DriverError;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Kind};
 use crate::uri::Scheme;
-use tss_esapi::Context;
-use tss_esapi::constants::{CapabilityType, PropertyTag};
-use tss_esapi::structures::CapabilityData;
+
+/// TPM_PT (part 2 §6.13).
+const FAMILY_INDICATOR: u32 = 0x100;
+const REVISION: u32 = 0x102;
+const MANUFACTURER: u32 = 0x105;
+const VENDOR_STRINGS: [u32; 4] = [0x106, 0x107, 0x108, 0x109];
+const FIRMWARE_VERSION_1: u32 = 0x10b;
+const MODES: u32 = 0x12d;
 
 /// The fixed properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,26 +31,17 @@ pub struct TpmInfo {
 
 impl TpmInfo {
     /// Reads them.
-    pub fn read(context: &mut Context) -> Result<Self, DriverError> {
-        let asked = context.execute_without_session(|context| {
-            context.get_capability(CapabilityType::TpmProperties, PropertyTag::FamilyIndicator.into(), 46)
-        });
-        let (data, _) = asked.with_command("TPM2_GetCapability")?;
-        let CapabilityData::TpmProperties(properties) = data else { return Err(nonsense().into()) };
-        let value = |tag| properties.find(tag).map_or(0, |property| property.value());
-        let vendor = [
-            PropertyTag::VendorString1,
-            PropertyTag::VendorString2,
-            PropertyTag::VendorString3,
-            PropertyTag::VendorString4,
-        ];
-        let version = value(PropertyTag::FirmwareVersion1);
+    pub fn read<C: Commands + ?Sized>(tpm: &mut C) -> Result<Self, DriverError> {
+        let properties = tpm.properties(FAMILY_INDICATOR, 46)?;
+        let value = |wanted| properties.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value);
+        let version = value(FIRMWARE_VERSION_1).ok_or_else(nonsense)?;
+        let value = |wanted| value(wanted).unwrap_or(0);
         Ok(Self {
-            maker: text(&[value(PropertyTag::Manufacturer)]),
-            model: text(&vendor.map(value)),
+            maker: text(&[value(MANUFACTURER)]),
+            model: text(&VENDOR_STRINGS.map(value)),
             firmware: format!("{}.{}", version >> 16, version & 0xffff),
-            revision: value(PropertyTag::Revision),
-            fips: value(PropertyTag::Modes) & 1 != 0,
+            revision: value(REVISION),
+            fips: value(MODES) & 1 != 0,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::cbor::{Read, expect, maybe, wrong};
 use super::policy::Policy;
-use super::templates;
+use super::templates::{self, Name};
 use crate::device::{KeyRef, PublicKey, Purpose};
 use crate::error::{Error, Kind, Result};
 use minicbor::{Decoder, Encoder};
@@ -21,15 +21,22 @@ pub struct WrappedKey {
     pub private: Private,
 }
 
+/// The storage root key that a key was made under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentKey {
+    /// Its persistent handle.
+    pub handle: u32,
+    /// Its name.
+    pub name: Name,
+}
+
 /// A key's material.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBlob {
     /// The key.
     pub key: WrappedKey,
-    /// The storage root key's persistent handle.
-    pub parent: u32,
-    /// The storage root key's name.
-    pub parent_name: [u8; 34],
+    /// The storage root key.
+    pub parent: ParentKey,
     /// The conditions on its use.
     pub policy: Policy,
     /// The handle of a persistent copy in the TPM, if any.
@@ -76,7 +83,7 @@ impl KeyBlob {
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
         e.array(6).and_then(|e| e.u64(VERSION)).map_err(wrong)?;
         self.key.write(e)?;
-        e.array(2).and_then(|e| e.u32(self.parent)?.bytes(&self.parent_name)).map_err(wrong)?;
+        e.array(2).and_then(|e| e.u32(self.parent.handle)?.bytes(&self.parent.name)).map_err(wrong)?;
         self.policy.write(e)?;
         match self.persistent {
             Some(handle) => e.u32(handle),
@@ -95,11 +102,11 @@ impl KeyBlob {
         expect(length, 6)?;
         let key = WrappedKey::read(d)?;
         expect(d.array().map_err(wrong)?, 2)?;
-        let parent = d.u32().map_err(wrong)?;
-        let parent_name = d.bytes().map_err(wrong)?.try_into().map_err(wrong)?;
+        let handle = d.u32().map_err(wrong)?;
+        let parent = ParentKey { handle, name: d.bytes().map_err(wrong)?.try_into().map_err(wrong)? };
         let policy = Policy::read(d)?;
         let persistent = maybe(d, |d| d.u32().map_err(wrong))?;
-        Ok(Some(Self { key, parent, parent_name, policy, persistent }))
+        Ok(Some(Self { key, parent, policy, persistent }))
     }
 }
 

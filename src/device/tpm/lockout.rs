@@ -1,11 +1,9 @@
 //! The dictionary attack protection: TPM 2.0 part 1 §19.8.
 
-use super::error::{DriverError, WithCommand};
+use super::commands::Commands;
+use super::error::DriverError;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::TriesLeft;
-use tss_esapi::Context;
-use tss_esapi::constants::{CapabilityType, PropertyTag};
-use tss_esapi::structures::CapabilityData;
 
 /// The operation named in errors.
 pub const USE_PIN: &str = "use the PIN";
@@ -23,23 +21,26 @@ pub struct Lockout {
     pub locked: bool,
 }
 
+/// TPM_PT (part 2 §6.13).
+const PERMANENT: u32 = 0x200;
+const LOCKOUT_COUNTER: u32 = 0x20e;
+const MAX_AUTH_FAIL: u32 = 0x20f;
+const LOCKOUT_INTERVAL: u32 = 0x210;
+
 /// TPM_PT_PERMANENT, bit inLockout (part 2 §8.6).
 const IN_LOCKOUT: u32 = 1 << 9;
 
 impl Lockout {
     /// Reads it.
-    pub fn read(context: &mut Context) -> Result<Self, DriverError> {
-        let asked = context.execute_without_session(|context| {
-            context.get_capability(CapabilityType::TpmProperties, PropertyTag::Permanent.into(), 20)
-        });
-        let (data, _) = asked.with_command("TPM2_GetCapability")?;
-        let CapabilityData::TpmProperties(properties) = data else { return Err(nonsense().into()) };
-        let value = |tag| properties.find(tag).map_or(0, |property| property.value());
+    pub fn read<C: Commands + ?Sized>(tpm: &mut C) -> Result<Self, DriverError> {
+        let properties = tpm.properties(PERMANENT, 20)?;
+        let value = |wanted| properties.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value);
+        let permanent = value(PERMANENT).ok_or_else(nonsense)?;
         Ok(Self {
-            failures: value(PropertyTag::LockoutCounter),
-            limit: value(PropertyTag::MaxAuthFail),
-            forgives: value(PropertyTag::LockoutInterval),
-            locked: value(PropertyTag::Permanent) & IN_LOCKOUT != 0,
+            failures: value(LOCKOUT_COUNTER).unwrap_or(0),
+            limit: value(MAX_AUTH_FAIL).unwrap_or(0),
+            forgives: value(LOCKOUT_INTERVAL).unwrap_or(0),
+            locked: permanent & IN_LOCKOUT != 0,
         })
     }
 

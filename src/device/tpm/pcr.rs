@@ -1,11 +1,11 @@
 //! Platform configuration registers: selections, values and changes.
 
 use super::cbor::{Read, expect, wrong};
+use super::commands::Commands;
 use super::error::{DriverError, WithCommand};
 use crate::error::{Error, Kind, Result};
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
-use tss_esapi::Context;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{PcrSelectionList, PcrSlot};
 
@@ -116,12 +116,14 @@ impl Pcrs {
     ///
     /// # Errors
     /// `Unsupported` when the bank is not active.
-    pub fn read_from(context: &mut Context, bank: Bank, indices: &[u8]) -> Result<Self, DriverError> {
+    pub fn read_from<C: Commands + ?Sized>(
+        tpm: &mut C,
+        bank: Bank,
+        indices: &[u8],
+    ) -> Result<Self, DriverError> {
         let mut values = Vec::with_capacity(indices.len());
         for some in indices.chunks(AT_ONCE) {
-            let selection = selection(bank, some)?;
-            let read = context.execute_without_session(|context| context.pcr_read(selection));
-            let (_, _, digests) = read.with_command("TPM2_PCR_Read")?;
+            let digests = tpm.pcr_read(bank, some)?;
             if digests.len() != some.len() {
                 let message =
                     format!("this TPM does not have the {} bank, or not these PCRs in it", bank.name());
@@ -129,9 +131,7 @@ impl Pcrs {
                     .with_hint("`strongroom doctor` lists the banks")
                     .into());
             }
-            values.extend(
-                some.iter().zip(digests.value()).map(|(index, value)| (*index, value.value().into())),
-            );
+            values.extend(some.iter().copied().zip(digests));
         }
         Ok(Self { bank, values })
     }
@@ -158,11 +158,6 @@ impl Pcrs {
         }
     }
 
-    /// The selection for the TPM.
-    pub fn selection(&self) -> Result<PcrSelectionList, DriverError> {
-        selection(self.bank, &self.indices())
-    }
-
     /// `sha256:0,2,7`.
     pub fn shown(&self) -> String {
         let indices: Vec<_> = self.values.iter().map(|(index, _)| index.to_string()).collect();
@@ -178,10 +173,7 @@ impl Pcrs {
 
     /// TPML_PCR_SELECTION, as hashed into a policy (part 2 §10.9.7).
     pub fn marshalled(&self) -> [u8; 10] {
-        let mut bits = [0; 3];
-        self.values.iter().for_each(|(index, _)| bits[usize::from(index / 8)] |= 1 << (index % 8));
-        let [high, low] = self.bank.id().to_be_bytes();
-        [0, 0, 0, 1, high, low, 3, bits[0], bits[1], bits[2]]
+        marshalled(self.bank, &self.indices())
     }
 
     /// The indices whose values differ.
@@ -217,7 +209,16 @@ impl Pcrs {
     }
 }
 
-fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError> {
+/// TPML_PCR_SELECTION of one bank (part 2 §10.9.7).
+pub fn marshalled(bank: Bank, indices: &[u8]) -> [u8; 10] {
+    let mut bits = [0; 3];
+    indices.iter().for_each(|index| bits[usize::from(index / 8)] |= 1 << (index % 8));
+    let [high, low] = bank.id().to_be_bytes();
+    [0, 0, 0, 1, high, low, 3, bits[0], bits[1], bits[2]]
+}
+
+/// The same, as tpm2-tss takes it.
+pub fn selection(bank: Bank, indices: &[u8]) -> Result<PcrSelectionList, DriverError> {
     let slots = indices.iter().map(|index| PcrSlot::try_from(1u32 << index)).collect::<Result<Vec<_>, _>>();
     let slots = slots.with_command("TPM2_PolicyPCR")?;
     PcrSelectionList::builder()

@@ -15,7 +15,7 @@ impl PcrBinding for TpmDevice {
         let material = KeyBlob::from_key_ref(key).map_err(|e| e.with_target(self.name.clone()))?;
         let Some(enrolled) = &material.policy.pcrs else { return Ok(None) };
         let mut now = lock(&self.shared).work("read the PCRs", &self.name, |connection| {
-            Pcrs::read_from(&mut connection.context, enrolled.bank(), &enrolled.indices())
+            Pcrs::read_from(&mut connection.tpm, enrolled.bank(), &enrolled.indices())
         })?;
         let of_bank = |prediction: &&Prediction| Bank::named(&prediction.bank) == Some(enrolled.bank());
         let predicted: Vec<_> = predicted.iter().filter(of_bank).collect();

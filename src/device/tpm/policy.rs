@@ -4,17 +4,15 @@
 //! steps at use are exactly those enrolled, and the session's own policy digest need not be trusted.
 
 use super::cbor::{Read, expect, maybe, wrong};
-use super::error::{DriverError, WithCommand};
+use super::commands::Commands;
+use super::error::DriverError;
 use super::pcr::{self, Pcrs};
-use super::policy_digest::{digest, pcr_digest, step};
+use super::policy_digest::{pcr_digest, step};
 use super::signed_policy::{self, Signer};
 use super::templates;
 use crate::device::Purpose;
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest as _, Sha256};
-use tss_esapi::Context;
-use tss_esapi::constants::CommandCode;
-use tss_esapi::interface_types::session_handles::PolicySession;
 use tss_esapi::structures::Public;
 use tss_esapi::traits::{Marshall, UnMarshall};
 
@@ -61,26 +59,21 @@ impl Policy {
     ///
     /// # Errors
     /// `Refused` when PCRs do not have the values that the key is bound to, naming them.
-    pub fn satisfy(
+    pub fn satisfy<C: Commands + ?Sized>(
         &self,
-        context: &mut Context,
-        session: PolicySession,
+        tpm: &mut C,
         purpose: Purpose,
         signatures: Option<&std::path::Path>,
     ) -> Result<(), DriverError> {
         match (&self.pcrs, &self.signer) {
-            (Some(pcrs), Some(signer)) => signed_policy::satisfy(context, session, pcrs, signer, signatures)?,
-            (Some(pcrs), None) => literal(context, session, pcrs)?,
+            (Some(pcrs), Some(signer)) => signed_policy::satisfy(tpm, pcrs, signer, signatures)?,
+            (Some(pcrs), None) => literal(tpm, pcrs)?,
             (None, _) => {}
         }
         if self.pin {
-            let asserted = context.execute_without_session(|context| context.policy_auth_value(session));
-            asserted.with_command("TPM2_PolicyAuthValue")?;
+            tpm.policy_auth_value()?;
         }
-        let command = if purpose == Purpose::Open { CommandCode::EcdhZGen } else { CommandCode::Sign };
-        let asserted =
-            context.execute_without_session(|context| context.policy_command_code(session, command));
-        asserted.with_command("TPM2_PolicyCommandCode")
+        tpm.policy_command_code(purpose)
     }
 
     pub(super) fn write(&self, e: &mut Encoder<Vec<u8>>) -> Read<()> {
@@ -115,19 +108,13 @@ impl Policy {
 }
 
 /// PolicyPCR with the values at enrolment. The TPM compares them with the current ones immediately.
-fn literal(context: &mut Context, session: PolicySession, pcrs: &Pcrs) -> Result<(), DriverError> {
-    let (expected, selection) = (digest(pcrs.digest())?, pcrs.selection()?);
-    let asserted =
-        context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
-    match asserted.with_command("TPM2_PolicyPCR") {
+fn literal<C: Commands + ?Sized>(tpm: &mut C, pcrs: &Pcrs) -> Result<(), DriverError> {
+    match tpm.policy_pcr(pcrs.digest(), pcrs.bank(), &pcrs.indices()) {
         // TPM_RC_VALUE: other values than these.
-        Err(fault) if fault.is(0x84) => Err(changed(context, pcrs)?.into()),
+        Err(fault) if fault.is(0x84) => {
+            let now = Pcrs::read_from(tpm, pcrs.bank(), &pcrs.indices())?;
+            Err(pcr::refusal(pcrs, &pcrs.changed(&now)).into())
+        }
         other => other,
     }
-}
-
-/// The refusal, naming the changes.
-fn changed(context: &mut Context, pcrs: &Pcrs) -> Result<crate::error::Error, DriverError> {
-    let now = Pcrs::read_from(context, pcrs.bank(), &pcrs.indices())?;
-    Ok(pcr::refusal(pcrs, &pcrs.changed(&now)))
 }

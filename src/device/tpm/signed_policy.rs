@@ -9,10 +9,10 @@
 //!
 //! The signature is over policyDigest ‖ policyRef, with SHA-256: RSASSA-PKCS1-v1_5, or ECDSA on P-256 in DER.
 
-use super::error::{DriverError, WithCommand};
+use super::commands::Commands;
+use super::error::DriverError;
 use super::pcr::{Bank, Pcrs};
 use super::policy_digest;
-use super::templates;
 use crate::error::{Error, Kind, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,18 +23,14 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tss_esapi::Context;
 use tss_esapi::attributes::ObjectAttributesBuilder;
-use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
-use tss_esapi::interface_types::session_handles::PolicySession;
 use tss_esapi::structures::{
-    Digest, EccParameter, EccPoint, EccScheme, EccSignature, HashScheme, Nonce, Public, PublicBuilder,
+    Digest, EccParameter, EccPoint, EccScheme, EccSignature, HashScheme, Public, PublicBuilder,
     PublicEccParametersBuilder, PublicKeyRsa, PublicRsaParametersBuilder, RsaExponent, RsaScheme,
-    RsaSignature, Signature, VerifiedTicket,
+    RsaSignature, Signature,
 };
 
 /// The files to search for signatures, in this order, when the URI has no `pcr-signature`.
@@ -97,11 +93,12 @@ impl Signer {
     }
 
     /// aHash, the signed digest (part 3 §23.16).
-    fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
+    pub fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
         Sha256::new().chain_update(approved).chain_update(&self.reference).finalize().into()
     }
 
-    fn signature(&self, bytes: &[u8]) -> Option<Signature> {
+    /// TPMT_SIGNATURE; `None` for bytes that are no signature of this kind of key.
+    pub fn signature(&self, bytes: &[u8]) -> Option<Signature> {
         match self.public {
             Public::Rsa { .. } => {
                 let bytes = PublicKeyRsa::try_from(bytes.to_vec()).ok()?;
@@ -118,33 +115,25 @@ impl Signer {
 }
 
 /// PolicyPCR with the current values, then PolicyAuthorize with a signature over them.
-pub fn satisfy(
-    context: &mut Context,
-    session: PolicySession,
+pub fn satisfy<C: Commands + ?Sized>(
+    tpm: &mut C,
     enrolled: &Pcrs,
     signer: &Signer,
     file: Option<&Path>,
 ) -> Result<(), DriverError> {
-    let now = Pcrs::read_from(context, enrolled.bank(), &enrolled.indices())?;
+    let now = Pcrs::read_from(tpm, enrolled.bank(), &enrolled.indices())?;
     let approved = policy_digest::pcr_digest(&now);
     let (path, signatures) = signatures(file, &now, &approved)?;
     if signatures.is_empty() {
         return Err(unsigned(&path, &now, &enrolled.changed(&now)).into());
     }
-    let ticket = verified(context, signer, &approved, &signatures)?.ok_or_else(|| {
-        let message = "no signature over the current values is by the enrolled key";
-        Error::new(Kind::Refused, "satisfy the PCR policy", message).with_target(path.display().to_string())
-    })?;
-    let (expected, selection) = (policy_digest::digest(now.digest())?, now.selection()?);
-    let asserted =
-        context.execute_without_session(|context| context.policy_pcr(session, expected, selection));
-    asserted.with_command("TPM2_PolicyPCR")?;
-    let (approved, reference) = (policy_digest::digest(approved)?, Nonce::try_from(signer.reference.clone()));
-    let (reference, name) = (reference.with_command("TPM2_PolicyAuthorize")?, name(signer)?);
-    let asserted = context.execute_without_session(|context| {
-        context.policy_authorize(session, approved, reference, &name, ticket)
-    });
-    asserted.with_command("TPM2_PolicyAuthorize")
+    tpm.policy_pcr(now.digest(), now.bank(), &now.indices())?;
+    if tpm.policy_authorize(approved, signer, &signatures)? {
+        return Ok(());
+    }
+    let message = "no signature over the current values is by the enrolled key";
+    let refusal = Error::new(Kind::Refused, "satisfy the PCR policy", message);
+    Err(refusal.with_target(path.display().to_string()).into())
 }
 
 /// Whether there is a signature over these values, checked without the TPM, and the file that was searched.
@@ -184,43 +173,6 @@ fn signatures(file: Option<&Path>, pcrs: &Pcrs, approved: &[u8; 32]) -> Result<(
     Ok((path.into(), found))
 }
 
-/// The TPM's ticket for a valid signature; `None` when none of the signatures is the signer's.
-fn verified(
-    context: &mut Context,
-    signer: &Signer,
-    approved: &[u8; 32],
-    signatures: &[Vec<u8>],
-) -> Result<Option<VerifiedTicket>, DriverError> {
-    let public = signer.public.clone();
-    let key =
-        context.execute_without_session(|context| context.load_external_public(public, Hierarchy::Owner));
-    let key = key.with_command("TPM2_LoadExternal")?;
-    let ticket = first_verified(context, key, signer, approved, signatures);
-    context.flush_context(key.into()).with_command("TPM2_FlushContext")?;
-    ticket
-}
-
-fn first_verified(
-    context: &mut Context,
-    key: KeyHandle,
-    signer: &Signer,
-    approved: &[u8; 32],
-    signatures: &[Vec<u8>],
-) -> Result<Option<VerifiedTicket>, DriverError> {
-    for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
-        let hash = policy_digest::digest(signer.hash(approved))?;
-        let verified =
-            context.execute_without_session(|context| context.verify_signature(key, hash, signature));
-        match verified.with_command("TPM2_VerifySignature") {
-            Ok(ticket) => return Ok(Some(ticket)),
-            // TPM_RC_SIGNATURE, or a wrong size: a signature by another key.
-            Err(fault) if fault.is(0x9b) || fault.is(0x95) => {}
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(None)
-}
-
 fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
     let message = match changed {
         [] => format!("it has no signature over the current values of {}", now.shown()),
@@ -233,11 +185,6 @@ fn unsigned(path: &Path, now: &Pcrs, changed: &[u8]) -> Error {
         "have the signer sign the current values: `strongroom device pcrs NAME --policy-digest` prints the digest to sign; \
          for a device that is not enrolled yet, `tpm2_createpolicy --policy-pcr` computes it",
     )
-}
-
-fn name(signer: &Signer) -> Result<tss_esapi::structures::Name, DriverError> {
-    let name = templates::name(&signer.public).with_command("TPM2_PolicyAuthorize")?;
-    tss_esapi::structures::Name::try_from(name.to_vec()).with_command("TPM2_PolicyAuthorize")
 }
 
 fn ecc(key: &p256::PublicKey) -> Option<Public> {

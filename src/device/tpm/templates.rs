@@ -13,6 +13,12 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
+/// An object's name: the algorithm and a SHA-256 digest (part 1 §16).
+pub type Name = [u8; 34];
+
+/// No object has it.
+pub const NO_NAME: Name = [0; 34];
+
 /// The shared storage root key's handle (TCG provisioning guidance v1.0 §7.8).
 pub const SRK: u32 = 0x8100_0001;
 
@@ -110,11 +116,16 @@ fn ecc(
 }
 
 /// The name of an object with nameAlg SHA-256 (TPM 2.0 part 1 §16): 000B ‖ SHA-256 of its TPMT_PUBLIC.
-pub fn name(public: &Public) -> Result<[u8; 34]> {
-    let mut name = [0; 34];
+pub fn name(public: &Public) -> Result<Name> {
+    Ok(name_of(&public.marshall()?))
+}
+
+/// The name of a TPMT_PUBLIC with nameAlg SHA-256.
+pub fn name_of(public: &[u8]) -> Name {
+    let mut name = NO_NAME;
     name[1] = 0x0b;
-    name[2..].copy_from_slice(&Sha256::digest(public.marshall()?));
-    Ok(name)
+    name[2..].copy_from_slice(&Sha256::digest(public));
+    name
 }
 
 /// The uncompressed point of a P-256 key; `None` for other keys and points off the curve.
@@ -125,16 +136,15 @@ pub fn point(public: &Public) -> Option<[u8; 65]> {
     }
     let mut point = [0; 65];
     point[0] = 4;
-    point[1..33].copy_from_slice(&coordinate(unique.x())?);
-    point[33..].copy_from_slice(&coordinate(unique.y())?);
+    point[1..33].copy_from_slice(&coordinate(unique.x().value())?);
+    point[33..].copy_from_slice(&coordinate(unique.y().value())?);
     let encoded = p256::EncodedPoint::from_bytes(point).ok()?;
     bool::from(p256::PublicKey::from_encoded_point(&encoded).is_some()).then_some(point)
 }
 
 /// Pads to 32 bytes, big-endian, because TPMs may omit leading zeroes.
-pub fn coordinate(value: &EccParameter) -> Option<[u8; 32]> {
+pub fn coordinate(value: &[u8]) -> Option<[u8; 32]> {
     let mut padded = [0; 32];
-    let value = value.value();
     padded.get_mut(32usize.checked_sub(value.len())?..)?.copy_from_slice(value);
     Some(padded)
 }

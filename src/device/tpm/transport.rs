@@ -1,5 +1,6 @@
-//! Connects to a TPM by a TCTI, a transport of tpm2-tss.
+//! Connects to a TPM by a TCTI, a transport of tpm2-tss, or without tpm2-tss where a device file or swtpm is named.
 
+use super::direct::{Address, Direct};
 use super::error::{Code, Remedy, UNREACHABLE};
 use crate::error::{Error, Kind, Result};
 use crate::uri::DeviceUri;
@@ -23,19 +24,30 @@ const OPERATION: &str = "connect to the TPM";
 pub struct Transport {
     /// In the TCTI loader's form: `device:/dev/tpmrm0`.
     name: String,
+    /// Whether opening and signing go through tpm2-tss, too.
+    through_tss: bool,
 }
 
 impl Transport {
     /// The URI's `tcti`, or the kernel's resource manager by default.
     ///
     /// # Errors
-    /// `Usage` for a transport unknown to tpm2-tss.
+    /// `Usage` for a transport unknown to tpm2-tss, or another client than it.
     pub fn from_uri(uri: &DeviceUri) -> Result<Self> {
         let name = match uri.attribute("tcti") {
             None | Some("device" | "device:") => format!("device:{DEFAULT}"),
             Some(named) => named.to_owned(),
         };
-        let transport = Self { name };
+        let through_tss = match uri.attribute("client") {
+            None => false,
+            Some("tpm2-tss") => true,
+            Some(_) => {
+                let message = "the attribute `client` names an unknown client";
+                let error = Error::new(Kind::Usage, OPERATION, message).with_target(uri.display_name());
+                return Err(error.with_hint("write client=tpm2-tss, or leave it out"));
+            }
+        };
+        let transport = Self { name, through_tss };
         transport.conf().map_err(|e| e.with_target(uri.display_name()))?;
         Ok(transport)
     }
@@ -66,58 +78,78 @@ impl Transport {
         }
     }
 
-    /// Connects, with several attempts if necessary.
+    /// Connects for opening and signing without tpm2-tss; `None` where only tpm2-tss can.
+    ///
+    /// # Errors
+    /// `DeviceGone` when there is no TPM, or this user may not use it.
+    pub fn connect_directly(&self, target: &str) -> Result<Option<Direct>> {
+        let address = Address::from_tcti(&self.name).filter(|_| !self.through_tss);
+        let Some(address) = address else { return Ok(None) };
+        let connected = patiently(|| address.connect(), |error| !is_for_good(error.kind()));
+        connected.map(|wire| Some(Direct::new(wire))).map_err(|error| self.unreachable(&error, None, target))
+    }
+
+    /// Connects through tpm2-tss.
     ///
     /// # Errors
     /// `DeviceGone` when there is no TPM, or this user may not use it.
     pub fn connect(&self, target: &str) -> Result<Context> {
-        if let Some(device) = self.device() {
-            check(device, target)?;
+        // tpm2-tss does not report why it failed.
+        if let Some(device) = self.device()
+            && let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(device)
+            && is_for_good(error.kind())
+        {
+            return Err(self.unreachable(&error, None, target));
         }
         let conf = self.conf()?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            let error = match Context::new(conf.clone()) {
-                Ok(context) => return Ok(context),
-                Err(error) => error,
-            };
-            let code = Code::from_error(&error);
-            let passing = code.is_some_and(|code| matches!(code.remedy(), Remedy::Wait | Remedy::Reconnect));
-            match pauses.next().filter(|_| passing) {
-                Some(pause) => std::thread::sleep(Duration::from_millis(*pause)),
-                None => return Err(unreachable(&error, code, target)),
-            }
+        let passes = |error: &tss_esapi::Error| {
+            let remedy = Code::from_error(error).map(Code::remedy);
+            matches!(remedy, Some(Remedy::Wait | Remedy::Reconnect))
+        };
+        patiently(|| Context::new(conf.clone()), passes)
+            .map_err(|error| self.unreachable(&error, Code::from_error(&error), target))
+    }
+
+    fn unreachable(
+        &self,
+        error: &(dyn std::error::Error + 'static),
+        code: Option<Code>,
+        target: &str,
+    ) -> Error {
+        let shown = self.name.strip_prefix("device:").unwrap_or(&self.name);
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let (message, hint) = match (kind, code) {
+            (Some(ErrorKind::NotFound), _) => (
+                format!("there is no {shown}: no TPM 2.0, or it is disabled in the firmware"),
+                "enable it in the firmware's setup (TPM, fTPM, PTT or Security Device), or name another with tcti=",
+            ),
+            (Some(ErrorKind::PermissionDenied), _) => (
+                format!("{shown} exists, but this user may not use it: it belongs to the group `tss`"),
+                "sudo usermod -aG tss \"$USER\", then log in again",
+            ),
+            (_, Some(code)) => (format!("no TPM answers: {code}"), UNREACHABLE),
+            (_, None) => (format!("no TPM answers: {error}"), UNREACHABLE),
+        };
+        Error::new(Kind::DeviceGone, OPERATION, message).with_target(target).with_hint(hint)
+    }
+}
+
+/// Tries until it works, or fails in a way that does not pass.
+fn patiently<T, E>(
+    mut connect: impl FnMut() -> std::result::Result<T, E>,
+    passes: impl Fn(&E) -> bool,
+) -> std::result::Result<T, E> {
+    for pause in PAUSES {
+        match connect() {
+            Err(error) if passes(&error) => std::thread::sleep(Duration::from_millis(pause)),
+            done => return done,
         }
     }
+    connect()
 }
 
-fn unreachable(error: &tss_esapi::Error, code: Option<Code>, target: &str) -> Error {
-    let message = match code {
-        Some(code) => format!("no TPM answers: {code}"),
-        None => format!("no TPM answers: {error}"),
-    };
-    Error::new(Kind::DeviceGone, OPERATION, message).with_target(target).with_hint(UNREACHABLE)
-}
-
-/// Finds out why the connection failed, which tpm2-tss does not report.
-fn check(device: &Path, target: &str) -> Result<()> {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
-    let gone = |message: String, hint: &str| {
-        Err(Error::new(Kind::DeviceGone, OPERATION, message).with_target(target).with_hint(hint))
-    };
-    let shown = device.display();
-    match opened.map_err(|e| e.kind()) {
-        Err(ErrorKind::NotFound) => gone(
-            format!("there is no {shown}: no TPM 2.0, or it is disabled in the firmware"),
-            "enable it in the firmware's setup (TPM, fTPM, PTT or Security Device), or name another with tcti=",
-        ),
-        Err(ErrorKind::PermissionDenied) => gone(
-            format!("{shown} exists, but this user may not use it: it belongs to the group `tss`"),
-            "sudo usermod -aG tss \"$USER\", then log in again",
-        ),
-        // For busy devices and the rest, tpm2-tss reports the cause. The file is closed at once.
-        _ => Ok(()),
-    }
+fn is_for_good(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]

@@ -18,19 +18,34 @@ pub enum Message<T> {
 
 /// A question, and the channel for the reply.
 pub enum Question {
-    Pin { device: String, source: Option<PinSource>, tries: TriesLeft, reply: Sender<Result<Secret>> },
-    Touch { why: String, reply: Sender<Result<()>> },
-    Confirm { question: String, reply: Sender<Result<bool>> },
-    Secret { question: String, reply: Sender<Result<Secret>> },
+    Pin {
+        device: String,
+        source: Option<PinSource>,
+        tries: TriesLeft,
+        what_for: Option<String>,
+        reply: Sender<Result<Secret>>,
+    },
+    Touch {
+        why: String,
+        reply: Sender<Result<()>>,
+    },
+    Confirm {
+        question: String,
+        reply: Sender<Result<bool>>,
+    },
+    Secret {
+        question: String,
+        reply: Sender<Result<Secret>>,
+    },
 }
 
 impl Question {
     /// Asks the prompter and sends the reply. The driver may have been given up meanwhile, which does no harm.
     pub fn put_to(self, prompter: &mut dyn Prompter) {
         match self {
-            Self::Pin { device, source, tries, reply } => {
-                let _ =
-                    reply.send(prompter.pin(&PinRequest { device: &device, source: source.as_ref(), tries }));
+            Self::Pin { device, source, tries, what_for, reply } => {
+                let (source, what_for) = (source.as_ref(), what_for.as_deref());
+                let _ = reply.send(prompter.pin(&PinRequest { device: &device, source, tries, what_for }));
             }
             Self::Touch { why, reply } => drop(reply.send(prompter.touch(&why))),
             Self::Confirm { question, reply } => drop(reply.send(prompter.confirm(&question))),
@@ -57,7 +72,8 @@ impl<T> Relay<'_, T> {
 impl<T> Prompter for Relay<'_, T> {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
         let (device, source, tries) = (request.device.to_owned(), request.source.cloned(), request.tries);
-        self.ask(|reply| Question::Pin { device, source, tries, reply })
+        let what_for = request.what_for.map(str::to_owned);
+        self.ask(|reply| Question::Pin { device, source, tries, what_for, reply })
     }
 
     fn touch(&mut self, why: &str) -> Result<()> {

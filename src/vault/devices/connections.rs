@@ -133,7 +133,7 @@ impl Devices {
         let Some(entry) = self.entries.iter_mut().find(pluggable).filter(|_| attended) else {
             return Ok(false);
         };
-        let mut prompter = PurposePrompter { inner: &mut *self.prompter, purpose };
+        let mut prompter = PurposePrompter { inner: &mut *self.prompter, purpose, pin_for: None };
         entry.worker = Some(DeviceWorker::connect_attended(&entry.uri, device::PATIENCE, &mut prompter)?);
         Ok(true)
     }

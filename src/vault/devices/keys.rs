@@ -154,8 +154,8 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
     let (plain, key) = (Secret::new(plain), KeyRef::from(opening));
     let context = Context { store: [0; 32], token: [0; 16], version: 1 };
     let recipient = Recipient { public: &opening.public, name: &name };
-    let sealed = seal::seal(&plain, &context, &[recipient], &mut |request| match device.wrapping() {
-        Some(wrap) => wrap.wrap(&key, request.iv, request.aad, request.file_key, prompter),
+    let sealed = seal::seal(&plain, &context, &[recipient], 1, &mut |request| match device.wrapping() {
+        Some(wrap) => wrap.wrap(&key, request.iv, request.aad, request.secret, prompter),
         None => seal::without_device(request),
     })?;
     let mut ask = |challenge: PrivateOperation<'_>| device.open_key(&key, challenge, prompter);

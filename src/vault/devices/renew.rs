@@ -67,14 +67,14 @@ impl Vault {
         Ok((report, resealed))
     }
 
-    /// What only this device opens must open now, or it would be lost.
+    /// What does not open without this device must open now, or it would be lost.
     fn expect_openable(&mut self, old: &DeviceRow, operation: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
         let token = Arc::new(self.sealed_token(&row)?);
         let opened = self.open_on_devices(&[token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
         opened.map_err(|error| {
             let message = format!(
-                "{}@{} is sealed to this device alone, which does not open it now: {}",
+                "{}@{} needs this device, and does not open now: {}",
                 row.name,
                 row.version.version,
                 error.message()

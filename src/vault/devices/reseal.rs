@@ -9,7 +9,7 @@
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Body, Reseal, Seal, State};
+use crate::ledger::body::{Body, Reseal, Seal, Settings, State};
 use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, Hash, Prefix};
 use crate::replica::{DeviceRow, SealedRow};
@@ -60,9 +60,8 @@ pub(crate) struct RecipientPlan {
     openers: Vec<DeviceRow>,
     /// For each device, its latest successor: mostly itself.
     successors: HashMap<DeviceId, DeviceId>,
-    /// Devices that everything is for.
-    recovery: Vec<DeviceId>,
     without: Option<DeviceId>,
+    settings: Settings,
 }
 
 impl RecipientPlan {
@@ -72,7 +71,7 @@ impl RecipientPlan {
         let stays = |device: &&DeviceRow| match row.version.only {
             false => true,
             true => {
-                self.recovery.contains(&device.id)
+                self.settings.recovery.contains(&device.id)
                     || before.iter().any(|id| self.successors.get(id) == Some(&device.id))
             }
         };
@@ -82,18 +81,35 @@ impl RecipientPlan {
         self.openers.iter().filter(here).filter(stays).cloned().collect()
     }
 
+    /// How many devices should open a version together: never fewer than before.
+    fn threshold_for(&self, row: &SealedRow) -> u64 {
+        row.version.threshold.max(self.settings.threshold_for(&row.name))
+    }
+
     fn is_met(&self, row: &SealedRow) -> bool {
-        self.devices_for(row).iter().map(|device| device.id).eq(row.version.recipients())
+        row.version.threshold == self.threshold_for(row)
+            && self.devices_for(row).iter().map(|device| device.id).eq(row.version.recipients())
+    }
+
+    /// Why a version cannot be sealed as it should be.
+    fn hindrance(&self, row: &SealedRow) -> Option<Error> {
+        let (devices, threshold) = (self.devices_for(row).len(), self.threshold_for(row));
+        match devices {
+            0 => Some(nobody_left(row)),
+            _ if (devices as u64) < threshold => Some(too_few_left(row, devices, threshold)),
+            _ => None,
+        }
     }
 
     /// What to change so that the version is sealed to the devices it should be for: digests of seals that name others
-    /// and go, and the devices that need a seal. Seals for none but these devices stay, unless there are too many.
+    /// and go, and the devices that need a seal. Seals for none but these devices stay, unless there are too many, or several
+    /// devices open the version together: then it has one seal.
     fn change_for(&self, row: &SealedRow) -> (Vec<Hash>, Vec<DeviceRow>) {
         let mut devices = self.devices_for(row);
         let should = |id: &DeviceId| devices.iter().any(|device| device.id == *id);
         let (stay, go): (Vec<&Seal>, Vec<&Seal>) =
             row.version.seals.iter().partition(|seal| seal.recipients.iter().all(should));
-        if stay.len() >= COMPACT_FROM {
+        if stay.len() >= COMPACT_FROM || self.threshold_for(row) > 1 {
             return (row.version.seals.iter().map(|seal| seal.digest).collect(), devices);
         }
         devices.retain(|device| !stay.iter().any(|seal| seal.recipients.contains(&device.id)));
@@ -155,8 +171,8 @@ impl Vault {
         Ok(RecipientPlan {
             openers: self.replica.openers()?,
             successors: successors.collect::<Result<_>>()?,
-            recovery: self.replica.settings()?.recovery,
             without,
+            settings: self.replica.settings()?,
         })
     }
 
@@ -193,9 +209,10 @@ impl Vault {
         report: &mut ResealReport,
     ) -> Result<()> {
         let targets = self.targets(without)?;
-        let (rows, orphans): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| !targets.devices_for(row).is_empty());
-        report.left.extend(orphans.iter().map(|row| unresealed(row, nobody_left(row))));
+        let (rows, hindered): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| targets.hindrance(row).is_none());
+        let hindered = hindered.iter().filter_map(|row| Some(unresealed(row, targets.hindrance(row)?)));
+        report.left.extend(hindered);
         // Where others only lose their seal, nothing has to be opened.
         let (rows, closed): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| !targets.change_for(row).1.is_empty());
@@ -265,11 +282,12 @@ impl Vault {
             let now = self.replica.sealed_row(row.at)?;
             let Some(now) = now.filter(|now| now.version.seals == row.version.seals) else { continue };
             let open = now.version.state.is_some_and(|state| state != State::Revoked);
-            if open && !targets.devices_for(&now).is_empty() && !targets.is_met(&now) {
+            if open && targets.hindrance(&now).is_none() && !targets.is_met(&now) {
                 let (drop, devices) = targets.change_for(&now);
+                let threshold = targets.threshold_for(&now);
                 // Another device came meanwhile: the next reseal opens it.
                 if devices.is_empty() || token.is_some() {
-                    jobs.push(Job { row, token: token.as_ref(), drop, devices });
+                    jobs.push(Job { row, token: token.as_ref(), drop, devices, threshold });
                 }
             }
         }
@@ -282,7 +300,7 @@ impl Vault {
             // A symmetric key needs its device, one token after the other.
             let mut seal = |job: &Job<'_>| {
                 let context = self.context(job.row.token, job.row.version.version);
-                job.seal(|token, portion| self.seal_to(token, &context, portion))
+                job.seal(|token, portion| self.seal_to(token, &context, portion, job.threshold))
             };
             return jobs.iter().map(&mut seal).collect();
         }
@@ -290,7 +308,8 @@ impl Vault {
         on_all_cores(jobs, |job| {
             let context = Context { store, token: job.row.token.0, version: job.row.version.version };
             job.seal(|token, portion| {
-                seal::seal(token, &context, &as_recipients(portion), &mut seal::without_device)
+                let recipients = as_recipients(portion);
+                seal::seal(token, &context, &recipients, job.threshold, &mut seal::without_device)
             })
         })
     }
@@ -305,20 +324,21 @@ struct Job<'a> {
     drop: Vec<Hash>,
     /// The devices that need a seal; none if others only lose theirs.
     devices: Vec<DeviceRow>,
+    /// How many of them open it together.
+    threshold: u64,
 }
 
 impl Job<'_> {
     fn seal(&self, mut seal: impl FnMut(&Secret, &[DeviceRow]) -> Result<Vec<u8>>) -> Result<NewSeals> {
         match self.token.filter(|_| !self.devices.is_empty()) {
-            Some(token) => in_portions(&self.devices, |portion| seal(token, portion)),
+            Some(token) => in_portions(&self.devices, self.threshold, |portion| seal(token, portion)),
             None => Ok(NewSeals::default()),
         }
     }
 
     fn statement(&self, add: Vec<Seal>) -> Reseal {
         let (token, version) = (self.row.token, self.row.version.version);
-        let threshold = self.row.version.threshold;
-        Reseal { token, version, threshold, drop: self.drop.clone(), add }
+        Reseal { token, version, threshold: self.threshold, drop: self.drop.clone(), add }
     }
 }
 
@@ -354,4 +374,11 @@ fn nobody_left(row: &SealedRow) -> Error {
     };
     Error::new(Kind::Refused, operation, message)
         .with_hint(format!("put it anew: `strongroom put {}`", row.name))
+}
+
+fn too_few_left(row: &SealedRow, devices: usize, threshold: u64) -> Error {
+    let operation = format!("reseal {}@{}", row.name, row.version.version);
+    let message = format!("{threshold} devices must open it together, and only {devices} may open it");
+    Error::new(Kind::Refused, operation, message)
+        .with_hint("enrol another device first: `strongroom device add URI --role open`")
 }

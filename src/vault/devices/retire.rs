@@ -162,7 +162,7 @@ impl Vault {
         Ok(others.map(|other| other.id).collect())
     }
 
-    /// Up to `limit` versions that no other active device opens.
+    /// Up to `limit` versions that the other active devices do not open.
     pub(crate) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
         let (others, mut sole, mut after) = (self.others(device)?, Vec::new(), (0, 0));
         while sole.len() < limit {
@@ -205,7 +205,11 @@ impl Vault {
             names.truncate(NAMED);
             names.push("…".into());
         }
-        let message = format!("no other device opens {}", names.join(", "));
+        let who = match sole.iter().all(|row| row.version.threshold == 1) {
+            true => "no other device opens",
+            false => "too few other devices open",
+        };
+        let message = format!("{who} {}", names.join(", "));
         let Some((name, version)) = sole.first().map(|row| (&row.name, row.version.version)) else {
             return Ok(());
         };
@@ -217,6 +221,8 @@ impl Vault {
     }
 }
 
+/// Whether the other devices do not open it, or are too few to open it together.
 fn is_sole(row: &SealedRow, device: &DeviceRow, others: &[DeviceId]) -> bool {
-    row.version.is_for(&device.id) && !others.iter().any(|other| row.version.is_for(other))
+    let openers = others.iter().filter(|other| row.version.is_for(other)).count();
+    row.version.is_for(&device.id) && (openers as u64) < row.version.threshold
 }

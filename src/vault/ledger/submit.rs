@@ -288,7 +288,7 @@ impl Vault {
         let (worker, prompter) = self.devices.get(&author.id)?;
         let by = signature_of(&key.public, worker.name())?;
         let (own, digest) = (key.clone(), batch.digest(by));
-        let mut prompter = PurposePrompter { inner: prompter, purpose: operation };
+        let mut prompter = PurposePrompter { inner: prompter, purpose: operation, pin_for: None };
         let signature = worker
             .call("sign", &mut prompter, move |device, prompter| device.sign(&own, &digest, prompter))?;
         let name = worker.name().to_owned();

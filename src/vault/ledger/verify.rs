@@ -181,7 +181,7 @@ fn verify_sealed(
             let context =
                 Context { store: replica.store().0, token: row.token.0, version: row.version.version };
             for seal in &row.version.seals {
-                if let Err(what) = verify_seal(store, &context, seal)? {
+                if let Err(what) = verify_seal(store, &context, row.version.threshold, seal)? {
                     let (name, version) = (&row.name, row.version.version);
                     let place = format!("{name}@{version}, table `sealed`, row {}", seal.digest);
                     report.problems.push(Problem { place, what });
@@ -196,6 +196,7 @@ fn verify_sealed(
 fn verify_seal(
     store: &mut dyn Store,
     context: &Context,
+    threshold: u64,
     seal: &Seal,
 ) -> Result<std::result::Result<(), String>> {
     let sealed = match store.sealed(&seal.digest) {
@@ -207,11 +208,8 @@ fn verify_seal(
     if sealed.len() as u64 != seal.length || sha256(&sealed) != seal.digest {
         return Ok(Err("the sealed bytes are not those that were put".into()));
     }
-    Ok(match Sealed::parse(&sealed) {
-        Ok(parsed) if parsed.context() == context => Ok(()),
-        Ok(_) => Err("the sealed bytes belong to another token or version".into()),
-        Err(error) => Err(error.message().to_owned()),
-    })
+    let stated = Sealed::parse(&sealed).and_then(|parsed| parsed.is_what_was_stated(context, threshold));
+    Ok(stated.map_err(|error| error.message().to_owned()))
 }
 
 /// Planted rows would keep others from changing what they name.

@@ -7,6 +7,7 @@ use crate::store::RecordedAccess;
 use crate::timestamp;
 use crate::vault::Vault;
 use crate::vault::ledger::log::LogEntry;
+use crate::vault::tokens::open_outcome::WITH;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ pub(crate) fn words(vault: &Vault, body: &Body) -> String {
                     "drop {} of {at}",
                     crate::vault::counted(reseal.drop.len() as u64, "seal", "seals")
                 ),
-                false => format!("reseal {at} to {}", sealed_to(vault, &reseal.add)),
+                false => format!("reseal {at} to {}", sealed_to(vault, &reseal.add, reseal.threshold)),
             }
         }
         Body::Anchor(anchor) => match anchor.counter {
@@ -113,13 +114,13 @@ fn put_words(vault: &Vault, put: &Put) -> String {
     let staged = if put.state == State::Staged { ", staged" } else { "" };
     let expiry =
         put.expiry.map(|at| format!(", expires {}", timestamp::rfc3339_secs(at))).unwrap_or_default();
-    let recipients = sealed_to(vault, &put.seals);
+    let recipients = sealed_to(vault, &put.seals, put.threshold);
     format!("put {}, sealed to {recipients}{staged}{expiry}", at(&put.name, put.version))
 }
 
-fn sealed_to(vault: &Vault, seals: &[Seal]) -> String {
+fn sealed_to(vault: &Vault, seals: &[Seal], threshold: u64) -> String {
     let devices: Vec<_> = seals.iter().flat_map(|seal| seal.recipients.iter().copied()).collect();
-    vault.device_names(&devices).join(", ")
+    crate::vault::recipients_in_words(&vault.device_names(&devices), threshold, ", ")
 }
 
 fn span(ms: u64) -> String {
@@ -139,9 +140,10 @@ fn settings_words(vault: &Vault, settings: &Settings) -> String {
     if !settings.recovery.is_empty() {
         words.push(format!("recovery {}", vault.device_names(&settings.recovery).join(" and ")));
     }
-    words.extend(
-        settings.thresholds.iter().map(|(prefix, threshold)| format!("threshold {threshold} for {prefix}/")),
-    );
+    words.extend(settings.thresholds.iter().map(|(prefix, threshold)| match prefix.as_str() {
+        "" => format!("threshold {threshold} for every token"),
+        prefix => format!("threshold {threshold} for {prefix}/"),
+    }));
     format!("set {}", words.join(", "))
 }
 
@@ -262,13 +264,20 @@ impl AccessView {
             time: Some(access.time),
             name: access.name,
             version: version(access.version),
-            outcome: access.outcome,
+            outcome: with_names(vault, &access.outcome),
             uid: access.uid,
             pid: access.pid,
             exe: access.exe,
             device: device.unwrap_or(access.device),
         }
     }
+}
+
+/// An outcome with the names of the other devices in place of their ids.
+fn with_names(vault: &Vault, outcome: &str) -> String {
+    let Some((done, others)) = outcome.split_once(WITH) else { return outcome.to_owned() };
+    let name = |id: &str| id.parse::<DeviceId>().map_or_else(|_| id.to_owned(), |id| vault.device_name(&id));
+    format!("{done}{WITH}{}", others.split(' ').map(name).collect::<Vec<_>>().join(", "))
 }
 
 /// What a statement says, for programs.
@@ -309,7 +318,7 @@ pub(crate) fn body_json(vault: &Vault, body: &Body) -> Value {
         Body::Reseal(reseal) => json!({
             "token_id": text(&reseal.token), "name": token(vault, &reseal.token), "version": reseal.version,
             "drop": reseal.drop.iter().map(|digest| text(digest)).collect::<Vec<_>>(),
-            "add": seals_json(vault, &reseal.add),
+            "add": seals_json(vault, &reseal.add), "threshold": reseal.threshold,
         }),
         Body::Policy(change) => json!({
             "target": target(vault, &change.target), "policy": change.policy.as_ref().map(policy_json),

@@ -151,8 +151,9 @@ impl Vault {
         let store = self.pin.store.0;
         on_all_cores(jobs, |(body, item, devices)| {
             let context = seal::Context { store, token: body.token.0, version: body.version };
-            let made = in_portions(devices, |portion| {
-                seal::seal(&item.token, &context, &as_recipients(portion), &mut seal::without_device)
+            let made = in_portions(devices, body.threshold, |portion| {
+                let recipients = as_recipients(portion);
+                seal::seal(&item.token, &context, &recipients, body.threshold, &mut seal::without_device)
                     .map_err(|e| e.with_operation(format!("import {}", item.name)))
             })?;
             Ok((Put { seals: made.seals, ..body.clone() }, made.bytes))

@@ -7,7 +7,7 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{Prompter, PurposePrompter};
 use crate::replica::{SealedRow, TokenRow, VersionRow};
-use crate::seal::{self, Context};
+use crate::seal::{self, Context, Share};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::Vault;
@@ -37,16 +37,42 @@ pub struct SealedToken {
     pub context: Context,
     /// Its age files, each with the devices that it is sealed to. Those of no device here are left out.
     pub seals: Vec<(Vec<DeviceId>, Vec<u8>)>,
+    /// How many of its devices open it together.
+    pub threshold: u64,
+    /// Where that is more than one: all of them, with their names.
+    pub names: Vec<(DeviceId, String)>,
     /// How long an agent may cache it, if its label allows that.
     pub keep: Option<Duration>,
     /// Whether it neither expires nor has a start time.
     pub timeless: bool,
 }
 
+/// What one device makes of a sealed token.
+#[derive(Debug)]
+pub enum Opened {
+    /// The token: any device opens it.
+    Token(Secret),
+    /// A share of it: several devices open it together.
+    Share(Share),
+}
+
 impl SealedToken {
     /// The operation for errors: `open NAME@VERSION`.
     pub fn operation(&self) -> String {
         format!("open {}@{}", self.name, self.version)
+    }
+
+    /// As [`SealedToken::operation`], for what a device is asked for after others opened this many shares.
+    pub fn part_operation(&self, shares: usize) -> String {
+        format!("open {}@{}", self.part(shares), self.version)
+    }
+
+    /// What a device is asked for, after others opened this many shares: `prod/db`, or `share 2 of 3 of prod/db`.
+    pub fn part(&self, shares: usize) -> String {
+        match self.threshold {
+            1 => self.name.clone(),
+            threshold => format!("share {} of {threshold} of {}", shares + 1, self.name),
+        }
     }
 
     /// Whether it is worth remembering: small, and without a time limit.
@@ -69,7 +95,8 @@ impl SealedToken {
         self.recipients().any(|recipient| recipient == device)
     }
 
-    /// Opens it with a key of one of its devices.
+    /// Opens it with a key of one of its devices, or a share of it where several open it together. Other devices opened so many
+    /// `shares` before.
     ///
     /// # Errors
     /// The device's; `Tampered`.
@@ -78,19 +105,58 @@ impl SealedToken {
         device: &mut dyn Device,
         prompter: &mut dyn Prompter,
         key: &KeyRef,
-    ) -> Result<Secret> {
-        let purpose = format!("open {}", self.name);
-        let mut prompter = PurposePrompter { inner: prompter, purpose: &purpose };
+        shares: usize,
+    ) -> Result<Opened> {
+        let (part, several) = (self.part(shares), self.threshold > 1);
+        let purpose = format!("open {part}");
+        let mut prompter =
+            PurposePrompter { inner: prompter, purpose: &purpose, pin_for: several.then_some(&*part) };
         let mut answer = |challenge: PrivateOperation<'_>| device.open_key(key, challenge, &mut prompter);
         let mut opened = Err(Error::new(Kind::NotFound, self.operation(), "it is sealed to no device"));
         for (_, sealed) in &self.seals {
-            opened = seal::open(sealed, &self.context, &key.public, &mut answer);
+            opened = match self.threshold {
+                1 => seal::open(sealed, &self.context, &key.public, &mut answer).map(Opened::Token),
+                m => seal::open_share(sealed, &self.context, m, &key.public, &mut answer).map(Opened::Share),
+            };
             // One that is not for this key: the device was not asked.
             if !opened.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
                 break;
             }
         }
-        opened.map_err(|error| error.with_context(self.operation()))
+        opened.map_err(|error| error.with_context(self.part_operation(shares)))
+    }
+
+    /// Opens it with the shares of several devices; `None` while there are too few.
+    pub fn combine(&self, shares: &[Share]) -> Option<Result<Secret>> {
+        let sealed = self.seals.first().map(|(_, sealed)| sealed)?;
+        let combine = || {
+            let token = seal::combine(sealed, &self.context, shares);
+            token.map_err(|error| error.with_context(self.operation()))
+        };
+        (shares.len() as u64 >= self.threshold).then(combine)
+    }
+
+    /// The error where fewer of its devices are here than must open it together.
+    pub fn too_few_devices(&self, is_here: impl Fn(&DeviceId) -> bool) -> Error {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = self.names.iter().partition(|(id, _)| is_here(id));
+        let listed = |devices: Vec<&(DeviceId, String)>| {
+            let mut names: Vec<&str> = devices.iter().map(|(_, name)| name.as_str()).collect();
+            names.sort_unstable();
+            names.join(", ")
+        };
+        let (threshold, count) = (self.threshold, here.len());
+        let message = match count {
+            0 => format!("{threshold} devices must open it together, and none of them is configured here"),
+            _ => format!(
+                "{threshold} devices must open it together, and only {} is configured here",
+                listed(here)
+            ),
+        };
+        let missing = threshold - count as u64;
+        Error::new(Kind::NotFound, self.operation(), message).with_hint(format!(
+            "bring {missing} more of {} here, and name each with --device, or in the configuration",
+            listed(elsewhere)
+        ))
     }
 }
 
@@ -149,6 +215,8 @@ impl Vault {
             name: token.name.clone(),
             version: version.version,
             context: self.context(token.id, version.version),
+            threshold: version.threshold,
+            names: self.names_of_several(&version),
             keep: cache_label::time(&version.labels),
             timeless: version.expiry.is_none() && version.not_before.is_none(),
             seals,
@@ -162,9 +230,17 @@ impl Vault {
             version: row.version.version,
             context: self.context(row.token, row.version.version),
             seals: self.seals_for_here(&row.name, &row.version)?,
+            threshold: row.version.threshold,
+            names: self.names_of_several(&row.version),
             keep: None,
             timeless: false,
         })
+    }
+
+    /// The recipients by name, where several open a version together.
+    fn names_of_several(&self, row: &VersionRow) -> Vec<(DeviceId, String)> {
+        let recipients = if row.threshold > 1 { row.recipients() } else { Vec::new() };
+        recipients.into_iter().map(|id| (id, self.device_name(&id))).collect()
     }
 
     /// The requested version, or the newest that came into use, if the ledger allows it to be opened.

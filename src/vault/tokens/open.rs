@@ -12,7 +12,7 @@ use crate::replica::DeviceRow;
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
-use crate::vault::tokens::lookup::{SealedToken, TokenRef};
+use crate::vault::tokens::lookup::{Opened, SealedToken, TokenRef};
 use crate::vault::tokens::open_outcome::{OpenOutcome, OpenedToken};
 use std::sync::{Arc, Mutex};
 
@@ -74,7 +74,7 @@ impl Vault {
         }
     }
 
-    /// Opens each token on the first device that can.
+    /// Opens each token on the first device that can, or on as many as must open it together.
     pub(crate) fn open_on_devices(&mut self, tokens: &[Arc<SealedToken>]) -> Vec<OpenOutcome> {
         if tokens.is_empty() {
             return Vec::new();
@@ -89,7 +89,7 @@ impl Vault {
         let mut refusal = failures.iter().find_map(wrong_pin);
         let mut stopped = false;
         for row in &here {
-            if unopened(tokens, row, &outcomes).is_empty() {
+            if unopened(tokens, row, &here, &outcomes).is_empty() {
                 continue;
             }
             if let Some(refused) = refusal.take() {
@@ -98,15 +98,17 @@ impl Vault {
             if stopped {
                 break;
             }
-            self.open_the_rest(tokens, row, &mut outcomes);
+            self.open_the_rest(tokens, row, &here, &mut outcomes);
             refusal = refused_pin(&outcomes, row);
         }
         // Ask a person to plug a device in only if no other device opens the token.
         for row in here.iter().filter(|_| !stopped) {
-            let Some(first) = unopened(tokens, row, &outcomes).first().map(|i| &tokens[*i]) else { continue };
+            let Some(first) = unopened(tokens, row, &here, &outcomes).first().map(|i| &tokens[*i]) else {
+                continue;
+            };
             match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
                 Ok(false) => {}
-                Ok(true) | Err(_) => self.open_the_rest(tokens, row, &mut outcomes),
+                Ok(true) | Err(_) => self.open_the_rest(tokens, row, &here, &mut outcomes),
             }
         }
         for (outcome, token) in
@@ -114,6 +116,9 @@ impl Vault {
         {
             outcome.token = Err(match failures.first() {
                 Some(failure) => failure.with_context(token.operation()),
+                None if token.threshold > 1 => {
+                    token.too_few_devices(|id| here.iter().any(|row| row.id == *id))
+                }
                 None => self.no_device_for(token),
             });
         }
@@ -121,12 +126,21 @@ impl Vault {
     }
 
     /// Opens on one device what no earlier device opened: a failing device must not keep the next from being tried.
-    fn open_the_rest(&mut self, tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &mut [OpenOutcome]) {
-        let todo = unopened(tokens, row, outcomes);
+    fn open_the_rest(
+        &mut self,
+        tokens: &[Arc<SealedToken>],
+        row: &DeviceRow,
+        here: &[DeviceRow],
+        outcomes: &mut [OpenOutcome],
+    ) {
+        let todo = unopened(tokens, row, here, outcomes);
         if todo.is_empty() {
             return;
         }
-        let chosen: Vec<Arc<SealedToken>> = todo.iter().map(|i| Arc::clone(&tokens[*i])).collect();
+        let chosen: Vec<Part> = todo
+            .iter()
+            .map(|i| Part { token: Arc::clone(&tokens[*i]), shares: outcomes[*i].shares.len() })
+            .collect();
         let answers = match self.devices.get(&row.id) {
             Ok((worker, prompter)) => {
                 let (key, tokens) = (opening_key(row), chosen.clone());
@@ -138,7 +152,7 @@ impl Vault {
             Err(error) => all_failed(&chosen, &error),
         };
         for (i, answer) in todo.into_iter().zip(answers) {
-            outcomes[i].take_answer(row.id, answer);
+            outcomes[i].take_answer(&tokens[i], row.id, answer);
         }
     }
 
@@ -166,9 +180,35 @@ impl Vault {
     }
 }
 
-/// The tokens that this device may open and no other has.
-fn unopened(tokens: &[Arc<SealedToken>], row: &DeviceRow, outcomes: &[OpenOutcome]) -> Vec<usize> {
-    (0..tokens.len()).filter(|i| tokens[*i].is_for(&row.id) && !outcomes[*i].is_open()).collect()
+/// What one device is asked for: a token, or a share of it after others opened this many.
+#[derive(Clone)]
+struct Part {
+    token: Arc<SealedToken>,
+    shares: usize,
+}
+
+impl Part {
+    fn open_on(&self, device: &mut dyn Device, prompter: &mut dyn Prompter, key: &KeyRef) -> Result<Opened> {
+        self.token.open_on(device, prompter, key, self.shares)
+    }
+}
+
+/// The tokens that this device may open, or a share of them, and no other has. One that too few devices here could open
+/// together is left out: nobody is asked for a PIN in vain.
+fn unopened(
+    tokens: &[Arc<SealedToken>],
+    row: &DeviceRow,
+    here: &[DeviceRow],
+    outcomes: &[OpenOutcome],
+) -> Vec<usize> {
+    let enough = |token: &SealedToken| {
+        token.threshold == 1
+            || here.iter().filter(|row| token.is_for(&row.id)).count() as u64 >= token.threshold
+    };
+    let waits = |outcome: &OpenOutcome| !outcome.is_open() && !outcome.sharers.contains(&row.id);
+    (0..tokens.len())
+        .filter(|i| tokens[*i].is_for(&row.id) && waits(&outcomes[*i]) && enough(&tokens[*i]))
+        .collect()
 }
 
 /// What is told of a device that has just refused a PIN.
@@ -186,8 +226,8 @@ fn unanswered(name: impl std::fmt::Display) -> Error {
     Error::new(Kind::Device, format!("open {name}"), "no device answered")
 }
 
-fn all_failed(tokens: &[Arc<SealedToken>], error: &Error) -> Vec<Result<Secret>> {
-    tokens.iter().map(|token| Err(error.with_context(token.operation()))).collect()
+fn all_failed(parts: &[Part], error: &Error) -> Vec<Result<Opened>> {
+    parts.iter().map(|part| Err(error.with_context(part.token.part_operation(part.shares)))).collect()
 }
 
 /// Opens tokens on one device: the first on the existing session, which logs in, the rest on as many sessions as help.
@@ -195,8 +235,8 @@ fn open_all(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     key: &KeyRef,
-    tokens: &[Arc<SealedToken>],
-) -> Vec<Result<Secret>> {
+    tokens: &[Part],
+) -> Vec<Result<Opened>> {
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     let first = first.open_on(device, prompter, key);
     // After a wrong PIN or a lost device, try nothing else on it.
@@ -228,9 +268,9 @@ fn open_in_parallel(
     prompter: &mut dyn Prompter,
     others: Vec<Box<dyn Device>>,
     key: &KeyRef,
-    tokens: &[Arc<SealedToken>],
-) -> Vec<Result<Secret>> {
-    let results: Vec<Mutex<Option<Result<Secret>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
+    tokens: &[Part],
+) -> Vec<Result<Opened>> {
+    let results: Vec<Mutex<Option<Result<Opened>>>> = tokens.iter().map(|_| Mutex::new(None)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = |device: &mut dyn Device, prompter: &mut dyn Prompter| {
         while let Some(i) =
@@ -250,10 +290,10 @@ fn open_in_parallel(
         }
         work(device, prompter);
     });
-    let take = |(result, token): (Mutex<Option<Result<Secret>>>, &Arc<SealedToken>)| {
+    let take = |(result, part): (Mutex<Option<Result<Opened>>>, &Part)| {
         let opened = result.into_inner().ok().flatten();
         opened.unwrap_or_else(|| {
-            Err(Error::new(Kind::Device, format!("open {}", token.name), "its session ended"))
+            Err(Error::new(Kind::Device, format!("open {}", part.token.name), "its session ended"))
         })
     };
     results.into_iter().zip(tokens).map(take).collect()

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::body::{Body, Put, State};
+use crate::ledger::judge::LedgerView;
 use crate::ledger::{Hash, Name, TokenId};
-use crate::replica::{DeviceRow, VersionRow};
+use crate::replica::{DeviceRow, TokenRow, VersionRow};
 use crate::seal::Context;
 use crate::secret::Secret;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
@@ -31,6 +32,8 @@ pub struct PutOptions {
     pub staged: bool,
     /// Seal to these devices only, by name or id.
     pub only: Vec<String>,
+    /// How many devices open it together; by default as many as for the latest version, and as the settings ask for.
+    pub threshold: Option<u64>,
 }
 
 /// A put, and its sealed bytes by digest.
@@ -47,6 +50,8 @@ pub struct PutReport {
     pub expires: Option<u64>,
     /// The names of the devices that open it.
     pub recipients: Vec<String>,
+    /// How many of them open it together.
+    pub threshold: u64,
 }
 
 impl Vault {
@@ -69,8 +74,9 @@ impl Vault {
             let (body, sealed) = vault.compose_put(name, plaintext, options, &devices)?;
             let mut recipients: Vec<_> = devices.iter().map(|device| device.enrolment.name.clone()).collect();
             recipients.sort();
-            let report =
-                PutReport { token: body.token, version: body.version, expires: body.expiry, recipients };
+            let (token, version) = (body.token, body.version);
+            let (expires, threshold) = (body.expiry, body.threshold);
+            let report = PutReport { token, version, expires, recipients, threshold };
             Ok((Draft { bodies: vec![Body::Put(Box::new(body))], sealed, ..Draft::default() }, report))
         })
     }
@@ -85,7 +91,11 @@ impl Vault {
     ) -> Result<SealedPut> {
         let body = self.next_version(name, options)?;
         let context = self.context(body.token, body.version);
-        let made = in_portions(devices, |portion| self.seal_to(plaintext, &context, portion))?;
+        let threshold = body.threshold;
+        let made = in_portions(devices, threshold, |portion| {
+            self.seal_to(plaintext, &context, portion, threshold)
+                .map_err(|error| error.with_operation(format!("put {name}")))
+        })?;
         Ok((Put { seals: made.seals, ..body }, made.bytes))
     }
 
@@ -119,9 +129,9 @@ impl Vault {
                 None => TokenId(random_id()?),
             },
             name: name.as_str().into(),
-            version: token.map_or(1, |token| token.latest + 1),
+            version: token.as_ref().map_or(1, |token| token.latest + 1),
             seals: Vec::new(),
-            threshold: 1,
+            threshold: self.threshold_of_next(name, token.as_ref(), options)?,
             only: !options.only.is_empty(),
             state: if options.staged { State::Staged } else { State::Active },
             not_before: options.not_before,
@@ -130,6 +140,23 @@ impl Vault {
             description: options.description.clone().unwrap_or(old_description),
             keep: options.keep.or(old_keep),
         })
+    }
+
+    /// How many devices must open the next version of a name together.
+    fn threshold_of_next(&self, name: &Name, token: Option<&TokenRow>, options: &PutOptions) -> Result<u64> {
+        let asked_for = self.replica.settings()?.threshold_for(name.as_str());
+        match options.threshold {
+            None => {
+                let latest = token.map(|token| self.replica.version_row(token, token.latest)).transpose()?;
+                Ok(latest.flatten().map_or(1, |latest| latest.threshold).max(asked_for))
+            }
+            Some(threshold) if threshold < asked_for => {
+                let message = format!("the settings ask for {asked_for} devices that open it together");
+                Err(Error::new(Kind::Refused, format!("put {name}"), message)
+                    .with_hint("`strongroom settings` shows them"))
+            }
+            Some(threshold) => Ok(threshold),
+        }
     }
 }
 

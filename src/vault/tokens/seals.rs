@@ -44,6 +44,7 @@ impl Vault {
         plaintext: &Secret,
         context: &Context,
         devices: &[DeviceRow],
+        threshold: u64,
     ) -> Result<Vec<u8>> {
         let recipients = as_recipients(devices);
         let here = &mut self.devices;
@@ -51,29 +52,30 @@ impl Vault {
         if devices.iter().any(|device| matches!(device.enrolment.opening.key, PublicKey::Aes256 { .. })) {
             here.enrolled(&self.replica)?;
         }
-        seal::seal(plaintext, context, &recipients, &mut |request| {
+        seal::seal(plaintext, context, &recipients, threshold, &mut |request| {
             let row = devices.iter().find(|row| &row.enrolment.opening.key == request.recipient.public);
             let Some(row) = row else { return seal::without_device(request) };
             let Ok((worker, prompter)) = here.get(&row.id) else { return seal::without_device(request) };
             let (key, iv, aad) = (opening_key(row), *request.iv, request.aad.to_vec());
-            let file_key = Zeroizing::new(*request.file_key);
+            let secret = Zeroizing::new(request.secret.to_vec());
             let wrapped = worker.call("seal with the key", prompter, move |device, prompter| {
-                device.wrapping().map(|wrap| wrap.wrap(&key, &iv, &aad, &*file_key, prompter)).transpose()
+                device.wrapping().map(|wrap| wrap.wrap(&key, &iv, &aad, &secret, prompter)).transpose()
             })?;
             wrapped.map_or_else(|| seal::without_device(request), Ok)
         })
     }
 }
 
-/// Seals to any number of devices: in portions that fit into one header each.
+/// Seals to any number of devices: in portions that fit into one header each, or in one where several open it together.
 pub(crate) fn in_portions(
     devices: &[DeviceRow],
+    threshold: u64,
     mut seal: impl FnMut(&[DeviceRow]) -> Result<Vec<u8>>,
 ) -> Result<NewSeals> {
     let mut made = Vec::new();
     let mut rest = devices;
     while !rest.is_empty() || made.is_empty() {
-        let (portion, others) = rest.split_at(portion_of(rest));
+        let (portion, others) = rest.split_at(if threshold > 1 { rest.len() } else { portion_of(rest) });
         let sealed = seal(portion)?;
         let recipients = portion.iter().map(|device| device.id).collect();
         made.push((Seal { digest: sha256(&sealed), length: sealed.len() as u64, recipients }, sealed));

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::{Body, Destroy, Rename, State, StateChange};
+use crate::ledger::judge::LedgerView;
 use crate::replica::TokenRow;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
@@ -23,7 +24,9 @@ impl Vault {
         let operation = with_version(verb, name, version);
         self.submit(&operation, RequiredRole::Write(&[name.as_str()]), |vault| {
             let row = vault.token(name, &operation)?;
-            vault.expect_in_time(&row, version, state, &operation)?;
+            if let Some(version) = version.filter(|_| state == State::Active) {
+                vault.expect_fit_for_use(&row, version, &operation)?;
+            }
             let token = row.id;
             let change =
                 StateChange { token, version: number(&operation, version)?, state, reason: reason.into() };
@@ -31,17 +34,14 @@ impl Vault {
         })
     }
 
-    /// Refuses to bring a staged version into use that has expired: it would take the place of one that opens.
-    fn expect_in_time(
-        &self,
-        token: &TokenRow,
-        version: Option<u64>,
-        state: State,
-        operation: &str,
-    ) -> Result<()> {
-        let Some(version) = version.filter(|_| state == State::Active) else { return Ok(()) };
+    /// Refuses to bring a staged version into use that has expired, as it would take the place of one that opens, or that
+    /// too few devices could open.
+    fn expect_fit_for_use(&self, token: &TokenRow, version: u64, operation: &str) -> Result<()> {
         let row = self.replica.version_row(token, version)?.filter(|row| row.state == Some(State::Staged));
-        match row.and_then(|row| row.expiry).filter(|expiry| *expiry <= self.latest_time()) {
+        let Some(row) = row else { return Ok(()) };
+        self.expect_threshold(&token.name, row.threshold, operation)
+            .map_err(|error| error.with_hint(format!("`strongroom reseal {}` seals it so", token.name)))?;
+        match row.expiry.filter(|expiry| *expiry <= self.latest_time()) {
             None => Ok(()),
             Some(at) => {
                 let message = format!("it expired at {}", crate::timestamp::rfc3339_secs(at));
@@ -49,6 +49,16 @@ impl Vault {
                     .with_hint(format!("put a new version: `strongroom put {} --staged`", token.name)))
             }
         }
+    }
+
+    /// Refuses a threshold below what the settings ask for.
+    fn expect_threshold(&self, name: &str, threshold: u64, operation: &str) -> Result<()> {
+        let asked_for = self.replica.settings()?.threshold_for(name);
+        if threshold >= asked_for {
+            return Ok(());
+        }
+        let message = format!("the settings ask for {asked_for} devices that open {name} together");
+        Err(Error::new(Kind::Refused, operation, message))
     }
 
     /// Deletes the sealed bytes of a version, or of all versions and the token with them. Returns how many versions
@@ -87,6 +97,12 @@ impl Vault {
                     format!("there is a token `{to}` already"),
                 ));
             }
+            let threshold = vault.replica.lowest_threshold(&token)?.unwrap_or(u64::MAX);
+            vault.expect_threshold(to.as_str(), threshold, &operation).map_err(|error| {
+                error.with_hint(format!(
+                    "put it anew: `strongroom get {from} | strongroom put {to}`, and destroy the old one"
+                ))
+            })?;
             let (from, to) = (from.as_str().into(), to.as_str().into());
             Ok((Draft { bodies: vec![Body::Rename(Rename { token, from, to })], ..Draft::default() }, ()))
         })

@@ -58,6 +58,7 @@ fn has(version: &VersionView, options: &PutOptions) -> bool {
         && (options.not_before.is_none() || options.not_before == version.not_before)
         && (options.keep.is_none() || options.keep == version.keep)
         && !(options.never_expires && version.expires.is_some())
+        && options.threshold.is_none_or(|threshold| threshold == version.threshold)
         && !options.staged
         && options.only.is_empty()
 }

@@ -305,3 +305,9 @@ impl Vault {
         }
     }
 }
+
+/// The devices that open a version: `a, b`, or `any 2 of a, b, c` where several open it together.
+pub fn recipients_in_words(recipients: &[String], threshold: u64, between: &str) -> String {
+    let names = recipients.join(between);
+    if threshold > 1 { format!("any {threshold} of {names}") } else { names }
+}

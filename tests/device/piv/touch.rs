@@ -22,7 +22,7 @@ fn a_touch_is_asked_for_with_the_serial_and_the_purpose() {
         open(&mut *device, &key, &mut prompter).unwrap();
         assert_eq!(prompter.told, ["touch your YubiKey 12345678"]);
 
-        let mut purposeful = PurposePrompter { inner: &mut prompter, purpose: "open prod/db" };
+        let mut purposeful = PurposePrompter { inner: &mut prompter, purpose: "open prod/db", pin_for: None };
         purposeful.touch("touch your YubiKey 12345678").unwrap();
         assert_eq!(prompter.told[1], "touch your YubiKey 12345678 to open prod/db");
     });

@@ -196,5 +196,5 @@ pub fn sealed(store: StoreId, token: TokenId, version: u64, plaintext: &str, to:
     let recipients: Vec<_> = keys.iter().map(|public| Recipient { public, name: "somebody" }).collect();
     let context = Context { store: store.0, token: token.0, version };
     let plaintext = Secret::new(plaintext.as_bytes().to_vec());
-    seal::seal(&plaintext, &context, &recipients, &mut seal::without_device).unwrap()
+    seal::seal(&plaintext, &context, &recipients, 1, &mut seal::without_device).unwrap()
 }

@@ -15,7 +15,7 @@ use virtual_yubikey::card::{Card, Memory, Profile, Surroundings, simulator_root}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: &[Target] = &[
     ("statement", statement),
     ("batch", batch),
     ("sealed", sealed),
@@ -25,6 +25,8 @@ pub const TARGETS: [Target; 9] = [
     ("card", card),
     ("certificate", certificate),
     ("request", request),
+    #[cfg(feature = "tpm")]
+    ("tpm_response", tpm_response),
 ];
 
 /// A statement that decodes has these bytes and no others.
@@ -53,6 +55,12 @@ pub fn sealed(bytes: &[u8]) {
         assert!(bytes.len() <= MAX_SEALED_BYTES);
         let line = format!("\n-> {}\n\n", sealed.context());
         assert!(bytes.windows(line.len()).any(|window| window == line.as_bytes()));
+        let share = format!("\n-> strongroom/share {} ", sealed.threshold());
+        let shares = bytes.windows(share.len()).filter(|window| *window == share.as_bytes()).count() as u64;
+        assert!(
+            sealed.threshold() == 1
+                || (2..=254).contains(&sealed.threshold()) && shares >= sealed.threshold()
+        );
     }
 }
 
@@ -141,4 +149,10 @@ pub fn request(bytes: &[u8]) {
     for said in strongroom::agent::fuzz_parsers(bytes) {
         assert!(!said.chars().any(char::is_control), "{said:?}");
     }
+}
+
+/// What a TPM answers, or somebody in its place: nothing is believed whose HMAC takes a key that they do not have.
+#[cfg(feature = "tpm")]
+pub fn tpm_response(bytes: &[u8]) {
+    assert!(!strongroom::device::tpm::fuzz_responses(bytes));
 }

@@ -23,4 +23,5 @@ pub mod softhsm;
 pub mod subprocess;
 pub mod swtpm;
 pub mod test_store;
+pub mod tpm_relay;
 pub mod yubikey;

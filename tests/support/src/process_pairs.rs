@@ -15,8 +15,18 @@ pub fn head() {
 
 /// Runs both in turn and prints their medians and the median of the ratios. Above 1 the peer is slower.
 pub fn pair(what: &str, ours: impl Fn() -> Command, peers: impl Fn() -> Command) -> (Duration, Duration) {
+    pairs(PAIRS, what, ours, peers)
+}
+
+/// As [`pair`], with so many pairs.
+pub fn pairs(
+    count: usize,
+    what: &str,
+    ours: impl Fn() -> Command,
+    peers: impl Fn() -> Command,
+) -> (Duration, Duration) {
     let (mut ours_took, mut peers_took, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..PAIRS + 3 {
+    for round in 0..count + 3 {
         let (a, b) = (timed(&mut ours()), timed(&mut peers()));
         if round >= 3 {
             ratios.push(b.as_secs_f64() / a.as_secs_f64());

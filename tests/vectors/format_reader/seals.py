@@ -1,7 +1,4 @@
-"""Sealed tokens: section 6 of docs/reference/format.md, opened with private keys in software.
-
-Shares are refused: nothing is sealed with a threshold yet.
-"""
+"""Sealed tokens: section 6 of docs/reference/format.md, opened with private keys in software."""
 
 import base64
 import hmac
@@ -19,6 +16,7 @@ HEADER_LIMIT = 65_536
 CHUNK = 65_536
 FIRST_LINE = b"age-encryption.org/v1\n"
 CONTEXT = re.compile(r"[0-9a-f]{64} [0-9a-f]{32} (0|[1-9][0-9]*)")
+NUMBER = re.compile(r"0|[1-9][0-9]*")
 
 
 class Refused(Exception):
@@ -257,7 +255,74 @@ def need(condition, otherwise):
         raise Refused(otherwise)
 
 
-def check_stanza(stanza):
+@dataclass
+class Share:
+    """A stanza of another type, over a share in place of the file key."""
+
+    threshold: int
+    x: int
+    stanza: Stanza
+
+    def place(self, context):
+        """The hash that stands before a share: where it belongs."""
+        return sha256(b"\0".join([SHARE.encode(), context.encode(), b"%d" % self.threshold, b"%d" % self.x]))
+
+
+def decimal(value):
+    need(NUMBER.fullmatch(value), "a number of another form")
+    return int(value)
+
+
+def share_in(stanza):
+    need(len(stanza.arguments) >= 3, "a share of another form")
+    threshold, x, kind, *arguments = stanza.arguments
+    share = Share(decimal(threshold), decimal(x), Stanza(kind, arguments, stanza.body))
+    need(2 <= share.threshold <= 254 and 1 <= share.x <= 255, "a share of another form")
+    need(kind in (P256TAG.type, P384TAG.type, RSA, AES), "a share of another type")
+    check_stanza(share.stanza, 48)
+    return share
+
+
+def shares_in(header, threshold):
+    """The shares of a file whose threshold the ledger says; they fit together."""
+    shares = [share_in(stanza) for stanza in header.stanzas if stanza.type == SHARE]
+    others = [stanza for stanza in header.stanzas if stanza.type in (P256TAG.type, P384TAG.type, RSA, AES)]
+    if threshold == 1:
+        need(not shares, "shares where any device opens it")
+        return []
+    need(not others, "stanzas that are no shares")
+    need({share.threshold for share in shares} == {threshold}, "another threshold")
+    need(len(shares) >= threshold, "fewer shares than the threshold")
+    need(len({share.x for share in shares}) == len(shares), "a share twice")
+    return shares
+
+
+def product(a, b):
+    """In GF(2^8), modulo x^8 + x^4 + x^3 + x + 1."""
+    sum_ = 0
+    while b:
+        sum_ ^= a if b & 1 else 0
+        a, b = a << 1 ^ (0x11B if a & 0x80 else 0), b >> 1
+    return sum_
+
+
+def inverse(a):
+    return next(b for b in range(1, 256) if product(a, b) == 1)
+
+
+def combined(points):
+    """The values at 0 of the polynomials through these points, by Lagrange's formula: {x: y}."""
+    key = bytes(16)
+    for x, y in points.items():
+        factor = 1
+        for other in points:
+            if other != x:
+                factor = product(factor, product(other, inverse(other ^ x)))
+        key = bytes(a ^ product(factor, b) for a, b in zip(key, y))
+    return key
+
+
+def check_stanza(stanza, size_of_secret=16):
     """Refuses a malformed stanza of the types of this section, whomever it is for."""
     arguments, body = stanza.arguments, stanza.body
     if stanza.type == CONTEXT_TYPE:
@@ -266,15 +331,15 @@ def check_stanza(stanza):
     elif stanza.type in (P256TAG.type, P384TAG.type):
         size = {kind.type: kind.point_size for kind in (P256TAG, P384TAG)}[stanza.type]
         sizes = [len(base64_decode(argument)) for argument in arguments]
-        need(sizes == [4, size] and len(body) == 32, f"a {stanza.type} of another form")
+        need(sizes == [4, size] and len(body) == size_of_secret + 16, f"a {stanza.type} of another form")
     elif stanza.type == RSA:
         need(len(arguments) == 2 and len(base64_decode(arguments[0])) == 4, "an RSA stanza of another form")
         need(arguments[1] in ("sha1", "sha256") and 256 <= len(body) <= 512, "an RSA stanza of another form")
     elif stanza.type == AES:
         sizes = [len(base64_decode(argument)) for argument in arguments]
-        need(sizes == [4, 12] and len(body) == 32, "an AES stanza of another form")
+        need(sizes == [4, 12] and len(body) == size_of_secret + 16, "an AES stanza of another form")
     elif stanza.type == SHARE:
-        raise Refused("shares, which this program does not read")
+        share_in(stanza)
 
 
 def recipient(public):
@@ -298,7 +363,7 @@ def bech32_polymod(values):
     return check
 
 
-def checked_header(data, store, token, version):
+def checked_header(data, store, token, version, threshold=1):
     """The header of a file that may be what the ledger says it is."""
     header = parse(data)
     for stanza in header.stanzas:
@@ -306,6 +371,7 @@ def checked_header(data, store, token, version):
     contexts = [stanza for stanza in header.stanzas if stanza.type == CONTEXT_TYPE]
     need(len(contexts) == 1, "not exactly one context")
     need(contexts[0].arguments == [store, token, str(version)], "the context of another version")
+    shares_in(header, threshold)
     return header
 
 
@@ -319,6 +385,25 @@ def open_sealed(data, key, store, token, version):
             break
     else:
         raise NotSealed
+    return finished(header, file_key)
+
+
+def open_together(data, keys, store, token, version, threshold):
+    """The token's bytes, from a share of each key."""
+    header = checked_header(data, store, token, version, threshold)
+    context, points = " ".join([CONTEXT_TYPE, store, token, str(version)]), {}
+    for share in shares_in(header, threshold):
+        for key in keys:
+            opened = key.open(share.stanza, context) if key.matches(share.stanza) else None
+            if opened is not None:
+                need(len(opened) == 48 and opened[:32] == share.place(context), "a share that belongs elsewhere")
+                points[share.x] = opened[32:]
+    if len(points) < threshold:
+        raise NotSealed
+    return finished(header, combined(dict(list(points.items())[:threshold])))
+
+
+def finished(header, file_key):
     mac = hmac.digest(hkdf("sha256", b"", file_key, b"header", 32), header.signed, "sha256")
     need(hmac.compare_digest(mac, header.mac), "a header that was changed")
     return decrypt_payload(file_key, header.payload)

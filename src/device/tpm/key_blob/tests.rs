@@ -23,8 +23,7 @@ fn blob(purpose: Purpose) -> WrappedKey {
 fn plain() -> KeyBlob {
     KeyBlob {
         key: blob(Purpose::Open),
-        parent: templates::SRK,
-        parent_name: [9; 34],
+        parent: ParentKey { handle: templates::SRK, name: [9; 34] },
         policy: Policy::default(),
         persistent: None,
     }

@@ -1,10 +1,10 @@
 //! Somebody between program and TPM, who sees every command and response, and may change them.
 
+use crate::swtpm::{Swtpm, pair_of_ports, tcti, uri};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use test_support::swtpm::{Swtpm, pair_of_ports, uri};
 
 /// Takes a command's bytes and what forwards them; gives the response's, or none, with which the connection ends.
 pub type Act = dyn FnMut(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> + Send;
@@ -26,12 +26,21 @@ pub fn code(command: &[u8]) -> u32 {
     u32::from_be_bytes(command[6..10].try_into().unwrap())
 }
 
+/// TPM_CC.
 pub const CREATE_PRIMARY: u32 = 0x131;
+/// TPM_CC.
 pub const CREATE: u32 = 0x153;
+/// TPM_CC.
 pub const READ_PUBLIC: u32 = 0x173;
+/// TPM_CC.
 pub const LOAD: u32 = 0x157;
+/// TPM_CC.
 pub const ECDH_ZGEN: u32 = 0x154;
+/// TPM_CC.
 pub const START_AUTH_SESSION: u32 = 0x176;
+/// TPM_CC.
+pub const SIGN: u32 = 0x15d;
+/// TPM_CC.
 pub const NV_INCREMENT: u32 = 0x134;
 
 /// A response without a body.
@@ -68,6 +77,11 @@ impl Relay {
         uri(self.port)
     }
 
+    /// Its transport, as tpm2-tss names it.
+    pub fn tcti(&self) -> String {
+        tcti(self.port)
+    }
+
     /// Does something else with commands from now on.
     pub fn act(&self, act: impl FnMut(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> + Send + 'static) {
         self.shared.lock().unwrap().act = Box::new(act);
@@ -92,7 +106,7 @@ impl Relay {
     pub fn loaded(&self) -> (usize, usize) {
         let count = |first: u32| {
             // TPM2_GetCapability(TPM_CAP_HANDLES, first, 254)
-            let mut command = hex::decode("8001000000160000017a00000001").unwrap();
+            let mut command = vec![0x80, 1, 0, 0, 0, 0x16, 0, 0, 1, 0x7a, 0, 0, 0, 1];
             command.extend([first.to_be_bytes(), 254u32.to_be_bytes()].concat());
             let response = self.send(&command);
             u32::from_be_bytes(response[15..19].try_into().unwrap()) as usize
