@@ -19,6 +19,7 @@ mod output;
 mod process;
 #[cfg(all(test, feature = "agent"))]
 mod reference;
+mod report;
 mod rotation;
 mod tokens;
 
@@ -134,6 +135,21 @@ enum Command {
     /// The ledger is signed and verified. The access log is what the reading machines report: a machine that cheats can
     /// leave out its own reads.
     Log(LazyArgs<ledger::log::Log>),
+    /// Show who can do what with a token: devices and grantees
+    ///
+    /// A device opens what is sealed to it. Whoever runs an agent can open what its devices can.
+    WhoCan(LazyArgs<ledger::audit::WhoCan>),
+    /// Show what a device, a user or another grantee can open; with --ever, what it ever could
+    ///
+    /// For a device that was lost, --ever lists what must be rotated: an older copy of the store may still hold what was
+    /// sealed to it. `strongroom log --access` shows what was read.
+    WhatCould(LazyArgs<ledger::audit::WhatCould>),
+    /// Write a page about the store for auditors
+    ///
+    /// Verifies everything first. Shows what did not verify or is due, the tokens by age and expiry, who can open what, the
+    /// devices with their evidence, the grants and the accesses. The page is one file that loads nothing and runs nothing. It
+    /// holds names, labels and descriptions, and no token.
+    Report(LazyArgs<report::Report>),
     /// Print the trust anchor, the line that introduces this store to another machine
     ///
     /// It holds the store's id and the verified position. Take it to the other machine by a way you trust, and give it to
@@ -252,7 +268,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log Head Verify Trust Repair Backup Restore
-            Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log WhoCan WhatCould Report Head Verify Trust
+            Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }
 }

@@ -38,6 +38,7 @@ pub use grants::grant::{GrantOn, GrantOptions, Revoked, check_alias};
 pub use grants::grantee::{Grantee, OPS, Op};
 pub use init::{InitOptions, InitReport};
 pub use ledger::access_log::Accessor;
+pub use ledger::audit::{Holder, Reached};
 pub use ledger::backup::{BackupCheck, CheckedCopy, check_backup, line_file};
 pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::restore::{Known, RestoreOptions, RestoreReport, restore};

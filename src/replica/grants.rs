@@ -90,6 +90,14 @@ impl Replica {
         self.many(&format!("{GRANT} ORDER BY g.n"), [], grant_from)
     }
 
+    /// All grants there ever were, oldest first, and whether each stands.
+    pub fn grants_ever(&self) -> Result<Vec<(GrantRow, bool)>> {
+        let sql = GRANT
+            .replace("FROM grants g", ", g.live FROM grants g")
+            .replace("WHERE g.live = 1", "ORDER BY g.n");
+        self.many(&sql, [], |row| Ok((grant_from(row)?, row.get(9)?)))
+    }
+
     /// The active grant of this id.
     pub fn grant_row(&self, id: &GrantId) -> Result<Option<GrantRow>> {
         self.one(&format!("{GRANT} AND g.id = ?1"), [&id.0[..]], grant_from)

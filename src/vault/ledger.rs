@@ -1,6 +1,7 @@
 //! The ledger: sign and submit changes, read, verify and repair it; the access log.
 
 pub(crate) mod access_log;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod encoded_batch;
 pub(crate) mod log;

@@ -9,6 +9,7 @@ mod tpm;
 
 mod process;
 mod redact;
+mod report;
 mod run;
 mod secrets;
 mod signing_keys;

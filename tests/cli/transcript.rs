@@ -18,8 +18,8 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    adopt backup device device_add doctor get grants import init list log names pins policy put quorum rename reseal retire rotate run settings shell show states
-    stores threshold threshold_tpm tpm trust verify
+    adopt audit backup device device_add doctor get grants import init list log lost names pins policy put quorum rename report reseal retire rotate
+    run settings shell show states stores threshold threshold_tpm tpm trust verify
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn directory() -> PathBuf {
 
 fn play(name: &str) {
     let Some(mut home) = Home::new() else { return };
-    if name.ends_with("tpm") {
+    if name == "lost" || name.ends_with("tpm") {
         let Some(tpm) = Swtpm::new() else { return };
         home.tpm = Some(tpm);
     }

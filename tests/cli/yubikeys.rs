@@ -207,6 +207,38 @@ fn nobody_is_asked_where_another_device_opens() {
     assert_eq!(shown, "s3cret\n[0]\n");
 }
 
+/// What docs/howto/lost-device.md tells, to the end.
+#[test]
+fn a_blocked_pin_is_unblocked_and_a_lost_yubikey_retired() {
+    let Some(home) = HomeWithYubiKey::with_store() else { return };
+    let safe = home.home.device();
+    home.ok(&["device", "add", "--quiet", &safe, "--role", "open", "--role", "admin", "--no-reseal"]);
+    home.put("prod/db", "s3cret");
+    let yubikey = home.yubikey.uri_with_pin(PIN);
+
+    let wrong = [&[0, 0x20, 0, 0x80, 8][..], b"000000\xff\xff"].concat();
+    for _ in 0..3 {
+        transmit(&home.yubikey, &wrong);
+    }
+    let (code, said) = home.refused(&["get", "prod/db", "--device", &yubikey]);
+    assert!(code == 6 && said.contains("the PIN is blocked") && said.contains("unblock-pin"), "{said}");
+    assert_eq!(home.ok(&["get", "prod/db", "--device", &safe]), "s3cret");
+    // What `ykman piv access unblock-pin` sends: the factory's PUK, and the new PIN.
+    let unblock = [&[0, 0x2c, 0, 0x80, 16][..], b"12345678", b"123456\xff\xff"].concat();
+    assert!(transmit(&home.yubikey, &unblock).ends_with(&[0x90, 0x00]));
+    assert_eq!(home.ok(&["get", "prod/db", "--device", &yubikey]), "s3cret");
+
+    home.yubikey.remove();
+    let (code, said) = home.refused(&["get", "prod/db", "--device", &yubikey]);
+    assert!(code == 5 && said.contains("strongroom device retire NAME"), "{said}");
+    let devices = home.ok(&["device", "list"]);
+    let lost = devices.lines().find(|line| line.contains("YubiKey")).unwrap().split('\t').next().unwrap();
+    home.ok(&["device", "retire", lost, "--compromised", "--reason", "lost", "--device", &safe]);
+    assert_eq!(home.ok(&["get", "prod/db"]), "s3cret");
+    assert!(home.ok(&["what-could", lost, "--ever"]).contains("prod/db"));
+    home.ok(&["verify"]);
+}
+
 #[test]
 fn pinentry_and_a_notification_reach_a_person_without_a_terminal() {
     let Some(home) = HomeWithYubiKey::with_store() else { return };
@@ -297,12 +329,17 @@ fn change_pin(yubikey: &VirtualYubiKey, pin: &str) {
         padded[..pin.len()].copy_from_slice(pin.as_bytes());
         padded
     };
-    let select: &[u8] = &[0, 0xa4, 4, 0, 5, 0xa0, 0, 0, 3, 8];
     let change = [&[0, 0x24, 0, 0x80, 16][..], &padded(PIN), &padded(pin)].concat();
+    assert!(transmit(yubikey, &change).ends_with(&[0x90, 0x00]));
+}
+
+/// What another program sends to the PIV application, and the answer.
+fn transmit(yubikey: &VirtualYubiKey, command: &[u8]) -> Vec<u8> {
+    let select: &[u8] = &[0, 0xa4, 4, 0, 5, 0xa0, 0, 0, 3, 8];
     let mut hand = yubikey.hand();
     let mut card = yubikey.card();
-    for command in [select, &change] {
-        assert!(card.transmit(command, &mut hand).ends_with(&[0x90, 0x00]));
-    }
+    assert!(card.transmit(select, &mut hand).ends_with(&[0x90, 0x00]));
+    let answer = card.transmit(command, &mut hand);
     card.power_cycle();
+    answer.to_vec()
 }

@@ -30,9 +30,12 @@ show 'import' import x.env
 show 'log' log
 show 'history' history a/b
 show 'log --access' log --access
+show 'who-can' who-can a/b
+show 'what-could' what-could demo
 show 'head' head
 show 'trust' trust "$(strongroom head)"
 show 'verify' verify
+show 'report' report --html page.html
 show 'backup' backup copy
 show 'backup check' backup check copy
 show 'restore' restore copy --store restored

@@ -60,6 +60,22 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// A time in the past: a duration counts back from now.
+///
+/// # Errors
+/// `Usage`.
+pub fn past(option: &str, text: &str) -> Result<u64> {
+    let now = ZonedDateTime::now();
+    let at = match duration(text) {
+        Some(span) => span.and_then(|span| {
+            let earlier = now.checked_sub(span).map_err(|_| "it is too far away".to_owned())?;
+            Ok(milliseconds(&earlier.timestamp()).unwrap_or(0))
+        }),
+        None => parse(text, &now),
+    };
+    at.map_err(|why| unusable(option, why))
+}
+
 fn unusable(option: &str, why: String) -> Error {
     super::unusable_value(option, why).with_hint(format!("a time is one of: {FORMS}"))
 }

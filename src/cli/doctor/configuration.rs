@@ -109,7 +109,7 @@ fn store(context: &Context, resolved: &Resolved) -> Vec<Finding> {
     let file = store::sqlite_path(&resolved.store).ok();
     let mut findings: Vec<_> = file.and_then(|file| mode("store", &file, PRIVATE)).into_iter().collect();
     match known {
-        Ok(Some(pin)) => findings.push(vault(context, &location, &pin)),
+        Ok(Some(pin)) => findings.extend(vault(context, &location, &pin)),
         Ok(None) => findings.push(
             Finding::new(
                 "store",
@@ -138,16 +138,28 @@ fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
     }
 }
 
-fn vault(context: &Context, location: &str, pin: &StorePin) -> Finding {
-    let opened =
-        context.setup().and_then(Vault::open).and_then(|vault| Ok((vault.replica().count()?, vault.head())));
+fn vault(context: &Context, location: &str, pin: &StorePin) -> Vec<Finding> {
+    let opened = context
+        .setup()
+        .and_then(Vault::open)
+        .and_then(|vault| Ok((vault.replica().count()?, vault.head(), vault.count_single_device()?)));
     match opened {
-        Ok((tokens, head)) => {
+        Ok((tokens, head, single)) => {
             let (tokens, statements) =
                 (counted(tokens, "token", "tokens"), counted(head.position.n, "statement", "statements"));
             let what = format!("{location}: {tokens}, {statements} verified, store {}", pin.store);
-            Finding::new("store", Status::Ok, what)
+            std::iter::once(Finding::new("store", Status::Ok, what)).chain(single_device(single)).collect()
         }
-        Err(error) => Finding::from_error("store", Status::Broken, &error),
+        Err(error) => vec![Finding::from_error("store", Status::Broken, &error)],
     }
+}
+
+/// A finding if the loss of one device would be the loss of tokens.
+fn single_device(count: u64) -> Option<Finding> {
+    (count > 0).then(|| {
+        let what =
+            format!("{} would be lost with one device", counted(count, "token", "tokens"));
+        Finding::new("store", Status::Note, what)
+            .fix("`strongroom list --single-device` lists them; enrol another device: `strongroom device add URI --role open`")
+    })
 }

@@ -4,6 +4,8 @@ use crate::cli::Execute;
 use crate::cli::args::names;
 use crate::cli::completions;
 use crate::cli::context::Context;
+use crate::cli::ledger::cef;
+use crate::cli::ledger::log_filter::{Filter, FilterArgs};
 use crate::cli::output::Output;
 use crate::cli::output::format::{EMPTY_CELL, time_cell};
 use crate::cli::output::table::Table;
@@ -29,6 +31,30 @@ pub struct Log {
     /// The access log instead of the ledger
     #[arg(long, conflicts_with = "reverse")]
     access: bool,
+    /// How to print: text, json (as --json), or cef, the Common Event Format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", conflicts_with = "json")]
+    format: LogFormat,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// A table.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+    /// The Common Event Format.
+    Cef,
+}
+
+/// What a listing prints, and how.
+struct Listing {
+    format: LogFormat,
+    filter: Filter,
+    limit: u64,
 }
 
 #[derive(Debug, Args)]
@@ -40,25 +66,29 @@ pub struct History {
 
 impl Execute for Log {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let limit = self.limit.unwrap_or(u64::MAX);
+        let filter = self.filter.filter()?;
+        let listing = Listing { format: self.format, filter, limit: self.limit.unwrap_or(u64::MAX) };
         context.with_tokens(|tokens, out| match self.access {
-            true => Ok(accesses(tokens, out, limit)?),
+            true => Ok(accesses(tokens, out, &listing)?),
             false => {
                 let order = if self.reverse { LogOrder::OldestFirst } else { LogOrder::NewestFirst };
-                Ok(ledger(tokens, out, order, limit)?)
+                Ok(ledger(tokens, out, order, &listing)?)
             }
         })
     }
 }
 
-fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, limit: u64) -> Result<()> {
-    let (mut table, mut left) = (out.table(COLUMNS), limit);
+fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, listing: &Listing) -> Result<()> {
+    let (mut table, mut left) = (out.table(COLUMNS), listing.limit);
     tokens.log(order, &mut |entry| {
-        if left == 0 {
-            return Ok(false);
+        if left > 0 && listing.filter.admits(&entry) {
+            left -= 1;
+            match listing.format {
+                LogFormat::Text => print(out, &mut table, &entry)?,
+                LogFormat::Json => out.json(&entry)?,
+                LogFormat::Cef => out.line(&cef::statement(&entry))?,
+            }
         }
-        left -= 1;
-        print(out, &mut table, &entry)?;
         Ok(left > 0)
     })?;
     out.end(table)
@@ -82,16 +112,23 @@ fn print(out: &mut Output, table: &mut Table, entry: &EntryView) -> Result<()> {
     out.entry(table, entry, cells)
 }
 
-fn accesses(tokens: &mut dyn TokenBackend, out: &mut Output, limit: u64) -> Result<()> {
+fn accesses(tokens: &mut dyn TokenBackend, out: &mut Output, listing: &Listing) -> Result<()> {
     let mut table = out.table(&["N", "TIME", "TOKEN", "OUTCOME", "UID", "PID", "PROGRAM", "DEVICE"]);
-    let (mut before, mut left) = (0, limit);
+    let (mut before, mut left) = (0, listing.limit);
     while left > 0 {
-        let page = tokens.accesses(before, PAGE.min(u32::try_from(left).unwrap_or(PAGE)))?;
+        let page = tokens.accesses(before, PAGE)?;
         let Some(last) = page.last() else { break };
         before = last.n;
-        left -= page.len() as u64;
-        for line in &page {
-            print_access(out, &mut table, line)?;
+        for line in page.iter().filter(|line| listing.filter.admits_access(line)) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            match listing.format {
+                LogFormat::Text => print_access(out, &mut table, line)?,
+                LogFormat::Json => out.json(line)?,
+                LogFormat::Cef => out.line(&cef::access(line))?,
+            }
         }
         // Before row 1 there is nothing, and 0 would mean the newest.
         if before <= 1 {

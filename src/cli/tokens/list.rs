@@ -27,10 +27,14 @@ pub struct List {
     /// Only those with this label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Only those that do not open any more when one device is lost, as they are sealed to too few
+    #[arg(long)]
+    single_device: bool,
 }
 
 /// What the replica cannot narrow by itself.
 struct Narrow {
+    single_device: bool,
     state: Option<EffectiveState>,
     expiring: Option<u64>,
     labels: Vec<(String, String)>,
@@ -44,6 +48,7 @@ impl Execute for List {
             after: String::new(),
         };
         let narrow = Narrow {
+            single_device: self.single_device,
             state: self.state,
             expiring: self.expiring.as_deref().map(|at| time::timestamp("--expiring", at)).transpose()?,
             labels: self.labels.iter().map(|text| names::label(text)).collect::<Result<_>>()?,
@@ -102,10 +107,12 @@ fn print(out: &mut Output, table: &mut Table, view: &VersionView) -> Result<()> 
 
 impl Narrow {
     fn admits(&self, view: &VersionView) -> bool {
-        use EffectiveState::{Active, Early, Expired, Staged};
+        use EffectiveState::{Active, Destroyed, Early, Expired, Revoked, Staged};
+        let closed = matches!(view.state, Revoked | Destroyed);
         let open = matches!(view.state, Active | Expired | Early);
         self.state.is_none_or(|state| state == view.state || state == Staged && view.staged.is_some())
             && self.expiring.is_none_or(|until| open && view.expires.is_some_and(|at| at <= until))
+            && (!self.single_device || !closed && view.recipients.len() as u64 <= view.threshold)
             && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
     }
 }

@@ -107,7 +107,8 @@ pub fn absent(uri: &DeviceUri) -> Error {
         (None, _) => "no YubiKey is plugged in".into(),
     };
     Error::new(Kind::DeviceGone, CONNECT, message).with_target(uri.display_name()).with_hint(
-        "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen",
+        "plug it in and repeat the command; `strongroom doctor` shows which readers and YubiKeys are seen. If it is lost: \
+         `strongroom device retire NAME`, with another admin device",
     )
 }
 

@@ -154,7 +154,8 @@ fn meaning(code: RvError, call: Function) -> (Kind, &'static str) {
 
 /// What a missing object may mean. It need not have been deleted.
 pub const STORAGE: &str = "the key may be deleted, or the module's storage is gone or unreadable (for SoftHSM: the token \
-    directory of $SOFTHSM2_CONF). Check the storage before you believe the key lost";
+    directory of $SOFTHSM2_CONF). Check the storage before you believe the key lost; \
+    then `strongroom device renew NAME`, with another admin device at hand, makes new ones";
 
 #[cfg(test)]
 mod tests {

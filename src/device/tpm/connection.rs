@@ -335,7 +335,7 @@ fn gone() -> Error {
         "its storage root key is not this TPM's: this is another TPM, or it was cleared and its keys are lost",
     )
     .with_hint(
-        "open with another enrolled device (`strongroom device list`), enrol this TPM again with `strongroom device add`, and \
-         seal the tokens to it with `strongroom reseal`",
+        "open with another enrolled device (`strongroom device list`); with an admin device at hand, `strongroom device renew \
+         NAME` makes new keys in this TPM and seals the tokens to it",
     )
 }
