@@ -18,7 +18,7 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// A read does not wait longer than this for being written down.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The most characters of a name, and of a program, that are written down: whoever asks chooses them.
+/// The most characters of a name, and of a program, that are written down. Clients choose them.
 const MAX_NAME: usize = 255;
 const MAX_EXE: usize = 512;
 
@@ -125,7 +125,7 @@ impl AccessLog {
 /// For so long the same denials are counted.
 const COUNTING: Duration = Duration::from_secs(60);
 
-/// So many denials of one user, and of all, get lines of their own in that time. Whoever is denied chooses the names.
+/// So many denials of one user, and of all, get lines of their own in that time. The denied client chooses the names.
 const LINES_OF_EACH: usize = 30;
 const LINES_OF_ALL: usize = 200;
 
@@ -241,7 +241,7 @@ fn keep(mut store: Box<dyn Store>, mut lines: Lines, waiting: &Runtime) {
     while let Some(batch) = waiting.block_on(lines.next()) {
         let (accesses, asked): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if let Err(error) = store.record(&accesses) {
-            // Whoever waits hears that it was not written.
+            // Those who wait hear that it was not written.
             log::warn!("{} lines are not in the access log: {}", accesses.len(), error.message());
             continue;
         }

@@ -50,14 +50,14 @@ impl AgentOwner {
     }
 }
 
-/// The answer to whoever was not granted something. It is the same whether the token exists or not.
-pub fn denied(tried: impl Into<String>) -> Error {
-    Error::new(Kind::Refused, tried, "this application was granted no such token")
+/// The error for what was not granted. It is the same whether the token exists or not.
+pub fn denied(operation: impl Into<String>) -> Error {
+    Error::new(Kind::Refused, operation, "this application was granted no such token")
         .with_hint("the agent's owner grants it: `strongroom grant NAME --to …`")
 }
 
-/// Numbers of users and groups, asked for once in a while. The name service may be a server that hangs: so a thread of its
-/// own asks it, for whom nobody waits long, and for whom nobody waits at all while it hangs.
+/// Numbers of users and groups, asked for once in a while. The name service may be a server that hangs, so a thread of
+/// its own asks it. Nobody waits long for that thread, and nobody waits at all while it hangs.
 pub struct AccountIds {
     known: HashMap<Account, (Instant, Option<u32>)>,
     look_up: fn(&Account) -> Option<u32>,

@@ -134,13 +134,13 @@ async fn refuse(stream: &mut UnixStream) -> std::io::Result<()> {
 
 impl Agent {
     async fn credential(&self, stream: &UnixStream) -> Result<crate::Secret> {
-        let tried = "hand out a credential";
+        let operation = "hand out a credential";
         let peer = Peer::of(stream, &self.pidfds)?;
         let caller = ClientIdentity { peer: Arc::new(peer), digest: None };
         if caller.peer.uid != 0 {
             return Err(self.note_denial(&caller, "", "hand out a credential to anybody but root"));
         }
-        let address = stream.peer_addr().map_err(|e| Error::new(Kind::Io, tried, e.to_string()))?;
+        let address = stream.peer_addr().map_err(|e| Error::new(Kind::Io, operation, e.to_string()))?;
         let address: std::os::unix::net::SocketAddr = address.into();
         let asked = address.as_abstract_name().and_then(CredentialRequest::parse);
         let asked =
@@ -152,7 +152,7 @@ impl Agent {
         access.exe = format!("credential {} of {}", asked.id, asked.unit);
         access_log::announce(&access, Some(&asked.unit));
         self.access_log.record(access, opening.denial.is_some()).await;
-        self.check_unlocked(locks, tried)?;
+        self.check_unlocked(locks, operation)?;
         if opening.token.is_ok() {
             self.metrics.credentials.add();
         }

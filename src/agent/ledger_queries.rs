@@ -1,4 +1,4 @@
-//! The thread that reads: follows the store, checks grants, and looks tokens up. It has no device, so no device stops it.
+//! The thread that reads: it follows the store, checks grants, and looks tokens up. It has no device, so no device stops it.
 
 use crate::agent::authz::{AccountIds, AgentOwner, Subject, is_granted};
 use crate::agent::identity::ClientIdentity;
@@ -43,7 +43,7 @@ pub struct LedgerQueries {
     pub cache: Arc<Cache>,
     /// What was told last; `None` at the start.
     pub at: Option<LogPosition>,
-    /// What was looked up since the last change: sealed tokens, checked, that whoever is granted them opens.
+    /// The sealed tokens that were looked up and checked since the last change, for any client that is granted them.
     pub found: HashMap<TokenRef, Arc<AuthorizedToken>>,
 }
 
@@ -209,7 +209,7 @@ impl LedgerQueries {
     /// The token that this unit means by this id: the only one that was granted to it under that id, or by that name. And
     /// whether it gets that without confirmation.
     fn credential_name(&mut self, unit: &str, id: &str) -> Result<Option<(TokenRef, bool)>> {
-        let tried = format!("hand out the credential {id} to {unit}");
+        let operation = format!("hand out the credential {id} to {unit}");
         let now = self.vault.latest_time();
         let mut grants = self.vault.replica().grants_to(&format!("unit:{unit}"))?;
         let allows = |grant: &GrantRow, op: Op| grant.ops.contains(&op.to_string());
@@ -223,7 +223,9 @@ impl LedgerQueries {
             [name] => (*name).to_owned(),
             [] if grants.iter().any(|grant| covers(grant, id)) => id.to_owned(),
             [] => return Ok(None),
-            _ => return Err(Error::new(Kind::Refused, tried, "several tokens were granted under that id")),
+            _ => {
+                return Err(Error::new(Kind::Refused, operation, "several tokens were granted under that id"));
+            }
         };
         let freely = grants.iter().any(|grant| allows(grant, Op::Get) && reaches(grant, &name));
         Ok(Name::parse(&name).ok().map(|name| (TokenRef { name, version: None }, freely)))
@@ -243,8 +245,8 @@ fn covers(grant: &GrantRow, id: &str) -> bool {
     reaches(grant, id) && (grant.name.is_none() || grant.alias.is_none())
 }
 
-/// What was tried, in the words of the command line.
-pub fn tried(wanted: &TokenRef) -> String {
+/// The operation, in the words of the command line.
+pub fn operation_of(wanted: &TokenRef) -> String {
     match wanted.version {
         Some(version) => format!("open {}@{version}", wanted.name),
         None => format!("open {}", wanted.name),

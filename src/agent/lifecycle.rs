@@ -57,8 +57,8 @@ pub fn run(
     done
 }
 
-fn io(tried: &str, e: std::io::Error) -> Error {
-    Error::new(Kind::Io, tried, e.to_string()).caused_by(e)
+fn io(operation: &str, e: std::io::Error) -> Error {
+    Error::new(Kind::Io, operation, e.to_string()).caused_by(e)
 }
 
 fn listener(socket: &std::os::unix::net::UnixListener) -> Result<UnixListener> {

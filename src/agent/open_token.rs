@@ -7,7 +7,7 @@ use crate::agent::confirmation::Question;
 use crate::agent::credentials::CredentialRequest;
 use crate::agent::devices::DeviceHandle;
 use crate::agent::identity::ClientIdentity;
-use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit, tried};
+use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit, operation_of};
 use crate::agent::worker::Worker;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
@@ -59,7 +59,7 @@ impl Agent {
             true => self.access_log.record_soon(access).await,
             false => self.access_log.record(access, opening.denial.is_some()).await,
         }
-        self.check_unlocked(locks, &tried(wanted))?;
+        self.check_unlocked(locks, &operation_of(wanted))?;
         opening.into_token()
     }
 
@@ -94,10 +94,10 @@ impl Agent {
     }
 
     /// Writes down that something other than an opening was denied.
-    pub fn note_denial(&self, caller: &ClientIdentity, name: &str, tried: &str) -> Error {
+    pub fn note_denial(&self, caller: &ClientIdentity, name: &str, operation: &str) -> Error {
         self.metrics.denied.add();
-        let error = denied(tried);
-        let opening = OpenOutcome::denied(Denial::NoGrant, denied(tried));
+        let error = denied(operation);
+        let opening = OpenOutcome::denied(Denial::NoGrant, denied(operation));
         self.access_log.note_denial(self.access(caller, name, &opening));
         error
     }
@@ -117,7 +117,7 @@ impl Agent {
         let requester = Requester::Client(caller);
         let permit = match self.authorize(caller, wanted, deadline).await {
             Ok(Some(permit)) => permit,
-            Ok(None) => return OpenOutcome::denied(Denial::NoGrant, denied(tried(wanted))),
+            Ok(None) => return OpenOutcome::denied(Denial::NoGrant, denied(operation_of(wanted))),
             Err(error) => return OpenOutcome::unopened(0, Err(error)),
         };
         let deadline = match self.confirm(&requester, &permit, wanted, deadline).await {
@@ -156,7 +156,8 @@ impl Agent {
             let (who, asked) = (caller.clone(), wanted.clone());
             let reader = self.reader_for(&caller);
             let looked = reader.call(deadline, move |reader| reader.authorize(&who, &asked)).await;
-            let looked = looked.map_err(|trouble| trouble.into_error(&tried(wanted), "the store"))??;
+            let looked =
+                looked.map_err(|trouble| trouble.into_error(&operation_of(wanted), "the store"))??;
             if looked.is_some() {
                 return Ok(looked);
             }
@@ -187,7 +188,7 @@ impl Agent {
         if !permit.confirm {
             return Ok(deadline);
         }
-        let (client, program, operation) = (requester.client(), requester.program(), tried(wanted));
+        let (client, program, operation) = (requester.client(), requester.program(), operation_of(wanted));
         let token = operation.trim_start_matches("open ");
         let question = Question { client: &client, program: &program, token };
         let version = permit.token.ready.version;
@@ -236,10 +237,10 @@ impl Agent {
             Ok(Some(now)) if now.token.ready.identity() == granted.ready.identity() => return true,
             Ok(Some(_)) => {
                 let taken = "another token or version took its place";
-                opening.token = Err(Error::new(Kind::Conflict, tried(wanted), taken));
+                opening.token = Err(Error::new(Kind::Conflict, operation_of(wanted), taken));
             }
             Ok(None) => {
-                (opening.denial, opening.token) = (Some(Denial::NoGrant), Err(denied(tried(wanted))));
+                (opening.denial, opening.token) = (Some(Denial::NoGrant), Err(denied(operation_of(wanted))));
             }
             Err(error) => opening.token = Err(error),
         }
@@ -253,7 +254,7 @@ impl Agent {
         wanted: &TokenRef,
         deadline: Instant,
     ) -> OpenOutcome {
-        let nobody = Err(self.nobody_opens(&tried(wanted)));
+        let nobody = Err(self.nobody_opens(&operation_of(wanted)));
         let mut opening = OpenOutcome::unopened(granted.ready.version, nobody);
         if let Err(error) = self.check_counters(granted, wanted, deadline).await {
             opening.token = Err(error);
@@ -321,22 +322,22 @@ impl Agent {
         if !granted.anchored || self.counters_checked.load(Ordering::Acquire) == granted.epoch {
             return Ok(());
         }
-        let what = tried(wanted);
+        let what = operation_of(wanted);
         let checked = self.writer.call(deadline, move |vault| vault.check_counters(&what)).await;
-        checked.map_err(|trouble| trouble.into_error(&tried(wanted), "the store"))??;
+        checked.map_err(|trouble| trouble.into_error(&operation_of(wanted), "the store"))??;
         self.counters_checked.store(granted.epoch, Ordering::Release);
         Ok(())
     }
 
-    fn nobody_opens(&self, tried: &str) -> Error {
+    fn nobody_opens(&self, operation: &str) -> Error {
         let unknown = self.devices.iter().find(|device| device.id().is_none());
         match unknown.map(|device| (&device.name, device.status())) {
             Some((name, (status, why))) => {
-                Error::new(Kind::DeviceGone, tried, format!("{}: {why}", status.word())).with_target(name)
+                Error::new(Kind::DeviceGone, operation, format!("{}: {why}", status.word())).with_target(name)
             }
             None => Error::new(
                 Kind::NotFound,
-                tried,
+                operation,
                 "none of the devices that it is sealed to is configured here",
             ),
         }
@@ -352,7 +353,7 @@ impl Agent {
         caller: &ClientIdentity,
         name: &crate::ledger::Name,
         op: Op,
-        tried: &str,
+        operation: &str,
     ) -> Result<Option<TokenId>> {
         let (mut caller, deadline) = (caller.clone(), Instant::now() + self.deadline);
         loop {
@@ -363,12 +364,12 @@ impl Agent {
                 let token = reader.vault.replica().find(asked.as_str())?.map(|token| token.id);
                 Ok::<_, Error>(reader.may(&who, &asked, op)?.then_some(token))
             });
-            if let Some(token) = may.await.map_err(|trouble| trouble.into_error(tried, "the store"))?? {
+            if let Some(token) = may.await.map_err(|trouble| trouble.into_error(operation, "the store"))?? {
                 return Ok(token);
             }
             match self.with_exe_digest(&caller, deadline).await {
                 Some(better) => caller = better,
-                None => return Err(self.note_denial(&caller, name.as_str(), tried)),
+                None => return Err(self.note_denial(&caller, name.as_str(), operation)),
             }
         }
     }

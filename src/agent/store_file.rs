@@ -22,12 +22,12 @@ impl StoreFile {
     /// `Store`.
     pub fn check(&self) -> Result<()> {
         let Some((path, dev, ino)) = &self.0 else { return Ok(()) };
-        let answer = match std::fs::metadata(path) {
+        let message = match std::fs::metadata(path) {
             Ok(file) if (file.dev(), file.ino()) == (*dev, *ino) => return Ok(()),
             Ok(_) => "another file is in its place".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(Error::new(Kind::Store, "use the store", answer)
+        Err(Error::new(Kind::Store, "use the store", message)
             .with_target(printable(&path.display().to_string()))
             .with_hint("put it back; the agent finds it by itself"))
     }

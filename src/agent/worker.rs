@@ -1,7 +1,7 @@
 //! A thread that owns something which blocks, and a bounded queue of jobs for it.
 //!
 //! Devices, replicas and stores are synchronous, and a device's C library may hang for ever. Each has a thread of its own;
-//! whoever wants something of it queues a job and waits until a deadline. A full queue is an answer too: `Full`, at
+//! a caller queues a job and waits until a deadline. A full queue is an answer too: `Full`, at
 //! once. Nobody waits for a job whose worker hangs longer than its own deadline, and a job whose asker has gone is not run.
 
 use crate::agent::metrics::Histogram;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
-/// Shared by the threads of an agent: whoever waits for their end looks how many still have a share in it. A process that
+/// Shared by the threads of an agent. To wait for their end is to count how many still have a share in it. A process that
 /// ends while a device is being closed may crash in the device's library.
 #[derive(Clone, Default)]
 pub struct ShutdownGuard(Arc<()>);
@@ -140,7 +140,7 @@ impl<T: Send + 'static> Worker<T> {
     /// Has a job done, and waits for what comes of it until `deadline`.
     ///
     /// # Errors
-    /// The trouble, where nothing came of it.
+    /// The trouble, if nothing came of it.
     pub async fn call<R: Send + 'static>(
         &self,
         deadline: Instant,
@@ -148,7 +148,7 @@ impl<T: Send + 'static> Worker<T> {
     ) -> Result<R, WorkerError> {
         let (says, hears) = oneshot::channel();
         self.queue(Box::new(move |owned| {
-            // Whoever asked may have gone, or given up: then the next one's turn comes sooner.
+            // The caller may have gone, or given up: then the next job's turn comes sooner.
             if !says.is_closed() {
                 let _ = says.send(job(owned));
             }
@@ -208,15 +208,15 @@ async fn next<J>(first: &mut mpsc::Receiver<J>, others: &mut mpsc::Receiver<J>) 
 
 impl WorkerError {
     /// The trouble as an error of whatever the thread owns.
-    pub fn into_error(self, tried: &str, on: &str) -> Error {
-        let (answer, advice) = match self {
+    pub fn into_error(self, operation: &str, target: &str) -> Error {
+        let (message, hint) = match self {
             Self::Full => ("too many others are waiting for it", "try again in a moment"),
             Self::Late => {
                 ("it did not answer in time", "try again; `strongroom status` shows what it is doing")
             }
             Self::Ended => ("it was stopped", "try again when the agent has started anew"),
         };
-        Error::new(Kind::Device, tried, answer).with_target(on).with_hint(advice)
+        Error::new(Kind::Device, operation, message).with_target(target).with_hint(hint)
     }
 }
 

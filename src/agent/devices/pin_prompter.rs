@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 /// A person may think it over for so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whoever said no is not asked again for so long.
+/// After a no, the person is not asked again for so long.
 const PEACE: Duration = Duration::from_secs(30);
 
-/// Answers a driver for whoever called.
+/// Answers a driver's questions for the client whose request it works on.
 pub struct PinPrompter {
     /// As typed; forgotten by `lock`.
     pub pin: Option<Secret>,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_declines_is_left_in_peace() {
+    fn a_person_who_declines_is_left_in_peace() {
         for script in ["exit 1", "true", "echo 1234; exit 1", "printf '1\\n2\\n'"] {
             let (mut caller, pin) = asked(script);
             assert_eq!(pin.unwrap_err().kind(), Kind::PinUnavailable, "{script}");

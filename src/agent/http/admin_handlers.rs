@@ -261,6 +261,6 @@ impl Page {
 }
 
 /// A part of a request that has rules of its own.
-fn part<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, tried: &str) -> Result<T> {
-    text.parse().map_err(|why: T::Err| Error::new(Kind::Usage, tried, why.to_string()))
+fn part<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, operation: &str) -> Result<T> {
+    text.parse().map_err(|why: T::Err| Error::new(Kind::Usage, operation, why.to_string()))
 }

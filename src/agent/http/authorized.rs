@@ -149,7 +149,7 @@ impl<R: Rule> Authorized<R> {
     }
 }
 
-/// Whoever reaches the socket.
+/// Anybody who reaches the socket.
 pub struct Anyone;
 
 impl Rule for Anyone {
@@ -210,7 +210,7 @@ impl Permission for ToSetState {
     }
 }
 
-/// The owner, and whoever was granted the operation on the token that the path names.
+/// The owner, and clients that were granted the operation on the token that the path names.
 pub struct Granted<P> {
     name: Name,
     permission: PhantomData<P>,

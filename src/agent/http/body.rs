@@ -35,8 +35,14 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
 
 impl Agent {
     /// A body of at most `most` bytes, that arrives in time. Its buffer never grows: that would leave copies behind.
-    pub async fn read_body(&self, mut body: Body, most: usize, tried: &str) -> Result<Zeroizing<Vec<u8>>> {
-        let too_large = || Error::new(Kind::Usage, tried, format!("the body holds more than {most} bytes"));
+    pub async fn read_body(
+        &self,
+        mut body: Body,
+        most: usize,
+        operation: &str,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let too_large =
+            || Error::new(Kind::Usage, operation, format!("the body holds more than {most} bytes"));
         if body.size_hint().lower() > most as u64 {
             return Err(too_large());
         }
@@ -46,9 +52,9 @@ impl Agent {
         loop {
             let frame = tokio::time::timeout_at(deadline, body.frame()).await;
             let frame =
-                frame.map_err(|_| Error::new(Kind::Usage, tried, "the body did not arrive in time"))?;
+                frame.map_err(|_| Error::new(Kind::Usage, operation, "the body did not arrive in time"))?;
             let Some(frame) = frame else { return Ok(bytes) };
-            let frame = frame.map_err(|_| Error::new(Kind::Usage, tried, "the body was cut off"))?;
+            let frame = frame.map_err(|_| Error::new(Kind::Usage, operation, "the body was cut off"))?;
             if let Some(data) = frame.data_ref() {
                 if bytes.len() + data.len() > most {
                     return Err(too_large());

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// List the tokens that the caller may see
 ///
-/// For the owner, and whoever was granted `list`.
+/// For the owner, and clients that were granted `list`.
 #[utoipa::path(get, path = "/v1/tokens", params(Listing), responses((status = 200, description = "Done", body = TokenPage)))]
 pub async fn list(client: PerToken, Params(listing): Params<Listing>) -> Answer<Json<TokenPage>> {
     let (filter, limit) = listing.filter()?;
@@ -27,7 +27,7 @@ pub async fn list(client: PerToken, Params(listing): Params<Listing>) -> Answer<
 
 /// All about a token, but the token
 ///
-/// For the owner, and whoever was granted `list`.
+/// For the owner, and clients that were granted `list`.
 #[utoipa::path(
     get, path = "/v1/tokens/{*name}", params(TokenName, WhichVersion),
     responses((status = 200, description = "Done", body = TokenView))
@@ -52,7 +52,7 @@ pub async fn show(
 
 /// A token's bytes
 ///
-/// For the owner, and whoever was granted `get`.
+/// For the owner, and clients that were granted `get`.
 #[utoipa::path(
     get, path = "/v1/values/{*name}", params(TokenName, WhichVersion),
     responses((status = 200, description = "Done", body = Octets, content_type = "application/octet-stream",
@@ -69,7 +69,7 @@ pub async fn get(
 
 /// Store a new version of a token
 ///
-/// For the owner, and whoever was granted `put`; with `keep` or `only`, `state` as well. With `threshold`, for the owner.
+/// For the owner, and clients that were granted `put`; with `keep` or `only`, `state` as well. With `threshold`, for the owner.
 #[utoipa::path(
     put, path = "/v1/values/{*name}", params(TokenName, Putting),
     request_body(content = Octets, content_type = "application/octet-stream"),
@@ -108,7 +108,7 @@ pub async fn put(
 
 /// Suspend, resume or revoke a token
 ///
-/// For the owner, and whoever was granted `state`.
+/// For the owner, and clients that were granted `state`.
 #[utoipa::path(
     post, path = "/v1/states/{*name}", params(TokenName), request_body = StateChange,
     responses((status = 200, description = "Done", body = StateChanged))
@@ -127,7 +127,7 @@ pub async fn set_state(
 
 /// Who the agent takes the caller for
 ///
-/// For whoever reaches the socket.
+/// For anybody who reaches the socket.
 #[utoipa::path(get, path = "/v1/whoami", responses((status = 200, description = "Done", body = WhoAmI)))]
 pub async fn whoami(allowed: Authorized<Anyone>, Params(Nothing {}): Params<Nothing>) -> Json<WhoAmI> {
     let deadline = Instant::now() + allowed.agent().deadline;
@@ -146,7 +146,7 @@ pub async fn whoami(allowed: Authorized<Anyone>, Params(Nothing {}): Params<Noth
 
 /// Whether all is well; devices and why not for the owner
 ///
-/// For whoever reaches the socket.
+/// For anybody who reaches the socket.
 #[utoipa::path(
     get, path = "/v1/health",
     responses((status = 200, description = "All is well", body = Health), (status = 503, description = "Something is wrong", body = Health))
@@ -159,7 +159,7 @@ pub async fn health(allowed: Authorized<Anyone>, Params(Nothing {}): Params<Noth
 
 /// Numbers for Prometheus; no token's name
 ///
-/// For whoever reaches the socket.
+/// For anybody who reaches the socket.
 #[utoipa::path(
     get, path = "/metrics",
     responses((status = 200, description = "Done", body = String, content_type = "text/plain; version=0.0.4"))

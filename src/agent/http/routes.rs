@@ -72,7 +72,7 @@ pub fn router(gate: Gate) -> Router {
 
 /// This document
 ///
-/// For whoever reaches the socket.
+/// For anybody who reaches the socket.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "Done", body = serde_json::Value)))]
 async fn document(Params(Nothing {}): Params<Nothing>) -> Response {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi().to_string().into());
