@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 /// The most lines of one transaction.
 const AT_ONCE: usize = 512;
 
-/// Where nobody waits for a line, more of them may come for so long: a transaction costs as much as many lines.
+/// A line that nobody waits for is held back for so long, so that one transaction writes more of them.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// A read does not wait longer than this for being written down.
@@ -28,7 +28,7 @@ type Line = (Access, Option<oneshot::Sender<()>>);
 #[derive(Clone)]
 pub struct AccessLog {
     openings: mpsc::Sender<Line>,
-    /// Apart, and after the openings: anybody can have any number of things denied.
+    /// A queue of its own, written after the openings: a client can cause any number of denials.
     denials: mpsc::Sender<Line>,
     /// Somebody waits.
     hurry: Arc<Notify>,

@@ -47,7 +47,7 @@ impl AgentDevice {
     }
 }
 
-/// How PINs are come by, and for how long.
+/// How PINs are obtained, and for how long they are kept.
 #[derive(Clone, Debug, Default)]
 pub struct PinPolicy {
     /// A program that is run with a question and prints the PIN.
@@ -108,7 +108,7 @@ pub struct DeviceHandle {
     patience: Duration,
 }
 
-/// What others see of it.
+/// The device's state, for other threads.
 struct State {
     id: Mutex<Option<DeviceId>>,
     lock: Arc<LockSwitch>,

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What others see of the reader without asking it.
+/// The reader's state, for other threads.
 #[derive(Default)]
 pub struct LedgerEpoch {
     /// Goes up with every change of the ledger: what was concluded before it is worth nothing any more.
@@ -100,7 +100,7 @@ impl LedgerQueries {
         digests.map(drop)
     }
 
-    /// Whether the caller may do this with the token of this name, be there one or not.
+    /// Whether the caller may do this with the token of this name, whether or not there is one.
     ///
     /// # Errors
     /// The replica's.
@@ -224,7 +224,11 @@ impl LedgerQueries {
             [] if grants.iter().any(|grant| covers(grant, id)) => id.to_owned(),
             [] => return Ok(None),
             _ => {
-                return Err(Error::new(Kind::Refused, operation, "several tokens were granted under that id"));
+                return Err(Error::new(
+                    Kind::Refused,
+                    operation,
+                    "several tokens were granted under that id",
+                ));
             }
         };
         let freely = grants.iter().any(|grant| allows(grant, Op::Get) && reaches(grant, &name));

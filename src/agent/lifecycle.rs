@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How often the store is looked at for what others changed.
+/// How often the agent looks for changes that others made to the store.
 const FOLLOW: Duration = Duration::from_millis(250);
 
 /// What has been begun is finished within this time after SIGTERM.

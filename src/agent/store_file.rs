@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct StoreFile(Option<(PathBuf, u64, u64)>);
 
 impl StoreFile {
-    /// Of the store at this URL; of one that is no file, nothing.
+    /// Of the store at this URL; empty if the store is not a file.
     pub fn of(url: &str) -> Self {
         let path = PathBuf::from(url.strip_prefix("sqlite://").unwrap_or(url));
         Self(std::fs::metadata(&path).ok().map(|file| (path, file.dev(), file.ino())))

@@ -38,7 +38,7 @@ pub struct Worker<T> {
     load: Arc<Load>,
 }
 
-/// What is to be seen of the thread from outside.
+/// The state of the thread, for others.
 #[derive(Default)]
 pub struct Load {
     waiting: AtomicUsize,
@@ -132,7 +132,7 @@ impl<T: Send + 'static> Worker<T> {
         Self { jobs: jobs.clone(), first: self.first.clone(), load: Arc::clone(&self.load) }
     }
 
-    /// What is to be seen of the thread.
+    /// The state of the thread.
     pub fn load(&self) -> &Load {
         &self.load
     }
@@ -207,7 +207,7 @@ async fn next<J>(first: &mut mpsc::Receiver<J>, others: &mut mpsc::Receiver<J>) 
 }
 
 impl WorkerError {
-    /// The trouble as an error of whatever the thread owns.
+    /// The trouble as an error of `target`, which the thread owns.
     pub fn into_error(self, operation: &str, target: &str) -> Error {
         let (message, hint) = match self {
             Self::Full => ("too many others are waiting for it", "try again in a moment"),

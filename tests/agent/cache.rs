@@ -1,7 +1,7 @@
 //! Opened tokens that are kept for a while: no longer than anything they rest on.
 
+use crate::agent_in_process::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
 use crate::http::ask;
-use crate::served::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
 use std::time::{Duration, Instant};
 use strongroom::agent::AgentOwner;
 use strongroom::ledger::body::State;

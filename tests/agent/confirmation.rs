@@ -1,9 +1,9 @@
 //! Tokens that are handed out only after a person has agreed.
 
+use crate::agent_in_process::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
 use crate::credentials::{TOO_LONG, fetch, named};
 use crate::daemon::Daemon;
 use crate::http::ask;
-use crate::served::{SOMEBODY_ELSE, Served, cached, grant_on, me, own_uid};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The socket for systemd's credentials, by somebody who is not systemd.
 
-use crate::served::{Served, own_uid};
+use crate::agent_in_process::{Served, own_uid};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;

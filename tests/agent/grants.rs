@@ -1,6 +1,6 @@
 //! Who gets what: the owner everything, a stranger what was granted, and not a word about the rest.
 
-use crate::served::{Served, me};
+use crate::agent_in_process::{Served, me};
 use std::sync::atomic::Ordering::SeqCst;
 use strongroom::ledger::body::State;
 use strongroom::vault::{ImportItem, Op, PutOptions};

@@ -1,7 +1,7 @@
 //! What the agent logs, with fields: to a real systemd-journald, and to standard error.
 
+use crate::agent_in_process::own_uid;
 use crate::daemon::Daemon;
-use crate::served::own_uid;
 use serde_json::Value;
 use std::path::Path;
 use test_support::home::Home;

@@ -1,7 +1,7 @@
 //! Requests as no honest client makes them.
 
+use crate::agent_in_process::{Served, own_uid};
 use crate::http::{ask, is_closed, read};
-use crate::served::{Served, own_uid};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use strongroom::agent::AgentOwner;
@@ -158,8 +158,9 @@ fn many_idle_connections_are_held_and_the_one_too_many_is_let_go() {
 
 #[test]
 fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
-    let served =
-        Served::new(AgentOwner::User(crate::served::SOMEBODY_ELSE), |options| options.connections = 40);
+    let served = Served::new(AgentOwner::User(crate::agent_in_process::SOMEBODY_ELSE), |options| {
+        options.connections = 40
+    });
     let mut held: Vec<_> = (0..20).map(|_| served.connect()).collect();
     assert_eq!(
         ask(&mut held[19], b"GET /v1/health HTTP/1.1\r\nhost: x\r\nstrongroom: 1\r\n\r\n").status,
@@ -171,7 +172,7 @@ fn a_user_who_is_not_the_owner_cannot_take_all_connections() {
 /// Each holds a request whose body does not come.
 #[test]
 fn the_requests_of_one_user_wait_for_each_other() {
-    let served = Served::new(AgentOwner::User(crate::served::SOMEBODY_ELSE), |options| {
+    let served = Served::new(AgentOwner::User(crate::agent_in_process::SOMEBODY_ELSE), |options| {
         options.deadline = Duration::from_secs(1);
     });
     served.grant("prod/", &format!("user:{}", own_uid()), &[Op::Put]);

@@ -1,6 +1,6 @@
 //! A store that is anchored to a counter: what the agent's devices counted, it has to hold.
 
-use crate::served::{Served, own_uid};
+use crate::agent_in_process::{Served, own_uid};
 use std::path::Path;
 use strongroom::agent::AgentOwner;
 use test_support::test_store::Actor;

@@ -2,10 +2,10 @@
 //! tokens; while its device or its store hangs, it is reloaded and it stops. The owner is served all the while, and memory
 //! stays small. `scripts/test-siege` runs these, with as many connections as it is told.
 
+use crate::agent_in_process::{Served, own_uid};
 use crate::credentials::{self, TOO_LONG, fetch, named, rest};
 use crate::daemon::Daemon;
 use crate::hanging_store::HangingStore;
-use crate::served::{Served, own_uid};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

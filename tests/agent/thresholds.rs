@@ -1,6 +1,6 @@
 //! Tokens that several of the agent's devices open together.
 
-use crate::served::{Served, cached, me, own_uid};
+use crate::agent_in_process::{Served, cached, me, own_uid};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use strongroom::agent::AgentOwner;

@@ -205,7 +205,7 @@ impl DeviceSession {
         Self { spread: true, device: Some(connected), ..fresh }
     }
 
-    /// Whatever rested on the connection is let go with it.
+    /// Drops the connection and its further sessions.
     fn disconnect(&mut self) {
         self.state.drop_sessions();
         (self.device, self.spread) = (None, false);

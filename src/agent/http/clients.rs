@@ -28,7 +28,7 @@ pub struct Clients {
     beginning: Semaphore,
     most: usize,
     turns: Arc<Semaphore>,
-    /// Told when a connection is wanted and none is left: the one that has waited longest and asks for nothing goes.
+    /// Notified when a connection is wanted and none is left. Then the one that has been idle longest is closed.
     wanted: Arc<Notify>,
     users: Mutex<Users>,
 }

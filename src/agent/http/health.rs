@@ -21,7 +21,7 @@ const COUNTS_STAND: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Agent {
-    /// Why the agent cannot do all of what it is for; empty when it can.
+    /// What is wrong; empty if nothing is.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());

@@ -74,7 +74,7 @@ impl Read for TimeoutIo {
             (self.begun, self.reading) = (true, None);
         }
         let patience = if self.begun { HEAD } else { IDLE };
-        // Also when bytes came: a byte now and then is no head.
+        // Also when bytes came: a client that sends a byte now and then never completes a head.
         match over(&mut self.reading, patience, cx) {
             Poll::Ready(()) => Poll::Ready(Err(ErrorKind::TimedOut.into())),
             Poll::Pending => read,

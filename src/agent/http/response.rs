@@ -82,7 +82,7 @@ pub fn problem_with(status: StatusCode, error: &Error) -> Response {
     answer
 }
 
-/// The rest of what the client sends is not wanted.
+/// Closes the connection after this answer: the rest of the request is not read.
 pub fn and_close(mut answer: Response) -> Response {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
@@ -103,7 +103,7 @@ fn status(kind: Kind) -> StatusCode {
     }
 }
 
-/// An answer to what is no request of ours.
+/// The answer to a path that is not one of the API's.
 pub fn refused_connection(error: &Error) -> Response {
     and_close(problem_with(StatusCode::FORBIDDEN, error))
 }

@@ -1,4 +1,4 @@
-//! Connections: taken up to a bound, served one request after another, and let go in peace at the end.
+//! Connections: they are accepted up to a limit, served one request after another, and closed in order at the end.
 
 use super::authorized::Gate;
 use super::clients::{Clients, ConnectionSlot};
@@ -99,7 +99,7 @@ async fn serve_connection(
     };
     let Some(last) = asked else { return };
     slot.paced(|| ()).await;
-    // Apart, so that a connection that asks for nothing does not hold the room for it.
+    // Boxed, so that an idle connection does not hold the memory for it.
     Box::pin(serve_http(server, peer, slot, stream, last, stop)).await;
 }
 

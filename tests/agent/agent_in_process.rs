@@ -1,6 +1,6 @@
 //! A store of three devices in software, and an agent that serves it.
 
-use crate::faulty::{Faults, connect};
+use crate::failing_device::{Faults, connect};
 use crate::http::{Answer, ask};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! An agent that is stopped, killed or told to read its configuration again, in the middle of something.
 
+use crate::agent_in_process::{Served, own_uid};
 use crate::credentials::{TOO_LONG, connect, named, rest};
 use crate::daemon::Daemon;
-use crate::served::{Served, own_uid};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;

@@ -1,6 +1,6 @@
 //! Devices that hang, go away, come back, and want a PIN.
 
-use crate::served::{Served, own_uid};
+use crate::agent_in_process::{Served, own_uid};
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -71,7 +71,8 @@ fn a_device_that_was_away_is_connected_anew() {
 #[test]
 fn a_pin_is_given_once_and_stays_until_it_is_locked() {
     let served = Served::to_owner();
-    let both = |act: &dyn Fn(&crate::faulty::Faults)| served.faults.iter().for_each(|faults| act(faults));
+    let both =
+        |act: &dyn Fn(&crate::failing_device::Faults)| served.faults.iter().for_each(|faults| act(faults));
     both(&|faults| *faults.pin.lock().unwrap() = Some("1234"));
     let locked = || served.get("/v1/values/prod/db").problem();
     let (status, kind, _) = locked();
@@ -158,7 +159,7 @@ fn a_device_that_is_locked_out_is_told_from_one_that_refused_a_pin() {
 #[test]
 fn a_busy_device_is_locked_all_the_same() {
     let served = Served::new(AgentOwner::User(own_uid()), |options| {
-        options.cache = vec![crate::served::cached("prod", Duration::from_secs(600))];
+        options.cache = vec![crate::agent_in_process::cached("prod", Duration::from_secs(600))];
         options.deadline = Duration::from_secs(20);
     });
     served.faults[1].gone.store(true, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! Who connected is a process, and not a number.
 
-use crate::served::{Served, me};
+use crate::agent_in_process::{Served, me};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use strongroom::vault::Op;
