@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{ChildStdout, Stdio};
 use test_support::home::Home;
-use test_support::softhsm;
+use test_support::softhsm::{self, LABEL};
 
 /// Runs a command line on a terminal of 60 columns. Each time the screen shows the first of a pair, the second is typed.
 pub fn at_terminal(home: &Home, line: &str, dialogue: &[(&str, &str)]) -> String {
@@ -216,4 +216,26 @@ fn a_new_device_is_offered_what_it_cannot_open() {
     let shown = at_terminal(&home, &line, &[("third cannot open 1 version yet. Reseal now?", "y")]);
     assert!(shown.contains("resealed 1 version with 1 signature"), "{shown}");
     assert_eq!(home.ok(&["get", "a", "--device", &third]).stdout, b"token");
+}
+
+/// Each of the two people sees which device wants a PIN, and what for.
+#[test]
+fn a_pin_for_a_share_says_so() {
+    let Some(home) = home() else { return };
+    home.hsm.add_token("backup");
+    let [front, back] =
+        [LABEL, "backup"].map(|label| home.hsm.uri_without_pin(&format!("token={label}")));
+    let with_pin = home.device().replacen(&format!("token={LABEL}"), "token=backup", 1);
+    home.ok(&["device", "add", &with_pin, "--role", "open", "--quiet"]);
+    home.ok(&["put", "prod/root", "--generate=5", "--threshold", "2", "--quiet"]);
+    let line = format!("strongroom get prod/root --device '{front}' --device '{back}'");
+    let both =
+        [("for share 1 of 2 of prod/root: ", softhsm::PIN), ("for share 2 of 2 of prod/root: ", softhsm::PIN)];
+    let shown = at_terminal(&home, &line, &both);
+    assert!(shown.contains("PIN of pkcs11:token=demo, for share 1 of 2"), "{shown}");
+    assert!(shown.contains("PIN of pkcs11:token=backup, for share 2 of 2"), "{shown}");
+    assert!(shown.ends_with("[0]\n"), "{shown}");
+    // One device alone is not asked.
+    let shown = at_terminal(&home, &format!("strongroom get prod/root --device '{front}'"), &[]);
+    assert!(!shown.contains("PIN") && shown.ends_with("[3]\n"), "{shown}");
 }
