@@ -13,7 +13,7 @@ fn put_of_two(served: &Served, token: &str) {
 }
 
 fn opened(served: &Served) -> [usize; 2] {
-    [0, 1].map(|device| served.faults[device].opened.load(Ordering::SeqCst) as usize)
+    [0, 1].map(|device| served.faults[device].opened.load(Ordering::SeqCst))
 }
 
 #[test]
