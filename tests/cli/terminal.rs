@@ -223,14 +223,15 @@ fn a_new_device_is_offered_what_it_cannot_open() {
 fn a_pin_for_a_share_says_so() {
     let Some(home) = home() else { return };
     home.hsm.add_token("backup");
-    let [front, back] =
-        [LABEL, "backup"].map(|label| home.hsm.uri_without_pin(&format!("token={label}")));
+    let [front, back] = [LABEL, "backup"].map(|label| home.hsm.uri_without_pin(&format!("token={label}")));
     let with_pin = home.device().replacen(&format!("token={LABEL}"), "token=backup", 1);
     home.ok(&["device", "add", &with_pin, "--role", "open", "--quiet"]);
     home.ok(&["put", "prod/root", "--generate=5", "--threshold", "2", "--quiet"]);
     let line = format!("strongroom get prod/root --device '{front}' --device '{back}'");
-    let both =
-        [("for share 1 of 2 of prod/root: ", softhsm::PIN), ("for share 2 of 2 of prod/root: ", softhsm::PIN)];
+    let both = [
+        ("for share 1 of 2 of prod/root: ", softhsm::PIN),
+        ("for share 2 of 2 of prod/root: ", softhsm::PIN),
+    ];
     let shown = at_terminal(&home, &line, &both);
     assert!(shown.contains("PIN of pkcs11:token=demo, for share 1 of 2"), "{shown}");
     assert!(shown.contains("PIN of pkcs11:token=backup, for share 2 of 2"), "{shown}");
