@@ -71,7 +71,12 @@ impl Wire for Device {
     fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
         self.0.write_all(command)?;
         let mut response = vec![0; LARGEST];
-        let read = self.0.read(&mut response)?;
+        let read = loop {
+            match self.0.read(&mut response) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         response.truncate(read);
         if size(&response)? == read { Ok(response) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
@@ -139,6 +144,21 @@ mod tests {
         ] {
             assert_eq!(Address::from_tcti(tcti), address, "{tcti}");
         }
+    }
+
+    /// A named pipe gives back what is written to it: the command is its own response.
+    #[test]
+    fn a_device_file_gives_its_response_by_one_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tpm0");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut wire = Address::Device(path).connect().unwrap();
+        let response = hex::decode("80010000000a00000922").unwrap();
+        assert_eq!(wire.exchange(&response).unwrap(), response);
+        let cut = wire.exchange(&response[..9]).unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::InvalidData);
+        let long = wire.exchange(&[&response[..], &[0]].concat()).unwrap_err();
+        assert_eq!(long.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
