@@ -2,8 +2,9 @@
 
 use super::frame::{Command, Response, response_code};
 use super::marshal::{Reader, Writer};
+use super::messages::{ECDH_ZGEN, SIGN, ecdh_z_gen, list, pcr_values, sign, start};
+use super::session;
 use super::session::{CONTINUE, DECRYPT, ENCRYPT, Salt, Session};
-use super::{ECDH_ZGEN, SIGN, ecdh_z_gen, list, pcr_values, session, sign, start};
 use crate::device::tpm::key_blob::KeyBlob;
 use crate::device::tpm::templates::{self, name_of};
 use crate::device::{
