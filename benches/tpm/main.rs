@@ -152,6 +152,8 @@ impl Bench {
 fn in_one_process(bench: &Bench) {
     let name = Name::parse("token/0").unwrap();
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+    // The last peer's objects.
+    bench.clear();
     for _ in 0..TURNS {
         let raw = {
             let mut bare = Bare::load(&bench.tcti, &bench.tpm.dir);
