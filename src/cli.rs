@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod grants;
 mod init;
+mod integrations;
 mod ledger;
 mod man;
 mod output;
@@ -27,9 +28,9 @@ use args::LazyArgs;
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::Globals;
+use integrations::link::by_name;
 use output::{Output, OutputOptions};
 use process::{hardening, logging, tss_log};
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Keeps tokens so that only a key inside a TPM, an HSM or a YubiKey can open them.
@@ -58,6 +59,11 @@ enum Command {
     /// Labels, description and --keep are taken over from the version before, where they are not given. If that one expires,
     /// the new one expires as long after its put; --expires changes that. --not-before is not taken over.
     Put(LazyArgs<tokens::put::Put>),
+    /// Change a token in an editor
+    ///
+    /// Runs $VISUAL or $EDITOR on a file in memory, and stores what it left as the next version. Takes away the newline that
+    /// editors add.
+    Edit(LazyArgs<tokens::edit::Edit>),
     /// Open a token and print it
     ///
     /// Prints the bytes as they were put, and a newline on a terminal. Without a version, opens the newest that came into use.
@@ -69,7 +75,17 @@ enum Command {
     ///
     /// A process's environment can be read by its user and by root, and its children inherit it. A file is an open
     /// descriptor that children inherit, too, unless they close it (as ssh and Python's subprocess do).
+    ///
+    /// Without options that name tokens, takes the profile `default` of strongroom.toml, here or in a directory above.
     Run(LazyArgs<tokens::run::Run>),
+    /// Print a project's variables for a shell, quoted
+    ///
+    /// For direnv, or for `eval "$(strongroom env)"`. Takes the same tokens as `run`.
+    Env(LazyArgs<tokens::env::Env>),
+    /// Check that a project's tokens are there and would open
+    ///
+    /// Opens none, and asks no device. Takes the same tokens as `run`.
+    Check(LazyArgs<tokens::check::Check>),
     /// List tokens
     ///
     /// Shows the newest version of each. In a pipe, prints columns with tabs between them and no header. With --json, prints
@@ -122,6 +138,17 @@ enum Command {
     Lock(LazyArgs<agent::unlock::Lock>),
     /// Show the state of the agent and its devices
     Status(LazyArgs<agent::status::Status>),
+    /// Answer another program that asks for a credential: git, Docker, cargo, Terraform, AWS, kubectl
+    ///
+    /// A host's token is PROTOCOL/HOST, such as git/github.com, or what [hosts.PROTOCOL] in config.toml names. Its label
+    /// `username` is the user's name that goes with it.
+    Credential(integrations::credential::Credential),
+    /// Link this program by the names under which git, Docker, cargo and Terraform look for their helpers
+    Link(LazyArgs<integrations::link::Link>),
+    /// Write a file from a template with {{ strongroom://NAME }} where tokens belong
+    ///
+    /// Opens every token once. If one cannot be opened, nothing is written.
+    Inject(LazyArgs<integrations::inject::Inject>),
     /// Store many tokens at once, with one signature for up to 10,000
     ///
     /// jsonl: one object per line, {"name": "prod/db", "value": "text"}, or "base64" in place of "value". Optional: "labels"
@@ -245,7 +272,7 @@ trait Execute {
 pub fn main() -> ExitCode {
     tss_log::silence();
     let hardened = hardening::apply();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = by_name(std::env::args_os().collect());
     match completions::answer() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
@@ -267,8 +294,8 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        dispatch!(self, context, Init Put Get Run List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Import Log WhoCan WhatCould Report Head Verify Trust
+        dispatch!(self, context, Init Put Edit Get Run Env Check List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Link Inject Import Log WhoCan WhatCould Report Head Verify Trust
             Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }
 }

@@ -32,6 +32,9 @@ pub struct Config {
     /// What sets new values at their issuers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: BTreeMap<String, HookSettings>,
+    /// Which tokens hosts have, by the protocol that asks: `[hosts.git]`, and there `"github.com" = "work/github"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, BTreeMap<String, String>>,
     /// Devices, in the order in which they are tried.
     #[serde(rename = "device", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<ConfiguredDevice>,
@@ -164,7 +167,7 @@ impl Config {
 }
 
 /// What is wrong with a file, and in which line and column. Nothing of the file is repeated but the names of keys.
-fn located(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
     let message = printable(error.message());
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
     let line = before.matches('\n').count() + 1;

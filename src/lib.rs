@@ -37,6 +37,7 @@
 //! |---|---|---|
 //! | 7 | `agent`, [`client`] | a daemon that owns the devices and serves applications; its client |
 //! | 7 | `rotation` | new values for tokens: the engine, and the hooks that set them at their issuers |
+//! | 7 | [`integrations`] | other programs' ways to their tokens: project files, credential helpers |
 //! | 6 | [`vault`] | the use cases: put, get, change, import, log, verify, repair, and devices that come and go |
 //! | 5 | [`replica`] | what this client has verified; answers every question about names, states and devices |
 //! | 4 | [`store`], [`seal`], [`config`] | where bytes lie; a token to an age file and back; what this machine uses |
@@ -68,6 +69,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 mod failpoint;
+pub mod integrations;
 pub mod ledger;
 pub mod partial_file;
 pub mod paths;

@@ -1,7 +1,10 @@
 //! Tokens: store, open, list, change.
 
+pub mod check;
 pub mod destroy;
 mod dotenv;
+pub mod edit;
+pub mod env;
 pub mod get;
 pub mod import;
 pub mod list;
@@ -10,3 +13,4 @@ pub mod rename;
 pub mod run;
 pub mod show;
 pub mod state;
+pub mod variables;

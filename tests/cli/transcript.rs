@@ -18,8 +18,9 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    adopt audit backup device device_add doctor get grants import init list log lost names pins policy put quorum rename report reseal retire rotate
-    run settings shell show states stores threshold threshold_tpm tpm trust verify
+    adopt audit backup credential device device_add doctor edit get grants import init inject list log lost
+    names pins policy project put quorum rename report reseal retire rotate run settings shell show states
+    stores threshold threshold_tpm tpm trust verify
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn the_example_has_every_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
     std::fs::write(&file, page().1).unwrap();
-    let Config { store, prompt, agent, hooks, devices } = Config::load(&file).unwrap();
+    let Config { store, prompt, agent, hooks, hosts, devices } = Config::load(&file).unwrap();
     assert!(store.is_some());
     let prompt::Settings { command, pinentry } = prompt;
     assert!(!command.is_empty() && pinentry.is_some());
@@ -29,6 +29,7 @@ fn the_example_has_every_key() {
     ] {
         assert!(hooks.values().any(of_one));
     }
+    assert!(hosts["git"].len() > 1);
     for (name, hook) in &hooks {
         hook.check(name).unwrap();
     }

@@ -1,7 +1,6 @@
 //! Names as they are typed: `prod/db`, `prod/db@3`, `VAR=prod/db@3`.
 
 use super::unusable_value;
-use std::str::FromStr;
 use strongroom::error::printable;
 use strongroom::ledger::name::{MAX_LABEL_BYTES, MAX_TEXT_BYTES, check_short, check_text};
 use strongroom::ledger::{Name, Prefix};
@@ -31,15 +30,7 @@ pub fn name(text: &str) -> Result<Name> {
 /// # Errors
 /// `Usage`, saying which rule was broken.
 pub fn versioned(text: &str) -> Result<TokenRef> {
-    let Some((before, version)) = text.split_once('@') else {
-        return Ok(TokenRef { name: parse(text)?, version: None });
-    };
-    let number =
-        u64::from_str(version).ok().filter(|n| *n > 0 && version.bytes().all(|b| b.is_ascii_digit()));
-    match number {
-        Some(number) => Ok(TokenRef { name: parse(before)?, version: Some(number) }),
-        None => Err(unusable(text, "a name", "a version follows the @: a number from 1".into())),
-    }
+    text.parse().map_err(|why| unusable(text, "a name", why))
 }
 
 /// A prefix of names.

@@ -4,6 +4,7 @@
 //! bare, in 'single quotes' (as they are) or in "double quotes" (with \n, \r, \t, \\, \" and \$); quoted ones may hold
 //! line ends. Nothing is expanded. A value may be a secret, so no error repeats one.
 
+use strongroom::integrations::project::{NO_VARIABLE, is_variable};
 use zeroize::Zeroizing;
 
 /// One assignment.
@@ -14,13 +15,6 @@ pub struct Assignment {
     pub variable: String,
     /// What it is set to.
     pub value: Zeroizing<String>,
-}
-
-/// Whether a shell takes this as a variable's name.
-pub fn is_variable(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// All assignments, in order.
@@ -54,7 +48,7 @@ fn assignment(text: &str, line: usize) -> Result<(Assignment, &str), &'static st
     let name = first[..equals].trim_end();
     let variable = name.strip_prefix("export ").map_or(name, str::trim_start);
     if !is_variable(variable) {
-        return Err("a variable's name consists of letters, digits and _, and does not begin with a digit");
+        return Err(NO_VARIABLE);
     }
     let value = text[equals + 1..].trim_start_matches([' ', '\t']);
     let (value, rest) = match value.chars().next() {

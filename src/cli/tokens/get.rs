@@ -94,7 +94,10 @@ fn as_json(name: &Name, token: &OpenedToken) -> serde_json::Value {
 }
 
 /// Replaces the file atomically, and readable by its owner only. Devices and pipes are written to directly.
-fn write_file(path: &Path, token: &Secret) -> Result<()> {
+///
+/// # Errors
+/// `Io`.
+pub fn write_file(path: &Path, token: &Secret) -> Result<()> {
     let special = std::fs::metadata(path).is_ok_and(|m| {
         let kind = m.file_type();
         kind.is_char_device() || kind.is_fifo() || kind.is_block_device()

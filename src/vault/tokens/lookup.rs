@@ -13,6 +13,7 @@ use crate::timestamp;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::RequiredRole;
 use crate::vault::tokens::cache_label;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A token to open.
@@ -22,6 +23,20 @@ pub struct TokenRef {
     pub name: Name,
     /// The version; the newest that came into use if `None`.
     pub version: Option<u64>,
+}
+
+impl FromStr for TokenRef {
+    type Err = String;
+
+    /// `NAME` or `NAME@VERSION`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((name, version)) = text.split_once('@') else {
+            return Ok(Self { name: Name::parse(text)?, version: None });
+        };
+        let number = version.parse().ok().filter(|n| *n > 0 && version.bytes().all(|b| b.is_ascii_digit()));
+        let version = number.ok_or("a version follows the @: a number from 1")?;
+        Ok(Self { name: Name::parse(name)?, version: Some(version) })
+    }
 }
 
 /// Most sealed tokens are smaller; each recipient adds 100 to 200 bytes.

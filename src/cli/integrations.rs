@@ -1,0 +1,5 @@
+//! Other programs: their credential helpers, and files for them.
+
+pub mod credential;
+pub mod inject;
+pub mod link;
