@@ -7,7 +7,7 @@
 //! - `session` is the cryptography of a session, composed of RustCrypto's;
 //! - `frame` is a command or a response as a whole, `messages` are those of more than a line.
 //!
-//! tests/tpm runs all its tests through tpm2-tss, too, and the unit tests here compare every byte with what it sends.
+//! tests/tpm runs most of its tests through tpm2-tss, too, and the unit tests here compare every byte with what it sends.
 
 use super::commands::{Commands, Key};
 use super::error::{Code, DriverError, Failure, WithCommand};
