@@ -95,15 +95,20 @@ impl Reference {
         Err(if self.left == 0 { Status::BLOCKED } else { Status::tries_left(self.left) })
     }
 
-    /// Sets a new value of six to eight bytes, padded with FF, and gives all tries back.
-    pub(super) fn set(&mut self, value: &[u8]) -> Result<(), Status> {
-        let value: [u8; 8] = value.try_into().map_err(|_| Status::BAD_DATA)?;
-        let length = value.iter().position(|byte| *byte == 0xff).unwrap_or(8);
-        if length < 6 || value[length..].iter().any(|byte| *byte != 0xff) {
-            return Err(Status::BAD_DATA);
-        }
+    /// Sets a new value, and gives all tries back.
+    pub(super) fn set(&mut self, value: [u8; 8]) {
         *self = Self::new(value, self.total);
-        Ok(())
+    }
+}
+
+/// A new PIN or PUK: six to eight bytes, padded with FF. Looked at before the old one is, which keeps its tries (SP 800-73-4
+/// part 2, §3.2.2).
+pub(super) fn well_formed(value: &[u8]) -> Result<[u8; 8], Status> {
+    let value: [u8; 8] = value.try_into().map_err(|_| Status::BAD_DATA)?;
+    let length = value.iter().position(|byte| *byte == 0xff).unwrap_or(8);
+    match length < 6 || value[length..].iter().any(|byte| *byte != 0xff) {
+        true => Err(Status::BAD_DATA),
+        false => Ok(value),
     }
 }
 

@@ -1,6 +1,6 @@
 //! PIN and PUK: VERIFY, CHANGE REFERENCE DATA, RESET RETRY COUNTER (NIST SP 800-73-5 part 2 §3.2) and Yubico's SET RETRIES.
 
-use super::memory::{FACTORY_PIN, FACTORY_PUK, Reference};
+use super::memory::{FACTORY_PIN, FACTORY_PUK, Reference, well_formed};
 use super::{Answer, Card};
 use crate::apdu::Status;
 
@@ -40,10 +40,12 @@ impl Card {
         if !matches!(p2, PIN | PUK) {
             return Err(Status::REFERENCE_NOT_FOUND);
         }
+        let new = well_formed(new)?;
         self.changing(|card| {
             let reference = if p2 == PIN { &mut card.memory.pin } else { &mut card.memory.puk };
             reference.check(old)?;
-            reference.set(new)
+            reference.set(new);
+            Ok(())
         })?;
         Ok(Vec::new())
     }
@@ -54,9 +56,11 @@ impl Card {
         if p2 != PIN {
             return Err(Status::REFERENCE_NOT_FOUND);
         }
+        let pin = well_formed(pin)?;
         self.changing(|card| {
             card.memory.puk.check(puk)?;
-            card.memory.pin.set(pin)
+            card.memory.pin.set(pin);
+            Ok(())
         })?;
         Ok(Vec::new())
     }
