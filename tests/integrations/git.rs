@@ -102,22 +102,18 @@ fn nobody_else_gets_it() {
         "path=github.com\nhost=",
     ] {
         let output = given(
-            &mut command(&home, "git-credential-strongroom").arg("get"),
+            command(&home, "git-credential-strongroom").arg("get"),
             &format!("protocol=https\n{request}\n\n"),
         );
         assert_eq!(said(&output), "", "{request}");
     }
-    let insecure = given(
-        &mut command(&home, "git-credential-strongroom").arg("get"),
-        "protocol=http\nhost=github.com\n\n",
-    );
+    let insecure =
+        given(command(&home, "git-credential-strongroom").arg("get"), "protocol=http\nhost=github.com\n\n");
     assert_eq!(said(&insecure), "");
-    let upper = given(
-        &mut command(&home, "git-credential-strongroom").arg("get"),
-        "protocol=https\nhost=GitHub.com\n\n",
-    );
+    let upper =
+        given(command(&home, "git-credential-strongroom").arg("get"), "protocol=https\nhost=GitHub.com\n\n");
     assert_eq!(said(&upper), "username=alice\npassword=s3cret\n");
-    given(&mut command(&home, "git-credential-strongroom").arg("capability"), "");
+    given(command(&home, "git-credential-strongroom").arg("capability"), "");
 }
 
 /// Without a PIN, and nobody to ask, git is told at once, and asks nobody else.

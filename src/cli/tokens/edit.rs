@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use rand_core::{OsRng, RngCore};
-use rustix::fs::statfs;
+use rustix::fs::{FsWord, statfs};
 use serde_json::json;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -17,8 +17,8 @@ use std::process::Command;
 use strongroom::vault::{PutOptions, TokenRef};
 use strongroom::{Error, Kind, Result, Secret};
 
-/// The types of file systems that lie in memory (statfs(2)): tmpfs and ramfs.
-const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+/// The type of a tmpfs, which lies in memory (statfs(2)).
+const TMPFS: FsWord = 0x0102_1994;
 
 #[derive(Debug, Args)]
 pub struct Edit {
@@ -140,5 +140,5 @@ impl Drop for Draft {
 }
 
 fn is_in_memory(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| IN_MEMORY.contains(&i64::from(found.f_type)))
+    statfs(path).is_ok_and(|found| found.f_type == TMPFS)
 }
