@@ -19,6 +19,7 @@ mod rows;
 mod schema;
 mod store_pin;
 mod sync;
+mod witnesses;
 
 pub use compare::Difference;
 pub use devices::{AnchorRow, DeviceRow, ProposalRow};
@@ -32,6 +33,7 @@ pub use sync::Followed;
 pub(crate) use sync::{other_store, tampered};
 
 use crate::error::{Error, Kind, Result};
+use crate::ledger::merkle::Frontier;
 use crate::ledger::{Hash, LogPosition, StoreId};
 use cache::Cache;
 use rand_core::{OsRng, RngCore};
@@ -50,6 +52,8 @@ pub struct Replica {
     path: PathBuf,
     store: StoreId,
     position: LogPosition,
+    /// The Merkle tree over the statements up to there.
+    frontier: Frontier,
     admin_head: Hash,
     newest: u64,
     /// The number of batches with counted changes (docs/reference/format.md, section 9).
@@ -122,6 +126,7 @@ impl Replica {
             path: path.into(),
             store,
             position: LogPosition::START,
+            frontier: Frontier::default(),
             admin_head: Hash::ZERO,
             newest: 0,
             counted_changes: 0,
@@ -135,13 +140,17 @@ impl Replica {
 
     /// Reads the replica's position, which another process may have advanced.
     fn reload(&mut self) -> Result<()> {
-        let sql = "SELECT store, n, chain, admin_head, newest, guarded FROM position";
+        let sql = "SELECT store, n, chain, admin_head, newest, guarded, frontier FROM position";
         let row = self.one(sql, [], |row| {
             let head = (blob::<32>(row, 0)?, row.get(1)?, blob(row, 2)?, blob(row, 3)?);
-            Ok((head, row.get(4)?, row.get(5)?))
+            let frontier = Frontier::from_bytes(head.1, row.get_ref(6)?.as_blob()?);
+            Ok((head, row.get(4)?, row.get(5)?, frontier))
         })?;
-        let Some(((store, n, chain, admin_head), newest, guarded)) = row else {
+        let Some(((store, n, chain, admin_head), newest, guarded, frontier)) = row else {
             return Err(self.damaged("it has no position"));
+        };
+        let Some(frontier) = frontier else {
+            return Err(self.damaged("its Merkle tree does not belong to its position"));
         };
         if store != self.store.0 {
             return Err(self.damaged("it belongs to another store"));
@@ -150,6 +159,7 @@ impl Replica {
             self.forget();
         }
         self.position = LogPosition { n, chain: Hash(chain) };
+        self.frontier = frontier;
         self.admin_head = Hash(admin_head);
         self.newest = newest;
         self.counted_changes = guarded;

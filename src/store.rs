@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, LogPosition};
+use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition};
 
 pub mod sqlite;
 
@@ -112,7 +112,7 @@ pub trait Store: Send {
     /// How many statements lie after position `n`, whether or not a batch covers them.
     fn count_after(&mut self, n: u64) -> Result<u64>;
 
-    /// Quarantines everything after `kept`, with its advances and every advance that belongs to no statement, and
+    /// Quarantines everything after `kept`, with all checkpoints, its advances and every advance that belongs to no statement, and
     /// appends `repair`, which says so, in the same transaction. Returns how many statements were quarantined. The rows
     /// stay in the file for an investigation.
     ///
@@ -140,6 +140,21 @@ pub trait Store: Send {
 
     /// Ends a holder's lease on a token, if there is one.
     fn end_lease(&mut self, token: &[u8; 16], holder: &str) -> Result<()>;
+
+    /// The checkpoint of a device as it was stored, a COSE_Sign1; `None` if there is none. The caller verifies it.
+    ///
+    /// # Errors
+    /// `Tampered` for a row that cannot be one.
+    fn checkpoint(&mut self, device: &DeviceId) -> Result<Option<Vec<u8>>>;
+
+    /// Stores a device's checkpoint in the place of the one before, without waiting for the disk.
+    fn put_checkpoint(&mut self, device: &DeviceId, sign1: &[u8]) -> Result<()>;
+
+    /// How many lines of the access log name the device, and the chain after the last of them, as the store claims.
+    fn access_head(&mut self, device: &DeviceId) -> Result<AccessHead>;
+
+    /// The chain after this device's line number `count`, from 1, as the store claims; `None` if there are fewer.
+    fn access_chain_at(&mut self, device: &DeviceId, count: u64) -> Result<Option<Hash>>;
 
     /// Checks that every advance that the store would refuse is one that a statement makes.
     ///

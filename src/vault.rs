@@ -153,6 +153,10 @@ impl Vault {
                 vault.replica.check_claims(&mut *vault.store, &vault.pin)?;
             }
             let (now, pins) = ((vault.clock)(), [anchor, &vault.pin]);
+            if replace {
+                // A damaged replica is not read either.
+                vault.replica.forget_witnesses().ok();
+            }
             vault.replica.rebuild(&mut *vault.store, &pins, Partial::Discard, now, progress)?;
         } else {
             vault.follow(progress)?;

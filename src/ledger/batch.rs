@@ -1,17 +1,13 @@
 //! A batch: one COSE_Sign1 over consecutive statements (docs/reference/format.md, section 4).
 
 use super::cbor::{Malformed, Reader, Writer};
+use super::envelope::{Envelope, Signed};
 use super::id::{DeviceId, Hash, StoreId};
 use super::signature::SignatureAlgorithm;
 use super::{LogPosition, MAX_BATCH, merkle};
 use crate::device::PublicKey;
-use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder};
 
 const VERSION: u64 = 1;
-const EXTERNAL_AAD: &[u8] = b"strongroom/batch/1";
-
-/// An upper bound for a batch's COSE_Sign1.
-const MAX_SIGN1_BYTES: usize = 1024;
 
 /// What an author signs: the statements and the position they follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,19 +24,6 @@ pub struct Batch {
     pub seen: LogPosition,
     /// The head of the admin subject when its author signed.
     pub admin_head: Hash,
-}
-
-/// A signature over a payload whose format may be newer than this program.
-///
-/// It is checked before the payload is parsed, so that only an enrolled device can claim a newer version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// The `kid`.
-    pub author: DeviceId,
-    payload: Vec<u8>,
-    to_be_signed: Vec<u8>,
-    algorithm: SignatureAlgorithm,
-    signature: Vec<u8>,
 }
 
 /// A batch with its signature, as stored.
@@ -95,7 +78,7 @@ impl Batch {
 
     /// SHA-256 or SHA-384 of the COSE `Sig_structure` (RFC 9052 §4.4): what the device signs.
     pub fn digest(&self, by: SignatureAlgorithm) -> Vec<u8> {
-        by.digest(&unsigned(by, self.author, self.payload()).tbs_data(EXTERNAL_AAD))
+        Signed::Batch.digest(by, self.author, self.payload())
     }
 
     /// Adds the device's signature. ECDSA signatures are normalized to low s.
@@ -103,67 +86,18 @@ impl Batch {
     /// # Errors
     /// When r or s is not a scalar of the curve, or the length is none of the algorithm's.
     pub fn sign_with(self, by: SignatureAlgorithm, signature: &[u8]) -> Result<SignedBatch, Malformed> {
-        let signature = by.canonical(signature).ok_or(Malformed("a signature"))?;
-        let envelope = Envelope::from_parts(by, self.author, self.payload(), signature);
+        let envelope = Envelope::sign_with(Signed::Batch, by, self.author, self.payload(), signature)?;
         Ok(SignedBatch { batch: self, envelope })
     }
 }
 
-fn unsigned(by: SignatureAlgorithm, author: DeviceId, payload: Vec<u8>) -> CoseSign1 {
-    let protected = HeaderBuilder::new().algorithm(by.cose()).key_id(author.0.to_vec()).build();
-    CoseSign1Builder::new().protected(protected).payload(payload).build()
-}
-
 impl Envelope {
-    fn from_parts(
-        algorithm: SignatureAlgorithm,
-        author: DeviceId,
-        payload: Vec<u8>,
-        signature: Vec<u8>,
-    ) -> Self {
-        let to_be_signed = unsigned(algorithm, author, payload.clone()).tbs_data(EXTERNAL_AAD);
-        Self { author, payload, to_be_signed, algorithm, signature }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let unsigned = unsigned(self.algorithm, self.author, self.payload.clone());
-        let sign1 = CoseSign1 { signature: self.signature.clone(), ..unsigned };
-        // Encoding fixed-size parts in memory cannot fail; an empty result would not decode.
-        sign1.to_vec().unwrap_or_default()
-    }
-
-    /// Parses a COSE_Sign1 in exactly the specified form.
-    ///
-    /// # Errors
-    /// The malformed element, including a high s.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.len() > MAX_SIGN1_BYTES {
-            return Err(Malformed("a COSE_Sign1 that is too long"));
-        }
-        let sign1 = CoseSign1::from_slice(bytes).map_err(|_| Malformed("a COSE_Sign1"))?;
-        let author = DeviceId::from_slice(&sign1.protected.header.key_id).ok_or(Malformed("a key id"))?;
-        let payload = sign1.payload.ok_or(Malformed("a COSE payload"))?;
-        let signature = sign1.signature;
-        // The comparison below also rejects a header with another algorithm.
-        let algorithm = SignatureAlgorithm::from_signature(&signature).ok_or(Malformed("a signature"))?;
-        if algorithm.canonical(&signature).ok_or(Malformed("a signature"))? != signature {
-            return Err(Malformed("a signature with high s"));
-        }
-        let envelope = Self::from_parts(algorithm, author, payload, signature);
-        if envelope.encode() == bytes { Ok(envelope) } else { Err(Malformed("COSE that is not canonical")) }
-    }
-
-    /// Whether the signature is `key`'s.
-    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        self.algorithm.verifies(key, &self.to_be_signed, &self.signature)
-    }
-
-    /// Reads the payload.
+    /// Reads the payload as a batch's.
     ///
     /// # Errors
     /// The malformed element.
     pub fn batch(&self) -> Result<Batch, Malformed> {
-        Batch::read(self.author, &self.payload)
+        Batch::read(self.author, self.payload())
     }
 }
 
@@ -178,7 +112,7 @@ impl SignedBatch {
     /// # Errors
     /// As [`Envelope::decode`] and [`Envelope::batch`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let envelope = Envelope::decode(bytes)?;
+        let envelope = Envelope::decode(bytes, Signed::Batch)?;
         envelope.batch().map(|batch| Self { batch, envelope })
     }
 

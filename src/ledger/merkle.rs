@@ -20,6 +20,44 @@ fn node(left: Hash, right: Hash) -> Hash {
     Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
 }
 
+/// What is needed of a tree to go on with it: the roots of its complete subtrees, the largest first. There are as many
+/// as the number of leaves has bits that are set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frontier {
+    leaves: u64,
+    roots: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Adds a leaf; one hash on average.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        for _ in 0..self.leaves.trailing_ones() {
+            hash = self.roots.pop().map_or(hash, |left| node(left, hash));
+        }
+        self.roots.push(hash);
+        self.leaves += 1;
+    }
+
+    /// The Merkle tree hash: [`root`] of all leaves so far, by at most 63 hashes.
+    pub fn root(&self) -> Hash {
+        let smallest_first = self.roots.iter().rev().copied();
+        smallest_first.reduce(|right, left| node(left, right)).unwrap_or_else(|| root(&[]))
+    }
+
+    /// The subtrees' roots, joined.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.roots.iter().flat_map(|root| root.0).collect()
+    }
+
+    /// From what [`Frontier::to_bytes`] returned for this many leaves; `None` if it cannot be that.
+    pub fn from_bytes(leaves: u64, bytes: &[u8]) -> Option<Self> {
+        let roots: Option<Vec<Hash>> = bytes.chunks(32).map(Hash::from_slice).collect();
+        let roots = roots.filter(|roots| roots.len() == leaves.count_ones() as usize)?;
+        Some(Self { leaves, roots })
+    }
+}
+
 /// The audit path of RFC 6962 §2.1.1 for leaf `index`, lowest sibling first; empty if there is no such leaf.
 pub fn path(leaves: &[Hash], index: usize) -> Vec<Hash> {
     if leaves.len() < 2 || index >= leaves.len() {
@@ -68,6 +106,24 @@ mod tests {
             assert_eq!(root(&leaves[..=n]).to_string(), *expected, "{n}");
         }
         assert_eq!(root(&[]).to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn a_frontier_grows_as_the_tree_does() {
+        let leaves: Vec<Hash> =
+            (0..=255u8).map(|i| leaf(&[i])).chain((0..=255).map(|i| leaf(&[i, i]))).collect();
+        let mut frontier = Frontier::default();
+        for n in 0..leaves.len() {
+            assert_eq!(frontier.root(), root(&leaves[..n]), "{n}");
+            let bytes = frontier.to_bytes();
+            assert_eq!(Frontier::from_bytes(n as u64, &bytes), Some(frontier.clone()));
+            assert_eq!(
+                Frontier::from_bytes(n as u64 + 1, &bytes).is_some(),
+                (n as u64 + 1).count_ones() == (n as u64).count_ones()
+            );
+            assert_eq!(Frontier::from_bytes(n as u64, &[&bytes[..], &[0]].concat()), None);
+            frontier.push(leaves[n]);
+        }
     }
 
     #[test]

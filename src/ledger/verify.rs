@@ -1,9 +1,9 @@
 //! Verifying batches: each must be what an enrolled device signed, at this position (docs/reference/format.md, sections
 //! 4 and 5).
 
-use super::batch::Envelope;
 use super::body::{Body, Role};
 use super::cbor::{Malformed, NEWER};
+use super::envelope::{Envelope, Signed};
 use super::error::{Ineffective, Tampering};
 use super::id::{Hash, StoreId};
 use super::judge::{DeviceState, LedgerView, enrolment_in_form};
@@ -46,6 +46,8 @@ pub trait Chain: LedgerView {
     fn position(&self) -> LogPosition;
     /// chain(n), if `n` is 0 or the end of a verified batch.
     fn chain_at(&self, n: u64) -> Result<Option<Hash>>;
+    /// The RFC 6962 root over the statements up to `n`, if that is the end of a verified batch.
+    fn root_at(&self, n: u64) -> Result<Option<Hash>>;
 }
 
 /// Why a batch was not accepted.
@@ -81,7 +83,8 @@ pub fn check_batch(stored: &StoredBatch, chain: &impl Chain) -> std::result::Res
     if stored.statements.iter().map(Vec::len).sum::<usize>() > MAX_BATCH_BYTES {
         return Err(Tampering::Batch { first, what: "more than 16 MiB of statements" }.into());
     }
-    let envelope = Envelope::decode(&stored.sign1).map_err(|e| Tampering::Batch { first, what: e.0 })?;
+    let envelope =
+        Envelope::decode(&stored.sign1, Signed::Batch).map_err(|e| Tampering::Batch { first, what: e.0 })?;
     let leaves: Vec<Hash> = stored.statements.iter().map(|bytes| leaf(bytes)).collect();
     let known = match first {
         1 => None,

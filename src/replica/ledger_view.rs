@@ -222,4 +222,9 @@ impl Chain for Replica {
         }
         self.boundary(n)
     }
+
+    fn root_at(&self, n: u64) -> Result<Option<Hash>> {
+        let n = i64::try_from(n).unwrap_or(-1);
+        Ok(self.one("SELECT root FROM boundaries WHERE n = ?1", [n], |row| blob(row, 0))?.map(Hash))
+    }
 }

@@ -35,6 +35,8 @@ impl Replica {
     ) -> Result<Followed> {
         let temporary = super::scratch(&self.path, "new")?;
         let mut fresh = Self::temporary(&temporary, self.store, REBUILD_CACHE)?;
+        // What the store's statements do not say.
+        fresh.take_over_from(self)?;
         let followed = fresh.load(store, now, progress);
         let location = store.location();
         let reached = pins.iter().try_for_each(|pin| fresh.check_reached(pin, location));

@@ -17,10 +17,13 @@ const LONG_LOG_BYTES: u64 = 128 << 10;
 const TABLES: &str = "
 CREATE TABLE position (
   id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, n INTEGER NOT NULL, chain BLOB NOT NULL,
-  admin_head BLOB NOT NULL, newest INTEGER NOT NULL, guarded INTEGER NOT NULL, settings BLOB
+  admin_head BLOB NOT NULL, newest INTEGER NOT NULL, guarded INTEGER NOT NULL, settings BLOB,
+  frontier BLOB NOT NULL
 ) STRICT;
--- chain(n) at the end of every batch: what an author's `seen` is compared with.
-CREATE TABLE boundaries (n INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
+-- At the end of every batch, chain(n) and the Merkle root: what an author's `seen` and checkpoints are compared with.
+CREATE TABLE boundaries (n INTEGER PRIMARY KEY, chain BLOB NOT NULL, root BLOB NOT NULL) STRICT;
+-- The greatest position that was taken from each witness's checkpoints.
+CREATE TABLE witnesses (device BLOB PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE tokens (
   row INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name TEXT NOT NULL, head BLOB NOT NULL,
   latest INTEGER NOT NULL, suspended INTEGER NOT NULL, destroyed INTEGER NOT NULL
@@ -142,7 +145,7 @@ fn make_tables(db: &Connection, store: &[u8; 32]) -> rusqlite::Result<()> {
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.execute_batch(TABLES)?;
     db.execute(
-        "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0, NULL)",
+        "INSERT INTO position VALUES (1, ?1, 0, ?2, ?2, 0, 0, NULL, x'')",
         params![store.as_slice(), [0u8; 32].as_slice()],
     )?;
     // Written last, so that a half-built file never counts as a replica.

@@ -159,13 +159,14 @@ impl Replica {
             }
         }
         self.run(
-            "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4, guarded = ?5",
+            "UPDATE position SET n = ?1, chain = ?2, admin_head = ?3, newest = ?4, guarded = ?5, frontier = ?6",
             params![
                 self.position.n,
                 &self.position.chain.0[..],
                 &self.admin_head.0[..],
                 self.newest,
-                self.counted_changes
+                self.counted_changes,
+                self.frontier.to_bytes()
             ],
         )?;
         Ok(page)
@@ -197,9 +198,12 @@ impl Replica {
                 }
             }
             self.position = self.position.after(*hash);
+            self.frontier.push(*hash);
         }
         self.counted_changes += u64::from(guarding);
-        self.run("INSERT INTO boundaries VALUES (?1, ?2)", params![checked.end.n, &checked.end.chain.0[..]])?;
+        let (end, root) = (checked.end, self.frontier.root());
+        let boundary = params![end.n, &end.chain.0[..], &root.0[..]];
+        self.run("INSERT INTO boundaries VALUES (?1, ?2, ?3)", boundary)?;
         Ok(ineffective)
     }
 

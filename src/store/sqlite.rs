@@ -5,6 +5,7 @@
 
 mod access;
 mod append;
+mod checkpoint;
 mod copy;
 mod error;
 mod file;
@@ -16,7 +17,7 @@ mod repair;
 use super::{Access, Append, Lease, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
-use crate::ledger::{Hash, LogPosition, MAX_SEALED_BYTES};
+use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, MAX_SEALED_BYTES};
 pub(crate) use file::{location, move_log_when_closed, remove, reserve};
 use operation::SqliteOperation;
 use rusqlite::Connection;
@@ -125,6 +126,22 @@ impl Store for SqliteStore {
 
     fn end_lease(&mut self, token: &[u8; 16], holder: &str) -> Result<()> {
         leases::end(&self.attempt("end a lease"), token, holder)
+    }
+
+    fn checkpoint(&mut self, device: &DeviceId) -> Result<Option<Vec<u8>>> {
+        checkpoint::read(&self.attempt("read a checkpoint"), device)
+    }
+
+    fn put_checkpoint(&mut self, device: &DeviceId, sign1: &[u8]) -> Result<()> {
+        checkpoint::put(&self.attempt("store a checkpoint"), device, sign1)
+    }
+
+    fn access_head(&mut self, device: &DeviceId) -> Result<AccessHead> {
+        access::head(&self.attempt("read the access log"), device)
+    }
+
+    fn access_chain_at(&mut self, device: &DeviceId, count: u64) -> Result<Option<Hash>> {
+        access::chain_at(&self.attempt("read the access log"), device, count)
     }
 
     fn check_heads(&mut self) -> Result<()> {

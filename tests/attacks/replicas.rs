@@ -259,7 +259,9 @@ fn edited() {
         ("history", "DELETE FROM history WHERE n = (SELECT max(n) FROM history)"),
         ("recipients", "UPDATE recipients SET devices = zeroblob(16)"),
         ("boundaries", "DELETE FROM boundaries WHERE n = 3"),
-        ("boundaries", "INSERT INTO boundaries VALUES (1, zeroblob(32))"),
+        ("boundaries", "UPDATE boundaries SET root = chain WHERE n = 3"),
+        ("position", "UPDATE position SET frontier = zeroblob(length(frontier))"),
+        ("boundaries", "INSERT INTO boundaries VALUES (1, zeroblob(32), zeroblob(32))"),
         ("ineffective", "DELETE FROM ineffective"),
         ("position", "UPDATE position SET admin_head = zeroblob(32)"),
     ];

@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod batches;
+mod checkpoints;
 mod fields;
 mod files;
 mod fuzz_corpus;

@@ -5,7 +5,7 @@ use crate::store_factory::StoreFactory;
 use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Hash, LogPosition, leaf, sha256};
+use strongroom::ledger::{AccessHead, DeviceId, Hash, LogPosition, leaf, sha256};
 use strongroom::store::{Access, Store};
 
 /// The whole suite for one kind of store.
@@ -32,6 +32,9 @@ macro_rules! conformance {
             nothing_is_set_aside_twice
             accesses_are_paged_newest_first
             accesses_are_chained_per_device
+            a_checkpoint_takes_the_place_of_the_one_before
+            checkpoints_are_set_aside_with_a_tail
+            a_devices_lines_are_counted
             what_is_reopened_is_as_it_was
             another_connection_sees_what_was_appended
             the_largest_batch_fits
@@ -365,6 +368,57 @@ pub fn accesses_are_chained_per_device<B: StoreFactory>() {
         }
     }
     assert_eq!(store.check_accesses().unwrap(), 5);
+}
+
+pub fn a_checkpoint_takes_the_place_of_the_one_before<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
+    let (one, two) = (DeviceId([1; 16]), DeviceId([2; 16]));
+    assert_eq!(store.checkpoint(&one).unwrap(), None);
+    store.put_checkpoint(&one, b"first").unwrap();
+    store.put_checkpoint(&two, b"another's").unwrap();
+    store.put_checkpoint(&one, b"second").unwrap();
+    let mut again = factory.open();
+    assert_eq!(again.checkpoint(&one).unwrap().unwrap(), b"second");
+    assert_eq!(again.checkpoint(&two).unwrap().unwrap(), b"another's");
+}
+
+pub fn checkpoints_are_set_aside_with_a_tail<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
+    let witness = DeviceId([1; 16]);
+    let end = first_of(0..3).append(&mut *store).unwrap();
+    store.put_checkpoint(&witness, b"first").unwrap();
+    // Where no statement goes, no checkpoint does.
+    assert_eq!(store.quarantine_after(end, Some(end), None).unwrap(), 0);
+    assert!(store.checkpoint(&witness).unwrap().is_some());
+    let tail = first_of(3..5).append(&mut *store).unwrap();
+    store.quarantine_after(end, Some(tail), Some(&repairing(3).to_append(end))).unwrap();
+    assert_eq!(store.checkpoint(&witness).unwrap(), None);
+}
+
+pub fn a_devices_lines_are_counted<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
+    let (one, other) = (DeviceId([0xab; 16]), DeviceId([0xcd; 16]));
+    assert_eq!(store.access_head(&one).unwrap(), AccessHead::EMPTY);
+    for (device, version) in [(one, 1), (other, 1), (one, 2)] {
+        store.record(&[access(&device.to_string(), version)]).unwrap();
+    }
+    store.record(&[access("", 1)]).unwrap();
+    let rows = store.accesses(0, 10).unwrap();
+    let chain = |n: u64| rows.iter().find(|row| row.n == n).unwrap().chain;
+    assert_eq!(store.access_head(&one).unwrap(), AccessHead { count: 2, chain: chain(3) });
+    for (device, count, expected) in [
+        (one, 1, Some(chain(1))),
+        (one, 2, Some(chain(3))),
+        (other, 1, Some(chain(2))),
+        (one, 3, None),
+        (one, 0, None),
+        (one, u64::MAX, None),
+    ] {
+        assert_eq!(store.access_chain_at(&device, count).unwrap(), expected, "{count}");
+    }
 }
 
 pub fn what_is_reopened_is_as_it_was<B: StoreFactory>() {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from format_reader import batches, seals, statements  # noqa: E402
+from format_reader import batches, checkpoints, seals, statements  # noqa: E402
 from format_reader.cbor import ZERO, Newer, Tampering, sha256, text, uint, head  # noqa: E402
 from format_reader.store import Store  # noqa: E402
 
@@ -118,13 +118,42 @@ def check_malformed():
     def decode_batch(data):
         batches.decode_payload(batches.decode_envelope(data).payload)
 
-    count = 0
-    for name, decode in (("statements", statements.decode_statement), ("batches", decode_batch)):
+    count, decode_checkpoint = 0, checkpoints.decode_checkpoint
+    kinds = ("statements", statements.decode_statement), ("batches", decode_batch), ("checkpoints", decode_checkpoint)
+    for name, decode in kinds:
         for vector in load(f"ledger/malformed-{name}.json"):
             expected = "newer" if vector["error"] == "a value of a newer format" else "tampering"
             same(verdict(decode, unhex(vector["bytes"])), expected, vector["comment"])
             count += 1
     return count
+
+
+def check_checkpoints():
+    vectors = load("ledger/checkpoints.json")
+    for vector in vectors:
+        data, comment = unhex(vector["bytes"]), vector["comment"]
+        envelope, checkpoint = checkpoints.decode_checkpoint(data)
+        same((envelope.kid, checkpoint), (vector["witness"], {name: vector[name] for name in checkpoint}), comment)
+        same(checkpoints.encode_payload(checkpoint), envelope.payload, comment)
+        same(batches.encode_envelope(envelope), data, comment)
+        same(checkpoints.tlog_text(checkpoint), vector["tlog"], comment)
+        same(envelope.digest().hex(), vector["digest"], comment)
+        same(envelope.is_signed_by(batch_key(vector)), True, comment)
+        same(batches.decode_envelope(data).is_signed_by(batch_key(vector)), False, f"{comment}, as a batch")
+    return len(vectors)
+
+
+def check_judged():
+    quorum, vectors, begun = load("ledger/quorum-store.json"), load("ledger/judged-checkpoints.json"), {}
+    for vector in vectors:
+        if vector["batches"] not in begun:
+            store = begun[vector["batches"]] = Store(quorum["store"], CLOCK)
+            for step in quorum["batches"][: vector["batches"]]:
+                append(store, step["batch"])
+        times = [vector[name] for name in ("taken", "clock", "newest", "max_age")]
+        found = checkpoints.judge(unhex(vector["bytes"]), begun[vector["batches"]], *times)
+        same(found, vector["verdict"], vector["comment"])
+    return len(vectors)
 
 
 def append(store, batch):
@@ -345,7 +374,9 @@ CHECKS = {
     "statements": check_statements,
     "Merkle trees": check_merkle,
     "batches": check_batches,
-    "malformed statements and batches refused": check_malformed,
+    "checkpoints": check_checkpoints,
+    "checkpoints judged": check_judged,
+    "malformed statements, batches and checkpoints refused": check_malformed,
     "batches refused": check_refused,
     "statements of the whole store judged": check_store("whole"),
     "statements of the resealed store judged": check_store("resealed"),
@@ -377,12 +408,15 @@ def verify(path, store_id):
     if stored:
         raise Tampering(f"statements that no batch signs: {sorted(stored)[:3]}")
     checked, accesses = verify_seals(database, store), verify_accesses(database)
+    witnesses = verify_checkpoints(database, store)
     print(f"{store.id}:{store.n}:{store.chain}")
     print(f"{store.n} statements in {count} batches, {len(ineffective)} without effect")
     for n, reason in ineffective:
         print(f"  {n}: {reason}")
     for device in store.state.devices.values():
         print(f"device {device.id} {device.name}{' (retired)' if device.retired else ''}")
+    for device, verdict in witnesses:
+        print(f"checkpoint of {device}: {verdict}")
     for token_id, token in store.state.tokens.items():
         states = ", ".join(version.state for version in token.versions.values())
         print(f"token {token_id} {token.name}{' (destroyed)' if token.destroyed else ''}: {states}")
@@ -402,6 +436,31 @@ def verify_seals(database, store):
                 seals.checked_header(data, store.id, token_id, number, version.threshold)
                 checked += 1
     return checked
+
+
+def verify_checkpoints(database, store):
+    """What each stored checkpoint says of the store; its time is not asked about."""
+    found, ever = [], 2**64
+    for device, sign1 in database.execute("SELECT device, sign1 FROM checkpoints ORDER BY device"):
+        verdict = checkpoints.judge(sign1, store, 0, ever, 0, ever)
+        if verdict in ("forked", "withheld"):
+            raise Tampering(f"{device.hex()} witnessed another store: {verdict}")
+        if verdict == "fresh":
+            envelope, checkpoint = checkpoints.decode_checkpoint(sign1)
+            if envelope.kid != device.hex():
+                raise Tampering(f"the checkpoint of {device.hex()} is another's")
+            verify_witnessed_accesses(database, envelope.kid, checkpoint["accesses"])
+            verdict = f"agrees at {checkpoint['n']}"
+        found.append((device.hex(), verdict))
+    return found
+
+
+def verify_witnessed_accesses(database, device, accesses):
+    chain, rows = ZERO, database.execute("SELECT chain FROM access WHERE device = ? ORDER BY n", (device,)).fetchall()
+    if accesses["count"] <= len(rows):
+        chain = rows[accesses["count"] - 1][0].hex() if accesses["count"] else ZERO
+    if accesses["count"] > len(rows) or chain != accesses["chain"]:
+        raise Tampering(f"the access log is not the one that {device} witnessed")
 
 
 def verify_accesses(database):

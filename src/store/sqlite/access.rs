@@ -3,7 +3,7 @@
 use super::file;
 use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
-use crate::ledger::Hash;
+use crate::ledger::{AccessHead, DeviceId, Hash};
 use crate::store::{Access, RecordedAccess};
 use minicbor::Encoder;
 use rusqlite::params;
@@ -31,6 +31,24 @@ pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Resu
 fn end_of(attempt: &SqliteOperation<'_>, device: &str) -> Result<Hash> {
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
     Ok(attempt.first("access", sql, [device], |row| row.hash(1))?.unwrap_or(Hash::ZERO))
+}
+
+/// How many lines name the device, and the chain after the last of them.
+pub(super) fn head(attempt: &SqliteOperation<'_>, device: &DeviceId) -> Result<AccessHead> {
+    let _snapshot = attempt.reading()?;
+    let (device, sql) = (device.to_string(), "SELECT count(*) FROM access WHERE device = ?1");
+    let count = attempt.first("access", sql, [&device], |row| row.uint(0))?.unwrap_or(0);
+    Ok(AccessHead { count, chain: end_of(attempt, &device)? })
+}
+
+/// The chain after the device's line number `count`.
+pub(super) fn chain_at(attempt: &SqliteOperation<'_>, device: &DeviceId, count: u64) -> Result<Option<Hash>> {
+    let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n LIMIT 1 OFFSET ?2";
+    // Nobody reads more lines than SQLite can count.
+    let Some(before) = count.checked_sub(1).and_then(|before| i64::try_from(before).ok()) else {
+        return Ok(None);
+    };
+    attempt.first("access", sql, params![device.to_string(), before], |row| row.hash(1))
 }
 
 fn insert(attempt: &SqliteOperation<'_>, access: &Access, chain: Hash) -> Result<()> {

@@ -22,6 +22,11 @@ const MOVE_HEADS: &str = "
     DROP TABLE kept_heads;
 ";
 
+const MOVE_CHECKPOINTS: &str = "
+    INSERT INTO set_aside_checkpoints SELECT device, sign1 FROM checkpoints;
+    DELETE FROM checkpoints;
+";
+
 /// Keeps what ends at `kept`, which the caller verified, quarantines the rest and appends `repair`. Returns the number
 /// of quarantined statements.
 pub(super) fn quarantine_after(
@@ -76,6 +81,10 @@ fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {
     }
     index_kept(attempt)?;
     run(attempt, MOVE_HEADS)?;
+    if statements > 0 {
+        // What witnesses said of the quarantined part would stand against the store for ever.
+        run(attempt, MOVE_CHECKPOINTS)?;
+    }
     Ok(statements as u64)
 }
 

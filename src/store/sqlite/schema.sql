@@ -52,6 +52,12 @@ CREATE TABLE leases (
     token BLOB PRIMARY KEY,
     holder TEXT NOT NULL,
     until INTEGER NOT NULL
+) STRICT;
+
+-- The newest checkpoint of each witness: a COSE_Sign1.
+CREATE TABLE checkpoints (
+    device BLOB PRIMARY KEY,
+    sign1 BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What a repair took out of the tables above. No types and no keys: these rows may hold anything.
@@ -60,3 +66,5 @@ CREATE TABLE set_aside_batches (first, last, chain, sign1);
 CREATE TABLE set_aside_statements (n, bytes);
 
 CREATE TABLE set_aside_heads (subject, prev, batch);
+
+CREATE TABLE set_aside_checkpoints (device, sign1);

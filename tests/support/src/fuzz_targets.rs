@@ -5,7 +5,7 @@ use strongroom::config::Config;
 use strongroom::device::PublicKey;
 use strongroom::device::certificates::{Certificate, SubjectKey, first_certificate, from_pem, verify_chain};
 use strongroom::ledger::SignatureAlgorithm;
-use strongroom::ledger::{SignedBatch, Statement};
+use strongroom::ledger::{SignedBatch, SignedCheckpoint, Statement};
 use strongroom::replica::StorePin;
 use strongroom::seal::{MAX_SEALED_BYTES, Sealed};
 use strongroom::uri::DeviceUri;
@@ -18,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("statement", statement),
     ("batch", batch),
+    ("checkpoint", checkpoint),
     ("sealed", sealed),
     ("uri", uri),
     ("handover", handover),
@@ -46,6 +47,16 @@ pub fn batch(bytes: &[u8]) {
         );
         assert!(!signed.is_signed_by(&PublicKey::P256([4; 65])));
         assert!(!signed.is_signed_by(&PublicKey::RsaPss { n: vec![0xff; 256], e: vec![1, 0, 1] }));
+    }
+}
+
+/// So has a checkpoint, and nothing is both: they are signed for another purpose.
+pub fn checkpoint(bytes: &[u8]) {
+    if let Ok(signed) = SignedCheckpoint::decode(bytes) {
+        assert_eq!(signed.encode(), bytes);
+        assert!(SignedBatch::decode(bytes).is_err());
+        assert_eq!(signed.checkpoint.tlog_text().lines().count(), 3);
+        assert!(!signed.is_signed_by(&PublicKey::P256([4; 65])));
     }
 }
 

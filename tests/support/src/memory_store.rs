@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use strongroom::Result;
 use strongroom::ledger::verify::StoredBatch;
-use strongroom::ledger::{Hash, LogPosition, leaf};
+use strongroom::ledger::{AccessHead, DeviceId, Hash, LogPosition, leaf};
 use strongroom::store::{Access, Append, Lease, RecordedAccess, Store};
 
 /// Batches as they were pushed, sealed bytes by digest.
@@ -13,12 +13,14 @@ pub struct MemoryStore {
     pub batches: Vec<StoredBatch>,
     /// By digest.
     pub sealed: BTreeMap<Hash, Vec<u8>>,
+    /// By device.
+    pub checkpoints: BTreeMap<DeviceId, Vec<u8>>,
 }
 
 impl MemoryStore {
     /// A store of these batches.
     pub fn of(batches: &[StoredBatch]) -> Self {
-        Self { batches: batches.to_vec(), sealed: BTreeMap::new() }
+        Self { batches: batches.to_vec(), ..Self::default() }
     }
 
     /// The end of every batch.
@@ -108,6 +110,23 @@ impl Store for MemoryStore {
 
     fn end_lease(&mut self, _: &[u8; 16], _: &str) -> Result<()> {
         Ok(())
+    }
+
+    fn checkpoint(&mut self, device: &DeviceId) -> Result<Option<Vec<u8>>> {
+        Ok(self.checkpoints.get(device).cloned())
+    }
+
+    fn put_checkpoint(&mut self, device: &DeviceId, sign1: &[u8]) -> Result<()> {
+        self.checkpoints.insert(*device, sign1.to_vec());
+        Ok(())
+    }
+
+    fn access_head(&mut self, _: &DeviceId) -> Result<AccessHead> {
+        Ok(AccessHead::EMPTY)
+    }
+
+    fn access_chain_at(&mut self, _: &DeviceId, _: u64) -> Result<Option<Hash>> {
+        Ok(None)
     }
 
     fn check_heads(&mut self) -> Result<()> {

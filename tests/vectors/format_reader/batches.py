@@ -33,7 +33,7 @@ def audit_path(index, leaves):
 
 
 PAYLOAD = {"store": hash_, "size": uint, "root": hash_, "seen": uint, "seen-chain": hash_, "admin-head": hash_}
-AAD = b"strongroom/batch/1"
+BATCH, CHECKPOINT = b"strongroom/batch/1", b"strongroom/checkpoint/1"
 ORDERS = {
     64: 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     96: 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
@@ -48,9 +48,11 @@ class Envelope:
     kid: str
     payload: bytes
     signature: bytes
+    aad: bytes
 
     def signed(self):
-        return head(4, 4) + write_text("Signature1") + b"".join(map(byte_string, (self.protected, AAD, self.payload)))
+        parts = (self.protected, self.aad, self.payload)
+        return head(4, 4) + write_text("Signature1") + b"".join(map(byte_string, parts))
 
     def digest(self):
         """What the signature is over."""
@@ -82,7 +84,7 @@ def halves(signature):
     return int.from_bytes(signature[:middle], "big"), int.from_bytes(signature[middle:], "big")
 
 
-def decode_envelope(data):
+def decode_envelope(data, aad=BATCH):
     reader = Reader(data)
     reader.array(4)
     protected = reader.bytes()
@@ -101,7 +103,7 @@ def decode_envelope(data):
     kid = protected[-16:]
     if protected != b"\xa2\x01" + algorithm + b"\x04\x50" + kid or len(kid) != 16:
         raise Tampering("another protected header")
-    return Envelope(protected, kid.hex(), payload, signature)
+    return Envelope(protected, kid.hex(), payload, signature, aad)
 
 
 def decode_payload(data):

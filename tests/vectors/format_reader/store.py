@@ -10,7 +10,7 @@ class Store:
     def __init__(self, store_id, clock):
         self.id, self.clock = store_id, clock
         self.n, self.chain, self.newest = 0, ZERO, 0
-        self.ends = {0: ZERO}
+        self.ends, self.leaves = {0: ZERO}, []
         self.state = State()
 
     # Batches: what is not right here is tampering.
@@ -132,4 +132,5 @@ class Store:
 
     def step(self, statement_hash):
         self.n += 1
+        self.leaves.append(statement_hash)
         self.chain = sha256(bytes.fromhex(self.chain) + statement_hash).hex()
