@@ -38,6 +38,8 @@ pub enum Kind {
     Tampered,
     /// The store is older than what this client has already verified.
     RolledBack,
+    /// Too few witnesses have signed lately that the store is as it is here.
+    Stale,
     /// This client has never verified the store, or knows another one.
     Untrusted,
     /// Somebody else changed the same thing first.
@@ -59,7 +61,7 @@ pub enum Kind {
 }
 
 /// All kinds, by their names for programs.
-const KINDS: [(&str, Kind); 21] = [
+const KINDS: [(&str, Kind); 22] = [
     ("usage", Kind::Usage),
     ("not-found", Kind::NotFound),
     ("refused", Kind::Refused),
@@ -72,6 +74,7 @@ const KINDS: [(&str, Kind); 21] = [
     ("pin-unavailable", Kind::PinUnavailable),
     ("tampered", Kind::Tampered),
     ("rolled-back", Kind::RolledBack),
+    ("stale", Kind::Stale),
     ("untrusted", Kind::Untrusted),
     ("conflict", Kind::Conflict),
     ("store", Kind::Store),

@@ -44,6 +44,7 @@ pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::restore::{Known, RestoreOptions, RestoreReport, restore};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
+pub use ledger::witnesses::{Standing, Witness};
 pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;
@@ -58,10 +59,12 @@ pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView, recip
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::verify::Chain;
-use crate::ledger::{LogPosition, Name, StoreId, TokenId};
+use crate::ledger::{DeviceId, LogPosition, Name, StoreId, TokenId};
 use crate::replica::{Partial, Replica, StorePin, TokenRow, TrustAnchor};
 use crate::store::Store;
 use devices::connections::Devices;
+use ledger::witnesses::Judged;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A store, what has been verified of it, and the devices of this machine.
@@ -78,6 +81,10 @@ pub struct Vault {
     anchored: Option<LogPosition>,
     /// Set while an admin restarts the rollback counters: they are not compared.
     skip_counter_check: bool,
+    /// Checkpoints that were judged before, by their devices.
+    judged: HashMap<DeviceId, Judged>,
+    /// Devices of this machine that another part of the program uses.
+    own_witnesses: Vec<DeviceId>,
     /// The token that a name has to stand for while a change is made, where somebody was allowed it for that one.
     expected: Option<(Name, Option<TokenId>)>,
 }
@@ -220,6 +227,8 @@ impl Vault {
             notices,
             anchored,
             skip_counter_check,
+            judged: HashMap::new(),
+            own_witnesses: Vec::new(),
             expected,
         })
     }

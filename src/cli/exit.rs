@@ -17,7 +17,7 @@ Exit codes:
     4  the ledger refuses (suspended, revoked, expired, no role), or another change came first
     5  the device failed or is missing, lacks the key, or could let the key leave
     6  the PIN is wrong, locked or not available
-    7  the store was altered or rolled back, or was never verified here
+    7  the store was altered, rolled back or not witnessed, or was never verified here
     8  the store is missing, unreadable, full or of another format
     9  no agent is running
    10  `status` or `doctor` found something that does not work, or `due` a token that is due
@@ -32,7 +32,7 @@ pub fn code_of(kind: Kind) -> u8 {
         Kind::Refused | Kind::Conflict => 4,
         Kind::Device | Kind::DeviceGone | Kind::KeyMissing | Kind::Evidence => 5,
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => 6,
-        Kind::Tampered | Kind::RolledBack | Kind::Untrusted => 7,
+        Kind::Tampered | Kind::RolledBack | Kind::Stale | Kind::Untrusted => 7,
         Kind::Store => 8,
         Kind::NoAgent => 9,
         Kind::Degraded => 10,

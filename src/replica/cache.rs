@@ -5,6 +5,7 @@ use crate::ledger::body::Settings;
 use crate::ledger::judge::{DeviceState, TokenState};
 use crate::ledger::{DeviceId, Hash, TokenId};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A token's head and state.
 pub(super) type TokenLine = (Hash, TokenState);
@@ -20,6 +21,8 @@ pub(super) struct Cache {
     pub(super) rows: HashMap<DeviceId, DeviceRow>,
     /// The store's settings.
     pub(super) settings: Option<Settings>,
+    /// The devices with the role `witness`, each with its name.
+    pub(super) witnesses: Option<Arc<[(DeviceId, String)]>>,
     /// Rows of the sets of recipients.
     pub(super) recipients: HashMap<Vec<u8>, i64>,
     /// The last token looked up: the rules ask twice.
@@ -39,5 +42,6 @@ impl Cache {
         self.devices.clear();
         self.rows.clear();
         self.settings = None;
+        self.witnesses = None;
     }
 }

@@ -3,13 +3,30 @@
 use super::Replica;
 use super::rows::blob;
 use crate::error::Result;
+use crate::ledger::body::Role;
 use crate::ledger::{DeviceId, Hash};
 use rusqlite::params;
+use std::sync::Arc;
 
 impl Replica {
     /// The RFC 6962 root over all verified statements.
     pub fn root(&self) -> Hash {
         self.frontier.root()
+    }
+
+    /// The active devices with the role `witness`, in the order of their enrolment, each with its name.
+    ///
+    /// # Errors
+    /// Those of reading them.
+    pub fn active_witnesses(&self) -> Result<Arc<[(DeviceId, String)]>> {
+        if let Some(known) = &self.cache.borrow().witnesses {
+            return Ok(Arc::clone(known));
+        }
+        // A retired device has no roles.
+        let witnesses = self.devices()?.into_iter().filter(|row| row.roles.contains(&Role::Witness));
+        let witnesses: Arc<[_]> = witnesses.map(|row| (row.id, row.enrolment.name)).collect();
+        self.cache.borrow_mut().witnesses = Some(Arc::clone(&witnesses));
+        Ok(witnesses)
     }
 
     /// The greatest position that was taken from this device's checkpoints; 0 if none was.

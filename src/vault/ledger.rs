@@ -3,6 +3,7 @@
 pub(crate) mod access_log;
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod checkpoint;
 pub(crate) mod encoded_batch;
 pub(crate) mod log;
 pub(crate) mod repair;
@@ -10,3 +11,4 @@ pub(crate) mod restore;
 pub(crate) mod submit;
 pub(crate) mod verify;
 pub(crate) mod views;
+pub(crate) mod witnesses;

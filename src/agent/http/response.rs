@@ -96,7 +96,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Refused | Kind::Cancelled => StatusCode::FORBIDDEN,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => StatusCode::LOCKED,
-        Kind::Device | Kind::DeviceGone | Kind::Store => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Device | Kind::DeviceGone | Kind::Store | Kind::Stale => StatusCode::SERVICE_UNAVAILABLE,
         Kind::KeyMissing | Kind::Evidence => StatusCode::BAD_GATEWAY,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

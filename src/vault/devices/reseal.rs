@@ -253,6 +253,11 @@ impl Vault {
             }
         }
         self.check_anchors("reseal")?;
+        if let Err(error) = self.check_witnesses("reseal") {
+            // A device is retired all the same.
+            report.left.extend(found.iter().map(|row| unresealed(row, error.with_context("reseal"))));
+            return Ok(Vec::new());
+        }
         let outcomes = self.open_on_devices(&sealed);
         self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), "resealed");
         let mut tokens = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::ledger::body::Body;
+use crate::ledger::body::{Body, Role};
 use crate::ledger::judge::{LedgerView, judge};
 use crate::ledger::verify::Chain;
 use crate::ledger::{
@@ -42,6 +42,8 @@ pub(crate) enum RequiredRole<'a> {
     /// `write` and `open` on this name, or `admin`.
     SetPolicy(&'a str),
     Admin,
+    /// `witness`.
+    Witness,
     /// `admin`, of any device but this one, which the change retires.
     AdminBut(DeviceId),
     /// `admin`, of a device that is none of these, which have voted.
@@ -141,6 +143,7 @@ impl Vault {
                 }
                 RequiredRole::SetPolicy(name) => state.is_admin() || state.writes(name) && state.opens(name),
                 RequiredRole::Admin => state.is_admin(),
+                RequiredRole::Witness => state.roles.contains(&Role::Witness),
                 RequiredRole::AdminBut(id) => state.is_admin() && row.id != id,
                 RequiredRole::AdminExcept(voted) => state.is_admin() && !voted.contains(&row.id),
             };
@@ -167,6 +170,7 @@ impl Vault {
             RequiredRole::Grant(names) => format!("`grant` on {}", names.join(", ")),
             RequiredRole::WriteAndGrant(names) => format!("`write` and `grant` on {}", names.join(", ")),
             RequiredRole::SetPolicy(name) => format!("`admin`, or `write` and `open` on {name}"),
+            RequiredRole::Witness => "`witness`".into(),
             RequiredRole::Admin | RequiredRole::AdminBut(_) | RequiredRole::AdminExcept(_) => {
                 "`admin`".into()
             }

@@ -39,6 +39,16 @@ impl FromStr for TokenRef {
     }
 }
 
+impl TokenRef {
+    /// The operation for errors: `open NAME` or `open NAME@VERSION`.
+    pub fn operation(&self) -> String {
+        match self.version {
+            Some(version) => format!("open {}@{version}", self.name),
+            None => format!("open {}", self.name),
+        }
+    }
+}
+
 /// Most sealed tokens are smaller; each recipient adds 100 to 200 bytes.
 const SMALL: usize = 16 << 10;
 
@@ -182,6 +192,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::get`], but for the device's.
     pub fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
+        self.check_witnesses(&wanted.operation())?;
         let at = self.replica.position();
         match self.with_snapshot(|vault| vault.look_up_now(wanted)) {
             // The bytes may have been destroyed since the last sync; then the ledger says so now.
@@ -197,10 +208,7 @@ impl Vault {
     }
 
     fn look_up_now(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
-        let operation = match wanted.version {
-            Some(version) => format!("open {}@{version}", wanted.name),
-            None => format!("open {}", wanted.name),
-        };
+        let operation = wanted.operation();
         let token = self.token(&wanted.name, &operation)?;
         let version = self.openable(&token, wanted.version, &operation)?;
         self.with_sealed_bytes(&token, version)
@@ -209,6 +217,7 @@ impl Vault {
     /// The newest staged version, for a device here that may write the token.
     pub(crate) fn look_up_staged(&mut self, name: &Name, operation: &str) -> Result<SealedToken> {
         self.author(operation, RequiredRole::Write(&[name.as_str()]))?;
+        self.check_witnesses(operation)?;
         let token = self.token(name, operation)?;
         let mut versions = self.replica.versions(&token)?;
         versions.retain(|row| row.state == Some(State::Staged));

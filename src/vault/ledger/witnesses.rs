@@ -1,0 +1,269 @@
+//! Witnesses: whether their checkpoints agree with what was verified here, and are fresh (docs/reference/format.md,
+//! section 10).
+//!
+//! Asked before tokens are opened, never before a change is signed: admins must be able to retire a witness that lies.
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::body::Witnesses;
+use crate::ledger::checkpoint::{Freshness, Verdict};
+use crate::ledger::judge::LedgerView;
+use crate::ledger::verify::Chain;
+use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, SignedCheckpoint};
+use crate::timestamp;
+use crate::vault::Vault;
+use std::time::Duration;
+
+/// How a witness's checkpoint stands for this reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It counts.
+    Fresh,
+    /// It agrees with what was verified, and is older than the settings ask for.
+    Old,
+    /// It agrees, and its time is ahead of this machine's clock.
+    Ahead,
+    /// It is of a device that this machine uses itself, and does not count.
+    Own,
+    /// The witness has verified another history.
+    Forked,
+    /// The witness has verified more than the store shows.
+    Withheld,
+    /// There is none that could be believed, for this reason.
+    Missing(&'static str),
+}
+
+impl Standing {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Old => "old",
+            Self::Ahead => "ahead",
+            Self::Own => "own",
+            Self::Forked => "forked",
+            Self::Withheld => "withheld",
+            Self::Missing(_) => "missing",
+        }
+    }
+}
+
+/// A witness, and its checkpoint as far as it can be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// How its checkpoint stands.
+    pub standing: Standing,
+    /// The checkpoint's position; `None` if it is missing.
+    pub n: Option<u64>,
+    /// The checkpoint's time: the witness's clock, in milliseconds since 1970.
+    pub time: Option<u64>,
+    /// How old it is by this machine's clock, in milliseconds; 0 if its time is ahead.
+    pub age: Option<u64>,
+    /// The witness's own lines of the access log.
+    pub(crate) accesses: AccessHead,
+}
+
+/// A checkpoint that was judged before. The verdict holds as long as the ledger stays as it is.
+pub(crate) struct Judged {
+    sign1: Vec<u8>,
+    at: (LogPosition, Hash),
+    signed: Option<SignedCheckpoint>,
+    verdict: Verdict,
+}
+
+const NONE_STORED: &str = "it has signed none";
+const UNREADABLE: &str = "it cannot be read";
+
+impl Vault {
+    /// Refuses to open anything where a witness's checkpoint shows that the store is forked or news are withheld, or
+    /// where fewer of them are fresh than the settings ask for.
+    ///
+    /// # Errors
+    /// `Tampered` for a fork, `RolledBack` for withheld news, `Stale` for too few that are fresh; the store's.
+    pub fn check_witnesses(&mut self, operation: &str) -> Result<()> {
+        // The usual case costs nothing.
+        if self.replica.active_witnesses()?.is_empty() {
+            return Ok(());
+        }
+        let witnesses = self.witnesses()?;
+        if let Some(lying) = witnesses.iter().find(|witness| witness.standing == Standing::Forked) {
+            return Err(forked(operation, lying).with_target(self.location().to_owned()));
+        }
+        if let Some(ahead) = witnesses.iter().find(|witness| witness.standing == Standing::Withheld) {
+            let here = self.replica.position().n;
+            return Err(withheld(operation, ahead, here).with_target(self.location().to_owned()));
+        }
+        let Some(asked) = self.replica.settings()?.witnesses else { return Ok(()) };
+        let fresh = witnesses.iter().filter(|witness| witness.standing == Standing::Fresh).count() as u64;
+        if fresh >= asked.count {
+            return Ok(());
+        }
+        Err(stale(operation, &witnesses, fresh, asked).with_target(self.location().to_owned()))
+    }
+
+    /// All witnesses, in the order of their enrolment. Follows the store once more where news seem to be withheld.
+    ///
+    /// # Errors
+    /// The store's; those of [`Vault::refresh`].
+    pub fn witnesses(&mut self) -> Result<Vec<Witness>> {
+        let witnesses = self.judge_witnesses()?;
+        if witnesses.iter().all(|witness| witness.standing != Standing::Withheld) {
+            return Ok(witnesses);
+        }
+        // The witness may have been quicker.
+        self.sync(&mut |_, _| {})?;
+        self.judge_witnesses()
+    }
+
+    /// Counts a device as this machine's own, though this vault does not use it.
+    pub fn disregard_witness(&mut self, device: DeviceId) {
+        if !self.own_witnesses.contains(&device) {
+            self.own_witnesses.push(device);
+        }
+    }
+
+    fn judge_witnesses(&mut self) -> Result<Vec<Witness>> {
+        let (witnesses, asked) = (self.replica.active_witnesses()?, self.replica.settings()?.witnesses);
+        // Only where checkpoints are counted does it matter which devices are here: learning it may take a device.
+        let own = if asked.is_some() { self.own_devices()? } else { Vec::new() };
+        let judged = witnesses.iter().map(|(device, name)| {
+            self.judge_stored(device)?;
+            Ok(self.witness(device, name, asked, own.contains(device)))
+        });
+        judged.collect()
+    }
+
+    fn own_devices(&mut self) -> Result<Vec<DeviceId>> {
+        let (here, _) = self.devices.enrolled(&self.replica)?;
+        Ok(here.into_iter().map(|row| row.id).chain(self.own_witnesses.iter().copied()).collect())
+    }
+
+    /// Judges what the store holds of a device, unless that was done before.
+    fn judge_stored(&mut self, device: &DeviceId) -> Result<()> {
+        let sign1 = match self.store.checkpoint(device) {
+            // A row that can be no checkpoint is none, or one row would stop every reader.
+            Err(error) if error.kind() == Kind::Tampered => Some(Vec::new()),
+            stored => stored?,
+        };
+        let Some(sign1) = sign1 else {
+            self.judged.remove(device);
+            return Ok(());
+        };
+        let at = (self.replica.position(), self.replica.admin_head());
+        if self.judged.get(device).is_some_and(|judged| judged.sign1 == sign1 && judged.at == at) {
+            return Ok(());
+        }
+        let signed = SignedCheckpoint::decode(&sign1).ok();
+        let signed = signed.filter(|signed| signed.checkpoint.witness == *device);
+        let taken = self.replica.taken_from(device)?;
+        let verdict = match &signed {
+            Some(signed) => signed.judge(taken, &self.replica)?,
+            None => Verdict::Ignored(UNREADABLE),
+        };
+        if let Some(signed) = &signed
+            && !matches!(verdict, Verdict::Ignored(_))
+            && signed.checkpoint.position.n > taken
+        {
+            self.replica.take_from(device, signed.checkpoint.position.n)?;
+        }
+        self.judged.insert(*device, Judged { sign1, at, signed, verdict });
+        Ok(())
+    }
+
+    fn witness(&self, device: &DeviceId, name: &str, asked: Option<Witnesses>, own: bool) -> Witness {
+        let judged = self.judged.get(device);
+        let checkpoint = judged.and_then(|judged| judged.signed.as_ref()).map(|signed| &signed.checkpoint);
+        let standing = match (judged.map(|judged| judged.verdict), checkpoint) {
+            (Some(Verdict::Forked), _) => Standing::Forked,
+            (Some(Verdict::Withheld), _) => Standing::Withheld,
+            (Some(Verdict::Agrees), _) if own => Standing::Own,
+            (Some(Verdict::Agrees), Some(checkpoint)) => {
+                let max_age = asked.map_or(u64::MAX, |asked| asked.max_age);
+                match checkpoint.freshness((self.clock)(), self.replica.newest_time(), max_age) {
+                    Freshness::Fresh => Standing::Fresh,
+                    Freshness::Old => Standing::Old,
+                    Freshness::Ahead => Standing::Ahead,
+                }
+            }
+            (Some(Verdict::Ignored(why)), _) => Standing::Missing(why),
+            (Some(Verdict::Agrees), None) => Standing::Missing(UNREADABLE),
+            (None, _) => Standing::Missing(NONE_STORED),
+        };
+        let believed = checkpoint.filter(|_| !matches!(standing, Standing::Missing(_)));
+        let now = (self.clock)();
+        Witness {
+            device: *device,
+            name: name.to_owned(),
+            standing,
+            n: believed.map(|checkpoint| checkpoint.position.n),
+            time: believed.map(|checkpoint| checkpoint.time),
+            age: believed.map(|checkpoint| now.saturating_sub(checkpoint.time)),
+            accesses: believed.map_or(AccessHead::EMPTY, |checkpoint| checkpoint.accesses),
+        }
+    }
+}
+
+impl Witness {
+    /// The witness and its checkpoint, for people: `witness1 verified statement 7 at …`.
+    fn words(&self) -> String {
+        let (name, at) = (&self.name, self.time.map(timestamp::rfc3339_secs).unwrap_or_default());
+        match self.standing {
+            Standing::Missing(why) => format!("{name}: {why}"),
+            Standing::Own => format!("{name} is this machine's own"),
+            Standing::Ahead => format!("the clock of {name} was at {at}, ahead of this machine's"),
+            Standing::Fresh => format!("{name}: fresh"),
+            Standing::Old => format!("{name}: {} old", span(self.age.unwrap_or(0))),
+            Standing::Forked | Standing::Withheld => {
+                format!("{name} verified statement {} at {at}", self.n.unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// A span of time in one unit, rounded down to what matters.
+pub(crate) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let rounded = match seconds {
+        0..600 => seconds.max(1),
+        600..36_000 => seconds - seconds % 60,
+        _ => seconds - seconds % 3600,
+    };
+    timestamp::format_duration(Duration::from_secs(rounded))
+}
+
+fn forked(operation: &str, witness: &Witness) -> Error {
+    let message = format!("{}, and this store has another history there: it was forked", witness.words());
+    Error::new(Kind::Tampered, operation, message).with_hint(format!(
+        "nothing is opened until one history is restored: compare `strongroom head` with the machine of {0}. If {0} \
+         lies, an admin retires it with `strongroom device retire {0}`",
+        witness.name
+    ))
+}
+
+fn withheld(operation: &str, witness: &Witness, here: u64) -> Error {
+    let message =
+        format!("{}, and this store ends at {here}: newer statements are withheld", witness.words());
+    Error::new(Kind::RolledBack, operation, message).with_hint(format!(
+        "nothing is opened until they are here: restore the newest copy of the store, and find out who could write to \
+         it. If {0} lies, an admin retires it with `strongroom device retire {0}`",
+        witness.name
+    ))
+}
+
+fn stale(operation: &str, witnesses: &[Witness], fresh: u64, asked: Witnesses) -> Error {
+    let others: Vec<String> =
+        witnesses.iter().filter(|witness| witness.standing != Standing::Fresh).map(Witness::words).collect();
+    let message = format!(
+        "{fresh} of {} of at most {} ({})",
+        crate::vault::counted(asked.count, "checkpoint", "checkpoints"),
+        span(asked.max_age),
+        others.join("; ")
+    );
+    Error::new(Kind::Stale, operation, message).with_hint(
+        "run `strongroom checkpoint` on a witness's machine, or its agent, and check both clocks. If the witnesses are \
+         gone, an admin asks for fewer: `strongroom settings --witnesses NUMBER`, or `--no-witnesses`",
+    )
+}
