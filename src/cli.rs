@@ -182,10 +182,17 @@ enum Command {
     /// It holds the store's id and the verified position. Take it to the other machine by a way you trust, and give it to
     /// `strongroom trust` there.
     Head(LazyArgs<ledger::head::Head>),
+    /// Sign, as a witness, that the store is as this machine has verified it
+    ///
+    /// Needs a device here with the role `witness`. The checkpoint takes the place of the device's last one, and shows other
+    /// machines news that are withheld from them, and forks. `strongroom settings --witnesses` says how many fresh ones each
+    /// opening needs. An agent with such a device signs them by itself.
+    Checkpoint(LazyArgs<ledger::checkpoint::Checkpoint>),
     /// Verify everything, from the first statement on
     ///
     /// Checks the signatures, roles and order of all statements, the replica against the store, the bytes of every sealed
-    /// token, and the chain of the access log. Lists every problem with its place; the exit code is then 7.
+    /// token, the chain of the access log, and the witnesses' checkpoints. Lists every problem with its place; the exit code
+    /// is then 7.
     Verify(LazyArgs<ledger::verify::Verify>),
     /// Trust a store that this machine has never verified
     ///
@@ -295,7 +302,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Edit Get Run Env Check List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Link Inject Import Log WhoCan WhatCould Report Head Verify Trust
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Link Inject Import Log WhoCan WhatCould Report Head Checkpoint Verify Trust
             Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }
 }

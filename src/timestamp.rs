@@ -73,6 +73,20 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// A span of milliseconds for people, in one unit, rounded down to what matters: 7s, 25m, 30h.
+pub fn rounded_duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let unit = match seconds {
+        0..120 => 1,
+        120..36_000 => 60,
+        _ => 3600,
+    };
+    match seconds {
+        0 => "0s".into(),
+        seconds => format_duration(Duration::from_secs(seconds - seconds % unit)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +99,22 @@ mod tests {
         assert_eq!(parse_duration("120m"), parse_duration("2h"));
         for text in ["", "5", "m", "0s", "-1s", "+1s", "5 m", "5d", "18446744073709551615h", "5м"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_rounded_to_what_matters() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (1, "1s"),
+            (61, "61s"),
+            (119, "119s"),
+            (121, "2m"),
+            (3_661, "1h"),
+            (3_721, "62m"),
+            (100_000, "27h"),
+        ] {
+            assert_eq!(rounded_duration(seconds * 1000 + 999), text);
         }
     }
 

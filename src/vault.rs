@@ -44,7 +44,7 @@ pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::restore::{Known, RestoreOptions, RestoreReport, restore};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
-pub use ledger::witnesses::{Standing, Witness};
+pub use ledger::witnesses::{Standing, Witness, WitnessView};
 pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 mod cef;
+pub mod checkpoint;
 pub mod head;
 pub mod log;
 mod log_filter;

@@ -25,6 +25,7 @@ pub fn redact(text: &str, home: &Home) -> String {
         ("\"pid\":", "[PID]"),
         ("\"uid\":", "[UID]"),
         ("\"length\":", "[LENGTH]"),
+        ("\"age_seconds\":", "[AGE]"),
     ]
     .iter()
     .fold(text, |text, (key, becomes)| number_after(&text, key, becomes))

@@ -18,7 +18,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    adopt audit backup credential device device_add doctor edit get grants import init inject list log lost
+    adopt audit backup checkpoint credential device device_add doctor edit get grants import init inject list log lost
     names pins policy project put quorum rename report reseal retire rotate run settings shell show states
     stores threshold threshold_tpm tpm trust verify
 }

@@ -241,7 +241,7 @@ fn settings_have_limits(c: &mut Chronicle, cast: &Cast) {
     for (comment, wrong, why) in [
         ("a quorum of none", settings(0), "a quorum is 1 to 16"),
         ("a quorum of all admins", settings(3), "smaller than the number of admins"),
-        ("as many witnesses as there are", witnesses(2), "more witnesses than are asked for"),
+        ("as many witnesses as there are", witnesses(2), "fewer witnesses are asked for than devices have"),
         (
             "a recovery device that opens a prefix",
             Settings { recovery: vec![server.id], ..settings(1) },

@@ -5,8 +5,10 @@ use crate::cli::args::names;
 use crate::cli::context::Context;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use strongroom::config::Period;
 use strongroom::device::EvidenceLevel;
-use strongroom::ledger::body::Settings as StoreSettings;
+use strongroom::ledger::body::{Settings as StoreSettings, Witnesses};
+use strongroom::timestamp::rounded_duration;
 use strongroom::{Error, Kind, Result, Vault};
 
 #[derive(Debug, Args)]
@@ -28,6 +30,15 @@ pub struct Settings {
     /// given several times; the longest prefix decides
     #[arg(long = "threshold", value_name = "[PREFIX=]NUMBER")]
     thresholds: Vec<String>,
+    /// How many other machines' witnesses must have signed lately before anything is opened; see `strongroom checkpoint`
+    #[arg(long, value_name = "NUMBER", conflicts_with = "no_witnesses")]
+    witnesses: Option<u64>,
+    /// How old their checkpoints may be, such as 10m
+    #[arg(long, value_name = "TIME", conflicts_with = "no_witnesses")]
+    max_age: Option<Period>,
+    /// Open without witnesses
+    #[arg(long)]
+    no_witnesses: bool,
 }
 
 /// Evidence that a key cannot leave its device.
@@ -67,6 +78,7 @@ impl Execute for Settings {
             out.fields(&[
                 ("quorum", quorum(wanted.quorum)),
                 ("evidence", wanted.evidence.to_string()),
+                ("witnesses", wanted.witnesses.map(witnesses).unwrap_or_default()),
                 ("recovery", vault.device_names(&wanted.recovery).join(", ")),
                 ("thresholds", thresholds(&wanted.thresholds)),
             ])?;
@@ -82,6 +94,9 @@ impl Settings {
             && self.recovery.is_empty()
             && !self.no_recovery
             && self.thresholds.is_empty()
+            && self.witnesses.is_none()
+            && self.max_age.is_none()
+            && !self.no_witnesses
     }
 
     /// The settings with what was given in place of what was set.
@@ -89,6 +104,7 @@ impl Settings {
         let mut wanted = before.clone();
         wanted.quorum = self.quorum.unwrap_or(before.quorum);
         wanted.evidence = self.evidence.map_or(before.evidence, EvidenceLevel::from);
+        wanted.witnesses = self.wanted_witnesses(before)?;
         // One that was retired or opens no more is none.
         let mut valid = Vec::new();
         for id in &before.recovery {
@@ -134,6 +150,28 @@ fn thresholds(thresholds: &[(String, u64)]) -> String {
     thresholds.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+impl Settings {
+    fn wanted_witnesses(&self, before: &StoreSettings) -> Result<Option<Witnesses>> {
+        let usage = |message: &str, hint: &str| {
+            Err(Error::new(Kind::Usage, "change the settings", message).with_hint(hint))
+        };
+        let count = self.witnesses.or(before.witnesses.map(|before| before.count));
+        let given = self.max_age.map(|age| u64::try_from(age.0.as_millis()).unwrap_or(u64::MAX));
+        match (count, given.or(before.witnesses.map(|before| before.max_age))) {
+            _ if self.no_witnesses => Ok(None),
+            (Some(0), _) => usage("0 witnesses are none", "say --no-witnesses"),
+            (Some(count), Some(max_age)) => Ok(Some(Witnesses { count, max_age })),
+            (Some(_), None) => usage("how old may checkpoints be?", "say --max-age, such as --max-age 10m"),
+            (None, Some(_)) => usage("no witnesses are asked for", "say how many with --witnesses"),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn witnesses(asked: Witnesses) -> String {
+    format!("{}, with checkpoints of at most {}", asked.count, rounded_duration(asked.max_age))
+}
+
 fn quorum(number: u64) -> String {
     match number {
         1 => "1 (each admin alone)".into(),
@@ -143,7 +181,8 @@ fn quorum(number: u64) -> String {
 
 fn as_json(vault: &Vault, settings: &StoreSettings) -> Value {
     json!({
-        "quorum": settings.quorum, "evidence": settings.evidence.to_string(),
+        "quorum": settings.quorum, "witnesses": settings.witnesses.map(|asked| asked.count),
+        "max_age_ms": settings.witnesses.map(|asked| asked.max_age), "evidence": settings.evidence.to_string(),
         "recovery": vault.device_names(&settings.recovery),
         "thresholds": settings.thresholds.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     })

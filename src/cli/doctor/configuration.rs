@@ -8,9 +8,10 @@ use strongroom::config::ConfiguredDevice;
 use strongroom::device::{DeviceWorker, PATIENCE};
 use strongroom::error::printable;
 use strongroom::replica::StorePin;
+use strongroom::timestamp::rounded_duration;
 use strongroom::uri::{DeviceUri, PinSource};
-use strongroom::vault::counted;
-use strongroom::{Kind, Vault, store};
+use strongroom::vault::{Standing, Witness, counted};
+use strongroom::{Kind, Result, Vault, store};
 
 /// Others may not read it.
 const PRIVATE: u32 = 0o077;
@@ -139,18 +140,53 @@ fn no_store(resolved: &Resolved, error: &strongroom::Error) -> Finding {
 }
 
 fn vault(context: &Context, location: &str, pin: &StorePin) -> Vec<Finding> {
-    let opened = context
-        .setup()
-        .and_then(Vault::open)
-        .and_then(|vault| Ok((vault.replica().count()?, vault.head(), vault.count_single_device()?)));
+    let opened = context.setup().and_then(Vault::open).and_then(|mut vault| {
+        let seen = (vault.replica().count()?, vault.head(), vault.count_single_device()?);
+        Ok((seen, witnesses(&mut vault)?))
+    });
     match opened {
-        Ok((tokens, head, single)) => {
+        Ok(((tokens, head, single), witnesses)) => {
             let (tokens, statements) =
                 (counted(tokens, "token", "tokens"), counted(head.position.n, "statement", "statements"));
             let what = format!("{location}: {tokens}, {statements} verified, store {}", pin.store);
-            std::iter::once(Finding::new("store", Status::Ok, what)).chain(single_device(single)).collect()
+            let store = std::iter::once(Finding::new("store", Status::Ok, what));
+            store.chain(single_device(single)).chain(witnesses).collect()
         }
         Err(error) => vec![Finding::from_error("store", Status::Broken, &error)],
+    }
+}
+
+/// How old the witnesses' checkpoints are, and whether tokens open.
+fn witnesses(vault: &mut Vault) -> Result<Vec<Finding>> {
+    let asked = vault.settings()?.witnesses.is_some();
+    let mut findings: Vec<_> = vault.witnesses()?.iter().map(|witness| one_witness(witness, asked)).collect();
+    if let Err(error) = vault.check_witnesses("open tokens") {
+        findings.push(Finding::from_error("witness", Status::Broken, &error));
+    }
+    Ok(findings)
+}
+
+fn one_witness(witness: &Witness, asked: bool) -> Finding {
+    let name = &witness.name;
+    let at = match (witness.n, witness.age) {
+        (Some(n), Some(age)) => format!("{name}: statement {n}, {} ago", rounded_duration(age)),
+        _ => name.clone(),
+    };
+    let (status, what) = match witness.standing {
+        Standing::Fresh | Standing::Own => (Status::Ok, at),
+        Standing::Missing(why) => {
+            (if asked { Status::Note } else { Status::Missing }, format!("{name}: {why}"))
+        }
+        Standing::Old | Standing::Ahead => (Status::Note, format!("{at}: {}", witness.standing.word())),
+        Standing::Forked | Standing::Withheld => {
+            (Status::Broken, format!("{at}: {}", witness.standing.word()))
+        }
+    };
+    match witness.standing {
+        Standing::Missing(_) | Standing::Old => {
+            Finding::new("witness", status, what).fix("strongroom checkpoint, on the machine of the witness")
+        }
+        _ => Finding::new("witness", status, what),
     }
 }
 

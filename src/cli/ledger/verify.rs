@@ -2,6 +2,7 @@
 
 use crate::cli::Execute;
 use crate::cli::context::Context;
+use crate::cli::ledger::checkpoint::print_witnesses;
 use crate::cli::output::Output;
 use clap::Args;
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ fn print_report(out: &mut Output, report: &VerifyReport) -> Result<()> {
     if out.json_wanted() {
         return out.json(&as_json(report));
     }
+    print_witnesses(out, &report.witnesses)?;
     for problem in &report.problems {
         out.line(&format!("{}: {}", problem.place, problem.what))?;
     }
@@ -66,6 +68,7 @@ fn as_json(report: &VerifyReport) -> Value {
         "ineffective": report.ineffective,
         "sealed": report.sealed,
         "accesses": report.accesses,
+        "witnesses": report.witnesses,
         "problems": problems.collect::<Vec<_>>(),
     })
 }

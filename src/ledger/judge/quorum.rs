@@ -41,7 +41,7 @@ pub(super) fn settings(b: &Settings, view: &impl LedgerView) -> Verdict {
     }
     let witnesses = view.active_with(&Role::Witness)?.len() as u64;
     if b.witnesses.is_some_and(|asked| asked.count >= witnesses) {
-        return rule("there are more witnesses than are asked for");
+        return rule("fewer witnesses are asked for than devices have the role `witness`");
     }
     for device in &b.recovery {
         match active(device, view)? {

@@ -52,7 +52,7 @@ CREATE TABLE leases (
     token BLOB PRIMARY KEY,
     holder TEXT NOT NULL,
     until INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- The newest checkpoint of each witness: a COSE_Sign1.
 CREATE TABLE checkpoints (

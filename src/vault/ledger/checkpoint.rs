@@ -3,7 +3,6 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::ledger::judge::LedgerView;
 use crate::ledger::verify::Chain;
 use crate::ledger::{Checkpoint, DeviceId, SignedCheckpoint};
 use crate::prompt::PurposePrompter;

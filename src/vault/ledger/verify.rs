@@ -2,12 +2,13 @@
 
 use crate::error::{Kind, Result};
 use crate::ledger::body::Seal;
-use crate::ledger::sha256;
+use crate::ledger::{AccessHead, Hash, sha256};
 use crate::ledger::verify::Chain;
 use crate::replica::Replica;
 use crate::seal::{Context, Sealed};
 use crate::store::Store;
 use crate::vault::Vault;
+use crate::vault::ledger::witnesses::{Standing, Witness, WitnessView};
 use std::path::Path;
 
 /// Sealed tokens per progress call.
@@ -36,6 +37,8 @@ pub struct VerifyReport {
     pub sealed: u64,
     /// Rows of the access log.
     pub accesses: u64,
+    /// The witnesses' checkpoints.
+    pub witnesses: Vec<WitnessView>,
     /// The problems; empty if all is well.
     pub problems: Vec<Problem>,
 }
@@ -66,6 +69,7 @@ impl Vault {
             sealed => sealed?,
         }
         verify_accesses(&mut *self.store, &mut report)?;
+        self.verify_witnesses(&mut report)?;
         Ok(report)
     }
 
@@ -85,6 +89,40 @@ impl Vault {
             compared => compared?,
         }
         Ok(())
+    }
+
+    /// What witnesses say of the ledger, and of their lines of the access log.
+    fn verify_witnesses(&mut self, report: &mut VerifyReport) -> Result<()> {
+        for witness in self.witnesses()? {
+            let place = format!("the checkpoint of {}", witness.name);
+            match witness.standing {
+                Standing::Forked => report.add(&place, "the witness verified another history"),
+                Standing::Withheld => report.add(&place, "the witness verified more than the store holds"),
+                _ => {
+                    if let Err(what) = self.verify_witnessed_accesses(&witness)? {
+                        report.add(&place, &what);
+                    }
+                }
+            }
+            report.witnesses.push(WitnessView::from(&witness));
+        }
+        Ok(())
+    }
+
+    fn verify_witnessed_accesses(&mut self, witness: &Witness) -> Result<std::result::Result<(), String>> {
+        let AccessHead { count, chain } = witness.accesses;
+        let found = match count {
+            0 => Some(Hash::ZERO),
+            count => match self.store.access_chain_at(&witness.device, count) {
+                Err(error) if error.kind() == Kind::Tampered => None,
+                found => found?,
+            },
+        };
+        Ok(match found {
+            Some(found) if found == chain => Ok(()),
+            Some(_) => Err(format!("the access log's first {count} lines of this device were altered")),
+            None => Err(format!("the access log has fewer than {count} lines of this device")),
+        })
     }
 
     fn compare_with(&mut self, fresh: &Replica, report: &mut VerifyReport) -> Result<()> {
@@ -223,7 +261,7 @@ fn verify_heads(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> 
 
 fn verify_accesses(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> {
     match store.check_accesses() {
-        Ok(count) => report.accesses = count,
+        Ok(count) => (report.accesses, report.dropped_accesses) = (count.kept, count.dropped),
         Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.message()),
         Err(error) => return Err(error),
     }

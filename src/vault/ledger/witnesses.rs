@@ -11,7 +11,7 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, SignedCheckpoint};
 use crate::timestamp;
 use crate::vault::Vault;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// How a witness's checkpoint stands for this reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,46 @@ pub struct Witness {
     pub age: Option<u64>,
     /// The witness's own lines of the access log.
     pub(crate) accesses: AccessHead,
+}
+
+/// The same for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct WitnessView {
+    /// The device's name.
+    pub device: String,
+    /// Its id.
+    pub device_id: String,
+    /// `fresh`, `old`, `ahead`, `own`, `forked`, `withheld` or `missing`.
+    pub status: String,
+    /// Why it is missing; else null.
+    pub why: Option<String>,
+    /// The checkpoint's position.
+    pub n: Option<u64>,
+    /// The witness's clock when it signed.
+    #[serde(with = "crate::timestamp")]
+    #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = DateTime))]
+    pub time: Option<u64>,
+    /// How old the checkpoint is by this machine's clock.
+    pub age_seconds: Option<u64>,
+}
+
+impl From<&Witness> for WitnessView {
+    fn from(witness: &Witness) -> Self {
+        let why = match witness.standing {
+            Standing::Missing(why) => Some(why.to_owned()),
+            _ => None,
+        };
+        Self {
+            device: witness.name.clone(),
+            device_id: witness.device.to_string(),
+            status: witness.standing.word().into(),
+            why,
+            n: witness.n,
+            time: witness.time,
+            age_seconds: witness.age.map(|age| age / 1000),
+        }
+    }
 }
 
 /// A checkpoint that was judged before. The verdict holds as long as the ledger stays as it is.
@@ -215,23 +255,12 @@ impl Witness {
             Standing::Own => format!("{name} is this machine's own"),
             Standing::Ahead => format!("the clock of {name} was at {at}, ahead of this machine's"),
             Standing::Fresh => format!("{name}: fresh"),
-            Standing::Old => format!("{name}: {} old", span(self.age.unwrap_or(0))),
+            Standing::Old => format!("{name}: {} old", timestamp::rounded_duration(self.age.unwrap_or(0))),
             Standing::Forked | Standing::Withheld => {
                 format!("{name} verified statement {} at {at}", self.n.unwrap_or(0))
             }
         }
     }
-}
-
-/// A span of time in one unit, rounded down to what matters.
-pub(crate) fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let rounded = match seconds {
-        0..600 => seconds.max(1),
-        600..36_000 => seconds - seconds % 60,
-        _ => seconds - seconds % 3600,
-    };
-    timestamp::format_duration(Duration::from_secs(rounded))
 }
 
 fn forked(operation: &str, witness: &Witness) -> Error {
@@ -257,9 +286,10 @@ fn stale(operation: &str, witnesses: &[Witness], fresh: u64, asked: Witnesses) -
     let others: Vec<String> =
         witnesses.iter().filter(|witness| witness.standing != Standing::Fresh).map(Witness::words).collect();
     let message = format!(
-        "{fresh} of {} of at most {} ({})",
+        "it needs {} not older than {}, and has {} ({})",
         crate::vault::counted(asked.count, "checkpoint", "checkpoints"),
-        span(asked.max_age),
+        timestamp::rounded_duration(asked.max_age),
+        if fresh == 0 { "none".to_owned() } else { fresh.to_string() },
         others.join("; ")
     );
     Error::new(Kind::Stale, operation, message).with_hint(
