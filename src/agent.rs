@@ -15,6 +15,7 @@
 
 mod access_log;
 mod authz;
+mod checkpoints;
 mod confirmation;
 mod credentials;
 mod devices;
@@ -44,6 +45,7 @@ use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
 use access_log::AccessLog;
+use checkpoints::Checkpoints;
 use confirmation::Confirmations;
 use devices::DeviceHandle;
 use devices::device_owner::AgentDeviceOwner;
@@ -82,6 +84,8 @@ pub struct Options {
     pub cache_labels: bool,
     /// How PINs are come by, and for how long.
     pub pin_policy: PinPolicy,
+    /// How often checkpoints are signed with devices that are witnesses; if `None`, as the store's settings ask for.
+    pub checkpoint_every: Option<Duration>,
     /// Who confirms that a token is handed out.
     pub confirm: ConfirmPolicy,
     /// A request is answered within this time, one way or another.
@@ -105,6 +109,7 @@ impl Options {
             cache: Vec::new(),
             cache_labels: true,
             pin_policy: PinPolicy::default(),
+            checkpoint_every: None,
             confirm: ConfirmPolicy::default(),
             deadline: Duration::from_secs(30),
             body_time: Duration::from_secs(20),
@@ -140,6 +145,7 @@ pub struct Agent {
     reader: Worker<LedgerQueries>,
     writer: Worker<Vault>,
     access_log: AccessLog,
+    checkpoints: Checkpoints,
     confirmations: Confirmations,
     devices: Vec<Arc<DeviceHandle>>,
     epoch: Arc<LedgerEpoch>,
@@ -172,6 +178,7 @@ impl Agent {
         let epoch = Arc::new(LedgerEpoch::default());
         let vault = options.vault()?;
         let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
+        let checkpoints = Checkpoints::start(&options, alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
         let confirmations = Confirmations::start(options.confirm.prompter, alive)?;
@@ -186,6 +193,7 @@ impl Agent {
             epoch: Arc::clone(&epoch),
             cache: Arc::clone(&cache),
             at: None,
+            witnessed: true,
             found: HashMap::new(),
         };
         reader.notice()?;
@@ -197,6 +205,7 @@ impl Agent {
             reader: Worker::start("reader", QUEUE, alive, reader)?,
             writer,
             access_log,
+            checkpoints,
             confirmations,
             devices,
             epoch,
@@ -229,7 +238,11 @@ impl Agent {
     }
 
     fn lend_one(&self, device: &Arc<DeviceHandle>, id: crate::ledger::DeviceId) {
-        let (owner, uri) = (AgentDeviceOwner(Arc::clone(device)), device.uri.clone());
+        let uri = device.uri.clone();
+        let owner = AgentDeviceOwner { device: Arc::clone(device), attended: true };
+        let unattended = AgentDeviceOwner { device: Arc::clone(device), attended: false };
+        self.checkpoints.lend(uri.clone(), id, unattended, self.deadline);
+        self.reader.cast(move |reader| reader.vault.disregard_witness(id));
         let worker = DeviceWorker::owned_by(Box::new(owner), &uri, self.deadline);
         // Before any change, the first ones included.
         self.writer.first().cast(move |vault| vault.attach_device(uri, id, worker));
@@ -251,7 +264,7 @@ impl Agent {
 
     /// Follows the store, and lets the devices look at the time. False when the reader does not answer.
     async fn tick(&self) -> bool {
-        let followed = self.reader.call(Instant::now() + self.deadline, LedgerQueries::follow).await;
+        let followed = self.look_at_store().await;
         let answers = followed.is_ok();
         let trouble = match followed {
             Ok(Ok(())) => None,

@@ -69,6 +69,9 @@ pub struct AgentSettings {
     /// Names and prefixes whose tokens nobody gets before a person has agreed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confirm: Vec<String>,
+    /// How often checkpoints are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Period>,
     /// The time within which every request is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Period>,
@@ -197,6 +200,7 @@ mod tests {
         assert_eq!(agent.cache["prod/db"], Period(Duration::from_secs(300)));
         let all = [agent.socket.is_some(), agent.credentials.is_some(), agent.prompt.is_some()];
         assert_eq!((all, agent.confirm.len()), ([true; 3], 1));
+        assert_eq!(agent.checkpoint_every, Some(Period(Duration::from_secs(300))));
         let rest = (agent.cache_labels, agent.idle, agent.deadline, agent.connections);
         let (idle, deadline) = (Period(Duration::from_secs(900)), Period(Duration::from_secs(30)));
         assert_eq!(rest, (Some(false), Some(idle), Some(deadline), Some(12_000)));

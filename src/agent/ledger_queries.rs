@@ -43,6 +43,8 @@ pub struct LedgerQueries {
     pub cache: Arc<Cache>,
     /// What was told last; `None` at the start.
     pub at: Option<LogPosition>,
+    /// Whether the witnesses let tokens be opened when they were looked at last.
+    pub witnessed: bool,
     /// The sealed tokens that were looked up and checked since the last change, for any client that is granted them.
     pub found: HashMap<TokenRef, Arc<AuthorizedToken>>,
 }
@@ -172,6 +174,7 @@ impl LedgerQueries {
     }
 
     fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<AuthorizedToken>> {
+        self.check_witnesses(&wanted.operation())?;
         if let Some(found) = self.found.get(wanted) {
             return Ok(Arc::clone(found));
         }
@@ -251,10 +254,7 @@ fn covers(grant: &GrantRow, id: &str) -> bool {
 
 /// The operation, in the words of the command line.
 pub fn operation_of(wanted: &TokenRef) -> String {
-    match wanted.version {
-        Some(version) => format!("open {}@{version}", wanted.name),
-        None => format!("open {}", wanted.name),
-    }
+    wanted.operation()
 }
 
 /// About how many bytes of JSON a page holds at most.

@@ -72,6 +72,8 @@ pub struct Metrics {
     pub denied: Counter,
     /// Changes made.
     pub changed: Counter,
+    /// Checkpoints signed by the agent itself.
+    pub checkpoints: Counter,
     /// Requests of any kind.
     pub requests: Counter,
     /// Connections taken.
@@ -91,6 +93,7 @@ impl Metrics {
             ("failed_opens_total", "Tokens that were granted and could not be opened", &self.failed),
             ("denials_total", "Requests refused for want of a grant", &self.denied),
             ("changes_total", "Changes signed for clients", &self.changed),
+            ("checkpoints_total", "Rounds of checkpoints signed by the agent itself", &self.checkpoints),
             ("requests_total", "Requests of any kind", &self.requests),
             ("connections_total", "Connections taken", &self.connections),
             ("turned_away_total", "Connections closed because there were too many", &self.turned_away),

@@ -9,7 +9,7 @@ use crate::ledger::body::State;
 use crate::ledger::name::{MAX_TEXT_BYTES, check_text};
 use crate::secret::Secret;
 use crate::timestamp;
-use crate::vault::{AccessView, EntryView, GrantView, Op, VersionView};
+use crate::vault::{AccessView, EntryView, GrantView, Op, VersionView, WitnessView};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 #[cfg(feature = "agent")]
@@ -332,6 +332,8 @@ pub struct HealthDetails {
     pub uptime_seconds: u64,
     /// Its devices.
     pub devices: Vec<DeviceHealth>,
+    /// The store's witnesses, and their checkpoints.
+    pub witnesses: Vec<WitnessView>,
     /// Tokens in locked memory.
     pub cached_tokens: usize,
     /// Requests that wait.

@@ -8,7 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A device that the agent owns. Its own prompter answers the driver, not the caller's.
-pub struct AgentDeviceOwner(pub Arc<DeviceHandle>);
+pub struct AgentDeviceOwner {
+    /// The device.
+    pub device: Arc<DeviceHandle>,
+    /// Whether a person may be asked for a PIN or a touch.
+    pub attended: bool,
+}
 
 impl DeviceOwner for AgentDeviceOwner {
     fn run(
@@ -18,14 +23,14 @@ impl DeviceOwner for AgentDeviceOwner {
         _: &mut dyn Prompter,
         mut job: DeviceJob,
     ) -> Result<()> {
-        self.0.check(operation)?;
-        let what = operation.to_owned();
+        self.device.check(operation)?;
+        let (what, attended) = (operation.to_owned(), self.attended);
         let run = move |session: &mut super::DeviceSession| {
-            session.run(&what, |device, prompter| job(device, prompter))
+            session.run_for(&what, attended, |device, prompter| job(device, prompter))
         };
-        self.0
+        self.device
             .thread()
             .call_blocking(patience, run)
-            .map_err(|trouble| trouble.into_error(operation, &self.0.name))?
+            .map_err(|trouble| trouble.into_error(operation, &self.device.name))?
     }
 }

@@ -68,9 +68,23 @@ impl DeviceSession {
     pub fn run<T>(
         &mut self,
         what: &str,
+        operation: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T>,
+    ) -> Result<T> {
+        self.run_for(what, true, operation)
+    }
+
+    /// As [`DeviceSession::run`]; where it is not `attended`, nobody is asked for a PIN or a touch.
+    ///
+    /// # Errors
+    /// As [`DeviceSession::run`]; `PinUnavailable` and `Refused` where somebody would have to be asked.
+    pub(super) fn run_for<T>(
+        &mut self,
+        what: &str,
+        attended: bool,
         mut operation: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T>,
     ) -> Result<T> {
         self.check_open()?;
+        self.prompter.attended = attended;
         let unlocked = self.state.lock.state();
         self.prompter.what = what.into();
         let was_connected = self.device.is_some();

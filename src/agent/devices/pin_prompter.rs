@@ -18,6 +18,8 @@ pub struct PinPrompter {
     pub pin: Option<Secret>,
     /// Who wants what.
     pub what: String,
+    /// Whether a person may be asked.
+    pub attended: bool,
     program: Option<PathBuf>,
     declined: Option<Instant>,
 }
@@ -25,7 +27,7 @@ pub struct PinPrompter {
 impl PinPrompter {
     /// With a program that asks for PINs, if there is one.
     pub fn new(program: Option<PathBuf>) -> Self {
-        Self { pin: None, what: String::new(), program, declined: None }
+        Self { pin: None, what: String::new(), attended: true, program, declined: None }
     }
 
     /// Has the program ask. One that printed nothing, or failed, said no.
@@ -48,7 +50,8 @@ impl PinPrompter {
 
 impl Prompter for PinPrompter {
     fn pin(&mut self, request: &PinRequest<'_>) -> Result<Secret> {
-        match (&self.pin, request.source, self.program.clone()) {
+        let program = self.program.clone().filter(|_| self.attended);
+        match (&self.pin, request.source, program) {
             (Some(pin), ..) => Ok(pin.clone()),
             (None, Some(_), _) => BatchPrompter.pin(request),
             (None, None, Some(program)) => self.ask(program, request.device),
@@ -61,6 +64,12 @@ impl Prompter for PinPrompter {
     }
 
     fn touch(&mut self, why: &str) -> Result<()> {
+        if !self.attended {
+            let message = "it asks for a touch, and nobody was told";
+            return Err(Error::new(Kind::Refused, "use the device", message).with_hint(
+                "give the role `witness` to a device that needs none, or run `strongroom checkpoint`",
+            ));
+        }
         log::warn!("{why} (for {})", self.what);
         Ok(())
     }

@@ -25,6 +25,7 @@ impl Agent {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        problems.extend(self.checkpoints.trouble());
         if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
             problems.push("the store does not answer".into());
         }
@@ -49,6 +50,7 @@ impl Agent {
             problems,
             uptime_seconds: self.started.elapsed().as_secs(),
             devices: self.devices.iter().map(|device| device_health(device)).collect(),
+            witnesses: self.checkpoints.witnesses(),
             cached_tokens: self.cache.len(),
             queues: Queues { reader: self.reader.load().waiting(), writer: self.writer.load().waiting() },
             counts: Counts {
@@ -83,6 +85,7 @@ impl Agent {
             gauge(&mut out, name, what, [(String::new(), value)]);
         }
         self.device_numbers(&mut out);
+        self.witness_numbers(&mut out);
         Ok(out)
     }
 
@@ -103,6 +106,13 @@ impl Agent {
         let numbers = counters_checked.await?;
         *known = Some((Instant::now(), numbers));
         Ok(numbers)
+    }
+
+    fn witness_numbers(&self, out: &mut String) {
+        let label = |name: &str| format!("{{device=\"{}\"}}", name.replace(['"', '\\', '\n'], "_"));
+        let ages = self.checkpoints.witnesses();
+        let ages = ages.iter().filter_map(|witness| Some((label(&witness.device), witness.age_seconds?)));
+        gauge(out, "checkpoint_age_seconds", "Age of each witness's checkpoint", ages);
     }
 
     /// One family after the other, each with all devices.

@@ -41,6 +41,10 @@ pub struct Agent {
     /// Ask for PINs and confirmations by this program: the question is its argument, the answer the line that it prints
     #[arg(long, value_name = "PROGRAM")]
     prompt: Option<PathBuf>,
+    /// Sign a checkpoint this often with each device that is a witness; by default, three times within the age that the store
+    /// asks for, or never
+    #[arg(long, value_name = "TIME")]
+    checkpoint_every: Option<Period>,
     /// Answer every request within this time [default: 30s]
     #[arg(long, value_name = "TIME")]
     deadline: Option<Period>,
@@ -87,6 +91,7 @@ impl Agent {
         options.cache = settings.cache.into_iter().map(policy).collect::<Result<_>>()?;
         options.cache_labels = locked && settings.cache_labels.unwrap_or(true);
         options.deadline = settings.deadline.map_or(options.deadline, |period| period.0);
+        options.checkpoint_every = settings.checkpoint_every.map(|period| period.0);
         options.confirm = ConfirmPolicy {
             prompter: person(settings.prompt.as_ref(), &resolved.config.prompt, options.deadline),
             on: settings.confirm.iter().map(|name| names::prefix(name)).collect::<Result<_>>()?,
@@ -113,6 +118,7 @@ impl Agent {
                 given => given.to_vec(),
             },
             prompt: self.prompt.clone().or(configured.prompt),
+            checkpoint_every: self.checkpoint_every.or(configured.checkpoint_every),
             deadline: self.deadline.or(configured.deadline),
             connections: self.connections.or(configured.connections),
         }

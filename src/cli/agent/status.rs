@@ -3,6 +3,7 @@
 use crate::cli::Execute;
 use crate::cli::context::Context;
 use crate::cli::exit::{self, ExitWith};
+use crate::cli::ledger::checkpoint::print_witnesses;
 use crate::cli::output::Output;
 use clap::Args;
 use strongroom::client::Client;
@@ -48,6 +49,10 @@ fn print_report(out: &mut Output, health: &Health) -> Result<()> {
         out.row(&mut table, cells.into())?;
     }
     out.end(table)?;
+    if !details.witnesses.is_empty() {
+        out.line("")?;
+    }
+    print_witnesses(out, &details.witnesses)?;
     details.problems.iter().for_each(|problem| out.warn(problem));
     Ok(())
 }

@@ -178,7 +178,15 @@ impl Vault {
 
     fn own_devices(&mut self) -> Result<Vec<DeviceId>> {
         let (here, _) = self.devices.enrolled(&self.replica)?;
-        Ok(here.into_iter().map(|row| row.id).chain(self.own_witnesses.iter().copied()).collect())
+        let mut own: Vec<DeviceId> = here.into_iter().map(|row| row.id).collect();
+        for id in &self.own_witnesses {
+            own.push(*id);
+            // It may have been renewed since.
+            let row =
+                self.replica.device_row(id)?.map(|row| self.replica.latest_successor(row)).transpose()?;
+            own.extend(row.map(|row| row.id));
+        }
+        Ok(own)
     }
 
     /// Judges what the store holds of a device, unless that was done before.
