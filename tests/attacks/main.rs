@@ -2,6 +2,7 @@
 //! attacker has a device.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod checkpoints;
 mod crashes;
 mod edits;
 mod equivocation;

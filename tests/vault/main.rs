@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod backup;
+mod checkpoints;
 mod devices;
 mod lifecycle;
 mod machines;
