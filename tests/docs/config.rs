@@ -41,6 +41,7 @@ fn the_example_has_every_key() {
         idle,
         confirm,
         prompt,
+        checkpoint_every,
         deadline,
         connections,
     } = agent;
@@ -49,6 +50,7 @@ fn the_example_has_every_key() {
         !confirm.is_empty()
             && idle.is_some()
             && prompt.is_some()
+            && checkpoint_every.is_some()
             && deadline.is_some()
             && connections.is_some()
     );
