@@ -86,7 +86,7 @@ impl Vault {
         let (worker, prompter) = self.devices.get(&witness.id)?;
         let by = signature_of(&key.public, worker.name())?;
         let (own, digest, name) = (key.clone(), checkpoint.digest(by), worker.name().to_owned());
-        let mut prompter = PurposePrompter { inner: prompter, purpose: OPERATION };
+        let mut prompter = PurposePrompter { inner: prompter, purpose: OPERATION, pin_for: None };
         let signature = worker
             .call("sign", &mut prompter, move |device, prompter| device.sign(&own, &digest, prompter))?;
         let signed = checkpoint.sign_with(by, &signature).ok();

@@ -2,8 +2,8 @@
 
 use crate::error::{Kind, Result};
 use crate::ledger::body::Seal;
-use crate::ledger::{AccessHead, Hash, sha256};
 use crate::ledger::verify::Chain;
+use crate::ledger::{AccessHead, Hash, sha256};
 use crate::replica::Replica;
 use crate::seal::{Context, Sealed};
 use crate::store::Store;
