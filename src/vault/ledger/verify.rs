@@ -261,7 +261,7 @@ fn verify_heads(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> 
 
 fn verify_accesses(store: &mut dyn Store, report: &mut VerifyReport) -> Result<()> {
     match store.check_accesses() {
-        Ok(count) => (report.accesses, report.dropped_accesses) = (count.kept, count.dropped),
+        Ok(count) => report.accesses = count,
         Err(error) if error.kind() == Kind::Tampered => report.add("table `access`", error.message()),
         Err(error) => return Err(error),
     }
