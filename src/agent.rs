@@ -44,7 +44,7 @@ pub use token_cache::CachePolicy;
 use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
-use access_log::AccessLog;
+use access_log::{AccessLog, LineLimit};
 use checkpoints::Checkpoints;
 use confirmation::Confirmations;
 use devices::DeviceHandle;
@@ -94,6 +94,8 @@ pub struct Options {
     pub body_time: Duration,
     /// The most connections.
     pub connections: usize,
+    /// About how many lines the access log may have; the oldest ones go.
+    pub access_log_max: u64,
     /// Milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -114,6 +116,7 @@ impl Options {
             deadline: Duration::from_secs(30),
             body_time: Duration::from_secs(20),
             connections: 12_000,
+            access_log_max: 10_000_000,
             clock: crate::vault::system_clock,
         }
     }
@@ -177,7 +180,8 @@ impl Agent {
         let alive = &process.alive;
         let epoch = Arc::new(LedgerEpoch::default());
         let vault = options.vault()?;
-        let access_log = AccessLog::start(crate::store::open(&options.store)?, alive)?;
+        let limit = LineLimit::new(options.access_log_max, options.clock);
+        let access_log = AccessLog::start(crate::store::open(&options.store)?, limit, alive)?;
         let checkpoints = Checkpoints::start(&options, alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);

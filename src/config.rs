@@ -78,6 +78,9 @@ pub struct AgentSettings {
     /// The most connections at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<usize>,
+    /// About how many lines the access log may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log_max: Option<u64>,
 }
 
 /// A duration, written as `30s`, `5m` or `2h`.
@@ -196,7 +199,7 @@ mod tests {
         let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let config = load(example).unwrap();
         let agent = &config.agent;
-        assert_eq!(config.devices.len(), 2);
+        assert_eq!((config.devices.len(), agent.access_log_max), (2, Some(10_000_000)));
         assert_eq!(agent.cache["prod/db"], Period(Duration::from_secs(300)));
         let all = [agent.socket.is_some(), agent.credentials.is_some(), agent.prompt.is_some()];
         assert_eq!((all, agent.confirm.len()), ([true; 3], 1));

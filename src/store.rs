@@ -53,6 +53,15 @@ pub struct Access {
     pub outcome: String,
 }
 
+/// The lines of an access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessCount {
+    /// How many there are.
+    pub kept: u64,
+    /// How many were dropped before them.
+    pub dropped: u64,
+}
+
 /// An access with its position in the access log's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAccess {
@@ -150,7 +159,17 @@ pub trait Store: Send {
     /// Stores a device's checkpoint in the place of the one before, without waiting for the disk.
     fn put_checkpoint(&mut self, device: &DeviceId, sign1: &[u8]) -> Result<()>;
 
-    /// How many lines of the access log name the device, and the chain after the last of them, as the store claims.
+    /// Drops the oldest lines of the access log, some thousands at once, until about `most` are left, and appends `by`
+    /// with how many these were as its outcome. Returns that number; 0 if there are no more than `most`.
+    ///
+    /// # Errors
+    /// `Tampered` when one of them does not follow from its predecessor: then none is dropped.
+    fn drop_accesses(&mut self, most: u64, by: &Access) -> Result<u64>;
+
+    /// How many lines that name the device were dropped, and the chain after the last of them.
+    fn dropped_accesses(&mut self, device: &DeviceId) -> Result<AccessHead>;
+
+    /// How many lines of the access log name the device, those included that were dropped, and the chain after the last of them, as the store claims.
     fn access_head(&mut self, device: &DeviceId) -> Result<AccessHead>;
 
     /// The chain after this device's line number `count`, from 1, as the store claims; `None` if there are fewer.
@@ -162,11 +181,11 @@ pub trait Store: Send {
     /// `Tampered`, with the first that is not.
     fn check_heads(&mut self) -> Result<()>;
 
-    /// Recomputes the access log's chain row by row. Returns the number of rows.
+    /// Recomputes the access log's chain row by row, from what was dropped on. Returns the number of rows.
     ///
     /// # Errors
     /// `Tampered`, with the first row that does not follow from its predecessor.
-    fn check_accesses(&mut self) -> Result<u64>;
+    fn check_accesses(&mut self) -> Result<AccessCount>;
 
     /// Copies the store as it is at one moment into `file`, which exists and is empty, while others use the store. The
     /// copy is a store in one SQLite file. Calls `progress` with (done, total), in a unit of the store's own.

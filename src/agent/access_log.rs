@@ -3,6 +3,7 @@
 use crate::agent::worker::ShutdownGuard;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
+use crate::vault::Accessor;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,52 @@ pub struct AccessLog {
     denied: Arc<Mutex<Denied>>,
 }
 
+/// How long the log may get.
+pub struct LineLimit {
+    most: u64,
+    clock: fn() -> u64,
+    /// Lines that were written since it was last looked at.
+    written: usize,
+}
+
+/// So many lines are written before the log's length is looked at again.
+const LOOK_AFTER: usize = 1024;
+
+impl LineLimit {
+    /// Of about so many lines.
+    pub fn new(most: u64, clock: fn() -> u64) -> Self {
+        Self { most, clock, written: LOOK_AFTER }
+    }
+
+    /// Drops the oldest lines, some thousands at once, if there are too many. The log says so.
+    fn apply(&mut self, store: &mut dyn Store, written: usize) {
+        self.written += written;
+        if self.written < LOOK_AFTER {
+            return;
+        }
+        let this = Accessor::this_process();
+        let by = Access {
+            time: (self.clock)(),
+            device: String::new(),
+            uid: this.uid,
+            pid: this.pid,
+            exe: this.exe,
+            name: String::new(),
+            version: 0,
+            outcome: String::new(),
+        };
+        match store.drop_accesses(self.most, &by) {
+            Ok(0) => self.written = 0,
+            // There may be more of them.
+            Ok(dropped) => log::info!("the access log is full: {dropped} of its oldest lines were dropped"),
+            Err(error) => {
+                log::warn!("the access log cannot be kept short: {}", error.message());
+                self.written = 0;
+            }
+        }
+    }
+}
+
 /// What the thread writes down.
 struct Lines {
     openings: mpsc::Receiver<Line>,
@@ -47,13 +94,13 @@ impl AccessLog {
     ///
     /// # Errors
     /// `Io`.
-    pub fn start(store: Box<dyn Store>, alive: &ShutdownGuard) -> Result<Self> {
+    pub fn start(store: Box<dyn Store>, limit: LineLimit, alive: &ShutdownGuard) -> Result<Self> {
         let io = |e: std::io::Error| Error::new(Kind::Io, "start the access log's thread", e.to_string());
         let (access_log, lines) = Self::new();
         let waiting = Builder::new_current_thread().enable_time().build().map_err(io)?;
         let alive = alive.clone();
         let body = move || {
-            keep(store, lines, &waiting);
+            keep(store, limit, lines, &waiting);
             drop(alive);
         };
         std::thread::Builder::new().name("access-log".into()).spawn(body).map_err(io)?;
@@ -237,7 +284,7 @@ impl Lines {
     }
 }
 
-fn keep(mut store: Box<dyn Store>, mut lines: Lines, waiting: &Runtime) {
+fn keep(mut store: Box<dyn Store>, mut limit: LineLimit, mut lines: Lines, waiting: &Runtime) {
     while let Some(batch) = waiting.block_on(lines.next()) {
         let (accesses, asked): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if let Err(error) = store.record(&accesses) {
@@ -248,6 +295,7 @@ fn keep(mut store: Box<dyn Store>, mut lines: Lines, waiting: &Runtime) {
         for done in asked.into_iter().flatten() {
             let _ = done.send(());
         }
+        limit.apply(&mut *store, accesses.len());
     }
 }
 

@@ -4,6 +4,7 @@
 //! becomes durable with the next append or checkpoint.
 
 mod access;
+mod access_dropped;
 mod append;
 mod checkpoint;
 mod copy;
@@ -14,7 +15,7 @@ mod ledger;
 mod operation;
 mod repair;
 
-use super::{Access, Append, Lease, RecordedAccess, Store};
+use super::{Access, AccessCount, Append, Lease, RecordedAccess, Store};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, MAX_SEALED_BYTES};
@@ -150,7 +151,15 @@ impl Store for SqliteStore {
         append::check_heads(&attempt)
     }
 
-    fn check_accesses(&mut self) -> Result<u64> {
+    fn drop_accesses(&mut self, most: u64, by: &Access) -> Result<u64> {
+        access_dropped::drop_oldest(&self.attempt("drop lines of the access log"), most, by)
+    }
+
+    fn dropped_accesses(&mut self, device: &DeviceId) -> Result<AccessHead> {
+        access_dropped::of(&self.attempt("read the access log"), &device.to_string())
+    }
+
+    fn check_accesses(&mut self) -> Result<AccessCount> {
         access::check(&self.attempt("verify the access log"))
     }
 

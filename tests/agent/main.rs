@@ -1,6 +1,7 @@
 //! The agent, from outside: over its socket, with devices in software that fail on command, and as the real program.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::expect_used)]
 
+mod access_log;
 mod agent_in_process;
 mod cache;
 mod client_identity;

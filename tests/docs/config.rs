@@ -44,6 +44,7 @@ fn the_example_has_every_key() {
         checkpoint_every,
         deadline,
         connections,
+        access_log_max,
     } = agent;
     assert!(socket.is_some() && credentials.is_some() && !cache.is_empty() && cache_labels.is_some());
     assert!(
@@ -53,6 +54,7 @@ fn the_example_has_every_key() {
             && checkpoint_every.is_some()
             && deadline.is_some()
             && connections.is_some()
+            && access_log_max.is_some()
     );
     let ids = devices.iter().map(|ConfiguredDevice { uri: _, id }| id);
     assert!(ids.flatten().count() > 0);

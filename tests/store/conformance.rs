@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use strongroom::error::Kind;
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{AccessHead, DeviceId, Hash, LogPosition, leaf, sha256};
-use strongroom::store::{Access, Store};
+use strongroom::store::{Access, AccessCount, Store};
 
 /// The whole suite for one kind of store.
 macro_rules! conformance {
@@ -32,6 +32,7 @@ macro_rules! conformance {
             nothing_is_set_aside_twice
             accesses_are_paged_newest_first
             accesses_are_chained_per_device
+            the_oldest_accesses_are_dropped
             a_checkpoint_takes_the_place_of_the_one_before
             checkpoints_are_set_aside_with_a_tail
             a_devices_lines_are_counted
@@ -82,7 +83,7 @@ pub fn a_new_store_is_empty<B: StoreFactory>() {
     assert_eq!(store.batch_of(1).unwrap(), None);
     assert_eq!(store.sealed(&Hash::ZERO).unwrap(), None);
     assert_eq!(store.accesses(0, 10).unwrap(), []);
-    assert_eq!(store.check_accesses().unwrap(), 0);
+    assert_eq!(store.check_accesses().unwrap().kept, 0);
 }
 
 pub fn what_is_appended_is_read<B: StoreFactory>() {
@@ -340,6 +341,42 @@ pub fn accesses_are_paged_newest_first<B: StoreFactory>() {
     assert_eq!(versions, (1..=10).rev().map(|n| (n, access("ab", n))).collect::<Vec<_>>());
 }
 
+pub fn the_oldest_accesses_are_dropped<B: StoreFactory>() {
+    let factory = B::new();
+    let mut store = factory.open();
+    let (device, other) = (DeviceId([0xab; 16]), DeviceId([0xcd; 16]));
+    let by = Access { outcome: String::new(), ..access("", 0) };
+    assert_eq!(store.drop_accesses(10, &by).unwrap(), 0);
+    let lines: Vec<_> =
+        (1..=20).map(|n| access(&if n % 4 == 0 { other } else { device }.to_string(), n)).collect();
+    store.record(&lines).unwrap();
+    assert_eq!(store.drop_accesses(20, &by).unwrap(), 0);
+    let whole = store.access_head(&device).unwrap();
+    let chains: Vec<_> = (0..=16).map(|count| store.access_chain_at(&device, count).unwrap()).collect();
+    // Nine are left, and a tenth that says so.
+    assert_eq!(store.drop_accesses(10, &by).unwrap(), 11);
+    assert_eq!(store.drop_accesses(10, &by).unwrap(), 0);
+    let rows = store.accesses(0, 100).unwrap();
+    assert_eq!((rows.len(), rows[0].n, rows[9].n), (10, 21, 12));
+    assert_eq!((rows[0].access.outcome.as_str(), rows[0].access.device.as_str()), ("dropped 11 lines", ""));
+    assert_eq!(store.check_accesses().unwrap(), AccessCount { kept: 10, dropped: 11 });
+    // Counts go on, and so do chains, also from what was dropped last.
+    assert_eq!(store.access_head(&device).unwrap(), whole);
+    assert_eq!(store.dropped_accesses(&device).unwrap().count, 9);
+    assert_eq!(store.dropped_accesses(&other).unwrap().count, 2);
+    for (count, chain) in chains.into_iter().enumerate() {
+        let kept = if count < 9 { None } else { chain };
+        assert_eq!(store.access_chain_at(&device, count as u64).unwrap(), kept, "{count}");
+    }
+    store.record(&[access(&device.to_string(), 21)]).unwrap();
+    assert_eq!(store.access_head(&device).unwrap().count, whole.count + 1);
+    // All of a device's lines may go.
+    assert_eq!(store.drop_accesses(1, &by).unwrap(), 11);
+    assert_eq!(store.access_head(&other).unwrap().count, 5);
+    store.record(&[access(&other.to_string(), 22)]).unwrap();
+    assert_eq!(store.check_accesses().unwrap(), AccessCount { kept: 2, dropped: 22 });
+}
+
 pub fn accesses_are_chained_per_device<B: StoreFactory>() {
     let factory = B::new();
     let mut store = factory.open();
@@ -367,7 +404,7 @@ pub fn accesses_are_chained_per_device<B: StoreFactory>() {
             assert_eq!(row.chain, chain, "row {}", row.n);
         }
     }
-    assert_eq!(store.check_accesses().unwrap(), 5);
+    assert_eq!(store.check_accesses().unwrap().kept, 5);
 }
 
 pub fn a_checkpoint_takes_the_place_of_the_one_before<B: StoreFactory>() {
@@ -525,7 +562,7 @@ pub fn records_and_appends_do_not_lose_each_other<B: StoreFactory>() {
     let mut store = factory.open();
     assert_eq!(store.tail().unwrap().n, 100);
     let rows = store.accesses(0, 1000).unwrap();
-    assert_eq!(store.check_accesses().unwrap(), 100);
+    assert_eq!(store.check_accesses().unwrap().kept, 100);
     assert_eq!(rows.len(), 100);
     for writer in 0..4 {
         let of_writer = rows.iter().rev().filter(|row| row.access.device == format!("{writer}"));

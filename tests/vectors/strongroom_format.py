@@ -456,16 +456,25 @@ def verify_checkpoints(database, store):
 
 
 def verify_witnessed_accesses(database, device, accesses):
-    chain, rows = ZERO, database.execute("SELECT chain FROM access WHERE device = ? ORDER BY n", (device,)).fetchall()
-    if accesses["count"] <= len(rows):
-        chain = rows[accesses["count"] - 1][0].hex() if accesses["count"] else ZERO
-    if accesses["count"] > len(rows) or chain != accesses["chain"]:
+    dropped, chain = dropped_accesses(database).get(device, (0, bytes(32)))
+    if accesses["count"] < dropped:
+        return
+    chain, rows = chain.hex(), database.execute("SELECT chain FROM access WHERE device = ? ORDER BY n", (device,)).fetchall()
+    left = accesses["count"] - dropped
+    if 0 < left <= len(rows):
+        chain = rows[left - 1][0].hex()
+    if left > len(rows) or chain != accesses["chain"]:
         raise Tampering(f"the access log is not the one that {device} witnessed")
 
 
+def dropped_accesses(database):
+    return {device: (count, chain) for device, count, chain in database.execute("SELECT * FROM access_dropped")}
+
+
 def verify_accesses(database):
-    chains, n = {}, 0
-    for n, (number, *line, chain) in enumerate(database.execute("SELECT * FROM access ORDER BY n"), 1):
+    dropped = dropped_accesses(database)
+    chains, n = {device: chain for device, (_, chain) in dropped.items()}, sum(count for count, _ in dropped.values())
+    for n, (number, *line, chain) in enumerate(database.execute("SELECT * FROM access ORDER BY n"), n + 1):
         device = line[1]
         encoded = head(4, len(line)) + b"".join(
             text.write(value) if isinstance(value, str) else uint.write(value) for value in line

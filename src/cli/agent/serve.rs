@@ -51,6 +51,9 @@ pub struct Agent {
     /// Serve at most this many connections at once [default: 12000]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
+    /// Drop the oldest lines of the access log when it has more than this many [default: 10000000]
+    #[arg(long, value_name = "LINES")]
+    access_log_max: Option<u64>,
 }
 
 impl Execute for Agent {
@@ -99,6 +102,7 @@ impl Agent {
         options.pin_policy =
             PinPolicy { idle: settings.idle.map(|period| period.0), program: settings.prompt };
         options.connections = settings.connections.unwrap_or(options.connections);
+        options.access_log_max = settings.access_log_max.unwrap_or(options.access_log_max);
         Ok(options)
     }
 
@@ -121,6 +125,7 @@ impl Agent {
             checkpoint_every: self.checkpoint_every.or(configured.checkpoint_every),
             deadline: self.deadline.or(configured.deadline),
             connections: self.connections.or(configured.connections),
+            access_log_max: self.access_log_max.or(configured.access_log_max),
         }
     }
 

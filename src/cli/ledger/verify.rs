@@ -50,9 +50,13 @@ fn print_report(out: &mut Output, report: &VerifyReport) -> Result<()> {
         0 => String::new(),
         n => format!(" ({n} without effect)"),
     };
+    let dropped = match report.dropped_accesses {
+        0 => String::new(),
+        n => format!(" ({n} dropped before)"),
+    };
     let word = if report.problems.is_empty() { "verified" } else { "checked" };
     out.info(&format!(
-        "{word}: {}{ineffective}, {}, {} of the access log",
+        "{word}: {}{ineffective}, {}, {} of the access log{dropped}",
         counted(report.statements, "statement", "statements"),
         counted(report.sealed, "sealed version", "sealed versions"),
         counted(report.accesses, "line", "lines"),
@@ -68,6 +72,7 @@ fn as_json(report: &VerifyReport) -> Value {
         "ineffective": report.ineffective,
         "sealed": report.sealed,
         "accesses": report.accesses,
+        "dropped_accesses": report.dropped_accesses,
         "witnesses": report.witnesses,
         "problems": problems.collect::<Vec<_>>(),
     })

@@ -1,10 +1,10 @@
 //! The access log: who read what, chained per device.
 
-use super::file;
 use super::operation::{Fields, SqliteOperation};
+use super::{access_dropped, file};
 use crate::error::Result;
 use crate::ledger::{AccessHead, DeviceId, Hash};
-use crate::store::{Access, RecordedAccess};
+use crate::store::{Access, AccessCount, RecordedAccess};
 use minicbor::Encoder;
 use rusqlite::params;
 use sha2::{Digest, Sha256};
@@ -13,6 +13,12 @@ use std::collections::HashMap;
 pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
     file::refuse_read_only(attempt)?;
     let transaction = attempt.writing(false)?;
+    append(attempt, accesses)?;
+    attempt.commit(transaction)
+}
+
+/// Appends lines within a transaction.
+pub(super) fn append(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
     // Grouped by device, so that each is looked up once.
     let mut ends = HashMap::<&str, Hash>::new();
     for access in accesses {
@@ -24,28 +30,38 @@ pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Resu
         insert(attempt, access, chain)?;
         ends.insert(&access.device, chain);
     }
-    attempt.commit(transaction)
+    Ok(())
 }
 
 /// The chain's value after a device's last line.
 fn end_of(attempt: &SqliteOperation<'_>, device: &str) -> Result<Hash> {
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n DESC LIMIT 1";
-    Ok(attempt.first("access", sql, [device], |row| row.hash(1))?.unwrap_or(Hash::ZERO))
+    match attempt.first("access", sql, [device], |row| row.hash(1))? {
+        Some(end) => Ok(end),
+        None => Ok(access_dropped::of(attempt, device)?.chain),
+    }
 }
 
-/// How many lines name the device, and the chain after the last of them.
+/// How many lines name the device, those included that were dropped, and the chain after the last of them.
 pub(super) fn head(attempt: &SqliteOperation<'_>, device: &DeviceId) -> Result<AccessHead> {
     let _snapshot = attempt.reading()?;
     let (device, sql) = (device.to_string(), "SELECT count(*) FROM access WHERE device = ?1");
-    let count = attempt.first("access", sql, [&device], |row| row.uint(0))?.unwrap_or(0);
+    let kept = attempt.first("access", sql, [&device], |row| row.uint(0))?.unwrap_or(0);
+    let count = access_dropped::of(attempt, &device)?.count.saturating_add(kept);
     Ok(AccessHead { count, chain: end_of(attempt, &device)? })
 }
 
-/// The chain after the device's line number `count`.
+/// The chain after the device's line number `count`, unless that was dropped.
 pub(super) fn chain_at(attempt: &SqliteOperation<'_>, device: &DeviceId, count: u64) -> Result<Option<Hash>> {
+    let _snapshot = attempt.reading()?;
+    let dropped = access_dropped::of(attempt, &device.to_string())?;
+    if count == dropped.count && count > 0 {
+        return Ok(Some(dropped.chain));
+    }
     let sql = "SELECT n, chain FROM access WHERE device = ?1 ORDER BY n LIMIT 1 OFFSET ?2";
     // Nobody reads more lines than SQLite can count.
-    let Some(before) = count.checked_sub(1).and_then(|before| i64::try_from(before).ok()) else {
+    let before = count.checked_sub(dropped.count).and_then(|kept| kept.checked_sub(1));
+    let Some(before) = before.and_then(|before| i64::try_from(before).ok()) else {
         return Ok(None);
     };
     attempt.first("access", sql, params![device.to_string(), before], |row| row.hash(1))
@@ -83,22 +99,35 @@ pub(super) fn accesses(
 const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Longer than a device's id in hex.
-const MAX_DEVICE_BYTES: usize = 64;
+pub(super) const MAX_DEVICE_BYTES: usize = 64;
 
 /// More devices than a store has. Each takes memory while the chains are checked.
-const MAX_DEVICES: usize = 1 << 16;
+pub(super) const MAX_DEVICES: usize = 1 << 16;
 
-/// Recomputes the chain of every device. Returns the number of rows.
-pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<u64> {
-    let (mut rows, mut ends) = (0, HashMap::<String, Hash>::new());
-    let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain FROM access ORDER BY n";
-    attempt.each("access", sql, [], |row| {
+/// Recomputes the chain of every device, from what was dropped on.
+pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<AccessCount> {
+    let _snapshot = attempt.reading()?;
+    let mut ends = access_dropped::all(attempt)?;
+    let dropped = ends.values().fold(0_u64, |sum, end| sum.saturating_add(end.count));
+    Ok(AccessCount { kept: follow(attempt, i64::MAX, &mut ends)?, dropped })
+}
+
+/// Recomputes the chains of the lines before `before`, and moves each device's end forward. Returns how many these are.
+pub(super) fn follow(
+    attempt: &SqliteOperation<'_>,
+    before: i64,
+    ends: &mut HashMap<String, AccessHead>,
+) -> Result<u64> {
+    let mut rows = 0;
+    let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain
+               FROM access WHERE n < ?1 ORDER BY n";
+    attempt.each("access", sql, [before], |row| {
         let RecordedAccess { access, chain, .. } = read(row)?;
-        let previous = ends.get(&access.device).copied().unwrap_or(Hash::ZERO);
-        if link(previous, &access) != chain {
+        let end = ends.get(&access.device).copied().unwrap_or(AccessHead::EMPTY);
+        if link(end.chain, &access) != chain {
             return Err(row.wrong(9, "does not follow from the rows before it"));
         }
-        ends.insert(access.device, chain);
+        ends.insert(access.device, AccessHead { count: end.count.saturating_add(1), chain });
         if ends.len() > MAX_DEVICES {
             return Err(row.wrong(2, "is one of more devices than a store has"));
         }

@@ -54,6 +54,13 @@ CREATE TABLE leases (
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How many of a device's lines were dropped from the beginning of the access log, and the chain after the last of them.
+CREATE TABLE access_dropped (
+    device TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    chain BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- The newest checkpoint of each witness: a COSE_Sign1.
 CREATE TABLE checkpoints (
     device BLOB PRIMARY KEY,

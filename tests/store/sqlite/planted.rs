@@ -9,12 +9,13 @@ use strongroom::error::{Error, Kind};
 use strongroom::ledger::{Hash, sha256};
 use strongroom::store::{Store, open};
 
-const COLUMNS: [(&str, &[&str]); 5] = [
+const COLUMNS: [(&str, &[&str]); 6] = [
     ("batches", &["first", "last", "chain", "sign1"]),
     ("statements", &["n", "bytes"]),
     ("heads", &["subject", "prev", "batch"]),
     ("sealed", &["id", "digest", "destroyed", "bytes"]),
     ("access", &["n", "time", "device", "uid", "pid", "exe", "name", "version", "outcome", "chain"]),
+    ("access_dropped", &["device", "count", "chain"]),
 ];
 
 fn values() -> Vec<Value> {
@@ -85,6 +86,7 @@ fn use_it(store: &mut dyn Store) -> Vec<Error> {
     note(store.sealed(&sha256(&[2; 300])).map(drop));
     note(store.accesses(0, 100).map(drop));
     note(store.check_accesses().map(drop));
+    note(store.drop_accesses(2, &access()).map(drop));
     note(store.check_heads());
     note(store.record(&[access()]));
     note(first_of([2]).append(store).map(drop));
@@ -95,6 +97,7 @@ fn use_it(store: &mut dyn Store) -> Vec<Error> {
 #[test]
 fn no_value_in_any_column_causes_a_panic() {
     let untouched = store_of_two();
+    assert_eq!(untouched.open().drop_accesses(1, &access()).unwrap(), 2);
     take_types_off(&untouched.attacker());
     untouched.attack("PRAGMA wal_checkpoint(TRUNCATE)");
     let untouched = fs::read(untouched.path()).unwrap();
@@ -120,7 +123,7 @@ fn no_value_in_any_column_causes_a_panic() {
                     assert!(!shown.chars().any(char::is_control), "{shown:?}");
                 }
                 // Whatever it was, an admin can go on from what was verified.
-                if !matches!((table, *column), ("access" | "sealed", _)) {
+                if !matches!((table, *column), ("access" | "access_dropped" | "sealed", _)) {
                     let mut store = factory.open();
                     set_aside(&mut *store, 1).unwrap();
                     first_of([2]).append(&mut *store).unwrap();
@@ -249,7 +252,7 @@ fn planted_triggers_do_nothing_to_those_who_have_it_open() {
     assert_eq!(first_of([1]).append(&mut *store).unwrap_err().kind(), Kind::Conflict);
     assert!(store.sealed(&sha256(&[1; 300])).unwrap().is_some());
     store.record(&[access()]).unwrap();
-    assert_eq!(store.check_accesses().unwrap(), 3);
+    assert_eq!(store.check_accesses().unwrap().kept, 3);
 }
 
 /// Whatever is not exactly the schema's is refused before anything is read: it may compute what the file does not hold.
@@ -320,4 +323,21 @@ fn line(n: u64) -> Vec<u8> {
     line.extend([0x00, 0x01, 0x60, 0x61, b'n', 0x01, 0x66]);
     line.extend(b"opened");
     line
+}
+
+#[test]
+fn altered_lines_are_not_dropped() {
+    let factory = Sqlite::new();
+    let mut store = factory.open();
+    store.record(&vec![access(); 10]).unwrap();
+    factory.attack("UPDATE access SET outcome = 'denied' WHERE n = 3");
+    let error = store.drop_accesses(5, &access()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Tampered, "{error}");
+    assert_eq!(store.accesses(0, 100).unwrap().len(), 10);
+    // Nor is it believed that lines were dropped which are there.
+    factory.attack("UPDATE access SET outcome = 'opened' WHERE n = 3");
+    assert_eq!(store.check_accesses().unwrap().kept, 10);
+    let planted = "01".repeat(32);
+    factory.attack(&format!("INSERT INTO access_dropped VALUES ('ab', 1, x'{planted}')"));
+    store.check_accesses().unwrap_err();
 }

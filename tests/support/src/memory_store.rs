@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use strongroom::Result;
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{AccessHead, DeviceId, Hash, LogPosition, leaf};
-use strongroom::store::{Access, Append, Lease, RecordedAccess, Store};
+use strongroom::store::{Access, AccessCount, Append, Lease, RecordedAccess, Store};
 
 /// Batches as they were pushed, sealed bytes by digest.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +133,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn check_accesses(&mut self) -> Result<u64> {
+    fn drop_accesses(&mut self, _: u64, _: &Access) -> Result<u64> {
         Ok(0)
+    }
+
+    fn dropped_accesses(&mut self, _: &DeviceId) -> Result<AccessHead> {
+        Ok(AccessHead::EMPTY)
+    }
+
+    fn check_accesses(&mut self) -> Result<AccessCount> {
+        Ok(AccessCount::default())
     }
 }
