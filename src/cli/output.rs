@@ -60,6 +60,16 @@ impl Output {
         Self { options, data, words, terminal, words_terminal }
     }
 
+    /// Standard output and standard error, for what another program writes.
+    ///
+    /// # Errors
+    /// Those of duplicating them.
+    pub fn descriptors() -> io::Result<(File, File)> {
+        let (data, words) =
+            (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
+        Ok((File::from(data), File::from(words)))
+    }
+
     /// Whether data is wanted as JSON.
     pub fn json_wanted(&self) -> bool {
         self.options.json

@@ -8,6 +8,7 @@ pub mod env;
 pub mod get;
 pub mod import;
 pub mod list;
+mod masked;
 pub mod put;
 pub mod rename;
 pub mod run;

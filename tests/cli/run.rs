@@ -91,3 +91,21 @@ fn limits_and_descriptors_are_as_they_were() {
     let ours = home.ok(&["run", "--env", "A=a", "--", "sh", "-c", script]);
     assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&plain.stdout));
 }
+
+/// The program is a child then: signals are passed on, and its exit code is the command's.
+#[test]
+fn masked_programs_get_signals_too() {
+    let Some(home) = home() else { return };
+    let trap = "trap 'echo $A; exit 7' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut run = home.strongroom(&["run", "--mask", "--env", "A=a", "--", "sh", "-c", trap]);
+    let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    signal(&child, Signal::TERM);
+    line.clear();
+    out.read_to_string(&mut line).unwrap();
+    assert_eq!(line, "***\n");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}

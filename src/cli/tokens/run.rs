@@ -1,5 +1,6 @@
 //! `run`: becomes a program that finds its tokens in its environment, or in files that lie in memory.
 
+use super::masked;
 use super::variables::Selection;
 use crate::cli::Execute;
 use crate::cli::context::Context;
@@ -15,6 +16,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use strongroom::error::printable;
+use strongroom::integrations::mask::SHORTEST;
 use strongroom::integrations::project::Value;
 use strongroom::uri::{DeviceUri, PinSource};
 use strongroom::vault::TokenRef;
@@ -24,6 +26,9 @@ use strongroom::{Error, Kind, Result};
 pub struct Run {
     #[command(flatten)]
     selection: Selection,
+    /// Hide the tokens in what the program writes, in their own form only: encoded ones are other texts
+    #[arg(long)]
+    mask: bool,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND", allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -45,6 +50,14 @@ impl Execute for Run {
                 Value::Token(of) => command.env(name, in_environment(name, of, opened.token(of))?),
                 Value::File(of) => command.env(name, in_memory(opened.token(of), &mut files)?),
             };
+        }
+        if self.mask {
+            let hidden: Vec<&[u8]> = opened.values().collect();
+            if hidden.iter().any(|value| value.trim_ascii().len() < SHORTEST) {
+                context.out.warn("a token of fewer than 4 bytes is not hidden");
+            }
+            hardening::restore_core_limit();
+            return masked::run(&mut command, &hidden).map_err(|e| not_started(&e, &self.command[0]))?;
         }
         Err(become_program(command, &self.command[0]))
     }
@@ -93,7 +106,11 @@ fn in_memory(token: &[u8], files: &mut Vec<OwnedFd>) -> Result<String> {
 /// Replaces this process. Returns only a failure.
 fn become_program(mut command: Command, program: &OsString) -> anyhow::Error {
     hardening::restore_core_limit();
-    let failure = command.exec();
+    not_started(&command.exec(), program)
+}
+
+/// Why a program was not started, with the exit code that shells have for it.
+fn not_started(failure: &io::Error, program: &OsString) -> anyhow::Error {
     let (code, hint) = match failure.kind() {
         io::ErrorKind::NotFound => (127, "check its name and $PATH"),
         io::ErrorKind::ArgumentListTooLong => (126, "give large tokens as files: --file VAR=NAME"),

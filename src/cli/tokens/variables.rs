@@ -47,6 +47,11 @@ pub struct OpenedVariables {
 }
 
 impl OpenedVariables {
+    /// The bytes of all of its tokens.
+    pub fn values(&self) -> impl Iterator<Item = &[u8]> {
+        self.tokens.iter().map(|(_, secret)| secret.expose())
+    }
+
     /// The bytes of one of its tokens.
     pub fn token(&self, of: &TokenRef) -> &[u8] {
         let found = self.tokens.iter().find(|(token, _)| token == of);

@@ -1,0 +1,81 @@
+//! `run --mask`: starts the program as a child, and hides tokens in what it writes.
+
+use crate::cli::exit::ExitWith;
+use crate::cli::output::Output;
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use strongroom::integrations::mask::Masker;
+
+/// How much is read at once.
+const PIECE: usize = 32 << 10;
+
+/// Runs the program until it ends, and fails with its exit code if that is not 0; of one that a signal ended, with 128 and
+/// its number, as shells do. Standard output and standard error are pipes to it.
+///
+/// # Errors
+/// That it cannot be started, as `io::Error`.
+pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result<()>> {
+    // Before it starts: none may end this process and leave the program behind.
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let (out, words) = Output::descriptors()?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (handle, pid) = (signals.handle(), Pid::from_child(&child));
+    let copies = [
+        child.stdout.take().map(|from| copy(from, out, hidden)),
+        child.stderr.take().map(|from| copy(from, words, hidden)),
+    ];
+    let forwarding = std::thread::spawn(move || {
+        // A terminal sends these to the program itself.
+        let on_terminal = io::stdin().is_terminal();
+        for signal in signals.forever().filter(|signal| !(on_terminal && [SIGINT, SIGQUIT].contains(signal)))
+        {
+            if let Some(signal) = Signal::from_named_raw(signal) {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    });
+    let status = wait(&mut child);
+    handle.close();
+    let _ = forwarding.join();
+    // Until the last has closed the pipe that inherited it.
+    for copy in copies.into_iter().flatten() {
+        let _ = copy.join();
+    }
+    let status = status?;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(match u8::try_from(code) {
+        Ok(0) => Ok(()),
+        code => Err(ExitWith(code.unwrap_or(1)).into()),
+    })
+}
+
+fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+    loop {
+        match child.wait() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn copy(mut from: impl Read + Send + 'static, mut to: File, hidden: &[&[u8]]) -> std::thread::JoinHandle<()> {
+    let mut masker = Masker::new(hidden.iter().copied());
+    std::thread::spawn(move || {
+        let mut piece = vec![0; PIECE];
+        loop {
+            match from.read(&mut piece) {
+                Ok(0) => break,
+                // A reader that has gone ends the program by its next write, as without this.
+                Ok(n) if to.write_all(&masker.push(&piece[..n])).is_err() => return,
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+        let _ = to.write_all(&masker.finish());
+    })
+}
