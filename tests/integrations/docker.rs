@@ -13,7 +13,12 @@ fn a_registry_lets_it_in() {
     let registry = format!("127.0.0.1:{}", server.port);
     server.file("v2/index.json", "{}");
     std::fs::create_dir(home.dir.join(".docker")).unwrap();
-    std::fs::write(home.dir.join(".docker/config.json"), "{\"credsStore\":\"strongroom\"}").unwrap();
+    // Docker asks the one for all registries; skopeo and podman know only the one by registry.
+    let config = match program {
+        "docker" => "{\"credsStore\":\"strongroom\"}".to_owned(),
+        _ => format!("{{\"credHelpers\":{{\"{registry}\":\"strongroom\"}}}}"),
+    };
+    std::fs::write(home.dir.join(".docker/config.json"), config).unwrap();
     put_with(&home, &format!("docker/{registry}"), "s3cret", "username=bob");
     let image = format!("{registry}/img:latest");
     let mut inspect = command(&home, program);

@@ -5,8 +5,13 @@ use crate::{command, done, given, home_with, said};
 
 #[test]
 fn a_registry_lets_terraform_in() {
-    let program = if test_support::softhsm::installed("terraform") { "terraform" } else { "tofu" };
-    let Some(home) = home_with(program, "https://opentofu.org/docs/intro/install") else { return };
+    let there = ["terraform", "tofu"].into_iter().find(|program| test_support::softhsm::installed(program));
+    let Some(program) = there else {
+        return test_support::skip::skip_not_in_debian(
+            "Terraform and OpenTofu are missing: https://opentofu.org/docs/intro/install",
+        );
+    };
+    let Some(home) = home_with(program, "") else { return };
     let server = Server::start_tls(&home, "Bearer s3cret");
     let host = format!("127.0.0.1:{}", server.port);
     server.file(".well-known/terraform.json", "{\"modules.v1\":\"/modules/\"}");

@@ -4,6 +4,7 @@
 mod backup;
 mod checkpoints;
 mod devices;
+mod frozen_store;
 mod lifecycle;
 mod machines;
 mod policies;
