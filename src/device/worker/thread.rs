@@ -6,8 +6,9 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{BatchPrompter, Prompter};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long closing may take. The end of the process closes everything else, but it does not flush the slots of a bare TPM, so a
@@ -41,14 +42,24 @@ struct Running {
 struct Closed {
     ended: Receiver<()>,
     busy: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        if !self.busy.load(Ordering::Acquire) {
-            let _ = self.ended.recv_timeout(PATIENCE_FOR_CLOSING);
+        if self.busy.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(RecvTimeoutError::Disconnected) = self.ended.recv_timeout(PATIENCE_FOR_CLOSING) {
+            end(self.thread.take());
         }
     }
+}
+
+/// Waits for a thread that has nothing more to do. A driver's libraries keep things for each thread, which they free at its
+/// end; while the process exits, they would free them a second time.
+fn end<T>(thread: Option<JoinHandle<T>>) {
+    let _ = thread.map(JoinHandle::join);
 }
 
 impl DeviceThread {
@@ -106,14 +117,15 @@ impl Running {
         let (sender, receiver) = channel();
         let (ends, ended) = channel();
         let busy = Arc::new(AtomicBool::new(true));
-        let closed = Closed { ended, busy: Arc::clone(&busy) };
         let (shared, attended) = (Arc::clone(&busy), prompter.is_attended());
         let body = move || {
             own_device(&connect, sender, attended, &queue, &shared);
             drop::<Sender<()>>(ends);
         };
         let spawned = std::thread::Builder::new().name("device".into()).spawn(body);
-        spawned.map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
+        let thread = spawned
+            .map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
+        let closed = Closed { ended, busy: Arc::clone(&busy), thread: Some(thread) };
         let connected = receive(&receiver, patience, prompter);
         let known_as = connected.unwrap_or_else(|| Err(hung(name, "connect to the device", patience)))?;
         Ok((Self { tasks, busy, since: Instant::now(), _closed: closed }, known_as))
@@ -163,6 +175,10 @@ pub fn within<T: Send + 'static>(
     job: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = channel();
-    std::thread::spawn(move || sender.send(job()));
-    receiver.recv_timeout(patience).unwrap_or_else(|_| Err(hung(name, operation, patience)))
+    let thread = std::thread::spawn(move || sender.send(job()));
+    let done = receiver.recv_timeout(patience);
+    if done.is_ok() {
+        end(Some(thread));
+    }
+    done.unwrap_or_else(|_| Err(hung(name, operation, patience)))
 }
