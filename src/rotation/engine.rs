@@ -121,8 +121,32 @@ fn without_candidate(now: &Situation) -> Step {
     }
     match now.outdated.first() {
         // Before a new version is made, what it would push out is revoked at the issuer.
-        Some(version) if now.overlap_is_over || now.wanted && !now.aborting => Step::Retire(*version),
+        Some(version) if now.overlap_is_over || now.wanted && !now.aborting => match now.accepted {
+            None => Step::Probe,
+            Some(accepted) if accepted.current => Step::Retire(*version),
+            // Somebody put a value that the issuer does not know: an older one may be the only one that it accepts.
+            Some(accepted) => restore(now, accepted),
+        },
         _ if now.wanted && !now.aborting => Step::Create,
         _ => Step::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 2 was typed wrong: the issuer accepts version 1, which goes for nothing in the world.
+    #[test]
+    fn an_outdated_version_stays_until_the_issuer_accepts_the_one_in_use() {
+        let now = Situation { current: 2, outdated: vec![1], wanted: true, ..Situation::default() };
+        assert_eq!(next(&now), Step::Probe);
+        let refused = Situation { accepted: Some(Accepted::default()), ..now.clone() };
+        assert_eq!(next(&refused), Step::Set(2));
+        assert_eq!(next(&Situation { refusals: 2 * MAX_REFUSALS, ..refused }), Step::GiveUp);
+        let accepted = Some(Accepted { current: true, ..Accepted::default() });
+        assert_eq!(next(&Situation { accepted, ..now.clone() }), Step::Retire(1));
+        let over = Situation { wanted: false, overlap_is_over: true, ..now };
+        assert_eq!(next(&over), Step::Probe);
     }
 }

@@ -139,7 +139,7 @@ fn a_cleared_tpm_says_that_its_keys_are_gone() {
         let error = open(&mut *device, &opens, &mut bench.prompter()).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyMissing, "{error}");
         assert!(error.message().contains("cleared and its keys are lost"), "{error}");
-        assert!(error.hint().unwrap().contains("strongroom device add"));
+        assert!(error.hint().unwrap().contains("strongroom device renew"));
         assert!(!device.has_key(&KeyRef::from(&signs), &mut bench.prompter()).unwrap());
         drop(device);
         assert_eq!(bench.tpm.loaded(), (0, 0));
