@@ -256,7 +256,8 @@ pub fn open_first(
         }
         match tokens.open(&TokenRef { name: name.clone(), version: None }) {
             Ok(token) => return Ok(Some(HostToken { name: name.clone(), token, view })),
-            Err(error) if error.kind() == Kind::NotFound => {}
+            // One that is there and opens with no device here is not passed over: its protocol would store another.
+            Err(error) if error.kind() == Kind::NotFound && view.is_none() => {}
             Err(error) => return Err(error),
         }
     }

@@ -36,6 +36,9 @@ fn a_machines_own_word_does_not_count() {
     let own = first.checkpoint().unwrap();
     assert_eq!((own.time, own.position, own.root), (NOW, first.replica().position(), first.replica().root()));
     assert_eq!(first.get(&name("a"), None).unwrap_err().kind(), Kind::Stale);
+    // Nor is anything opened for a hook, or an issuer asked.
+    assert_eq!(first.rotation_state(&name("a"), "rotate a").unwrap_err().kind(), Kind::Stale);
+    assert_eq!(first.open_to_rotate(&name("a"), 1).unwrap_err().kind(), Kind::Stale);
     assert_eq!(second.get(&name("a"), None).unwrap().expose(), b"token");
     second.checkpoint().unwrap();
     assert_eq!(first.get(&name("a"), None).unwrap().expose(), b"token");

@@ -39,7 +39,12 @@ impl Execute for Edit {
         let before = context.with_tokens(|tokens, _| {
             match tokens.open(&TokenRef { name: name.clone(), version: None }) {
                 Ok(token) => Ok(Some(token.value)),
-                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                // A token that is there and opens with no device here is no new one.
+                Err(error) if error.kind() == Kind::NotFound => match tokens.expect(&name, &operation) {
+                    Ok(()) => Err(error.into()),
+                    Err(missing) if missing.kind() == Kind::NotFound => Ok(None),
+                    Err(other) => Err(other.into()),
+                },
                 Err(error) => Err(error.into()),
             }
         })?;

@@ -35,9 +35,12 @@ impl Vault {
     /// A token that is to be rotated.
     ///
     /// # Errors
-    /// `NotFound` without a token or a policy; `Refused` for a token that is suspended; the store's.
+    /// `NotFound` without a token or a policy; `Refused` for a token that is suspended; those of
+    /// [`Vault::check_witnesses`]; the store's.
     pub fn rotation_state(&mut self, name: &Name, operation: &str) -> Result<RotationState> {
         self.refresh()?;
+        // A revocation that is withheld would be rotated away, and issuers given what nobody should have.
+        self.check_witnesses(operation)?;
         let token = self.token(name, operation)?;
         if token.suspended {
             let error = Error::new(Kind::Refused, operation, "the token is suspended");
@@ -149,6 +152,7 @@ impl Vault {
     pub fn open_to_rotate(&mut self, name: &Name, version: u64) -> Result<OpenedToken> {
         let operation = format!("open {name}@{version} to rotate it");
         self.check_counters(&operation)?;
+        self.check_witnesses(&operation)?;
         let outcome = match self.look_up_to_rotate(name, version, &operation) {
             Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
             Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
