@@ -1,11 +1,14 @@
 //! The hook `file`: a file that a service reads, replaced whole, and a command that has the service read it.
 
 use super::hook::{Answer, Hook, Request, Value};
+use super::mask::Mask;
 use super::program::{Descriptors, Program};
 use crate::config::HookSettings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
 use nix::unistd::{Gid, Uid, User};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,17 +44,24 @@ impl FileHook {
 
     fn contents(&self) -> Result<Option<Secret>> {
         let operation = format!("probe with the hook {}", self.name);
-        match File::open(&self.path) {
-            Ok(file) => Secret::read_from(file, &operation).map(Some),
+        // The directory may be somebody else's: no link leads elsewhere, and no pipe holds the rotation up.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
+            Ok(file) if file.metadata().is_ok_and(|found| found.is_file()) => {
+                Secret::read_from(file, &operation).map(Some)
+            }
+            Ok(_) => Err(Error::new(Kind::Io, operation, "it is no regular file")
+                .with_target(printable(&self.path.display().to_string()))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Ok(None),
             Err(e) => Err(Error::io(operation, &self.path, e)),
         }
     }
 
     /// Nobody else can read it at any moment, and a reader finds the old bytes or the new ones.
     fn write(&self, value: &Secret) -> std::io::Result<()> {
-        // A link stays one: the file it leads to is replaced.
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        // A link is replaced itself: where it leads is for whoever made it to say, and they may be somebody else.
+        let path = &self.path;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let fresh = path.with_file_name(format!(".{name}.strongroom"));
         // What a killed process left.
@@ -62,7 +72,7 @@ impl FileHook {
             std::os::unix::fs::fchown(&file, Some(uid.as_raw()), Some(gid.as_raw()))?;
         }
         file.sync_all()?;
-        std::fs::rename(&fresh, &path)?;
+        std::fs::rename(&fresh, path)?;
         path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     }
 
@@ -77,7 +87,9 @@ impl FileHook {
         match finished.status.success() {
             true => Ok(Answer::Done),
             false => {
-                let words = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
+                // The command has read the file, and may quote it.
+                let values: Vec<Value<'_>> = [request.old, request.new].into_iter().flatten().collect();
+                let words = Mask::over(&values).apply(&finished.stderr).trim().to_owned();
                 let message = format!("`{}` ended with {}: {words}", self.command.join(" "), finished.status);
                 Err(Error::new(Kind::Io, program.operation, message))
             }

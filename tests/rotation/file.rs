@@ -31,3 +31,33 @@ fn a_file_is_replaced_whole_and_its_service_told() {
     assert_eq!(machines.rotate("one", RESUME).unwrap(), Outcome::Rotated(3));
     assert_eq!(std::fs::read_to_string(&told).unwrap(), machines.value());
 }
+
+/// The directory may be another user's, who puts something else in the file's place: no link is followed, and no pipe is
+/// waited for.
+#[test]
+fn what_somebody_puts_in_its_place_leads_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other) = (dir.path().join("password"), dir.path().join("other"));
+    std::fs::write(&other, "precious").unwrap();
+    std::os::unix::fs::symlink(&other, &file).unwrap();
+    let machines = Machines::new(&format!("kind = \"file\"\npath = {file:?}\n"), "first", &[]);
+    assert_eq!(machines.rotate("one", NOW).unwrap(), Outcome::Rotated(2));
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+    assert!(std::fs::symlink_metadata(&file).unwrap().is_file());
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let error = machines.rotate("one", NOW).unwrap_err();
+    assert!(words(&error).contains("no regular file"), "{error}");
+}
+
+#[test]
+fn a_command_that_quotes_the_file_does_not_spread_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, check) = (dir.path().join("password"), dir.path().join("check"));
+    write_executable(&check, &format!("#!/bin/sh\necho \"bad line: $(cat {file:?})\" >&2; exit 1\n"));
+    let hook = format!("kind = \"file\"\npath = {file:?}\ncommand = [{check:?}]\n");
+    let machines = Machines::new(&hook, "first", &[]);
+    let error = words(&machines.rotate("one", NOW).unwrap_err());
+    assert!(error.contains("bad line: ***"), "{error}");
+    assert!(!error.contains(&std::fs::read_to_string(&file).unwrap()), "{error}");
+}
