@@ -293,7 +293,9 @@ impl Putting {
             let checked = check_short(key).and_then(|()| check_text(value, MAX_LABEL_BYTES));
             checked.map_err(|why| unusable(format!("the label {}: {why}", printable(key))))?;
             if labels.iter().any(|(known, _)| known == key) {
-                return Err(unusable(format!("the label {key} is given twice")));
+                // No schema says that keys differ, so this is no request of another shape.
+                let message = format!("the label {key} is given twice");
+                return Err(Error::new(Kind::Conflict, "understand the request", message));
             }
             labels.push((key.to_owned(), value.to_owned()));
         }

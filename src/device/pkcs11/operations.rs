@@ -260,12 +260,20 @@ pub fn prove_kept(session: &Session, key: ObjectHandle) -> Result<(), DriverErro
     }
 }
 
-/// The codes that modules return for a point in an unexpected encoding.
+/// The codes that modules return for a point in an unexpected encoding. CKR_GENERAL_ERROR is SoftHSM's for one bare point in
+/// 256, which it takes for DER.
 fn refuses_point(code: Option<RvError>) -> bool {
     use RvError::*;
     matches!(
         code,
-        Some(ArgumentsBad | MechanismParamInvalid | DomainParamsInvalid | DataInvalid | DataLenRange)
+        Some(
+            ArgumentsBad
+                | MechanismParamInvalid
+                | DomainParamsInvalid
+                | DataInvalid
+                | DataLenRange
+                | GeneralError
+        )
     )
 }
 
