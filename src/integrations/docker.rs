@@ -5,7 +5,6 @@ use super::hosts::{HostTable, Location, USERNAME, current};
 use super::{json, wiped};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Prefix;
-use crate::ledger::body::State;
 use crate::replica::ListFilter;
 use crate::secret::Secret;
 use crate::vault::{EffectiveState, PutOptions, TokenBackend};
@@ -75,7 +74,7 @@ pub fn serve(
     let server = std::str::from_utf8(input.expose()).unwrap_or_default().trim();
     let Some(at) = Location::parse(server) else { return Ok(None) };
     if action == Action::Erase {
-        return erase(&at, hosts, tokens).map(|()| Some(Zeroizing::new(Vec::new())));
+        return hosts.suspend(tokens, &at, "docker: logged out").map(|()| Some(Zeroizing::new(Vec::new())));
     }
     let Some(found) = hosts.open(tokens, &at, None)? else { return Ok(None) };
     let username = found.username().unwrap_or(TOKEN_USER);
@@ -95,17 +94,6 @@ fn store(input: &[u8], hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Resu
     let labels = Some(vec![(USERNAME.to_owned(), login.username)]);
     let secret = Secret::new(login.secret.as_bytes().to_vec());
     tokens.put(&name, &secret, &PutOptions { labels, ..PutOptions::default() }).map(drop)
-}
-
-/// `docker logout`: the token is suspended, and can be resumed.
-fn erase(at: &Location, hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Result<()> {
-    let Some(name) = hosts.name_to_store(at) else { return Ok(()) };
-    match current(tokens, &name) {
-        Some(view) if view.state == EffectiveState::Active => {
-            tokens.set_state(&name, Some(view.version), State::Suspended, "docker: logged out")
-        }
-        _ => Ok(()),
-    }
 }
 
 fn list(hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Result<Zeroizing<Vec<u8>>> {

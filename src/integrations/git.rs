@@ -139,11 +139,8 @@ fn erase(request: &Request, at: &Location, hosts: &HostTable, tokens: &mut dyn T
 }
 
 fn is_stored(tokens: &mut dyn TokenBackend, name: &Name, password: &Secret) -> Result<bool> {
-    match tokens.open(&TokenRef { name: name.clone(), version: None }) {
-        Ok(token) => Ok(token.value == *password),
-        Err(error) if error.kind() == Kind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    let there = tokens.open_if_there(&TokenRef { name: name.clone(), version: None })?;
+    Ok(there.is_some_and(|token| token.value == *password))
 }
 
 impl Request {

@@ -5,7 +5,8 @@
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Name;
-use crate::vault::{OpenedToken, TokenBackend, TokenRef, VersionView};
+use crate::ledger::body::State;
+use crate::vault::{EffectiveState, OpenedToken, TokenBackend, TokenRef, VersionView};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -234,6 +235,20 @@ impl HostTable {
     ) -> Result<Option<HostToken>> {
         open_first(tokens, &self.names(at), user)
     }
+
+    /// Suspends the token of a location, if it is in use, so that it is given out no more and can be resumed: a logout.
+    ///
+    /// # Errors
+    /// Those of the change.
+    pub fn suspend(&self, tokens: &mut dyn TokenBackend, at: &Location, reason: &str) -> Result<()> {
+        let Some(name) = self.name_to_store(at) else { return Ok(()) };
+        match current(tokens, &name) {
+            Some(view) if view.state == EffectiveState::Active => {
+                tokens.set_state(&name, Some(view.version), State::Suspended, reason)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Opens the first of these tokens that there is. `None` if there is none, or it is another user's.
@@ -254,11 +269,8 @@ pub fn open_first(
         {
             continue;
         }
-        match tokens.open(&TokenRef { name: name.clone(), version: None }) {
-            Ok(token) => return Ok(Some(HostToken { name: name.clone(), token, view })),
-            // One that is there and opens with no device here is not passed over: its protocol would store another.
-            Err(error) if error.kind() == Kind::NotFound && view.is_none() => {}
-            Err(error) => return Err(error),
+        if let Some(token) = tokens.open_if_there(&TokenRef { name: name.clone(), version: None })? {
+            return Ok(Some(HostToken { name: name.clone(), token, view }));
         }
     }
     Ok(None)
@@ -266,9 +278,8 @@ pub fn open_first(
 
 /// The version of a token that `get` would open.
 pub fn current(tokens: &mut dyn TokenBackend, name: &Name) -> Option<VersionView> {
-    use crate::vault::EffectiveState::Staged;
     let view = tokens.show(name, None, &format!("open {name}")).ok().filter(|view| !view.destroyed)?;
-    view.versions.into_iter().rev().find(|version| version.state != Staged)
+    view.versions.into_iter().rev().find(|version| version.state != EffectiveState::Staged)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Terraform's and OpenTofu's credentials helper ("Credentials Helpers"): `get`, `store` and `forget`, each with a host.
 
-use super::hosts::{HostTable, Location, current};
+use super::hosts::{HostTable, Location};
 use super::{json, wiped};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::State;
 use crate::secret::Secret;
-use crate::vault::{EffectiveState, PutOptions, TokenBackend};
+use crate::vault::{PutOptions, TokenBackend};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use zeroize::Zeroizing;
@@ -55,7 +54,9 @@ pub fn serve(
             Some(found) => json(&Credential { token: found.text()? }),
         },
         (Action::Store, Some(at)) => store(&at, input, hosts, tokens).map(|()| Zeroizing::default()),
-        (Action::Forget, Some(at)) => forget(&at, hosts, tokens).map(|()| Zeroizing::default()),
+        (Action::Forget, Some(at)) => {
+            hosts.suspend(tokens, &at, "terraform: logged out").map(|()| Zeroizing::default())
+        }
     }
 }
 
@@ -70,15 +71,5 @@ fn store(at: &Location, input: impl Read, hosts: &HostTable, tokens: &mut dyn To
         }
         None => Err(Error::new(Kind::Usage, OPERATION, "the host makes no name of a token")
             .with_hint("add it to [hosts.terraform]")),
-    }
-}
-
-fn forget(at: &Location, hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Result<()> {
-    let Some(name) = hosts.name_to_store(at) else { return Ok(()) };
-    match current(tokens, &name) {
-        Some(view) if view.state == EffectiveState::Active => {
-            tokens.set_state(&name, Some(view.version), State::Suspended, "terraform: logged out")
-        }
-        _ => Ok(()),
     }
 }

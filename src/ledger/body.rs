@@ -319,6 +319,23 @@ impl Target {
             Self::Prefix(prefix) => Subject::Prefix(prefix.clone()),
         }
     }
+
+    /// The prefix, or the token's name, which the ledger's statement does not hold; empty if it has none any more.
+    pub fn path<'a>(&'a self, name: Option<&'a str>) -> &'a str {
+        match (name, self) {
+            (Some(name), _) => name,
+            (None, Self::Prefix(prefix)) => prefix,
+            (None, Self::Token(_)) => "",
+        }
+    }
+
+    /// As users write it: `prod/db`, `prod/`.
+    pub fn written(&self, name: Option<&str>) -> String {
+        match self {
+            Self::Token(_) => self.path(name).to_owned(),
+            Self::Prefix(_) => format!("{}/", self.path(name)),
+        }
+    }
 }
 
 impl std::fmt::Display for State {

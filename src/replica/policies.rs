@@ -39,19 +39,12 @@ pub struct RotationRow {
 impl PolicyRow {
     /// The token's name, or the prefix.
     pub fn path(&self) -> &str {
-        match (&self.name, &self.target) {
-            (Some(name), _) => name,
-            (None, Target::Prefix(prefix)) => prefix,
-            (None, Target::Token(_)) => "",
-        }
+        self.target.path(self.name.as_deref())
     }
 
     /// Its target as users write it: `prod/db`, `prod/`.
     pub fn on(&self) -> String {
-        match self.target {
-            Target::Token(_) => self.path().to_owned(),
-            Target::Prefix(_) => format!("{}/", self.path()),
-        }
+        self.target.written(self.name.as_deref())
     }
 }
 

@@ -34,18 +34,6 @@ fn bytes_of(test_store: &TestStore, digest: &Hash) -> Vec<u8> {
     strongroom::store::open(&test_store.url()).unwrap().sealed(digest).unwrap().unwrap()
 }
 
-/// Each lands by itself, on top of what is true.
-fn each_is_ineffective(test_store: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
-    let before = test_store.answers("admin");
-    let (mut first, mut reasons) = (None, Vec::new());
-    for (author, body, reason) in attempts {
-        let vault = test_store.client("admin", &[]).unwrap();
-        first.get_or_insert(test_store.append(&Draft::on(&vault, author, [body]), &[]));
-        reasons.push(reason);
-    }
-    test_store.ineffective(&before, first.unwrap(), &reasons);
-}
-
 /// A store in which `prod/db@1` was resealed, and the digest that it had before.
 fn resealed() -> (TestStore, Hash, Vec<u8>) {
     let test_store = TestStore::populated();
@@ -73,17 +61,14 @@ fn only_an_admin_reseals() {
     let (writer, opener) = (&test_store.writer, &test_store.opener);
     let theirs = sealed(test_store.id, own, 1, "planted", &[opener]);
     let counter = Some(Counter { index: 0x0180_0000, start: 0 });
-    each_is_ineffective(
-        &test_store,
-        vec![
-            // Not even of the token that it may write.
-            (writer, reseal(&vault, own, 1, &theirs, &[opener]), "`admin` role"),
-            (writer, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
-            (opener, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
-            (opener, Body::Anchor(Anchor { device: opener.id, counter }), "`admin` role"),
-            (writer, Body::Anchor(Anchor { device: test_store.admin.id, counter: None }), "`admin` role"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        // Not even of the token that it may write.
+        (writer, reseal(&vault, own, 1, &theirs, &[opener]), "`admin` role"),
+        (writer, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
+        (opener, reseal(&vault, db, 1, &theirs, &[opener]), "`admin` role"),
+        (opener, Body::Anchor(Anchor { device: opener.id, counter }), "`admin` role"),
+        (writer, Body::Anchor(Anchor { device: test_store.admin.id, counter: None }), "`admin` role"),
+    ]);
 }
 
 /// No digest serves twice: neither another version's, now or before, nor one that this version had.
@@ -100,19 +85,16 @@ fn a_reseal_points_to_bytes_that_were_somebodys() {
     assert_eq!(sha256(&old), old_digest);
     let taken = "belong to another version";
     let put_of = |bytes: &[u8]| Body::Put(Box::new(put(own, "w/own", 2, bytes, &[opener])));
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (admin, reseal(&vault, db, 1, &keys, &[opener]), taken),
-            (admin, reseal(&vault, db, 1, &current, &[opener]), taken),
-            (admin, reseal(&vault, db, 1, &old, &[opener]), taken),
-            (admin, reseal(&vault, db, 2, &old, &[opener]), taken),
-            (admin, reseal(&vault, key, 1, &old, &[opener]), taken),
-            // The writer hopes that what was replaced is nobody's any more.
-            (writer, put_of(&old), taken),
-            (writer, put_of(&current), taken),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (admin, reseal(&vault, db, 1, &keys, &[opener]), taken),
+        (admin, reseal(&vault, db, 1, &current, &[opener]), taken),
+        (admin, reseal(&vault, db, 1, &old, &[opener]), taken),
+        (admin, reseal(&vault, db, 2, &old, &[opener]), taken),
+        (admin, reseal(&vault, key, 1, &old, &[opener]), taken),
+        // The writer hopes that what was replaced is nobody's any more.
+        (writer, put_of(&old), taken),
+        (writer, put_of(&current), taken),
+    ]);
 }
 
 #[test]
@@ -133,21 +115,18 @@ fn a_reseal_against_the_rules() {
         }
         other => other,
     };
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (admin, of(gone, 1, &[admin]), "was destroyed"),
-            (admin, of(db, 1, &[admin]), "was destroyed"),
-            (admin, of(db, 9, &[admin]), "no such version"),
-            (admin, of(db, 0, &[admin]), "no such version"),
-            (admin, of(token(9), 1, &[admin]), "no such token"),
-            (admin, of(db, 2, &[]), "sealed to nobody"),
-            (admin, of(db, 2, &[&test_store.writer]), "has no role `open`"),
-            (admin, of(db, 2, &[&stranger]), "has no role `open`"),
-            (admin, with_length(0), "a length that no sealed token has"),
-            (admin, with_length(u64::MAX), "a length that no sealed token has"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (admin, of(gone, 1, &[admin]), "was destroyed"),
+        (admin, of(db, 1, &[admin]), "was destroyed"),
+        (admin, of(db, 9, &[admin]), "no such version"),
+        (admin, of(db, 0, &[admin]), "no such version"),
+        (admin, of(token(9), 1, &[admin]), "no such token"),
+        (admin, of(db, 2, &[]), "sealed to nobody"),
+        (admin, of(db, 2, &[&test_store.writer]), "has no role `open`"),
+        (admin, of(db, 2, &[&stranger]), "has no role `open`"),
+        (admin, with_length(0), "a length that no sealed token has"),
+        (admin, with_length(u64::MAX), "a length that no sealed token has"),
+    ]);
 }
 
 /// The keeper brings back what a reseal replaced, in every place where it could be looked for.

@@ -45,20 +45,6 @@ fn rename(token: TokenId, from: &str, to: &str) -> Body {
     Body::Rename(Rename { token, from: from.into(), to: to.into() })
 }
 
-/// Signs each change as `author`, on top of what is true, and expects that it changes nothing for the reason given.
-fn each_is_ineffective(test_store: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
-    let before = test_store.answers("admin");
-    let mut first = None;
-    let mut reasons = Vec::new();
-    for (author, body, reason) in attempts {
-        let vault = test_store.client("admin", &[]).unwrap();
-        let n = test_store.append(&Draft::on(&vault, author, [body]), &[]);
-        first.get_or_insert(n);
-        reasons.push(reason);
-    }
-    test_store.ineffective(&before, first.unwrap(), &reasons);
-}
-
 #[test]
 fn a_device_that_only_opens() {
     let test_store = TestStore::populated();
@@ -69,30 +55,23 @@ fn a_device_that_only_opens() {
     let next = Body::Put(Box::new(put(db, "prod/db", 3, b"sealed", &[opener])));
     let prefix = |prefix: &str| Target::Prefix(prefix.into());
     let stranger = Actor::named("stranger");
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (opener, new("w/mine"), "`write` role"),
-            (opener, new("mine"), "`write` role"),
-            (opener, next, "`write` role"),
-            (opener, state(db, 1, State::Revoked), "`write` role"),
-            (opener, state(db, 0, State::Suspended), "`write` role"),
-            (opener, rename(db, "prod/db", "mine"), "`write` role"),
-            (opener, destroy(db, "prod/db", 0), "`admin` role"),
-            (opener, grant(1, Target::Token(db)), "`grant` role"),
-            (opener, grant(2, prefix("")), "`grant` role"),
-            (opener, grant(3, prefix("w")), "`grant` role"),
-            (opener, retire(&test_store.admin), "`admin` role"),
-            (opener, retire(opener), "`admin` role"),
-            (opener, roles(opener, all_roles()), "`admin` role"),
-            (opener, stranger.enrolment(all_roles()), "`admin` role"),
-            (
-                opener,
-                Body::Repair(Repair { kept: 1, chain: Hash::ZERO, reason: String::new() }),
-                "`admin` role",
-            ),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (opener, new("w/mine"), "`write` role"),
+        (opener, new("mine"), "`write` role"),
+        (opener, next, "`write` role"),
+        (opener, state(db, 1, State::Revoked), "`write` role"),
+        (opener, state(db, 0, State::Suspended), "`write` role"),
+        (opener, rename(db, "prod/db", "mine"), "`write` role"),
+        (opener, destroy(db, "prod/db", 0), "`admin` role"),
+        (opener, grant(1, Target::Token(db)), "`grant` role"),
+        (opener, grant(2, prefix("")), "`grant` role"),
+        (opener, grant(3, prefix("w")), "`grant` role"),
+        (opener, retire(&test_store.admin), "`admin` role"),
+        (opener, retire(opener), "`admin` role"),
+        (opener, roles(opener, all_roles()), "`admin` role"),
+        (opener, stranger.enrolment(all_roles()), "`admin` role"),
+        (opener, Body::Repair(Repair { kept: 1, chain: Hash::ZERO, reason: String::new() }), "`admin` role"),
+    ]);
 }
 
 #[test]
@@ -104,36 +83,33 @@ fn a_writer_stays_within_its_names() {
     let prefix = |prefix: &str| Target::Prefix(prefix.into());
     // Somebody else's token, under a name of one's own.
     let stolen = Body::Put(Box::new(put(db, "w/db", 3, b"sealed", &[&test_store.opener])));
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (writer, new("prod/new"), "`write` role"),
-            (writer, new("wide"), "`write` role"),
-            (writer, new("w-2/x"), "`write` role"),
-            (writer, new("w/../prod/db"), "no segment `..`"),
-            (writer, new("w/"), "empty segment"),
-            (writer, new("w//x"), "empty segment"),
-            (writer, new("w/\u{202e}x"), "U+202E"),
-            (writer, new("w/x\u{1b}[2J"), "U+001B"),
-            (writer, stolen, "another name"),
-            (writer, state(db, 2, State::Revoked), "`write` role"),
-            (writer, state(db, 1, State::Active), "`write` role"),
-            (writer, rename(own, "w/own", "prod/own"), "`write` role"),
-            (writer, rename(db, "prod/db", "w/db"), "`write` role"),
-            (writer, rename(db, "w/own", "w/db"), "`write` role"),
-            (writer, destroy(own, "w/own", 0), "`admin` role"),
-            (writer, destroy(own, "w/own", 1), "`admin` role"),
-            (writer, grant(1, Target::Token(db)), "`grant` role"),
-            (writer, grant(2, prefix("")), "`grant` role"),
-            (writer, grant(3, prefix("prod")), "`grant` role"),
-            (writer, grant(4, prefix("wide")), "`grant` role"),
-            (writer, grant(5, prefix("w/")), "trailing /"),
-            (writer, roles(writer, vec![Role::Write(String::new())]), "`admin` role"),
-            (writer, roles(writer, vec![Role::Open(String::new()), Role::Write("w".into())]), "`admin` role"),
-            (writer, Actor::named("second-writer").enrolment(vec![Role::Write("w".into())]), "`admin` role"),
-            (writer, writer.enrolment(all_roles()), "`admin` role"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (writer, new("prod/new"), "`write` role"),
+        (writer, new("wide"), "`write` role"),
+        (writer, new("w-2/x"), "`write` role"),
+        (writer, new("w/../prod/db"), "no segment `..`"),
+        (writer, new("w/"), "empty segment"),
+        (writer, new("w//x"), "empty segment"),
+        (writer, new("w/\u{202e}x"), "U+202E"),
+        (writer, new("w/x\u{1b}[2J"), "U+001B"),
+        (writer, stolen, "another name"),
+        (writer, state(db, 2, State::Revoked), "`write` role"),
+        (writer, state(db, 1, State::Active), "`write` role"),
+        (writer, rename(own, "w/own", "prod/own"), "`write` role"),
+        (writer, rename(db, "prod/db", "w/db"), "`write` role"),
+        (writer, rename(db, "w/own", "w/db"), "`write` role"),
+        (writer, destroy(own, "w/own", 0), "`admin` role"),
+        (writer, destroy(own, "w/own", 1), "`admin` role"),
+        (writer, grant(1, Target::Token(db)), "`grant` role"),
+        (writer, grant(2, prefix("")), "`grant` role"),
+        (writer, grant(3, prefix("prod")), "`grant` role"),
+        (writer, grant(4, prefix("wide")), "`grant` role"),
+        (writer, grant(5, prefix("w/")), "trailing /"),
+        (writer, roles(writer, vec![Role::Write(String::new())]), "`admin` role"),
+        (writer, roles(writer, vec![Role::Open(String::new()), Role::Write("w".into())]), "`admin` role"),
+        (writer, Actor::named("second-writer").enrolment(vec![Role::Write("w".into())]), "`admin` role"),
+        (writer, writer.enrolment(all_roles()), "`admin` role"),
+    ]);
 }
 
 #[test]
@@ -169,24 +145,21 @@ fn not_even_an_admin() {
         Body::Enrol(enrol)
     };
     let repair = |kept, chain| Body::Repair(Repair { kept, chain, reason: "so I say".into() });
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (admin, retire(admin), "last device with the role admin"),
-            (admin, roles(admin, vec![Role::Open(String::new())]), "last device with the role admin"),
-            (admin, roles(admin, vec![]), "last device with the role admin"),
-            (admin, retire(&Actor::named("nobody")), "no such device"),
-            (admin, twin_key, "signing key was enrolled before"),
-            (admin, test_store.opener.enrolment(all_roles()), "device id was enrolled before"),
-            (admin, one_key, "one key for both"),
-            (admin, shared_key, "another device has this opening key"),
-            (admin, same_name, "called opener already"),
-            (admin, loud, "U+0007"),
-            (admin, roles(&test_store.writer, vec![Role::Write("a//b".into())]), "empty segment"),
-            (admin, repair(1, Hash::ZERO), "right after what it kept"),
-            (admin, repair(position.n, Hash([9; 32])), "right after what it kept"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (admin, retire(admin), "last device with the role admin"),
+        (admin, roles(admin, vec![Role::Open(String::new())]), "last device with the role admin"),
+        (admin, roles(admin, vec![]), "last device with the role admin"),
+        (admin, retire(&Actor::named("nobody")), "no such device"),
+        (admin, twin_key, "signing key was enrolled before"),
+        (admin, test_store.opener.enrolment(all_roles()), "device id was enrolled before"),
+        (admin, one_key, "one key for both"),
+        (admin, shared_key, "another device has this opening key"),
+        (admin, same_name, "called opener already"),
+        (admin, loud, "U+0007"),
+        (admin, roles(&test_store.writer, vec![Role::Write("a//b".into())]), "empty segment"),
+        (admin, repair(1, Hash::ZERO), "right after what it kept"),
+        (admin, repair(position.n, Hash([9; 32])), "right after what it kept"),
+    ]);
 }
 
 #[test]
@@ -205,43 +178,40 @@ fn versions_states_and_recipients() {
         Body::Put(Box::new(body))
     };
     let stranger = Actor::named("stranger");
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (writer, put_of(&|put| put.version = 3), "version is not the next one"),
-            (writer, put_of(&|put| put.version = 1), "version is not the next one"),
-            (writer, put_of(&|put| put.version = 0), "version is not the next one"),
-            (writer, put_of(&|put| put.version = u64::MAX), "version is not the next one"),
-            (writer, put_of(&|put| put.seals[0].recipients = vec![writer.id]), "has no role `open`"),
-            (writer, put_of(&|put| put.seals[0].recipients = vec![stranger.id]), "has no role `open`"),
-            (writer, put_of(&|put| put.seals[0].recipients = vec![]), "sealed to nobody"),
-            (writer, put_of(&|put| put.state = State::Revoked), "staged or active"),
-            (writer, put_of(&|put| put.state = State::Suspended), "staged or active"),
-            (writer, put_of(&|put| put.seals[0].length = 0), "a length that no sealed token has"),
-            (writer, put_of(&|put| put.seals[0].length = 1 << 40), "a length that no sealed token has"),
-            (writer, put_of(&|put| put.keep = Some(0)), "keep is at least 1"),
-            (writer, put_of(&|put| put.description = "\u{1b}]0;x\u{7}".into()), "U+001B"),
-            (writer, put_of(&|put| put.labels = vec![("a b".into(), String::new())]), "U+0020"),
-            (writer, put_of(&|put| put.labels = vec![("a".into(), "\n".into())]), "U+000A"),
-            (writer, put_of(&|put| put.token = token(2)), "first version of a token is 1"),
-            (admin, state(key, 1, State::Active), "revoked is final"),
-            (admin, state(key, 1, State::Suspended), "revoked is final"),
-            (admin, state(db, 0, State::Staged), "cannot go back to staged"),
-            (admin, state(db, 9, State::Revoked), "no such version"),
-            (admin, state(db, u64::MAX, State::Revoked), "no such version"),
-            (admin, state(token(9), 0, State::Revoked), "no such token"),
-            (admin, state(gone, 0, State::Active), "was destroyed"),
-            (admin, destroy(gone, "gone", 0), "was destroyed"),
-            (admin, destroy(db, "prod/key", 0), "another name"),
-            (admin, destroy(db, "prod/db", 7), "no such version"),
-            (admin, rename(db, "prod/db", "prod/key"), "another token has the new name"),
-            (admin, rename(db, "prod/db", "prod/db"), "another token has the new name"),
-            (admin, rename(db, "prod/key", "prod/x"), "another name"),
-            (admin, rename(gone, "gone", "back"), "was destroyed"),
-            (admin, grant(1, Target::Token(gone)), "was destroyed"),
-            (admin, ungrant(1, Target::Token(db)), "no such grant"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (writer, put_of(&|put| put.version = 3), "version is not the next one"),
+        (writer, put_of(&|put| put.version = 1), "version is not the next one"),
+        (writer, put_of(&|put| put.version = 0), "version is not the next one"),
+        (writer, put_of(&|put| put.version = u64::MAX), "version is not the next one"),
+        (writer, put_of(&|put| put.seals[0].recipients = vec![writer.id]), "has no role `open`"),
+        (writer, put_of(&|put| put.seals[0].recipients = vec![stranger.id]), "has no role `open`"),
+        (writer, put_of(&|put| put.seals[0].recipients = vec![]), "sealed to nobody"),
+        (writer, put_of(&|put| put.state = State::Revoked), "staged or active"),
+        (writer, put_of(&|put| put.state = State::Suspended), "staged or active"),
+        (writer, put_of(&|put| put.seals[0].length = 0), "a length that no sealed token has"),
+        (writer, put_of(&|put| put.seals[0].length = 1 << 40), "a length that no sealed token has"),
+        (writer, put_of(&|put| put.keep = Some(0)), "keep is at least 1"),
+        (writer, put_of(&|put| put.description = "\u{1b}]0;x\u{7}".into()), "U+001B"),
+        (writer, put_of(&|put| put.labels = vec![("a b".into(), String::new())]), "U+0020"),
+        (writer, put_of(&|put| put.labels = vec![("a".into(), "\n".into())]), "U+000A"),
+        (writer, put_of(&|put| put.token = token(2)), "first version of a token is 1"),
+        (admin, state(key, 1, State::Active), "revoked is final"),
+        (admin, state(key, 1, State::Suspended), "revoked is final"),
+        (admin, state(db, 0, State::Staged), "cannot go back to staged"),
+        (admin, state(db, 9, State::Revoked), "no such version"),
+        (admin, state(db, u64::MAX, State::Revoked), "no such version"),
+        (admin, state(token(9), 0, State::Revoked), "no such token"),
+        (admin, state(gone, 0, State::Active), "was destroyed"),
+        (admin, destroy(gone, "gone", 0), "was destroyed"),
+        (admin, destroy(db, "prod/key", 0), "another name"),
+        (admin, destroy(db, "prod/db", 7), "no such version"),
+        (admin, rename(db, "prod/db", "prod/key"), "another token has the new name"),
+        (admin, rename(db, "prod/db", "prod/db"), "another token has the new name"),
+        (admin, rename(db, "prod/key", "prod/x"), "another name"),
+        (admin, rename(gone, "gone", "back"), "was destroyed"),
+        (admin, grant(1, Target::Token(gone)), "was destroyed"),
+        (admin, ungrant(1, Target::Token(db)), "no such grant"),
+    ]);
 }
 
 /// `keep` closes what it says and nothing else, and what it closed stays closed.
@@ -260,10 +230,11 @@ fn keep_prunes_for_ever() {
     use State::{Active, Revoked};
     assert_eq!(states(&vault), [Revoked, Revoked, Revoked, Active, Active]);
     let db = id(&vault, "prod/db");
-    each_is_ineffective(
-        &test_store,
-        vec![(&test_store.admin, state(db, 1, State::Active), "revoked is final")],
-    );
+    test_store.each_is_ineffective(vec![(
+        &test_store.admin,
+        state(db, 1, State::Active),
+        "revoked is final",
+    )]);
     let vault = test_store.client("newcomer", &[]).unwrap();
     assert_eq!(states(&vault)[..3], [Revoked, Revoked, Revoked]);
 }

@@ -26,18 +26,6 @@ fn shared(
     seal::seal(&plaintext, &context, &recipients, threshold, &mut seal::without_device).unwrap()
 }
 
-/// Each lands by itself, on top of what is true.
-fn each_is_ineffective(test_store: &TestStore, attempts: Vec<(&Actor, Body, &str)>) {
-    let before = test_store.answers("admin");
-    let (mut first, mut reasons) = (None, Vec::new());
-    for (author, body, reason) in attempts {
-        let vault = test_store.client("admin", &[]).unwrap();
-        first.get_or_insert(test_store.append(&Draft::on(&vault, author, [body]), &[]));
-        reasons.push(reason);
-    }
-    test_store.ineffective(&before, first.unwrap(), &reasons);
-}
-
 fn of(threshold: u64) -> PutOptions {
     PutOptions { threshold: Some(threshold), ..PutOptions::default() }
 }
@@ -80,21 +68,18 @@ fn a_writer_does_not_lower_a_threshold() {
         let add = vec![Seal { digest: sha256(&bytes), length: bytes.len() as u64, recipients }];
         Body::Reseal(Reseal { token, version, threshold, drop: seals(&vault, &token, version), add })
     };
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (writer, put_of(own, "w/shared", 2, 1), lower),
-            (writer, put_of(own, "w/shared", 2, 0), "the settings ask for more devices"),
-            (writer, Body::Settings(Box::new(settings)), "`admin` role"),
-            // Not even an admin, below what the settings ask for, or for a version that there is.
-            (admin, put_of(two, "prod/two", 2, 1), "the settings ask for more devices"),
-            (admin, put_of(token(0x77), "w/strict/new", 1, 1), "the settings ask for more devices"),
-            (admin, put_of(own, "w/shared", 2, 0), "the settings ask for more devices"),
-            (admin, put_of(own, "w/shared", 2, 3), "more devices than there are"),
-            (admin, reseal(own, 1, 1), "keeps the threshold"),
-            (writer, reseal(own, 1, 3), "`admin` role"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (writer, put_of(own, "w/shared", 2, 1), lower),
+        (writer, put_of(own, "w/shared", 2, 0), "the settings ask for more devices"),
+        (writer, Body::Settings(Box::new(settings)), "`admin` role"),
+        // Not even an admin, below what the settings ask for, or for a version that there is.
+        (admin, put_of(two, "prod/two", 2, 1), "the settings ask for more devices"),
+        (admin, put_of(token(0x77), "w/strict/new", 1, 1), "the settings ask for more devices"),
+        (admin, put_of(own, "w/shared", 2, 0), "the settings ask for more devices"),
+        (admin, put_of(own, "w/shared", 2, 3), "more devices than there are"),
+        (admin, reseal(own, 1, 1), "keeps the threshold"),
+        (writer, reseal(own, 1, 3), "`admin` role"),
+    ]);
 }
 
 #[test]
@@ -114,15 +99,12 @@ fn no_name_and_no_activation_leads_around_the_settings() {
     let rename = |to: &str| Body::Rename(Rename { token: plain, from: "w/plain".into(), to: to.into() });
     let activate =
         Body::State(StateChange { token: staged, version: 2, state: State::Active, reason: String::new() });
-    each_is_ineffective(
-        &test_store,
-        vec![
-            (admin, rename("prod/two/plain"), "the new name asks for more devices"),
-            (admin, rename("w/strict/plain"), "the new name asks for more devices"),
-            (admin, activate.clone(), "the settings ask for more devices"),
-            (&test_store.writer, activate, "the settings ask for more devices"),
-        ],
-    );
+    test_store.each_is_ineffective(vec![
+        (admin, rename("prod/two/plain"), "the new name asks for more devices"),
+        (admin, rename("w/strict/plain"), "the new name asks for more devices"),
+        (admin, activate.clone(), "the settings ask for more devices"),
+        (&test_store.writer, activate, "the settings ask for more devices"),
+    ]);
 }
 
 /// The statement says one thing and the file another: it opens for nobody, and no device is asked.

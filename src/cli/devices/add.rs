@@ -11,7 +11,6 @@ use clap::Args;
 use serde_json::Value;
 use strongroom::ledger::Prefix;
 use strongroom::ledger::body::Role;
-use strongroom::uri::DeviceUri;
 use strongroom::vault::{EnrolOptions, EnrolReport};
 use strongroom::{Error, Kind, Result};
 
@@ -43,18 +42,11 @@ impl Execute for Add {
         let options = EnrolOptions { device_name: self.name, algorithm, create, roles };
         let resolved = context.resolve()?;
         context.with_vault(|vault, out| {
-            let uri = match &self.uri {
-                Some(uri) => DeviceUri::parse(uri)?,
-                None => discovery::propose(OPERATION, self.yes)?,
-            };
-            let uri = discovery::with_module(uri)?;
+            let uri = discovery::named_or_only(self.uri.as_deref(), OPERATION, self.yes)?;
             let report = vault.enrol(uri.clone(), None, &options)?;
             let remembered = configured::remember(resolved, &uri, &report.device, Precedence::Last)?;
             print_report(out, &report, &remembered)?;
-            let closed = match report.roles.iter().any(|role| matches!(role, Role::Open(_))) {
-                true => vault.count_closed_to(&report.device)?,
-                false => 0,
-            };
+            let closed = vault.count_closed_to(&report.device)?;
             let resealed =
                 reseal::offer(vault, out, &self.resealing, &Prefix::default(), closed, &report.device_name)?;
             if out.json_wanted() {

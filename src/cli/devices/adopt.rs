@@ -7,7 +7,6 @@ use crate::cli::context::Context;
 use clap::Args;
 use serde_json::json;
 use strongroom::ledger::body::Role;
-use strongroom::uri::DeviceUri;
 
 const OPERATION: &str = "take the device into use";
 
@@ -24,17 +23,10 @@ impl Execute for Adopt {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let resolved = context.resolve()?;
         context.with_vault(|vault, out| {
-            let uri = match &self.uri {
-                Some(uri) => DeviceUri::parse(uri)?,
-                None => discovery::propose(OPERATION, self.yes)?,
-            };
-            let uri = discovery::with_module(uri)?;
+            let uri = discovery::named_or_only(self.uri.as_deref(), OPERATION, self.yes)?;
             let device = vault.adopt(&uri)?;
             let configuration = configured::remember(resolved, &uri, &device.id, Precedence::Last)?;
-            let closed = match device.roles.iter().any(|role| matches!(role, Role::Open(_))) {
-                true => vault.count_closed_to(&device.id)?,
-                false => 0,
-            };
+            let closed = vault.count_closed_to(&device.id)?;
             let roles: Vec<String> = device.roles.iter().map(Role::to_string).collect();
             if out.json_wanted() {
                 return Ok(out.json(&json!({

@@ -144,6 +144,14 @@ pub fn tokens(modules: Vec<Module>) -> (Vec<Token>, Vec<Error>) {
     (tokens, errors)
 }
 
+/// The device that was named, or the only one found, with its module pinned.
+pub fn named_or_only(uri: Option<&str>, operation: &'static str, yes: bool) -> Result<DeviceUri> {
+    with_module(match uri {
+        Some(uri) => DeviceUri::parse(uri)?,
+        None => propose(operation, yes)?,
+    })
+}
+
 /// The only device found, if the user agrees.
 pub fn propose(operation: &'static str, yes: bool) -> Result<DeviceUri> {
     let (tokens, errors) = tokens(modules());

@@ -21,10 +21,7 @@ impl Execute for Roles {
         let roles = add::roles(&self.roles)?;
         context.with_vault(|vault, out| {
             let device = vault.set_roles(&self.name, &roles)?;
-            let closed = match roles.iter().any(|role| matches!(role, Role::Open(_))) {
-                true => vault.count_closed_to(&device)?,
-                false => 0,
-            };
+            let closed = vault.count_closed_to(&device)?;
             if out.json_wanted() {
                 let roles: Vec<String> = roles.iter().map(Role::to_string).collect();
                 return Ok(

@@ -37,16 +37,8 @@ impl Execute for Edit {
         let name = names::name(&self.name)?;
         let operation = format!("edit {name}");
         let before = context.with_tokens(|tokens, _| {
-            match tokens.open(&TokenRef { name: name.clone(), version: None }) {
-                Ok(token) => Ok(Some(token.value)),
-                // A token that is there and opens with no device here is no new one.
-                Err(error) if error.kind() == Kind::NotFound => match tokens.expect(&name, &operation) {
-                    Ok(()) => Err(error.into()),
-                    Err(missing) if missing.kind() == Kind::NotFound => Ok(None),
-                    Err(other) => Err(other.into()),
-                },
-                Err(error) => Err(error.into()),
-            }
+            let there = tokens.open_if_there(&TokenRef { name: name.clone(), version: None })?;
+            Ok(there.map(|token| token.value))
         })?;
         let draft = Draft::new(&operation)?;
         draft.write(before.as_ref(), &operation)?;

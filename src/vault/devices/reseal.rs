@@ -9,7 +9,7 @@
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::body::{Body, Reseal, Seal, Settings, State};
+use crate::ledger::body::{Body, Reseal, Role, Seal, Settings, State};
 use crate::ledger::judge::LedgerView;
 use crate::ledger::{DeviceId, Hash, Prefix};
 use crate::replica::{DeviceRow, SealedRow};
@@ -148,6 +148,10 @@ impl Vault {
     /// As [`Vault::refresh`].
     pub fn count_closed_to(&mut self, device: &DeviceId) -> Result<u64> {
         self.refresh()?;
+        let opens = |row: &DeviceRow| row.roles.iter().any(|role| matches!(role, Role::Open(_)));
+        if !self.replica.device_row(device)?.is_some_and(|row| opens(&row)) {
+            return Ok(0);
+        }
         let targets = self.targets(None)?;
         self.count_openable(&Prefix::default(), |row| {
             let should = targets.devices_for(row).iter().any(|target| target.id == *device);

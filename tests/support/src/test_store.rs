@@ -309,6 +309,19 @@ impl TestStore {
         self.goes_on();
     }
 
+    /// Has each change signed on top of what is true, one after the other, and asserts that none changes anything, for the
+    /// reason given.
+    pub fn each_is_ineffective(&self, attempts: Vec<(&Actor, Body, &str)>) {
+        let before = self.answers("admin");
+        let (mut first, mut reasons) = (None, Vec::new());
+        for (author, body, reason) in attempts {
+            let vault = self.client("admin", &[]).unwrap();
+            first.get_or_insert(self.append(&Draft::on(&vault, author, [body]), &[]));
+            reasons.push(reason);
+        }
+        self.ineffective(&before, first.unwrap(), &reasons);
+    }
+
     /// Asserts that honest clients write and read, also what was there, and that nothing else is wrong.
     pub fn goes_on(&self) {
         let mut vault = self.client("admin", &[&self.admin]).unwrap();
