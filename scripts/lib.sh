@@ -57,6 +57,12 @@ need_libraries() {
     need pkg-config:pkg-config tss2-esys.pc:libtss2-dev libpcsclite.pc:libpcsclite-dev
 }
 
+# Debian keeps the server off the path.
+need_postgres() {
+    need psql:postgresql-client
+    [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null || command -v postgres)" ] || install_packages postgresql
+}
+
 # A compiler without the C library's headers is of no use.
 compiles() {
     echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null

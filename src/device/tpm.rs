@@ -32,6 +32,7 @@ mod esys;
 mod evidence;
 mod health;
 mod identity;
+mod kdf;
 mod key_blob;
 mod lockout;
 mod pcr;

@@ -72,24 +72,22 @@ fn get(
     hosts: &HostTable,
     tokens: &mut dyn TokenBackend,
 ) -> Result<Zeroizing<Vec<u8>>> {
-    let mut answer = Zeroizing::new(Vec::new());
-    let Some(found) = hosts.open(tokens, at, request.username.as_deref())? else { return Ok(answer) };
+    let Some(found) = hosts.open(tokens, at, request.username.as_deref())? else {
+        return Ok(Zeroizing::default());
+    };
     let user = found.username().or(request.username.as_deref()).unwrap_or(ANY_USER);
-    let mut lines = Zeroizing::new(String::with_capacity(found.token.value.len() + 1024));
+    let mut lines = String::new();
     if request.knows_state {
-        lines.push_str(&format!(
-            "capability[]=state\nstate[]=strongroom:{}@{}\n",
-            found.name, found.token.version
-        ));
+        lines += &format!("capability[]=state\nstate[]=strongroom:{}@{}\n", found.name, found.token.version);
     }
-    lines.push_str(&format!("username={user}\n"));
+    lines += &format!("username={user}\n");
     if let Some(expires) = found.expires() {
-        lines.push_str(&format!("password_expiry_utc={}\n", expires / 1000));
+        lines += &format!("password_expiry_utc={}\n", expires / 1000);
     }
-    for part in ["password=", found.text()?, "\n"] {
-        lines.push_str(part);
-    }
-    answer.extend_from_slice(lines.as_bytes());
+    // Of its whole size at once: the password is not moved about in memory.
+    let parts = [&lines, "password=", found.text()?, "\n"];
+    let mut answer = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    parts.iter().for_each(|part| answer.extend_from_slice(part.as_bytes()));
     Ok(answer)
 }
 

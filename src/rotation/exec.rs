@@ -66,8 +66,12 @@ impl ExecHook {
         }
     }
 
+    fn operation(&self, step: &str, token: &str) -> String {
+        format!("{step} with the hook {} for {token}", self.name)
+    }
+
     fn failed(&self, step: &str, token: &str, message: impl Into<String>) -> Error {
-        Error::new(Kind::Io, format!("{step} with the hook {} for {token}", self.name), message)
+        Error::new(Kind::Io, self.operation(step, token), message)
     }
 
     fn ask(&self, step: &str, request: &Request<'_>) -> Result<(Reply, Option<Secret>)> {
@@ -89,7 +93,7 @@ impl ExecHook {
         }
         let token = request.token.as_str();
         let program = Program {
-            operation: format!("{step} with the hook {} for {token}", self.name),
+            operation: self.operation(step, token),
             command: &self.command,
             user: self.user.as_deref(),
             timeout: self.timeout,
@@ -97,8 +101,8 @@ impl ExecHook {
         let values = given.iter().map(|(_, number, value)| (*number, value.value)).collect();
         let descriptors = Descriptors { values, makes: makes.then_some(NEW) };
         let finished = program.run(input.to_string().as_bytes(), &descriptors)?;
-        let values: Vec<Value<'_>> = given.iter().map(|(.., value)| *value).collect();
-        self.understand(step, token, finished, &values)
+        let mask = Mask::over(given.iter().map(|(.., value)| value.value).chain(&finished.made));
+        self.understand(step, token, finished, &mask)
     }
 
     /// The answer, if it is one. Nothing that the program wrote is repeated with a value in it.
@@ -107,12 +111,8 @@ impl ExecHook {
         step: &str,
         token: &str,
         finished: Finished,
-        values: &[Value<'_>],
+        mask: &Mask,
     ) -> Result<(Reply, Option<Secret>)> {
-        let made = finished.made.map(|value| (value, 0));
-        let mut all = values.to_vec();
-        all.extend(made.as_ref().map(|(value, version)| Value { version: *version, value }));
-        let mask = Mask::over(&all);
         let words = mask.apply(&finished.stderr);
         for line in words.lines().filter(|line| !line.trim().is_empty()) {
             log::warn!("hook {}: {}", self.name, printable(line));
@@ -134,8 +134,7 @@ impl ExecHook {
             return Err(self.failed(step, token, message));
         }
         let message = mask.apply(reply.message.as_bytes());
-        drop(all);
-        Ok((Reply { message, ..reply }, made.map(|(value, _)| value)))
+        Ok((Reply { message, ..reply }, finished.made))
     }
 
     fn step(&self, step: &str, request: &Request<'_>) -> Result<Answer> {

@@ -2,11 +2,11 @@
 
 use super::hook::{Answer, Hook, Request, Value};
 use super::mask::Mask;
-use super::program::{Descriptors, Program};
+use super::program::{Descriptors, Program, account};
 use crate::config::HookSettings;
 use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -28,11 +28,7 @@ impl FileHook {
     pub(super) fn new(name: &str, settings: &HookSettings) -> Result<Self> {
         let failed = |message: String| Error::new(Kind::Usage, format!("use the hook {name}"), message);
         let path = settings.path.clone().filter(|path| path.is_absolute() && path.file_name().is_some());
-        let owner = |user: &String| match User::from_name(user) {
-            Ok(Some(user)) => Ok((user.uid, user.gid)),
-            Ok(None) => Err(failed(format!("this machine knows no user `{user}`"))),
-            Err(e) => Err(failed(e.to_string())),
-        };
+        let owner = |user: &String| account(user).map(|user| (user.uid, user.gid)).map_err(failed);
         Ok(Self {
             name: name.into(),
             path: path.ok_or_else(|| failed("`path` is no absolute path of a file".into()))?,
@@ -88,8 +84,8 @@ impl FileHook {
             true => Ok(Answer::Done),
             false => {
                 // The command has read the file, and may quote it.
-                let values: Vec<Value<'_>> = [request.old, request.new].into_iter().flatten().collect();
-                let words = Mask::over(&values).apply(&finished.stderr).trim().to_owned();
+                let values = [request.old, request.new].into_iter().flatten().map(|value| value.value);
+                let words = Mask::over(values).apply(&finished.stderr).trim().to_owned();
                 let message = format!("`{}` ended with {}: {words}", self.command.join(" "), finished.status);
                 Err(Error::new(Kind::Io, program.operation, message))
             }

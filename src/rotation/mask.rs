@@ -1,6 +1,6 @@
 //! Values taken out of what a hook writes, before anybody sees it.
 
-use super::hook::Value;
+use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -19,10 +19,10 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    pub(super) fn over(values: &[Value<'_>]) -> Self {
+    pub(super) fn over<'a>(values: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut forms = Vec::new();
         for value in values {
-            let bytes = value.value.expose();
+            let bytes = value.expose();
             let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
             let lines = lines.filter(|line| line.len() >= SHORTEST_LINE && line.len() < bytes.len());
             for part in [bytes, bytes.trim_ascii()].into_iter().chain(lines) {

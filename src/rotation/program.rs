@@ -84,8 +84,7 @@ impl Program<'_> {
         command.env("LC_ALL", "C.UTF-8").current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(user) = self.user {
-            let found = User::from_name(user).map_err(|e| self.failed(e.to_string()))?;
-            let found = found.ok_or_else(|| self.failed(format!("this machine knows no user `{user}`")))?;
+            let found = account(user).map_err(|why| self.failed(why))?;
             // The standard library drops root's other groups with it.
             command.uid(found.uid.as_raw()).gid(found.gid.as_raw());
         }
@@ -131,6 +130,12 @@ impl Program<'_> {
             }
         }
     }
+}
+
+/// A user of this machine, or why there is none.
+pub(super) fn account(user: &str) -> std::result::Result<User, String> {
+    let found = User::from_name(user).map_err(|e| e.to_string())?;
+    found.ok_or_else(|| format!("this machine knows no user `{user}`"))
 }
 
 /// A file without a name, sealed against changes, to be read from its beginning.

@@ -4,14 +4,15 @@
 //! it. The TPM has a command for this, too. We must not use it, because it would reveal the value to an impostor of the very TPM
 //! that is to be verified.
 //!
-//! The primitives are from ring and RustCrypto's `rsa`, `aes` and `cfb-mode`. Implemented here are the standard's two key derivation
-//! functions, each for one block of output. Tested against TPM2_ActivateCredential, the inverse operation.
+//! The primitives are from ring and RustCrypto's `rsa`, `aes` and `cfb-mode`, the standard's key derivation functions from
+//! `kdf.rs`. Tested against TPM2_ActivateCredential, the inverse operation.
 
 use super::ek;
+use super::kdf::{SHA256, SHA384, Suite};
 use crate::device::certificates::SubjectKey;
 use cfb_mode::cipher::{AsyncStreamCipher, KeyIvInit};
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{agreement, digest, hmac};
+use ring::{agreement, hmac};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use zeroize::Zeroizing;
 
@@ -27,18 +28,6 @@ pub struct Challenge {
     /// The value that the TPM must return.
     pub answer: Zeroizing<[u8; ANSWER_BYTES]>,
 }
-
-/// The endorsement key's name algorithm, and the key size of its symmetric cipher.
-struct Suite {
-    digest: &'static digest::Algorithm,
-    hmac: hmac::Algorithm,
-    aes_bits: u32,
-}
-
-/// For keys with name algorithm SHA-256.
-static SHA256: Suite = Suite { digest: &digest::SHA256, hmac: hmac::HMAC_SHA256, aes_bits: 128 };
-/// For the P-384 key.
-static SHA384: Suite = Suite { digest: &digest::SHA384, hmac: hmac::HMAC_SHA384, aes_bits: 256 };
 
 /// A challenge that only the TPM with this endorsement key can answer, and only if it holds the object with this name.
 ///
@@ -100,26 +89,6 @@ fn encrypted(suite: &Suite, seed: &[u8], name: &[u8], identity: &[u8]) -> Option
         _ => cfb_mode::Encryptor::<aes::Aes256>::new_from_slices(&key, &zeroes).ok()?.encrypt(&mut identity),
     }
     Some(identity)
-}
-
-impl Suite {
-    /// KDFa (part 1 §11.4.10.2; NIST SP 800-108 in counter mode), of at most one block.
-    fn kdfa(&self, key: &[u8], label: &str, context: &[u8], bits: u32) -> Zeroizing<Vec<u8>> {
-        let mut mac = hmac::Context::with_key(&hmac::Key::new(self.hmac, key));
-        for part in [&1u32.to_be_bytes(), label.as_bytes(), &[0], context, &bits.to_be_bytes()] {
-            mac.update(part);
-        }
-        Zeroizing::new(mac.sign().as_ref().iter().copied().take(bits as usize / 8).collect())
-    }
-
-    /// KDFe (part 1 §11.4.10.3; NIST SP 800-56A), of exactly one block.
-    fn kdfe(&self, z: &[u8], label: &str, own_x: &[u8], peer_x: &[u8]) -> Zeroizing<Vec<u8>> {
-        let mut hash = digest::Context::new(self.digest);
-        for part in [&1u32.to_be_bytes(), z, label.as_bytes(), &[0], own_x, peer_x] {
-            hash.update(part);
-        }
-        Zeroizing::new(hash.finish().as_ref().to_vec())
-    }
 }
 
 /// A TPM2B: its size in two bytes, then the bytes.

@@ -13,16 +13,17 @@ use super::commands::{Commands, Key};
 use super::error::{Code, DriverError, Failure, WithCommand};
 use super::key_blob::WrappedKey;
 use super::pcr::{self, Bank};
+use super::policy::command_code;
 use super::signed_policy::Signer;
 use super::templates::{self, NO_NAME, Name};
 use crate::device::Purpose;
 use crate::error::{Error, Kind};
 use frame::{Command, Response};
 use marshal::{Reader, Writer};
-use messages::{ECDH_ZGEN, SIGN, ecdh_z_gen, ecdsa, list, pcr_values, sign, start};
+use messages::{ecdh_z_gen, ecdsa, list, pcr_values, sign, start};
 use session::{CONTINUE, DECRYPT, ENCRYPT, Salt, Session};
 use std::time::Duration;
-use tss_esapi::structures::Public;
+use tss_esapi::structures::{Public, Signature};
 use tss_esapi::traits::{Marshall, UnMarshall};
 use wire::Wire;
 use zeroize::Zeroizing;
@@ -140,25 +141,11 @@ impl Direct {
         response.and_then(|response| response.handle).ok_or_else(|| unsound(TITLE))
     }
 
-    /// TPMT_TK_VERIFIED (part 2 §10.6.4) for the first signature that is the signer's.
-    fn first_verified(
-        &mut self,
-        key: u32,
-        signer: &Signer,
-        hash: [u8; 32],
-        signatures: &[Vec<u8>],
-    ) -> Result<Option<Vec<u8>>, DriverError> {
+    /// TPMT_TK_VERIFIED (part 2 §10.6.4).
+    fn verify(&mut self, key: u32, hash: [u8; 32], signature: &Signature) -> Result<Vec<u8>, DriverError> {
         const TITLE: &str = "TPM2_VerifySignature";
-        for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
-            let signature = signature.marshall().with_command(TITLE)?;
-            let command = Command::new(TITLE, 0x177, Some(key)).with(|w| w.sized(&hash).bytes(&signature));
-            match self.plain(command) {
-                Ok(ticket) => return Ok(Some(ticket)),
-                Err(fault) if fault.is_foreign_signature() => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(None)
+        let signature = signature.marshall().with_command(TITLE)?;
+        self.plain(Command::new(TITLE, 0x177, Some(key)).with(|w| w.sized(&hash).bytes(&signature)))
     }
 
     fn capability(&mut self, what: u32, first: u32, count: u32) -> Result<Vec<u8>, DriverError> {
@@ -228,7 +215,7 @@ impl Commands for Direct {
         let response = self.exchange(TITLE, &bytes)?;
         let response = Response::parse(&response, true, false).ok_or_else(|| unsound(TITLE))?;
         let started = response.handle.zip(Reader(response.parameters).sized());
-        let session = started.and_then(|(handle, theirs)| Session::new(handle, &secret, &nonce, theirs));
+        let session = started.map(|(handle, theirs)| Session::new(handle, &secret, &nonce, theirs));
         Ok(self.session.insert(session.ok_or_else(|| unsound(TITLE))?).handle)
     }
 
@@ -260,7 +247,8 @@ impl Commands for Direct {
         const TITLE: &str = "TPM2_PolicyAuthorize";
         let public = signer.public.marshall().with_command(TITLE)?;
         let key = self.load_external(&public)?;
-        let ticket = self.first_verified(key, signer, signer.hash(&approved), signatures);
+        let ticket = signer
+            .first_verified(&approved, signatures, |hash, signature| self.verify(key, hash, &signature));
         self.flush_at(key)?;
         let Some(ticket) = ticket? else { return Ok(false) };
         let name = name_of(&public);
@@ -273,8 +261,7 @@ impl Commands for Direct {
     }
 
     fn policy_command_code(&mut self, purpose: Purpose) -> Result<(), DriverError> {
-        let code = if purpose == Purpose::Open { ECDH_ZGEN } else { SIGN };
-        self.step("TPM2_PolicyCommandCode", 0x16c, |w| w.u32(code))
+        self.step("TPM2_PolicyCommandCode", 0x16c, |w| w.u32(command_code(purpose)))
     }
 
     fn ecdh_z_gen(

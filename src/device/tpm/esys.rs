@@ -20,7 +20,7 @@ use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
     Auth, CapabilityData, EccParameter, EccPoint, HashcheckTicket, Nonce, Public, Signature, SignatureScheme,
-    SymmetricDefinition, VerifiedTicket,
+    SymmetricDefinition,
 };
 use tss_esapi::tss2_esys::{TPM2_HANDLE, TPMT_TK_HASHCHECK};
 use zeroize::Zeroizing;
@@ -76,26 +76,6 @@ impl Esys {
         }
         let session = AuthSession::PolicySession(self.policy_session()?);
         self.context.execute_with_session(Some(session), job).with_command(command)
-    }
-
-    /// The ticket for the first signature that is the signer's.
-    fn first_verified(
-        &mut self,
-        key: KeyHandle,
-        signer: &Signer,
-        hash: [u8; 32],
-        signatures: &[Vec<u8>],
-    ) -> Result<Option<VerifiedTicket>, DriverError> {
-        const COMMAND: &str = "TPM2_VerifySignature";
-        for signature in signatures.iter().filter_map(|bytes| signer.signature(bytes)) {
-            let hash = digest(hash)?;
-            match self.plainly(COMMAND, |context| context.verify_signature(key, hash, signature)) {
-                Ok(ticket) => return Ok(Some(ticket)),
-                Err(fault) if fault.is_foreign_signature() => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -156,7 +136,10 @@ impl Commands for Esys {
         let (session, public) = (self.policy_session()?, signer.public.clone());
         let load = |context: &mut Context| context.load_external_public(public, Hierarchy::Owner);
         let key = self.plainly("TPM2_LoadExternal", load)?;
-        let ticket = self.first_verified(key, signer, signer.hash(&approved), signatures);
+        let ticket = signer.first_verified(&approved, signatures, |hash, signature| {
+            let hash = digest(hash)?;
+            self.plainly("TPM2_VerifySignature", |context| context.verify_signature(key, hash, signature))
+        });
         self.flush(key.into())?;
         let Some(ticket) = ticket? else { return Ok(false) };
         let name = templates::name(&signer.public).with_command(COMMAND)?.to_vec();

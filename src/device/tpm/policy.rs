@@ -20,8 +20,15 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 const POLICY_AUTHORIZE: u32 = 0x16a;
 const POLICY_AUTH_VALUE: u32 = 0x16b;
 const POLICY_COMMAND_CODE: u32 = 0x16c;
-const ECDH_ZGEN: u32 = 0x154;
-const SIGN: u32 = 0x15d;
+/// TPM2_ECDH_ZGen.
+pub const ECDH_ZGEN: u32 = 0x154;
+/// TPM2_Sign.
+pub const SIGN: u32 = 0x15d;
+
+/// TPM_CC of the only command that a key of this purpose is good for.
+pub fn command_code(purpose: Purpose) -> u32 {
+    if purpose == Purpose::Open { ECDH_ZGEN } else { SIGN }
+}
 
 /// The conditions of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +58,7 @@ impl Policy {
         if self.pin {
             digest = step(&digest, POLICY_AUTH_VALUE, &[]);
         }
-        let command = if purpose == Purpose::Open { ECDH_ZGEN } else { SIGN };
+        let command = command_code(purpose);
         Ok(step(&digest, POLICY_COMMAND_CODE, &[&command.to_be_bytes()]))
     }
 

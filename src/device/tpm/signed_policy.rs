@@ -93,12 +93,30 @@ impl Signer {
     }
 
     /// aHash, the signed digest (part 3 §23.16).
-    pub fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
+    fn hash(&self, approved: &[u8; 32]) -> [u8; 32] {
         Sha256::new().chain_update(approved).chain_update(&self.reference).finalize().into()
     }
 
+    /// What `verify` makes of aHash and the first of the signatures that is the signer's; `None` if none is.
+    pub fn first_verified<T>(
+        &self,
+        approved: &[u8; 32],
+        signatures: &[Vec<u8>],
+        mut verify: impl FnMut([u8; 32], Signature) -> Result<T, DriverError>,
+    ) -> Result<Option<T>, DriverError> {
+        let hash = self.hash(approved);
+        for signature in signatures.iter().filter_map(|bytes| self.signature(bytes)) {
+            match verify(hash, signature) {
+                Ok(ticket) => return Ok(Some(ticket)),
+                Err(fault) if fault.is_foreign_signature() => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
+    }
+
     /// TPMT_SIGNATURE; `None` for bytes that are no signature of this kind of key.
-    pub fn signature(&self, bytes: &[u8]) -> Option<Signature> {
+    fn signature(&self, bytes: &[u8]) -> Option<Signature> {
         match self.public {
             Public::Rsa { .. } => {
                 let bytes = PublicKeyRsa::try_from(bytes.to_vec()).ok()?;

@@ -2,6 +2,7 @@
 
 use super::frame::Command;
 use super::marshal::{Reader, Writer};
+use crate::device::tpm::policy::{ECDH_ZGEN, SIGN};
 use crate::device::tpm::templates;
 
 /// TPM_RH_NULL (part 2 §7.4).
@@ -12,11 +13,6 @@ const ALG_SHA256: u16 = 0x000b;
 const ALG_NULL: u16 = 0x0010;
 const ALG_ECDSA: u16 = 0x0018;
 const ALG_CFB: u16 = 0x0043;
-
-/// TPM_CC (part 2 §6.5.2).
-pub const ECDH_ZGEN: u32 = 0x154;
-/// TPM_CC.
-pub const SIGN: u32 = 0x15d;
 
 /// A policy session with SHA-256 and AES-128-CFB.
 pub fn start(salt: u32, nonce: &[u8; 32], encrypted: &[u8]) -> Command {

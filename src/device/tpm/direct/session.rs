@@ -1,6 +1,7 @@
 //! The cryptography of a session: part 1 §§11.4.10, 19.6, 21.3, Annex C.6.1. All of it with SHA-256 and AES-128-CFB.
 
 use super::marshal::{Reader, Writer};
+use crate::device::tpm::kdf::SHA256;
 use aes::cipher::{AsyncStreamCipher, KeyIvInit};
 use hmac::{Hmac, Mac};
 use p256::elliptic_curve::ecdh::EphemeralSecret;
@@ -70,15 +71,16 @@ where
     FieldBytesSize<C>: ModulusSize,
     AffinePoint<C>: FromEncodedPoint<C> + ToEncodedPoint<C>,
 {
-    let point = EncodedPoint::<C>::from_affine_coordinates(&padded::<C>(x)?, &padded::<C>(y)?, false);
+    let x = padded::<C>(x)?;
+    let point = EncodedPoint::<C>::from_affine_coordinates(&x, &padded::<C>(y)?, false);
     let theirs = Option::<PublicKey<C>>::from(PublicKey::from_encoded_point(&point))?;
     let own = EphemeralSecret::<C>::random(&mut OsRng);
     let shared = own.diffie_hellman(&theirs);
     let point = own.public_key().to_encoded_point(false);
     let (own_x, own_y) = (point.x()?, point.y()?);
     let encrypted = Writer::default().sized(own_x).sized(own_y).0;
-    let secret = kdfe(shared.raw_secret_bytes(), b"SECRET", own_x, &padded::<C>(x)?);
-    Some(Salt { encrypted, secret: Zeroizing::new(secret.to_vec()) })
+    let secret = SHA256.kdfe(shared.raw_secret_bytes(), "SECRET", own_x, &x);
+    Some(Salt { encrypted, secret })
 }
 
 /// TPMs may omit leading zeroes.
@@ -96,19 +98,6 @@ pub fn nonce() -> Bytes {
     nonce
 }
 
-/// KDFe, §11.4.10.3, of 256 bits.
-pub fn kdfe(shared: &[u8], label: &[u8], party_u: &[u8], party_v: &[u8]) -> Zeroizing<Bytes> {
-    let hash = Sha256::new().chain_update(1_u32.to_be_bytes()).chain_update(shared);
-    let hash = hash.chain_update(label).chain_update([0]).chain_update(party_u).chain_update(party_v);
-    Zeroizing::new(hash.finalize().into())
-}
-
-/// KDFa, §11.4.10.2, of 256 bits.
-fn kdfa(key: &[u8], label: &[u8], context_u: &[u8], context_v: &[u8]) -> Option<Zeroizing<Bytes>> {
-    let parts: [&[u8]; 6] = [&1_u32.to_be_bytes(), label, &[0], context_u, context_v, &256_u32.to_be_bytes()];
-    Some(Zeroizing::new(mac(key, &parts)?.finalize().into_bytes().into()))
-}
-
 /// There is always one: HMAC takes keys of any length.
 fn mac(key: &[u8], parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).ok()?;
@@ -120,7 +109,7 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
 pub struct Session {
     /// Its handle.
     pub handle: u32,
-    key: Zeroizing<Bytes>,
+    key: Zeroizing<Vec<u8>>,
     /// The TPM's newest.
     nonce: Vec<u8>,
 }
@@ -135,8 +124,9 @@ pub struct Authorization {
 
 impl Session {
     /// sessionKey, §19.6.8. `nonce` is the one that TPM2_StartAuthSession sent.
-    pub fn new(handle: u32, salt: &Salt, nonce: &Bytes, nonce_tpm: &[u8]) -> Option<Self> {
-        Some(Self { handle, key: kdfa(&salt.secret, b"ATH", nonce_tpm, nonce)?, nonce: nonce_tpm.into() })
+    pub fn new(handle: u32, salt: &Salt, nonce: &Bytes, nonce_tpm: &[u8]) -> Self {
+        let key = SHA256.kdfa(&salt.secret, "ATH", &[nonce_tpm, nonce].concat(), 256);
+        Self { handle, key, nonce: nonce_tpm.into() }
     }
 
     /// Begins a command under the session with a nonce of ours. A policy session's HMAC has the PIN in its key if its policy says so.
@@ -148,7 +138,7 @@ impl Session {
     /// Encrypts the first parameter in place. It is a TPM2B, whose size stays: §21.3.
     pub fn encrypt(&self, by: &Authorization, parameters: &mut [u8]) -> Option<()> {
         let size = Reader(parameters).sized()?.len();
-        let derived = kdfa(&by.key, b"CFB", &by.nonce, &self.nonce)?;
+        let derived = SHA256.kdfa(&by.key, "CFB", &[&by.nonce[..], &self.nonce].concat(), 256);
         cfb::<cfb_mode::Encryptor<aes::Aes128>>(&derived)?.encrypt(&mut parameters[2..2 + size]);
         Some(())
     }
@@ -189,14 +179,14 @@ impl Session {
     /// Decrypts a response's first parameter. Only after [`Session::verify`].
     pub fn decrypt(&self, by: &Authorization, parameters: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut parameter = Zeroizing::new(Reader(parameters).sized()?.to_vec());
-        let derived = kdfa(&by.key, b"CFB", &self.nonce, &by.nonce)?;
+        let derived = SHA256.kdfa(&by.key, "CFB", &[&self.nonce[..], &by.nonce].concat(), 256);
         cfb::<cfb_mode::Decryptor<aes::Aes128>>(&derived)?.decrypt(&mut parameter);
         Some(parameter)
     }
 }
 
 /// Key and IV.
-fn cfb<M: KeyIvInit>(derived: &Bytes) -> Option<M> {
+fn cfb<M: KeyIvInit>(derived: &[u8]) -> Option<M> {
     M::new_from_slices(&derived[..16], &derived[16..]).ok()
 }
 

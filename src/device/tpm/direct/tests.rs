@@ -2,10 +2,12 @@
 
 use super::frame::{Command, Response, response_code};
 use super::marshal::{Reader, Writer};
-use super::messages::{ECDH_ZGEN, SIGN, ecdh_z_gen, list, pcr_values, sign, start};
+use super::messages::{ecdh_z_gen, list, pcr_values, sign, start};
 use super::session;
 use super::session::{CONTINUE, DECRYPT, ENCRYPT, Salt, Session};
+use crate::device::tpm::kdf::SHA256;
 use crate::device::tpm::key_blob::KeyBlob;
+use crate::device::tpm::policy::{ECDH_ZGEN, SIGN};
 use crate::device::tpm::templates::{self, name_of};
 use crate::device::{
     Algorithm, CreateOptions, KeyInfo, KeyRef, PrivateOperation, PublicKey, Purpose, TpmOptions, connect,
@@ -151,7 +153,7 @@ fn rebuilt(interposed: &Interposed, key: &KeyInfo, pin: Option<&str>, traffic: &
     let response = Response::parse(response, true, false).unwrap();
     let salt = Salt { encrypted: encrypted.into(), secret: salt(&interposed.own, encrypted) };
     let nonce_tpm = Reader(response.parameters).sized().unwrap();
-    let session = Session::new(response.handle.unwrap(), &salt, &nonce, nonce_tpm).unwrap();
+    let session = Session::new(response.handle.unwrap(), &salt, &nonce, nonce_tpm);
 
     let opens = key.purpose == Purpose::Open;
     let (used, _) = sent(if opens { ECDH_ZGEN } else { SIGN });
@@ -171,7 +173,7 @@ fn salt(own: &p256::SecretKey, encrypted: &[u8]) -> Zeroizing<Vec<u8>> {
     let theirs = p256::PublicKey::from_encoded_point(&point).unwrap();
     let shared = p256::ecdh::diffie_hellman(own.to_nonzero_scalar(), theirs.as_affine());
     let own = own.public_key().to_encoded_point(false);
-    Zeroizing::new(session::kdfe(shared.raw_secret_bytes(), b"SECRET", x, own.x().unwrap()).to_vec())
+    SHA256.kdfe(shared.raw_secret_bytes(), "SECRET", x, own.x().unwrap())
 }
 
 #[test]
@@ -227,7 +229,7 @@ fn every_byte_of_a_signed_policy_is_what_tpm2_tss_sends() {
 /// A session, a command under it, and a sound response as a TPM makes it.
 fn answered() -> (Session, session::Authorization, Vec<u8>, Vec<u8>) {
     let salt = Salt { encrypted: Vec::new(), secret: Zeroizing::new(vec![1; 32]) };
-    let session = Session::new(0x0300_0000, &salt, &[2; 32], &[3; 32]).unwrap();
+    let session = Session::new(0x0300_0000, &salt, &[2; 32], &[3; 32]);
     let by = session.begin(Some(b"pin"), [4; 32], CONTINUE | DECRYPT | ENCRYPT);
     let parameters = Writer::default().sized(&[5; 20]).0;
     let authorization = session.respond(&by, ECDH_ZGEN, &parameters, &[6; 32]);
