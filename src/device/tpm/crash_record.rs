@@ -10,8 +10,8 @@
 
 use super::templates::Name;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What the names of all records begin with.
@@ -38,6 +38,8 @@ pub struct CrashRecord {
     file: File,
     path: PathBuf,
     loaded: Leftovers,
+    /// The length of the file, in bytes.
+    length: usize,
 }
 
 impl CrashRecord {
@@ -57,7 +59,7 @@ impl CrashRecord {
             let _ = std::fs::remove_file(&new);
             return None;
         }
-        Some(Self { file, path, loaded: Leftovers { others, ..Leftovers::default() } })
+        Some(Self { file, path, loaded: Leftovers { others, ..Leftovers::default() }, length: 0 })
     }
 
     /// Notes that a session is about to be started. A process that dies before it hears of the session leaves it to be found.
@@ -85,15 +87,17 @@ impl CrashRecord {
         self.write();
     }
 
-    /// Without a record the slots are lost, which is no reason to fail.
+    /// Writes the record anew, in a single write: a process that is killed leaves the record of before or this one, and never an
+    /// empty one. Newlines cover what is left of a longer record. Without a record the slots are lost, which is no reason to fail.
     fn write(&mut self) {
         let sessions = self.loaded.sessions.iter().map(|session| format!("session {session:08x}\n"));
         let keys = self.loaded.keys.iter().map(|key| format!("key {}\n", hex::encode(key)));
         let others = self.loaded.others.iter().map(|other| format!("other {other:08x}\n"));
         let starting = self.loaded.starting.then(|| "starting\n".to_owned());
-        let text: String = sessions.chain(keys).chain(others).chain(starting).collect();
-        let written = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        if let Err(error) = written.and_then(|_| self.file.write_all(text.as_bytes())) {
+        let mut text: String = sessions.chain(keys).chain(others).chain(starting).collect();
+        text.extend(std::iter::repeat_n('\n', self.length.saturating_sub(text.len())));
+        self.length = text.len();
+        if let Err(error) = self.file.write_all_at(text.as_bytes(), 0) {
             log::debug!("{}: {error}", self.path.display());
         }
     }
@@ -141,7 +145,7 @@ fn read_dead(path: &Path) -> Option<DeadRecord> {
         match line.split_once(' ') {
             Some(("session", handle)) => dead.sessions.extend(u32::from_str_radix(handle, 16)),
             Some(("other", handle)) => dead.others.extend(u32::from_str_radix(handle, 16)),
-            None => dead.starting = line == "starting",
+            None if line == "starting" => dead.starting = true,
             Some(("key", name)) => {
                 let name = hex::decode(name).ok().and_then(|name| Name::try_from(name).ok());
                 dead.keys.extend(name);
@@ -175,6 +179,9 @@ mod tests {
         record.remove_session(0x0300_0000);
         record.begin_session();
         assert!(take_dead(&label).is_empty(), "it lives");
+        let length = std::fs::metadata(&record.path).unwrap().len();
+        record.remove_session(0x0300_0009);
+        assert_eq!(std::fs::metadata(&record.path).unwrap().len(), length, "it is never cut");
 
         // As if it had died: the lock goes, and the file stays.
         let copy = record.path.with_extension("dead");
