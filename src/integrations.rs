@@ -9,7 +9,6 @@ pub mod docker;
 pub mod git;
 pub mod hosts;
 pub mod kubectl;
-pub mod mask;
 pub mod project;
 pub mod template;
 pub mod terraform;

@@ -7,11 +7,10 @@ pub mod engine;
 mod exec;
 mod file;
 mod hook;
-mod mask;
 #[cfg(feature = "postgres")]
 mod postgres_role;
 mod program;
 mod runner;
 
 pub use hook::{Answer, Hook, Request, Value, open_hook};
-pub use runner::{Options, Outcome, retire_at_issuer, rotate};
+pub use runner::{Options, Outcome, revoke_at_issuer, rotate};

@@ -1,5 +1,7 @@
 //! Secret bytes: zeroized on drop, hidden in `Debug`, never reallocated.
 
+pub mod mask;
+
 use crate::error::{Error, Kind, Result};
 use rand_core::{OsRng, RngCore};
 use std::fmt;

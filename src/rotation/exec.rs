@@ -1,10 +1,10 @@
 //! The hook `exec`: a program that speaks the protocol of docs/reference/hooks.md.
 
 use super::hook::{Answer, Hook, Request, Value};
-use super::mask::Mask;
 use super::program::{Descriptors, Finished, Program};
 use crate::config::HookSettings;
 use crate::error::{Error, Kind, Result, printable};
+use crate::secret::mask::Masker;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use serde::Deserialize;
 use serde_json::json;
@@ -101,8 +101,9 @@ impl ExecHook {
         let values = given.iter().map(|(_, number, value)| (*number, value.value)).collect();
         let descriptors = Descriptors { values, makes: makes.then_some(NEW) };
         let finished = program.run(input.to_string().as_bytes(), &descriptors)?;
-        let mask = Mask::over(given.iter().map(|(.., value)| value.value).chain(&finished.made));
-        self.understand(step, token, finished, &mask)
+        let values = given.iter().map(|(.., value)| value.value).chain(&finished.made);
+        let mut mask = Masker::new(values.map(Secret::expose));
+        self.understand(step, token, finished, &mut mask)
     }
 
     /// The answer, if it is one. Nothing that the program wrote is repeated with a value in it.
@@ -111,9 +112,9 @@ impl ExecHook {
         step: &str,
         token: &str,
         finished: Finished,
-        mask: &Mask,
+        mask: &mut Masker,
     ) -> Result<(Reply, Option<Secret>)> {
-        let words = mask.apply(&finished.stderr);
+        let words = mask.mask(&finished.stderr);
         for line in words.lines().filter(|line| !line.trim().is_empty()) {
             log::warn!("hook {}: {}", self.name, printable(line));
         }
@@ -133,7 +134,7 @@ impl ExecHook {
             let message = format!("it speaks protocol {}, and this is protocol {PROTOCOL}", reply.protocol);
             return Err(self.failed(step, token, message));
         }
-        let message = mask.apply(reply.message.as_bytes());
+        let message = mask.mask(reply.message.as_bytes());
         Ok((Reply { message, ..reply }, finished.made))
     }
 

@@ -1,11 +1,11 @@
 //! The hook `file`: a file that a service reads, replaced whole, and a command that has the service read it.
 
 use super::hook::{Answer, Hook, Request, Value};
-use super::mask::Mask;
 use super::program::{Descriptors, Program, account};
 use crate::config::HookSettings;
 use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
+use crate::secret::mask::Masker;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -84,8 +84,9 @@ impl FileHook {
             true => Ok(Answer::Done),
             false => {
                 // The command has read the file, and may quote it.
-                let values = [request.old, request.new].into_iter().flatten().map(|value| value.value);
-                let words = Mask::over(values).apply(&finished.stderr).trim().to_owned();
+                let values =
+                    [request.old, request.new].into_iter().flatten().map(|value| value.value.expose());
+                let words = Masker::new(values).mask(&finished.stderr).trim().to_owned();
                 let message = format!("`{}` ended with {}: {words}", self.command.join(" "), finished.status);
                 Err(Error::new(Kind::Io, program.operation, message))
             }

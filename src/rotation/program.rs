@@ -102,6 +102,8 @@ impl Program<'_> {
             None => None,
         };
         command.fd_mappings(mappings).map_err(|e| self.failed(e.to_string()))?;
+        // What C libraries or whoever started this process left open is nothing for the program.
+        close_fds::set_fds_cloexec_threadsafe(3, &[]);
         let child = command.spawn().map_err(|e| self.failed(format!("it cannot be started: {e}")))?;
         Ok((child, made))
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::body::State;
 use crate::ledger::{Name, TokenId};
+use crate::replica::VersionRow;
 use crate::secret::{DEFAULT_TEXT_LENGTH, Secret};
 use crate::vault::{RotationState, Vault};
 use std::collections::HashMap;
@@ -66,43 +67,77 @@ pub fn rotate(
     let id = state.token.id;
     // Who resumes does not know what became of the last run: the issuer is asked also where nothing is staged.
     let found = Found { unsure: options.resume, ..Found::default() };
-    Run { vault, hook, name, id, operation, options, started_with, tell, found, values: HashMap::new() }
-        .finish_all()
+    vault.take_lease(name, id, LEASE, options.take_over)?;
+    let mut run =
+        Run { vault, hook, name, id, operation, options, started_with, tell, found, values: HashMap::new() };
+    let done = run.finish_all();
+    // After a failure, too: whoever goes on asks the issuer first.
+    run.vault.end_lease(id);
+    done
 }
 
-/// Has the issuer of a token refuse a version, or all that are open, before they are revoked here. The versions that it
-/// confirmed.
+/// Revokes a version, or the token with all its versions, at the issuer and then here. It opens no more from the beginning;
+/// where the issuer does not confirm, this can be done again. The versions that were revoked.
 ///
 /// # Errors
-/// The vault's and the hook's; `Refused` if the issuer says no.
-pub fn retire_at_issuer(
+/// The vault's and the hook's; `Refused` if the issuer says no, or if there is nothing that could be opened for it.
+pub fn revoke_at_issuer(
     vault: &mut Vault,
     hook: &dyn Hook,
     name: &Name,
     version: Option<u64>,
+    reason: &str,
 ) -> Result<Vec<u64>> {
     let operation = format!("revoke {name} at its issuer");
-    let state = vault.rotation_state(name, &operation)?;
-    let current = current_of(&state, &operation)?;
-    let rows = state.versions.iter().filter(|row| row.state == Some(State::Active));
-    let mut versions: Vec<u64> = rows.map(|row| row.version).collect();
-    versions.retain(|number| version.is_none_or(|version| version == *number));
+    let state = vault.policy_state(name, &operation)?;
+    let not_revoked = |row: &&VersionRow| row.state.is_some_and(|state| state != State::Revoked);
+    let rows: Vec<_> = state.versions.iter().filter(not_revoked).collect();
+    let chosen = rows.iter().filter(|row| version.is_none_or(|version| version == row.version));
+    let versions: Vec<u64> = chosen.clone().map(|row| row.version).collect();
+    if versions.is_empty() {
+        return Err(Error::new(Kind::Refused, operation, "it is revoked here already, and opens for nobody")
+            .with_hint("have the issuer refuse the value, if it did not yet"));
+    }
+    if !state.token.suspended && chosen.clone().any(|row| row.state == Some(State::Active)) {
+        vault.set_state(name, version, State::Suspended, reason)?;
+    }
+    failpoint::reach("revoke.suspended");
     // What stays in use is the new value, if any does.
-    let stays = version.filter(|version| *version != current).map(|_| current);
-    let new = stays.map(|version| Ok((version, vault.open_to_rotate(name, version)?.value))).transpose()?;
-    for version in &versions {
-        let opened = vault.open_to_rotate(name, *version)?.value;
+    let in_use = rows.iter().rev().find(|row| row.since.is_some()).map(|row| row.version);
+    let stays = in_use.filter(|in_use| !versions.contains(in_use));
+    let again = "it opens no more here: run it again when the issuer can be asked";
+    retire_all(vault, hook, &state, &versions, stays).map_err(|error| error.with_hint(again))?;
+    failpoint::reach("revoke.retired");
+    vault.set_state(name, version, State::Revoked, reason)?;
+    Ok(versions)
+}
+
+/// Has the issuer refuse these versions.
+fn retire_all(
+    vault: &mut Vault,
+    hook: &dyn Hook,
+    state: &RotationState,
+    versions: &[u64],
+    stays: Option<u64>,
+) -> Result<()> {
+    let name = Name::parse(&state.token.name).map_err(|why| Error::new(Kind::Usage, "revoke", why))?;
+    let new = stays.map(|version| Ok((version, vault.open_to_revoke(&name, version)?.value))).transpose()?;
+    for version in versions {
+        let opened = vault.open_to_revoke(&name, *version)?.value;
+        // The issuer must not be told to refuse what stays in use.
+        if new.as_ref().is_some_and(|(_, stays)| *stays == opened) {
+            continue;
+        }
         let old = Some(Value { version: *version, value: &opened });
         let new = new.as_ref().map(|(version, value)| Value { version: *version, value });
         let params = &state.policy.policy.params;
-        if let Answer::Refused(why) =
-            hook.retire(&Request { token: name, id: state.token.id, params, old, new })?
-        {
+        let asked = hook.retire(&Request { token: &name, id: state.token.id, params, old, new })?;
+        if let Answer::Refused(why) = asked {
             let message = format!("the issuer did not revoke version {version}: {why}");
-            return Err(Error::new(Kind::Refused, operation, message));
+            return Err(Error::new(Kind::Refused, format!("revoke {name} at its issuer"), message));
         }
     }
-    Ok(versions)
+    Ok(())
 }
 
 /// The version in use.
@@ -154,13 +189,13 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn finish_all(mut self) -> Result<Outcome> {
-        for step in 0..MAX_STEPS {
-            self.vault.take_lease(self.name, self.id, LEASE, self.options.take_over && step == 0)?;
+    fn finish_all(&mut self) -> Result<Outcome> {
+        for _ in 0..MAX_STEPS {
+            self.vault.take_lease(self.name, self.id, LEASE, false)?;
             let state = self.vault.rotation_state(self.name, &self.operation)?;
             if state.token.id != self.id {
                 let message = "the name stands for another token by now";
-                return Err(Error::new(Kind::Conflict, self.operation, message));
+                return Err(Error::new(Kind::Conflict, &self.operation, message));
             }
             let now = self.situation(&state)?;
             match next(&now) {
@@ -171,14 +206,11 @@ impl Run<'_> {
                 Step::Finish(version) => self.finish(version)?,
                 Step::Retire(version) => self.retire(version, &now, &state)?,
                 Step::GiveUp => return Err(self.given_up()),
-                Step::Done => {
-                    self.vault.end_lease(self.id);
-                    return Ok(self.outcome(&now, &state));
-                }
+                Step::Done => return Ok(self.outcome(&now, &state)),
             }
         }
         let message = "it does not come to an end: versions change all the while";
-        Err(Error::new(Kind::Conflict, self.operation, message)
+        Err(Error::new(Kind::Conflict, &self.operation, message)
             .with_hint("find out who else writes this token"))
     }
 
@@ -266,6 +298,11 @@ impl Run<'_> {
 
     fn create(&mut self, now: &Situation, state: &RotationState) -> Result<()> {
         let made = self.ask(state, Some(now.current), None, |hook, request| hook.create(request))?;
+        if made.is_some() && made.as_ref() == self.values.get(&now.current) {
+            let message = "the hook made the value that is in use";
+            return Err(Error::new(Kind::Refused, &self.operation, message)
+                .with_hint("the issuer gave out what it had given out before: see to that there"));
+        }
         let value = made.map_or_else(|| Secret::random_text(DEFAULT_TEXT_LENGTH), Ok)?;
         failpoint::reach("rotate.made");
         let version = self.vault.stage(self.name, self.id, state.token.latest, &value)?;
@@ -286,6 +323,7 @@ impl Run<'_> {
                 (current, false)
             }
         };
+        self.expect_another(now)?;
         let mut accepted = Accepted { current, candidate, other: None };
         for version in now.abandoned.iter().rev().filter(|_| !current && !candidate) {
             let (other, _) = self.ask(state, Some(*version), None, |hook, request| hook.probe(request))?;
@@ -297,6 +335,19 @@ impl Run<'_> {
         self.found.accepted = Some(accepted);
         failpoint::reach("rotate.probed");
         Ok(())
+    }
+
+    /// An error for a candidate that was staged by hand and is nothing new.
+    fn expect_another(&self, now: &Situation) -> Result<()> {
+        let Some(candidate) = now.candidate.filter(|_| !now.aborting) else { return Ok(()) };
+        match self.values.get(&candidate) == self.values.get(&now.current) {
+            true => {
+                let message = format!("the staged version {candidate} holds the value that is in use");
+                Err(Error::new(Kind::Refused, &self.operation, message)
+                    .with_hint(format!("`strongroom rotate {} --abort` takes it back", self.name)))
+            }
+            false => Ok(()),
+        }
     }
 
     fn set(&mut self, version: u64, now: &Situation, state: &RotationState) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom::Kind;
 use strongroom::ledger::body::State;
-use strongroom::rotation::Outcome;
+use strongroom::rotation::{Options, Outcome, revoke_at_issuer};
 use strongroom::vault::PutOptions;
 use test_support::executable::write_executable;
 use test_support::test_store::{name, secret};
@@ -27,7 +27,9 @@ case $mode:$step in
 hang:set) sleep 60 & sleep 60 ;;
 lie:set) answer '"result":"done"' ;;
 print:set) printf '{"protocol":1,"result":"done","message":"%s"}\n' "$new"; exit 0 ;;
-shout:set) echo "I was given $new and $(printf %s "$new" | base64 -w0)" >&2; exit 3 ;;
+shout:set) echo "I was given $new and $(printf %s "$new" | base64 -w0) and $(printf %s "$new" | od -An -tx1 | tr -d ' \n')" >&2; exit 3 ;;
+same:create) printf %s "$old" >&3; answer '"result":"done"' ;;
+daemon:set) setsid sleep 5 >/dev/null 2>&1 & ;;
 half:set) printf '%s\n' "$new" >accepted; exit 1 ;;
 old-protocol:probe) echo '{"protocol":2,"accepts":[]}'; exit 0 ;;
 garbage:probe) echo 'all is well'; exit 0 ;;
@@ -177,7 +179,11 @@ fn a_hook_that_prints_the_value_is_not_believed_and_not_repeated() {
         let said = format!("{} {error:?}", words(&error));
         assert!(!said.contains(candidate.as_str()), "{said}");
         assert!(
-            said.contains(if mode == "print" { "printed a value" } else { "I was given *** and ***" }),
+            said.contains(if mode == "print" {
+                "printed a value"
+            } else {
+                "I was given *** and ***= and ***"
+            }),
             "{said}"
         );
         issuer.is_sound();
@@ -240,13 +246,22 @@ fn what_the_issuer_does_not_revoke_is_said() {
 #[test]
 fn a_hook_sees_nothing_of_its_surroundings() {
     let issuer = Issuer::new("environment", "");
+    let left_open = std::fs::File::create(issuer.path("left-open")).unwrap();
+    let _inheritable: Vec<_> = (0..8).map(|_| rustix::io::dup(&left_open).unwrap()).collect();
     issuer.machines.rotate("one", NOW).unwrap();
     let seen = std::fs::read_to_string(issuer.path("environment")).unwrap();
     let names: Vec<&str> = seen.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let shells = ["OLDPWD", "PWD", "SHLVL", "_"];
     let given: Vec<_> = names.into_iter().filter(|name| !shells.contains(name)).collect();
     assert_eq!(given, ["LC_ALL", "PATH"], "{seen}");
-    // Two values, and none of the files that this process works on.
+    // Two values, none of the files that this process works on, and none that whoever started it left open.
+    let numbers = seen
+        .lines()
+        .filter(|line| !line.contains("/proc/"))
+        .filter_map(|line| line.split_once(" -> ")?.0.rsplit(' ').next()?.parse::<u32>().ok());
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2, 3, 4], "{seen}");
     let open = |what: &str| seen.lines().filter(|line| line.contains("->") && line.contains(what)).count();
     assert_eq!((open("memfd"), open("sqlite")), (2, 0), "{seen}");
 }
@@ -270,6 +285,104 @@ fn a_hook_is_for_the_tokens_that_the_machine_names() {
     assert_eq!(open("h", "other"), Some(Kind::Refused));
     assert_eq!(open("nosuch", TOKEN), Some(Kind::NotFound));
     assert_eq!(open("h", TOKEN), None);
+}
+
+/// A new value that is the old one would be reported as rotated, and whoever knows the old one would go on knowing it.
+#[test]
+fn a_value_is_not_rotated_to_itself() {
+    let issuer = Issuer::new("same", "creates = true\n");
+    let error = issuer.machines.rotate("one", NOW).unwrap_err();
+    assert!(words(&error).contains("made the value that is in use"), "{error}");
+    assert_eq!(issuer.machines.stored().len(), 1);
+    // By hand it is no better.
+    let staged = PutOptions { staged: true, ..PutOptions::default() };
+    issuer.machines.vault("one").put(&name(TOKEN), &secret("first"), &staged).unwrap();
+    let error = issuer.machines.rotate("one", RESUME).unwrap_err();
+    assert!(words(&error).contains("the staged version 2 holds the value that is in use"), "{error}");
+    assert_eq!(issuer.machines.rotate("one", ABORT).unwrap(), Outcome::Undone(1));
+    issuer.machines.is_tidy();
+}
+
+/// Another machine need not wait, nor take over.
+#[test]
+fn a_failed_rotation_keeps_nobody_from_going_on() {
+    let issuer = Issuer::new("half", "");
+    issuer.machines.rotate("one", NOW).unwrap_err();
+    issuer.behaves("");
+    let resume = Options { take_over: false, ..RESUME };
+    assert_eq!(issuer.machines.rotate("two", resume).unwrap(), Outcome::Rotated(2));
+}
+
+/// What a hook leaves running outside of its process group is not found, and nobody waits for it.
+#[test]
+fn a_daemon_of_a_hook_holds_nothing_up() {
+    let issuer = Issuer::new("daemon", "");
+    let began = Instant::now();
+    assert_eq!(issuer.machines.rotate("one", NOW).unwrap(), Outcome::Rotated(2));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    issuer.is_rotated();
+}
+
+/// Everything that a put keeps, and a time before which the token is not to be opened.
+#[test]
+fn a_new_version_has_what_the_one_before_had() {
+    let issuer = Issuer::new("", "");
+    let mut vault = issuer.machines.vault("one");
+    let clock = test_support::test_store::NOW;
+    for not_before in [clock + 60_000, clock - 60_000] {
+        let options = PutOptions {
+            labels: Some(vec![("team".into(), "db".into())]),
+            description: Some("the orders".into()),
+            not_before: Some(not_before),
+            expiry: Some(clock + 3_600_000),
+            keep: Some(3),
+            ..PutOptions::default()
+        };
+        let put = vault.put(&name(TOKEN), &secret("first"), &options).unwrap();
+        std::fs::write(issuer.path("accepted"), "first\n").unwrap();
+        let rotated = issuer.machines.rotate("one", NOW).unwrap();
+        assert_eq!(rotated, Outcome::Rotated(put.version + 1));
+        let token = vault.replica().find(TOKEN).unwrap().unwrap();
+        vault.refresh().unwrap();
+        let row = vault.replica().version_row(&token, put.version + 1).unwrap().unwrap();
+        assert_eq!((row.labels, row.description), (options.labels.unwrap(), "the orders".into()));
+        assert_eq!((row.expiry, row.keep), (Some(clock + 3_600_000), Some(3)));
+        assert_eq!(row.not_before, (not_before > clock).then_some(not_before));
+    }
+}
+
+/// What leaked is closed here at once, and the issuer is asked again until it says yes.
+#[test]
+fn a_revocation_at_the_issuer_is_resumed() {
+    let issuer = Issuer::new("refuse-retire", "");
+    let hook = issuer.machines.hook();
+    let revoke = |version| {
+        let mut vault = issuer.machines.vault("one");
+        revoke_at_issuer(&mut vault, &*hook, &name(TOKEN), version, "leaked")
+    };
+    for version in [None, None, Some(1)] {
+        let error = revoke(version).unwrap_err();
+        assert!(words(&error).contains("version 1: still in use"), "{error}");
+        assert!(words(&error).contains("run it again"), "{error}");
+        assert_eq!(issuer.machines.vault("two").get(&name(TOKEN), None).unwrap_err().kind(), Kind::Refused);
+    }
+    issuer.behaves("");
+    assert_eq!(revoke(None).unwrap(), [1]);
+    assert_eq!(issuer.steps(), "retire retire retire retire");
+    let error = revoke(None).unwrap_err();
+    assert!(words(&error).contains("revoked here already"), "{error}");
+}
+
+/// The one that stays is told to the issuer, and stays.
+#[test]
+fn one_version_is_revoked_at_the_issuer() {
+    let issuer = Issuer::new("", "");
+    let hook = issuer.machines.hook();
+    let mut vault = issuer.machines.vault("one");
+    vault.put(&name(TOKEN), &secret("second"), &PutOptions::default()).unwrap();
+    assert_eq!(revoke_at_issuer(&mut vault, &*hook, &name(TOKEN), Some(1), "leaked").unwrap(), [1]);
+    assert_eq!(issuer.machines.value(), "second");
+    assert_eq!(issuer.machines.stored().len(), 1);
 }
 
 /// The value in use may be put again by hand: what the issuer accepts is not revoked there.

@@ -3,7 +3,7 @@
 use strongroom::config::Config;
 use strongroom::ledger::Prefix;
 use strongroom::ledger::body::{RotationPolicy, State};
-use strongroom::rotation::{Options, Outcome, open_hook, rotate};
+use strongroom::rotation::{Hook, Options, Outcome, open_hook, rotate};
 use strongroom::vault::{PutOptions, Vault};
 use strongroom::{Error, Result};
 use test_support::test_store::{TestStore, name, secret};
@@ -44,6 +44,11 @@ impl Machines {
 
     pub fn rotate(&self, machine: &str, options: Options) -> Result<Outcome> {
         rotated(&mut self.vault(machine), &self.config, options)
+    }
+
+    /// The hook `h`.
+    pub fn hook(&self) -> Box<dyn Hook> {
+        open_hook(&self.config, "h", &name(TOKEN), &mut |_| unreachable!()).unwrap()
     }
 
     /// What the token opens to.

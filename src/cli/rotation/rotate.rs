@@ -109,7 +109,7 @@ impl Rotate {
 
 /// The hook of a token's policy.
 pub fn hook_of(vault: &mut Vault, config: &Config, name: &Name) -> Result<Box<dyn Hook>> {
-    let policy = vault.rotation_state(name, &format!("rotate {name}"))?.policy.policy;
+    let policy = vault.policy_state(name, &format!("rotate {name}"))?.policy.policy;
     open_hook(config, &policy.hook, name, &mut |token| Ok(vault.get(token, None)?.value))
 }
 

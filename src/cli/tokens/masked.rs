@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use strongroom::integrations::mask::Masker;
+use strongroom::secret::mask::Masker;
 
 /// How much is read at once.
 const PIECE: usize = 32 << 10;

@@ -16,8 +16,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use strongroom::error::printable;
-use strongroom::integrations::mask::SHORTEST;
 use strongroom::integrations::project::Value;
+use strongroom::secret::mask::SHORTEST;
 use strongroom::uri::{DeviceUri, PinSource};
 use strongroom::vault::TokenRef;
 use strongroom::{Error, Kind, Result};
@@ -26,7 +26,7 @@ use strongroom::{Error, Kind, Result};
 pub struct Run {
     #[command(flatten)]
     selection: Selection,
-    /// Hide the tokens in what the program writes, in their own form only: encoded ones are other texts
+    /// Hide the tokens in what the program writes, as they are and in base64, hexadecimal, percent-encoding and JSON
     #[arg(long)]
     mask: bool,
     /// The program and its arguments

@@ -9,7 +9,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::ledger::body::State;
-use strongroom::rotation::retire_at_issuer;
+use strongroom::rotation::revoke_at_issuer;
 
 #[derive(Debug, Args)]
 pub struct Suspend {
@@ -39,7 +39,8 @@ pub struct Revoke {
     /// The reason, recorded in the ledger and shown in every refusal
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Have its issuer refuse it first, with the hook of its rotation policy
+    /// Have its issuer refuse it, with the hook of its rotation policy. It opens no more at once, and is revoked when the
+    /// issuer has confirmed; run it again where that failed
     #[arg(long)]
     at_issuer: bool,
 }
@@ -66,17 +67,13 @@ impl Execute for Revoke {
 }
 
 impl Revoke {
-    /// Revokes it here whatever the issuer says, and then says what the issuer did not confirm.
+    /// It opens no more from the beginning; it is revoked when the issuer has confirmed.
     fn at_issuer(&self, context: &mut Context) -> anyhow::Result<()> {
         let (wanted, reason) = (names::versioned(&self.name)?, names::text("--reason", &self.reason)?);
         let config = context.resolve()?.config;
         context.with_vault(|vault, out| {
             let hook = hook_of(vault, &config, &wanted.name)?;
-            let confirmed = retire_at_issuer(vault, &*hook, &wanted.name, wanted.version);
-            vault.set_state(&wanted.name, wanted.version, State::Revoked, &reason)?;
-            let confirmed = confirmed.map_err(|error| {
-                error.with_hint("it is revoked here, but the issuer did not confirm: have it refuse the value yourself")
-            })?;
+            let confirmed = revoke_at_issuer(vault, &*hook, &wanted.name, wanted.version, &reason)?;
             let object = json!({
                 "name": wanted.name.as_str(), "version": wanted.version, "state": "revoked", "at_issuer": confirmed,
             });

@@ -35,17 +35,25 @@ impl Vault {
     /// A token that is to be rotated.
     ///
     /// # Errors
-    /// `NotFound` without a token or a policy; `Refused` for a token that is suspended; those of
-    /// [`Vault::check_witnesses`]; the store's.
+    /// As [`Vault::policy_state`]; `Refused` for a token that is suspended.
     pub fn rotation_state(&mut self, name: &Name, operation: &str) -> Result<RotationState> {
+        let state = self.policy_state(name, operation)?;
+        match state.token.suspended {
+            false => Ok(state),
+            true => Err(Error::new(Kind::Refused, operation, "the token is suspended")
+                .with_hint(format!("`strongroom resume {name}`"))),
+        }
+    }
+
+    /// A token that has a policy.
+    ///
+    /// # Errors
+    /// `NotFound` without a token or a policy; those of [`Vault::check_witnesses`]; the store's.
+    pub fn policy_state(&mut self, name: &Name, operation: &str) -> Result<RotationState> {
         self.refresh()?;
         // A revocation that is withheld would be rotated away, and issuers given what nobody should have.
         self.check_witnesses(operation)?;
         let token = self.token(name, operation)?;
-        if token.suspended {
-            let error = Error::new(Kind::Refused, operation, "the token is suspended");
-            return Err(error.with_hint(format!("`strongroom resume {name}`")));
-        }
         let policy = self.replica.policy_for(&token)?.ok_or_else(|| {
             Error::new(Kind::NotFound, operation, "it has no rotation policy").with_hint(format!(
                 "`strongroom policy set {name} --every 30d --hook NAME` says how it is rotated"
@@ -113,8 +121,11 @@ impl Vault {
                     .with_hint(format!("`strongroom rotate {name} --resume` goes on with it")));
             }
             let current = vault.current_version(&row)?;
+            let now = vault.latest_time();
             let options = PutOptions {
                 staged: true,
+                // What nobody is to open yet, nobody opens earlier because it was rotated.
+                not_before: current.as_ref().and_then(|version| version.not_before).filter(|at| *at > now),
                 only: current.as_ref().map_or(Ok(Vec::new()), |version| vault.narrow(name, version))?,
                 // The version before has to stay for the overlap.
                 keep: current.and_then(|version| version.keep).map(|keep| keep.max(2)),
@@ -150,25 +161,52 @@ impl Vault {
     /// # Errors
     /// As [`Vault::get_staged`].
     pub fn open_to_rotate(&mut self, name: &Name, version: u64) -> Result<OpenedToken> {
-        let operation = format!("open {name}@{version} to rotate it");
-        self.check_counters(&operation)?;
-        self.check_witnesses(&operation)?;
-        let outcome = match self.look_up_to_rotate(name, version, &operation) {
+        self.open_for_hook(name, version, &format!("open {name}@{version} to rotate it"), false)
+    }
+
+    /// Opens a version so that its issuer can be told to refuse it, also when it is suspended.
+    ///
+    /// # Errors
+    /// As [`Vault::get_staged`].
+    pub fn open_to_revoke(&mut self, name: &Name, version: u64) -> Result<OpenedToken> {
+        self.open_for_hook(name, version, &format!("open {name}@{version} to revoke it"), true)
+    }
+
+    fn open_for_hook(
+        &mut self,
+        name: &Name,
+        version: u64,
+        operation: &str,
+        suspended: bool,
+    ) -> Result<OpenedToken> {
+        self.check_counters(operation)?;
+        self.check_witnesses(operation)?;
+        let outcome = match self.look_up_for_hook(name, version, operation, suspended) {
             Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
             Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
         };
-        let nothing = || Error::new(Kind::Device, &operation, "no device answered");
+        let nothing = || Error::new(Kind::Device, operation, "no device answered");
         let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(nothing())));
         self.record([(name.as_str(), &outcome)].into_iter(), "opened");
         outcome.into_token()
     }
 
-    fn look_up_to_rotate(&mut self, name: &Name, version: u64, operation: &str) -> Result<SealedToken> {
+    fn look_up_for_hook(
+        &mut self,
+        name: &Name,
+        version: u64,
+        operation: &str,
+        suspended: bool,
+    ) -> Result<SealedToken> {
         self.author(operation, RequiredRole::Write(&[name.as_str()]))?;
         let token = self.token(name, operation)?;
         let row = self.replica.version_row(&token, version)?;
-        let open = |row: &VersionRow| matches!(row.state, Some(State::Staged | State::Active));
-        let row = row.filter(open).filter(|_| !token.suspended).ok_or_else(|| {
+        let open = |row: &VersionRow| match row.state {
+            Some(State::Staged | State::Active) => suspended || !token.suspended,
+            Some(State::Suspended) => suspended,
+            Some(State::Revoked) | None => false,
+        };
+        let row = row.filter(open).ok_or_else(|| {
             Error::new(Kind::Refused, operation, "it was suspended or revoked in the meantime")
         })?;
         self.with_sealed_bytes(&token, row)
