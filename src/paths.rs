@@ -1,6 +1,8 @@
 //! File locations: the XDG base directories for a user, the FHS for root.
 
 use crate::error::{Error, Kind, Result};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The directories of one installation.
@@ -74,4 +76,17 @@ pub fn make_private(directory: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
         Error::io("make a directory", directory, e).with_hint("check who owns the directory above it")
     })
+}
+
+/// Opens a regular file to be read. A FIFO, whose writer might never come, and all else is refused at once.
+///
+/// # Errors
+/// Those of opening it; `InvalidInput` for what is no regular file.
+pub fn open_regular(path: &Path) -> std::io::Result<File> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
 }

@@ -80,7 +80,7 @@ pub fn serve(
     match request.kind.as_str() {
         "get" => get(&request, &at, hosts, tokens),
         "login" | "logout" => {
-            let Some(name) = hosts.name_to_store(&at) else { return failed("url-not-supported") };
+            let Some(name) = hosts.name_to_store(tokens, &at) else { return failed("url-not-supported") };
             if request.kind == "logout" {
                 return match tokens.set_state(&name, None, State::Suspended, "cargo: logged out") {
                     Err(error) if error.kind() == Kind::NotFound => failed("not-found"),

@@ -87,7 +87,7 @@ fn store(input: &[u8], hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Resu
         serde_json::from_slice(input).map_err(|_| refused("the request is not JSON of the known form"))?;
     let at =
         Location::parse(login.server.trim()).ok_or_else(|| refused("the server's address is not plain"))?;
-    let name = hosts.name_to_store(&at).ok_or_else(|| {
+    let name = hosts.name_to_store(tokens, &at).ok_or_else(|| {
         refused("a registry without TLS has no token unless config.toml names it")
             .with_hint("add it to [hosts.docker]")
     })?;

@@ -93,7 +93,9 @@ fn get(
 
 /// Keeps a password that was taken, unless it came from here or is the same.
 fn store(request: &Request, at: &Location, hosts: &HostTable, tokens: &mut dyn TokenBackend) -> Result<()> {
-    let (Some(password), Some(name)) = (&request.password, hosts.name_to_store(at)) else { return Ok(()) };
+    let (Some(password), Some(name)) = (&request.password, hosts.name_to_store(tokens, at)) else {
+        return Ok(());
+    };
     if request.ours.is_some() || password.is_empty() {
         return Ok(());
     }

@@ -213,9 +213,28 @@ impl HostTable {
         names
     }
 
-    /// Where a new token for this location goes: the name in config.toml, or the host's default name.
-    pub fn name_to_store(&self, at: &Location) -> Option<Name> {
-        self.names(at).pop()
+    /// Where a new token for this location goes: to the location's own name, or in the place of a wider one that was closed.
+    /// A wider one that is in use is other locations', too, and stays.
+    pub fn name_to_store(&self, tokens: &mut dyn TokenBackend, at: &Location) -> Option<Name> {
+        let own = self.own_name(at);
+        for name in self.names(at) {
+            if let Some(view) = current(tokens, &name) {
+                let free = view.state != EffectiveState::Active || own.as_ref() == Some(&name);
+                return if free { Some(name) } else { own };
+            }
+        }
+        own
+    }
+
+    /// The name of exactly this location.
+    fn own_name(&self, at: &Location) -> Option<Name> {
+        let whole = at.path.len();
+        if let Some(name) = self.configured.get(&at.key(whole)) {
+            return Some(name.clone());
+        }
+        // Docker Hub's path is a version of its interface, and no part of the host.
+        let key = at.key(if self.protocol == "docker" { 0 } else { whole });
+        at.host.secure.then(|| Name::parse(&format!("{}/{key}", self.protocol)).ok()).flatten()
     }
 
     /// The hosts of config.toml with their tokens.
@@ -241,13 +260,17 @@ impl HostTable {
     /// # Errors
     /// Those of the change.
     pub fn suspend(&self, tokens: &mut dyn TokenBackend, at: &Location, reason: &str) -> Result<()> {
-        let Some(name) = self.name_to_store(at) else { return Ok(()) };
-        match current(tokens, &name) {
-            Some(view) if view.state == EffectiveState::Active => {
-                tokens.set_state(&name, Some(view.version), State::Suspended, reason)
+        for name in self.names(at) {
+            if let Some(view) = current(tokens, &name) {
+                return match view.state {
+                    EffectiveState::Active => {
+                        tokens.set_state(&name, Some(view.version), State::Suspended, reason)
+                    }
+                    _ => Ok(()),
+                };
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::config::located;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Prefix;
+use crate::paths::open_regular;
 use crate::replica::ListFilter;
 use crate::vault::{EffectiveState, TokenBackend, TokenRef};
 use serde::Deserialize;
@@ -94,11 +95,12 @@ impl Project {
     /// Reads a project file.
     ///
     /// # Errors
-    /// `Untrusted` for one that somebody else can write; `Usage`, with the place, for one that does not parse; `Io`.
+    /// `Untrusted` for one that somebody else can write; `Usage`, with the place, for one that does not parse; `Io`, also for
+    /// what is no regular file.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = printable(&path.display().to_string());
         let unreadable = |e| Error::io(OPERATION, path, e);
-        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let file = open_regular(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         let refused = |message: String| {
             let error = Error::new(Kind::Untrusted, OPERATION, message).with_target(shown.clone());
@@ -114,7 +116,10 @@ impl Project {
             return Err(refused("everybody may write it".into()));
         }
         let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::new(Kind::Usage, OPERATION, "it is longer than 1 MiB").with_target(shown));
+        }
         Self::parse(path, &text)
     }
 

@@ -65,7 +65,7 @@ fn store(at: &Location, input: impl Read, hosts: &HostTable, tokens: &mut dyn To
     let input = Secret::read_from(input, OPERATION)?;
     let login: Login = serde_json::from_slice(input.expose())
         .map_err(|_| Error::new(Kind::Usage, OPERATION, "the request is not {\"token\": \"...\"}"))?;
-    match hosts.name_to_store(at) {
+    match hosts.name_to_store(tokens, at) {
         Some(name) => {
             tokens.put(&name, &Secret::new(login.token.as_bytes().to_vec()), &PutOptions::default()).map(drop)
         }

@@ -84,6 +84,30 @@ fn approved_credentials_are_kept_once() {
     assert!(done(&mut home.strongroom(&["list"])).contains("\tsuspended\t"));
 }
 
+/// With `credential.useHttpPath`, what is typed for one repository is not for the others, unless theirs was refused.
+#[test]
+fn a_password_for_a_path_leaves_the_hosts_own_alone() {
+    let Some(home) = home() else { return };
+    put_with(&home, "git/example.org", "everybody's", "username=bob");
+    let ask = |what: &str, path: &str, password: &str| {
+        let credential = ["-c", "credential.useHttpPath=true", "credential", what];
+        let input = format!("protocol=https\nhost=example.org\npath={path}\nusername=bob\n{password}\n");
+        String::from_utf8(given(&mut git(&home, &credential), &input).stdout).unwrap()
+    };
+    ask("approve", "acme/x.git", "password=mine\n");
+    let listed = done(&mut home.strongroom(&["list"]));
+    assert!(listed.starts_with("git/example.org\t1\tactive"), "{listed}");
+    assert!(listed.contains("git/example.org/acme/x\t1\tactive"), "{listed}");
+    assert!(ask("fill", "acme/x.git", "").contains("password=mine\n"));
+    assert!(ask("fill", "acme/y.git", "").contains("password=everybody's\n"));
+
+    ask("reject", "acme/y.git", "password=everybody's\n");
+    ask("approve", "acme/y.git", "password=everybody's new one\n");
+    let listed = done(&mut home.strongroom(&["list"]));
+    assert!(listed.starts_with("git/example.org\t2\tactive"), "{listed}");
+    assert!(ask("fill", "acme/x.git", "").contains("password=mine\n"));
+}
+
 /// Hosts that look like another, and users that are another.
 #[test]
 fn nobody_else_gets_it() {

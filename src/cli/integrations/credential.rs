@@ -162,8 +162,14 @@ fn cargo(context: &mut Context) -> anyhow::Result<()> {
     loop {
         let mut line = Zeroizing::new(Vec::new());
         let read = (&mut input).take(MAX_LINE).read_until(b'\n', &mut line);
-        if read.map_err(|e| Error::new(Kind::Io, "answer cargo", e.to_string()))? == 0 {
-            return Ok(());
+        match read.map_err(|e| Error::new(Kind::Io, "answer cargo", e.to_string()))? {
+            0 => return Ok(()),
+            // The rest of it is no request: nothing that follows is answered.
+            n if n as u64 == MAX_LINE => {
+                let error = Error::new(Kind::Usage, "answer cargo", "the request is too long");
+                return Ok(context.out.bytes(&cargo::failure(&error))?);
+            }
+            _ => {}
         }
         let mut login = |name: &Name| ask(name);
         let answered = context.with_tokens(|tokens, _| Ok(cargo::serve(&line, &hosts, tokens, &mut login)?));

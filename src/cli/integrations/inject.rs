@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
 use strongroom::integrations::template::{Part, parse, render};
+use strongroom::paths::open_regular;
 use strongroom::vault::TokenRef;
 use strongroom::{Error, Kind, Result, Secret};
 
@@ -61,8 +62,9 @@ impl Inject {
         let mut text = String::new();
         let read = match path {
             None => std::io::stdin().lock().take(MAX_TEMPLATE + 1).read_to_string(&mut text),
-            Some(path) => std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_TEMPLATE + 1).read_to_string(&mut text)),
+            Some(path) => {
+                open_regular(path).and_then(|file| file.take(MAX_TEMPLATE + 1).read_to_string(&mut text))
+            }
         };
         read.map_err(|e| Error::io(OPERATION, path.unwrap_or(Path::new("standard input")), e))?;
         match text.len() as u64 > MAX_TEMPLATE {

@@ -1,14 +1,20 @@
 //! `run --mask`: starts the program as a child, and hides tokens in what it writes.
+//!
+//! It ends with the child. What a daemon that the child left behind writes later goes nowhere.
 
 use crate::cli::exit::ExitWith;
 use crate::cli::output::Output;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, PipeReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use strongroom::secret::mask::Masker;
 
 /// How much is read at once.
@@ -23,11 +29,14 @@ pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result
     // Before it starts: none may end this process and leave the program behind.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     let (out, words) = Output::descriptors()?;
+    // Open as long as the program runs.
+    let (ended, running) = io::pipe()?;
+    let ended_too = ended.try_clone()?;
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (handle, pid) = (signals.handle(), Pid::from_child(&child));
     let copies = [
-        child.stdout.take().map(|from| copy(from, out, hidden)),
-        child.stderr.take().map(|from| copy(from, words, hidden)),
+        child.stdout.take().map(|from| copy(from, out, hidden, ended)),
+        child.stderr.take().map(|from| copy(from, words, hidden, ended_too)),
     ];
     let forwarding = std::thread::spawn(move || {
         // A terminal sends these to the program itself.
@@ -42,7 +51,7 @@ pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result
     let status = wait(&mut child);
     handle.close();
     let _ = forwarding.join();
-    // Until the last has closed the pipe that inherited it.
+    drop(running);
     for copy in copies.into_iter().flatten() {
         let _ = copy.join();
     }
@@ -63,19 +72,41 @@ fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
     }
 }
 
-fn copy(mut from: impl Read + Send + 'static, mut to: File, hidden: &[&[u8]]) -> std::thread::JoinHandle<()> {
+/// Copies what comes, masked, until all have closed the pipe or the program has ended: a daemon that it left behind may hold
+/// the pipe for ever.
+fn copy(
+    mut from: impl Read + AsFd + Send + 'static,
+    mut to: File,
+    hidden: &[&[u8]],
+    ended: PipeReader,
+) -> JoinHandle<()> {
     let mut masker = Masker::new(hidden.iter().copied());
     std::thread::spawn(move || {
         let mut piece = vec![0; PIECE];
+        // What lay in the pipe when the program had ended.
+        let mut left = None;
         loop {
-            match from.read(&mut piece) {
+            if left.is_none() && is_closed(&ended, &from) {
+                let there = ioctl_fionread(&from).unwrap_or(0);
+                left = Some(usize::try_from(there).unwrap_or(usize::MAX));
+            }
+            let room = left.map_or(PIECE, |left| left.min(PIECE));
+            match from.read(&mut piece[..room]) {
                 Ok(0) => break,
                 // A reader that has gone ends the program by its next write, as without this.
                 Ok(n) if to.write_all(&masker.push(&piece[..n])).is_err() => return,
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => break,
-                _ => {}
+                Ok(n) => left = left.map(|left| left - n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
             }
         }
         let _ = to.write_all(&masker.finish());
     })
+}
+
+/// Waits until there is something to read, or nobody holds the other end of `ended`. Answers the latter.
+fn is_closed(ended: &PipeReader, from: &impl AsFd) -> bool {
+    let mut both = [PollFd::new(ended, PollFlags::IN), PollFd::new(from, PollFlags::IN)];
+    while poll(&mut both, None) == Err(Errno::INTR) {}
+    !both[0].revents().is_empty()
 }
