@@ -20,6 +20,8 @@ pub enum Kind {
     NotFound,
     /// The ledger says no: suspended, revoked, expired, not yet valid, or no role for it.
     Refused,
+    /// It is sealed to devices, and too few of these are on this machine.
+    SealedElsewhere,
     /// The device reported an error.
     Device,
     /// The device or its module is missing, was removed or lost its storage.
@@ -61,10 +63,11 @@ pub enum Kind {
 }
 
 /// All kinds, by their names for programs.
-const KINDS: [(&str, Kind); 22] = [
+const KINDS: [(&str, Kind); 23] = [
     ("usage", Kind::Usage),
     ("not-found", Kind::NotFound),
     ("refused", Kind::Refused),
+    ("sealed-elsewhere", Kind::SealedElsewhere),
     ("device", Kind::Device),
     ("device-gone", Kind::DeviceGone),
     ("key-missing", Kind::KeyMissing),

@@ -50,7 +50,9 @@ pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;
 pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{Opened, SealedToken, TokenRef};
-pub use tokens::open_outcome::{Denial, OpenOutcome, OpenedToken};
+pub use tokens::open_outcome::{
+    Denial, OPENED, OUTCOMES, OpenOutcome, OpenedToken, is_failure, is_success, outcome_word,
+};
 pub use tokens::policy::{PolicyView, RotationNeed, RotationView};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;

@@ -3,7 +3,7 @@
 use crate::agent::worker::ShutdownGuard;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Access, Store};
-use crate::vault::Accessor;
+use crate::vault::{Accessor, is_success};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -227,13 +227,16 @@ const NOT_HANDED_OUT: &str = "edb926e336dc4118b1b2cbe9fd1cafe6";
 
 /// Says on the log what came of an opening, as fields.
 pub fn announce(access: &Access, unit: Option<&str>) {
-    let opened = access.outcome == "opened";
     log::info!(
-        message_id = if opened { HANDED_OUT } else { NOT_HANDED_OUT },
+        message_id = message_id(&access.outcome),
         token = access.name, version = access.version, outcome = access.outcome, device = access.device,
         unit = unit.unwrap_or_default(), uid = access.uid, pid = access.pid, program = access.exe;
         "{}@{}: {}", access.name, access.version, access.outcome
     );
+}
+
+fn message_id(outcome: &str) -> &'static str {
+    if is_success(outcome) { HANDED_OUT } else { NOT_HANDED_OUT }
 }
 
 fn described(access: &Access) -> String {
@@ -314,6 +317,14 @@ mod tests {
             version: 0,
             outcome: "opened".into(),
         }
+    }
+
+    #[test]
+    fn the_journal_tells_what_several_devices_opened_from_what_was_not_opened() {
+        for outcome in ["opened", "opened with 00ff"] {
+            assert_eq!(message_id(outcome), HANDED_OUT);
+        }
+        assert_eq!(message_id("denied"), NOT_HANDED_OUT);
     }
 
     #[test]

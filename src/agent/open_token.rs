@@ -13,7 +13,7 @@ use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, TokenId};
 use crate::store::Access;
-use crate::vault::{Accessor, Denial, Op, OpenOutcome, Opened, OpenedToken, TokenRef};
+use crate::vault::{Accessor, Denial, OPENED, Op, OpenOutcome, Opened, OpenedToken, TokenRef};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -90,7 +90,7 @@ impl Agent {
     pub fn access(&self, caller: &ClientIdentity, name: &str, opening: &OpenOutcome) -> Access {
         let peer = &caller.peer;
         let accessor = Accessor { uid: peer.uid, pid: peer.pid, exe: peer.program() };
-        opening.access((self.clock)(), &accessor, name, "opened")
+        opening.access((self.clock)(), &accessor, name, OPENED)
     }
 
     /// Writes down that something other than an opening was denied.
@@ -336,7 +336,7 @@ impl Agent {
                 Error::new(Kind::DeviceGone, operation, format!("{}: {why}", status.word())).with_target(name)
             }
             None => Error::new(
-                Kind::NotFound,
+                Kind::SealedElsewhere,
                 operation,
                 "none of the devices that it is sealed to is configured here",
             ),

@@ -30,7 +30,7 @@ pub fn code_of(kind: Kind) -> u8 {
         Kind::Usage => 2,
         Kind::NotFound => 3,
         Kind::Refused | Kind::Conflict => 4,
-        Kind::Device | Kind::DeviceGone | Kind::KeyMissing | Kind::Evidence => 5,
+        Kind::SealedElsewhere | Kind::Device | Kind::DeviceGone | Kind::KeyMissing | Kind::Evidence => 5,
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => 6,
         Kind::Tampered | Kind::RolledBack | Kind::Stale | Kind::Untrusted => 7,
         Kind::Store => 8,

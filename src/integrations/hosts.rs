@@ -302,7 +302,7 @@ pub fn open_first(
 /// The version of a token that `get` would open.
 pub fn current(tokens: &mut dyn TokenBackend, name: &Name) -> Option<VersionView> {
     let view = tokens.show(name, None, &format!("open {name}")).ok().filter(|view| !view.destroyed)?;
-    view.versions.into_iter().rev().find(|version| version.state != EffectiveState::Staged)
+    view.current_version().cloned()
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ impl<'a> Sealed<'a> {
             }
         }
         Err(failure.unwrap_or_else(|| {
-            cannot_open(Kind::NotFound, "it is not sealed to this device")
+            cannot_open(Kind::SealedElsewhere, "it is not sealed to this device")
                 .with_hint("open it with another device, or have it sealed again to this one")
         }))
     }

@@ -126,20 +126,13 @@ pub trait TokenBackend {
         self.open_all(std::slice::from_ref(wanted)).pop().unwrap_or_else(|| Err(nothing()))
     }
 
-    /// Opens a token; `None` if none has this name. One that is there and opens with no device here is an error: it is
-    /// no new one.
+    /// Opens a token; `None` if none has this name.
     ///
     /// # Errors
     /// As [`Vault::get`].
     fn open_if_there(&mut self, wanted: &TokenRef) -> Result<Option<OpenedToken>> {
         match self.open(wanted) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                match self.expect(&wanted.name, &format!("open {}", wanted.name)) {
-                    Ok(()) => Err(error),
-                    Err(missing) if missing.kind() == Kind::NotFound => Ok(None),
-                    Err(other) => Err(other),
-                }
-            }
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
             opened => opened.map(Some),
         }
     }

@@ -54,7 +54,7 @@ fn with_too_few_devices_none_is_asked() {
     let served = Served::new(AgentOwner::User(own_uid()), |options| options.devices.truncate(1));
     put_of_two(&served, "prod/two");
     let (status, kind, words) = served.get("/v1/values/prod/two").problem();
-    assert_eq!((status, kind.as_str()), (404, "not-found"), "{words}");
+    assert_eq!((status, kind.as_str()), (502, "sealed-elsewhere"), "{words}");
     assert!(words.contains("2 devices must open it together, and only admin is configured here"), "{words}");
     assert_eq!(opened(&served)[0], 0);
     assert_eq!(served.get("/v1/values/prod/db").text(), "two");

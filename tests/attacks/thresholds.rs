@@ -157,7 +157,7 @@ fn one_device_is_too_few() {
     assert_eq!(both.get(&name("w/shared"), None).unwrap().expose(), b"of two");
     let mut one = test_store.client("one", &[&test_store.opener]).unwrap();
     let error = one.get(&name("w/shared"), None).unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
+    assert_eq!(error.kind(), Kind::SealedElsewhere);
     // An older version that any device opens is not opened in its place.
     vault_puts_plain_and_shared(&test_store);
     let error = one.get(&name("w/both"), None).unwrap_err();

@@ -238,5 +238,5 @@ fn a_pin_for_a_share_says_so() {
     assert!(shown.ends_with("[0]\n"), "{shown}");
     // One device alone is not asked.
     let shown = at_terminal(&home, &format!("strongroom get prod/root --device '{front}'"), &[]);
-    assert!(!shown.contains("PIN") && shown.ends_with("[3]\n"), "{shown}");
+    assert!(!shown.contains("PIN") && shown.ends_with("[5]\n"), "{shown}");
 }

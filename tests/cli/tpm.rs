@@ -40,7 +40,7 @@ fn a_token_opens_with_the_tpm_as_with_the_hsm() {
     home.ok(&["put", "prod/db", "--generate", "--quiet", "--device", &tpm.uri()]);
     assert_eq!(get(&home, &home.device()), get(&home, &tpm.uri()));
     home.ok(&["device", "retire", "server", "--quiet"]);
-    fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 3);
+    fails(&home, &["get", "prod/db", "--device", &tpm.uri()], 5);
     home.ok(&["verify", "--quiet"]);
 }
 

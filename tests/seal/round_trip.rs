@@ -19,7 +19,7 @@ fn kinds_mix_and_each_opens() {
         assert_eq!(key.open(&sealed, &CONTEXT).unwrap().expose(), b"token", "{:?}", key.public.algorithm());
     }
     let stranger = SoftKey::p256_of(10).open(&sealed, &CONTEXT).unwrap_err();
-    assert_eq!(stranger.kind(), Kind::NotFound, "{stranger}");
+    assert_eq!(stranger.kind(), Kind::SealedElsewhere, "{stranger}");
 }
 
 #[test]

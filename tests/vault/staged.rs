@@ -128,9 +128,13 @@ fn a_version_that_is_revoked_while_it_is_staged_hides_nothing() {
     stage(&mut vault, "a", "staged");
     vault.set_state(&name("a"), Some(2), State::Revoked, "refused by its issuer").unwrap();
     assert_eq!(opened(&mut vault, "a"), Ok("opens".into()));
-    assert_eq!(vault.shown(&name("a"), None, "show").unwrap().closed, None);
+    let shown = vault.shown(&name("a"), None, "show").unwrap();
+    assert_eq!((shown.current, shown.closed.as_deref()), (Some(1), None));
+    let at = strongroom::integrations::hosts::current(&mut vault, &name("a")).unwrap();
+    assert_eq!((at.version, at.state.word()), (1, "active"));
     let views = listed(&mut vault);
     assert_eq!((views[0].version, views[0].state.word(), views[0].staged), (1, "active", None));
+    assert_eq!(vault.shown(&name("a"), Some(2), "show").unwrap().current, None);
     // One that was in use and is revoked closes the token.
     put(&mut vault, "a", "newest");
     vault.set_state(&name("a"), Some(3), State::Revoked, "").unwrap();

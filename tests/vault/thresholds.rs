@@ -47,7 +47,7 @@ fn any_two_of_three_open_it_and_one_does_not() {
     assert_eq!(opened(&mut all, "a"), Ok("a".into()));
     let mut alone = place.meet(&vault, "alone", &[&two]);
     let error = alone.get(&name("a"), None).unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
+    assert_eq!(error.kind(), Kind::SealedElsewhere);
     assert_eq!(
         error.to_string(),
         "cannot open a@1: 2 devices must open it together, and only two is configured here"

@@ -97,7 +97,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => StatusCode::LOCKED,
         Kind::Device | Kind::DeviceGone | Kind::Store | Kind::Stale => StatusCode::SERVICE_UNAVAILABLE,
-        Kind::KeyMissing | Kind::Evidence => StatusCode::BAD_GATEWAY,
+        Kind::SealedElsewhere | Kind::KeyMissing | Kind::Evidence => StatusCode::BAD_GATEWAY,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

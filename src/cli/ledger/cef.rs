@@ -1,7 +1,7 @@
 //! Lines of the ledger and of the access log in the Common Event Format, version 0, which log collectors read.
 
 use strongroom::error::printable;
-use strongroom::vault::{AccessView, EntryView};
+use strongroom::vault::{AccessView, EntryView, is_success};
 
 /// Kinds of statements after which somebody should look.
 const GRAVE: [&str; 9] =
@@ -33,7 +33,7 @@ pub fn statement(entry: &EntryView) -> String {
 
 /// A line of the access log.
 pub fn access(access: &AccessView) -> String {
-    let done = matches!(access.outcome.as_str(), "opened" | "resealed");
+    let done = is_success(&access.outcome);
     let name = match access.version {
         Some(version) => format!("{}@{version}", access.name),
         None => access.name.clone(),

@@ -66,7 +66,7 @@ pub struct History {
 
 impl Execute for Log {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        let filter = self.filter.filter()?;
+        let filter = self.filter.filter(self.access)?;
         let listing = Listing { format: self.format, filter, limit: self.limit.unwrap_or(u64::MAX) };
         context.with_tokens(|tokens, out| match self.access {
             true => Ok(accesses(tokens, out, &listing)?),
@@ -79,8 +79,9 @@ impl Execute for Log {
 }
 
 fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, listing: &Listing) -> Result<()> {
-    let (mut table, mut left) = (out.table(COLUMNS), listing.limit);
+    let (mut table, mut left, mut known) = (out.table(COLUMNS), listing.limit, listing.limit == 0);
     tokens.log(order, &mut |entry| {
+        known = known || listing.filter.knows_author(&entry);
         if left > 0 && listing.filter.admits(&entry) {
             left -= 1;
             match listing.format {
@@ -91,6 +92,9 @@ fn ledger(tokens: &mut dyn TokenBackend, out: &mut Output, order: LogOrder, list
         }
         Ok(left > 0)
     })?;
+    if !known {
+        return Err(listing.filter.unknown_author());
+    }
     out.end(table)
 }
 

@@ -3,8 +3,11 @@
 use crate::cli::args::time;
 use clap::Args;
 use serde_json::Value;
-use strongroom::vault::{AccessView, EntryView};
+use strongroom::error::printable;
+use strongroom::vault::{AccessView, EntryView, OUTCOMES, is_failure, outcome_word};
 use strongroom::{Error, Kind, Result};
+
+const OPERATION: &str = "show the log";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filters")]
@@ -24,10 +27,16 @@ pub struct FilterArgs {
     /// Only what this device signed; with --access, what this user (name or uid) or program (path) read
     #[arg(long, value_name = "WHO")]
     by: Option<String>,
-    /// Only with this outcome: effective or ineffective; with --access, opened, not-opened, or the word in the column, such as denied
+    /// Only with this outcome: effective or ineffective; with --access, opened, not-opened, or the first words in the column, such as denied
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
 }
+
+/// The outcomes of statements.
+const STATEMENTS: [&str; 2] = ["effective", "ineffective"];
+
+/// Every outcome in the access log that is a failure.
+const NOT_OPENED: &str = "not-opened";
 
 /// What lines have to be like.
 #[derive(Debug, Default)]
@@ -43,22 +52,45 @@ pub struct Filter {
 }
 
 impl FilterArgs {
-    /// Reads the options.
+    /// Reads the options, for lines of the access log or of the ledger.
     ///
     /// # Errors
-    /// `Usage` for a time that is none, or an end that is not later than the beginning.
-    pub fn filter(&self) -> Result<Filter> {
+    /// `Usage` for a time that is none, an end that is not later than the beginning, and what no line can be like.
+    pub fn filter(&self, access: bool) -> Result<Filter> {
         let at =
             |option, text: &Option<String>| text.as_deref().map(|text| time::past(option, text)).transpose();
         let (since, until) = (at("--since", &self.since)?, at("--until", &self.until)?);
         if let (Some(since), Some(until)) = (since, until)
             && since >= until
         {
-            return Err(Error::new(Kind::Usage, "show the log", "--until is not later than --since"));
+            return Err(Error::new(Kind::Usage, OPERATION, "--until is not later than --since"));
         }
+        self.expect_possible_outcome(access)?;
         let uid = self.by.as_deref().and_then(uid_of);
+        if let Some(by) = self.by.as_deref().filter(|by| access && uid.is_none() && !by.starts_with('/')) {
+            let message = format!("this machine has no user `{}`", printable(by));
+            return Err(Error::new(Kind::Usage, OPERATION, message).with_hint(
+                "with --access, --by takes a user's name or number, or the path of a program, such as /usr/bin/git",
+            ));
+        }
         let (token, device) = (self.token.clone(), self.device.clone());
         Ok(Filter { since, until, token, device, by: self.by.clone(), uid, outcome: self.outcome.clone() })
+    }
+}
+
+impl FilterArgs {
+    fn expect_possible_outcome(&self, access: bool) -> Result<()> {
+        let Some(wanted) = &self.outcome else { return Ok(()) };
+        let words = match access {
+            true => [OUTCOMES.as_slice(), &[NOT_OPENED]].concat(),
+            false => STATEMENTS.to_vec(),
+        };
+        if words.contains(&wanted.as_str()) {
+            return Ok(());
+        }
+        let message = format!("no line has the outcome `{}`", printable(wanted));
+        let hint = format!("--outcome takes one of: {}", words.join(", "));
+        Err(Error::new(Kind::Usage, OPERATION, message).with_hint(hint))
     }
 }
 
@@ -69,9 +101,25 @@ fn uid_of(by: &str) -> Option<u32> {
 }
 
 impl Filter {
+    /// Whether a statement tells of the device in `by`, or none is asked for: a name that no statement tells of is a mistake.
+    pub fn knows_author(&self, entry: &EntryView) -> bool {
+        is(&self.by, |by| {
+            *by == entry.by
+                || *by == entry.author
+                || names(&entry.body, &["device", "device_id"], &|name| name == by)
+        })
+    }
+
+    /// The error where no statement tells of the device in `by`.
+    pub fn unknown_author(&self) -> Error {
+        let by = printable(self.by.as_deref().unwrap_or_default());
+        Error::new(Kind::NotFound, OPERATION, format!("no device has the name or id `{by}`"))
+            .with_hint("`strongroom device list` shows them; with --access, --by takes users and programs")
+    }
+
     /// Whether a statement is shown.
     pub fn admits(&self, entry: &EntryView) -> bool {
-        let outcome = if entry.ineffective.is_some() { "ineffective" } else { "effective" };
+        let outcome = STATEMENTS[usize::from(entry.ineffective.is_some())];
         self.in_time(entry.time)
             && is(&self.by, |by| *by == entry.by || *by == entry.author)
             && is(&self.outcome, |wanted| wanted == outcome)
@@ -90,8 +138,8 @@ impl Filter {
             && is(&self.device, |device| *device == line.device)
             && is(&self.by, |by| self.uid == Some(line.uid) || *by == line.exe)
             && is(&self.outcome, |wanted| match wanted.as_str() {
-                "not-opened" => line.outcome != "opened" && line.outcome != "resealed",
-                wanted => line.outcome == wanted,
+                NOT_OPENED => is_failure(&line.outcome),
+                wanted => outcome_word(&line.outcome) == wanted,
             })
     }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use strongroom::device::EvidenceLevel;
 use strongroom::ledger::body::Role;
 use strongroom::replica::{DeviceRow, ListFilter};
-use strongroom::vault::{AccessView, EffectiveState, GrantView, TokenBackend, VersionView, counted};
+use strongroom::vault::{
+    AccessView, EffectiveState, GrantView, OPENED, TokenBackend, VersionView, counted, is_failure,
+    outcome_word,
+};
 use strongroom::{Result, Vault};
 
 /// A day in milliseconds.
@@ -179,18 +182,49 @@ impl Accesses {
         let Some(day) = usize::try_from(since / DAY).ok().and_then(|day| self.days.get_mut(day)) else {
             return;
         };
-        match line.outcome.as_str() {
-            "opened" => {
-                day.1 += 1;
-                *self.by_token.entry(line.name).or_default() += 1;
+        if is_failure(&line.outcome) {
+            day.2 += 1;
+            if self.failures.len() < FAILURES {
+                self.failures.push(line);
             }
-            "resealed" => {}
-            _ => {
-                day.2 += 1;
-                if self.failures.len() < FAILURES {
-                    self.failures.push(line);
-                }
-            }
+        } else if outcome_word(&line.outcome) == OPENED {
+            day.1 += 1;
+            *self.by_token.entry(line.name).or_default() += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_devices_opened_is_opened_and_resealing_is_neither() {
+        let mut accesses = Accesses { days: vec![(0, 0, 0)], ..Accesses::default() };
+        let outcomes = [
+            "opened",
+            "opened with safe",
+            "resealed",
+            "resealed with safe",
+            "dropped 9 lines",
+            "denied 2 more times",
+        ];
+        for outcome in outcomes {
+            let line = AccessView {
+                n: 1,
+                time: Some(1),
+                name: "prod/db".into(),
+                version: Some(1),
+                outcome: outcome.into(),
+                uid: 0,
+                pid: 1,
+                exe: String::new(),
+                device: String::new(),
+            };
+            accesses.count(line, 0);
+        }
+        assert_eq!(accesses.days, [(0, 2, 1)]);
+        assert_eq!(accesses.by_token["prod/db"], 2);
+        assert_eq!(accesses.failures.len(), 1);
     }
 }

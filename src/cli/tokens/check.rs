@@ -6,7 +6,7 @@ use crate::cli::context::Context;
 use clap::Args;
 use serde::Serialize;
 use strongroom::integrations::project::Variable;
-use strongroom::vault::{EffectiveState, TokenBackend, TokenRef, counted};
+use strongroom::vault::{TokenBackend, TokenRef, counted};
 use strongroom::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -76,15 +76,5 @@ fn problem(tokens: &mut dyn TokenBackend, token: &TokenRef) -> Result<Option<(Ki
         Err(error) if error.kind() == Kind::NotFound => return Ok(Some((Kind::NotFound, "missing".into()))),
         Err(error) => return Err(error),
     };
-    let newest = view
-        .versions
-        .iter()
-        .rev()
-        .find(|version| token.version.is_some() || version.state != EffectiveState::Staged);
-    Ok(match newest.map(|version| version.state) {
-        None => Some((Kind::Refused, EffectiveState::Staged.word().into())),
-        Some(_) if view.suspended => Some((Kind::Refused, EffectiveState::Suspended.word().into())),
-        Some(EffectiveState::Active) => None,
-        Some(state) => Some((Kind::Refused, state.word().into())),
-    })
+    Ok(view.closed.map(|why| (Kind::Refused, why)))
 }

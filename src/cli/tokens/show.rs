@@ -55,19 +55,19 @@ fn rotation(policy: &PolicyView, due: Option<u64>) -> String {
 }
 
 fn print_report(out: &mut Output, token: &TokenView) -> Result<()> {
-    let Some(newest) = token.versions.last() else { return Ok(()) };
+    let Some(version) = token.current_version().or(token.versions.last()) else { return Ok(()) };
     out.fields(&[
         ("name", token.name.clone()),
         ("token id", token.token_id.clone()),
-        ("state", newest.state.word().into()),
+        ("state", version.state.word().into()),
         ("closed", token.closed.clone().unwrap_or_default()),
-        ("description", newest.description.clone()),
-        ("labels", if newest.labels.is_empty() { String::new() } else { labels(&newest.labels) }),
+        ("description", version.description.clone()),
+        ("labels", if version.labels.is_empty() { String::new() } else { labels(&version.labels) }),
         (
             "rotation",
             token.rotation.as_ref().map(|policy| rotation(policy, token.rotation_due)).unwrap_or_default(),
         ),
-        ("keep", newest.keep.map(|keep| format!("{keep} versions")).unwrap_or_default()),
+        ("keep", version.keep.map(|keep| format!("{keep} versions")).unwrap_or_default()),
     ])?;
     let mut table =
         out.aligned_table(&["VERSION", "STATE", "PUT", "BY", "NOT BEFORE", "EXPIRES", "SEALED TO", "REASON"]);

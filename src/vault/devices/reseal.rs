@@ -17,6 +17,7 @@ use crate::seal::{self, Context};
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::tokens::open_outcome::RESEALED;
 use crate::vault::tokens::seals::{NewSeals, as_recipients, in_portions, on_all_cores};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -263,7 +264,7 @@ impl Vault {
             return Ok(Vec::new());
         }
         let outcomes = self.open_on_devices(&sealed);
-        self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), "resealed");
+        self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), RESEALED);
         let mut tokens = Vec::new();
         for (row, outcome) in found.into_iter().zip(outcomes) {
             match outcome.token {

@@ -10,7 +10,7 @@ use crate::timestamp::rfc3339_secs;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::lookup::SealedToken;
-use crate::vault::tokens::open_outcome::{OpenOutcome, OpenedToken};
+use crate::vault::tokens::open_outcome::{OPENED, OpenOutcome, OpenedToken};
 use crate::vault::tokens::put::PutOptions;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,7 +187,7 @@ impl Vault {
         };
         let nothing = || Error::new(Kind::Device, operation, "no device answered");
         let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(nothing())));
-        self.record([(name.as_str(), &outcome)].into_iter(), "opened");
+        self.record([(name.as_str(), &outcome)].into_iter(), OPENED);
         outcome.into_token()
     }
 

@@ -137,14 +137,15 @@ impl SealedToken {
         let mut prompter =
             PurposePrompter { inner: prompter, purpose: &purpose, pin_for: several.then_some(&*part) };
         let mut answer = |challenge: PrivateOperation<'_>| device.open_key(key, challenge, &mut prompter);
-        let mut opened = Err(Error::new(Kind::NotFound, self.operation(), "it is sealed to no device"));
+        let mut opened =
+            Err(Error::new(Kind::SealedElsewhere, self.operation(), "it is sealed to no device"));
         for (_, sealed) in &self.seals {
             opened = match self.threshold {
                 1 => seal::open(sealed, &self.context, &key.public, &mut answer).map(Opened::Token),
                 m => seal::open_share(sealed, &self.context, m, &key.public, &mut answer).map(Opened::Share),
             };
             // One that is not for this key: the device was not asked.
-            if !opened.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+            if !opened.as_ref().is_err_and(|error| error.kind() == Kind::SealedElsewhere) {
                 break;
             }
         }
@@ -178,7 +179,7 @@ impl SealedToken {
             ),
         };
         let missing = threshold - count as u64;
-        Error::new(Kind::NotFound, self.operation(), message).with_hint(format!(
+        Error::new(Kind::SealedElsewhere, self.operation(), message).with_hint(format!(
             "bring {missing} more of {} here, and name each with --device, or in the configuration",
             listed(elsewhere)
         ))

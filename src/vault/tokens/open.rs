@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
 use crate::vault::tokens::lookup::{Opened, SealedToken, TokenRef};
-use crate::vault::tokens::open_outcome::{OpenOutcome, OpenedToken};
+use crate::vault::tokens::open_outcome::{OPENED, OpenOutcome, OpenedToken};
 use std::sync::{Arc, Mutex};
 
 impl Vault {
@@ -39,7 +39,7 @@ impl Vault {
             Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
         };
         let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered(name))));
-        self.record([(name.as_str(), &outcome)].into_iter(), "opened");
+        self.record([(name.as_str(), &outcome)].into_iter(), OPENED);
         outcome.into_token()
     }
 
@@ -60,7 +60,7 @@ impl Vault {
             .collect();
         self.record(
             outcomes.iter().zip(wanted).map(|(outcome, wanted)| (wanted.name.as_str(), outcome)),
-            "opened",
+            OPENED,
         );
         outcomes.into_iter().map(OpenOutcome::into_token).collect()
     }
@@ -175,7 +175,7 @@ impl Vault {
             true => "no device is configured here".to_owned(),
             false => format!("it is sealed to {}, and none of these is configured here", names.join(", ")),
         };
-        Error::new(Kind::NotFound, token.operation(), message)
+        Error::new(Kind::SealedElsewhere, token.operation(), message)
             .with_hint("name a device with --device, or in the configuration")
     }
 }
@@ -241,7 +241,7 @@ fn open_all(
     let first = first.open_on(device, prompter, key);
     // After a wrong PIN or a lost device, try nothing else on it.
     if let Err(error) = &first
-        && !matches!(error.kind(), Kind::Tampered | Kind::NotFound)
+        && !matches!(error.kind(), Kind::Tampered | Kind::SealedElsewhere)
     {
         let others = all_failed(rest, error);
         return std::iter::once(first).chain(others).collect();

@@ -8,6 +8,34 @@ use crate::store::Access;
 use crate::vault::Accessor;
 use crate::vault::tokens::lookup::{Opened, SealedToken};
 
+/// The word for a token that was opened for its reader.
+pub const OPENED: &str = "opened";
+
+/// The word for a token that was opened only to be sealed anew.
+pub(crate) const RESEALED: &str = "resealed";
+
+const DENIED: &str = "denied";
+const NOT_CONFIRMED: &str = "not confirmed";
+
+/// The word of a line that says how many older lines are gone. It is nobody's access.
+const DROPPED: &str = "dropped";
+
+/// The words with which an outcome in the access log begins.
+pub const OUTCOMES: [&str; 12] = [
+    OPENED,
+    RESEALED,
+    DENIED,
+    NOT_CONFIRMED,
+    "not found",
+    "sealed elsewhere",
+    "refused",
+    "tampered",
+    "no PIN",
+    "device failed",
+    "failed",
+    DROPPED,
+];
+
 /// Between the word for success and the other devices that opened a token, in the access log.
 pub(crate) const WITH: &str = " with ";
 
@@ -94,8 +122,8 @@ impl OpenOutcome {
     pub fn access(&self, time: u64, accessor: &Accessor, name: &str, done: &str) -> Access {
         let outcome = match (&self.token, self.denial) {
             (Ok(_), _) => self.with_others(done),
-            (Err(_), Some(Denial::NoGrant)) => "denied".into(),
-            (Err(_), Some(Denial::NotConfirmed)) => "not confirmed".into(),
+            (Err(_), Some(Denial::NoGrant)) => DENIED.into(),
+            (Err(_), Some(Denial::NotConfirmed)) => NOT_CONFIRMED.into(),
             (Err(error), None) => failure(error.kind()).into(),
         };
         Access {
@@ -128,10 +156,68 @@ impl OpenOutcome {
 fn failure(kind: Kind) -> &'static str {
     match kind {
         Kind::NotFound => "not found",
+        Kind::SealedElsewhere => "sealed elsewhere",
         Kind::Refused => "refused",
         Kind::Tampered => "tampered",
         Kind::PinWrong | Kind::PinLocked | Kind::PinUnavailable => "no PIN",
         Kind::DeviceGone | Kind::Device | Kind::KeyMissing => "device failed",
         _ => "failed",
+    }
+}
+
+/// The word of an outcome, without what follows it: `opened` of `opened with safe`, `denied` of `denied 3 more times`.
+/// What no release of this program writes is its own word.
+pub fn outcome_word(outcome: &str) -> &str {
+    let counts = |rest: &str| {
+        rest.strip_prefix(' ').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let begins = |word: &&&str| {
+        let rest = outcome.strip_prefix(**word);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(WITH) || counts(rest))
+    };
+    OUTCOMES.iter().find(begins).copied().unwrap_or(outcome)
+}
+
+/// Whether an outcome says that the token was opened, for its reader or to be sealed anew.
+pub fn is_success(outcome: &str) -> bool {
+    [OPENED, RESEALED].contains(&outcome_word(outcome))
+}
+
+/// Whether an outcome says that somebody did not get a token.
+pub fn is_failure(outcome: &str) -> bool {
+    !is_success(outcome) && outcome_word(outcome) != DROPPED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_has_one_word() {
+        for (outcome, word, success, failure) in [
+            ("opened", "opened", true, false),
+            ("opened with safe", "opened", true, false),
+            ("resealed", "resealed", true, false),
+            ("resealed with safe, web", "resealed", true, false),
+            ("denied", "denied", false, true),
+            ("denied 3 more times", "denied", false, true),
+            ("denied 3 times under other names", "denied", false, true),
+            ("not confirmed", "not confirmed", false, true),
+            ("device failed", "device failed", false, true),
+            ("dropped 12 lines", "dropped", false, false),
+            ("opened outcome=success", "opened outcome=success", false, true),
+            ("openedness", "openedness", false, true),
+            ("", "", false, true),
+        ] {
+            assert_eq!(outcome_word(outcome), word);
+            assert_eq!((is_success(outcome), is_failure(outcome)), (success, failure), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn every_failure_has_a_word_of_the_list() {
+        for kind in Kind::all() {
+            assert!(OUTCOMES.contains(&failure(kind)), "{kind:?}");
+        }
     }
 }

@@ -41,7 +41,7 @@ fn candidate(backend: &mut dyn TokenBackend, item: &ImportItem) -> Result<Option
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Refused) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let active = token.versions.iter().rev().find(|version| version.state == EffectiveState::Active);
+    let active = token.current_version().filter(|version| version.state == EffectiveState::Active);
     let same = active.filter(|version| has(version, &item.options));
     Ok(same.map(|version| TokenRef { name: item.name.clone(), version: Some(version.version) }))
 }

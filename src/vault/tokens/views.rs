@@ -128,8 +128,11 @@ pub struct TokenView {
     pub suspended: bool,
     /// Destroyed as a whole.
     pub destroyed: bool,
-    /// Why it does not open: of these versions, the newest that came into use counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Of these versions, the newest that came into use; none if none did. It opens where no version is named.
+    #[serde(default)]
+    pub current: Option<u64>,
+    /// Why it does not open: the current version counts, or the newest where there is none.
+    #[serde(default)]
     pub closed: Option<String>,
     /// How it is rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,6 +233,11 @@ impl From<&GrantRow> for GrantView {
 }
 
 impl TokenView {
+    /// The current version.
+    pub fn current_version(&self) -> Option<&VersionView> {
+        self.versions.iter().find(|version| Some(version.version) == self.current)
+    }
+
     /// A token with these of its versions.
     ///
     /// # Errors
@@ -248,6 +256,7 @@ impl TokenView {
             token_id: token.id.to_string(),
             suspended: token.suspended,
             destroyed: token.destroyed,
+            current: current.map(|row| row.version),
             closed: closed.map(|(why, _)| why),
             rotation: policy.as_ref().map(PolicyView::from),
             rotation_due,
