@@ -18,7 +18,7 @@ use strongroom::Secret;
 use strongroom::device::Algorithm;
 use strongroom::ledger::Name;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{InitOptions, PutOptions, Setup, TokenRef, Vault};
+use strongroom::vault::{InitOptions, PutOptions, Setup, TokenBackend, TokenRef, Vault};
 use test_support::softhsm::{self, SoftHsm};
 
 fn main() {
@@ -50,7 +50,7 @@ fn measure(hsm: &SoftHsm) {
             b.iter_custom(|rounds| {
                 let started = Instant::now();
                 for _ in 0..rounds {
-                    vault.get_all(&wanted).into_iter().for_each(|token| drop(token.unwrap()));
+                    vault.open_all(&wanted).into_iter().for_each(|token| drop(token.unwrap()));
                 }
                 started.elapsed() / u32::try_from(BATCH).unwrap()
             });

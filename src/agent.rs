@@ -247,7 +247,7 @@ impl Agent {
         let unattended = AgentDeviceOwner { device: Arc::clone(device), attended: false };
         self.checkpoints.lend(uri.clone(), id, unattended, self.deadline);
         self.reader.cast(move |reader| reader.vault.disregard_witness(id));
-        let worker = DeviceWorker::owned_by(Box::new(owner), &uri, self.deadline);
+        let worker = DeviceWorker::owned_by(owner, &uri, self.deadline);
         // Before any change, the first ones included.
         self.writer.first().cast(move |vault| vault.attach_device(uri, id, worker));
     }

@@ -31,7 +31,7 @@ pub use age_core::format::FileKey;
 pub use context::Context;
 pub use ec_tag::recipient_string;
 pub use recipient_stanza::StanzaChallenge;
-pub use sealed::{Sealed, combine, open, open_share};
+pub use sealed::{Opened, Sealed, combine};
 pub use share::Share;
 
 use crate::device::PublicKey;

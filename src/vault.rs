@@ -49,7 +49,7 @@ pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;
 pub use tokens::import::{ImportItem, Imported};
-pub use tokens::lookup::{Opened, SealedToken, TokenRef};
+pub use tokens::lookup::{SealedToken, TokenRef};
 pub use tokens::open_outcome::{
     Denial, OPENED, OUTCOMES, OpenOutcome, OpenedToken, is_failure, is_success, outcome_word,
 };

@@ -62,7 +62,7 @@ impl Checkpoints {
 
     /// Lends it a device, which it uses without asking anybody.
     pub fn lend(&self, uri: DeviceUri, id: DeviceId, owner: AgentDeviceOwner, patience: Duration) {
-        let worker = DeviceWorker::owned_by(Box::new(owner), &uri, patience);
+        let worker = DeviceWorker::owned_by(owner, &uri, patience);
         self.publisher.cast(move |publisher| publisher.devices.push((uri, id, worker)));
     }
 

@@ -154,10 +154,13 @@ impl Context {
         &mut self,
         work: impl FnOnce(&mut dyn TokenBackend, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        match self.agent()? {
-            Some(mut agent) => work(&mut agent, &mut self.out),
-            None => self.with_vault(|vault, out| work(vault, out)),
+        if let Some(mut agent) = self.agent()? {
+            return work(&mut agent, &mut self.out);
         }
+        let mut vault = self.open_vault(Vault::open_with_progress)?;
+        let done = work(&mut vault, &mut self.out);
+        self.print_notices(&mut vault);
+        done
     }
 
     /// The agent that this command goes through. None if the user named a store or a device, or gave --no-agent.
@@ -209,13 +212,18 @@ impl Context {
         open: OpenVault,
         work: impl FnOnce(&mut Vault, &mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let setup = self.setup()?;
-        let mut progress = self.out.progress();
-        let mut vault = open(setup, &mut |done, total| progress("verifying the ledger", done, total))?;
-        self.print_notices(&mut vault);
+        let mut vault = self.open_vault(open)?;
         let done = work(&mut vault, &mut self.out);
         self.print_notices(&mut vault);
         done
+    }
+
+    fn open_vault(&mut self, open: OpenVault) -> Result<Vault> {
+        let mut progress = self.out.progress();
+        let mut vault =
+            open(self.setup()?, &mut |done, total| progress("verifying the ledger", done, total))?;
+        self.print_notices(&mut vault);
+        Ok(vault)
     }
 
     /// Prints the vault's notices as warnings.

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::prompt::{BatchPrompter, Prompter};
 use crate::uri::{DeviceUri, Scheme};
 use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod prompt_relay;
@@ -39,7 +39,7 @@ const PATIENCE_FOR_MAKING: Duration = Duration::from_secs(180);
 pub type DeviceJob = Box<dyn FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<()> + Send>;
 
 /// The owner of a device, who runs jobs on it for others.
-pub trait DeviceOwner: Send {
+pub trait DeviceOwner: Send + Sync {
     /// Runs `job`, and waits for at most `patience` while the device is silent. `operation` completes "cannot …".
     ///
     /// # Errors
@@ -53,12 +53,12 @@ pub trait DeviceOwner: Send {
     ) -> Result<()>;
 }
 
-/// A connected device and its owner. Dropping it closes the device.
+/// A connected device and its owner. Dropping the last one closes the device.
 pub struct DeviceWorker {
     name: String,
     scheme: Scheme,
     patience: Duration,
-    owner: Box<dyn DeviceOwner>,
+    owner: Arc<dyn DeviceOwner>,
 }
 
 impl DeviceWorker {
@@ -93,18 +93,18 @@ impl DeviceWorker {
         prompter: &mut dyn Prompter,
     ) -> Result<Self> {
         let (thread, name) = DeviceThread::start(connect, uri.display_name(), patience, prompter)?;
-        Ok(Self { name, scheme: uri.scheme(), patience, owner: Box::new(thread) })
+        Ok(Self { name, scheme: uri.scheme(), patience, owner: Arc::new(thread) })
     }
 
     /// A connected device that the calling threads use themselves, one after the other.
     pub fn inline(scheme: Scheme, device: Box<dyn Device>) -> Self {
         let name = device.name().to_owned();
-        Self { name, scheme, patience: PATIENCE, owner: Box::new(Inline(Mutex::new(device))) }
+        Self { name, scheme, patience: PATIENCE, owner: Arc::new(Inline(Mutex::new(device))) }
     }
 
     /// A device that another owner runs jobs on.
-    pub fn owned_by(owner: Box<dyn DeviceOwner>, uri: &DeviceUri, patience: Duration) -> Self {
-        Self { name: uri.display_name(), scheme: uri.scheme(), patience, owner }
+    pub fn owned_by(owner: impl DeviceOwner + 'static, uri: &DeviceUri, patience: Duration) -> Self {
+        Self { name: uri.display_name(), scheme: uri.scheme(), patience, owner: Arc::new(owner) }
     }
 
     /// The device in the user's words, for errors and prompts.
@@ -120,39 +120,22 @@ impl DeviceWorker {
         &self,
         operation: &str,
         prompter: &mut dyn Prompter,
-        job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.call_within(self.patience, operation, prompter, job)
-    }
-
-    /// As [`DeviceWorker::call`], with the time that making keys may take.
-    ///
-    /// # Errors
-    /// As [`DeviceWorker::call`].
-    pub fn call_to_make_keys<T: Send + 'static>(
-        &self,
-        operation: &str,
-        prompter: &mut dyn Prompter,
-        job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.call_within(self.patience.max(PATIENCE_FOR_MAKING), operation, prompter, job)
-    }
-
-    fn call_within<T: Send + 'static>(
-        &self,
-        patience: Duration,
-        operation: &str,
-        prompter: &mut dyn Prompter,
         mut job: impl FnMut(&mut dyn Device, &mut dyn Prompter) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = channel();
-        let job: DeviceJob = Box::new(move |device, prompter| {
-            let value = job(device, prompter)?;
-            let _ = sender.send(value);
+        let run: DeviceJob = Box::new(move |device, prompter| {
+            let _ = sender.send(job(device, prompter)?);
             Ok(())
         });
-        self.owner.run(operation, patience, prompter, job)?;
-        receiver.try_recv().map_err(|_| hung(&self.name, operation, patience))
+        self.owner.run(operation, self.patience, prompter, run)?;
+        receiver.try_recv().map_err(|_| hung(&self.name, operation, self.patience))
+    }
+
+    /// The same device, with the time that making keys may take.
+    #[must_use]
+    pub fn for_making_keys(&self) -> Self {
+        let patience = self.patience.max(PATIENCE_FOR_MAKING);
+        Self { name: self.name.clone(), scheme: self.scheme, patience, owner: Arc::clone(&self.owner) }
     }
 
     /// The device's description of itself; `unknown` if it does not respond.

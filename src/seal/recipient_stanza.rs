@@ -126,7 +126,7 @@ impl<'s> StanzaChallenge<'s> {
     ///
     /// # Errors
     /// `Tampered` when the stanza does not open with it; `Device` when the answer has the wrong length for the operation.
-    pub(super) fn unlock(&self, answer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn unlock(&self, answer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         match self.exchange {
             Exchange::P256(stanza, public) => stanza.unlock(public, answer),
             Exchange::P384(stanza, public) => stanza.unlock(public, answer),

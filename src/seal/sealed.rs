@@ -1,7 +1,7 @@
 //! Opening: parse the header, ask the device about its stanzas, check the MAC and decrypt.
 
 use super::recipient_stanza::{RecipientStanza, StanzaChallenge, check_shares, malformed};
-use super::share::{self, Share, ShareNumber};
+use super::share::{self, Share};
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
 use super::{cannot_open, context, file_key, tampered};
 use crate::device::{PrivateOperation, PublicKey};
@@ -13,48 +13,26 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use zeroize::Zeroizing;
 
-/// Opens a sealed token with one device's key. `ask` sends a challenge to that device.
-///
-/// Asks the device only if the file claims to belong to `context`, and to open with any one device. Returns nothing unless the
-/// header MAC, which covers that claim, and the whole payload are verified.
-///
-/// # Errors
-/// `NotFound` when no stanza is for this key; `Tampered` when the file is malformed, belongs elsewhere, does not open
-/// or fails its MAC; any error of `ask`, unchanged.
-pub fn open(
-    sealed: &[u8],
-    context: &Context,
-    key: &PublicKey,
-    ask: &mut PrivateOperationFn<'_>,
-) -> Result<Secret> {
-    let sealed = Sealed::parse(sealed)?;
-    sealed.is_what_was_stated(context, 1)?;
-    let file_key = sealed.file_key(key, ask)?;
-    sealed.finish(file_key, context)
+/// What one device makes of a sealed token.
+#[derive(Debug)]
+pub enum Opened {
+    /// The token: any device opens it.
+    Token(Secret),
+    /// A share of it: several devices open it together, and [`combine`] puts their shares together.
+    Share(Share),
 }
 
-/// Opens one device's share of a sealed token that `threshold` devices open together, as the ledger says: [`combine`] needs so
-/// many. Asks the device only if the file claims the same.
-///
-/// # Errors
-/// As [`open`]; `Tampered` for a share that belongs elsewhere.
-pub fn open_share(
-    sealed: &[u8],
-    context: &Context,
-    threshold: u64,
-    key: &PublicKey,
-    ask: &mut PrivateOperationFn<'_>,
-) -> Result<Share> {
-    let sealed = Sealed::parse(sealed)?;
-    sealed.is_what_was_stated(context, threshold)?;
-    sealed.share(key, ask)
+/// The secret of one stanza.
+enum Unsealed {
+    FileKey(FileKey),
+    Share(Share),
 }
 
 /// Opens a sealed token with shares of different devices, in the order in which they came: at least as many as its threshold.
 /// One of them may be wrong, so every choice that has the newest is tried.
 ///
 /// # Errors
-/// `Tampered`, as [`open`]; for too few shares too.
+/// `Tampered`, as [`Sealed::open`]; for too few shares too.
 pub fn combine(sealed: &[u8], context: &Context, shares: &[Share]) -> Result<Secret> {
     let sealed = Sealed::parse(sealed)?;
     let threshold = usize::try_from(sealed.threshold()).unwrap_or(usize::MAX);
@@ -121,42 +99,36 @@ impl<'a> Sealed<'a> {
         self.stanzas.iter().find_map(|stanza| stanza.share).map_or(1, |share| share.threshold)
     }
 
-    /// Tries the challenges for `key` in turn until one opens.
+    /// Opens it with one device's key, or that device's share of it. `ask` sends a challenge to the device. `context` and
+    /// `threshold` are what the ledger says of the file.
     ///
-    /// Tries the next stanza only if the device refused this one. After any other error, such as a wrong PIN, it does
-    /// not ask the device again.
-    ///
-    /// # Errors
-    /// As [`open`].
-    pub fn file_key(&self, key: &PublicKey, ask: &mut PrivateOperationFn<'_>) -> Result<FileKey> {
-        self.first_that_opens(key, ask, |_, opened| file_key(opened))
-    }
-
-    /// As [`Sealed::file_key`], for a share of it.
+    /// Asks the device only if the file claims the same. Tries the next stanza only if the device refused this one: after any
+    /// other error, such as a wrong PIN, it does not ask again. Returns no token unless the header MAC, which covers those
+    /// claims, and the whole payload are verified.
     ///
     /// # Errors
-    /// As [`open`].
-    fn share(&self, key: &PublicKey, ask: &mut PrivateOperationFn<'_>) -> Result<Share> {
-        self.first_that_opens(key, ask, |number, opened| match number {
-            Some(number) => Share::from_opened(number, opened, &self.context_line),
-            None => Err(tampered("it has no shares")),
-        })
-    }
-
-    fn first_that_opens<T>(
+    /// `NotFound` when no stanza is for this key; `Tampered` when the file belongs elsewhere, does not open or fails its MAC, and
+    /// for a share that belongs elsewhere; any error of `ask`, unchanged.
+    pub fn open(
         &self,
+        context: &Context,
+        threshold: u64,
         key: &PublicKey,
         ask: &mut PrivateOperationFn<'_>,
-        take: impl Fn(Option<ShareNumber>, &[u8]) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<Opened> {
+        self.is_what_was_stated(context, threshold)?;
         let mut failure: Option<Error> = None;
         for lock in self.locks(key) {
-            let opened = lock.and_then(|lock| {
+            let unsealed = lock.and_then(|lock| {
                 let secret = lock.unlock(&ask(lock.challenge())?)?;
-                take(lock.share, &secret)
+                match lock.share {
+                    None => file_key(&secret).map(Unsealed::FileKey),
+                    Some(n) => Share::from_opened(n, &secret, &self.context_line).map(Unsealed::Share),
+                }
             });
-            match opened {
-                Ok(opened) => return Ok(opened),
+            match unsealed {
+                Ok(Unsealed::FileKey(file_key)) => return self.finish(file_key, context).map(Opened::Token),
+                Ok(Unsealed::Share(share)) => return Ok(Opened::Share(share)),
                 Err(e) if !matches!(e.kind(), Kind::Device | Kind::Tampered) => return Err(e),
                 // A device's error matters more than a stanza that merely shares the tag.
                 Err(e) if failure.is_none() || e.kind() == Kind::Device => failure = Some(e),

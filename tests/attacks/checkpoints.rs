@@ -8,7 +8,7 @@ use strongroom::ledger::{
     AccessHead, Body, Checkpoint, DeviceId, Hash, LogPosition, SignatureAlgorithm, StoreId, sorted_roles,
 };
 use strongroom::replica::StorePin;
-use strongroom::vault::{PutOptions, Setup, Standing, TokenRef, Vault};
+use strongroom::vault::{PutOptions, Setup, Standing, TokenBackend, TokenRef, Vault};
 use strongroom::{Error, Kind};
 use test_support::forged_batch::{AAD, Cose, Draft};
 use test_support::test_store::{Actor, NOW, TestStore, name, secret};
@@ -95,7 +95,7 @@ fn nothing_opens_without_witnesses_and_all_else_goes_on() {
     refused(&test_store, Kind::Stale, "it needs 1 checkpoint not older than 1m, and has none");
     let mut vault = reader(&test_store);
     let wanted = TokenRef { name: name("prod/key"), version: None };
-    assert_eq!(vault.get_all(&[wanted.clone(), wanted]).len(), 2);
+    assert_eq!(vault.open_all(&[wanted.clone(), wanted]).len(), 2);
     assert_eq!(vault.replica().count().unwrap(), 3);
     let mut admin = test_store.client("admin", &[&test_store.admin]).unwrap();
     admin

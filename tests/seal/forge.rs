@@ -7,7 +7,6 @@ use age_core::secrecy::ExposeSecret;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce};
 use ring::hmac;
-use strongroom::seal::Sealed;
 
 /// A sealed file taken apart by one who holds the file key.
 pub struct Forge {
@@ -19,12 +18,8 @@ pub struct Forge {
 impl Forge {
     /// Takes a file apart with a key that it was sealed to.
     pub fn new(sealed: &[u8], key: &SoftKey) -> Self {
-        let file_key = Sealed::parse(sealed)
-            .unwrap()
-            .file_key(&key.public, &mut |challenge| key.answer(challenge))
-            .unwrap();
         let (header, payload) = split(sealed);
-        Self { stanzas: stanzas(&header), file_key, payload }
+        Self { stanzas: stanzas(&header), file_key: key.file_key(sealed), payload }
     }
 
     /// The payload of `token` under another file key: a nonce, and the one chunk under ChaCha20Poly1305.

@@ -1,11 +1,11 @@
 //! Opening keys in software: what a device would answer.
 
+use age_core::format::FileKey;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rsa::{BigUint, RsaPrivateKey};
 use serde::Deserialize;
 use strongroom::device::{OaepHash, PrivateOperation, PublicKey};
-use strongroom::seal::{Context, open};
-use strongroom::seal::{Recipient, WrapRequest, seal};
+use strongroom::seal::{Context, Opened, Recipient, Sealed, Share, WrapRequest, seal};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
 
@@ -174,6 +174,41 @@ impl SoftKey {
     /// Opens with this key.
     pub fn open(&self, sealed: &[u8], context: &Context) -> Result<Secret> {
         open(sealed, context, &self.public, &mut |challenge| self.answer(challenge))
+    }
+
+    /// The file key that was sealed to this key.
+    pub fn file_key(&self, sealed: &[u8]) -> FileKey {
+        let sealed = Sealed::parse(sealed).unwrap();
+        let lock = sealed.locks(&self.public).next().unwrap().unwrap();
+        let secret = lock.unlock(&self.answer(lock.challenge()).unwrap()).unwrap();
+        FileKey::init_with_mut(|key| key.copy_from_slice(&secret))
+    }
+}
+
+/// Opens a file that any one device opens.
+pub fn open(
+    sealed: &[u8],
+    context: &Context,
+    key: &PublicKey,
+    ask: &mut dyn FnMut(PrivateOperation<'_>) -> Result<Zeroizing<Vec<u8>>>,
+) -> Result<Secret> {
+    match Sealed::parse(sealed)?.open(context, 1, key, ask)? {
+        Opened::Token(token) => Ok(token),
+        Opened::Share(share) => panic!("{share:?} of a file that any device opens"),
+    }
+}
+
+/// Opens a share of a file that so many devices open together.
+pub fn open_share(
+    sealed: &[u8],
+    context: &Context,
+    threshold: u64,
+    key: &PublicKey,
+    ask: &mut dyn FnMut(PrivateOperation<'_>) -> Result<Zeroizing<Vec<u8>>>,
+) -> Result<Share> {
+    match Sealed::parse(sealed)?.open(context, threshold, key, ask)? {
+        Opened::Share(share) => Ok(share),
+        Opened::Token(_) => panic!("a token, of a file that several devices open together"),
     }
 }
 

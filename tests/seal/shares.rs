@@ -1,12 +1,12 @@
 //! Tokens that several devices open together. The dishonest author's sharing is made here, not by the crate that Strongroom uses.
 
 use crate::forge::{Forge, copy, split};
-use crate::keys::{CONTEXT, SoftKey, seal_to, seal_to_any};
+use crate::keys::{CONTEXT, SoftKey, open, open_share, seal_to, seal_to_any};
 use age_core::format::Stanza;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use ring::digest::{SHA256, digest};
 use strongroom::device::OaepHash;
-use strongroom::seal::{Context, Sealed, Share, WrapRequest, combine, open, open_share};
+use strongroom::seal::{Context, Sealed, Share, WrapRequest, combine};
 use strongroom::{Kind, Result};
 
 const FILE_KEY: [u8; 16] = [0x42; 16];

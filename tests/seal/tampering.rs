@@ -1,13 +1,13 @@
 //! Altered files, and files by an author who is allowed to write but not to be trusted.
 
 use crate::forge::{Forge, copy, ec_tag, p256tag, split};
-use crate::keys::{CONTEXT, SoftKey, seal_to};
+use crate::keys::{CONTEXT, SoftKey, open, seal_to};
 use age_core::format::Stanza;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use std::cell::Cell;
 use std::collections::HashMap;
 use strongroom::device::{OaepHash, PrivateOperation, PublicKey};
-use strongroom::seal::{Context, Sealed, open};
+use strongroom::seal::{Context, Sealed};
 use strongroom::{Error, Kind, Result, Secret};
 
 /// Refused, and as tampering or by the device; with the key that would have opened the original.

@@ -1,13 +1,13 @@
 //! `tests/vectors/seal`: files that every version of Strongroom opens.
 
 use crate::forge::{p256tag, split};
-use crate::keys::{CONTEXT, SoftKey, seal_to_any};
+use crate::keys::{CONTEXT, SoftKey, open_share, seal_to_any};
 use crate::tampering::compressed;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use strongroom::device::{OaepHash, PrivateOperation};
-use strongroom::seal::{Context, Sealed, combine, open_share, recipient_string};
+use strongroom::seal::{Context, Sealed, combine, recipient_string};
 
 #[derive(Serialize, Deserialize)]
 struct Vector {

@@ -4,7 +4,7 @@ use strongroom::device::{Algorithm, EvidenceLevel};
 use strongroom::ledger::Name;
 use strongroom::ledger::body::State;
 use strongroom::uri::DeviceUri;
-use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, TokenRef, Vault};
+use strongroom::vault::{ImportItem, InitOptions, PutOptions, Setup, TokenBackend, TokenRef, Vault};
 use strongroom::{Kind, Secret};
 use test_support::softhsm::{self, SoftHsm};
 
@@ -59,7 +59,7 @@ fn life_of_a_token(hsm: &SoftHsm, algorithm: Algorithm) {
         vault.put(name, &secret(name.as_str()), &PutOptions::default()).unwrap();
     }
     let wanted: Vec<_> = many.iter().map(|name| TokenRef { name: name.clone(), version: None }).collect();
-    for (name, token) in many.iter().zip(vault.get_all(&wanted)) {
+    for (name, token) in many.iter().zip(vault.open_all(&wanted)) {
         assert_eq!(token.unwrap().expose(), name.as_str().as_bytes());
     }
 

@@ -7,6 +7,7 @@ mod devices;
 mod frozen_store;
 mod lifecycle;
 mod machines;
+mod open_path;
 mod policies;
 mod renew;
 mod reseal;

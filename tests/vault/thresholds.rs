@@ -4,7 +4,7 @@ use crate::machines::{NOW, Place, enrol, name, opened, sealed_to, secret, verifi
 use strongroom::Kind;
 use strongroom::ledger::body::State;
 use strongroom::ledger::{Name, Prefix};
-use strongroom::vault::{ImportItem, PutOptions, RetireOptions, TokenRef, Vault};
+use strongroom::vault::{ImportItem, PutOptions, RetireOptions, TokenBackend, TokenRef, Vault};
 use test_support::soft_device::SoftDevice;
 
 fn devices() -> [SoftDevice; 3] {
@@ -107,10 +107,10 @@ fn several_tokens_are_opened_at_once() {
     let wanted =
         ["a", "b", "c", "d"].map(|token| TokenRef { name: Name::parse(token).unwrap(), version: None });
     let mut machine = place.meet(&vault, "three", &[&three, &two, &one]);
-    let all = machine.get_all(&wanted).into_iter().map(|token| token.unwrap().value);
+    let all = machine.open_all(&wanted).into_iter().map(|token| token.unwrap().value);
     assert!(all.map(|value| value.expose().to_vec()).eq(["a", "b", "c", "d"].map(Vec::from)));
     let mut machine = place.meet(&vault, "two", &[&two, &one]);
-    let some: Vec<_> = machine.get_all(&wanted).into_iter().map(|token| token.is_ok()).collect();
+    let some: Vec<_> = machine.open_all(&wanted).into_iter().map(|token| token.is_ok()).collect();
     assert_eq!(some, [true, true, false, true]);
 }
 

@@ -8,8 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::DeviceId;
 use crate::prompt::Prompter;
 use crate::replica::DeviceRow;
+use crate::seal::Opened;
 use crate::secret::Secret;
-use crate::vault::{Opened, SealedToken};
+use crate::vault::SealedToken;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 

@@ -39,8 +39,10 @@ impl Execute for Get {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         let wanted = names::versioned(&self.name)?;
         if !self.staged {
-            return context
-                .with_tokens(|tokens, out| Ok(self.write(out, &wanted.name, &tokens.open(&wanted)?)?));
+            return context.with_tokens(|tokens, out| {
+                let opened = tokens.open_all(std::slice::from_ref(&wanted)).into_iter();
+                opened.map(|token| Ok(self.write(out, &wanted.name, &token?)?)).collect()
+            });
         }
         if wanted.version.is_some() {
             let refused =

@@ -118,10 +118,7 @@ impl Running {
         let (ends, ended) = channel();
         let busy = Arc::new(AtomicBool::new(true));
         let (shared, attended) = (Arc::clone(&busy), prompter.is_attended());
-        let body = move || {
-            own_device(&connect, sender, attended, &queue, &shared);
-            drop::<Sender<()>>(ends);
-        };
+        let body = own_device(connect, sender, attended, queue, shared, ends);
         let spawned = std::thread::Builder::new().name("device".into()).spawn(body);
         let thread = spawned
             .map_err(|e| Error::new(Kind::Io, "start the device's thread", e.to_string()).caused_by(e))?;
@@ -132,22 +129,27 @@ impl Running {
     }
 }
 
+/// What the device's thread does. Drops `ends` when the device is closed.
 fn own_device(
-    connect: &Connect,
+    connect: Arc<Connect>,
     sender: Sender<Message<String>>,
     attended: bool,
-    tasks: &Receiver<Task>,
-    busy: &AtomicBool,
-) {
-    let connected = connect(&mut Relay { sender: &sender, attended });
-    busy.store(false, Ordering::Release);
-    let mut device = match connected {
-        Ok(device) => device,
-        Err(error) => return drop(sender.send(Message::Done(Err(error)))),
-    };
-    let _ = sender.send(Message::Done(Ok(device.name().to_owned())));
-    drop(sender);
-    tasks.iter().for_each(|task| task(&mut *device));
+    tasks: Receiver<Task>,
+    busy: Arc<AtomicBool>,
+    ends: Sender<()>,
+) -> impl FnOnce() {
+    move || {
+        let _ends = ends;
+        let connected = connect(&mut Relay { sender: &sender, attended });
+        busy.store(false, Ordering::Release);
+        let mut device = match connected {
+            Ok(device) => device,
+            Err(error) => return drop(sender.send(Message::Done(Err(error)))),
+        };
+        let _ = sender.send(Message::Done(Ok(device.name().to_owned())));
+        drop(sender);
+        tasks.iter().for_each(|task| task(&mut *device));
+    }
 }
 
 /// The response of the device's thread; `None` when it sends nothing for this long. Passes its questions to the prompter.

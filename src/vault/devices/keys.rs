@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::SignatureAlgorithm;
 use crate::ledger::{Batch, DeviceId, Hash, LogPosition, StoreId};
 use crate::prompt::Prompter;
-use crate::seal::{self, Context, Recipient};
+use crate::seal::{self, Context, Opened, Recipient, Sealed};
 use crate::secret::Secret;
 use crate::vault::random;
 
@@ -29,7 +29,7 @@ pub(crate) fn prepare_keys(
     wanted: KeySpec,
     prompter: &mut dyn Prompter,
 ) -> Result<Keys> {
-    worker.call_to_make_keys("make the keys", prompter, move |device, prompter| {
+    worker.for_making_keys().call("make the keys", prompter, move |device, prompter| {
         find_or_create(device, &found, &wanted, prompter)
     })
 }
@@ -159,7 +159,8 @@ fn self_test(device: &mut dyn Device, keys: &[KeyInfo; 2], prompter: &mut dyn Pr
         None => seal::without_device(request),
     })?;
     let mut ask = |challenge: PrivateOperation<'_>| device.open_key(&key, challenge, prompter);
-    if seal::open(&sealed, &context, &opening.public, &mut ask)? != plain {
+    let opened = Sealed::parse(&sealed)?.open(&context, 1, &opening.public, &mut ask)?;
+    if !matches!(opened, Opened::Token(token) if token == plain) {
         return Err(failed("what was sealed to the opening key did not come back from it"));
     }
     let batch = Batch::over(StoreId::ZERO, DeviceId([0; 16]), &[Hash::ZERO], LogPosition::START, Hash::ZERO);

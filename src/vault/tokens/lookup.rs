@@ -7,7 +7,7 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{Prompter, PurposePrompter};
 use crate::replica::{SealedRow, TokenRow, VersionRow};
-use crate::seal::{self, Context, Share};
+use crate::seal::{self, Context, Opened, Sealed, Share};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::Vault;
@@ -72,15 +72,6 @@ pub struct SealedToken {
     pub timeless: bool,
 }
 
-/// What one device makes of a sealed token.
-#[derive(Debug)]
-pub enum Opened {
-    /// The token: any device opens it.
-    Token(Secret),
-    /// A share of it: several devices open it together.
-    Share(Share),
-}
-
 impl SealedToken {
     /// The operation for errors: `open NAME@VERSION`.
     pub fn operation(&self) -> String {
@@ -140,10 +131,8 @@ impl SealedToken {
         let mut opened =
             Err(Error::new(Kind::SealedElsewhere, self.operation(), "it is sealed to no device"));
         for (_, sealed) in &self.seals {
-            opened = match self.threshold {
-                1 => seal::open(sealed, &self.context, &key.public, &mut answer).map(Opened::Token),
-                m => seal::open_share(sealed, &self.context, m, &key.public, &mut answer).map(Opened::Share),
-            };
+            let parsed = Sealed::parse(sealed);
+            opened = parsed.and_then(|it| it.open(&self.context, self.threshold, &key.public, &mut answer));
             // One that is not for this key: the device was not asked.
             if !opened.as_ref().is_err_and(|error| error.kind() == Kind::SealedElsewhere) {
                 break;

@@ -9,11 +9,12 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::prompt::{PinRequest, Prompter};
 use crate::replica::DeviceRow;
+use crate::seal::Opened;
 use crate::secret::Secret;
-use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
-use crate::vault::tokens::lookup::{Opened, SealedToken, TokenRef};
+use crate::vault::tokens::lookup::{SealedToken, TokenRef};
 use crate::vault::tokens::open_outcome::{OPENED, OpenOutcome, OpenedToken};
+use crate::vault::{TokenBackend, Vault};
 use std::sync::{Arc, Mutex};
 
 impl Vault {
@@ -23,8 +24,7 @@ impl Vault {
     /// `NotFound`; `Refused` if it is suspended, revoked, destroyed, expired or not yet valid; `Tampered` if the sealed
     /// bytes were altered; the device's.
     pub fn get(&mut self, name: &Name, version: Option<u64>) -> Result<OpenedToken> {
-        let mut opened = self.get_all(&[TokenRef { name: name.clone(), version }]);
-        opened.pop().unwrap_or_else(|| Err(unanswered(name)))
+        TokenBackend::open(self, &TokenRef { name: name.clone(), version })
     }
 
     /// Opens the newest staged version of a token, so that it can be set at its issuer before it is made active.
@@ -43,29 +43,8 @@ impl Vault {
         outcome.into_token()
     }
 
-    /// Opens several tokens, in the given order, with one login, and on several sessions if that is faster.
-    pub fn get_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<OpenedToken>> {
-        let found = self.look_up_all(wanted);
-        let mut opened =
-            self.open_on_devices(&found.iter().flatten().cloned().collect::<Vec<_>>()).into_iter();
-        let outcomes: Vec<OpenOutcome> = wanted
-            .iter()
-            .zip(found)
-            .map(|(wanted, found)| match found {
-                Ok(_) => {
-                    opened.next().unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered(&wanted.name))))
-                }
-                Err(error) => OpenOutcome::unopened(wanted.version.unwrap_or(0), Err(error)),
-            })
-            .collect();
-        self.record(
-            outcomes.iter().zip(wanted).map(|(outcome, wanted)| (wanted.name.as_str(), outcome)),
-            OPENED,
-        );
-        outcomes.into_iter().map(OpenOutcome::into_token).collect()
-    }
-
-    fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Arc<SealedToken>>> {
+    /// Looks tokens up, in the given order.
+    pub(crate) fn look_up_all(&mut self, wanted: &[TokenRef]) -> Vec<Result<Arc<SealedToken>>> {
         match self.check_counters("open tokens") {
             Ok(()) => wanted.iter().map(|wanted| self.look_up(wanted).map(Arc::new)).collect(),
             Err(error) => {
@@ -74,86 +53,51 @@ impl Vault {
         }
     }
 
-    /// Opens each token on the first device that can, or on as many as must open it together.
+    /// Opens each token on the first device that can, or on as many as must open it together. A device that fails does not keep
+    /// the next from being tried. A person is asked to plug a device in only if no other device opens the token.
     pub(crate) fn open_on_devices(&mut self, tokens: &[Arc<SealedToken>]) -> Vec<OpenOutcome> {
         if tokens.is_empty() {
             return Vec::new();
         }
-        let (here, failures) = match self.devices.enrolled(&self.replica) {
-            Ok(found) => found,
-            Err(error) => (Vec::new(), vec![error]),
-        };
+        let enrolled = self.devices.enrolled(&self.replica);
+        let (here, failures) = enrolled.unwrap_or_else(|error| (Vec::new(), vec![error]));
         let untried =
             |token: &Arc<SealedToken>| OpenOutcome::unopened(token.version, Err(unanswered(&token.name)));
         let mut outcomes: Vec<OpenOutcome> = tokens.iter().map(untried).collect();
         let mut refusal = failures.iter().find_map(wrong_pin);
-        let mut stopped = false;
-        for row in &here {
-            if unopened(tokens, row, &here, &outcomes).is_empty() {
-                continue;
-            }
-            if let Some(refused) = refusal.take() {
-                stopped = !self.goes_on_after(&refused, &row.enrolment.name);
-            }
-            if stopped {
+        let plugged_in = here.iter().map(|row| (row, true));
+        for (row, is_plugged_in) in plugged_in.chain(here.iter().map(|row| (row, false))) {
+            let parts = unopened(tokens, row, &here, &outcomes);
+            let Some(first) = parts.first().cloned() else { continue };
+            if !is_plugged_in {
+                let waited = self.devices.wait_for(&row.id, &format!("open {}", first.token.name));
+                if matches!(waited, Ok(false)) {
+                    continue;
+                }
+            } else if let Some(refused) = refusal.take()
+                && !self.goes_on_after(&refused, &row.enrolment.name)
+            {
                 break;
             }
-            self.open_the_rest(tokens, row, &here, &mut outcomes);
+            let (key, rest) = (opening_key(row), parts[1..].to_vec());
+            let answers = self.devices.get(&row.id).and_then(|(worker, prompter)| {
+                worker.call("open with the key", prompter, move |device, prompter| {
+                    let opened = first.token.open_on(device, prompter, &key, first.shares);
+                    Ok(open_the_rest(device, prompter, &key, opened, &rest))
+                })
+            });
+            let answers = answers.unwrap_or_else(|error| all_failed(&parts, &error));
+            for (part, answer) in parts.iter().zip(answers) {
+                outcomes[part.index].take_answer(&part.token, row.id, answer);
+            }
             refusal = refused_pin(&outcomes, row);
         }
-        // Ask a person to plug a device in only if no other device opens the token.
-        for row in here.iter().filter(|_| !stopped) {
-            let Some(first) = unopened(tokens, row, &here, &outcomes).first().map(|i| &tokens[*i]) else {
-                continue;
-            };
-            match self.devices.wait_for(&row.id, &format!("open {}", first.name)) {
-                Ok(false) => {}
-                Ok(true) | Err(_) => self.open_the_rest(tokens, row, &here, &mut outcomes),
+        for (outcome, token) in outcomes.iter_mut().zip(tokens) {
+            if outcome.device.is_none() {
+                outcome.token = Err(self.not_asked(token, &here, failures.first()));
             }
-        }
-        for (outcome, token) in
-            outcomes.iter_mut().zip(tokens).filter(|(outcome, _)| outcome.device.is_none())
-        {
-            outcome.token = Err(match failures.first() {
-                Some(failure) => failure.with_context(token.operation()),
-                None if token.threshold > 1 => {
-                    token.too_few_devices(|id| here.iter().any(|row| row.id == *id))
-                }
-                None => self.no_device_for(token),
-            });
         }
         outcomes
-    }
-
-    /// Opens on one device what no earlier device opened: a failing device must not keep the next from being tried.
-    fn open_the_rest(
-        &mut self,
-        tokens: &[Arc<SealedToken>],
-        row: &DeviceRow,
-        here: &[DeviceRow],
-        outcomes: &mut [OpenOutcome],
-    ) {
-        let todo = unopened(tokens, row, here, outcomes);
-        if todo.is_empty() {
-            return;
-        }
-        let chosen: Vec<Part> = todo
-            .iter()
-            .map(|i| Part { token: Arc::clone(&tokens[*i]), shares: outcomes[*i].shares.len() })
-            .collect();
-        let answers = match self.devices.get(&row.id) {
-            Ok((worker, prompter)) => {
-                let (key, tokens) = (opening_key(row), chosen.clone());
-                let opened = worker.call("open with the key", prompter, move |device, prompter| {
-                    Ok(open_all(device, prompter, &key, &tokens))
-                });
-                opened.unwrap_or_else(|error| all_failed(&chosen, &error))
-            }
-            Err(error) => all_failed(&chosen, &error),
-        };
-        for (i, answer) in todo.into_iter().zip(answers) {
-            outcomes[i].take_answer(&tokens[i], row.id, answer);
-        }
     }
 
     /// Whether to go on with the next device after one has refused a PIN. A person may be about to give the same wrong PIN to the
@@ -167,7 +111,14 @@ impl Vault {
         true
     }
 
-    fn no_device_for(&self, token: &SealedToken) -> Error {
+    /// Why no device was asked for a token.
+    fn not_asked(&self, token: &SealedToken, here: &[DeviceRow], failure: Option<&Error>) -> Error {
+        if let Some(failure) = failure {
+            return failure.with_context(token.operation());
+        }
+        if token.threshold > 1 {
+            return token.too_few_devices(|id| here.iter().any(|row| row.id == *id));
+        }
         let names = token.recipients().filter_map(|id| self.replica.device_row(id).ok().flatten());
         let mut names: Vec<String> = names.map(|device| device.enrolment.name).collect();
         names.sort();
@@ -183,14 +134,10 @@ impl Vault {
 /// What one device is asked for: a token, or a share of it after others opened this many.
 #[derive(Clone)]
 struct Part {
+    /// Which of the tokens.
+    index: usize,
     token: Arc<SealedToken>,
     shares: usize,
-}
-
-impl Part {
-    fn open_on(&self, device: &mut dyn Device, prompter: &mut dyn Prompter, key: &KeyRef) -> Result<Opened> {
-        self.token.open_on(device, prompter, key, self.shares)
-    }
 }
 
 /// The tokens that this device may open, or a share of them, and no other has. One that too few devices here could open
@@ -200,7 +147,7 @@ fn unopened(
     row: &DeviceRow,
     here: &[DeviceRow],
     outcomes: &[OpenOutcome],
-) -> Vec<usize> {
+) -> Vec<Part> {
     let enough = |token: &SealedToken| {
         token.threshold == 1
             || here.iter().filter(|row| token.is_for(&row.id)).count() as u64 >= token.threshold
@@ -208,6 +155,7 @@ fn unopened(
     let waits = |outcome: &OpenOutcome| !outcome.is_open() && !outcome.sharers.contains(&row.id);
     (0..tokens.len())
         .filter(|i| tokens[*i].is_for(&row.id) && waits(&outcomes[*i]) && enough(&tokens[*i]))
+        .map(|index| Part { index, token: Arc::clone(&tokens[index]), shares: outcomes[index].shares.len() })
         .collect()
 }
 
@@ -222,7 +170,7 @@ fn wrong_pin(error: &Error) -> Option<String> {
     (error.kind() == Kind::PinWrong).then(|| format!("{target}: {}", error.message()))
 }
 
-fn unanswered(name: impl std::fmt::Display) -> Error {
+pub(crate) fn unanswered(name: impl std::fmt::Display) -> Error {
     Error::new(Kind::Device, format!("open {name}"), "no device answered")
 }
 
@@ -230,15 +178,15 @@ fn all_failed(parts: &[Part], error: &Error) -> Vec<Result<Opened>> {
     parts.iter().map(|part| Err(error.with_context(part.token.part_operation(part.shares)))).collect()
 }
 
-/// Opens tokens on one device: the first on the existing session, which logs in, the rest on as many sessions as help.
-fn open_all(
+/// Opens the rest of the tokens on a device. The first one was opened on the existing session, which logged in; the rest are
+/// opened on as many sessions as help.
+fn open_the_rest(
     device: &mut dyn Device,
     prompter: &mut dyn Prompter,
     key: &KeyRef,
-    tokens: &[Part],
+    first: Result<Opened>,
+    rest: &[Part],
 ) -> Vec<Result<Opened>> {
-    let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
-    let first = first.open_on(device, prompter, key);
     // After a wrong PIN or a lost device, try nothing else on it.
     if let Err(error) = &first
         && !matches!(error.kind(), Kind::Tampered | Kind::SealedElsewhere)
@@ -276,7 +224,7 @@ fn open_in_parallel(
         while let Some(i) =
             Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|i| *i < tokens.len())
         {
-            let opened = tokens[i].open_on(device, prompter, key);
+            let opened = tokens[i].token.open_on(device, prompter, key, tokens[i].shares);
             prompter.still_waiting();
             if let Ok(mut result) = results[i].lock() {
                 *result = Some(opened);

@@ -2,11 +2,11 @@
 
 use crate::error::{Kind, Result};
 use crate::ledger::DeviceId;
-use crate::seal::Share;
+use crate::seal::{Opened, Share};
 use crate::secret::Secret;
 use crate::store::Access;
 use crate::vault::Accessor;
-use crate::vault::tokens::lookup::{Opened, SealedToken};
+use crate::vault::tokens::lookup::SealedToken;
 
 /// The word for a token that was opened for its reader.
 pub const OPENED: &str = "opened";

@@ -30,9 +30,10 @@ pub struct SoftDevice {
     evidence: Option<Evidence>,
     counters: Option<PathBuf>,
     at_signing: Option<Hook>,
+    at_opening: Option<Hook>,
 }
 
-/// What happens while a device signs.
+/// What happens while a device signs or opens.
 type Hook = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 fn scalar(name: &str, purpose: &str) -> [u8; 32] {
@@ -67,6 +68,7 @@ impl SoftDevice {
             evidence: None,
             counters: None,
             at_signing: None,
+            at_opening: None,
         }
     }
 
@@ -88,6 +90,11 @@ impl SoftDevice {
     /// The same; `hook` runs before each signature, which fails if it does.
     pub fn signing_after(self, hook: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
         Self { at_signing: Some(Arc::new(hook)), ..self }
+    }
+
+    /// The same; `hook` runs before each challenge is answered, which fails if it does.
+    pub fn opening_after(self, hook: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self { at_opening: Some(Arc::new(hook)), ..self }
     }
 
     /// How a configuration would name it.
@@ -194,6 +201,9 @@ impl Device for SoftDevice {
         challenge: PrivateOperation<'_>,
         _: &mut dyn Prompter,
     ) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(hook) = &self.at_opening {
+            hook()?;
+        }
         let opening = match self.boot {
             Some(_) => self.loaded(key)?,
             None => self.own(key).map(|()| self.opening.clone())?,
