@@ -25,6 +25,7 @@ mod ledger_queries;
 mod lifecycle;
 mod metrics;
 mod open_token;
+mod rotations;
 mod sd_notify;
 mod sockets;
 mod store_file;
@@ -41,6 +42,7 @@ pub use lifecycle::{StopHandle, run};
 pub use sockets::{Sockets, group_of_applications};
 pub use token_cache::CachePolicy;
 
+use crate::config::Config;
 use crate::device::DeviceWorker;
 use crate::error::Result;
 use crate::vault::{Setup, Vault};
@@ -52,6 +54,7 @@ use devices::device_owner::AgentDeviceOwner;
 use identity::pidfd_cache::PidfdCache;
 use ledger_queries::{LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
+use rotations::{BusyHooks, Rotations};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -96,6 +99,8 @@ pub struct Options {
     pub connections: usize,
     /// About how many lines the access log may have; the oldest ones go.
     pub access_log_max: u64,
+    /// Where the agent rotates what is due: the configuration, for its hooks and for `[agent.rotation]`.
+    pub rotation: Option<Config>,
     /// Milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -117,6 +122,7 @@ impl Options {
             body_time: Duration::from_secs(20),
             connections: 12_000,
             access_log_max: 10_000_000,
+            rotation: None,
             clock: crate::vault::system_clock,
         }
     }
@@ -140,6 +146,8 @@ struct ProcessState {
     alive: ShutdownGuard,
     /// How often the devices were locked: also what an agent that is being replaced has begun is not handed out then.
     locks: Arc<AtomicU64>,
+    /// The hooks that are at work.
+    busy_hooks: BusyHooks,
 }
 
 /// Everything that the answers are made from.
@@ -149,6 +157,7 @@ pub struct Agent {
     writer: Worker<Vault>,
     access_log: AccessLog,
     checkpoints: Checkpoints,
+    rotations: Rotations,
     confirmations: Confirmations,
     devices: Vec<Arc<DeviceHandle>>,
     epoch: Arc<LedgerEpoch>,
@@ -183,6 +192,7 @@ impl Agent {
         let limit = LineLimit::new(options.access_log_max, options.clock);
         let access_log = AccessLog::start(crate::store::open(&options.store)?, limit, alive)?;
         let checkpoints = Checkpoints::start(&options, alive)?;
+        let rotations = Rotations::start(&options, Arc::clone(&process.busy_hooks), alive)?;
         let writer = Worker::start("writer", QUEUE, alive, options.vault()?)?;
         let store_file = StoreFile::of(&options.store);
         let confirmations = Confirmations::start(options.confirm.prompter, alive)?;
@@ -210,6 +220,7 @@ impl Agent {
             writer,
             access_log,
             checkpoints,
+            rotations,
             confirmations,
             devices,
             epoch,
@@ -246,6 +257,7 @@ impl Agent {
         let owner = AgentDeviceOwner { device: Arc::clone(device), attended: true };
         let unattended = AgentDeviceOwner { device: Arc::clone(device), attended: false };
         self.checkpoints.lend(uri.clone(), id, unattended, self.deadline);
+        self.rotations.lend(device, id, self.deadline);
         self.reader.cast(move |reader| reader.vault.disregard_witness(id));
         let worker = DeviceWorker::owned_by(owner, &uri, self.deadline);
         // Before any change, the first ones included.

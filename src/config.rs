@@ -1,8 +1,10 @@
 //! `config.toml`: the store, this machine's devices, and how the agent runs. docs/reference/config.md has every key.
 
 mod hooks;
+mod rotation;
 
 pub use hooks::{HookKind, HookSettings};
+pub use rotation::RotationSettings;
 
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::DeviceId;
@@ -81,6 +83,9 @@ pub struct AgentSettings {
     /// About how many lines the access log may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log_max: Option<u64>,
+    /// Whether and how it rotates tokens by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationSettings>,
 }
 
 /// A duration, written as `30s`, `5m` or `2h`.

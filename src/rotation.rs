@@ -7,10 +7,12 @@ pub mod engine;
 mod exec;
 mod file;
 mod hook;
+mod notify;
 #[cfg(feature = "postgres")]
 mod postgres_role;
 mod program;
 mod runner;
 
-pub use hook::{Answer, Hook, Request, Value, open_hook};
+pub use hook::{Answer, Hook, Request, Value, hook_of, open_hook};
+pub use notify::notify;
 pub use runner::{Options, Outcome, revoke_at_issuer, rotate};

@@ -1,7 +1,7 @@
 //! The life of an agent: from its sockets to its last answer, with reloads in between.
 
 use super::http::server;
-use super::{Agent, Options, ProcessState, Sockets, checkpoints, credentials, sd_notify};
+use super::{Agent, Options, ProcessState, Sockets, checkpoints, credentials, rotations, sd_notify};
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,6 +141,7 @@ impl Serving {
         tasks.spawn(follow(Arc::clone(&agent), stopped.clone()));
         tasks.spawn(recognize(Arc::clone(&agent), stopped.clone()));
         tasks.spawn(checkpoints::publish(Arc::clone(&agent), stopped.clone()));
+        tasks.spawn(rotations::rotate_due(Arc::clone(&agent), stopped.clone()));
         if let Some(socket) = credentials {
             tasks.spawn(credentials::serve(Arc::clone(&agent), socket, stopped, ends.clone()));
         }

@@ -74,6 +74,10 @@ pub struct Metrics {
     pub changed: Counter,
     /// Checkpoints signed by the agent itself.
     pub checkpoints: Counter,
+    /// Tokens rotated by the agent itself.
+    pub rotations: Counter,
+    /// Attempts at that which failed.
+    pub failed_rotations: Counter,
     /// Requests of any kind.
     pub requests: Counter,
     /// Connections taken.
@@ -94,6 +98,8 @@ impl Metrics {
             ("denials_total", "Requests refused for want of a grant", &self.denied),
             ("changes_total", "Changes signed for clients", &self.changed),
             ("checkpoints_total", "Rounds of checkpoints signed by the agent itself", &self.checkpoints),
+            ("rotations_total", "Tokens rotated by the agent itself", &self.rotations),
+            ("failed_rotations_total", "Attempts at that which failed", &self.failed_rotations),
             ("requests_total", "Requests of any kind", &self.requests),
             ("connections_total", "Connections taken", &self.connections),
             ("turned_away_total", "Connections closed because there were too many", &self.turned_away),

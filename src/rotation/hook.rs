@@ -6,6 +6,7 @@ use crate::config::{Config, HookKind, HookSettings};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Name, TokenId};
 use crate::secret::Secret;
+use crate::vault::Vault;
 
 /// A version's number and its value.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +105,15 @@ pub fn open_hook(
         HookKind::File => Ok(Box::new(FileHook::new(hook, settings)?)),
         HookKind::PostgresRole => postgres(hook, settings, token),
     }
+}
+
+/// The hook of a token's policy. A token that the hook needs is opened by the vault.
+///
+/// # Errors
+/// `NotFound` without a policy; as [`open_hook`].
+pub fn hook_of(vault: &mut Vault, config: &Config, name: &Name) -> Result<Box<dyn Hook>> {
+    let policy = vault.policy_state(name, &format!("rotate {name}"))?.policy.policy;
+    open_hook(config, &policy.hook, name, &mut |token| Ok(vault.get(token, None)?.value))
 }
 
 #[cfg(feature = "postgres")]

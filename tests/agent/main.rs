@@ -16,6 +16,7 @@ mod http;
 mod journal;
 mod protocol;
 mod rollback_counter;
+mod rotation;
 mod siege;
 mod stop_and_reload;
 mod systemd;

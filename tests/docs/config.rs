@@ -1,7 +1,7 @@
 //! The example in docs/reference/config.md has every key, and each has an explanation.
 
 use crate::links::root;
-use strongroom::config::{AgentSettings, Config, ConfiguredDevice, HookSettings};
+use strongroom::config::{AgentSettings, Config, ConfiguredDevice, HookSettings, RotationSettings};
 use strongroom::prompt;
 
 /// The page, and its example.
@@ -45,7 +45,10 @@ fn the_example_has_every_key() {
         deadline,
         connections,
         access_log_max,
+        rotation,
     } = agent;
+    let RotationSettings { every, jitter, retry_max, notify } = rotation.unwrap();
+    assert!(every.is_some() && jitter.is_some() && retry_max.is_some() && !notify.is_empty());
     assert!(socket.is_some() && credentials.is_some() && !cache.is_empty() && cache_labels.is_some());
     assert!(
         !confirm.is_empty()

@@ -26,6 +26,7 @@ impl Agent {
         let mut problems = Vec::new();
         problems.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
         problems.extend(self.checkpoints.trouble());
+        problems.extend(self.rotations.problems());
         if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
             problems.push("the store does not answer".into());
         }
@@ -86,6 +87,7 @@ impl Agent {
         }
         self.device_numbers(&mut out);
         self.witness_numbers(&mut out);
+        self.rotations.write(&mut out);
         Ok(out)
     }
 

@@ -86,6 +86,7 @@ impl Agent {
         let devices = resolved.devices.iter().map(device).collect::<Result<_>>()?;
         let uid = rustix::process::geteuid();
         let owner = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
+        let rotation = resolved.config.agent.rotation.is_some().then(|| resolved.config.clone());
         let settings = self.settings(resolved.config.agent);
         let mut options = Options::new(resolved.store, resolved.paths.state, devices, owner);
         let policy = |(name, period): (String, Period)| {
@@ -102,6 +103,7 @@ impl Agent {
         options.pin_policy =
             PinPolicy { idle: settings.idle.map(|period| period.0), program: settings.prompt };
         options.connections = settings.connections.unwrap_or(options.connections);
+        options.rotation = rotation;
         options.access_log_max = settings.access_log_max.unwrap_or(options.access_log_max);
         Ok(options)
     }
@@ -126,6 +128,7 @@ impl Agent {
             deadline: self.deadline.or(configured.deadline),
             connections: self.connections.or(configured.connections),
             access_log_max: self.access_log_max.or(configured.access_log_max),
+            rotation: configured.rotation,
         }
     }
 

@@ -11,7 +11,7 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::config::Config;
 use strongroom::ledger::{Name, Prefix};
-use strongroom::rotation::{Hook, Options, Outcome, open_hook, rotate};
+use strongroom::rotation::{Options, Outcome, hook_of, rotate};
 use strongroom::vault::{GrantOn, RotationNeed, RotationView};
 use strongroom::{Error, Kind, Result, Vault};
 
@@ -105,12 +105,6 @@ impl Rotate {
         };
         out.done(&json!({"name": name.as_str(), "outcome": word, "version": version}), &words)
     }
-}
-
-/// The hook of a token's policy.
-pub fn hook_of(vault: &mut Vault, config: &Config, name: &Name) -> Result<Box<dyn Hook>> {
-    let policy = vault.policy_state(name, &format!("rotate {name}"))?.policy.policy;
-    open_hook(config, &policy.hook, name, &mut |token| Ok(vault.get(token, None)?.value))
 }
 
 fn dry_run(vault: &mut Vault, out: &mut Output, config: &Config, names: &[Name], now: bool) -> Result<()> {

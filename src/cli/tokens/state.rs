@@ -4,12 +4,11 @@ use crate::cli::Execute;
 use crate::cli::args::names;
 use crate::cli::completions;
 use crate::cli::context::Context;
-use crate::cli::rotation::rotate::hook_of;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use strongroom::ledger::body::State;
-use strongroom::rotation::revoke_at_issuer;
+use strongroom::rotation::{hook_of, revoke_at_issuer};
 
 #[derive(Debug, Args)]
 pub struct Suspend {
