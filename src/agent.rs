@@ -52,10 +52,9 @@ use confirmation::Confirmations;
 use devices::DeviceHandle;
 use devices::device_owner::AgentDeviceOwner;
 use identity::pidfd_cache::PidfdCache;
-use ledger_queries::{LedgerEpoch, LedgerQueries};
+use ledger_queries::{FoundTokens, LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
 use rotations::{BusyHooks, Rotations};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -208,7 +207,7 @@ impl Agent {
             cache: Arc::clone(&cache),
             at: None,
             witnessed: true,
-            found: HashMap::new(),
+            found: FoundTokens::default(),
         };
         reader.notice()?;
         let start = |device| {
@@ -250,6 +249,16 @@ impl Agent {
                 self.lend_one(device, id);
             }
         }
+        let unknown = |device: &&Arc<DeviceHandle>| device.id().is_none();
+        let unknown = self.devices.iter().filter(unknown).map(|device| unanswered(device)).collect();
+        self.note_unidentified(unknown);
+    }
+
+    /// Has the vaults know which devices are still to be recognized.
+    fn note_unidentified(&self, devices: Vec<String>) {
+        let same = devices.clone();
+        self.reader.cast(move |reader| reader.vault.note_unidentified(devices));
+        self.writer.first().cast(move |vault| vault.note_unidentified(same));
     }
 
     fn lend_one(&self, device: &Arc<DeviceHandle>, id: crate::ledger::DeviceId) {
@@ -266,7 +275,9 @@ impl Agent {
 
     /// Learns which devices those are that the configuration does not tell the id of.
     async fn recognize(&self) {
+        let mut unknown = Vec::new();
         for device in self.devices.iter().filter(|device| device.id().is_none()) {
+            unknown.push(unanswered(device));
             let deadline = Instant::now() + self.deadline;
             let rows = self.reader.call(deadline, |reader| reader.vault.replica().devices()).await;
             let Ok(Ok(mut rows)) = rows else { continue };
@@ -275,7 +286,11 @@ impl Agent {
             if let Ok(Ok(Some(id))) = known {
                 self.lend_one(device, id);
             }
+            if let Ok(Ok(_)) = known {
+                unknown.pop();
+            }
         }
+        self.note_unidentified(unknown);
     }
 
     /// Follows the store, and lets the devices look at the time. False when the reader does not answer.
@@ -332,6 +347,11 @@ impl Agent {
         self.tick().await;
         Ok(value)
     }
+}
+
+/// A device of which it is not known yet which one it is, and why, for people.
+fn unanswered(device: &DeviceHandle) -> String {
+    format!("{}: it was not recognized yet", device.name)
 }
 
 /// Everything that the agent's own parsers make of some bytes, in words: those for a request's path and query, for a

@@ -44,7 +44,7 @@ pub use ledger::log::{LogEntry, LogOrder};
 pub use ledger::restore::{Known, RestoreOptions, RestoreReport, restore};
 pub use ledger::verify::{Problem, VerifyReport};
 pub use ledger::views::{AccessView, EntryView};
-pub use ledger::witnesses::{Standing, Witness, WitnessView};
+pub use ledger::witnesses::{Standing, Witness, WitnessView, Witnessed};
 pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
 pub use tokens::candidate::RotationState;
@@ -87,6 +87,8 @@ pub struct Vault {
     judged: HashMap<DeviceId, Judged>,
     /// Devices of this machine that another part of the program uses.
     own_witnesses: Vec<DeviceId>,
+    /// Those of which the other part does not know which ones they are.
+    unidentified: Vec<String>,
     /// The token that a name has to stand for while a change is made, where somebody was allowed it for that one.
     expected: Option<(Name, Option<TokenId>)>,
 }
@@ -231,6 +233,7 @@ impl Vault {
             skip_counter_check,
             judged: HashMap::new(),
             own_witnesses: Vec::new(),
+            unidentified: Vec::new(),
             expected,
         })
     }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ledger::DeviceId;
 use crate::ledger::judge::LedgerView;
 use crate::uri::DeviceUri;
-use crate::vault::{Setup, Vault, WitnessView};
+use crate::vault::{Setup, Vault, WitnessView, Witnessed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ impl LedgerQueries {
     /// As [`LedgerQueries::follow`]; as [`Vault::check_witnesses`].
     fn follow_witnesses(&mut self) -> Result<()> {
         self.follow()?;
-        self.check_witnesses("open tokens")
+        self.check_witnesses("open tokens").map(drop)
     }
 
     fn witnesses(&mut self) -> Vec<WitnessView> {
@@ -123,7 +123,7 @@ impl LedgerQueries {
     ///
     /// # Errors
     /// As [`Vault::check_witnesses`].
-    pub fn check_witnesses(&mut self, operation: &str) -> Result<()> {
+    pub fn check_witnesses(&mut self, operation: &str) -> Result<Witnessed> {
         let checked = self.vault.check_witnesses(operation);
         let failed = checked.is_err();
         if std::mem::replace(&mut self.witnessed, !failed) && failed {

@@ -8,7 +8,7 @@ use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, LogPosition, Name, Prefix};
 use crate::replica::{GrantRow, ListFilter};
-use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView};
+use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView, Witnessed};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,7 +46,17 @@ pub struct LedgerQueries {
     /// Whether the witnesses let tokens be opened when they were looked at last.
     pub witnessed: bool,
     /// The sealed tokens that were looked up and checked since the last change, for any client that is granted them.
-    pub found: HashMap<TokenRef, Arc<AuthorizedToken>>,
+    pub found: FoundTokens,
+}
+
+/// Sealed tokens that were looked up. None is had without asking the witnesses anew.
+#[derive(Default)]
+pub struct FoundTokens(HashMap<TokenRef, Arc<AuthorizedToken>>);
+
+impl FoundTokens {
+    fn get(&self, wanted: &TokenRef, _: Witnessed) -> Option<Arc<AuthorizedToken>> {
+        self.0.get(wanted).map(Arc::clone)
+    }
 }
 
 /// What a client may have now.
@@ -98,7 +108,7 @@ impl LedgerQueries {
         self.epoch.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
         let epoch = self.epoch.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.cache.enter(epoch);
-        self.found.clear();
+        self.found.0.clear();
         digests.map(drop)
     }
 
@@ -174,12 +184,12 @@ impl LedgerQueries {
     }
 
     fn granted(&mut self, wanted: &TokenRef) -> Result<Arc<AuthorizedToken>> {
-        self.check_witnesses(&wanted.operation())?;
-        if let Some(found) = self.found.get(wanted) {
-            return Ok(Arc::clone(found));
+        let witnessed = self.check_witnesses(&wanted.operation())?;
+        if let Some(found) = self.found.get(wanted, witnessed) {
+            return Ok(found);
         }
         // Where a change just destroyed it, this hears of the change.
-        let ready = self.vault.look_up(wanted);
+        let ready = self.vault.look_up_witnessed(wanted, witnessed);
         self.notice()?;
         let ready = ready?;
         let mut keys = Vec::new();
@@ -189,8 +199,8 @@ impl LedgerQueries {
         let anchored = self.vault.replica().is_anchored()?;
         let epoch = self.epoch.epoch.load(Ordering::Acquire);
         let granted = Arc::new(AuthorizedToken { ready, epoch, keys, anchored });
-        if granted.ready.is_worth_remembering() && self.found.len() < REMEMBERED {
-            self.found.insert(wanted.clone(), Arc::clone(&granted));
+        if granted.ready.is_worth_remembering() && self.found.0.len() < REMEMBERED {
+            self.found.0.insert(wanted.clone(), Arc::clone(&granted));
         }
         Ok(granted)
     }

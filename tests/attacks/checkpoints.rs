@@ -156,6 +156,33 @@ fn an_old_checkpoint_and_a_clock_that_is_ahead() {
     assert_eq!(opens(&mut reader_at(&test_store, || NOW + MAX_AGE + 1)).unwrap_err().kind(), Kind::Stale);
 }
 
+/// It may be the very witness: its word says nothing that this machine does not know.
+#[test]
+fn a_device_of_the_reader_that_cannot_be_identified() {
+    let (test_store, [one, two]) = witnessed();
+    plant_signed(&test_store, &now(&test_store, &one), &one);
+    let gone = || {
+        let mut setup = test_store.setup("reader", &[&test_store.opener]);
+        setup.devices.push(("pkcs11:token=gone?module-path=/nonexistent.so".parse().unwrap(), None));
+        Vault::open(setup).unwrap()
+    };
+    opens(&mut reader(&test_store)).unwrap();
+    let error = opens(&mut gone()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Stale, "{error}");
+    assert!(error.message().contains("pkcs11:token=gone"), "{error}");
+    assert!(error.hint().unwrap().contains("take it out of the configuration"), "{error:?}");
+    // It can be one of them only.
+    plant_signed(&test_store, &now(&test_store, &two), &two);
+    opens(&mut gone()).unwrap();
+    // One that is identified, and no device of this store, is no witness.
+    drop(gone());
+    std::fs::remove_dir_all(test_store.dir.path().join("reader")).unwrap();
+    plant(&test_store, &two.id, &[]);
+    let stranger = Actor::named("stranger");
+    opens(&mut test_store.client("reader", &[&test_store.opener, &stranger]).unwrap()).unwrap();
+    opens(&mut test_store.client("reader", &[&test_store.opener, &one]).unwrap()).unwrap_err();
+}
+
 #[test]
 fn a_checkpoint_of_those_who_are_no_witnesses() {
     let (test_store, [one, two]) = witnessed();

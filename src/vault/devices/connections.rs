@@ -37,6 +37,8 @@ struct Entry {
     /// Retired devices that it succeeds: it may still have their keys.
     before: Vec<DeviceId>,
     worker: Option<DeviceWorker>,
+    /// Why it is not known which device it is.
+    unknown: Option<String>,
 }
 
 impl Devices {
@@ -50,8 +52,10 @@ impl Devices {
             uri,
             id: None,
             before: Vec::new(),
+            unknown: None,
         });
-        let named = devices.into_iter().map(|(uri, id)| Entry { uri, id, before: Vec::new(), worker: None });
+        let named = |(uri, id)| Entry { uri, id, before: Vec::new(), worker: None, unknown: None };
+        let named = devices.into_iter().map(named);
         Self { entries: named.chain(reached).collect(), prompter }
     }
 
@@ -66,7 +70,13 @@ impl Devices {
 
     /// Adds a device that is already connected.
     pub(crate) fn attach_device(&mut self, uri: DeviceUri, id: DeviceId, worker: DeviceWorker) {
-        self.entries.push(Entry { uri, id: Some(id), before: Vec::new(), worker: Some(worker) });
+        self.entries.push(Entry {
+            uri,
+            id: Some(id),
+            before: Vec::new(),
+            worker: Some(worker),
+            unknown: None,
+        });
     }
 
     /// Notes that a device was renewed and has a new id.
@@ -83,7 +93,9 @@ impl Devices {
     pub(crate) fn enrolled(&mut self, replica: &Replica) -> Result<(Vec<DeviceRow>, Vec<Error>)> {
         let (mut here, mut failures) = (Vec::new(), Vec::new());
         for entry in &mut self.entries {
-            match entry.identify(replica, &mut *self.prompter) {
+            let identified = entry.identify(replica, &mut *self.prompter);
+            entry.unknown = identified.as_ref().err().map(|error| error.message().to_owned());
+            match identified {
                 Ok(Some(id)) => {
                     let mut row = replica.device_row(&id)?;
                     entry.before.clear();
@@ -98,6 +110,12 @@ impl Devices {
             }
         }
         Ok((here, failures))
+    }
+
+    /// The devices of which it was not learned at the last try which ones they are: their URIs, and why.
+    pub(crate) fn unidentified(&self) -> impl Iterator<Item = String> {
+        let said = |entry: &Entry| Some(format!("{}: {}", entry.uri.display_name(), entry.unknown.as_ref()?));
+        self.entries.iter().filter_map(said)
     }
 
     /// The ids of these devices, in every form they ever had here; `None` if one is not known yet.

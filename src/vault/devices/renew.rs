@@ -5,13 +5,13 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Prefix;
 use crate::ledger::body::{Anchor, Body, Counter, Enrol, Retire, Role};
 use crate::replica::DeviceRow;
-use crate::vault::Vault;
 use crate::vault::devices::add::{EnrolOptions, EnrolReport};
 use crate::vault::devices::connections::opening_key;
 use crate::vault::devices::keys::{KeySpec, prepare_keys};
 use crate::vault::devices::reseal::{ResealProgress, ResealReport};
 use crate::vault::devices::rollback_counter::read_counter;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
+use crate::vault::{Vault, Witnessed};
 use std::sync::Arc;
 
 impl Vault {
@@ -70,7 +70,7 @@ impl Vault {
     /// What does not open without this device must open now, or it would be lost.
     fn expect_openable(&mut self, old: &DeviceRow, operation: &str) -> Result<()> {
         let Some(row) = self.sole_to(old, 1)?.pop() else { return Ok(()) };
-        let token = Arc::new(self.sealed_token(&row)?);
+        let token = Arc::new(self.sealed_token(&row, Witnessed::not_needed())?);
         let opened = self.open_on_devices(&[token]).pop().map_or(Ok(()), |outcome| outcome.token.map(drop));
         opened.map_err(|error| {
             let message = format!(

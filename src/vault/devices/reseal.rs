@@ -245,9 +245,18 @@ impl Vault {
         rows: Vec<SealedRow>,
         report: &mut ResealReport,
     ) -> Result<Vec<(SealedRow, Option<Secret>)>> {
+        self.check_anchors("reseal")?;
+        let witnessed = match self.check_witnesses("reseal") {
+            Ok(witnessed) => witnessed,
+            // A device is retired all the same.
+            Err(error) => {
+                report.left.extend(rows.iter().map(|row| unresealed(row, error.with_context("reseal"))));
+                return Ok(Vec::new());
+            }
+        };
         let (mut sealed, mut found) = (Vec::new(), Vec::new());
         for row in rows {
-            match self.sealed_token(&row) {
+            match self.sealed_token(&row, witnessed) {
                 Ok(token) => {
                     sealed.push(Arc::new(token));
                     found.push(row);
@@ -256,12 +265,6 @@ impl Vault {
                 // Another process resealed or destroyed it since the last sync.
                 Err(_) => {}
             }
-        }
-        self.check_anchors("reseal")?;
-        if let Err(error) = self.check_witnesses("reseal") {
-            // A device is retired all the same.
-            report.left.extend(found.iter().map(|row| unresealed(row, error.with_context("reseal"))));
-            return Ok(Vec::new());
         }
         let outcomes = self.open_on_devices(&sealed);
         self.record(found.iter().map(|row| row.name.as_str()).zip(&outcomes), RESEALED);

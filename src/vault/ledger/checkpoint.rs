@@ -69,7 +69,7 @@ impl Vault {
     fn expect_no_contradiction(&mut self, witness: &DeviceRow) -> Result<()> {
         let witnesses = self.witnesses()?;
         if witnesses.iter().any(|other| matches!(other.standing, Standing::Forked | Standing::Withheld)) {
-            return self.check_witnesses(OPERATION);
+            return self.check_witnesses(OPERATION).map(drop);
         }
         let (signed, here) = (self.replica.taken_from(&witness.id)?, self.replica.position().n);
         if signed > here {

@@ -47,6 +47,18 @@ impl Standing {
     }
 }
 
+/// The witnesses were asked, and let tokens be opened. Nothing becomes a [`SealedToken`](crate::vault::SealedToken) without
+/// it, so that no way to open one can forget to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Witnessed(());
+
+impl Witnessed {
+    /// For proving that a version opens: what is opened goes nowhere.
+    pub(crate) fn not_needed() -> Self {
+        Self(())
+    }
+}
+
 /// A witness, and its checkpoint as far as it can be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
@@ -123,10 +135,10 @@ impl Vault {
     ///
     /// # Errors
     /// `Tampered` for a fork, `RolledBack` for withheld news, `Stale` for too few that are fresh; the store's.
-    pub fn check_witnesses(&mut self, operation: &str) -> Result<()> {
+    pub fn check_witnesses(&mut self, operation: &str) -> Result<Witnessed> {
         // The usual case costs nothing.
         if self.replica.active_witnesses()?.is_empty() {
-            return Ok(());
+            return Ok(Witnessed(()));
         }
         let witnesses = self.witnesses()?;
         if let Some(lying) = witnesses.iter().find(|witness| witness.standing == Standing::Forked) {
@@ -136,12 +148,15 @@ impl Vault {
             let here = self.replica.position().n;
             return Err(withheld(operation, ahead, here).with_target(self.location().to_owned()));
         }
-        let Some(asked) = self.replica.settings()?.witnesses else { return Ok(()) };
+        let Some(asked) = self.replica.settings()?.witnesses else { return Ok(Witnessed(())) };
         let fresh = witnesses.iter().filter(|witness| witness.standing == Standing::Fresh).count() as u64;
-        if fresh >= asked.count {
-            return Ok(());
+        let unidentified: Vec<String> =
+            self.unidentified.iter().cloned().chain(self.devices.unidentified()).collect();
+        // Each of them may be one of the witnesses, which would say nothing that is not known here.
+        if fresh.saturating_sub(unidentified.len() as u64) >= asked.count {
+            return Ok(Witnessed(()));
         }
-        Err(stale(operation, &witnesses, fresh, asked).with_target(self.location().to_owned()))
+        Err(stale(operation, &witnesses, &unidentified, asked).with_target(self.location().to_owned()))
     }
 
     /// All witnesses, in the order of their enrolment. Follows the store once more where news seem to be withheld.
@@ -163,6 +178,11 @@ impl Vault {
         if !self.own_witnesses.contains(&device) {
             self.own_witnesses.push(device);
         }
+    }
+
+    /// Notes the devices of this machine that another part of the program uses and cannot tell apart: their URIs, and why.
+    pub fn note_unidentified(&mut self, devices: Vec<String>) {
+        self.unidentified = devices;
     }
 
     fn judge_witnesses(&mut self) -> Result<Vec<Witness>> {
@@ -290,18 +310,26 @@ fn withheld(operation: &str, witness: &Witness, here: u64) -> Error {
     ))
 }
 
-fn stale(operation: &str, witnesses: &[Witness], fresh: u64, asked: Witnesses) -> Error {
-    let others: Vec<String> =
-        witnesses.iter().filter(|witness| witness.standing != Standing::Fresh).map(Witness::words).collect();
+fn stale(operation: &str, witnesses: &[Witness], unidentified: &[String], asked: Witnesses) -> Error {
+    let fresh = witnesses.iter().filter(|witness| witness.standing == Standing::Fresh).count();
+    let others = witnesses.iter().filter(|witness| witness.standing != Standing::Fresh).map(Witness::words);
+    let unknown = unidentified.iter().map(|device| format!("{device}, so it may be one of them"));
     let message = format!(
         "it needs {} not older than {}, and has {} ({})",
         crate::vault::counted(asked.count, "checkpoint", "checkpoints"),
         timestamp::rounded_duration(asked.max_age),
         if fresh == 0 { "none".to_owned() } else { fresh.to_string() },
-        others.join("; ")
+        others.chain(unknown).collect::<Vec<_>>().join("; ")
     );
-    Error::new(Kind::Stale, operation, message).with_hint(
-        "run `strongroom checkpoint` on a witness's machine, or its agent, and check both clocks. If the witnesses are \
-         gone, an admin asks for fewer: `strongroom settings --witnesses NUMBER`, or `--no-witnesses`",
-    )
+    let hint = match unidentified.first() {
+        Some(_) if fresh as u64 >= asked.count => {
+            "a witness of this same machine does not count, and such a device may be one: make it answer \
+             (`strongroom device list`), or take it out of the configuration"
+        }
+        _ => {
+            "run `strongroom checkpoint` on a witness's machine, or its agent, and check both clocks. If the witnesses \
+             are gone, an admin asks for fewer: `strongroom settings --witnesses NUMBER`, or `--no-witnesses`"
+        }
+    };
+    Error::new(Kind::Stale, operation, message).with_hint(hint)
 }

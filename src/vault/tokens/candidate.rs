@@ -180,7 +180,6 @@ impl Vault {
         suspended: bool,
     ) -> Result<OpenedToken> {
         self.check_counters(operation)?;
-        self.check_witnesses(operation)?;
         let outcome = match self.look_up_for_hook(name, version, operation, suspended) {
             Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
             Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
@@ -199,6 +198,7 @@ impl Vault {
         suspended: bool,
     ) -> Result<SealedToken> {
         self.author(operation, RequiredRole::Write(&[name.as_str()]))?;
+        let witnessed = self.check_witnesses(operation)?;
         let token = self.token(name, operation)?;
         let row = self.replica.version_row(&token, version)?;
         let open = |row: &VersionRow| match row.state {
@@ -209,6 +209,6 @@ impl Vault {
         let row = row.filter(open).ok_or_else(|| {
             Error::new(Kind::Refused, operation, "it was suspended or revoked in the meantime")
         })?;
-        self.with_sealed_bytes(&token, row)
+        self.with_sealed_bytes(&token, row, witnessed)
     }
 }

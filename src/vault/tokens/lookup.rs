@@ -10,9 +10,9 @@ use crate::replica::{SealedRow, TokenRow, VersionRow};
 use crate::seal::{self, Context, Opened, Sealed, Share};
 use crate::secret::Secret;
 use crate::timestamp;
-use crate::vault::Vault;
 use crate::vault::ledger::submit::RequiredRole;
 use crate::vault::tokens::cache_label;
+use crate::vault::{Vault, Witnessed};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct SealedToken {
     pub keep: Option<Duration>,
     /// Whether it neither expires nor has a start time.
     pub timeless: bool,
+    /// The witnesses let it be opened.
+    pub witnessed: Witnessed,
 }
 
 impl SealedToken {
@@ -182,32 +184,40 @@ impl Vault {
     /// # Errors
     /// As [`Vault::get`], but for the device's.
     pub fn look_up(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
-        self.check_witnesses(&wanted.operation())?;
+        let witnessed = self.check_witnesses(&wanted.operation())?;
+        self.look_up_witnessed(wanted, witnessed)
+    }
+
+    /// As [`Vault::look_up`], by who has just asked the witnesses.
+    ///
+    /// # Errors
+    /// As [`Vault::look_up`].
+    pub fn look_up_witnessed(&mut self, wanted: &TokenRef, witnessed: Witnessed) -> Result<SealedToken> {
         let at = self.replica.position();
-        match self.with_snapshot(|vault| vault.look_up_now(wanted)) {
+        match self.with_snapshot(|vault| vault.look_up_now(wanted, witnessed)) {
             // The bytes may have been destroyed since the last sync; then the ledger says so now.
             Err(error) if error.kind() == Kind::Tampered => {
                 self.sync(&mut |_, _| {})?;
                 if self.replica.position() == at {
                     return Err(error);
                 }
-                self.with_snapshot(|vault| vault.look_up_now(wanted))
+                self.with_snapshot(|vault| vault.look_up_now(wanted, witnessed))
             }
             done => done,
         }
     }
 
-    fn look_up_now(&mut self, wanted: &TokenRef) -> Result<SealedToken> {
+    fn look_up_now(&mut self, wanted: &TokenRef, witnessed: Witnessed) -> Result<SealedToken> {
         let operation = wanted.operation();
         let token = self.token(&wanted.name, &operation)?;
         let version = self.openable(&token, wanted.version, &operation)?;
-        self.with_sealed_bytes(&token, version)
+        self.with_sealed_bytes(&token, version, witnessed)
     }
 
     /// The newest staged version, for a device here that may write the token.
     pub(crate) fn look_up_staged(&mut self, name: &Name, operation: &str) -> Result<SealedToken> {
         self.author(operation, RequiredRole::Write(&[name.as_str()]))?;
-        self.check_witnesses(operation)?;
+        let witnessed = self.check_witnesses(operation)?;
         let token = self.token(name, operation)?;
         let mut versions = self.replica.versions(&token)?;
         versions.retain(|row| row.state == Some(State::Staged));
@@ -218,12 +228,17 @@ impl Vault {
         // Before its time it is brought to its issuer; everything else that closes an active version closes it.
         let active = VersionRow { state: Some(State::Active), not_before: None, ..row.clone() };
         match self.closed_because(&token, &active) {
-            None => self.with_sealed_bytes(&token, row),
+            None => self.with_sealed_bytes(&token, row, witnessed),
             Some((why, what_now)) => Err(Error::new(Kind::Refused, operation, why).with_hint(what_now)),
         }
     }
 
-    pub(crate) fn with_sealed_bytes(&mut self, token: &TokenRow, version: VersionRow) -> Result<SealedToken> {
+    pub(crate) fn with_sealed_bytes(
+        &mut self,
+        token: &TokenRow,
+        version: VersionRow,
+        witnessed: Witnessed,
+    ) -> Result<SealedToken> {
         let seals = self.seals_for_here(&token.name, &version)?;
         Ok(SealedToken {
             name: token.name.clone(),
@@ -234,11 +249,12 @@ impl Vault {
             keep: cache_label::time(&version.labels),
             timeless: version.expiry.is_none() && version.not_before.is_none(),
             seals,
+            witnessed,
         })
     }
 
     /// A version to open whatever its state: to reseal it, or to prove that it opens.
-    pub(crate) fn sealed_token(&mut self, row: &SealedRow) -> Result<SealedToken> {
+    pub(crate) fn sealed_token(&mut self, row: &SealedRow, witnessed: Witnessed) -> Result<SealedToken> {
         Ok(SealedToken {
             name: row.name.clone(),
             version: row.version.version,
@@ -248,6 +264,7 @@ impl Vault {
             names: self.names_of_several(&row.version),
             keep: None,
             timeless: false,
+            witnessed,
         })
     }
 
