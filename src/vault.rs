@@ -60,6 +60,7 @@ pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView, recip
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
+use crate::ledger::checkpoint::MAX_AHEAD;
 use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, LogPosition, Name, StoreId, TokenId};
 use crate::replica::{Partial, Replica, StorePin, TokenRow, TrustAnchor};
@@ -306,6 +307,19 @@ impl Vault {
     /// Milliseconds since 1970.
     pub fn latest_time(&self) -> u64 {
         (self.clock)().max(self.replica.newest_time())
+    }
+
+    /// What is wrong with this machine's clock, in words, where the newest time in the ledger is well after it: it was ahead
+    /// when that was verified, or is behind now.
+    pub(crate) fn clock_behind_ledger(&self) -> Option<String> {
+        let (clock, newest) = ((self.clock)(), self.replica.newest_time());
+        (newest > clock.saturating_add(MAX_AHEAD)).then(|| {
+            format!(
+                "this machine's clock says {}, and was at {} or later when it verified a change of that time",
+                crate::timestamp::rfc3339_secs(clock),
+                crate::timestamp::rfc3339_secs(newest)
+            )
+        })
     }
 
     /// The token that has this name now.

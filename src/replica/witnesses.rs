@@ -47,6 +47,11 @@ impl Replica {
         self.run(sql, params![&device.0[..], n]).map(drop)
     }
 
+    /// Forgets what was taken from one device: it takes its word back.
+    pub(crate) fn forget_witness(&self, device: &DeviceId) -> Result<()> {
+        self.run("DELETE FROM witnesses WHERE device = ?1", [&device.0[..]]).map(drop)
+    }
+
     /// Forgets all of them: the store may begin again at an earlier state.
     pub(crate) fn forget_witnesses(&self) -> Result<()> {
         self.run("DELETE FROM witnesses", []).map(drop)

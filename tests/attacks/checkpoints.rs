@@ -183,6 +183,48 @@ fn a_device_of_the_reader_that_cannot_be_identified() {
     opens(&mut test_store.client("reader", &[&test_store.opener, &one]).unwrap()).unwrap_err();
 }
 
+/// What a machine verified while its clock was ahead does not shut it out once the clock is right.
+#[test]
+fn a_clock_that_was_ahead() {
+    let (test_store, [one, _]) = witnessed();
+    const AHEAD: u64 = NOW + 365 * 86_400_000;
+    // This machine writes and reads with the wrong clock.
+    let setup = |clock: fn() -> u64| Setup {
+        clock,
+        ..test_store.setup("reader", &[&test_store.admin, &test_store.opener])
+    };
+    reader(&test_store);
+    let mut ahead = Vault::open(setup(|| AHEAD)).unwrap();
+    let until = PutOptions { expiry: Some(NOW + 86_400_000), ..PutOptions::default() };
+    test_store
+        .client("admin", &[&test_store.admin])
+        .unwrap()
+        .put(&name("prod/key"), &secret("x"), &until)
+        .unwrap();
+    ahead.put(&name("prod/db"), &secret("later"), &PutOptions::default()).unwrap();
+    drop(ahead);
+    plant_signed(&test_store, &now(&test_store, &one), &one);
+    let error = opens(&mut Vault::open(setup(|| NOW)).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Stale);
+    for said in [
+        "this machine's clock says",
+        &strongroom::timestamp::rfc3339_secs(AHEAD),
+        &strongroom::timestamp::rfc3339_secs(NOW),
+    ] {
+        assert!(error.message().contains(said), "{said}: {error}");
+    }
+    assert!(error.hint().unwrap().contains("strongroom verify --rebuild"));
+    // Without witnesses, expiry is judged by the same time.
+    by_admin(&test_store, Body::Settings(Box::default()));
+    let wanted = |vault: &mut Vault| vault.get(&name("prod/key"), None).map(drop);
+    let error = wanted(&mut Vault::open(setup(|| NOW)).unwrap()).unwrap_err();
+    assert!(error.message().contains("this machine's clock says"), "{error}");
+    assert!(error.hint().unwrap().contains("strongroom verify --rebuild"));
+    // The command helps, and forgets nothing else.
+    wanted(&mut Vault::open_rebuilt(setup(|| NOW), &mut |_, _| {}).unwrap()).unwrap();
+    wanted(&mut Vault::open(setup(|| NOW)).unwrap()).unwrap();
+}
+
 #[test]
 fn a_checkpoint_of_those_who_are_no_witnesses() {
     let (test_store, [one, two]) = witnessed();
@@ -273,6 +315,34 @@ fn another_history_or_root() {
         plant_signed(&test_store, &Checkpoint { position, ..good.clone() }, &one);
         refused(&test_store, Kind::Stale, "one: it names no end of a batch");
     }
+}
+
+/// People settled on this history: the witnesses of another one take their word back, each on its machine.
+#[test]
+fn witnesses_of_another_history_take_their_word_back() {
+    let (test_store, [one, two]) = witnessed();
+    let good = now(&test_store, &one);
+    let forked = LogPosition { chain: Hash([9; 32]), ..good.position };
+    let beyond = LogPosition { n: good.position.n + 1, ..forked };
+    plant_signed(&test_store, &Checkpoint { position: forked, ..good.clone() }, &one);
+    plant_signed(&test_store, &Checkpoint { position: beyond, ..now(&test_store, &two) }, &two);
+    let mut first = test_store.client("first", &[&one]).unwrap();
+    let error = first.checkpoint().unwrap_err();
+    assert_eq!(error.kind(), Kind::Tampered);
+    assert!(error.hint().unwrap().contains("strongroom checkpoint --replace"), "{error:?}");
+    assert_eq!(first.checkpoint_anew().unwrap().position, good.position);
+    // The other still contradicts: nobody opens, nor signs by itself.
+    refused(&test_store, Kind::RolledBack, "two verified statement");
+    assert_eq!(first.checkpoint().unwrap_err().kind(), Kind::RolledBack);
+    let mut second = test_store.client("second", &[&two]).unwrap();
+    let error = second.checkpoint().unwrap_err();
+    assert!(error.hint().unwrap().contains("strongroom checkpoint --replace"), "{error:?}");
+    second.checkpoint_anew().unwrap();
+    // And both go on as before.
+    opens(&mut reader(&test_store)).unwrap();
+    first.checkpoint().unwrap();
+    second.checkpoint().unwrap();
+    opens(&mut reader(&test_store)).unwrap();
 }
 
 /// The store's keeper shows two histories to two groups. A witness in one of them gives it away in the other.

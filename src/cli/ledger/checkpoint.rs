@@ -15,12 +15,15 @@ pub struct Checkpoint {
     /// Print the text of a C2SP tlog-checkpoint, without a signature, for logs and witnesses of others
     #[arg(long)]
     tlog: bool,
+    /// Take back what this device witnessed before: this history is the right one, though it is another or ends earlier
+    #[arg(long)]
+    replace: bool,
 }
 
 impl Execute for Checkpoint {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         context.with_vault(|vault, out| {
-            let signed = vault.checkpoint()?;
+            let signed = if self.replace { vault.checkpoint_anew() } else { vault.checkpoint() }?;
             let (device, at) = (vault.device_name(&signed.witness), signed.position);
             if self.tlog && !out.json_wanted() {
                 return Ok(out.bytes(signed.tlog_text().as_bytes())?);

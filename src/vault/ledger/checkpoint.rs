@@ -17,6 +17,15 @@ use std::fs::File;
 
 const OPERATION: &str = "sign a checkpoint";
 
+/// What a witness said before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastWord {
+    /// Nothing is signed that contradicts it.
+    Stands,
+    /// A person takes it back.
+    TakenBack,
+}
+
 impl Vault {
     /// Signs what was verified here with the first device that has the role `witness`, and stores it in the place of
     /// that device's last checkpoint.
@@ -27,7 +36,19 @@ impl Vault {
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         self.refresh()?;
         let witness = self.author(OPERATION, RequiredRole::Witness)?;
-        self.checkpoint_by(&witness)
+        self.checkpoint_by(&witness, LastWord::Stands)
+    }
+
+    /// As [`Vault::checkpoint`], also where the device's last checkpoint, or another's, stands on another history or on more
+    /// than the store holds: a person has decided that what was verified here is the right history. Readers open
+    /// nothing until every witness that contradicts has done so, or has lost its role.
+    ///
+    /// # Errors
+    /// As [`Vault::checkpoint`], but for `RolledBack` and `Tampered`.
+    pub fn checkpoint_anew(&mut self) -> Result<Checkpoint> {
+        self.refresh()?;
+        let witness = self.author(OPERATION, RequiredRole::Witness)?;
+        self.checkpoint_by(&witness, LastWord::TakenBack)
     }
 
     /// As [`Vault::checkpoint`], with this device.
@@ -38,17 +59,19 @@ impl Vault {
         self.refresh()?;
         let row = self.replica.device_row(device)?;
         match row.filter(|row| row.roles.contains(&crate::ledger::body::Role::Witness)) {
-            Some(witness) => self.checkpoint_by(&witness),
+            Some(witness) => self.checkpoint_by(&witness, LastWord::Stands),
             None => Err(Error::new(Kind::Refused, OPERATION, "the device is no witness")),
         }
     }
 
-    fn checkpoint_by(&mut self, witness: &DeviceRow) -> Result<Checkpoint> {
+    fn checkpoint_by(&mut self, witness: &DeviceRow, last: LastWord) -> Result<Checkpoint> {
         // Two processes must not store the older one last.
         let _alone = self.alone_with_checkpoints()?;
         self.refresh()?;
         self.check_anchors(OPERATION)?;
-        self.expect_no_contradiction(witness)?;
+        if last == LastWord::Stands {
+            self.expect_no_contradiction(witness)?;
+        }
         let position = self.replica.position();
         let checkpoint = Checkpoint {
             store: self.pin.store,
@@ -61,6 +84,9 @@ impl Vault {
         let signed = self.sign_checkpoint(witness, checkpoint.clone())?;
         failpoint::reach("checkpoint.signed");
         self.store.put_checkpoint(&witness.id, &signed.encode())?;
+        if last == LastWord::TakenBack {
+            self.replica.forget_witness(&witness.id)?;
+        }
         self.replica.take_from(&witness.id, position.n)?;
         Ok(checkpoint)
     }
@@ -76,7 +102,10 @@ impl Vault {
             let message = format!("it has witnessed statement {signed} before, and the store ends at {here}");
             return Err(Error::new(Kind::RolledBack, OPERATION, message)
                 .with_target(witness.enrolment.name.clone())
-                .with_hint("restore the newest copy of the store"));
+                .with_hint(
+                    "restore the newest copy of the store. If it is lost for good, `strongroom checkpoint --replace` \
+                     takes back what was witnessed",
+                ));
         }
         Ok(())
     }

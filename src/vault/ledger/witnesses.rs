@@ -126,6 +126,10 @@ pub(crate) struct Judged {
     verdict: Verdict,
 }
 
+/// What to do where the newest time in the ledger is ahead of the clock.
+pub(crate) const CLOCK_HINT: &str = "set the clock right. If it is right now and was ahead before, `strongroom verify \
+     --rebuild` judges the times anew; if it is behind, everything is as it should be once it is set";
+
 const NONE_STORED: &str = "it has signed none";
 const UNREADABLE: &str = "it cannot be read";
 
@@ -156,7 +160,14 @@ impl Vault {
         if fresh.saturating_sub(unidentified.len() as u64) >= asked.count {
             return Ok(Witnessed(()));
         }
-        Err(stale(operation, &witnesses, &unidentified, asked).with_target(self.location().to_owned()))
+        let error = match self.clock_behind_ledger().filter(|_| is_any_old(&witnesses)) {
+            Some(clock) => {
+                Error::new(Kind::Stale, operation, format!("checkpoints are too old by the ledger: {clock}"))
+                    .with_hint(CLOCK_HINT)
+            }
+            None => stale(operation, &witnesses, &unidentified, asked),
+        };
+        Err(error.with_target(self.location().to_owned()))
     }
 
     /// All witnesses, in the order of their enrolment. Follows the store once more where news seem to be withheld.
@@ -294,8 +305,9 @@ impl Witness {
 fn forked(operation: &str, witness: &Witness) -> Error {
     let message = format!("{}, and this store has another history there: it was forked", witness.words());
     Error::new(Kind::Tampered, operation, message).with_hint(format!(
-        "nothing is opened until one history is restored: compare `strongroom head` with the machine of {0}. If {0} \
-         lies, an admin retires it with `strongroom device retire {0}`",
+        "nothing is opened until one history is restored: compare `strongroom head` with the machine of {0}. Where this \
+         history is the right one, have that machine trust it (`strongroom trust --replace LINE`) and sign it \
+         (`strongroom checkpoint --replace`). If {0} lies, an admin retires it with `strongroom device retire {0}`",
         witness.name
     ))
 }
@@ -305,9 +317,14 @@ fn withheld(operation: &str, witness: &Witness, here: u64) -> Error {
         format!("{}, and this store ends at {here}: newer statements are withheld", witness.words());
     Error::new(Kind::RolledBack, operation, message).with_hint(format!(
         "nothing is opened until they are here: restore the newest copy of the store, and find out who could write to \
-         it. If {0} lies, an admin retires it with `strongroom device retire {0}`",
+         it. If they are lost for good, have the machine of {0} trust this history (`strongroom trust --replace LINE`) and \
+         sign it (`strongroom checkpoint --replace`). If {0} lies, an admin retires it with `strongroom device retire {0}`",
         witness.name
     ))
+}
+
+fn is_any_old(witnesses: &[Witness]) -> bool {
+    witnesses.iter().any(|witness| witness.standing == Standing::Old)
 }
 
 fn stale(operation: &str, witnesses: &[Witness], unidentified: &[String], asked: Witnesses) -> Error {

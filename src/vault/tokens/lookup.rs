@@ -11,6 +11,7 @@ use crate::seal::{self, Context, Opened, Sealed, Share};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::ledger::submit::RequiredRole;
+use crate::vault::ledger::witnesses::CLOCK_HINT;
 use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, Witnessed};
 use std::str::FromStr;
@@ -335,7 +336,13 @@ impl Vault {
         };
         let expired = row.expiry.filter(|expiry| *expiry <= self.latest_time());
         let early = row.not_before.filter(|from| *from > (self.clock)());
-        let expiry = expired.map(|at| (format!("it expired at {}", timestamp::rfc3339_secs(at)), put));
+        let expiry = expired.map(|at| {
+            let why = format!("it expired at {}", timestamp::rfc3339_secs(at));
+            match self.clock_behind_ledger().filter(|_| at > (self.clock)()) {
+                Some(clock) => (format!("{why}: {clock}"), CLOCK_HINT.to_owned()),
+                None => (why, put),
+            }
+        });
         let early = early.map(|at| {
             (format!("it is not valid before {}", timestamp::rfc3339_secs(at)), "wait until then".to_owned())
         });
