@@ -44,7 +44,7 @@ pub use token_cache::CachePolicy;
 
 use crate::config::Config;
 use crate::device::DeviceWorker;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::vault::{Setup, Vault};
 use access_log::{AccessLog, LineLimit};
 use checkpoints::Checkpoints;
@@ -149,6 +149,13 @@ struct ProcessState {
     busy_hooks: BusyHooks,
 }
 
+/// What is wrong with the store.
+struct Trouble {
+    /// By what a change of it is told.
+    state: String,
+    words: String,
+}
+
 /// Everything that the answers are made from.
 #[doc(hidden)]
 pub struct Agent {
@@ -174,7 +181,7 @@ pub struct Agent {
     connections: usize,
     clock: fn() -> u64,
     /// What went wrong when the store was last followed.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     /// Numbers of tokens, and when they were counted.
     numbers: tokio::sync::Mutex<Option<(Instant, LedgerCounts)>>,
     started: Instant,
@@ -297,16 +304,11 @@ impl Agent {
     async fn tick(&self) -> bool {
         let followed = self.look_at_store().await;
         let answers = followed.is_ok();
-        let trouble = match followed {
+        self.note_trouble(match followed {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(trouble) => Some(trouble.into_error("sync with the store", "the reader").to_string()),
-        };
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(trouble) = trouble.as_ref().filter(|_| *known != trouble) {
-            log::warn!("{trouble}");
-        }
-        *known = trouble;
+            Ok(Err(error)) => Some(error),
+            Err(trouble) => Some(trouble.into_error("sync with the store", "the reader")),
+        });
         for device in &self.devices {
             if let Err(error) = device.replace_if_hung() {
                 log::warn!("{error}");
@@ -316,6 +318,26 @@ impl Agent {
         self.cache.sweep();
         self.access_log.write_counts(false);
         answers
+    }
+
+    /// Says once what is wrong with the store. Of checkpoints that are too old, the words change with every look.
+    fn note_trouble(&self, error: Option<Error>) {
+        let trouble = error.map(|error| Trouble {
+            state: if error.kind() == Kind::Stale { self.checkpoints.standings() } else { error.to_string() },
+            words: error.to_string(),
+        });
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = |trouble: &Option<Trouble>| trouble.as_ref().map(|trouble| trouble.state.clone());
+        if let Some(new) = trouble.as_ref().filter(|_| state(&known) != state(&trouble)) {
+            log::warn!("{}", new.words);
+        }
+        *known = trouble;
+    }
+
+    /// What is wrong with the store, in words.
+    fn store_trouble(&self) -> Option<String> {
+        let known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|trouble| trouble.words.clone())
     }
 }
 

@@ -71,6 +71,13 @@ impl Checkpoints {
         self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Each witness with how its checkpoint stands: `one fresh, two old`.
+    pub fn standings(&self) -> String {
+        let witnesses = self.witnesses();
+        let each = witnesses.iter().map(|witness| format!("{} {}", witness.device, witness.status));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
     /// Notes what a look at the store has shown.
     fn note(&self, witnesses: Vec<WitnessView>) {
         *self.witnesses.lock().unwrap_or_else(PoisonError::into_inner) = witnesses;

@@ -4,6 +4,7 @@
 mod access_log;
 mod agent_in_process;
 mod cache;
+mod checkpoints;
 mod client_identity;
 mod confirmation;
 mod credentials;

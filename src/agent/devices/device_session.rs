@@ -94,7 +94,10 @@ impl DeviceSession {
         {
             done = self.attempt(&mut operation);
         }
-        self.used = Instant::now();
+        // What the agent does by itself keeps no PIN: nobody is there.
+        if attended {
+            self.used = Instant::now();
+        }
         self.obey_lock();
         match self.state.lock.state() == unlocked {
             true => done,

@@ -8,7 +8,6 @@ use crate::client::api::{Counts, DeviceHealth, Health, HealthDetails, Queues};
 use crate::error::Result;
 use crate::ledger::verify::Chain;
 use std::fmt::Write;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// The reader is in trouble when one look takes longer than this.
@@ -24,7 +23,7 @@ impl Agent {
     /// What is wrong; empty if nothing is.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        problems.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        problems.extend(self.store_trouble());
         problems.extend(self.checkpoints.trouble());
         problems.extend(self.rotations.problems());
         if self.reader.load().busy_for().is_some_and(|busy| busy > SLOW) {
