@@ -217,6 +217,42 @@ fn a_new_device_gets_a_share_where_enough_others_are() {
     verifies(&mut both);
 }
 
+/// What the settings ask for is no reason to leave a device that was stolen among the recipients.
+#[test]
+fn a_compromised_device_goes_where_too_few_are_left_for_the_settings() {
+    let (place, mut vault) = store();
+    put(&mut vault, "prod/a", &PutOptions::default()).unwrap();
+    put(&mut vault, "prod/two", &of(2)).unwrap();
+    let mut settings = vault.settings().unwrap();
+    settings.thresholds = vec![("prod".into(), 4)];
+    let error = vault.set_settings(&settings).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("and 3 open all of prod"), "{error}");
+    set_threshold(&mut vault, "prod", 3);
+    let [one, two, _] = devices();
+    let mut both = place.meet(&vault, "both", &[&one, &two]);
+    let stolen = RetireOptions { compromised: true, ..RetireOptions::default() };
+    let report = both.retire("three", &stolen, &mut |_, _| {}).unwrap();
+    assert_eq!((report.reseal.resealed, report.reseal.left.len()), (2, 0), "{:?}", report.reseal.left);
+    for (token, threshold) in [("prod/a", 1), ("prod/two", 2)] {
+        assert_eq!(sealed_to(&both, token, 1), ["one", "two"]);
+        assert_eq!(version(&both, token, 1).threshold, threshold);
+        assert_eq!(opened(&mut both, token), Ok(token.into()));
+    }
+    let notices = both.take_notices();
+    assert!(notices.iter().any(|notice| notice.contains("settings --threshold prod=2")), "{notices:?}");
+    // It is told until it is mended, in either way.
+    let report = both.reseal(&Prefix::default(), &mut |_, _| {}).unwrap();
+    assert_eq!((report.resealed, report.left.len()), (0, 2));
+    assert!(
+        report.left[0].error.message().contains("3 devices must open it together, and only 2 may open it")
+    );
+    set_threshold(&mut both, "prod", 2);
+    let report = both.reseal(&Prefix::default(), &mut |_, _| {}).unwrap();
+    assert_eq!((report.resealed, report.left.len()), (1, 0), "{:?}", report.left);
+    verifies(&mut both);
+}
+
 #[test]
 fn a_device_is_not_retired_if_too_few_are_left() {
     let (place, mut vault) = store();

@@ -47,12 +47,38 @@ impl Vault {
     /// agree.
     pub fn set_settings(&mut self, settings: &Settings) -> Result<()> {
         self.submit("change the settings", RequiredRole::Admin, |vault| {
-            if vault.settings()? == *settings {
+            let before = vault.settings()?;
+            if before == *settings {
                 return Ok((Draft::default(), ()));
             }
+            vault.expect_enough_openers(&before, settings)?;
             let body = Body::Settings(Box::new(settings.clone()));
             Ok((Draft { bodies: vec![body], ..Draft::default() }, ()))
         })
+    }
+
+    /// Refuses a new threshold that no token could be put with.
+    fn expect_enough_openers(&self, before: &Settings, settings: &Settings) -> Result<()> {
+        let openers = self.replica.openers()?;
+        for (prefix, threshold) in settings.thresholds.iter().filter(|new| !before.thresholds.contains(new)) {
+            let count = openers.iter().filter(|device| device.opens(prefix)).count() as u64;
+            if count < *threshold {
+                let below =
+                    if prefix.is_empty() { "every token".to_owned() } else { format!("all of {prefix}") };
+                let message = format!(
+                    "{threshold} devices should open each token together, and {} {below}",
+                    match count {
+                        0 => "none opens".to_owned(),
+                        1 => "1 opens".to_owned(),
+                        _ => format!("{count} open"),
+                    }
+                );
+                return Err(Error::new(Kind::Refused, "change the settings", message).with_hint(
+                    "enrol the others first: `strongroom device add URI --role open`. Or ask for fewer",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The proposals that are open, oldest first, also those that have expired.

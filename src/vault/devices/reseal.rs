@@ -82,9 +82,22 @@ impl RecipientPlan {
         self.openers.iter().filter(here).filter(stays).cloned().collect()
     }
 
-    /// How many devices should open a version together: never fewer than before.
+    /// How many devices open a version together once it is resealed: never fewer than before, and as many as the settings
+    /// ask for if there are so many. A device that left goes also where there are not.
     fn threshold_for(&self, row: &SealedRow) -> u64 {
+        match self.falls_short(row) {
+            true => row.version.threshold,
+            false => self.wanted_threshold(row),
+        }
+    }
+
+    fn wanted_threshold(&self, row: &SealedRow) -> u64 {
         row.version.threshold.max(self.settings.threshold_for(&row.name))
+    }
+
+    /// Whether fewer devices may open a version than the settings have open it together.
+    fn falls_short(&self, row: &SealedRow) -> bool {
+        (self.devices_for(row).len() as u64) < self.wanted_threshold(row)
     }
 
     fn is_met(&self, row: &SealedRow) -> bool {
@@ -94,10 +107,12 @@ impl RecipientPlan {
 
     /// Why a version cannot be sealed as it should be.
     fn hindrance(&self, row: &SealedRow) -> Option<Error> {
-        let (devices, threshold) = (self.devices_for(row).len(), self.threshold_for(row));
+        let devices = self.devices_for(row).len();
         match devices {
             0 => Some(nobody_left(row)),
-            _ if (devices as u64) < threshold => Some(too_few_left(row, devices, threshold)),
+            _ if (devices as u64) < row.version.threshold || self.is_met(row) && self.falls_short(row) => {
+                Some(too_few_left(row, devices, self.wanted_threshold(row)))
+            }
             _ => None,
         }
     }
@@ -190,7 +205,7 @@ impl Vault {
         progress: ResealProgress<'_>,
     ) -> Result<ResealReport> {
         let targets = self.targets(without)?;
-        let stale = |row: &SealedRow| wanted(row) && !targets.is_met(row);
+        let stale = |row: &SealedRow| wanted(row) && (!targets.is_met(row) || targets.falls_short(row));
         let total = self.count_openable(prefix, stale)?;
         let (mut report, mut done, mut after) = (ResealReport::default(), 0, (0, 0));
         while done < total {
@@ -393,5 +408,8 @@ fn too_few_left(row: &SealedRow, devices: usize, threshold: u64) -> Error {
     let operation = format!("reseal {}@{}", row.name, row.version.version);
     let message = format!("{threshold} devices must open it together, and only {devices} may open it");
     Error::new(Kind::Refused, operation, message)
-        .with_hint("enrol another device first: `strongroom device add URI --role open`")
+        .with_hint(
+            "enrol another device first (`strongroom device add URI --role open`); where the settings ask for so many, \
+             `strongroom settings --threshold PREFIX=NUMBER` asks for fewer",
+        )
 }
