@@ -46,11 +46,66 @@ show 'device pcrs' device pcrs
 show 'device check' device check
 show 'device roles' device roles second --role open
 show 'reseal' reseal
+show 'adopt' adopt piv:serial=12345678
+strongroom device add tpm: --name server --role open --reseal --quiet >/dev/null
+show 'device anchor' device anchor server
+strongroom device anchor server --remove --quiet
+show 'device renew' device renew server
+show 'settings' settings --threshold a=1
+show 'repair' repair --yes --reason x
+strongroom device roles demo --role open --role admin --role witness --quiet
+show 'checkpoint' checkpoint
+mkdir links; show 'link' link links
+printf '[profile.default]\nV = "/a/b"\n' >strongroom.toml
+show 'check' check
+strongroom device roles second --role open --role admin --quiet
+strongroom device roles server --role open --role admin --quiet
+strongroom settings --quorum 2 --quiet >/dev/null
+change() { strongroom device roles second --role "$1" --device pkcs11:token=demo --quiet 2>/dev/null || test $? = 11; }
+hash() { strongroom device changes --json | grep -o '"change":"[0-9a-f]*' | cut -d '"' -f 4; }
+change open; show 'device changes' device changes
+show 'device reject-change' device reject-change "$(hash)" --device pkcs11:token=demo
+strongroom device roles second --role open --role admin --role write --quiet --device pkcs11:token=demo 2>/dev/null || test $? = 11
+show 'device approve-change' device approve-change "$(hash)" --device piv:serial=12345678
+strongroom settings --quorum 1 --quiet --device pkcs11:token=demo >/dev/null 2>&1 || test $? = 11
+strongroom device approve-change "$(hash)" --quiet --device piv:serial=12345678
 show 'device retire' device retire second
 show 'revoke' revoke a/d --reason x
 show 'destroy' destroy a/d --yes
 strongroom get nosuch --json 2>error || echo "= Errors"; cat error
 "#;
+
+/// Commands that print no object of their own, or whose text is for another program.
+const WITHOUT: [&str; 6] = ["agent", "run", "inject", "man", "completions", "credential"];
+
+/// Commands that need what this home does not have: an agent, a hook, an editor. Tests of their own print them; their fields
+/// are on the page all the same.
+const ELSEWHERE: [&str; 7] = ["edit", "env", "rotate", "unlock", "lock", "status", "doctor"];
+
+/// Every command, as the generated page names it; not those that only hold others.
+fn commands() -> Vec<String> {
+    let page = std::fs::read_to_string(root().join("docs/reference/commands.md")).unwrap();
+    let named = page.lines().filter_map(|line| line.strip_prefix("## `strongroom ")?.strip_suffix('`'));
+    let named: Vec<String> = named.map(str::to_owned).collect();
+    let holds = |command: &String| named.iter().any(|other| other.starts_with(&format!("{command} ")));
+    named.iter().filter(|command| !holds(command) || *command == "backup").cloned().collect()
+}
+
+#[test]
+fn every_command_is_on_the_page_and_printed_or_has_a_reason() {
+    let page = std::fs::read_to_string(root().join("docs/reference/json.md")).unwrap();
+    let documented = documented(&page);
+    for command in commands() {
+        let group = command.split(' ').next().unwrap();
+        if WITHOUT.contains(&group) {
+            continue;
+        }
+        let there = documented.contains_key(&command) || page.contains(&format!("`{command}`"));
+        assert!(there, "json.md does not have `{command}`");
+        let printed = SCENARIO.contains(&format!("show '{command}'"));
+        assert!(printed != ELSEWHERE.contains(&command.as_str()), "`{command}` is not printed here");
+    }
+}
 
 /// The fields of an object; of what lies in its only field, where that is `error`.
 fn fields(object: &Value) -> BTreeSet<String> {
