@@ -5,15 +5,17 @@ use crate::cli::args::names;
 use crate::cli::context::{Context, Globals};
 use crate::cli::output::{Output, OutputOptions};
 use clap::Args;
+use rustix::fs::{Access, access};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use strongroom::agent::{
     self, AgentDevice, AgentOwner, CachePolicy, ConfirmPolicy, Options, PinPolicy, Sockets, StopHandle,
 };
 use strongroom::config::{AgentSettings, ConfiguredDevice, Period};
+use strongroom::error::printable;
 use strongroom::paths::agent_socket;
 use strongroom::prompt::{self, ProgramPrompter, Prompter};
 use strongroom::{Error, Kind, Result};
@@ -88,6 +90,9 @@ impl Agent {
         let owner = if uid.is_root() { AgentOwner::Machine } else { AgentOwner::User(uid.as_raw()) };
         let rotation = resolved.config.agent.rotation.is_some().then(|| resolved.config.clone());
         let settings = self.settings(resolved.config.agent);
+        if let Some(program) = &settings.prompt {
+            expect_program(program)?;
+        }
         let mut options = Options::new(resolved.store, resolved.paths.state, devices, owner);
         let policy = |(name, period): (String, Period)| {
             names::prefix(&name).map(|on| CachePolicy { on, time: period.0 })
@@ -143,6 +148,27 @@ impl Agent {
         let credentials = settings.credentials.or_else(|| root.then(beside));
         let group = if root { agent::group_of_applications() } else { None };
         Sockets::make(&path, group, credentials.as_deref())
+    }
+}
+
+/// Or it would be missed when the first PIN is wanted, by whoever waits for a token.
+fn expect_program(program: &Path) -> Result<()> {
+    let search = std::env::var_os("PATH").filter(|_| program.components().count() == 1);
+    let runs = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let found = match &search {
+        Some(directories) => {
+            std::env::split_paths(directories).any(|directory| runs(&directory.join(program)))
+        }
+        None => runs(program),
+    };
+    match found {
+        true => Ok(()),
+        false => {
+            let shown = printable(&program.display().to_string());
+            Err(Error::new(Kind::Usage, "start the agent", "the program that asks for PINs cannot be run")
+                .with_target(shown)
+                .with_hint("check --prompt, or `prompt` in [agent] of config.toml: it is the path of an executable file"))
+        }
     }
 }
 

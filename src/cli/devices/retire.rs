@@ -3,13 +3,16 @@
 use super::{configured, reseal};
 use crate::cli::Execute;
 use crate::cli::args::{names, time};
+use crate::cli::confirm;
 use crate::cli::context::Context;
 use crate::cli::output::Output;
 use clap::Args;
 use serde_json::json;
+use strongroom::error::printable;
 use strongroom::ledger::DeviceId;
+use strongroom::prompt::Terminal;
 use strongroom::replica::{GrantRow, SealedRow};
-use strongroom::vault::{EffectiveState, RetireOptions, RetireReport};
+use strongroom::vault::{EffectiveState, RetireOptions, RetireReport, counted};
 use strongroom::{Result, Vault};
 
 #[derive(Debug, Args)]
@@ -25,6 +28,9 @@ pub struct Retire {
     /// Retire it even if some tokens open with no other device and are lost
     #[arg(long)]
     force: bool,
+    /// Do not ask before tokens are lost
+    #[arg(long, requires = "force")]
+    yes: bool,
 }
 
 impl Execute for Retire {
@@ -33,6 +39,9 @@ impl Execute for Retire {
         let options = RetireOptions { compromised: self.compromised, reason, force: self.force };
         let resolved = context.resolve()?;
         context.with_vault(|vault, out| {
+            if self.force {
+                agree_to_loss(vault, out, &self.name, self.yes)?;
+            }
             let mut progress = out.progress();
             let report =
                 vault.retire(&self.name, &options, &mut |done, total| progress("resealing", done, total))?;
@@ -46,6 +55,26 @@ impl Execute for Retire {
             }
             reseal::expect_all(out, &report.reseal)
         })
+    }
+}
+
+/// Says which tokens are lost with a device before it is retired, and asks where there is somebody to ask.
+fn agree_to_loss(vault: &mut Vault, out: &mut Output, name: &str, yes: bool) -> Result<()> {
+    vault.refresh()?;
+    let operation = format!("retire the device {}", printable(name));
+    let lost = vault.lost_with(&vault.active_device(name, &operation)?)?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let names = lost.iter().map(at).collect::<Vec<_>>().join(", ");
+    let count = counted(lost.len() as u64, "version", "versions");
+    out.warn(&format!(
+        "{count} opened by no other devices: {names}. What is not resealed now, with this device at hand and for others that \
+         may open it, is lost"
+    ));
+    match !yes && Terminal::open().is_some() {
+        true => confirm::confirm(false, &operation, "Retire it all the same?"),
+        false => Ok(()),
     }
 }
 

@@ -71,6 +71,12 @@ impl Execute for Settings {
             if wanted != before {
                 vault.set_settings(&wanted)?;
                 out.info("settings changed");
+                if wanted.quorum > 1 && wanted.quorum != before.quorum {
+                    out.info(
+                        "From now on changes of devices, roles and settings wait for other admins: `strongroom device changes` \
+                         lists them, `strongroom device approve-change CHANGE` agrees.",
+                    );
+                }
             }
             if out.json_wanted() {
                 return Ok(out.json(&as_json(vault, &wanted))?);

@@ -71,11 +71,20 @@ fn device(configured: &ConfiguredDevice) -> Vec<Finding> {
 
 /// Checks who may read a pin-source. Does not read the PIN.
 fn pin_source(source: &PinSource) -> Option<Finding> {
-    let missing = |what: String| Some(Finding::new("pin-source", Status::Broken, what));
+    let missing = |what: String, fix: String| Some(Finding::new("pin-source", Status::Broken, what).fix(fix));
     match source {
-        PinSource::File(path) if !path.exists() => missing(format!("{source} does not exist")),
+        PinSource::File(path) if !path.exists() => {
+            let fix = format!(
+                "install -m 600 /dev/stdin {}, and type the PIN",
+                printable(&path.display().to_string())
+            );
+            missing(format!("{source} does not exist"), fix)
+        }
         PinSource::File(path) => mode("pin-source", path, PRIVATE),
-        PinSource::Env(name) if std::env::var_os(name).is_none() => missing(format!("{source} is not set")),
+        PinSource::Env(name) if std::env::var_os(name).is_none() => missing(
+            format!("{source} is not set"),
+            format!("set ${name}, or take pin-source out of the device's URI"),
+        ),
         _ => None,
     }
 }
@@ -186,6 +195,7 @@ fn one_witness(witness: &Witness, asked: bool) -> Finding {
         Standing::Missing(_) | Standing::Old => {
             Finding::new("witness", status, what).fix("strongroom checkpoint, on the machine of the witness")
         }
+        Standing::Ahead => Finding::new("witness", status, what).fix("compare `date -u` on both machines"),
         _ => Finding::new("witness", status, what),
     }
 }

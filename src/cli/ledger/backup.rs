@@ -63,7 +63,17 @@ impl Execute for Backup {
                 let mut progress = out.progress();
                 let copy =
                     vault.backup(&file, self.force, &mut |what, done, total| progress(what, done, total))?;
-                Ok(print_backup(out, &copy)?)
+                print_backup(out, &copy)?;
+                let single = vault.count_single_device()?;
+                if single > 0 {
+                    out.warn(&format!(
+                        "{} would be lost with one device, and no backup brings {} back: `strongroom list \
+                         --single-device` lists them; enrol another device: `strongroom device add URI --role open`",
+                        counted(single, "token", "tokens"),
+                        if single == 1 { "it" } else { "them" }
+                    ));
+                }
+                Ok(())
             }),
             (None, None) => Err(Error::new(Kind::Usage, "back the store up", "no file is named").into()),
         }

@@ -212,7 +212,10 @@ impl Vault {
             if let Err(why) = judge::change(&change, &self.replica)? {
                 return Err(Error::new(Kind::Refused, operation, why.to_string())
                     .with_target(self.location().to_owned())
-                    .with_hint("it was not proposed, as it could not be made now"));
+                    .with_hint(match self.hint_for(&change) {
+                        Some(hint) => format!("it was not proposed, as it could not be made now: {hint}"),
+                        None => "it was not proposed, as it could not be made now".into(),
+                    }));
             }
             let until = (self.clock)().saturating_add(OPEN_MS);
             bodies.push(Body::Propose(Box::new(Propose { until, change })));

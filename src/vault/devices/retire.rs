@@ -183,6 +183,14 @@ impl Vault {
         Ok(others.map(|other| other.id).collect())
     }
 
+    /// The versions that the other active devices do not open.
+    ///
+    /// # Errors
+    /// The replica's.
+    pub fn lost_with(&self, device: &DeviceRow) -> Result<Vec<SealedRow>> {
+        self.sole_to(device, usize::MAX)
+    }
+
     /// Up to `limit` versions that the other active devices do not open.
     pub(crate) fn sole_to(&self, device: &DeviceRow, limit: usize) -> Result<Vec<SealedRow>> {
         let (others, mut sole, mut after) = (self.others(device)?, Vec::new(), (0, 0));

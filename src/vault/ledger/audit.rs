@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ledger::body::Role;
 use crate::ledger::{DeviceId, Name, Prefix};
 use crate::replica::{DeviceRow, GrantRow, ListFilter, SealedRow, TokenRow};
-use crate::vault::{EffectiveState, Vault};
+use crate::vault::{EffectiveState, Vault, recipients_in_words};
 use serde::Serialize;
 
 /// Somebody who can do something with a token.
@@ -14,7 +14,7 @@ pub struct Holder {
     pub who: String,
     /// `device` or `grantee`.
     pub kind: &'static str,
-    /// What they may do: `open`, `write`, `grant`, `admin`; a grantee's operations.
+    /// What they may do: `open`, or `open-share` where several devices open it together, `write`, `grant`, `admin`; a grantee's operations.
     pub may: Vec<String>,
     /// Why: the roles, or what the grant is on.
     pub through: String,
@@ -32,7 +32,7 @@ pub struct Reached {
     pub version: u64,
     /// Its state now.
     pub state: EffectiveState,
-    /// `sealed`, `once sealed`, or the grant.
+    /// `sealed` or `once sealed`, and of how many shares it opens one, where it does; or the grant.
     pub through: String,
 }
 
@@ -45,11 +45,23 @@ impl Vault {
     pub fn who_can(&mut self, name: &Name) -> Result<Vec<Holder>> {
         self.refresh()?;
         let token = self.token(name, &format!("tell who can open {name}"))?;
-        let recipients =
-            self.current_version(&token)?.map(|version| version.recipients()).unwrap_or_default();
+        let version = self.current_version(&token)?;
+        let recipients = version.as_ref().map(|version| version.recipients()).unwrap_or_default();
+        let threshold = version.map_or(1, |version| version.threshold);
+        let sealed = Recipients {
+            words: match threshold {
+                1 => "sealed".into(),
+                _ => format!(
+                    "sealed to {}",
+                    recipients_in_words(&self.device_names(&recipients), threshold, ",")
+                ),
+            },
+            ids: recipients,
+            threshold,
+        };
         let devices = self.replica.devices()?;
         let mut holders: Vec<Holder> =
-            devices.iter().filter_map(|device| device_holder(device, &token.name, &recipients)).collect();
+            devices.iter().filter_map(|device| device_holder(device, &token.name, &sealed)).collect();
         let now = self.latest_time();
         let grants = self.replica.grants_reaching(&token)?;
         holders.extend(grants.into_iter().filter(|grant| is_current(grant, now)).map(|grant| Holder {
@@ -76,7 +88,12 @@ impl Vault {
         self.refresh()?;
         self.opened_by(device, |row| {
             let sealed = row.version.is_for(device);
-            let reached = self.reached(row, if sealed { "sealed" } else { "once sealed" })?;
+            let share = match row.version.threshold {
+                1 => String::new(),
+                threshold => format!(", a share of {threshold}"),
+            };
+            let through = format!("{}{share}", if sealed { "sealed" } else { "once sealed" });
+            let reached = self.reached(row, &through)?;
             let closed = matches!(reached.state, EffectiveState::Revoked | EffectiveState::Destroyed);
             if ever || sealed && !closed {
                 each(reached)?;
@@ -175,19 +192,28 @@ impl Vault {
     }
 }
 
-fn device_holder(device: &DeviceRow, name: &str, recipients: &[DeviceId]) -> Option<Holder> {
-    let sealed = recipients.contains(&device.id);
+/// To whom the current version is sealed.
+struct Recipients {
+    ids: Vec<DeviceId>,
+    /// How many of them open it together.
+    threshold: u64,
+    /// The same for people.
+    words: String,
+}
+
+fn device_holder(device: &DeviceRow, name: &str, recipients: &Recipients) -> Option<Holder> {
+    let sealed = recipients.ids.contains(&device.id);
     let mut may = Vec::new();
     let any = |allows: fn(&Role, &str) -> bool| device.roles.iter().any(|role| allows(role, name));
     for (word, allowed) in [
-        ("open", sealed),
+        (if recipients.threshold > 1 { "open-share" } else { "open" }, sealed),
         ("write", any(Role::writes)),
         ("grant", any(Role::grants)),
         ("admin", device.roles.contains(&Role::Admin)),
     ] {
         may.extend(allowed.then(|| word.to_owned()));
     }
-    let mut through: Vec<String> = sealed.then(|| "sealed".to_owned()).into_iter().collect();
+    let mut through: Vec<String> = sealed.then(|| recipients.words.clone()).into_iter().collect();
     match (&device.retired, sealed, device.opens(name)) {
         (Some(_), _, _) => through.push("retired".into()),
         (None, false, true) => through.push("not sealed yet: strongroom reseal".into()),

@@ -277,9 +277,35 @@ impl Vault {
     fn against_the_rules(&self, operation: &str, why: &Ineffective, what: Option<&Statement>) -> Error {
         let refused =
             Error::new(Kind::Refused, operation, why.to_string()).with_target(self.location().to_owned());
-        match what.and_then(|statement| hint_for(&statement.body)) {
+        match what.and_then(|statement| self.hint_for(&statement.body)) {
             Some(hint) => refused.with_hint(hint),
             None => refused,
+        }
+    }
+
+    /// Where to look when a change is against the rules.
+    pub(crate) fn hint_for(&self, body: &Body) -> Option<&'static str> {
+        let quorum = self.settings().map_or(1, |settings| settings.quorum);
+        match body {
+            Body::Settings(settings) if settings.quorum > quorum => Some(
+                "one admin more than must agree has to be there, so that one can be lost: make another with `strongroom \
+                 device add URI --role open --role admin` or `strongroom device roles NAME --role open --role admin`",
+            ),
+            Body::Settings(_) => {
+                Some("`strongroom settings` shows what holds, `strongroom device list` who has which role")
+            }
+            Body::Retire(_) | Body::Roles(_) if quorum > 1 => Some(
+                "make another admin first (`strongroom device roles NAME --role open --role admin`), or have fewer agree \
+                 (`strongroom settings --quorum NUMBER`)",
+            ),
+            Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) => {
+                Some("`strongroom device list` shows who has which role")
+            }
+            Body::Propose(propose) => self.hint_for(&propose.change),
+            Body::Approve(_) | Body::Reject(_) => Some(
+                "`strongroom device changes` shows what waits; `strongroom device reject-change` closes one",
+            ),
+            _ => None,
         }
     }
 
@@ -304,22 +330,6 @@ impl Vault {
         })?;
         encoded.expect_acceptable(operation, &signed, &self.replica)?;
         Ok(signed)
-    }
-}
-
-/// Where to look when a change is against the rules.
-fn hint_for(body: &Body) -> Option<&'static str> {
-    match body {
-        Body::Settings(_) => {
-            Some("`strongroom settings` shows what holds, `strongroom device list` who has which role")
-        }
-        Body::Enrol(_) | Body::Retire(_) | Body::Roles(_) => {
-            Some("`strongroom device list` shows who has which role")
-        }
-        Body::Propose(_) | Body::Approve(_) | Body::Reject(_) => {
-            Some("`strongroom device changes` shows what waits; `strongroom device reject-change` closes one")
-        }
-        _ => None,
     }
 }
 
