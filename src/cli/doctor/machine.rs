@@ -67,7 +67,8 @@ fn module(module: &Module) -> Vec<Finding> {
         // Not configured, perhaps not even wanted: nothing is broken.
         Err(error) => vec![Finding::from_error("pkcs11", Status::Note, error)],
         Ok(tokens) if tokens.is_empty() => {
-            vec![Finding::new("pkcs11", Status::Note, format!("{path}: no token"))]
+            let what = format!("{path}: no token");
+            vec![Finding::new("pkcs11", Status::Note, what).fix("plug the device in, if it is this module's")]
         }
         Ok(tokens) => {
             // Leave out empty slots beside a token in use: SoftHSM always has one.

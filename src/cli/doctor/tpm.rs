@@ -40,7 +40,8 @@ fn configured(context: &Context) -> Vec<DeviceUri> {
 fn machine() -> Option<Finding> {
     if !Path::new(TPM).exists() {
         let what = format!("there is no {TPM}: no TPM 2.0, or it is disabled in the firmware");
-        return Some(Finding::new(AREA, Status::Missing, what));
+        let fix = "switch it on in the firmware's setup: sudo systemctl reboot --firmware-setup";
+        return Some(Finding::new(AREA, Status::Missing, what).fix(fix));
     }
     access(TPM, Access::READ_OK | Access::WRITE_OK).err().map(|_| {
         Finding::new(AREA, Status::Missing, format!("{TPM} exists, but this user may not open it"))
