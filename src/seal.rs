@@ -14,7 +14,7 @@
 //! With a threshold of two devices or more, each of these stanzas seals a share of the file key and is inside a
 //! `strongroom/share` stanza.
 //!
-//! This module contacts no device. [`seal()`] and [`open`] call a closure for the device's part; [`Sealed`] offers the
+//! This module contacts no device. [`seal()`] and [`Sealed::open`] call a closure for the device's part; [`Sealed`] offers the
 //! same in steps. A device's error is returned unchanged.
 //!
 //! The `age` crate makes and checks the header MAC and the payload.

@@ -40,8 +40,8 @@ impl Execute for Get {
         let wanted = names::versioned(&self.name)?;
         if !self.staged {
             return context.with_tokens(|tokens, out| {
-                let opened = tokens.open_all(std::slice::from_ref(&wanted)).into_iter();
-                opened.map(|token| Ok(self.write(out, &wanted.name, &token?)?)).collect()
+                let mut opened = tokens.open_all(std::slice::from_ref(&wanted)).into_iter();
+                opened.try_for_each(|token| Ok(self.write(out, &wanted.name, &token?)?))
             });
         }
         if wanted.version.is_some() {
