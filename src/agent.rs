@@ -24,6 +24,7 @@ mod identity;
 mod ledger_queries;
 mod lifecycle;
 mod metrics;
+mod open_age_file;
 mod open_token;
 mod rotations;
 mod sd_notify;

@@ -143,7 +143,12 @@ enum Command {
     /// A host's token is PROTOCOL/HOST, such as git/github.com, or what [hosts.PROTOCOL] in config.toml names. Its label
     /// `username` is the user's name that goes with it.
     Credential(integrations::credential::Credential),
-    /// Link this program by the names under which git, Docker, cargo and Terraform look for their helpers
+    /// Have age and rage seal to the store's devices, and open with this machine's
+    ///
+    /// They need the plugin: `strongroom link DIR` makes age-plugin-strongroom, in a directory of $PATH. Sealed tokens (`show
+    /// --sealed`) open by the same rules as by `get`.
+    Age(integrations::age::Age),
+    /// Link this program by the names under which git, Docker, cargo, Terraform and age look for their helpers
     Link(LazyArgs<integrations::link::Link>),
     /// Write a file from a template with {{ strongroom://NAME }} where tokens belong
     ///
@@ -302,7 +307,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Edit Get Run Env Check List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
-            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Link Inject Import Log WhoCan WhatCould Report Head Checkpoint Verify Trust
+            Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Age Link Inject Import Log WhoCan WhatCould Report Head Checkpoint Verify Trust
             Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }
 }

@@ -3,6 +3,7 @@
 //! Each file is a thin translation to a [`TokenBackend`](crate::vault::TokenBackend), so that all of them go through an
 //! agent where there is one. None of them prints or reads standard input by itself.
 
+pub mod age;
 pub mod aws;
 pub mod cargo;
 pub mod docker;

@@ -18,7 +18,7 @@ pub use notifier::CommandNotifier;
 pub use pin_source::BatchPrompter;
 pub use pinentry::Pinentry;
 pub use program::ProgramPrompter;
-pub use terminal::Terminal;
+pub use terminal::{Terminal, question};
 
 /// How many tries the device says it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@
 //!
 //! The `age` crate makes and checks the header MAC and the payload.
 
+mod age_recipient;
 mod context;
 mod ec_tag;
 mod hsm_aes_gcm;
@@ -26,19 +27,22 @@ mod recipient_stanza;
 mod rsa_oaep;
 mod sealed;
 mod share;
+mod stanzas;
 
-pub use age_core::format::FileKey;
+pub use age_core::format::{FileKey, Stanza};
+pub use age_recipient::{PLUGIN, PluginRecipient};
 pub use context::Context;
 pub use ec_tag::recipient_string;
 pub use recipient_stanza::StanzaChallenge;
 pub use sealed::{Opened, Sealed, combine};
 pub use share::Share;
+pub use stanzas::{Stanzas, Unsealed};
 
 use crate::device::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use age::{EncryptError, Encryptor};
-use age_core::format::{FILE_KEY_BYTES, Stanza};
+use age_core::format::FILE_KEY_BYTES;
 use age_core::secrecy::ExposeSecret;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
@@ -171,15 +175,10 @@ impl Header<'_, '_> {
     }
 
     fn stanza(&self, recipient: Recipient<'_>, secret: &[u8]) -> Result<Stanza> {
-        let unusable = |why: String| cannot_seal(Kind::Unsupported, why).with_target(recipient.name);
         match recipient.public {
-            PublicKey::P256(point) => P256::wrap(point, secret)
-                .ok_or_else(|| unusable("its public key is no point of the curve P-256".into())),
-            PublicKey::P384(point) => P384::wrap(point, secret)
-                .ok_or_else(|| unusable("its public key is no point of the curve P-384".into())),
-            PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, secret).map_err(unusable),
-            PublicKey::RsaPss { .. } => Err(unusable("its key is for signing".into())),
             PublicKey::Aes256 { id } => self.wrap_in_device(recipient, id, secret),
+            public => wrap(public, secret)
+                .map_err(|why| cannot_seal(Kind::Unsupported, why).with_target(recipient.name)),
         }
     }
 
@@ -195,6 +194,21 @@ impl Header<'_, '_> {
             return Err(cannot_seal(Kind::Device, message).with_target(recipient.name));
         }
         Ok(HsmAesGcm::new(id, iv, wrapped).to_stanza())
+    }
+}
+
+/// Encrypts to a key that has a public half. The error says why it cannot be sealed to.
+fn wrap(public: &PublicKey, secret: &[u8]) -> Result<Stanza, String> {
+    match public {
+        PublicKey::P256(point) => {
+            P256::wrap(point, secret).ok_or_else(|| "its public key is no point of the curve P-256".into())
+        }
+        PublicKey::P384(point) => {
+            P384::wrap(point, secret).ok_or_else(|| "its public key is no point of the curve P-384".into())
+        }
+        PublicKey::Rsa { n, e, oaep } => rsa_oaep::wrap(n, e, *oaep, secret),
+        PublicKey::RsaPss { .. } => Err("its key is for signing".into()),
+        PublicKey::Aes256 { .. } => Err("its AES key has no public half".into()),
     }
 }
 

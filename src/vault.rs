@@ -47,6 +47,7 @@ pub use ledger::views::{AccessView, EntryView};
 pub use ledger::witnesses::{Standing, Witness, WitnessView, Witnessed};
 pub use setup::{Setup, system_clock};
 pub use token_backend::TokenBackend;
+pub use tokens::age_file::AGE_FILE;
 pub use tokens::candidate::RotationState;
 pub use tokens::import::{ImportItem, Imported};
 pub use tokens::lookup::{SealedToken, TokenRef};

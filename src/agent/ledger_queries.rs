@@ -8,6 +8,7 @@ use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{DeviceId, LogPosition, Name, Prefix};
 use crate::replica::{GrantRow, ListFilter};
+use crate::seal::Stanza;
 use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView, Witnessed};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -191,18 +192,31 @@ impl LedgerQueries {
         // Where a change just destroyed it, this hears of the change.
         let ready = self.vault.look_up_witnessed(wanted, witnessed);
         self.notice()?;
-        let ready = ready?;
+        let granted = Arc::new(self.with_keys(ready?)?);
+        if granted.ready.is_worth_remembering() && self.found.0.len() < REMEMBERED {
+            self.found.0.insert(wanted.clone(), Arc::clone(&granted));
+        }
+        Ok(granted)
+    }
+
+    /// An age file's stanzas as something to open, and whether a person has to agree first.
+    ///
+    /// # Errors
+    /// As [`Vault::age_file`].
+    pub fn age_file(&mut self, stanzas: &[Stanza]) -> Result<Option<(AuthorizedToken, bool)>> {
+        self.follow()?;
+        let Some(ready) = self.vault.age_file(stanzas)? else { return Ok(None) };
+        Ok(Some((self.with_keys(ready)?, !self.confirm.is_empty())))
+    }
+
+    fn with_keys(&self, ready: SealedToken) -> Result<AuthorizedToken> {
         let mut keys = Vec::new();
         for id in ready.recipients() {
             keys.extend(self.vault.opener(id)?.map(|key| (*id, key)));
         }
         let anchored = self.vault.replica().is_anchored()?;
         let epoch = self.epoch.epoch.load(Ordering::Acquire);
-        let granted = Arc::new(AuthorizedToken { ready, epoch, keys, anchored });
-        if granted.ready.is_worth_remembering() && self.found.0.len() < REMEMBERED {
-            self.found.0.insert(wanted.clone(), Arc::clone(&granted));
-        }
-        Ok(granted)
+        Ok(AuthorizedToken { ready, epoch, keys, anchored })
     }
 
     /// What a unit of the system means by an id, and whether the ledger lets that open; `None` when it means nothing that

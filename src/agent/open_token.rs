@@ -29,7 +29,7 @@ pub enum Requester<'a> {
 
 impl Requester<'_> {
     /// Who it is, for people.
-    fn program(&self) -> String {
+    pub(super) fn program(&self) -> String {
         match self {
             Self::Client(caller) => caller.peer.introduction(),
             Self::Unit(asked) => format!("{} as {}", asked.unit, asked.id),
@@ -37,7 +37,7 @@ impl Requester<'_> {
     }
 
     /// Whose questions to people are counted together.
-    fn client(&self) -> String {
+    pub(super) fn client(&self) -> String {
         match self {
             Self::Client(caller) => format!("uid {}", caller.peer.uid),
             Self::Unit(asked) => asked.unit.clone(),
@@ -53,15 +53,20 @@ impl Agent {
     pub async fn open(&self, caller: &ClientIdentity, wanted: &TokenRef) -> Result<OpenedToken> {
         let (deadline, locks) = (Instant::now() + self.deadline, self.cache.locks());
         let opening = self.try_open(caller, wanted, deadline, locks).await;
-        self.count(&opening);
-        let access = self.access(caller, wanted.name.as_str(), &opening);
+        self.write_down(caller, wanted.name.as_str(), &opening).await;
+        self.check_unlocked(locks, &operation_of(wanted))?;
+        opening.into_token()
+    }
+
+    /// Counts what came of an opening, and has it in the access log.
+    pub(super) async fn write_down(&self, caller: &ClientIdentity, name: &str, opening: &OpenOutcome) {
+        self.count(opening);
+        let access = self.access(caller, name, opening);
         access_log::announce(&access, caller.peer.unit.as_ref().map(ToString::to_string).as_deref());
         match opening.token.is_ok() && opening.device.is_none() {
             true => self.access_log.record_soon(access).await,
             false => self.access_log.record(access, opening.denial.is_some()).await,
         }
-        self.check_unlocked(locks, &operation_of(wanted))?;
-        opening.into_token()
     }
 
     /// An error when the agent was locked since. The last look before a token is handed out.
@@ -142,7 +147,7 @@ impl Agent {
     }
 
     /// The thread that reads. The owner does not wait for others there.
-    fn reader_for(&self, caller: &ClientIdentity) -> Worker<LedgerQueries> {
+    pub(super) fn reader_for(&self, caller: &ClientIdentity) -> Worker<LedgerQueries> {
         self.reader.ranked(self.owner.is_owner(&caller.peer))
     }
 
@@ -213,7 +218,7 @@ impl Agent {
         wanted: &TokenRef,
         deadline: Instant,
     ) -> OpenOutcome {
-        let mut opening = self.open_on_devices(requester, granted, wanted, deadline).await;
+        let mut opening = self.open_on_devices(requester, granted, &operation_of(wanted), deadline).await;
         if opening.is_open() && self.epoch.epoch.load(Ordering::Acquire) != granted.epoch {
             // The ledger changed while the device was busy.
             self.recheck(requester, granted, wanted, deadline, &mut opening).await;
@@ -248,16 +253,16 @@ impl Agent {
         false
     }
 
-    async fn open_on_devices(
+    pub(super) async fn open_on_devices(
         &self,
         requester: &Requester<'_>,
         granted: &Arc<AuthorizedToken>,
-        wanted: &TokenRef,
+        operation: &str,
         deadline: Instant,
     ) -> OpenOutcome {
-        let nobody = Err(self.nobody_opens(&operation_of(wanted)));
+        let nobody = Err(self.nobody_opens(operation));
         let mut opening = OpenOutcome::unopened(granted.ready.version, nobody);
-        if let Err(error) = self.check_counters(granted, wanted, deadline).await {
+        if let Err(error) = self.check_counters(granted, operation, deadline).await {
             opening.token = Err(error);
             return opening;
         }
@@ -317,15 +322,15 @@ impl Agent {
     async fn check_counters(
         &self,
         granted: &AuthorizedToken,
-        wanted: &TokenRef,
+        operation: &str,
         deadline: Instant,
     ) -> Result<()> {
         if !granted.anchored || self.counters_checked.load(Ordering::Acquire) == granted.epoch {
             return Ok(());
         }
-        let what = operation_of(wanted);
+        let what = operation.to_owned();
         let checked = self.writer.call(deadline, move |vault| vault.check_counters(&what)).await;
-        checked.map_err(|trouble| trouble.into_error(&operation_of(wanted), "the store"))??;
+        checked.map_err(|trouble| trouble.into_error(operation, "the store"))??;
         self.counters_checked.store(granted.epoch, Ordering::Release);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use strongroom::client::Client;
 use strongroom::config::{Config, ConfiguredDevice};
 use strongroom::paths::{MACHINE_SOCKET, Paths, agent_socket};
-use strongroom::prompt;
+use strongroom::prompt::{self, Prompter};
 use strongroom::uri::DeviceUri;
 use strongroom::vault::{Setup, TokenBackend};
 use strongroom::{Error, Kind, Result, Vault};
@@ -161,6 +161,21 @@ impl Context {
         let done = work(&mut vault, &mut self.out);
         self.print_notices(&mut vault);
         done
+    }
+
+    /// As [`Context::with_tokens`], with somebody else to ask. Prints nothing.
+    ///
+    /// # Errors
+    /// As [`Context::with_tokens`].
+    pub fn with_tokens_asking<T>(
+        &self,
+        prompter: Box<dyn Prompter + Send>,
+        work: impl FnOnce(&mut dyn TokenBackend) -> Result<T>,
+    ) -> Result<T> {
+        match self.agent()? {
+            Some(mut agent) => work(&mut agent),
+            None => work(&mut Vault::open(Setup { prompter, ..self.setup()? })?),
+        }
     }
 
     /// The agent that this command goes through. None if the user named a store or a device, or gave --no-agent.

@@ -7,9 +7,12 @@ pub mod texts;
 
 use crate::ledger::body::State;
 use crate::ledger::name::{MAX_TEXT_BYTES, check_text};
+use crate::seal::Stanza;
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::{AccessView, EntryView, GrantView, Op, VersionView, WitnessView};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 #[cfg(feature = "agent")]
@@ -159,6 +162,46 @@ pub struct Unlock {
     #[serde(default, deserialize_with = "pin")]
     #[cfg_attr(feature = "agent", schema(value_type = Option<String>, format = Password))]
     pub pin: Option<Secret>,
+}
+
+/// The stanzas of an age file's header.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AgeFile {
+    /// In the file's order.
+    pub stanzas: Vec<AgeStanza>,
+}
+
+/// A stanza of an age file (https://age-encryption.org/v1).
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AgeStanza {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its body in base64 without padding. A stanza with another body is of no known type.
+    pub body: String,
+}
+
+impl From<&Stanza> for AgeStanza {
+    fn from(stanza: &Stanza) -> Self {
+        Self { kind: stanza.tag.clone(), args: stanza.args.clone(), body: BASE64.encode(&stanza.body) }
+    }
+}
+
+impl AgeFile {
+    /// The stanzas that may be of a known type.
+    pub fn into_stanzas(self) -> Vec<Stanza> {
+        let stanza = |stanza: AgeStanza| {
+            let body = BASE64.decode(&stanza.body).ok()?;
+            Some(Stanza { tag: stanza.kind, args: stanza.args, body })
+        };
+        self.stanzas.into_iter().filter_map(stanza).collect()
+    }
 }
 
 /// A whole number, which JSON may also write as 1.0.

@@ -1,14 +1,15 @@
 //! An agent in the place of a vault.
 
 use super::api::{
-    AccessPage, Destroyed, GrantList, GrantRequest, Rename, StateChange, StoredVersion, TokenPage,
-    WantedState, WhoAmI,
+    AccessPage, AgeFile, AgeStanza, Destroyed, GrantList, GrantRequest, Rename, StateChange, StoredVersion,
+    TokenPage, WantedState, WhoAmI,
 };
 use super::{Client, MAX_PAGE, odd, parse};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
+use crate::seal::Stanza;
 use crate::secret::Secret;
 use crate::vault::unchanged;
 use crate::vault::{
@@ -93,6 +94,12 @@ impl TokenBackend for Client {
         };
         let body = StateChange { state, version, reason: reason.to_owned() };
         self.send(&format!("/v1/states/{name}"), &body).map(drop)
+    }
+
+    fn open_age_file(&mut self, stanzas: &[Stanza]) -> Result<Option<Secret>> {
+        let file = AgeFile { stanzas: stanzas.iter().map(AgeStanza::from).collect() };
+        let key = Secret::from(self.send("/v1/age-file", &file)?);
+        Ok(Some(key).filter(|key| !key.is_empty()))
     }
 
     fn sealed(&mut self, wanted: &TokenRef, operation: &str) -> Result<Vec<u8>> {

@@ -90,8 +90,8 @@ impl Prompter for Terminal {
     }
 }
 
-/// `PIN of pkcs11:token=demo (3 tries left), for share 1 of 2 of prod/db: `
-pub(super) fn question(request: &PinRequest<'_>) -> String {
+/// How a person is asked for a PIN: `PIN of pkcs11:token=demo (3 tries left), for share 1 of 2 of prod/db: `
+pub fn question(request: &PinRequest<'_>) -> String {
     let tries = match request.tries {
         TriesLeft::Unknown => String::new(),
         TriesLeft::Low => " (a wrong PIN was entered before)".into(),

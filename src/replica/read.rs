@@ -121,6 +121,12 @@ impl Replica {
         self.one(sql, [name], |row| token_from(row, 0))
     }
 
+    /// A token, living or destroyed.
+    pub fn token_row(&self, id: &TokenId) -> Result<Option<TokenRow>> {
+        let sql = "SELECT row, id, name, latest, suspended, destroyed FROM tokens WHERE id = ?1";
+        self.one(sql, [&id.0[..]], |row| token_from(row, 0))
+    }
+
     /// One version of a token.
     pub fn version_row(&self, token: &TokenRow, version: u64) -> Result<Option<VersionRow>> {
         let columns = version_columns();

@@ -185,7 +185,7 @@ fn tag<C: Curve>(enc: &[u8], public: &[u8]) -> [u8; 4] {
 }
 
 /// SEC1 §2.3.3: the parity of y, then x.
-fn compressed(public: &[u8]) -> Vec<u8> {
+pub(super) fn compressed(public: &[u8]) -> Vec<u8> {
     let (x, y) = public[1..].split_at(public.len() / 2);
     let parity = y.last().map_or(0, |last| last & 1);
     [&[2 + parity], x].concat()

@@ -1,11 +1,12 @@
 //! Opening: parse the header, ask the device about its stanzas, check the MAC and decrypt.
 
-use super::recipient_stanza::{RecipientStanza, StanzaChallenge, check_shares, malformed};
+use super::recipient_stanza::StanzaChallenge;
 use super::share::{self, Share};
+use super::stanzas::{Stanzas, Unsealed};
+use super::tampered;
 use super::{Context, MAX_HEADER_BYTES, MAX_SEALED_BYTES, MAX_STANZAS};
-use super::{cannot_open, context, file_key, tampered};
 use crate::device::{PrivateOperation, PublicKey};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::secret::{MAX_TOKEN_BYTES, Secret};
 use age::{DecryptError, Decryptor, Identity};
 use age_core::format::{FileKey, Stanza};
@@ -19,12 +20,6 @@ pub enum Opened {
     /// The token: any device opens it.
     Token(Secret),
     /// A share of it: several devices open it together, and [`combine`] puts their shares together.
-    Share(Share),
-}
-
-/// The secret of one stanza.
-enum Unsealed {
-    FileKey(FileKey),
     Share(Share),
 }
 
@@ -53,34 +48,19 @@ pub type PrivateOperationFn<'a> = dyn FnMut(PrivateOperation<'_>) -> Result<Zero
 pub struct Sealed<'a> {
     bytes: &'a [u8],
     context: Context,
-    context_line: String,
-    stanzas: Vec<RecipientStanza>,
+    stanzas: Stanzas,
 }
 
 impl<'a> Sealed<'a> {
     /// Parses the header, with bounded work on any input: [`MAX_SEALED_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_STANZAS`].
     ///
     /// # Errors
-    /// `Tampered` unless the file is age v1 with exactly one context stanza and well-formed stanzas of the types known
-    /// here, either none of which is a share, or all, enough of them for their one threshold, and none twice. Stanzas of other
-    /// types are ignored.
+    /// `Tampered` unless the file is age v1 with exactly one context stanza; as [`Stanzas::read`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         check_bounds(bytes)?;
-        let mut belongs = None;
-        let mut stanzas = Vec::new();
-        for stanza in age_stanzas(bytes)? {
-            if stanza.tag != context::TYPE {
-                stanzas.extend(RecipientStanza::from_stanza(&stanza)?);
-            } else if belongs
-                .replace(Context::from_stanza(&stanza).ok_or_else(|| malformed(&stanza))?)
-                .is_some()
-            {
-                return Err(tampered("it has more than one context stanza"));
-            }
-        }
-        let context = belongs.ok_or_else(|| tampered("it has no context stanza"))?;
-        check_shares(&stanzas)?;
-        Ok(Self { bytes, context, context_line: context.to_string(), stanzas })
+        let stanzas = Stanzas::read(&age_stanzas(bytes)?)?;
+        let context = *stanzas.context().ok_or_else(|| tampered("it has no context stanza"))?;
+        Ok(Self { bytes, context, stanzas })
     }
 
     /// What the file claims to belong to.
@@ -88,15 +68,14 @@ impl<'a> Sealed<'a> {
         &self.context
     }
 
-    /// The challenges for the stanzas with the tag of `key`, in the file's order. Tags have four bytes, so several may
-    /// match. A stanza that no device should be asked about yields an error.
+    /// As [`Stanzas::locks`].
     pub fn locks<'s>(&'s self, key: &'s PublicKey) -> impl Iterator<Item = Result<StanzaChallenge<'s>>> {
-        self.stanzas.iter().filter_map(|stanza| stanza.lock(key, &self.context_line).transpose())
+        self.stanzas.locks(key)
     }
 
-    /// How many devices open it together, as the file says; 1 where any does.
+    /// As [`Stanzas::threshold`].
     pub fn threshold(&self) -> u64 {
-        self.stanzas.iter().find_map(|stanza| stanza.share).map_or(1, |share| share.threshold)
+        self.stanzas.threshold()
     }
 
     /// Opens it with one device's key, or that device's share of it. `ask` sends a challenge to the device. `context` and
@@ -117,28 +96,10 @@ impl<'a> Sealed<'a> {
         ask: &mut PrivateOperationFn<'_>,
     ) -> Result<Opened> {
         self.is_what_was_stated(context, threshold)?;
-        let mut failure: Option<Error> = None;
-        for lock in self.locks(key) {
-            let unsealed = lock.and_then(|lock| {
-                let secret = lock.unlock(&ask(lock.challenge())?)?;
-                match lock.share {
-                    None => file_key(&secret).map(Unsealed::FileKey),
-                    Some(n) => Share::from_opened(n, &secret, &self.context_line).map(Unsealed::Share),
-                }
-            });
-            match unsealed {
-                Ok(Unsealed::FileKey(file_key)) => return self.finish(file_key, context).map(Opened::Token),
-                Ok(Unsealed::Share(share)) => return Ok(Opened::Share(share)),
-                Err(e) if !matches!(e.kind(), Kind::Device | Kind::Tampered) => return Err(e),
-                // A device's error matters more than a stanza that merely shares the tag.
-                Err(e) if failure.is_none() || e.kind() == Kind::Device => failure = Some(e),
-                Err(_) => {}
-            }
+        match self.stanzas.unseal(key, ask)? {
+            Unsealed::FileKey(file_key) => self.finish(file_key, context).map(Opened::Token),
+            Unsealed::Share(share) => Ok(Opened::Share(share)),
         }
-        Err(failure.unwrap_or_else(|| {
-            cannot_open(Kind::SealedElsewhere, "it is not sealed to this device")
-                .with_hint("open it with another device, or have it sealed again to this one")
-        }))
     }
 
     /// Verifies the header MAC, decrypts the payload and verifies that the file belongs to `context`.

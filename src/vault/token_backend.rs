@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
 use crate::ledger::body::State;
 use crate::replica::ListFilter;
+use crate::seal::Stanza;
 use crate::secret::Secret;
 use crate::vault::tokens::open::unanswered;
 use std::sync::Arc;
@@ -108,6 +109,12 @@ pub trait TokenBackend {
         skip_unchanged: bool,
         progress: &mut dyn FnMut(Imported),
     ) -> Result<Imported>;
+
+    /// As [`Vault::open_age_file`].
+    ///
+    /// # Errors
+    /// As [`Vault::open_age_file`].
+    fn open_age_file(&mut self, stanzas: &[Stanza]) -> Result<Option<Secret>>;
 
     /// A person wants to enter PINs again after one was refused.
     fn forget_pins(&mut self) {}
@@ -238,6 +245,10 @@ impl TokenBackend for Vault {
         progress: &mut dyn FnMut(Imported),
     ) -> Result<Imported> {
         self.import_in_batches(items, skip_unchanged, progress)
+    }
+
+    fn open_age_file(&mut self, stanzas: &[Stanza]) -> Result<Option<Secret>> {
+        Vault::open_age_file(self, stanzas)
     }
 
     fn forget_pins(&mut self) {

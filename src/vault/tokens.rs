@@ -1,5 +1,6 @@
 //! Tokens: put, look up, open, change their state, list and show them.
 
+pub(crate) mod age_file;
 pub(crate) mod cache_label;
 pub(crate) mod candidate;
 pub(crate) mod import;

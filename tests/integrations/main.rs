@@ -1,6 +1,7 @@
 //! The programs people use, unmodified: they ask `strongroom` for their credentials, and are let in.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod age;
 mod aws;
 mod cargo;
 mod docker;

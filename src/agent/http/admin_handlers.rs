@@ -9,11 +9,12 @@ use super::response::{self, Answer, Json};
 use crate::agent::Agent;
 use crate::client::api::texts::Octets;
 use crate::client::api::{
-    AccessPage, Destroyed, GrantList, GrantRequest, Locked, LockedDevice, LogPage, Rename, Renamed, Unlock,
-    Unlocked,
+    AccessPage, AgeFile, Destroyed, GrantList, GrantRequest, Locked, LockedDevice, LogPage, Rename, Renamed,
+    Unlock, Unlocked,
 };
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Name;
+use crate::secret::Secret;
 use crate::vault::{
     EntryView, GrantOn, GrantOptions, GrantView, Grantee, LogOrder, Revoked, TokenBackend, TokenRef, Vault,
 };
@@ -82,6 +83,18 @@ pub async fn sealed(
     let sealed =
         allowed.read("show sealed bytes", move |queries| queries.vault.sealed_version(&wanted, &operation));
     Ok(response::bytes("application/octet-stream", sealed.await?))
+}
+
+/// The key of an age file that is sealed to a device here
+///
+/// For the owner. Nothing if it is sealed to no device of the store. The header's MAC is for the client to check.
+#[utoipa::path(
+    post, path = "/v1/age-file", request_body = AgeFile,
+    responses((status = 200, description = "Done", body = Octets, content_type = "application/octet-stream"))
+)]
+pub async fn age_file(allowed: Authorized<Owner>, Sent(file): Sent<AgeFile>) -> Answer<Response> {
+    let key = allowed.agent().open_age_file(allowed.client(), file.into_stanzas()).await?;
+    Ok(response::secret(key.unwrap_or_else(|| Secret::new(Vec::new()))))
 }
 
 /// The ledger

@@ -52,9 +52,14 @@ pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Response {
 
 /// A token. Its bytes are wiped once they are sent.
 pub fn token(token: OpenedToken) -> Response {
-    let mut answer = bytes("application/octet-stream", Bytes::from_owner(Exposed(token.value)));
+    let mut answer = secret(token.value);
     answer.headers_mut().insert(crate::client::VERSION, HeaderValue::from(token.version));
     answer
+}
+
+/// Bytes that are wiped once they are sent.
+pub fn secret(secret: Secret) -> Response {
+    bytes("application/octet-stream", Bytes::from_owner(Exposed(secret)))
 }
 
 struct Exposed(Secret);

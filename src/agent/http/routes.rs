@@ -51,6 +51,7 @@ fn documented() -> OpenApiRouter<Gate> {
         .routes(routes!(handlers::set_state))
         .routes(routes!(admin::rename))
         .routes(routes!(admin::sealed))
+        .routes(routes!(admin::age_file))
         .routes(routes!(admin::log))
         .routes(routes!(admin::history))
         .routes(routes!(admin::accesses))

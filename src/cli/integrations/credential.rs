@@ -10,8 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use std::io::{BufRead, Read};
 use strongroom::integrations::hosts::{HostTable, HostToken, open_first};
-use strongroom::integrations::{aws, cargo, docker, git, kubectl, terraform};
+use strongroom::integrations::{age, aws, cargo, docker, git, kubectl, terraform};
 use strongroom::ledger::Name;
+use strongroom::prompt::Prompter;
+use strongroom::seal::Stanza;
 use strongroom::vault::{TokenBackend, TokenRef};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
@@ -53,6 +55,12 @@ enum Program {
         /// The host
         host: String,
     },
+    /// Answer age or rage, as their plugin
+    Age {
+        /// Given by them
+        #[arg(long = "age-plugin", value_name = "PROTOCOL")]
+        protocol: String,
+    },
     /// Answer the AWS tools, as credential_process
     Aws {
         /// The token
@@ -92,6 +100,7 @@ impl Execute for Credential {
             Program::Docker { action } => docker(context, *action),
             Program::Cargo { .. } => cargo(context),
             Program::Terraform { action, host } => terraform(context, *action, host),
+            Program::Age { protocol } => age(context, protocol),
             Program::Aws { name } => {
                 let name = names::name(name)?;
                 context.with_tokens(|tokens, out| print(out, &aws::answer(&named(tokens, &name)?)?))
@@ -198,6 +207,18 @@ fn terraform(context: &mut Context, action: TerraformAction, host: &str) -> anyh
     context.with_tokens(|tokens, out| {
         print(out, &terraform::serve(action, host, std::io::stdin().lock(), &hosts, tokens)?)
     })
+}
+
+fn age(context: &mut Context, protocol: &str) -> anyhow::Result<()> {
+    let mut open = |files: Vec<Vec<Stanza>>, prompter: Box<dyn Prompter + Send>| {
+        let count = files.len();
+        let failed = |error: &Error| (0..count).map(|_| Err(error.with_context(error.operation()))).collect();
+        let opened = context.with_tokens_asking(prompter, |tokens| {
+            Ok(files.iter().map(|stanzas| tokens.open_age_file(stanzas)).collect::<Vec<_>>())
+        });
+        opened.unwrap_or_else(|error| failed(&error))
+    };
+    Ok(age::serve(protocol, &mut open)?)
 }
 
 fn hosts(context: &Context, protocol: &'static str) -> Result<HostTable> {

@@ -10,12 +10,16 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use strongroom::{Error, Kind, Result};
 
+/// age's name for its plugin.
+const AGE: &str = "age-plugin-strongroom";
+
 /// What the program is called, and which `credential` it is then.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: [(&str, &str); 5] = [
     ("git-credential-strongroom", "git"),
     ("docker-credential-strongroom", "docker"),
     ("cargo-credential-strongroom", "cargo"),
     ("terraform-credentials-strongroom", "terraform"),
+    (AGE, "age"),
 ];
 
 #[derive(Debug, Args)]
@@ -58,7 +62,10 @@ fn link(program: &Path, path: &Path) -> Result<()> {
 /// The arguments of a program that was started by one of the names, as `strongroom` takes them.
 pub fn by_name(arguments: Vec<OsString>) -> Vec<OsString> {
     let called = arguments.first().and_then(|path| Path::new(path).file_name());
-    let helper = NAMES.iter().find(|(name, _)| called.is_some_and(|called| called == *name));
+    // Some age programs follow the link before they start a plugin.
+    let plugin = arguments.get(1).is_some_and(|first| first.as_encoded_bytes().starts_with(b"--age-plugin="));
+    let named = |name: &str| called.is_some_and(|called| called == name) || plugin && name == AGE;
+    let helper = NAMES.iter().find(|(name, _)| named(name));
     match helper {
         None => arguments,
         Some((_, helper)) => {
@@ -77,6 +84,11 @@ mod tests {
         let called = |words: &[&str]| by_name(words.iter().map(OsString::from).collect());
         let get = called(&["/usr/bin/git-credential-strongroom", "get"]);
         assert_eq!(get, ["strongroom", "credential", "git", "get"].map(OsString::from));
+        let plugin = called(&["x/strongroom", "--age-plugin=identity-v1"]);
+        assert_eq!(
+            plugin,
+            ["strongroom", "credential", "age", "--age-plugin=identity-v1"].map(OsString::from)
+        );
         assert_eq!(called(&["x/strongroom", "get"]), ["x/strongroom", "get"].map(OsString::from));
     }
 }

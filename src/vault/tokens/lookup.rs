@@ -7,13 +7,14 @@ use crate::ledger::verify::Chain;
 use crate::ledger::{DeviceId, Name, sha256};
 use crate::prompt::{Prompter, PurposePrompter};
 use crate::replica::{SealedRow, TokenRow, VersionRow};
-use crate::seal::{self, Context, Opened, Sealed, Share};
+use crate::seal::{self, Context, FileKey, Opened, Sealed, Share, Stanzas, Unsealed};
 use crate::secret::Secret;
 use crate::timestamp;
 use crate::vault::ledger::submit::RequiredRole;
 use crate::vault::ledger::witnesses::CLOCK_HINT;
 use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, Witnessed};
+use age_core::secrecy::ExposeSecret;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -73,17 +74,26 @@ pub struct SealedToken {
     pub timeless: bool,
     /// The witnesses let it be opened.
     pub witnessed: Witnessed,
+    /// Where another age program has the file: its stanzas. What opens is then the file key.
+    pub only_stanzas: Option<Stanzas>,
 }
 
 impl SealedToken {
     /// The operation for errors: `open NAME@VERSION`.
     pub fn operation(&self) -> String {
-        format!("open {}@{}", self.name, self.version)
+        self.part_operation_of(&self.name)
+    }
+
+    fn part_operation_of(&self, part: &str) -> String {
+        match self.version {
+            0 => format!("open {part}"),
+            version => format!("open {part}@{version}"),
+        }
     }
 
     /// As [`SealedToken::operation`], for what a device is asked for after others opened this many shares.
     pub fn part_operation(&self, shares: usize) -> String {
-        format!("open {}@{}", self.part(shares), self.version)
+        self.part_operation_of(&self.part(shares))
     }
 
     /// What a device is asked for, after others opened this many shares: `prod/db`, or `share 2 of 3 of prod/db`.
@@ -131,6 +141,13 @@ impl SealedToken {
         let mut prompter =
             PurposePrompter { inner: prompter, purpose: &purpose, pin_for: several.then_some(&*part) };
         let mut answer = |challenge: PrivateOperation<'_>| device.open_key(key, challenge, &mut prompter);
+        if let Some(stanzas) = &self.only_stanzas {
+            let opened = stanzas.unseal(&key.public, &mut answer).map(|unsealed| match unsealed {
+                Unsealed::FileKey(key) => Opened::Token(exposed(&key)),
+                Unsealed::Share(share) => Opened::Share(share),
+            });
+            return opened.map_err(|error| error.with_context(self.part_operation(shares)));
+        }
         let mut opened =
             Err(Error::new(Kind::SealedElsewhere, self.operation(), "it is sealed to no device"));
         for (_, sealed) in &self.seals {
@@ -148,7 +165,10 @@ impl SealedToken {
     pub fn combine(&self, shares: &[Share]) -> Option<Result<Secret>> {
         let sealed = self.seals.first().map(|(_, sealed)| sealed)?;
         let combine = || {
-            let token = seal::combine(sealed, &self.context, shares);
+            let token = match self.only_stanzas {
+                Some(_) => Stanzas::combine(shares).map(|key| exposed(&key)),
+                None => seal::combine(sealed, &self.context, shares),
+            };
             token.map_err(|error| error.with_context(self.operation()))
         };
         (shares.len() as u64 >= self.threshold).then(combine)
@@ -176,6 +196,10 @@ impl SealedToken {
             listed(elsewhere)
         ))
     }
+}
+
+fn exposed(key: &FileKey) -> Secret {
+    Secret::new(key.expose_secret().to_vec())
 }
 
 impl Vault {
@@ -251,6 +275,7 @@ impl Vault {
             timeless: version.expiry.is_none() && version.not_before.is_none(),
             seals,
             witnessed,
+            only_stanzas: None,
         })
     }
 
@@ -266,6 +291,7 @@ impl Vault {
             keep: None,
             timeless: false,
             witnessed,
+            only_stanzas: None,
         })
     }
 
