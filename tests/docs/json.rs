@@ -56,6 +56,8 @@ show 'repair' repair --yes --reason x
 strongroom device roles demo --role open --role admin --role witness --quiet
 show 'checkpoint' checkpoint
 mkdir links; show 'link' link links
+show 'age identity' age identity
+show 'age recipients' age recipients
 printf '[profile.default]\nV = "/a/b"\n' >strongroom.toml
 show 'check' check
 strongroom device roles second --role open --role admin --quiet
