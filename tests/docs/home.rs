@@ -53,6 +53,9 @@ impl Home {
                 &format!("[prompt]\npinentry = {pinentry:?}\n"),
             );
         }
+        // The page on recovery has its readers take these from the sources.
+        home.file("open_seal.py", include_str!("../../docs/howto/recovery/open_seal.py"));
+        home.file("tpm_keys.py", include_str!("../../docs/howto/recovery/tpm_keys.py"));
         let tokens = home.path(".softhsm/tokens");
         home.file(".softhsm/softhsm2.conf", &format!("directories.tokendir = {}\n", tokens.display()));
         std::fs::create_dir(tokens).unwrap();

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md"), root().join("docs/getting-started.md")];
     let howtos = std::fs::read_dir(root().join("docs/howto")).unwrap();
-    pages.extend(howtos.map(|entry| entry.unwrap().path()));
+    pages.extend(howtos.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
     pages.sort();
     pages
 }
