@@ -4,20 +4,23 @@ use super::dotenv;
 use crate::cli::Execute;
 use crate::cli::args::{names, time};
 use crate::cli::context::Context;
+use crate::cli::output::Output;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use strongroom::error::printable;
+use strongroom::integrations::project::FILE_NAME;
+use strongroom::ledger::Prefix;
 use strongroom::secret::MAX_TOKEN_BYTES;
 use strongroom::vault::counted;
-use strongroom::vault::{ImportItem, Imported, PutOptions};
+use strongroom::vault::{ImportItem, Imported, PutOptions, TokenBackend};
 use strongroom::{Error, Kind, Result, Secret};
 use zeroize::Zeroizing;
 
@@ -40,6 +43,12 @@ pub struct Import {
     /// Make a new version of every token, also of those that have this value already, and open none to compare
     #[arg(long)]
     all: bool,
+    /// Store nothing: list the names, and whether there is such a token already
+    #[arg(long)]
+    dry_run: bool,
+    /// Of an env file: write strongroom.toml, by which `run` sets the same variables
+    #[arg(long)]
+    write_project: bool,
 }
 
 /// A file format.
@@ -84,13 +93,33 @@ impl Execute for Import {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
+        if self.write_project {
+            check_no_project()?;
+        }
         let path = self.file.as_deref().filter(|path| *path != Path::new("-"));
         let (source, reader) = open(path)?;
-        let mut items: Box<dyn Iterator<Item = Result<ImportItem>>> =
-            match self.format.unwrap_or_else(|| format_of(path)) {
-                Format::Jsonl => Box::new(json_lines(&source, BufReader::new(reader), &below)),
-                Format::Env => Box::new(env_lines(&source, reader, &below)?),
-            };
+        let format = self.format.unwrap_or_else(|| format_of(path));
+        if self.write_project && format != Format::Env {
+            return Err(Error::new(
+                Kind::Usage,
+                "write the project file",
+                "its variables are those of an env file",
+            )
+            .with_hint("say --format env, if it is one")
+            .into());
+        }
+        let items: Box<dyn Iterator<Item = Result<ImportItem>>> = match format {
+            Format::Jsonl => Box::new(json_lines(&source, BufReader::new(reader), &below)),
+            Format::Env => Box::new(env_lines(&source, reader, &below)?),
+        };
+        if self.dry_run {
+            return context.with_tokens(|tokens, out| list(items, tokens, out));
+        }
+        let names = RefCell::new(Vec::new());
+        let noted = |item: &Result<ImportItem>| {
+            names.borrow_mut().extend(item.as_ref().ok().map(|item| item.name.to_string()));
+        };
+        let mut items = items.inspect(noted);
         context.with_tokens(|tokens, out| {
             let (mut progress, mut so_far) = (out.progress(), Imported::default());
             let imported = tokens.import(&mut items, !self.all, &mut |imported| {
@@ -109,8 +138,54 @@ impl Execute for Import {
                 if done.unchanged > 0 { format!(", {} unchanged", done.unchanged) } else { String::new() };
             let object = json!({"tokens": done.tokens, "unchanged": done.unchanged, "batches": done.batches});
             Ok(out.done(&object, &format!("imported {tokens} with {signatures}{same}"))?)
-        })
+        })?;
+        if self.write_project {
+            write_project(&prefix, &below, &names.borrow())?;
+            context.out.info(&format!("wrote {FILE_NAME}: `strongroom run -- COMMAND` sets its variables"));
+        }
+        Ok(())
     }
+}
+
+/// What would be stored.
+fn list(
+    items: impl Iterator<Item = Result<ImportItem>>,
+    tokens: &mut dyn TokenBackend,
+    out: &mut Output,
+) -> anyhow::Result<()> {
+    let mut table = out.table(&["NAME", "THERE"]);
+    for item in items {
+        let name = item?.name;
+        let there = match tokens.expect(&name, &format!("look for {name}")) {
+            Ok(()) => true,
+            Err(error) if error.kind() == Kind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        let cells = [name.to_string(), (if there { "yes" } else { "no" }).to_owned()];
+        out.entry(&mut table, &json!({"name": name.as_str(), "there": there}), cells)?;
+    }
+    Ok(out.end(table)?)
+}
+
+/// Fails where there is a project file: nobody's is overwritten.
+fn check_no_project() -> Result<()> {
+    match Path::new(FILE_NAME).symlink_metadata() {
+        Ok(_) => Err(Error::new(Kind::Usage, "write the project file", "it is there already")
+            .with_target(FILE_NAME)
+            .with_hint("add the variables to it, or move it away")),
+        Err(_) => Ok(()),
+    }
+}
+
+fn write_project(prefix: &Prefix, below: &str, names: &[String]) -> Result<()> {
+    let variables: BTreeSet<&str> = names.iter().filter_map(|name| name.strip_prefix(below)).collect();
+    // Names and prefixes hold nothing that TOML would read as anything else.
+    let lines: String = variables.iter().map(|variable| format!("{variable} = \"{variable}\"\n")).collect();
+    let prefix =
+        if prefix.as_str().is_empty() { String::new() } else { format!("prefix = \"{prefix}\"\n\n") };
+    let text = format!("{prefix}[profile.default]\n{lines}");
+    let written = File::create_new(FILE_NAME).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|e| Error::io("write the project file", Path::new(FILE_NAME), e))
 }
 
 fn open(path: Option<&Path>) -> Result<(Source, Box<dyn Read>)> {
