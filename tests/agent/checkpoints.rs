@@ -3,11 +3,18 @@
 use crate::agent_in_process::{Served, own_uid};
 use crate::daemon::Daemon;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use strongroom::agent::AgentOwner;
+use strongroom::agent::{AgentDevice, AgentOwner};
+use strongroom::device::Device;
+use strongroom::ledger::body::{Role, Settings, Witnesses};
+use strongroom::{Error, Kind};
 use test_support::eventually::eventually;
+use test_support::forged_batch::Draft;
 use test_support::home::Home;
 use test_support::softhsm::LABEL;
+use test_support::test_store::Actor;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -95,4 +102,44 @@ fn checkpoints_do_not_keep_a_pin_that_was_typed() {
         || unlock() && eventually(Duration::from_secs(2), || published(&served.get("/metrics").text()) > 0);
     served.until("it signs", signs);
     served.until("it locks itself", || served.status(0) == "locked");
+}
+
+/// A device that does not say which one it is may be the very witness that is counted.
+#[test]
+fn a_device_that_is_not_recognized_yet_may_be_a_witness() {
+    let gone = Arc::new(AtomicBool::new(true));
+    let (away, stranger) = (Arc::clone(&gone), Actor::named("stranger").device);
+    let served = Served::new(AgentOwner::User(own_uid()), move |options| {
+        let uri = stranger.uri();
+        let connect = move || match away.load(Ordering::SeqCst) {
+            true => Err(Error::new(Kind::DeviceGone, "connect to the device", "it is not there")),
+            false => Ok(Box::new(stranger.clone()) as Box<dyn Device>),
+        };
+        options.devices.push(AgentDevice { uri, id: None, connect: Arc::new(connect) });
+    });
+    let mut admin = served.another();
+    for witness in ["one", "two"].map(Actor::named) {
+        let body = witness.enrolment(vec![Role::Witness]);
+        served.test_store.append(&Draft::on(&admin, &served.test_store.admin, [body]), &[]);
+        admin.refresh().unwrap();
+        served.test_store.client(witness.device.name(), &[&witness]).unwrap().checkpoint().unwrap();
+    }
+    let asked = |count| {
+        let witnesses = Some(Witnesses { count, max_age: 60_000 });
+        Settings { witnesses, ..Settings::default() }
+    };
+    admin.set_settings(&asked(1)).unwrap();
+    assert_eq!(served.get("/v1/values/prod/db").text(), "two");
+    plant_none(&served, "two");
+    let (status, kind, words) = served.get("/v1/values/prod/db").problem();
+    assert_eq!((status, kind.as_str()), (503, "stale"), "{words}");
+    assert!(words.contains("it was not recognized yet"), "{words}");
+    gone.store(false, Ordering::SeqCst);
+    served.until("it is none of the store's", || served.get("/v1/values/prod/db").status == 200);
+}
+
+/// Takes a witness's checkpoint away, as somebody who can write to the file.
+fn plant_none(served: &Served, witness: &str) {
+    let id = Actor::named(witness).id;
+    served.test_store.db().execute("DELETE FROM checkpoints WHERE device = ?1", [&id.0[..]]).unwrap();
 }
