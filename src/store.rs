@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition};
 
+mod rules;
 pub mod sqlite;
 
 /// A batch to append, with everything that must be stored in the same transaction.

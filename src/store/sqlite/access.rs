@@ -4,10 +4,9 @@ use super::operation::{Fields, SqliteOperation};
 use super::{access_dropped, file};
 use crate::error::Result;
 use crate::ledger::{AccessHead, DeviceId, Hash};
+use crate::store::rules::{MAX_DEVICE_BYTES, MAX_DEVICES, MAX_TEXT_BYTES, link};
 use crate::store::{Access, AccessCount, RecordedAccess};
-use minicbor::Encoder;
 use rusqlite::params;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
 pub(super) fn record(attempt: &SqliteOperation<'_>, accesses: &[Access]) -> Result<()> {
@@ -95,15 +94,6 @@ pub(super) fn accesses(
     Ok(accesses)
 }
 
-/// The longest text in the access log, a program's path, with room for what is written in place of its odd bytes.
-const MAX_TEXT_BYTES: usize = 16 << 10;
-
-/// Longer than a device's id in hex.
-pub(super) const MAX_DEVICE_BYTES: usize = 64;
-
-/// More devices than a store has. Each takes memory while the chains are checked.
-pub(super) const MAX_DEVICES: usize = 1 << 16;
-
 /// Recomputes the chain of every device, from what was dropped on.
 pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<AccessCount> {
     let _snapshot = attempt.reading()?;
@@ -149,22 +139,4 @@ fn read(row: &Fields<'_>) -> Result<RecordedAccess> {
         outcome: row.text(8, MAX_TEXT_BYTES)?,
     };
     Ok(RecordedAccess { n: row.uint(0)?, access, chain: row.hash(9)? })
-}
-
-/// SHA-256(`previous` ‖ the line as a CBOR array).
-fn link(previous: Hash, access: &Access) -> Hash {
-    let mut line = Encoder::new(Vec::with_capacity(256));
-    // Writing into a vector cannot fail.
-    let _ = line
-        .array(8)
-        .and_then(|w| w.u64(access.time))
-        .and_then(|w| w.str(&access.device))
-        .and_then(|w| w.u32(access.uid))
-        .and_then(|w| w.u32(access.pid))
-        .and_then(|w| w.str(&access.exe))
-        .and_then(|w| w.str(&access.name))
-        .and_then(|w| w.u64(access.version))
-        .and_then(|w| w.str(&access.outcome))
-        .map(|_| ());
-    Hash(Sha256::new().chain_update(previous.0).chain_update(line.into_writer()).finalize().into())
 }

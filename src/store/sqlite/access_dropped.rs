@@ -1,16 +1,14 @@
 //! What was dropped from the beginning of the access log: of each device, how many lines, and the chain after them.
 
-use super::access::{self, MAX_DEVICE_BYTES, MAX_DEVICES};
+use super::access;
 use super::file;
 use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
 use crate::ledger::AccessHead;
 use crate::store::Access;
+use crate::store::rules::{DROPPED_AT_ONCE, MAX_DEVICE_BYTES, MAX_DEVICES};
 use rusqlite::params;
 use std::collections::HashMap;
-
-/// So many lines are dropped in one transaction: others wait for it.
-const AT_ONCE: u64 = 10_000;
 
 /// What was dropped of one device.
 pub(super) fn of(attempt: &SqliteOperation<'_>, device: &str) -> Result<AccessHead> {
@@ -43,7 +41,7 @@ pub(super) fn drop_oldest(attempt: &SqliteOperation<'_>, most: u64, by: &Access)
     let transaction = attempt.writing(false)?;
     let (Some(first), Some(last)) = (number("ASC")?, number("DESC")?) else { return Ok(0) };
     // One more makes room for the line that says so.
-    let before = last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(AT_ONCE));
+    let before = last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(DROPPED_AT_ONCE));
     if last - first < most || before <= first {
         return Ok(0);
     }

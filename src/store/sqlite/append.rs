@@ -2,15 +2,13 @@
 
 use super::operation::SqliteOperation;
 use super::{error, file, ledger};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::ledger::{Hash, LogPosition, MAX_BATCH_BYTES, Statement, leaf};
+use crate::ledger::{Hash, LogPosition, Statement, leaf};
 use crate::store::Append;
+use crate::store::rules::{self, MAX_SUBJECT_BYTES, stored, unstored};
 use rusqlite::params;
 use std::collections::HashSet;
-
-/// Longer than any encoded subject: the longest holds a name of 255 bytes.
-const MAX_SUBJECT_BYTES: usize = 512;
 
 pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
     file::prepare_for_writing(attempt)?;
@@ -26,11 +24,7 @@ pub(super) fn append(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Resu
 
 /// Inserts a batch in the transaction that was begun.
 pub(super) fn insert(attempt: &SqliteOperation<'_>, append: &Append<'_>) -> Result<LogPosition> {
-    let bytes: usize = append.statements.iter().map(Vec::len).sum();
-    if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
-        let message = "a batch has at least one statement, and at most 16 MiB of them";
-        return Err(Error::new(Kind::Usage, attempt.to, message).with_target(attempt.location));
-    }
+    rules::expect_batch_size(append, attempt.to, attempt.location)?;
     let tail = ledger::tail(attempt)?;
     check_order(attempt, append, tail)?;
     failpoint::reach("append.begun");
@@ -70,19 +64,12 @@ pub(super) fn release(
 /// Checks that the batch follows the state its author had seen.
 fn check_order(attempt: &SqliteOperation<'_>, append: &Append<'_>, tail: LogPosition) -> Result<()> {
     let (subject, head) = &append.admin;
-    if let Some(batch) = advanced_by(attempt, subject, *head)? {
-        return Err(conflict(attempt, format!("devices or roles were changed first, at position {batch}")));
+    let admin = advanced_by(attempt, subject, *head)?;
+    let chain = ledger::chain_at(attempt, append.seen.n)?;
+    match rules::out_of_order(append, admin, chain, tail) {
+        Some(message) => Err(conflict(attempt, message)),
+        None => Ok(()),
     }
-    let seen = append.seen;
-    if ledger::chain_at(attempt, seen.n)? != Some(seen.chain) {
-        let message = format!("the ledger has changed at position {}, which its author had verified", seen.n);
-        return Err(conflict(attempt, message));
-    }
-    if append.directly && seen.n != tail.n {
-        let message = format!("it follows position {}, and the ledger has reached {}", seen.n, tail.n);
-        return Err(conflict(attempt, message));
-    }
-    Ok(())
 }
 
 fn insert_batch(
@@ -124,8 +111,7 @@ fn insert_advances(attempt: &SqliteOperation<'_>, advances: &[(Vec<u8>, Hash)], 
         if let Err(e) = attempt.raw(sql, params![subject, stored(prev), batch]) {
             return Err(match advanced_by(attempt, subject, *prev)? {
                 Some(first) if error::is_taken(&e) => {
-                    let subject = error::subject_in_words(subject);
-                    conflict(attempt, format!("another change of {subject} came first, at position {first}"))
+                    conflict(attempt, rules::came_first(subject, first))
                 }
                 _ => attempt.failed(Some("heads"), &e),
             });
@@ -177,8 +163,7 @@ pub(super) fn check_heads(attempt: &SqliteOperation<'_>) -> Result<()> {
         if batch != first {
             (first, advances) = (batch, advances_of(attempt, batch)?);
         }
-        let prev = row.blob(1, 32)?;
-        let prev = if prev.is_empty() { Some(Hash::ZERO) } else { Hash::from_slice(&prev) };
+        let prev = unstored(&row.blob(1, 32)?);
         match prev.is_some_and(|prev| advances.contains(&(subject.clone(), prev))) {
             true => Ok(true),
             false => Err(planted(attempt, &subject)),
@@ -190,13 +175,6 @@ fn planted(attempt: &SqliteOperation<'_>, subject: &[u8]) -> Error {
     attempt.tampered("heads", &hex::encode(subject), "no statement advances it")
 }
 
-/// A row of the table `heads`.
-pub(super) fn stored(prev: &Hash) -> &[u8] {
-    if *prev == Hash::ZERO { &[] } else { &prev.0 }
-}
-
 fn conflict(attempt: &SqliteOperation<'_>, message: String) -> Error {
-    Error::new(Kind::Conflict, attempt.to, message)
-        .with_target(attempt.location)
-        .with_hint("look at what changed and try again")
+    rules::conflict(attempt.to, attempt.location, message)
 }

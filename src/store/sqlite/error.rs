@@ -1,11 +1,8 @@
 //! SQLite's errors as messages with a hint.
 
 use crate::error::{Error, Kind, printable};
-use minicbor::Decoder;
+use crate::store::rules::ALTERED;
 use rusqlite::{ErrorCode, ffi};
-
-pub(super) const ALTERED: &str =
-    "run `strongroom verify`; then restore a backup, or have an admin run `strongroom repair`";
 
 const DAMAGED: &str =
     "keep a copy of the file, then restore a backup; `strongroom verify` says what is missing";
@@ -83,21 +80,6 @@ pub(super) fn is_taken(answer: &rusqlite::Error) -> bool {
     answer.sqlite_error().is_some_and(|e| taken.contains(&e.extended_code))
 }
 
-/// An encoded subject in words.
-pub(super) fn subject_in_words(subject: &[u8]) -> String {
-    let mut reader = Decoder::new(subject);
-    let kind = reader.array().and_then(|_| reader.u8());
-    let text = || reader.clone().str().map(printable).unwrap_or_default();
-    let id = || reader.clone().bytes().map(hex::encode).unwrap_or_default();
-    match kind {
-        Ok(0) => "devices and roles".into(),
-        Ok(1) => format!("the token {}", id()),
-        Ok(2) => format!("the name `{}`", text()),
-        Ok(3) => format!("what is under `{}`", text()),
-        _ => "the same subject".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,19 +115,5 @@ mod tests {
             );
             assert!(error.hint().is_some(), "{error}");
         }
-    }
-
-    #[test]
-    fn subjects_are_named_as_people_know_them() {
-        use crate::ledger::{Subject, TokenId};
-        for (subject, words) in [
-            (Subject::Store, "devices and roles"),
-            (Subject::Token(TokenId([1; 16])), "the token 01010101010101010101010101010101"),
-            (Subject::Name("prod/db".into()), "the name `prod/db`"),
-            (Subject::Prefix("prod".into()), "what is under `prod`"),
-        ] {
-            assert_eq!(subject_in_words(&subject.encode()), words);
-        }
-        assert_eq!(subject_in_words(b"\xff\x00"), "the same subject");
     }
 }

@@ -4,10 +4,8 @@ use super::file;
 use super::operation::SqliteOperation;
 use crate::error::Result;
 use crate::store::Lease;
+use crate::store::rules::MAX_HOLDER_BYTES;
 use rusqlite::params;
-
-/// A holder's name is no longer than this.
-const MAX_HOLDER_BYTES: usize = 128;
 
 /// Takes or renews a lease. The one that stands in the way, if another holder's has not run out.
 pub(super) fn take(attempt: &SqliteOperation<'_>, lease: &Lease, now: u64) -> Result<Option<Lease>> {

@@ -4,10 +4,8 @@ use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES};
+use crate::store::rules::{MAX_BATCH_SIGN1_BYTES, ROW_BYTES};
 use rusqlite::params;
-
-/// What a value takes in memory besides its bytes.
-const ROW_BYTES: usize = 64;
 
 /// The last batch that starts at ?1 or before.
 const BATCH_AT: &str =
@@ -66,13 +64,10 @@ fn memory(batch: &StoredBatch) -> usize {
 }
 
 /// The batch of a row that starts with `first` and `last`. Missing statements are left out.
-/// More than any COSE_Sign1 of a batch has: which ones are too long is the ledger's to say.
-const MAX_SIGN1_BYTES: usize = 1 << 16;
-
 fn read_batch(attempt: &SqliteOperation<'_>, row: &Fields<'_>, sign1: usize) -> Result<StoredBatch> {
     let (first, last) = (row.uint(0)?, row.uint(1)?);
     let statements = statements(attempt, first, last)?;
-    Ok(StoredBatch { first, sign1: row.blob(sign1, MAX_SIGN1_BYTES)?, statements })
+    Ok(StoredBatch { first, sign1: row.blob(sign1, MAX_BATCH_SIGN1_BYTES)?, statements })
 }
 
 /// Reads at most one statement more than a batch may hold: that shows it has too many, whatever `last` claims.

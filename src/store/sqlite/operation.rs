@@ -4,6 +4,7 @@
 use super::error;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::Hash;
+use crate::store::rules::ALTERED;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior};
 use std::cell::Cell;
@@ -106,7 +107,7 @@ impl SqliteOperation<'_> {
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
         Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
             .with_target(self.location)
-            .with_hint(error::ALTERED)
+            .with_hint(ALTERED)
     }
 
     /// A number in SQLite's range.

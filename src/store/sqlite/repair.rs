@@ -1,12 +1,13 @@
 //! Quarantines what cannot be verified. The rows stay in the file, in separate tables.
 
-use super::append::{self, stored};
+use super::append;
 use super::operation::SqliteOperation;
 use super::{file, ledger};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::ledger::{LogPosition, MAX_STATEMENT_BYTES, Statement};
 use crate::store::Append;
+use crate::store::rules::stored;
 use rusqlite::params;
 
 /// The index over the kept statements, while it is built.

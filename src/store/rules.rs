@@ -1,0 +1,140 @@
+//! What every kind of store does alike: which batch it takes, and what its rows mean.
+
+use super::{Access, Append};
+use crate::error::{Error, Kind, Result, printable};
+use crate::ledger::{Hash, LogPosition, MAX_BATCH_BYTES};
+use minicbor::{Decoder, Encoder};
+use sha2::{Digest, Sha256};
+
+/// What to do about rows that Strongroom did not write.
+pub(super) const ALTERED: &str =
+    "run `strongroom verify`; then restore a backup, or have an admin run `strongroom repair`";
+
+/// Longer than any encoded subject: the longest holds a name of 255 bytes.
+pub(super) const MAX_SUBJECT_BYTES: usize = 512;
+
+/// More than any COSE_Sign1 of a batch has: which ones are too long is the ledger's to say.
+pub(super) const MAX_BATCH_SIGN1_BYTES: usize = 1 << 16;
+
+/// What a value takes in memory besides its bytes.
+pub(super) const ROW_BYTES: usize = 64;
+
+/// The longest text in the access log, a program's path, with room for what is written in place of its odd bytes.
+pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
+
+/// Longer than a device's id in hex.
+pub(super) const MAX_DEVICE_BYTES: usize = 64;
+
+/// More devices than a store has. Each takes memory while the chains are checked.
+pub(super) const MAX_DEVICES: usize = 1 << 16;
+
+/// A holder's name is no longer than this.
+pub(super) const MAX_HOLDER_BYTES: usize = 128;
+
+/// So many lines of the access log are dropped in one transaction: others wait for it.
+pub(super) const DROPPED_AT_ONCE: u64 = 10_000;
+
+/// Refuses a batch without statements, or with too many of them.
+pub(super) fn expect_batch_size(append: &Append<'_>, to: &str, location: &str) -> Result<()> {
+    let bytes: usize = append.statements.iter().map(Vec::len).sum();
+    if append.statements.is_empty() || bytes > MAX_BATCH_BYTES {
+        let message = "a batch has at least one statement, and at most 16 MiB of them";
+        return Err(Error::new(Kind::Usage, to, message).with_target(location));
+    }
+    Ok(())
+}
+
+/// Why a batch does not follow the state that its author had seen. `admin` is the position at which the head of the admin
+/// subject was advanced, `chain` the store's value at the position that its author had seen.
+pub(super) fn out_of_order(
+    append: &Append<'_>,
+    admin: Option<u64>,
+    chain: Option<Hash>,
+    tail: LogPosition,
+) -> Option<String> {
+    let seen = append.seen;
+    if let Some(batch) = admin {
+        return Some(format!("devices or roles were changed first, at position {batch}"));
+    }
+    if chain != Some(seen.chain) {
+        return Some(format!(
+            "the ledger has changed at position {}, which its author had verified",
+            seen.n
+        ));
+    }
+    (append.directly && seen.n != tail.n)
+        .then(|| format!("it follows position {}, and the ledger has reached {}", seen.n, tail.n))
+}
+
+/// That another change of an encoded subject came first.
+pub(super) fn came_first(subject: &[u8], first: u64) -> String {
+    format!("another change of {} came first, at position {first}", subject_in_words(subject))
+}
+
+pub(super) fn conflict(to: &str, location: &str, message: String) -> Error {
+    Error::new(Kind::Conflict, to, message)
+        .with_target(location)
+        .with_hint("look at what changed and try again")
+}
+
+/// A head as the table `heads` has it: 32 zero bytes are stored as none.
+pub(super) fn stored(prev: &Hash) -> &[u8] {
+    if *prev == Hash::ZERO { &[] } else { &prev.0 }
+}
+
+/// The head that was stored so.
+pub(super) fn unstored(prev: &[u8]) -> Option<Hash> {
+    if prev.is_empty() { Some(Hash::ZERO) } else { Hash::from_slice(prev) }
+}
+
+/// SHA-256(`previous` ‖ the line as a CBOR array).
+pub(super) fn link(previous: Hash, access: &Access) -> Hash {
+    let mut line = Encoder::new(Vec::with_capacity(256));
+    // Writing into a vector cannot fail.
+    let _ = line
+        .array(8)
+        .and_then(|w| w.u64(access.time))
+        .and_then(|w| w.str(&access.device))
+        .and_then(|w| w.u32(access.uid))
+        .and_then(|w| w.u32(access.pid))
+        .and_then(|w| w.str(&access.exe))
+        .and_then(|w| w.str(&access.name))
+        .and_then(|w| w.u64(access.version))
+        .and_then(|w| w.str(&access.outcome))
+        .map(|_| ());
+    Hash(Sha256::new().chain_update(previous.0).chain_update(line.into_writer()).finalize().into())
+}
+
+/// An encoded subject in words.
+pub(super) fn subject_in_words(subject: &[u8]) -> String {
+    let mut reader = Decoder::new(subject);
+    let kind = reader.array().and_then(|_| reader.u8());
+    let text = || reader.clone().str().map(printable).unwrap_or_default();
+    let id = || reader.clone().bytes().map(hex::encode).unwrap_or_default();
+    match kind {
+        Ok(0) => "devices and roles".into(),
+        Ok(1) => format!("the token {}", id()),
+        Ok(2) => format!("the name `{}`", text()),
+        Ok(3) => format!("what is under `{}`", text()),
+        _ => "the same subject".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_named_as_people_know_them() {
+        use crate::ledger::{Subject, TokenId};
+        for (subject, words) in [
+            (Subject::Store, "devices and roles"),
+            (Subject::Token(TokenId([1; 16])), "the token 01010101010101010101010101010101"),
+            (Subject::Name("prod/db".into()), "the name `prod/db`"),
+            (Subject::Prefix("prod".into()), "what is under `prod`"),
+        ] {
+            assert_eq!(subject_in_words(&subject.encode()), words);
+        }
+        assert_eq!(subject_in_words(b"\xff\x00"), "the same subject");
+    }
+}
