@@ -7,6 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition};
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod rules;
 pub mod sqlite;
 
@@ -87,7 +89,7 @@ pub struct Lease {
 
 /// The storage of one store. Statements are numbered from 1 without gaps.
 pub trait Store: Send {
-    /// Its location: `sqlite:///var/lib/strongroom/store.sqlite`.
+    /// Its location: `sqlite:///var/lib/strongroom/store.sqlite`, `postgres://db.example:5432/tokens`.
     fn location(&self) -> &str;
 
     /// The last position, as the store claims; [`LogPosition::START`] without a genesis.
@@ -201,27 +203,39 @@ pub trait Store: Send {
     }
 }
 
-/// Creates a store at `url` (`sqlite:///path`, or a plain path). It has no genesis yet.
+/// Creates a store at `url` (`sqlite:///path`, a plain path, or `postgres://host/database`). It has no genesis yet.
 ///
 /// # Errors
 /// `Conflict` when there is one already; `Store` and `Io`.
 pub fn create(url: &str) -> Result<Box<dyn Store>> {
+    #[cfg(feature = "postgres")]
+    if postgres::uri::is_postgres(url) {
+        return Ok(Box::new(postgres::PostgresStore::create(url)?));
+    }
     Ok(Box::new(sqlite::SqliteStore::create(&sqlite_path(url)?)?))
 }
 
-/// Keeps other processes from creating a store at `url` until the result is dropped.
+/// Keeps other processes from creating a store at `url` until the result is dropped. A database does so by itself.
 ///
 /// # Errors
 /// `Conflict` when another process is about to; `Io`.
-pub(crate) fn reserve(url: &str) -> Result<std::fs::File> {
-    sqlite::reserve(&sqlite_path(url)?)
+pub(crate) fn reserve(url: &str) -> Result<Option<std::fs::File>> {
+    #[cfg(feature = "postgres")]
+    if postgres::uri::is_postgres(url) {
+        return Ok(None);
+    }
+    sqlite::reserve(&sqlite_path(url)?).map(Some)
 }
 
 /// Removes a store that was created and came to nothing.
 ///
 /// # Errors
-/// `Io`.
+/// `Io`; a database's.
 pub(crate) fn remove(url: &str) -> Result<()> {
+    #[cfg(feature = "postgres")]
+    if postgres::uri::is_postgres(url) {
+        return postgres::PostgresStore::open(url)?.remove();
+    }
     sqlite::remove(&sqlite_path(url)?)
 }
 
@@ -230,6 +244,10 @@ pub(crate) fn remove(url: &str) -> Result<()> {
 /// # Errors
 /// `Store` when it is missing, empty, not a store, of a newer format or unreadable.
 pub fn open(url: &str) -> Result<Box<dyn Store>> {
+    #[cfg(feature = "postgres")]
+    if postgres::uri::is_postgres(url) {
+        return Ok(Box::new(postgres::PostgresStore::open(url)?));
+    }
     Ok(Box::new(sqlite::SqliteStore::open(&sqlite_path(url)?)?))
 }
 
@@ -238,6 +256,10 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
 /// # Errors
 /// `Unsupported` for another scheme.
 pub(crate) fn location(url: &str) -> Result<String> {
+    #[cfg(feature = "postgres")]
+    if postgres::uri::is_postgres(url) {
+        return postgres::uri::location(url);
+    }
     Ok(sqlite::location(&sqlite_path(url)?))
 }
 
@@ -246,15 +268,16 @@ pub(crate) fn location(url: &str) -> Result<String> {
 /// # Errors
 /// `Unsupported` for another scheme.
 pub fn sqlite_path(url: &str) -> Result<std::path::PathBuf> {
-    match url.split_once("://") {
-        None => Ok(url.into()),
-        Some(("sqlite", path)) => Ok(path.into()),
-        Some((scheme, _)) => Err(Error::new(
-            Kind::Unsupported,
-            "open the store",
-            format!("this build does not support `{scheme}` stores"),
-        )
-        .with_target(crate::error::printable(url))
-        .with_hint("use sqlite:///path/to/store.sqlite")),
-    }
+    let Some((scheme, path)) = url.split_once("://") else { return Ok(url.into()) };
+    let message = match scheme {
+        "sqlite" => return Ok(path.into()),
+        "postgres" | "postgresql" if cfg!(feature = "postgres") => {
+            "that is a database, and no file".to_owned()
+        }
+        _ => format!("this build does not support `{scheme}` stores"),
+    };
+    // What comes after may hold a password.
+    Err(Error::new(Kind::Unsupported, "open the store", message)
+        .with_target(crate::error::printable(&format!("{scheme}://…")))
+        .with_hint("use sqlite:///path/to/store.sqlite"))
 }

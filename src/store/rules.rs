@@ -57,10 +57,7 @@ pub(super) fn out_of_order(
         return Some(format!("devices or roles were changed first, at position {batch}"));
     }
     if chain != Some(seen.chain) {
-        return Some(format!(
-            "the ledger has changed at position {}, which its author had verified",
-            seen.n
-        ));
+        return Some(format!("the ledger has changed at position {}, which its author had verified", seen.n));
     }
     (append.directly && seen.n != tail.n)
         .then(|| format!("it follows position {}, and the ledger has reached {}", seen.n, tail.n))

@@ -8,3 +8,5 @@ mod conformance;
 mod sqlite;
 
 conformance!(sqlite_conforms, crate::store_factory::Sqlite);
+#[cfg(feature = "postgres")]
+conformance!(postgres_conforms, crate::store_factory::Postgres);

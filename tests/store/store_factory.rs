@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use strongroom::store::Store;
 use tempfile::TempDir;
 
-/// One new store in a directory of its own, which goes when this is dropped.
+/// One new store in a place of its own, which goes when this is dropped.
 pub trait StoreFactory: Sync {
+    /// Whether there can be one here. If not, that was said.
+    fn available() -> bool {
+        true
+    }
     fn new() -> Self;
     /// One more connection.
     fn open(&self) -> Box<dyn Store>;
@@ -51,5 +55,28 @@ impl StoreFactory for Sqlite {
 
     fn open(&self) -> Box<dyn Store> {
         strongroom::store::open(&self.url()).unwrap()
+    }
+}
+
+/// A store in a PostgreSQL database.
+#[cfg(feature = "postgres")]
+pub struct Postgres {
+    pub database: test_support::postgres::Database,
+}
+
+#[cfg(feature = "postgres")]
+impl StoreFactory for Postgres {
+    fn available() -> bool {
+        test_support::postgres::Postgres::shared().is_some()
+    }
+
+    fn new() -> Self {
+        let database = test_support::postgres::Postgres::database().unwrap();
+        strongroom::store::create(&database.url()).unwrap();
+        Self { database }
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        strongroom::store::open(&self.database.url()).unwrap()
     }
 }

@@ -4,19 +4,13 @@ use super::Answer;
 use crate::config::HookSettings;
 use crate::error::{Error, Kind, Result, printable};
 use crate::secret::Secret;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
+use crate::store::postgres::tls::{SYSTEM_CA, verifying};
 use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
-
-/// The certificates that the system trusts, where the hook names none.
-const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A role with its password.
 pub(super) struct Login {
@@ -182,21 +176,4 @@ impl Server {
             }
         }
     }
-}
-
-/// TLS that believes a server with its name in a certificate under one of these.
-fn verifying(ca: &std::path::Path) -> Result<MakeRustlsConnect, String> {
-    let shown = printable(&ca.display().to_string());
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(ca).map_err(|e| format!("{shown}: {e}"))?;
-    for certificate in certificates {
-        roots.add(certificate.map_err(|e| format!("{shown}: {e}"))?).map_err(|e| format!("{shown}: {e}"))?;
-    }
-    if roots.is_empty() {
-        return Err(format!("{shown}: it holds no certificate"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }

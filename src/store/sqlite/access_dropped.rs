@@ -41,7 +41,8 @@ pub(super) fn drop_oldest(attempt: &SqliteOperation<'_>, most: u64, by: &Access)
     let transaction = attempt.writing(false)?;
     let (Some(first), Some(last)) = (number("ASC")?, number("DESC")?) else { return Ok(0) };
     // One more makes room for the line that says so.
-    let before = last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(DROPPED_AT_ONCE));
+    let before =
+        last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(DROPPED_AT_ONCE));
     if last - first < most || before <= first {
         return Ok(0);
     }

@@ -110,9 +110,7 @@ fn insert_advances(attempt: &SqliteOperation<'_>, advances: &[(Vec<u8>, Hash)], 
         let sql = "INSERT INTO heads (subject, prev, batch) VALUES (?1, ?2, ?3)";
         if let Err(e) = attempt.raw(sql, params![subject, stored(prev), batch]) {
             return Err(match advanced_by(attempt, subject, *prev)? {
-                Some(first) if error::is_taken(&e) => {
-                    conflict(attempt, rules::came_first(subject, first))
-                }
+                Some(first) if error::is_taken(&e) => conflict(attempt, rules::came_first(subject, first)),
                 _ => attempt.failed(Some("heads"), &e),
             });
         }

@@ -1,9 +1,11 @@
-//! A PostgreSQL server of a test's own: its own cluster, socket and port, gone when the test is.
+//! PostgreSQL servers: one of a test's own, or one that all tests of a process share, each with a database of its own. What
+//! they leave behind goes with the process, however that ends.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The superuser, who is let in on the socket without a password. Everybody else has one.
@@ -21,10 +23,38 @@ pub struct Postgres {
     /// Its port; also that of the socket's name.
     pub port: u16,
     server: Child,
-    owned: bool,
+    _guard: Guard,
 }
 
+/// A database of a test's own on a server.
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    server: &'static Postgres,
+}
+
+/// Settings of small servers: many run at once.
+const SMALL: [&str; 3] = ["shared_buffers=1MB", "max_connections=20", "log_statement=all"];
+
+/// Settings of the one that is shared.
+const SHARED: [&str; 3] = ["shared_buffers=32MB", "max_connections=200", "log_statement=none"];
+
 impl Postgres {
+    /// The server that all tests of this process share; `None`, visibly, where PostgreSQL is missing.
+    pub fn shared() -> Option<&'static Self> {
+        static SERVER: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::launch(&SHARED, &[]));
+        SERVER.as_ref()
+    }
+
+    /// An empty database on the server that is shared.
+    pub fn database() -> Option<Database> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = Self::shared()?;
+        let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        server.sql(&format!("CREATE DATABASE {name}"));
+        Some(Database { name, server })
+    }
+
     /// A server that listens on its socket alone; `None`, visibly, where PostgreSQL is missing.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
@@ -36,7 +66,11 @@ impl Postgres {
     }
 
     fn start_with(options: &[&str]) -> Option<Self> {
-        let Some(template) = &*TEMPLATE else {
+        Self::launch(&SMALL, options)
+    }
+
+    fn launch(settings: &[&str], options: &[&str]) -> Option<Self> {
+        let Some((template, _)) = &*TEMPLATE else {
             crate::skip::skip("PostgreSQL is missing: apt-get install postgresql");
             return None;
         };
@@ -51,11 +85,9 @@ impl Postgres {
         let port = if options.is_empty() { 5432 } else { free_port() };
         let mut command = unprivileged(&program("postgres").unwrap());
         command.arg("-D").arg(dir.join("data")).args(["-p", &port.to_string()]);
-        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "log_statement=all"] {
-            command.args(["-c", setting]);
-        }
-        // Small: many run at once.
-        for setting in ["shared_buffers=1MB", "max_connections=20", "autovacuum=off", "jit=off"] {
+        let quick =
+            ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "jit=off"];
+        for setting in quick.iter().chain(settings) {
             command.args(["-c", setting]);
         }
         command.args(["-c", &format!("unix_socket_directories={}", dir.display())]);
@@ -65,7 +97,8 @@ impl Postgres {
         let log = std::fs::File::create(dir.join("log")).unwrap();
         command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let server = command.spawn().unwrap();
-        let postgres = Self { dir, port, server, owned: true };
+        let guard = Guard::new(&format!("kill -QUIT {} 2>/dev/null; rm -rf \"$1\"", server.id()), &dir);
+        let postgres = Self { dir, port, server, _guard: guard };
         let up = crate::eventually::eventually(Duration::from_secs(60), || {
             postgres.psql(SUPERUSER, None, "SELECT 1").status.success()
         });
@@ -75,9 +108,14 @@ impl Postgres {
 
     /// Runs a statement as this role, on the socket.
     pub fn psql(&self, role: &str, password: Option<&str>, sql: &str) -> Output {
+        self.psql_in("postgres", role, password, sql)
+    }
+
+    /// Runs a statement in a database.
+    pub fn psql_in(&self, database: &str, role: &str, password: Option<&str>, sql: &str) -> Output {
         let mut command = Command::new("psql");
         command.args(["-X", "-w", "-q", "-A", "-t", "-h"]).arg(&self.dir);
-        command.args(["-p", &self.port.to_string(), "-U", role, "-d", "postgres", "-c", sql]);
+        command.args(["-p", &self.port.to_string(), "-U", role, "-d", database, "-c", sql]);
         command.env("PGPASSWORD", password.unwrap_or_default()).env_remove("PGSSLMODE").output().unwrap()
     }
 
@@ -107,20 +145,64 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if self.owned {
-            // SIGQUIT: at once.
-            let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
-            let _ = self.server.wait();
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
+        // SIGQUIT: at once.
+        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Database {
+    /// The URL of a store in it, for the superuser.
+    pub fn url(&self) -> String {
+        self.url_for(SUPERUSER)
+    }
+
+    /// The URL for a role.
+    pub fn url_for(&self, role: &str) -> String {
+        let dir = self.server.dir.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://{role}@{dir}:{}/{}", self.server.port, self.name)
+    }
+
+    /// Runs statements as the superuser; what they print.
+    pub fn sql(&self, sql: &str) -> String {
+        let output = self.server.psql_in(&self.name, SUPERUSER, None, sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Its server.
+    pub fn server(&self) -> &'static Postgres {
+        self.server
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Those who are connected are thrown out.
+        let _ = self.server.psql(SUPERUSER, None, &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+    }
+}
+
+/// Does something when this process is gone: its end of a pipe is closed then.
+struct Guard(#[allow(dead_code)] ChildStdin);
+
+impl Guard {
+    /// Runs a line of shell with `path` as its argument.
+    fn new(line: &str, path: &Path) -> Self {
+        let mut shell = Command::new("setsid");
+        shell.args(["sh", "-c", &format!("cat >/dev/null; {line}"), "sh"]).arg(path);
+        let shell = shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(shell.spawn().unwrap().stdin.take().unwrap())
     }
 }
 
 /// A cluster to copy, made once.
-static TEMPLATE: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+static TEMPLATE: LazyLock<Option<(PathBuf, Guard)>> = LazyLock::new(|| {
     let initdb = program("initdb")?;
     program("postgres")?;
     let dir = tempfile::Builder::new().prefix("pg-template-").tempdir().unwrap().keep();
+    let guard = Guard::new("rm -rf \"$1\"", &dir);
     give_away(&dir);
     let data = dir.join("data");
     let mut command = unprivileged(&initdb);
@@ -135,7 +217,7 @@ static TEMPLATE: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         "--locale=C",
     ]);
     run(&mut command);
-    Some(data)
+    Some((data, guard))
 });
 
 /// On the path, or where Debian has it.
