@@ -76,6 +76,10 @@ fn attempt(
     failpoint::reach("append.begun");
     session.forget_warnings();
     let taken = call(session, append, &state, landing);
+    // Whoever got an answer knows. Another's batch may be the same to the last byte.
+    if !matches!(&taken, Err(Failure::Server(answer)) if error::is_broken(answer)) {
+        *tried = None;
+    }
     failpoint::reach("append.committed");
     match taken {
         Ok(true) => {

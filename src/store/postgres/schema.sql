@@ -76,10 +76,10 @@ CREATE TABLE strongroom.checkpoints (
     sign1 BYTEA NOT NULL
 );
 
--- Which devices a user of the database may write access-log lines and checkpoints for.
+-- Which devices, by their ids in hex, a user of the database may write access-log lines and checkpoints for.
 CREATE TABLE strongroom.clients (
     role TEXT NOT NULL,
-    device BYTEA NOT NULL,
+    device TEXT NOT NULL,
     PRIMARY KEY (role, device)
 );
 
@@ -147,7 +147,7 @@ BEGIN
 END $$;
 
 -- Whether the user who is logged in may speak for this device.
-CREATE FUNCTION strongroom.speaks_for(a_device BYTEA)
+CREATE FUNCTION strongroom.speaks_for(a_device TEXT)
 RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER SET search_path = strongroom, pg_temp AS $$
 BEGIN
     RETURN pg_has_role(session_user, current_user, 'MEMBER')
@@ -174,7 +174,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT d INTO other FROM unnest(a_devices || a_device) AS d
-        WHERE d <> '' AND NOT speaks_for(decode(d, 'hex')) LIMIT 1;
+        WHERE d <> '' AND NOT speaks_for(d) LIMIT 1;
     IF FOUND THEN
         RAISE insufficient_privilege USING MESSAGE = 'the user ' || session_user || ' writes no lines for the device ' || other;
     END IF;
@@ -202,7 +202,7 @@ CREATE FUNCTION strongroom.put_checkpoint(a_device BYTEA, a_sign1 BYTEA)
 RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER SET search_path = strongroom, pg_temp AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    IF NOT speaks_for(a_device) THEN
+    IF NOT speaks_for(encode(a_device, 'hex')) THEN
         RAISE insufficient_privilege
             USING MESSAGE = 'the user ' || session_user || ' stores no checkpoint of the device ' || encode(a_device, 'hex');
     END IF;
