@@ -58,7 +58,7 @@
 //! | `tpm` | yes | TPM 2.0, swtpm among them, by way of tpm2-tss |
 //! | `piv` | yes | YubiKeys, by way of pcscd |
 //! | `rotation` | yes | rotating tokens, with hooks that set new values at their issuers; part of `cli` |
-//! | `postgres` | yes | the hook for roles of a PostgreSQL server |
+//! | `postgres` | yes | stores on PostgreSQL, and the hook for roles of a server |
 //!
 //! A URI of a driver that was left out is an error that names the feature.
 

@@ -16,7 +16,7 @@ use strongroom::{Error, Kind, Result, Vault};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// The store: sqlite:///path, or a path.
+    /// The store: sqlite:///path, a path, or postgres://USER@HOST/DATABASE.
     #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_STORE", hide_env_values = true)]
     pub store: Option<String>,
     /// A device of this machine, instead of the configured ones. May be given several times.
