@@ -7,6 +7,7 @@ mod cargo;
 mod docker;
 mod git;
 mod kubectl;
+mod netrc;
 mod server;
 mod terraform;
 
