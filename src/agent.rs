@@ -52,6 +52,7 @@ use checkpoints::Checkpoints;
 use confirmation::Confirmations;
 use devices::DeviceHandle;
 use devices::device_owner::AgentDeviceOwner;
+use http::watch::Watchers;
 use identity::pidfd_cache::PidfdCache;
 use ledger_queries::{FoundTokens, LedgerEpoch, LedgerQueries};
 use metrics::Metrics;
@@ -62,7 +63,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store_file::StoreFile;
 use token_cache::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use worker::{ShutdownGuard, Worker};
 
 /// How many requests may wait for the reader or the writer.
@@ -181,6 +182,10 @@ pub struct Agent {
     body_time: Duration,
     connections: usize,
     clock: fn() -> u64,
+    /// Who watches tokens.
+    watchers: Watchers,
+    /// Whether what is never finished by itself is to end.
+    stopping: watch::Sender<bool>,
     /// What went wrong when the store was last followed.
     trouble: Mutex<Option<Trouble>>,
     /// Numbers of tokens, and when they were counted.
@@ -242,6 +247,8 @@ impl Agent {
             body_time: options.body_time,
             connections: options.connections,
             clock: options.clock,
+            watchers: Watchers::default(),
+            stopping: watch::Sender::default(),
             trouble: Mutex::default(),
             numbers: tokio::sync::Mutex::default(),
             started: Instant::now(),

@@ -91,6 +91,11 @@ enum Command {
     /// Shows the newest version of each. In a pipe, prints columns with tabs between them and no header. With --json, prints
     /// one object per line.
     List(LazyArgs<tokens::list::List>),
+    /// Tell when tokens change
+    ///
+    /// Prints a line for each token: its name, the version in use and its state, at first and whenever they are others. Needs
+    /// no device. Goes on until it is interrupted.
+    Watch(LazyArgs<tokens::watch::Watch>),
     /// Show a token's metadata, versions, recipients and grants
     ///
     /// With --sealed, writes the sealed bytes to standard output: an age file. Any age implementation that can use the same
@@ -306,7 +311,7 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
-        dispatch!(self, context, Init Put Edit Get Run Env Check List Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
+        dispatch!(self, context, Init Put Edit Get Run Env Check List Watch Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
             Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Age Link Inject Import Log WhoCan WhatCould Report Head Checkpoint Verify Trust
             Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
     }

@@ -4,6 +4,7 @@
 pub mod api;
 mod problem;
 mod token_backend;
+mod watch;
 
 pub use problem::Problem;
 
@@ -206,8 +207,20 @@ impl Client {
         }
     }
 
-    /// Reads a response (RFC 9112). The agent always sends a length.
+    /// Reads a response (RFC 9112). The agent always sends a length, but with what it writes as things happen.
     fn response(&mut self) -> Result<Response> {
+        let (mut response, length) = self.head()?;
+        let most = if response.media == "application/octet-stream" { MAX_TOKEN_BYTES } else { MAX_ANSWER };
+        let length = length
+            .filter(|length| *length <= most)
+            .ok_or_else(|| odd("no sound length").with_target(&self.on))?;
+        response.body = Zeroizing::new(vec![0; length]);
+        self.stream.read_exact(&mut response.body).map_err(|e| lost(&e, &self.on))?;
+        Ok(response)
+    }
+
+    /// What a response begins with, and the length of what follows.
+    fn head(&mut self) -> Result<(Response, Option<usize>)> {
         let first = self.line()?;
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| odd("no HTTP").with_target(&self.on))?;
@@ -226,13 +239,7 @@ impl Client {
                 _ => {}
             }
         }
-        let most = if media == "application/octet-stream" { MAX_TOKEN_BYTES } else { MAX_ANSWER };
-        let length = length
-            .filter(|length| *length <= most)
-            .ok_or_else(|| odd("no sound length").with_target(&self.on))?;
-        let mut body = Zeroizing::new(vec![0; length]);
-        self.stream.read_exact(&mut body).map_err(|e| lost(&e, &self.on))?;
-        Ok(Response { status, media, version, body })
+        Ok((Response { status, media, version, body: Zeroizing::default() }, length))
     }
 
     fn line(&mut self) -> Result<String> {

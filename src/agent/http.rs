@@ -11,3 +11,4 @@ pub mod params;
 pub mod response;
 pub mod routes;
 pub mod server;
+pub mod watch;

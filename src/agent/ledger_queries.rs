@@ -13,6 +13,7 @@ use crate::vault::{Op, SealedToken, TokenRef, Vault, VersionView, Witnessed};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// The reader's state, for other threads.
 #[derive(Default)]
@@ -21,6 +22,8 @@ pub struct LedgerEpoch {
     pub epoch: AtomicU64,
     /// Some grant names the digest of a program.
     pub digests: AtomicBool,
+    /// Sent the epoch whenever it goes up.
+    pub changed: watch::Sender<u64>,
 }
 
 /// How many tokens' sealed bytes are remembered.
@@ -109,6 +112,7 @@ impl LedgerQueries {
         self.epoch.digests.store(*digests.as_ref().unwrap_or(&true), Ordering::Release);
         let epoch = self.epoch.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.cache.enter(epoch);
+        self.epoch.changed.send_replace(epoch);
         self.found.0.clear();
         digests.map(drop)
     }

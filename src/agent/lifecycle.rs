@@ -151,6 +151,7 @@ impl Serving {
     /// Takes nothing more on, and waits until what has been begun is finished.
     async fn finish(self) {
         self.stop.send_replace(true);
+        self.agent.stopping.send_replace(true);
         self.tasks.join_all().await;
         self.agent.access_log.write_counts(true);
     }

@@ -105,6 +105,11 @@ impl Context {
         Self { out, globals }
     }
 
+    /// An output for what goes on beside a command: errors and warnings only.
+    pub fn quiet_output(&self) -> Output {
+        Output::new(OutputOptions { quiet: true, ..self.globals.output_options() })
+    }
+
     /// Configuration and options.
     ///
     /// # Errors

@@ -14,4 +14,6 @@ pub mod rename;
 pub mod run;
 pub mod show;
 pub mod state;
+mod supervised;
 pub mod variables;
+pub mod watch;

@@ -13,3 +13,4 @@ pub(crate) mod seals;
 pub(crate) mod state;
 pub(crate) mod unchanged;
 pub(crate) mod views;
+pub(crate) mod watch;

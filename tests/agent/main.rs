@@ -22,4 +22,5 @@ mod siege;
 mod stop_and_reload;
 mod systemd;
 mod thresholds;
+mod watch;
 mod watchdog;

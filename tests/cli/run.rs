@@ -109,3 +109,98 @@ fn masked_programs_get_signals_too() {
     assert_eq!(line, "***\n");
     assert_eq!(child.wait().unwrap().code(), Some(7));
 }
+
+/// Goes on for about a minute, whoever forgets to end it.
+const LOOP: &str = "n=0; while [ $n -lt 3000 ]; do n=$((n+1)); sleep 0.02; done";
+
+/// A program that writes what it hears into a file, and its run.
+struct Run {
+    home: Home,
+    child: Child,
+}
+
+impl Run {
+    fn start(options: &[&str], program: &str) -> Option<Self> {
+        let home = home()?;
+        let arguments = [&["run", "--quiet", "--env", "A=a"], options, &["--", "sh", "-c", &program.replace("LOOP", LOOP)]].concat();
+        let child = home.strongroom(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Some(Self { home, child })
+    }
+
+    fn hears(&self, text: &str) {
+        let heard = || std::fs::read_to_string(self.home.dir.join("log")).unwrap_or_default();
+        assert!(eventually(Duration::from_secs(30), || heard() == text), "{:?}, not {text:?}", heard());
+    }
+
+    /// Its exit code and what it said.
+    fn ends(mut self) -> (Option<i32>, String) {
+        let ended = || self.child.try_wait().unwrap().is_some();
+        assert!(eventually(Duration::from_secs(30), ended), "it goes on");
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+#[test]
+fn a_program_is_started_again_with_each_new_version() {
+    let program = r#"echo "$A" >>log; trap 'echo bye >>log; exit 0' TERM; [ "$A" = last ] && exit 0
+        LOOP"#;
+    let Some(run) = Run::start(&["--restart-on-change"], program) else { return };
+    run.hears("s3cret\n");
+    // Nothing else is a change: not another token, not a version that is staged.
+    run.home.put("b", b"x");
+    run.home.ok(&["put", "-q", "a", "--generate", "--staged"]);
+    run.home.put("a", b"two");
+    run.hears("s3cret\nbye\ntwo\n");
+    // It keeps what it has when there is nothing to be had.
+    run.home.ok(&["suspend", "a"]);
+    run.home.ok(&["resume", "a"]);
+    run.home.put("a", b"last");
+    run.hears("s3cret\nbye\ntwo\nbye\nlast\n");
+    assert_eq!(run.ends(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_program_that_does_not_heed_its_end_is_ended_and_one_that_fails_is_tried_again() {
+    let program = r#"echo "$A" >>log; trap '' TERM; trap 'exit 9' INT; [ "$A" = bad ] && exit 3; LOOP"#;
+    let Some(run) = Run::start(&["--restart-on-change", "--grace", "1s"], program) else { return };
+    run.hears("s3cret\n");
+    run.home.put("a", b"bad");
+    run.hears("s3cret\nbad\nbad\n");
+    run.home.put("a", b"good");
+    let log = run.home.dir.join("log");
+    let good = || std::fs::read_to_string(&log).unwrap().ends_with("good\n");
+    assert!(eventually(Duration::from_secs(30), good));
+    signal(&run.child, Signal::INT);
+    let (code, said) = run.ends();
+    assert!(said.contains("it ended with exit status: 3, and is started again in 1 s"), "{said}");
+    assert_eq!(code, Some(9), "{said}");
+}
+
+#[test]
+fn a_program_that_does_not_work_is_started_once_more() {
+    let program = r#"echo "$A" >>log; exec sleep 60"#;
+    let health = r#"test "$A" != bad"#;
+    let Some(run) = Run::start(&["--restart-on-change", "--health-command", health], program) else { return };
+    run.hears("s3cret\n");
+    run.home.put("a", b"bad");
+    run.hears("s3cret\nbad\nbad\n");
+    run.home.put("a", b"good");
+    run.hears("s3cret\nbad\nbad\ngood\n");
+    signal(&run.child, Signal::TERM);
+    let (code, said) = run.ends();
+    assert!(code == Some(143) && said.contains("it does not work"), "{code:?} {said}");
+}
+
+#[test]
+fn a_program_is_sent_a_signal_at_each_new_version() {
+    let program =
+        r#"echo start >>log; trap 'echo again >>log' USR1; trap 'exit 7' HUP; LOOP"#;
+    let Some(run) = Run::start(&["--signal-on-change", "SIGUSR1"], program) else { return };
+    run.hears("start\n");
+    run.home.put("a", b"two");
+    run.hears("start\nagain\n");
+    signal(&run.child, Signal::HUP);
+    assert_eq!(run.ends(), (Some(7), String::new()));
+}

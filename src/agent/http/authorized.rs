@@ -283,6 +283,11 @@ impl FromRequestParts<Gate> for PerToken {
 }
 
 impl PerToken {
+    /// The agent and the client, for what goes on after the answer has begun, and judges what the client may see each time.
+    pub(super) fn into_parts(self) -> (Arc<Agent>, ClientIdentity) {
+        (self.agent, self.client)
+    }
+
     /// Opens a token that the client was granted.
     ///
     /// # Errors

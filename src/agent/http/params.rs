@@ -2,13 +2,13 @@
 
 use super::response::Failure;
 use crate::client::api::texts::{
-    GrantIdText, Grantable, GranteeText, Labels, NameText, PrefixText, ShortName, Time, Words,
+    GrantIdText, Grantable, GranteeText, Labels, NameText, PrefixText, ShortName, Time, Watchables, Words,
 };
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::name::{MAX_LABEL_BYTES, MAX_LABELS, check_short, check_text};
 use crate::ledger::{Name, Prefix};
 use crate::replica::ListFilter;
-use crate::vault::PutOptions;
+use crate::vault::{GrantOn, PutOptions};
 use axum::RequestPartsExt;
 use axum::extract::{FromRequestParts, RawPathParams};
 use hyper::http::request::Parts;
@@ -19,6 +19,9 @@ use utoipa::IntoParams;
 
 /// The longest query that is read, in bytes: 64 labels and devices.
 const MAX_QUERY: usize = 16 << 10;
+
+/// The most tokens and prefixes that are watched at once.
+const MAX_WATCHED: usize = 64;
 
 /// The most tokens or lines of one page.
 const MAX_PAGE: u32 = 1000;
@@ -54,6 +57,16 @@ pub struct Listing {
     /// Those that were destroyed instead
     #[serde(default)]
     pub destroyed: bool,
+}
+
+/// Which tokens to watch
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Watching {
+    /// A token's name, or a prefix with `/` at its end; may be given several times
+    #[param(inline, value_type = Watchables)]
+    pub on: Vec<String>,
 }
 
 /// How to store a version
@@ -278,6 +291,19 @@ impl Listing {
         let after = after.map(|name| name.to_string()).unwrap_or_default();
         let limit = self.limit.unwrap_or(MAX_PAGE) as usize;
         Ok((ListFilter { prefix, destroyed: self.destroyed, after }, limit))
+    }
+}
+
+impl Watching {
+    /// As the vault takes it.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn on(&self) -> Result<Vec<GrantOn>> {
+        if self.on.is_empty() || self.on.len() > MAX_WATCHED {
+            return Err(unusable("`on` is given 1 to 64 times"));
+        }
+        self.on.iter().map(|on| on.parse().map_err(|why: String| unusable(&why))).collect()
     }
 }
 

@@ -50,6 +50,13 @@ pub fn bytes(media: &'static str, body: impl Into<Bytes>) -> Response {
     answer
 }
 
+/// What is written as it comes about.
+pub fn stream(media: &'static str, body: Body) -> Response {
+    let mut answer = bytes(media, Bytes::new());
+    *answer.body_mut() = body;
+    answer
+}
+
 /// A token. Its bytes are wiped once they are sent.
 pub fn token(token: OpenedToken) -> Response {
     let mut answer = secret(token.value);

@@ -3,13 +3,14 @@
 use super::authorized::Gate;
 use super::params::{Nothing, Params};
 use super::response::{self, Failure};
-use super::{admin_handlers as admin, handlers};
+use super::{admin_handlers as admin, handlers, watch};
 use crate::client::Problem;
 use crate::client::api::texts::{
     GrantIdText, Grantable, GranteeText, Label, NameText, Octets, PrefixText, ShortName, Time, UnitText,
     Words,
 };
 use crate::error::{Error, Kind};
+use crate::vault::WatchedToken;
 use axum::Router;
 use axum::response::Response;
 use hyper::StatusCode;
@@ -38,6 +39,7 @@ use utoipa_axum::routes;
         ShortName,
         Time,
         UnitText,
+        WatchedToken,
         Words,
     ))
 )]
@@ -57,6 +59,7 @@ fn documented() -> OpenApiRouter<Gate> {
         .routes(routes!(admin::accesses))
         .routes(routes!(admin::grants, admin::grant, admin::ungrant))
         .routes(routes!(admin::ungrant_one))
+        .routes(routes!(watch::watch))
         .routes(routes!(handlers::whoami))
         .routes(routes!(admin::unlock))
         .routes(routes!(admin::lock))

@@ -14,7 +14,7 @@ use strongroom::integrations::project::{
     DEFAULT_PROFILE, EMBEDDED, NO_VARIABLE, Project, SCHEME, Value, Variable, is_variable, variables_below,
 };
 use strongroom::ledger::Prefix;
-use strongroom::vault::{TokenBackend, TokenRef};
+use strongroom::vault::{GrantOn, TokenBackend, TokenRef};
 use strongroom::{Error, Kind, Result, Secret};
 
 #[derive(Debug, Args)]
@@ -94,6 +94,17 @@ impl Selection {
             variables.extend(variables_below(tokens, &prefix)?);
         }
         each_once(&variables).map(|()| variables)
+    }
+
+    /// What is to be watched for new versions: tokens without a version of their own, and the prefix.
+    ///
+    /// # Errors
+    /// Those of the options.
+    pub fn watched(&self) -> Result<Vec<GrantOn>> {
+        let wanted = distinct(&self.variables()?);
+        let tokens = wanted.into_iter().filter(|token| token.version.is_none());
+        let prefix = self.below()?.map(GrantOn::Prefix);
+        Ok(tokens.map(|token| GrantOn::Token(token.name)).chain(prefix).collect())
     }
 
     fn below(&self) -> Result<Option<Prefix>> {

@@ -76,6 +76,18 @@ impl PartialSchema for Labels {
 
 impl ToSchema for Labels {}
 
+/// What is watched: 1 to 64 tokens and prefixes.
+pub struct Watchables;
+
+impl PartialSchema for Watchables {
+    fn schema() -> RefOr<Schema> {
+        let all = ArrayBuilder::new().items(Grantable::schema()).min_items(Some(1)).max_items(Some(64));
+        all.build().into()
+    }
+}
+
+impl ToSchema for Watchables {}
+
 /// At most 1024 bytes in UTF-8, without control characters
 #[derive(ToSchema)]
 #[schema(
