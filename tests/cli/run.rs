@@ -121,8 +121,9 @@ struct Run {
 
 impl Run {
     fn start(options: &[&str], program: &str) -> Option<Self> {
-        let home = home()?;
-        let arguments = [&["run", "--quiet", "--env", "A=a"], options, &["--", "sh", "-c", &program.replace("LOOP", LOOP)]].concat();
+        let (home, program) = (home()?, program.replace("LOOP", LOOP));
+        let arguments =
+            [&["run", "--quiet", "--env", "A=a"], options, &["--", "sh", "-c", &program]].concat();
         let child = home.strongroom(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         Some(Self { home, child })
     }
@@ -195,8 +196,7 @@ fn a_program_that_does_not_work_is_started_once_more() {
 
 #[test]
 fn a_program_is_sent_a_signal_at_each_new_version() {
-    let program =
-        r#"echo start >>log; trap 'echo again >>log' USR1; trap 'exit 7' HUP; LOOP"#;
+    let program = r#"echo start >>log; trap 'echo again >>log' USR1; trap 'exit 7' HUP; LOOP"#;
     let Some(run) = Run::start(&["--signal-on-change", "SIGUSR1"], program) else { return };
     run.hears("start\n");
     run.home.put("a", b"two");

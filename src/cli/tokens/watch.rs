@@ -8,6 +8,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use strongroom::error::printable;
 use strongroom::vault::{GrantOn, Setup, Watched, WatchedToken, watched};
 use strongroom::{Kind, Result, Vault};
 
@@ -41,7 +42,8 @@ impl Execute for Watch {
                 true => out.json(&token)?,
                 false => {
                     let state = state.map_or("gone", |state| state.word());
-                    out.line(&format!("{}\t{}\t{state}", token.name, version.unwrap_or_default()))?;
+                    let (name, version) = (printable(&token.name), version.unwrap_or_default());
+                    out.bytes(format!("{name}\t{version}\t{state}\n").as_bytes())?;
                 }
             }
             // Whoever reads it wants it now.

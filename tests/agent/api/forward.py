@@ -1,4 +1,6 @@
-"""Forwards connections from a port of its own on the loopback to a Unix socket, and prints the port."""
+"""Forwards connections from a port of its own on the loopback to a Unix socket, and prints the port.
+
+An answer that is a stream of events ends soon: testers wait for the end of an answer."""
 
 import socket
 import socketserver
@@ -20,7 +22,13 @@ def copy(source, target):
     try:
         while data := source.recv(1 << 16):
             target.sendall(data)
+            if b"content-type: text/event-stream" in data.lower():
+                source.settimeout(0.3)
         target.shutdown(socket.SHUT_WR)
+    except TimeoutError:
+        # The last chunk, and the connection's end.
+        target.sendall(b"0\r\n\r\n")
+        target.shutdown(socket.SHUT_RDWR)
     except OSError:
         source.close()
 
