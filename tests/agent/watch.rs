@@ -190,7 +190,7 @@ fn a_program_is_started_again_through_the_agent() {
     home.put("prod/db", b"one");
     let daemon = Daemon::start(&home, &[]);
     let program =
-        r#"echo "$A"; trap 'echo bye; exit 0' TERM; [ "$A" = last ] && exit 5; while :; do sleep 0.02; done"#;
+        r#"trap 'echo bye; exit 0' TERM; echo "$A"; [ "$A" = last ] && exit 5; while :; do sleep 0.02; done"#;
     let arguments = ["run", "-q", "--restart-on-change", "--env", "A=prod/db", "--", "sh", "-c", program];
     let mut run = Watch::start(&home, Some(&daemon), &arguments);
     run.says("one\n");

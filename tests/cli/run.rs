@@ -145,7 +145,7 @@ impl Run {
 
 #[test]
 fn a_program_is_started_again_with_each_new_version() {
-    let program = r#"echo "$A" >>log; trap 'echo bye >>log; exit 0' TERM; [ "$A" = last ] && exit 0
+    let program = r#"trap 'echo bye >>log; exit 0' TERM; echo "$A" >>log; [ "$A" = last ] && exit 0
         LOOP"#;
     let Some(run) = Run::start(&["--restart-on-change"], program) else { return };
     run.hears("s3cret\n");
@@ -164,7 +164,7 @@ fn a_program_is_started_again_with_each_new_version() {
 
 #[test]
 fn a_program_that_does_not_heed_its_end_is_ended_and_one_that_fails_is_tried_again() {
-    let program = r#"echo "$A" >>log; trap '' TERM; trap 'exit 9' INT; [ "$A" = bad ] && exit 3; LOOP"#;
+    let program = r#"trap '' TERM; trap 'exit 9' INT; echo "$A" >>log; [ "$A" = bad ] && exit 3; LOOP"#;
     let Some(run) = Run::start(&["--restart-on-change", "--grace", "1s"], program) else { return };
     run.hears("s3cret\n");
     run.home.put("a", b"bad");
@@ -196,7 +196,7 @@ fn a_program_that_does_not_work_is_started_once_more() {
 
 #[test]
 fn a_program_is_sent_a_signal_at_each_new_version() {
-    let program = r#"echo start >>log; trap 'echo again >>log' USR1; trap 'exit 7' HUP; LOOP"#;
+    let program = r#"trap 'echo again >>log' USR1; trap 'exit 7' HUP; echo start >>log; LOOP"#;
     let Some(run) = Run::start(&["--signal-on-change", "SIGUSR1"], program) else { return };
     run.hears("start\n");
     run.home.put("a", b"two");
