@@ -118,12 +118,15 @@ impl Agent {
     }
 }
 
+/// How many streams each user has.
+type Counts = Arc<Mutex<HashMap<u32, usize>>>;
+
 /// The streams of users who are not the owner.
 #[derive(Default)]
-pub struct Watchers(Arc<Mutex<HashMap<u32, usize>>>);
+pub struct Watchers(Counts);
 
 /// A stream's place. It is free again when this goes.
-struct Turn(Option<(u32, Arc<Mutex<HashMap<u32, usize>>>)>);
+struct Turn(Option<(u32, Counts)>);
 
 impl Watchers {
     /// A place for a stream; `None` if this user, or all together, have too many.
