@@ -22,6 +22,8 @@ mod process;
 mod reference;
 mod report;
 mod rotation;
+#[cfg(feature = "postgres")]
+mod store;
 mod tokens;
 
 use args::LazyArgs;
@@ -247,6 +249,9 @@ enum Command {
     /// Without options, prints the settings. A change is signed by an admin device at hand; where a quorum is set, it is
     /// proposed to the other admins.
     Settings(LazyArgs<devices::settings::Settings>),
+    /// Set up the database of a store on PostgreSQL
+    #[cfg(feature = "postgres")]
+    Store(store::Store),
     /// Set, show and end rotation policies
     Policy(rotation::policy::Policy),
     /// List the tokens that are due for rotation
@@ -313,6 +318,6 @@ impl Command {
     fn execute(self, context: &mut Context) -> anyhow::Result<()> {
         dispatch!(self, context, Init Put Edit Get Run Env Check List Watch Show History Suspend Resume Revoke Destroy Rename Grant Ungrant
             Grants #[cfg(feature = "agent")] Agent Unlock Lock Status Credential Age Link Inject Import Log WhoCan WhatCould Report Head Checkpoint Verify Trust
-            Repair Backup Restore Reseal Adopt Device Settings Policy Due Rotate Doctor Man Completions)
+            Repair Backup Restore Reseal Adopt Device Settings #[cfg(feature = "postgres")] Store Policy Due Rotate Doctor Man Completions)
     }
 }

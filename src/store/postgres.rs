@@ -7,6 +7,7 @@ mod access;
 mod append;
 mod connection;
 mod error;
+mod grants;
 mod leases;
 mod ledger;
 mod password;
@@ -23,6 +24,7 @@ use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, MAX_SEALED_BYTES, MAX_SIGN1_BYTES};
 use ::postgres::types::Type;
 use connection::Connection;
+pub use grants::{DatabaseRole, grant_sql};
 
 /// A connection to a store in a database. One process or many may hold several.
 pub struct PostgresStore {

@@ -9,4 +9,6 @@ mod sqlite;
 
 conformance!(sqlite_conforms, crate::store_factory::Sqlite);
 #[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
 conformance!(postgres_conforms, crate::store_factory::Postgres);

@@ -3,6 +3,7 @@
 //! A simulator that is missing skips the test, visibly; where `CI` is set it fails it.
 
 pub mod authority;
+pub mod cutting_proxy;
 pub mod device_conformance;
 pub mod ek_certificate;
 pub mod eventually;

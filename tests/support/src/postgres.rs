@@ -130,6 +130,14 @@ impl Postgres {
         self.psql(role, Some(password), "SELECT 1").status.success()
     }
 
+    /// Has the server show a certificate that is out of date in a moment.
+    pub fn expire_certificate(&self) {
+        let script = "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 0 \
+            -extfile extensions -out data/server.crt";
+        run(Command::new("sh").args(["-ec", script]).current_dir(&self.dir));
+        self.sql("SELECT pg_reload_conf()");
+    }
+
     /// Its log, with every statement.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap()
