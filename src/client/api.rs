@@ -173,7 +173,7 @@ pub struct AgeFile {
     pub stanzas: Vec<AgeStanza>,
 }
 
-/// A stanza of an age file (https://age-encryption.org/v1).
+/// A stanza of an age file (<https://age-encryption.org/v1>).
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
