@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::verify::Chain;
 use crate::partial_file::{PartialFile, occupied, with_suffix};
-use crate::replica::{Later, Replica, StorePin, TrustAnchor};
+use crate::replica::{LedgerChange, Replica, StorePin, TrustAnchor};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::vault::ledger::backup::{CheckedCopy, check_copy, read_line};
@@ -124,18 +124,18 @@ fn compare_with_pin(setup: &Setup, location: &str, copy: &CheckedCopy, file: &Pa
         if replica.position().n >= ours && replica.chain_at(theirs)? != Some(copy.head.position.chain) {
             return Err(other_history(copy, theirs));
         }
-        known.lacks = replica.later_than(theirs, NAMED)?.into_iter().map(words).collect();
+        known.lacks = replica.changes_since(theirs, NAMED)?.into_iter().map(words).collect();
     }
     Ok(known)
 }
 
-fn words(later: Later) -> String {
-    match later {
-        Later::Version(name, version) => format!("{name}@{version}"),
-        Later::Change(name) => format!("a change of {name}"),
-        Later::Enrolled(name) => format!("the enrolment of {name}"),
-        Later::Retired(name) => format!("the retirement of {name}"),
-        Later::Grant(on, to) => format!("a grant on {on} to {to}"),
+fn words(change: LedgerChange) -> String {
+    match change {
+        LedgerChange::Version(name, version) => format!("{name}@{version}"),
+        LedgerChange::Change(name) => format!("a change of {name}"),
+        LedgerChange::Enrolled(name) => format!("the enrolment of {name}"),
+        LedgerChange::Retired(name) => format!("the retirement of {name}"),
+        LedgerChange::Grant(on, to) => format!("a grant on {on} to {to}"),
     }
 }
 

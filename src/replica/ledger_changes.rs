@@ -1,11 +1,11 @@
-//! What was verified after a position: what an older copy of the store lacks.
+//! The changes after a position, by name: what an older copy of the store lacks.
 
 use super::Replica;
 use crate::error::Result;
 
-/// One thing that a statement after the position made or changed.
+/// What one statement made or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Later {
+pub enum LedgerChange {
     /// A version that was put.
     Version(String, u64),
     /// A change of a token: its state, its name, its seals, its end.
@@ -21,7 +21,7 @@ pub enum Later {
 impl Replica {
     /// What came after position `n`, oldest first, at most `limit`. Changes of roles and settings, and grants that were
     /// taken back, are not among it.
-    pub(crate) fn later_than(&self, n: u64, limit: u32) -> Result<Vec<Later>> {
+    pub(crate) fn changes_since(&self, n: u64, limit: u32) -> Result<Vec<LedgerChange>> {
         let sql = "
             SELECT n, 'version', name, version FROM versions WHERE n > ?1
             UNION ALL SELECT h.n, 'change', t.name, 0 FROM history h JOIN tokens t ON t.row = h.token
@@ -35,12 +35,14 @@ impl Replica {
         self.many(sql, (n, limit), |row| {
             let (what, name): (String, String) = (row.get(1)?, row.get(2)?);
             // Only a grant has no fourth column, and a name in the place of a word.
-            let Some(version) = row.get::<_, Option<u64>>(3)? else { return Ok(Later::Grant(what, name)) };
+            let Some(version) = row.get::<_, Option<u64>>(3)? else {
+                return Ok(LedgerChange::Grant(what, name));
+            };
             Ok(match what.as_str() {
-                "version" => Later::Version(name, version),
-                "change" => Later::Change(name),
-                "enrolled" => Later::Enrolled(name),
-                _ => Later::Retired(name),
+                "version" => LedgerChange::Version(name, version),
+                "change" => LedgerChange::Change(name),
+                "enrolled" => LedgerChange::Enrolled(name),
+                _ => LedgerChange::Retired(name),
             })
         })
     }
