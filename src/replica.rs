@@ -111,7 +111,7 @@ impl Replica {
 
     fn rebuild_empty(path: &Path, store: StoreId, why: &str) -> Result<Self> {
         let aside = path.with_extension("damaged");
-        std::fs::rename(path, &aside).map_err(|e| io(path, &e))?;
+        std::fs::rename(path, &aside).map_err(|e| io(path, e))?;
         remove_journals(path)?;
         let notice = format!(
             "the replica could not be used ({why}) and is rebuilt from the store; the old file is {}",
@@ -234,17 +234,15 @@ impl Replica {
     }
 }
 
-fn io(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Kind::Io, "use the replica", error.to_string())
-        .with_target(crate::error::printable(&path.display().to_string()))
-        .with_hint("check the directory's permissions and free space")
+fn io(path: &Path, error: std::io::Error) -> Error {
+    Error::io("use the replica", path, error).with_hint("check the directory's permissions and free space")
 }
 
 /// Until the lock is dropped, no other process opens, creates or replaces the file. This keeps others from taking a
 /// half-built file for damaged, and from finding one file's journal beside another.
 fn lock_exclusive(path: &Path) -> Result<File> {
-    let lock = File::create(path.with_extension("lock")).map_err(|e| io(path, &e))?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|e| io(path, &e.into()))?;
+    let lock = File::create(path.with_extension("lock")).map_err(|e| io(path, e))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|e| io(path, e.into()))?;
     Ok(lock)
 }
 
@@ -276,7 +274,7 @@ fn remove_left_over(path: &Path) {
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io(path, &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io(path, e)),
         _ => remove_journals(path),
     }
 }
@@ -287,7 +285,7 @@ fn remove_journals(path: &Path) -> Result<()> {
         let mut journal = path.as_os_str().to_owned();
         journal.push(suffix);
         match std::fs::remove_file(&journal) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(path, &e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(path, e)),
             _ => {}
         }
     }

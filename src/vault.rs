@@ -69,7 +69,9 @@ use crate::replica::{Partial, Replica, StorePin, TokenRow, TrustAnchor};
 use crate::store::Store;
 use devices::connections::Devices;
 use ledger::witnesses::Judged;
+use rustix::fs::{FlockOperation, flock};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A store, what has been verified of it, and the devices of this machine.
@@ -278,6 +280,16 @@ impl Vault {
         let done = work(self);
         self.replica.end_read();
         done
+    }
+
+    /// Waits for a lock beside the replica. While it is held, no other process of this machine has it for this store.
+    fn lock_on_this_machine(&self, name: &str, operation: &str) -> Result<File> {
+        let path = self.replica.path().with_extension(name);
+        let lock = File::create(&path).and_then(|lock| {
+            flock(&lock, FlockOperation::LockExclusive)?;
+            Ok(lock)
+        });
+        lock.map_err(|e| Error::io(operation, &path, e))
     }
 
     fn keep_pin(&mut self) -> Result<()> {

@@ -280,11 +280,6 @@ fn covers(grant: &GrantRow, id: &str) -> bool {
     reaches(grant, id) && (grant.name.is_none() || grant.alias.is_none())
 }
 
-/// The operation, in the words of the command line.
-pub fn operation_of(wanted: &TokenRef) -> String {
-    wanted.operation()
-}
-
 /// About how many bytes of JSON a page holds at most.
 const PAGE_BYTES: usize = 512 << 10;
 

@@ -7,7 +7,7 @@ use crate::agent::confirmation::Question;
 use crate::agent::credentials::CredentialRequest;
 use crate::agent::devices::DeviceHandle;
 use crate::agent::identity::ClientIdentity;
-use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit, operation_of};
+use crate::agent::ledger_queries::{AuthorizedToken, LedgerQueries, Permit};
 use crate::agent::worker::Worker;
 use crate::device::KeyRef;
 use crate::error::{Error, Kind, Result};
@@ -54,7 +54,7 @@ impl Agent {
         let (deadline, locks) = (Instant::now() + self.deadline, self.cache.locks());
         let opening = self.try_open(caller, wanted, deadline, locks).await;
         self.write_down(caller, wanted.name.as_str(), &opening).await;
-        self.check_unlocked(locks, &operation_of(wanted))?;
+        self.check_unlocked(locks, &wanted.operation())?;
         opening.into_token()
     }
 
@@ -123,7 +123,7 @@ impl Agent {
         let requester = Requester::Client(caller);
         let permit = match self.authorize(caller, wanted, deadline).await {
             Ok(Some(permit)) => permit,
-            Ok(None) => return OpenOutcome::denied(Denial::NoGrant, denied(operation_of(wanted))),
+            Ok(None) => return OpenOutcome::denied(Denial::NoGrant, denied(wanted.operation())),
             Err(error) => return OpenOutcome::unopened(0, Err(error)),
         };
         let deadline = match self.confirm(&requester, &permit, wanted, deadline).await {
@@ -162,8 +162,7 @@ impl Agent {
             let (who, asked) = (caller.clone(), wanted.clone());
             let reader = self.reader_for(&caller);
             let looked = reader.call(deadline, move |reader| reader.authorize(&who, &asked)).await;
-            let looked =
-                looked.map_err(|trouble| trouble.into_error(&operation_of(wanted), "the store"))??;
+            let looked = looked.map_err(|trouble| trouble.into_error(&wanted.operation(), "the store"))??;
             if looked.is_some() {
                 return Ok(looked);
             }
@@ -194,7 +193,7 @@ impl Agent {
         if !permit.confirm {
             return Ok(deadline);
         }
-        let (client, program, operation) = (requester.client(), requester.program(), operation_of(wanted));
+        let (client, program, operation) = (requester.client(), requester.program(), wanted.operation());
         let token = operation.trim_start_matches("open ");
         let question = Question { client: &client, program: &program, token };
         let version = permit.token.ready.version;
@@ -218,7 +217,7 @@ impl Agent {
         wanted: &TokenRef,
         deadline: Instant,
     ) -> OpenOutcome {
-        let mut opening = self.open_on_devices(requester, granted, &operation_of(wanted), deadline).await;
+        let mut opening = self.open_on_devices(requester, granted, &wanted.operation(), deadline).await;
         if opening.is_open() && self.epoch.epoch.load(Ordering::Acquire) != granted.epoch {
             // The ledger changed while the device was busy.
             self.recheck(requester, granted, wanted, deadline, &mut opening).await;
@@ -243,10 +242,10 @@ impl Agent {
             Ok(Some(now)) if now.token.ready.identity() == granted.ready.identity() => return true,
             Ok(Some(_)) => {
                 let taken = "another token or version took its place";
-                opening.token = Err(Error::new(Kind::Conflict, operation_of(wanted), taken));
+                opening.token = Err(Error::new(Kind::Conflict, wanted.operation(), taken));
             }
             Ok(None) => {
-                (opening.denial, opening.token) = (Some(Denial::NoGrant), Err(denied(operation_of(wanted))));
+                (opening.denial, opening.token) = (Some(Denial::NoGrant), Err(denied(wanted.operation())));
             }
             Err(error) => opening.token = Err(error),
         }

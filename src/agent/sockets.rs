@@ -116,21 +116,15 @@ pub fn group_of_applications() -> Option<u32> {
 fn give(path: &Path, group: u32, mode: u32) -> Result<()> {
     let given = rustix::fs::chown(path, None, Some(rustix::fs::Gid::from_raw(group)));
     let given = given.map_err(std::io::Error::from);
-    given.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode))).map_err(|e| {
-        Error::new(Kind::Io, format!("let the group {GROUP} in"), e.to_string())
-            .with_target(printable(&path.display().to_string()))
-            .caused_by(e)
-    })
+    given
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+        .map_err(|e| Error::io(format!("let the group {GROUP} in"), path, e))
 }
 
 /// A socket with its mode from the first moment on. The lock beside it tells a socket in use from one that a killed agent
 /// left behind.
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, File)> {
-    let failed = |e: std::io::Error| {
-        Error::new(Kind::Io, "listen", e.to_string())
-            .with_target(printable(&path.display().to_string()))
-            .caused_by(e)
-    };
+    let failed = |e: std::io::Error| Error::io("listen", path, e);
     path.parent().filter(|directory| !directory.exists()).map_or(Ok(()), crate::paths::make_private)?;
     let lock = File::create(path.with_extension("lock")).map_err(failed)?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -324,16 +324,12 @@ mod tests {
         let show = |variable: &Variable| {
             let value = match &variable.value {
                 Value::Plain(text) => format!("={text}"),
-                Value::Token(token) => format!(" {}", shown_ref(token)),
-                Value::File(token) => format!(" file {}", shown_ref(token)),
+                Value::Token(token) => format!(" {}", token),
+                Value::File(token) => format!(" file {}", token),
             };
             format!("{}{value}{}", variable.name, if variable.required { "" } else { "?" })
         };
         variables.iter().map(show).collect()
-    }
-
-    fn shown_ref(token: &TokenRef) -> String {
-        token.version.map_or(token.name.to_string(), |version| format!("{}@{version}", token.name))
     }
 
     const EXAMPLE: &str = r#"

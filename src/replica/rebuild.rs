@@ -63,7 +63,7 @@ impl Replica {
         failpoint::reach("replica.built");
         remove(&self.path)?;
         failpoint::reach("replica.removed");
-        std::fs::rename(file, &self.path).map_err(|e| io(&self.path, &e))?;
+        std::fs::rename(file, &self.path).map_err(|e| io(&self.path, e))?;
         failpoint::reach("replica.renamed");
         self.db = match schema::open(&self.path) {
             Ok(db) => db,

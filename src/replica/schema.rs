@@ -156,7 +156,7 @@ fn make_tables(db: &Connection, store: &[u8; 32]) -> rusqlite::Result<()> {
 fn private_file(path: &Path) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    file.map(drop).map_err(|e| super::io(path, &e))
+    file.map(drop).map_err(|e| super::io(path, e))
 }
 
 fn settings(db: &Connection, path: &Path, mode: Mode) -> rusqlite::Result<()> {

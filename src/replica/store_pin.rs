@@ -38,7 +38,7 @@ impl StorePin {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed(&path, "read", &e)),
+            Err(e) => return Err(failed(&path, "read", e)),
         };
         let pin = text.lines().next().and_then(|line| line.parse().ok());
         pin.map(Some).ok_or_else(|| {
@@ -83,7 +83,7 @@ impl StorePin {
             failpoint::reach("pin.renamed");
             Ok(())
         };
-        write().map_err(|e: std::io::Error| failed(&path, "write", &e))
+        write().map_err(|e: std::io::Error| failed(&path, "write", e))
     }
 
     /// Forgets the store at `location`, of which nothing came.
@@ -93,7 +93,7 @@ impl StorePin {
     pub fn forget(directory: &Path, location: &str) -> Result<()> {
         let path = file(directory, location);
         match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, "remove", &e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, "remove", e)),
             _ => Ok(()),
         }
     }
@@ -105,9 +105,8 @@ fn file(directory: &Path, location: &str) -> PathBuf {
     directory.join(format!("{}.pin", hex::encode(&hash.0[..16])))
 }
 
-fn failed(path: &Path, verb: &str, error: &std::io::Error) -> Error {
-    Error::new(Kind::Io, format!("{verb} the pin"), error.to_string())
-        .with_target(printable(&path.display().to_string()))
+fn failed(path: &Path, verb: &str, error: std::io::Error) -> Error {
+    Error::io(format!("{verb} the pin"), path, error)
         .with_hint("check the directory's permissions and free space")
 }
 

@@ -11,7 +11,7 @@ use strongroom::ledger::body::{Settings as StoreSettings, Witnesses};
 use strongroom::timestamp::rounded_duration;
 use strongroom::{Error, Kind, Result, Vault};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct Settings {
     /// How many admins must agree to a change of devices, roles or settings; 1 for none but its author
     #[arg(long, value_name = "NUMBER")]
@@ -67,7 +67,7 @@ impl Execute for Settings {
         context.with_vault(|vault, out| {
             let before = vault.settings()?;
             let wanted =
-                if self.changes_nothing() { before.clone() } else { self.applied_to(&before, vault)? };
+                if self == Self::default() { before.clone() } else { self.applied_to(&before, vault)? };
             if wanted != before {
                 vault.set_settings(&wanted)?;
                 out.info("settings changed");
@@ -94,17 +94,6 @@ impl Execute for Settings {
 }
 
 impl Settings {
-    fn changes_nothing(&self) -> bool {
-        self.quorum.is_none()
-            && self.evidence.is_none()
-            && self.recovery.is_empty()
-            && !self.no_recovery
-            && self.thresholds.is_empty()
-            && self.witnesses.is_none()
-            && self.max_age.is_none()
-            && !self.no_witnesses
-    }
-
     /// The settings with what was given in place of what was set.
     fn applied_to(&self, before: &StoreSettings, vault: &Vault) -> Result<StoreSettings> {
         let mut wanted = before.clone();

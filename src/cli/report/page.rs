@@ -152,13 +152,15 @@ fn matrix(data: &Data) -> Markup {
     let mut columns = vec!["Token"];
     columns.extend(active.iter().map(|device| device.enrolment.name.as_str()));
     columns.push("Through the agent");
+    let on = |grant: &GrantView| grant.on.parse::<GrantOn>().ok();
+    let grants: Vec<_> = data.grants.iter().filter_map(|grant| Some((on(grant)?, grant))).collect();
     let rows = html! {
         @for token in data.tokens.iter().filter(|token| is_live(token)).take(ROWS) {
             tr {
                 th scope="row" { (said(&token.name)) @if token.threshold > 1 { " (" (token.threshold) " together)" } }
                 @for device in &active { td { (mark(token, device)) } }
                 td {
-                    @for grant in data.grants.iter().filter(|grant| reaches(grant, &token.name)) {
+                    @for (_, grant) in grants.iter().filter(|(on, _)| on.covers(&token.name)) {
                         span class="label" { (said(&grant.to)) " " (grant.ops.join(",")) } " "
                     }
                 }
@@ -177,15 +179,6 @@ fn mark(token: &VersionView, device: &DeviceRow) -> Markup {
     html! {
         @if token.recipients.contains(name) { span role="img" aria-label="opens it" { "●" } }
         @else if device.opens(&token.name) { span role="img" aria-label="should open it" { "○" } }
-    }
-}
-
-/// Whether a grant is on this token, or on a prefix of its name.
-fn reaches(grant: &GrantView, name: &str) -> bool {
-    match grant.on.parse() {
-        Ok(GrantOn::Token(on)) => on.as_str() == name,
-        Ok(GrantOn::Prefix(prefix)) => prefix.covers(name),
-        Err(_) => false,
     }
 }
 
@@ -356,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_prefix_grant_reaches_what_lies_below() {
-        let grant = &data().grants[0];
-        assert!(reaches(grant, "prod/db") && !reaches(grant, "production") && !reaches(grant, "dev/prod"));
+        let on: GrantOn = data().grants[0].on.parse().unwrap();
+        assert!(on.covers("prod/db") && !on.covers("production") && !on.covers("dev/prod"));
     }
 }

@@ -59,13 +59,7 @@ impl Execute for Check {
 }
 
 fn row<'a>(variable: &'a Variable, token: &TokenRef, problem: Option<String>) -> Row<'a> {
-    let version = token.version.map(|version| format!("@{version}")).unwrap_or_default();
-    Row {
-        variable: &variable.name,
-        token: format!("{}{version}", token.name),
-        required: variable.required,
-        problem,
-    }
+    Row { variable: &variable.name, token: token.to_string(), required: variable.required, problem }
 }
 
 /// Why a token would not open.

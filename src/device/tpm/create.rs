@@ -185,7 +185,7 @@ fn parent(connection: &mut Connection<Esys>, handle: u32) -> Result<(KeyHandle, 
     let made = esys::own_storage_root_key(&mut connection.tpm.context)?;
     let name = esys::name_of(&mut connection.tpm.context, made.into())?;
     connection.remember(name);
-    match make_persistent(connection, made, handle) {
+    match evict_control(connection, made, handle) {
         Ok(()) => Ok((made, true)),
         Err(fault) => {
             let _ = connection.tpm.context.flush_context(made.into());
@@ -256,22 +256,14 @@ fn persist(
     key: &WrappedKey,
     handle: u32,
 ) -> Result<(), DriverError> {
-    let (private, public) = (key.private.clone(), key.public.clone());
-    let loaded = connection
-        .tpm
-        .context
-        .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public));
-    let loaded = loaded.with_command("TPM2_Load")?;
-    let kept = make_persistent(connection, loaded, handle);
+    let loaded = esys::load(&mut connection.tpm.context, parent, key)?;
+    let kept = evict_control(connection, loaded, handle);
     connection.tpm.context.flush_context(loaded.into()).with_command("TPM2_FlushContext")?;
     kept
 }
 
-fn make_persistent(
-    connection: &mut Connection<Esys>,
-    key: KeyHandle,
-    handle: u32,
-) -> Result<(), DriverError> {
+/// TPM2_EvictControl: gives a transient object a persistent handle, or removes the persistent object there.
+fn evict_control(connection: &mut Connection<Esys>, key: KeyHandle, handle: u32) -> Result<(), DriverError> {
     const COMMAND: &str = "TPM2_EvictControl";
     let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
     let kept = connection.tpm.context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -282,17 +274,9 @@ fn make_persistent(
 
 /// Removes a persistent copy, if it is of this key.
 fn evict(connection: &mut Connection<Esys>, material: &KeyBlob, handle: u32) -> Result<(), DriverError> {
-    const COMMAND: &str = "TPM2_EvictControl";
-    let name = templates::name(&material.key.public).with_command(COMMAND)?;
+    let name = templates::name(&material.key.public).with_command("TPM2_EvictControl")?;
     match esys::persistent(&mut connection.tpm.context, handle)? {
-        Some((found, is)) if is == name => {
-            let handle = Persistent::Persistent(PersistentTpmHandle::new(handle).with_command(COMMAND)?);
-            let evicted =
-                connection.tpm.context.execute_with_session(Some(AuthSession::Password), |context| {
-                    context.evict_control(Owner::Owner, found.into(), handle)
-                });
-            evicted.with_command(COMMAND).map(drop)
-        }
+        Some((found, is)) if is == name => evict_control(connection, found, handle),
         _ => {
             let message = format!("the object at {handle:#x} is not this key");
             Err(Error::new(Kind::KeyMissing, "destroy the key", message).into())

@@ -15,7 +15,6 @@ use crate::replica::{AnchorRow, DeviceRow};
 use crate::vault::Vault;
 use crate::vault::devices::connections::opening_key;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
-use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 
 /// A device, and the counter in it that the store is anchored to.
@@ -251,15 +250,7 @@ impl Vault {
 
     /// While it is held, no other process raises a counter for this store.
     fn alone_with_counters(&self) -> Result<File> {
-        let path = self.replica.path().with_extension("counter.lock");
-        let lock = File::create(&path).and_then(|lock| {
-            flock(&lock, FlockOperation::LockExclusive)?;
-            Ok(lock)
-        });
-        lock.map_err(|e| {
-            Error::new(Kind::Io, "lock the counter", e.to_string())
-                .with_target(crate::error::printable(&path.display().to_string()))
-        })
+        self.lock_on_this_machine("counter.lock", "lock the counter")
     }
 }
 

@@ -59,6 +59,14 @@ impl std::str::FromStr for GrantOn {
 }
 
 impl GrantOn {
+    /// Whether it is on this token, or on a prefix of its name.
+    pub fn covers(&self, token: &str) -> bool {
+        match self {
+            Self::Token(name) => name.as_str() == token,
+            Self::Prefix(prefix) => prefix.covers(token),
+        }
+    }
+
     /// The token's name, or the prefix.
     pub(crate) fn path(&self) -> &str {
         match self {

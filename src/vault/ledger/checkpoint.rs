@@ -12,8 +12,6 @@ use crate::vault::devices::connections::signing_key;
 use crate::vault::devices::keys::signature_of;
 use crate::vault::ledger::submit::RequiredRole;
 use crate::vault::ledger::witnesses::Standing;
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
 
 const OPERATION: &str = "sign a checkpoint";
 
@@ -66,7 +64,7 @@ impl Vault {
 
     fn checkpoint_by(&mut self, witness: &DeviceRow, last: LastWord) -> Result<Checkpoint> {
         // Two processes must not store the older one last.
-        let _alone = self.alone_with_checkpoints()?;
+        let _alone = self.lock_on_this_machine("checkpoint.lock", "lock the checkpoints")?;
         self.refresh()?;
         self.check_anchors(OPERATION)?;
         if last == LastWord::Stands {
@@ -125,19 +123,6 @@ impl Vault {
             Error::new(Kind::KeyMissing, OPERATION, "the signature is not that of the enrolled key")
                 .with_target(name)
                 .with_hint("the key in the device was replaced: `strongroom device show` tells which one was enrolled")
-        })
-    }
-
-    /// While it is held, no other process of this machine signs a checkpoint for this store.
-    fn alone_with_checkpoints(&self) -> Result<File> {
-        let path = self.replica.path().with_extension("checkpoint.lock");
-        let lock = File::create(&path).and_then(|lock| {
-            flock(&lock, FlockOperation::LockExclusive)?;
-            Ok(lock)
-        });
-        lock.map_err(|e| {
-            Error::new(Kind::Io, "lock the checkpoints", e.to_string())
-                .with_target(crate::error::printable(&path.display().to_string()))
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::vault::ledger::witnesses::CLOCK_HINT;
 use crate::vault::tokens::cache_label;
 use crate::vault::{Vault, Witnessed};
 use age_core::secrecy::ExposeSecret;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -41,13 +42,20 @@ impl FromStr for TokenRef {
     }
 }
 
-impl TokenRef {
-    /// The operation for errors: `open NAME` or `open NAME@VERSION`.
-    pub fn operation(&self) -> String {
+impl fmt::Display for TokenRef {
+    /// As [`TokenRef::from_str`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version {
-            Some(version) => format!("open {}@{version}", self.name),
-            None => format!("open {}", self.name),
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => write!(f, "{}", self.name),
         }
+    }
+}
+
+impl TokenRef {
+    /// The operation for errors.
+    pub fn operation(&self) -> String {
+        format!("open {self}")
     }
 }
 
