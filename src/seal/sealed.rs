@@ -96,10 +96,24 @@ impl<'a> Sealed<'a> {
         ask: &mut PrivateOperationFn<'_>,
     ) -> Result<Opened> {
         self.is_what_was_stated(context, threshold)?;
-        match self.stanzas.unseal(key, ask)? {
+        let unsealed = self.stanzas.unseal(key, ask)?;
+        self.opened(unsealed, context)
+    }
+
+    /// What unsealing a stanza of [`Sealed::stanzas`] gave: the token, once all is verified, or the share.
+    ///
+    /// # Errors
+    /// As [`Sealed::finish`].
+    pub(crate) fn opened(&self, unsealed: Unsealed, context: &Context) -> Result<Opened> {
+        match unsealed {
             Unsealed::FileKey(file_key) => self.finish(file_key, context).map(Opened::Token),
             Unsealed::Share(share) => Ok(Opened::Share(share)),
         }
+    }
+
+    /// Its stanzas for devices.
+    pub(crate) fn stanzas(&self) -> &Stanzas {
+        &self.stanzas
     }
 
     /// Verifies the header MAC, decrypts the payload and verifies that the file belongs to `context`.

@@ -50,7 +50,7 @@ fn six_functions_open_a_token() {
         ("device/worker.rs", "call"),
         ("device/worker.rs", "run"),
         ("vault/tokens/lookup.rs", "open_on"),
-        ("seal/sealed.rs", "open"),
+        ("seal/stanzas.rs", "unseal"),
     ];
     assert_eq!(*seen.lock().unwrap(), expected.map(|(file, name)| (file.to_owned(), name.to_owned())));
 }

@@ -159,8 +159,12 @@ impl SealedToken {
         let mut opened =
             Err(Error::new(Kind::SealedElsewhere, self.operation(), "it is sealed to no device"));
         for (_, sealed) in &self.seals {
-            let parsed = Sealed::parse(sealed);
-            opened = parsed.and_then(|it| it.open(&self.context, self.threshold, &key.public, &mut answer));
+            // As `Sealed::open`.
+            opened = Sealed::parse(sealed).and_then(|parsed| {
+                parsed.is_what_was_stated(&self.context, self.threshold)?;
+                let unsealed = parsed.stanzas().unseal(&key.public, &mut answer)?;
+                parsed.opened(unsealed, &self.context)
+            });
             // One that is not for this key: the device was not asked.
             if !opened.as_ref().is_err_and(|error| error.kind() == Kind::SealedElsewhere) {
                 break;
