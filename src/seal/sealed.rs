@@ -23,6 +23,9 @@ pub enum Opened {
     Share(Share),
 }
 
+/// The columns of a full line of a stanza's body.
+const BODY_COLUMNS: usize = 64;
+
 /// Opens a sealed token with shares of different devices, in the order in which they came: at least as many as its threshold.
 /// One of them may be wrong, so every choice that has the newest is tried.
 ///
@@ -159,18 +162,24 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Refuses what `age` would parse slowly: for every line, it reads the header from its start.
+/// Refuses what `age` would parse slowly: for every line, it reads the header from its start. And what it would parse although
+/// age v1 does not allow it: a stanza without a last line of fewer than 64 columns, as files of age's first betas have.
 pub(super) fn check_bounds(bytes: &[u8]) -> Result<()> {
     if bytes.len() > MAX_SEALED_BYTES {
         return Err(tampered("it is larger than a sealed token can be"));
     }
     let start = &bytes[..bytes.len().min(MAX_HEADER_BYTES)];
-    let mut stanzas = 0;
+    let (mut stanzas, mut ended) = (0, true);
     for line in start.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b"--- ") && line.ends_with(b"\n") {
+        let (begins, last) = (line.starts_with(b"-> "), line.starts_with(b"--- ") && line.ends_with(b"\n"));
+        if !ended && (begins || last) {
+            return Err(tampered("a stanza of its header has no end"));
+        }
+        if last {
             return Ok(());
         }
-        stanzas += usize::from(line.starts_with(b"-> "));
+        stanzas += usize::from(begins);
+        ended = !begins && line.len() <= BODY_COLUMNS;
         if stanzas > MAX_STANZAS {
             return Err(tampered(format!("it has more than {MAX_STANZAS} stanzas")));
         }

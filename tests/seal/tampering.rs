@@ -107,6 +107,25 @@ fn the_context_stanza_stands_once_and_canonical() {
     assert!(Forge::new(&sealed, &key).stanzas[0].tag == "strongroom/context");
 }
 
+/// Files of age's first betas have such stanzas, and the crate reads them still: no other reader of a sealed token does.
+#[test]
+fn a_stanza_ends_with_a_short_line() {
+    let key = SoftKey::p256();
+    let sealed = seal_to(&[&key], b"token", &CONTEXT).unwrap();
+    let (header, payload) = split(&sealed);
+    let context = format!("-> {CONTEXT}\n");
+    let joined = header.replace(&format!("{context}\n"), &context);
+    assert_eq!(joined.len(), header.len() - 1);
+    let full = "A".repeat(64);
+    let last = header.replace("\n--- ", &format!("\n-> other\n{full}\n--- "));
+    for (header, good) in [(&header, true), (&joined, false), (&last, false)] {
+        let file = [header.as_bytes(), &payload].concat();
+        let refusal = Sealed::parse(&file).err().map(|error| error.message().to_owned());
+        let wanted = (!good).then(|| "a stanza of its header has no end".to_owned());
+        assert_eq!(refusal, wanted, "{header}");
+    }
+}
+
 #[test]
 fn malformed_stanzas_of_known_types_are_refused() {
     for (key, tag) in SoftKey::all().iter().zip(TYPES) {

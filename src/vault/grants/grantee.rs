@@ -139,6 +139,7 @@ fn exe(file: &str) -> Result<Grantee, String> {
     let plain = file.starts_with('/') && !file.ends_with('/') && !file.contains("//");
     let steps = file.split('/').any(|part| part == "." || part == "..");
     match plain && !steps {
+        true if file.contains(char::is_control) => Err("a program's path has no control characters".into()),
         true => Ok(Grantee::Exe(file.into())),
         false => Err("a program is named by its whole path, as in exe:/usr/bin/x".into()),
     }
