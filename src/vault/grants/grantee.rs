@@ -218,6 +218,8 @@ mod tests {
             "exe:/",
             "exe:/a/../b",
             "exe:/a//b",
+            "exe:/a\nb",
+            "exe:/a\u{1b}[2Jb",
             "exe:sha256:12",
             "host:x",
             "user:web+",

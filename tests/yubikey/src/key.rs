@@ -158,6 +158,7 @@ impl Key {
     /// the modulus has.
     pub fn sign(&self, challenge: &[u8]) -> Option<Vec<u8>> {
         match self {
+            _ if challenge.is_empty() => None,
             Self::P256(key) => {
                 let key = p256::ecdsa::SigningKey::from(key);
                 let signature: p256::ecdsa::DerSignature = key.sign_prehash(challenge).ok()?;
