@@ -56,6 +56,7 @@ show 'settings' settings --threshold a=1
 show 'repair' repair --yes --reason x
 strongroom device roles demo --role open --role admin --role witness --quiet
 show 'checkpoint' checkpoint
+show 'store grant-sql' store grant-sql reader web1
 mkdir links; show 'link' link links
 show 'age identity' age identity
 show 'age recipients' age recipients
