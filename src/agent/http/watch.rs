@@ -8,6 +8,7 @@ use super::params::{Params, Watching};
 use super::response::{self, Answer};
 use crate::agent::Agent;
 use crate::agent::identity::ClientIdentity;
+use crate::client::api::texts::WatchEvent;
 use crate::error::{Error, Kind, Result};
 use crate::vault::{GrantOn, Watched, filter, is_watched};
 use axum::body::Body;
@@ -43,7 +44,7 @@ const OTHERS: usize = 512;
 /// For the owner, and clients that were granted `list`.
 #[utoipa::path(
     get, path = "/v1/watch", params(Watching),
-    responses((status = 200, description = "Done", body = String, content_type = "text/event-stream"))
+    responses((status = 200, description = "Done", body = WatchEvent, content_type = "text/event-stream"))
 )]
 pub async fn watch(client: PerToken, Params(watching): Params<Watching>) -> Answer<Response> {
     let (on, operation) = (watching.on()?, "watch tokens");

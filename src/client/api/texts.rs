@@ -76,6 +76,15 @@ impl PartialSchema for Labels {
 
 impl ToSchema for Labels {}
 
+/// A server-sent event of those who watch
+#[derive(ToSchema)]
+pub struct WatchEvent {
+    /// `token`; `all` after those that there are at first
+    pub event: String,
+    /// JSON: a WatchedToken; nothing in it for `all`
+    pub data: String,
+}
+
 /// What is watched: 1 to 64 tokens and prefixes.
 pub struct Watchables;
 
