@@ -96,8 +96,8 @@ pub type Wrapper<'a> = dyn FnMut(WrapRequest<'_>) -> Result<Vec<u8>> + 'a;
 /// AES-256 recipients only.
 ///
 /// # Errors
-/// `Usage` for a token that is empty or over 1 MiB, for no recipients, too many, or the same key twice, and for a threshold of
-/// more than there are;
+/// `Usage` for a token that is empty or over 1 MiB, for no recipients, too many, or the same key twice; `Conflict` for a threshold
+/// of more than there are;
 /// `Unsupported` for a key that cannot be sealed to; any error of `wrap`, unchanged.
 pub fn seal(
     plaintext: &Secret,
@@ -254,7 +254,7 @@ fn check_threshold(threshold: u64, recipients: usize) -> Result<()> {
         return Ok(());
     }
     let message = format!("{threshold} devices should open it together, and it is for {recipients}");
-    Err(cannot_seal(Kind::Usage, message).with_hint("seal it to more devices, or give a lower threshold"))
+    Err(cannot_seal(Kind::Conflict, message).with_hint("seal it to more devices, or give a lower threshold"))
 }
 
 /// What identifies a key. An RSA key is the same with any hash.

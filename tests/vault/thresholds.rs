@@ -132,7 +132,7 @@ fn a_put_keeps_the_threshold_and_only_an_admin_lowers_it() {
     assert_eq!(put(&mut writer, "team/a", &PutOptions::default()).unwrap(), 1);
     // More than there are.
     let error = put(&mut vault, "team/a", &of(4)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Usage);
+    assert_eq!(error.kind(), Kind::Conflict);
     assert!(error.to_string().contains("4 devices should open it together, and it is for 3"), "{error}");
     let only = PutOptions { only: vec!["one".into()], ..of(2) };
     assert!(put(&mut vault, "team/a", &only).is_err());

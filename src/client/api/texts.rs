@@ -34,8 +34,7 @@ pub struct Grantable(pub String);
 /// which have to hold
 #[derive(ToSchema)]
 #[schema(
-    max_length = 1024,
-    pattern = r"^(unit:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}/)?([A-Za-z0-9:_.\\@-]{1,247}\.service|[A-Za-z0-9:_.\\@-]{1,248}\.socket|[A-Za-z0-9:_.\\@-]{1,249}\.(scope|mount)|[A-Za-z0-9:_.\\@-]{1,250}\.swap)|(user|group):[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}|exe:sha256:[0-9A-Fa-f]{64}|exe:(/(?!\.{1,2}(/|$|\+(unit|user|group|exe):))((?!\+(unit|user|group|exe):)[^/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])+)+)(\+(unit:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}/)?([A-Za-z0-9:_.\\@-]{1,247}\.service|[A-Za-z0-9:_.\\@-]{1,248}\.socket|[A-Za-z0-9:_.\\@-]{1,249}\.(scope|mount)|[A-Za-z0-9:_.\\@-]{1,250}\.swap)|(user|group):[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}|exe:sha256:[0-9A-Fa-f]{64}|exe:(/(?!\.{1,2}(/|$|\+(unit|user|group|exe):))((?!\+(unit|user|group|exe):)[^/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])+)+))*$"
+    pattern = r"^(?=([ -~]{0,1024}|.{0,256})$)(unit:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}/)?([A-Za-z0-9:_.\\@-]{1,247}\.service|[A-Za-z0-9:_.\\@-]{1,248}\.socket|[A-Za-z0-9:_.\\@-]{1,249}\.(scope|mount)|[A-Za-z0-9:_.\\@-]{1,250}\.swap)|(user|group):[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}|exe:sha256:[0-9A-Fa-f]{64}|exe:(/(?!\.{1,2}(/|$|\+(unit|user|group|exe):))((?!\+(unit|user|group|exe):)[^/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])+)+)(\+(unit:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}/)?([A-Za-z0-9:_.\\@-]{1,247}\.service|[A-Za-z0-9:_.\\@-]{1,248}\.socket|[A-Za-z0-9:_.\\@-]{1,249}\.(scope|mount)|[A-Za-z0-9:_.\\@-]{1,250}\.swap)|(user|group):[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}|exe:sha256:[0-9A-Fa-f]{64}|exe:(/(?!\.{1,2}(/|$|\+(unit|user|group|exe):))((?!\+(unit|user|group|exe):)[^/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])+)+))*$"
 )]
 pub struct GranteeText(pub String);
 

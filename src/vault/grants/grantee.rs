@@ -1,7 +1,7 @@
 //! Grantees and operations: the texts in the ledger, in one canonical spelling.
 
 use crate::ledger::Hash;
-use crate::ledger::name::MAX_TEXT_BYTES;
+use crate::ledger::name::{MAX_TEXT_BYTES, check_text};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -139,8 +139,7 @@ fn exe(file: &str) -> Result<Grantee, String> {
     let plain = file.starts_with('/') && !file.ends_with('/') && !file.contains("//");
     let steps = file.split('/').any(|part| part == "." || part == "..");
     match plain && !steps {
-        true if file.contains(char::is_control) => Err("a program's path has no control characters".into()),
-        true => Ok(Grantee::Exe(file.into())),
+        true => check_text(file, MAX_TEXT_BYTES).map(|()| Grantee::Exe(file.into())),
         false => Err("a program is named by its whole path, as in exe:/usr/bin/x".into()),
     }
 }
@@ -220,6 +219,7 @@ mod tests {
             "exe:/a//b",
             "exe:/a\nb",
             "exe:/a\u{1b}[2Jb",
+            "exe:/a\u{202e}b",
             "exe:sha256:12",
             "host:x",
             "user:web+",
