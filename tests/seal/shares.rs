@@ -57,8 +57,8 @@ fn any_m_of_the_devices_open_it_and_fewer_do_not() {
             }
         }
     }
-    assert_eq!(seal_to_any(6, &all, b"token", &CONTEXT).unwrap_err().kind(), Kind::Usage);
-    assert_eq!(seal_to_any(0, &all, b"token", &CONTEXT).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(seal_to_any(6, &all, b"token", &CONTEXT).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(seal_to_any(0, &all, b"token", &CONTEXT).unwrap_err().kind(), Kind::Conflict);
 }
 
 #[test]
