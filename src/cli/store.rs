@@ -52,10 +52,11 @@ impl Execute for Store {
                 .map(|name| Ok(vault.active_device(name, "print the rights")?.id))
                 .collect::<Result<Vec<_>>>()?;
             let sql = grant_sql(role, &user, &ids);
-            Ok(match out.json_wanted() {
+            match out.json_wanted() {
                 true => out.json(&json!({"sql": sql}))?,
                 false => out.line(&sql)?,
-            })
+            }
+            Ok(())
         })
     }
 }

@@ -67,7 +67,7 @@ fn only_the_owner_says_how_many_devices_open_a_token() {
     let put = served.ask("PUT", "/v1/values/prod/two?threshold=2", b"of two").json();
     assert_eq!((&put["threshold"], &put["version"]), (&2.into(), &1.into()));
     assert_eq!(served.ask("PUT", "/v1/values/prod/two?threshold=3", b"x").status, 409);
-    assert_eq!(served.ask("PUT", "/v1/values/prod/two?threshold=0", b"x").status, 409);
+    assert_eq!(served.ask("PUT", "/v1/values/prod/two?threshold=0", b"x").status, 400);
     let again = served.ask("PUT", "/v1/values/prod/two", b"of two again").json();
     assert_eq!(again["threshold"], 2);
     let lowered = served.ask("PUT", "/v1/values/prod/two?threshold=1", b"of one").json();
