@@ -66,6 +66,12 @@ fn listener(socket: &std::os::unix::net::UnixListener) -> Result<UnixListener> {
     own.and_then(UnixListener::from_std).map_err(|e| io("listen", e))
 }
 
+/// Starts an agent on a thread of its own: a store on PostgreSQL waits for its server, which no task may.
+fn start_aside(options: Options, process: &ProcessState) -> Result<Agent> {
+    let started = std::thread::scope(|scope| scope.spawn(|| Agent::start(options, process)).join());
+    started.unwrap_or_else(|_| Err(Error::new(Kind::Io, "start the agent", "the thread for it ended")))
+}
+
 async fn run_on(
     options: Options,
     mut sockets: Sockets,
@@ -79,7 +85,7 @@ async fn run_on(
     let process = ProcessState::default();
     let (end, ends) = watch::channel(false);
     let start = |options, sockets: &Sockets| -> Result<Serving> {
-        Serving::begin(Arc::new(Agent::start(options, &process)?), sockets, &ends)
+        Serving::begin(Arc::new(start_aside(options, &process)?), sockets, &ends)
     };
     credentials::refuse_unanswered(std::mem::take(&mut sockets.unanswered)).await;
     let (mut serving, mut draining) = (start(options, &sockets)?, JoinSet::new());

@@ -15,6 +15,7 @@ mod grants;
 mod hanging_store;
 mod http;
 mod journal;
+mod postgres;
 mod protocol;
 mod rollback_counter;
 mod rotation;

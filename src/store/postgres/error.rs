@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, printable};
 use crate::store::rules::ALTERED;
-use postgres::error::{DbError, SqlState};
+use postgres::error::{DbError, Severity, SqlState};
 
 const LOOK: &str = "look at the database's log, then try again; nothing that was acknowledged is lost";
 
@@ -64,6 +64,8 @@ fn meaning(db: &DbError) -> (Kind, String, &'static str) {
         "XX001" | "XX002" => {
             (Kind::Store, format!("the database is damaged: {what}"), "restore a backup of the database")
         }
+        // Said at the door, and not of a table.
+        "55000" if db.parsed_severity() == Some(Severity::Fatal) => (Kind::Store, what, LOOK),
         "42703" | "42804" | "42P02" | "22003" | "23502" | "23505" | "23514" | "55000" | "42809" => {
             (Kind::Tampered, format!("the tables are not as Strongroom makes them: {what}"), ALTERED)
         }
