@@ -143,6 +143,10 @@ impl Vault {
             report
                 .add(self.store.location(), "the chain does not lead through what was verified here before");
         } else if fresh.position() == ours {
+            match self.replica.damage() {
+                Ok(damage) => damage.into_iter().for_each(|what| report.add("replica", &what)),
+                Err(error) => report.add("replica", error.message()),
+            }
             match self.replica.differences(fresh) {
                 Ok(differences) => {
                     report.problems.extend(differences.into_iter().map(|difference| Problem {
