@@ -202,7 +202,7 @@ fn by_file(stanzas: Vec<(usize, Stanza)>) -> Result<Vec<Vec<Stanza>>, Vec<Failur
     let mut files: Vec<Vec<Stanza>> = Vec::new();
     for (file, stanza) in stanzas {
         match files.len() {
-            count if file + 1 == count => files[file].push(stanza),
+            count if file.checked_add(1) == Some(count) => files[file].push(stanza),
             count if file == count => files.push(vec![stanza]),
             _ => return Err(vec![internal("the files' numbers do not follow each other")]),
         }

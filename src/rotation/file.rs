@@ -128,7 +128,14 @@ impl Hook for FileHook {
     }
 
     fn retire(&self, request: &Request<'_>) -> Result<Answer> {
-        if request.new.is_none() && is(self.contents()?.as_ref(), request.old) {
+        if is(self.contents()?.as_ref(), request.old) {
+            if request.new.is_some() {
+                let message = format!(
+                    "{} holds it; rotate the token first",
+                    printable(&self.path.display().to_string())
+                );
+                return Ok(Answer::Refused(message));
+            }
             let operation = format!("retire with the hook {} for {}", self.name, request.token);
             std::fs::remove_file(&self.path).map_err(|e| Error::io(operation, &self.path, e))?;
             return self.tell(request);

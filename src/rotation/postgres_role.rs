@@ -188,8 +188,14 @@ impl Hook for PostgresRole {
     fn retire(&self, request: &Request<'_>) -> Result<Answer> {
         let (_, old, new) = self.logins(request)?;
         let Some(old) = old else { return Ok(Answer::Done) };
-        if new.is_some_and(|new| new.role == old.role) || !self.server.accepts(&old)? {
+        if !self.server.accepts(&old)? {
             return Ok(Answer::Done);
+        }
+        if new.is_some_and(|new| new.role == old.role) {
+            let role = printable(&old.role);
+            return Ok(Answer::Refused(format!(
+                "the server lets `{role}` in with it; rotate the token first"
+            )));
         }
         self.server.change(&old.role, None, Some(&old))
     }

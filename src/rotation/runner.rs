@@ -125,8 +125,11 @@ fn retire_all(
     for version in versions {
         let opened = vault.open_to_revoke(&name, *version)?.value;
         // The issuer must not be told to refuse what stays in use.
-        if new.as_ref().is_some_and(|(_, stays)| *stays == opened) {
-            continue;
+        if let Some((stays, _)) = new.as_ref().filter(|(_, stays)| *stays == opened) {
+            let message = format!(
+                "version {version} is the value of version {stays}, which stays in use; rotate the token first"
+            );
+            return Err(Error::new(Kind::Refused, format!("revoke {name} at its issuer"), message));
         }
         let old = Some(Value { version: *version, value: &opened });
         let new = new.as_ref().map(|(version, value)| Value { version: *version, value });

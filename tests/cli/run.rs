@@ -194,6 +194,22 @@ fn a_program_that_does_not_work_is_started_once_more() {
     assert!(code == Some(143) && said.contains("it does not work"), "{code:?} {said}");
 }
 
+/// A health command that hangs is no answer, and holds nothing up.
+#[test]
+fn a_health_command_that_does_not_end_holds_nothing_up() {
+    let program = r#"echo "$A" >>log; exec sleep 60"#;
+    let health = r#"test "$A" != bad || exec sleep 60"#;
+    let Some(run) = Run::start(&["--restart-on-change", "--health-command", health], program) else { return };
+    run.hears("s3cret\n");
+    run.home.put("a", b"bad");
+    run.hears("s3cret\nbad\n");
+    std::thread::sleep(Duration::from_millis(1500));
+    run.home.put("a", b"good");
+    run.hears("s3cret\nbad\ngood\n");
+    signal(&run.child, Signal::TERM);
+    assert_eq!(run.ends().0, Some(143));
+}
+
 #[test]
 fn a_program_is_sent_a_signal_at_each_new_version() {
     let program = r#"trap 'echo again >>log' USR1; trap 'exit 7' HUP; echo start >>log; LOOP"#;

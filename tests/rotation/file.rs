@@ -1,9 +1,11 @@
 //! The hook `file`.
 
-use crate::machine::{Machines, NOW, RESUME, words};
+use crate::machine::{Machines, NOW, RESUME, TOKEN, words};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use strongroom::rotation::Outcome;
+use strongroom::rotation::{Outcome, revoke_at_issuer};
+use strongroom::vault::{PutOptions, Vault};
 use test_support::executable::write_executable;
+use test_support::test_store::secret;
 
 #[test]
 fn a_file_is_replaced_whole_and_its_service_told() {
@@ -48,6 +50,29 @@ fn what_somebody_puts_in_its_place_leads_nowhere() {
     assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
     let error = machines.rotate("one", NOW).unwrap_err();
     assert!(words(&error).contains("no regular file"), "{error}");
+}
+
+/// What the file still holds was not revoked, and what two versions hold is not revoked for one of them.
+#[test]
+fn a_value_that_is_in_use_is_not_revoked_at_the_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "first").unwrap();
+    let machines = Machines::new(&format!("kind = \"file\"\npath = {file:?}\n"), "first", &[]);
+    let (hook, mut vault, token) = (machines.hook(), machines.vault("one"), TOKEN.parse().unwrap());
+    let put = |vault: &mut Vault, value: &str| {
+        vault.put(&token, &secret(value), &PutOptions::default()).unwrap();
+    };
+    put(&mut vault, "second");
+    let mut revoke = |version| revoke_at_issuer(&mut vault, &*hook, &token, Some(version), "leaked");
+    let error = words(&revoke(1).unwrap_err());
+    assert!(error.contains("password holds it; rotate the token first"), "{error}");
+    std::fs::write(&file, "second").unwrap();
+    assert_eq!(revoke(1).unwrap(), [1]);
+    put(&mut vault, "second");
+    let error = words(&revoke_at_issuer(&mut vault, &*hook, &token, Some(2), "leaked").unwrap_err());
+    assert!(error.contains("version 2 is the value of version 3"), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "second");
 }
 
 #[test]

@@ -28,6 +28,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A program that ran for this long, and was healthy, is taken to work.
 const WORKS: Duration = Duration::from_secs(10);
 
+/// A health command that runs; it is killed when nobody waits for its answer any more.
+struct HealthCheck(Child);
+
+impl Drop for HealthCheck {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What is done at a change.
 pub struct OnChange {
     /// The signal that the program gets; without it, it is started again.
@@ -216,12 +226,13 @@ impl Supervisor<'_> {
     ) -> anyhow::Result<Waited> {
         let began = Instant::now();
         let mut checked = !self.restarted || self.change.health.is_none();
+        let mut check: Option<HealthCheck> = None;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(Waited::Ended(status));
             }
             if !checked && began.elapsed() >= PAUSE {
-                checked = self.is_healthy(command);
+                checked = self.is_healthy(command, &mut check);
                 if !checked && began.elapsed() > WORKS {
                     return Ok(Waited::Unhealthy);
                 }
@@ -265,17 +276,26 @@ impl Supervisor<'_> {
         }
     }
 
-    fn is_healthy(&self, command: &Command) -> bool {
+    /// Whether the health command has succeeded. It is started if none runs, and not waited for.
+    fn is_healthy(&self, command: &Command, check: &mut Option<HealthCheck>) -> bool {
         let Some(health) = &self.change.health else { return true };
-        let mut check = Command::new("sh");
-        check.arg("-c").arg(health).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(HealthCheck(running)) = check {
+            let ended = running.try_wait();
+            if !matches!(ended, Ok(None)) {
+                *check = None;
+            }
+            return ended.is_ok_and(|ended| ended.is_some_and(|status| status.success()));
+        }
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(health).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         for (name, value) in command.get_envs() {
             match value {
-                Some(value) => check.env(name, value),
-                None => check.env_remove(name),
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
             };
         }
-        check.status().is_ok_and(|status| status.success())
+        *check = shell.spawn().ok().map(HealthCheck);
+        false
     }
 
     /// Has it end in order, and ends it when it takes too long.
