@@ -84,7 +84,7 @@ enum Command {
     ///
     /// For direnv, or for `eval "$(strongroom env)"`. Takes the same tokens as `run`.
     Env(LazyArgs<tokens::env::Env>),
-    /// Check that a project's tokens are there and would open
+    /// Check that a project's tokens are there and not closed
     ///
     /// Opens none, and asks no device. Takes the same tokens as `run`.
     Check(LazyArgs<tokens::check::Check>),

@@ -1,4 +1,4 @@
-//! `check`: whether every token of a project is there and would open, without opening any.
+//! `check`: whether every token of a project is there and not closed, without opening any.
 
 use super::variables::Selection;
 use crate::cli::Execute;
