@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition};
 
+mod access_chain;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod rules;

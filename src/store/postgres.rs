@@ -23,7 +23,7 @@ use crate::failpoint;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{AccessHead, DeviceId, Hash, LogPosition, MAX_SEALED_BYTES, MAX_SIGN1_BYTES};
 use ::postgres::types::Type;
-use connection::Connection;
+use connection::{Connection, Param};
 pub use grants::{DatabaseRole, grant_sql};
 
 /// A connection to a store in a database. One process or many may hold several.
@@ -149,7 +149,7 @@ impl Store for PostgresStore {
     fn put_checkpoint(&mut self, device: &DeviceId, sign1: &[u8]) -> Result<()> {
         failpoint::reach("checkpoint.written");
         self.connection.run("store a checkpoint", |session| {
-            let params: [connection::Param<'_>; 2] = [(&&device.0[..], Type::BYTEA), (&sign1, Type::BYTEA)];
+            let params: [Param<'_>; 2] = [(&&device.0[..], Type::BYTEA), (&sign1, Type::BYTEA)];
             append::taken(session, "SELECT strongroom.put_checkpoint($1, $2)", &params).map(drop)
         })
     }

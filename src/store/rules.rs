@@ -1,10 +1,9 @@
 //! What every kind of store does alike: which batch it takes, and what its rows mean.
 
-use super::{Access, Append};
+use super::Append;
 use crate::error::{Error, Kind, Result, printable};
 use crate::ledger::{Hash, LogPosition, MAX_BATCH_BYTES};
-use minicbor::{Decoder, Encoder};
-use sha2::{Digest, Sha256};
+use minicbor::Decoder;
 
 /// What to do about rows that Strongroom did not write.
 pub(super) const ALTERED: &str =
@@ -19,20 +18,46 @@ pub(super) const MAX_BATCH_SIGN1_BYTES: usize = 1 << 16;
 /// What a value takes in memory besides its bytes.
 pub(super) const ROW_BYTES: usize = 64;
 
-/// The longest text in the access log, a program's path, with room for what is written in place of its odd bytes.
-pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
-
-/// Longer than a device's id in hex.
-pub(super) const MAX_DEVICE_BYTES: usize = 64;
-
-/// More devices than a store has. Each takes memory while the chains are checked.
-pub(super) const MAX_DEVICES: usize = 1 << 16;
-
 /// A holder's name is no longer than this.
 pub(super) const MAX_HOLDER_BYTES: usize = 128;
 
-/// So many lines of the access log are dropped in one transaction: others wait for it.
-pub(super) const DROPPED_AT_ONCE: u64 = 10_000;
+/// One row, of which each field's type and length is checked as it is read. Its first column names it in errors.
+pub(super) trait Columns {
+    /// A number that is not negative.
+    fn uint(&self, column: usize) -> Result<u64>;
+
+    /// A text of at most `max` bytes.
+    fn text(&self, column: usize, max: usize) -> Result<String>;
+
+    /// 32 bytes.
+    fn hash(&self, column: usize) -> Result<Hash>;
+
+    /// The error for a row that Strongroom did not write.
+    fn wrong(&self, column: usize, what: &str) -> Error;
+
+    /// A number of at most 32 bits.
+    fn small(&self, column: usize) -> Result<u32> {
+        u32::try_from(self.uint(column)?).map_err(|_| self.wrong(column, "is too large"))
+    }
+
+    fn too_long(&self, column: usize, max: usize) -> Error {
+        self.wrong(column, &format!("is longer than {max} bytes"))
+    }
+}
+
+/// The error for a row that Strongroom did not write.
+pub(super) fn tampered(to: &str, location: &str, table: &str, row: &str, what: &str) -> Error {
+    Error::new(Kind::Tampered, to, format!("table `{table}`, row {row}: {what}"))
+        .with_target(location)
+        .with_hint(ALTERED)
+}
+
+/// A number in the range of the database.
+pub(super) fn integer(to: &str, location: &str, n: u64) -> Result<i64> {
+    i64::try_from(n).map_err(|_| {
+        Error::new(Kind::Usage, to, format!("{n} is more than a store can hold")).with_target(location)
+    })
+}
 
 /// Refuses a batch without statements, or with too many of them.
 pub(super) fn expect_batch_size(append: &Append<'_>, to: &str, location: &str) -> Result<()> {
@@ -74,6 +99,13 @@ pub(super) fn conflict(to: &str, location: &str, message: String) -> Error {
         .with_hint("look at what changed and try again")
 }
 
+/// That the store was changed while a repair was prepared.
+pub(super) fn came_in_between(to: &str, location: &str) -> Error {
+    Error::new(Kind::Conflict, to, "something came after it in the meantime")
+        .with_target(location)
+        .with_hint("try again")
+}
+
 /// A head as the table `heads` has it: 32 zero bytes are stored as none.
 pub(super) fn stored(prev: &Hash) -> &[u8] {
     if *prev == Hash::ZERO { &[] } else { &prev.0 }
@@ -82,24 +114,6 @@ pub(super) fn stored(prev: &Hash) -> &[u8] {
 /// The head that was stored so.
 pub(super) fn unstored(prev: &[u8]) -> Option<Hash> {
     if prev.is_empty() { Some(Hash::ZERO) } else { Hash::from_slice(prev) }
-}
-
-/// SHA-256(`previous` ‖ the line as a CBOR array).
-pub(super) fn link(previous: Hash, access: &Access) -> Hash {
-    let mut line = Encoder::new(Vec::with_capacity(256));
-    // Writing into a vector cannot fail.
-    let _ = line
-        .array(8)
-        .and_then(|w| w.u64(access.time))
-        .and_then(|w| w.str(&access.device))
-        .and_then(|w| w.u32(access.uid))
-        .and_then(|w| w.u32(access.pid))
-        .and_then(|w| w.str(&access.exe))
-        .and_then(|w| w.str(&access.name))
-        .and_then(|w| w.u64(access.version))
-        .and_then(|w| w.str(&access.outcome))
-        .map(|_| ());
-    Hash(Sha256::new().chain_update(previous.0).chain_update(line.into_writer()).finalize().into())
 }
 
 /// An encoded subject in words.

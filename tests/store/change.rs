@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use strongroom::error::Result;
+use strongroom::error::{Error, Result};
 use strongroom::ledger::body::{Repair, Retire, State, StateChange};
 use strongroom::ledger::verify::StoredBatch;
 use strongroom::ledger::{Body, DeviceId, Hash, LogPosition, Statement, StoreId, Subject, TokenId, sha256};
@@ -142,4 +142,25 @@ pub fn access() -> Access {
         version: 1,
         outcome: "opened".into(),
     }
+}
+
+/// Everything a client asks of a store.
+pub fn use_it(store: &mut dyn Store) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let mut note = |answer: Result<(), Error>| errors.extend(answer.err());
+    note(store.tail().map(drop));
+    for n in [0, 1, 2, 3, u64::MAX] {
+        note(store.chain_at(n).map(drop));
+        note(store.batches_after(n, usize::MAX).map(drop));
+        note(store.batch_of(n).map(drop));
+    }
+    note(store.sealed(&sha256(&[2; 300])).map(drop));
+    note(store.accesses(0, 100).map(drop));
+    note(store.check_accesses().map(drop));
+    note(store.drop_accesses(2, &access()).map(drop));
+    note(store.check_heads());
+    note(store.record(&[access()]));
+    note(first_of([2]).append(store).map(drop));
+    note(first_of([3]).append(store).map(drop));
+    errors
 }

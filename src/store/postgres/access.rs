@@ -6,10 +6,11 @@ use super::ledger::at;
 use super::row::Fields;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{AccessHead, DeviceId, Hash};
-use crate::store::rules::{DROPPED_AT_ONCE, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_TEXT_BYTES, link};
+use crate::store::access_chain::{Ends, drop_before, dropped_line, link, read_head, read_line};
+use crate::store::rules::Columns;
 use crate::store::{Access, AccessCount, RecordedAccess};
 use postgres::types::Type;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 const RECORD: &str = "write the access log";
 
@@ -100,12 +101,8 @@ fn end_of(session: &mut Session<'_>, device: &str) -> Result<Hash, Failure> {
 /// What was dropped of one device.
 pub(super) fn dropped(session: &mut Session<'_>, device: &str) -> Result<AccessHead, Failure> {
     let sql = "SELECT device, count, chain FROM strongroom.access_dropped WHERE device = $1";
-    let head = session.first("access_dropped", sql, &[(&device, Type::TEXT)], read_head)?;
+    let head = session.first("access_dropped", sql, &[(&device, Type::TEXT)], |row| read_head(row))?;
     Ok(head.unwrap_or(AccessHead::EMPTY))
-}
-
-fn read_head(row: &Fields<'_>) -> Result<AccessHead> {
-    Ok(AccessHead { count: row.uint(1)?, chain: row.hash(2)? })
 }
 
 /// How many lines name the device, those included that were dropped, and the chain after the last of them.
@@ -156,59 +153,30 @@ pub(super) fn accesses(
     Ok(rows.iter().map(read).collect::<Result<_>>()?)
 }
 
-fn read_line(row: &Fields<'_>) -> Result<RecordedAccess> {
-    let access = Access {
-        time: row.uint(1)?,
-        device: row.text(2, MAX_DEVICE_BYTES)?,
-        uid: row.small(3)?,
-        pid: row.small(4)?,
-        exe: row.text(5, MAX_TEXT_BYTES)?,
-        name: row.text(6, MAX_TEXT_BYTES)?,
-        version: row.uint(7)?,
-        outcome: row.text(8, MAX_TEXT_BYTES)?,
-    };
-    Ok(RecordedAccess { n: row.uint(0)?, access, chain: row.hash(9)? })
-}
-
 /// Recomputes the chain of every device, from what was dropped on.
 pub(super) fn check(session: &mut Session<'_>) -> Result<AccessCount, Failure> {
     session.begin_reading()?;
     let mut ends = all_dropped(session)?;
-    let dropped = ends.values().fold(0_u64, |sum, end| sum.saturating_add(end.count));
+    let dropped = ends.count();
     let kept = follow(session, i64::MAX, &mut ends)?;
     session.commit()?;
     Ok(AccessCount { kept, dropped })
 }
 
 /// What was dropped, by device.
-fn all_dropped(session: &mut Session<'_>) -> Result<HashMap<String, AccessHead>, Failure> {
-    let mut dropped = HashMap::new();
+fn all_dropped(session: &mut Session<'_>) -> Result<Ends, Failure> {
+    let mut dropped = Ends::default();
     let sql = "SELECT left(device, 65) AS device, count, chain FROM strongroom.access_dropped";
-    session.scan("access_dropped", sql, |_, row| {
-        dropped.insert(row.text(0, MAX_DEVICE_BYTES)?, read_head(row)?);
-        Ok(dropped.len() <= MAX_DEVICES)
-    })?;
+    session.scan("access_dropped", sql, |_, row| Ok(dropped.start(row)?))?;
     Ok(dropped)
 }
 
 /// Recomputes the chains of the lines before `before`, and moves each device's end forward. Returns how many these are.
-fn follow(
-    session: &mut Session<'_>,
-    before: i64,
-    ends: &mut HashMap<String, AccessHead>,
-) -> Result<u64, Failure> {
+fn follow(session: &mut Session<'_>, before: i64, ends: &mut Ends) -> Result<u64, Failure> {
     let mut rows = 0;
     let sql = format!("SELECT {LINE} FROM strongroom.access WHERE n < {before} ORDER BY n");
     session.scan("access", &sql, |_, row| {
-        let RecordedAccess { access, chain, .. } = read_line(row)?;
-        let end = ends.get(&access.device).copied().unwrap_or(AccessHead::EMPTY);
-        if link(end.chain, &access) != chain {
-            return Err(row.wrong(9, "does not follow from the rows before it").into());
-        }
-        ends.insert(access.device, AccessHead { count: end.count.saturating_add(1), chain });
-        if ends.len() > MAX_DEVICES {
-            return Err(row.wrong(2, "is one of more devices than a store has").into());
-        }
+        ends.follow(row)?;
         rows += 1;
         Ok(true)
     })?;
@@ -223,15 +191,10 @@ pub(super) fn drop_oldest(session: &mut Session<'_>, most: u64, by: &Access) -> 
     let sql = "SELECT min(n), max(n) FROM strongroom.access";
     let span = session.first("access", sql, &[], |row| Ok((row.maybe_uint(0)?, row.maybe_uint(1)?)))?;
     let Some((Some(first), Some(last))) = span else { return session.commit().map(|()| 0) };
-    // One more makes room for the line that says so.
-    let before =
-        last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(DROPPED_AT_ONCE));
-    if last - first < most || before <= first {
-        return session.commit().map(|()| 0);
-    }
+    let Some(before) = drop_before(first, last, most) else { return session.commit().map(|()| 0) };
     let mut ends = all_dropped(session)?;
     let dropped = follow(session, at(before), &mut ends)?;
-    for (device, end) in ends {
+    for (device, end) in ends.into_iter() {
         let sql = "INSERT INTO strongroom.access_dropped (device, count, chain) VALUES ($1, $2, $3)
             ON CONFLICT (device) DO UPDATE SET count = excluded.count, chain = excluded.chain";
         let count = session.at.integer(end.count)?;
@@ -239,8 +202,7 @@ pub(super) fn drop_oldest(session: &mut Session<'_>, most: u64, by: &Access) -> 
             .execute(sql, &[(&device, Type::TEXT), (&count, Type::INT8), (&&end.chain.0[..], Type::BYTEA)])?;
     }
     session.execute("DELETE FROM strongroom.access WHERE n < $1", &[(&at(before), Type::INT8)])?;
-    let by = Access { outcome: format!("dropped {dropped} lines"), ..without_nul(by) };
-    append(session, &[by])?;
+    append(session, &[dropped_line(dropped, &without_nul(by))])?;
     session.commit()?;
     Ok(dropped)
 }

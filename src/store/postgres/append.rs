@@ -1,13 +1,13 @@
 //! Appends a batch by compare-and-swap: what it rests on is read first, and one function of the database then takes it,
 //! all or nothing, if nobody changed the ledger in between.
 
-use super::connection::{Connection, Failure, Session, pause};
+use super::connection::{Connection, Failure, Param, Session, pause};
 use super::{error, ledger};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::ledger::{Hash, LogPosition, Statement, leaf};
 use crate::store::Append;
-use crate::store::rules::{self, MAX_SUBJECT_BYTES, stored, unstored};
+use crate::store::rules::{self, Columns, MAX_SUBJECT_BYTES, stored, unstored};
 use postgres::types::Type;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -84,8 +84,6 @@ fn attempt(
     match taken {
         Ok(true) => {
             session.expect_no_warning()?;
-            // For those who listen. Others look by themselves.
-            let _ = session.batch("NOTIFY strongroom");
             Ok(Outcome::Taken(landing.end))
         }
         Ok(false) => Ok(Outcome::Crossed),
@@ -133,7 +131,7 @@ fn read_state(
     let none = Landing { first: 0, end: LogPosition::START };
     let landing = tried.unwrap_or(none);
     let (first, last) = (ledger::at(landing.first), ledger::at(landing.end.n));
-    let params: [(&(dyn postgres::types::ToSql + Sync), Type); 5] = [
+    let params: [Param<'_>; 5] = [
         (&ledger::at(append.seen.n), Type::INT8),
         (&first, Type::INT8),
         (&last, Type::INT8),
@@ -180,7 +178,7 @@ fn call(
     let digests: Vec<&[u8]> = sealed.keys().map(|digest| &digest.0[..]).collect();
     let bytes: Vec<&[u8]> = sealed.values().copied().collect();
     let destroyed: Vec<&[u8]> = append.destroyed.iter().map(|digest| &digest.0[..]).collect();
-    let params: [(&(dyn postgres::types::ToSql + Sync), Type); 10] = [
+    let params: [Param<'_>; 10] = [
         (&state.changes, Type::INT8),
         (&ledger::at(landing.first), Type::INT8),
         (&append.statements, Type::BYTEA_ARRAY),
@@ -205,11 +203,7 @@ fn columns(advances: &[(Vec<u8>, Hash)]) -> (Vec<&[u8]>, Vec<&[u8]>) {
 }
 
 /// The answer of a function that says whether it did its work.
-pub(super) fn taken(
-    session: &mut Session<'_>,
-    sql: &str,
-    params: &[super::connection::Param<'_>],
-) -> Result<bool, Failure> {
+pub(super) fn taken(session: &mut Session<'_>, sql: &str, params: &[Param<'_>]) -> Result<bool, Failure> {
     Ok(session.first("changes", sql, params, |row| row.flag(0))?.unwrap_or(false))
 }
 
@@ -237,8 +231,7 @@ fn first_taken(session: &mut Session<'_>, append: &Append<'_>) -> Option<Failure
     let sql = "SELECT h.subject, h.prev FROM strongroom.heads h
         JOIN unnest($1, $2) AS a (subject, prev) ON a.subject = h.subject AND a.prev = h.prev
         ORDER BY h.subject, h.prev LIMIT 1";
-    let params: [super::connection::Param<'_>; 2] =
-        [(&subjects, Type::BYTEA_ARRAY), (&prevs, Type::BYTEA_ARRAY)];
+    let params: [Param<'_>; 2] = [(&subjects, Type::BYTEA_ARRAY), (&prevs, Type::BYTEA_ARRAY)];
     let pair =
         session.first("heads", sql, &params, |row| Ok((row.blob(0, MAX_SUBJECT_BYTES)?, row.blob(1, 32)?)));
     let (subject, prev) = pair.ok().flatten()?;
@@ -260,7 +253,7 @@ pub(super) fn release(
     let sql = "SELECT n FROM strongroom.changes WHERE part = 'ledger'";
     let changes = session.first("changes", sql, &[], |row| row.uint(0))?.unwrap_or(0);
     let (subjects, prevs) = columns(advances);
-    let params: [super::connection::Param<'_>; 3] =
+    let params: [Param<'_>; 3] =
         [(&ledger::at(changes), Type::INT8), (&subjects, Type::BYTEA_ARRAY), (&prevs, Type::BYTEA_ARRAY)];
     // The number was read first: what the tail then shows is not older.
     if ledger::tail(session)? != at || !taken(session, "SELECT strongroom.release($1, $2, $3)", &params)? {
@@ -275,7 +268,7 @@ pub(super) fn release(
 /// Only a row that a statement confirms counts. Otherwise a planted row would look like an earlier change.
 fn advanced_by(session: &mut Session<'_>, subject: &[u8], prev: Hash) -> Result<Option<u64>, Failure> {
     let sql = "SELECT subject, batch FROM strongroom.heads WHERE subject = $1 AND prev = $2";
-    let params: [super::connection::Param<'_>; 2] = [(&subject, Type::BYTEA), (&stored(&prev), Type::BYTEA)];
+    let params: [Param<'_>; 2] = [(&subject, Type::BYTEA), (&stored(&prev), Type::BYTEA)];
     let Some(first) = session.first("heads", sql, &params, |row| row.uint(1))? else { return Ok(None) };
     match advances_of(session, first)?.contains(&(subject.to_vec(), prev)) {
         true => Ok(Some(first)),

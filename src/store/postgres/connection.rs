@@ -4,7 +4,7 @@ use super::error;
 use super::row::Fields;
 use super::uri::Server;
 use crate::error::{Error, Kind, Result, printable};
-use crate::store::rules::ALTERED;
+use crate::store::rules;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, NoTls, Row};
 use rand_core::{OsRng, RngCore};
@@ -134,19 +134,14 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The error for a row that Strongroom did not write.
+    /// As [`rules::tampered`].
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
-        Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
-            .with_target(self.location)
-            .with_hint(ALTERED)
+        rules::tampered(self.to, self.location, table, row, what)
     }
 
     /// A number in the database's range.
     pub(super) fn integer(&self, n: u64) -> Result<i64> {
-        i64::try_from(n).map_err(|_| {
-            Error::new(Kind::Usage, self.to, format!("{n} is more than a store can hold"))
-                .with_target(self.location)
-        })
+        rules::integer(self.to, self.location, n)
     }
 }
 

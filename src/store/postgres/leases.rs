@@ -2,7 +2,7 @@
 
 use super::connection::{Failure, Param, Session};
 use crate::store::Lease;
-use crate::store::rules::MAX_HOLDER_BYTES;
+use crate::store::rules::{Columns, MAX_HOLDER_BYTES};
 use postgres::types::Type;
 
 /// Takes or renews a lease. The one that stands in the way, if another holder's has not run out.

@@ -5,7 +5,7 @@ use super::row::Fields;
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES};
-use crate::store::rules::{MAX_BATCH_SIGN1_BYTES, ROW_BYTES};
+use crate::store::rules::{Columns, MAX_BATCH_SIGN1_BYTES, ROW_BYTES};
 use postgres::types::Type;
 
 /// How many batches are in a page at most.

@@ -1,5 +1,6 @@
 //! The password of the database's user: from a file that the URI names, or from PostgreSQL's own password file.
 
+use super::uri;
 use crate::error::{Error, Kind, Result, printable};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -41,8 +42,12 @@ fn wanted(config: &postgres::Config) -> Vec<[String; 4]> {
             Host::Tcp(host) => host.clone(),
             Host::Unix(_) => "localhost".to_owned(),
         };
-        let port = config.get_ports().get(i).or(config.get_ports().first()).unwrap_or(&5432);
-        [host, port.to_string(), config.get_dbname().unwrap_or_default().to_owned(), user.clone()]
+        [
+            host,
+            uri::port(config, i).to_string(),
+            config.get_dbname().unwrap_or_default().to_owned(),
+            user.clone(),
+        ]
     });
     fields.collect()
 }

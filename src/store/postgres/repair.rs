@@ -2,11 +2,10 @@
 
 use super::connection::{Failure, Param, Session};
 use super::ledger;
-use crate::error::{Error, Kind};
 use crate::failpoint;
 use crate::ledger::{Hash, LogPosition, MAX_STATEMENT_BYTES, Statement};
 use crate::store::Append;
-use crate::store::rules::stored;
+use crate::store::rules::{Columns, came_in_between, stored};
 use postgres::types::Type;
 
 /// All of the index is set aside, and what the kept statements advance comes back. What came back was not set aside.
@@ -36,7 +35,7 @@ pub(super) fn quarantine_after(
     // Everybody else waits from here on, and begins again.
     session.batch("UPDATE strongroom.changes SET n = n + 1 WHERE part = 'ledger'")?;
     if told(ledger::tail(session))? != end {
-        return Err(changed(session).into());
+        return Err(came_in_between(session.at.to, session.at.location).into());
     }
     let moved = move_after(session, kept.n)?;
     failpoint::reach("repair.moved");
@@ -46,7 +45,7 @@ pub(super) fn quarantine_after(
     }
     match repair {
         Some(repair) => super::append::insert(session, repair)?,
-        None if moved > 0 => return Err(changed(session).into()),
+        None if moved > 0 => return Err(came_in_between(session.at.to, session.at.location).into()),
         None => {}
     }
     failpoint::reach("repair.written");
@@ -64,12 +63,6 @@ fn told<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
         Err(Failure::Told(_)) => Ok(None),
         Err(failure) => Err(failure),
     }
-}
-
-fn changed(session: &Session<'_>) -> Error {
-    Error::new(Kind::Conflict, session.at.to, "something came after it in the meantime")
-        .with_target(session.at.location)
-        .with_hint("try again")
 }
 
 fn move_after(session: &mut Session<'_>, n: u64) -> Result<u64, Failure> {

@@ -3,6 +3,7 @@
 use super::connection::Place;
 use crate::error::{Error, Result, printable};
 use crate::ledger::Hash;
+use crate::store::rules::Columns;
 use postgres::Row;
 use postgres::types::FromSql;
 
@@ -13,27 +14,34 @@ pub(super) struct Fields<'a> {
     pub(super) row: &'a Row,
 }
 
-impl Fields<'_> {
-    pub(super) fn uint(&self, column: usize) -> Result<u64> {
+impl Columns for Fields<'_> {
+    fn uint(&self, column: usize) -> Result<u64> {
         let n = self.value::<i64>(column, "is not a number")?;
         u64::try_from(n).map_err(|_| self.wrong(column, "is negative"))
     }
 
-    pub(super) fn small(&self, column: usize) -> Result<u32> {
-        u32::try_from(self.uint(column)?).map_err(|_| self.wrong(column, "is too large"))
-    }
-
-    pub(super) fn flag(&self, column: usize) -> Result<bool> {
-        self.value(column, "is not true or false")
-    }
-
-    /// A text of at most `max` bytes.
-    pub(super) fn text(&self, column: usize, max: usize) -> Result<String> {
+    fn text(&self, column: usize, max: usize) -> Result<String> {
         let text = self.value::<&str>(column, "is not text")?;
         if text.len() > max {
             return Err(self.too_long(column, max));
         }
         Ok(text.to_owned())
+    }
+
+    fn hash(&self, column: usize) -> Result<Hash> {
+        let bytes = self.value::<&[u8]>(column, "is not bytes")?;
+        Hash::from_slice(bytes).ok_or_else(|| self.wrong(column, "is not 32 bytes long"))
+    }
+
+    fn wrong(&self, column: usize, what: &str) -> Error {
+        let name = self.row.columns().get(column).map_or("?", |column| column.name());
+        self.at.tampered(self.table, &self.name(), &format!("`{}` {what}", printable(name)))
+    }
+}
+
+impl Fields<'_> {
+    pub(super) fn flag(&self, column: usize) -> Result<bool> {
+        self.value(column, "is not true or false")
     }
 
     /// At most `max` bytes.
@@ -54,27 +62,12 @@ impl Fields<'_> {
         Ok(blobs.map(|blobs| blobs.into_iter().map(<[u8]>::to_vec).collect()))
     }
 
-    pub(super) fn hash(&self, column: usize) -> Result<Hash> {
-        let bytes = self.value::<&[u8]>(column, "is not bytes")?;
-        Hash::from_slice(bytes).ok_or_else(|| self.wrong(column, "is not 32 bytes long"))
-    }
-
     /// As [`Fields::uint`], `None` for NULL.
     pub(super) fn maybe_uint(&self, column: usize) -> Result<Option<u64>> {
         match self.row.try_get::<_, Option<i64>>(column) {
             Ok(None) => Ok(None),
             _ => self.uint(column).map(Some),
         }
-    }
-
-    /// The error for a row that Strongroom did not write.
-    pub(super) fn wrong(&self, column: usize, what: &str) -> Error {
-        let name = self.row.columns().get(column).map_or("?", |column| column.name());
-        self.at.tampered(self.table, &self.name(), &format!("`{}` {what}", printable(name)))
-    }
-
-    fn too_long(&self, column: usize, max: usize) -> Error {
-        self.wrong(column, &format!("is longer than {max} bytes"))
     }
 
     fn value<'r, T: FromSql<'r>>(&'r self, column: usize, otherwise: &str) -> Result<T> {

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Failure, Session};
 use crate::error::{Error, Kind, Result};
+use crate::store::rules::Columns;
 
 /// The tables and functions.
 const SCHEMA: &str = include_str!("schema.sql");

@@ -153,8 +153,7 @@ fn locate(config: &postgres::Config) -> Result<String, String> {
         return Err("it names no database".into());
     };
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let port =
-        |i: usize| config.get_ports().get(i).or(config.get_ports().first()).copied().unwrap_or(DEFAULT_PORT);
+    let port = |i| port(config, i);
     let hosts = config.get_hosts().iter().enumerate().map(|(i, host)| match host {
         Host::Unix(path) if path == Path::new(DEFAULT_SOCKET) && port(i) == DEFAULT_PORT => String::new(),
         Host::Unix(path) => format!("{}:{}", encoded(&path.to_string_lossy()), port(i)),
@@ -167,6 +166,12 @@ fn locate(config: &postgres::Config) -> Result<String, String> {
         hosts.join(","),
         encoded(database).replace("%5F", "_").replace("%2D", "-")
     )))
+}
+
+/// The port of the host with this number.
+pub(super) fn port(config: &postgres::Config, host: usize) -> u16 {
+    let ports = config.get_ports();
+    ports.get(host).or(ports.first()).copied().unwrap_or(DEFAULT_PORT)
 }
 
 fn unusable(url: &str, message: impl Into<String>) -> Error {

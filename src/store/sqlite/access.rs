@@ -1,10 +1,11 @@
 //! The access log: who read what, chained per device.
 
-use super::operation::{Fields, SqliteOperation};
+use super::operation::SqliteOperation;
 use super::{access_dropped, file};
 use crate::error::Result;
 use crate::ledger::{AccessHead, DeviceId, Hash};
-use crate::store::rules::{MAX_DEVICE_BYTES, MAX_DEVICES, MAX_TEXT_BYTES, link};
+use crate::store::access_chain::{Ends, link, read_line};
+use crate::store::rules::Columns;
 use crate::store::{Access, AccessCount, RecordedAccess};
 use rusqlite::params;
 use std::collections::HashMap;
@@ -88,7 +89,7 @@ pub(super) fn accesses(
                FROM access WHERE n < ?1 ORDER BY n DESC LIMIT ?2";
     let mut accesses = Vec::new();
     attempt.each("access", sql, params![before, limit], |row| {
-        accesses.push(read(row)?);
+        accesses.push(read_line(row)?);
         Ok(true)
     })?;
     Ok(accesses)
@@ -98,45 +99,19 @@ pub(super) fn accesses(
 pub(super) fn check(attempt: &SqliteOperation<'_>) -> Result<AccessCount> {
     let _snapshot = attempt.reading()?;
     let mut ends = access_dropped::all(attempt)?;
-    let dropped = ends.values().fold(0_u64, |sum, end| sum.saturating_add(end.count));
+    let dropped = ends.count();
     Ok(AccessCount { kept: follow(attempt, i64::MAX, &mut ends)?, dropped })
 }
 
 /// Recomputes the chains of the lines before `before`, and moves each device's end forward. Returns how many these are.
-pub(super) fn follow(
-    attempt: &SqliteOperation<'_>,
-    before: i64,
-    ends: &mut HashMap<String, AccessHead>,
-) -> Result<u64> {
+pub(super) fn follow(attempt: &SqliteOperation<'_>, before: i64, ends: &mut Ends) -> Result<u64> {
     let mut rows = 0;
     let sql = "SELECT n, time, device, uid, pid, exe, name, version, outcome, chain
                FROM access WHERE n < ?1 ORDER BY n";
     attempt.each("access", sql, [before], |row| {
-        let RecordedAccess { access, chain, .. } = read(row)?;
-        let end = ends.get(&access.device).copied().unwrap_or(AccessHead::EMPTY);
-        if link(end.chain, &access) != chain {
-            return Err(row.wrong(9, "does not follow from the rows before it"));
-        }
-        ends.insert(access.device, AccessHead { count: end.count.saturating_add(1), chain });
-        if ends.len() > MAX_DEVICES {
-            return Err(row.wrong(2, "is one of more devices than a store has"));
-        }
+        ends.follow(row)?;
         rows += 1;
         Ok(true)
     })?;
     Ok(rows)
-}
-
-fn read(row: &Fields<'_>) -> Result<RecordedAccess> {
-    let access = Access {
-        time: row.uint(1)?,
-        device: row.text(2, MAX_DEVICE_BYTES)?,
-        uid: row.small(3)?,
-        pid: row.small(4)?,
-        exe: row.text(5, MAX_TEXT_BYTES)?,
-        name: row.text(6, MAX_TEXT_BYTES)?,
-        version: row.uint(7)?,
-        outcome: row.text(8, MAX_TEXT_BYTES)?,
-    };
-    Ok(RecordedAccess { n: row.uint(0)?, access, chain: row.hash(9)? })
 }

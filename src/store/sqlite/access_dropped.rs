@@ -2,32 +2,27 @@
 
 use super::access;
 use super::file;
-use super::operation::{Fields, SqliteOperation};
+use super::operation::SqliteOperation;
 use crate::error::Result;
 use crate::ledger::AccessHead;
 use crate::store::Access;
-use crate::store::rules::{DROPPED_AT_ONCE, MAX_DEVICE_BYTES, MAX_DEVICES};
+use crate::store::access_chain::{Ends, drop_before, dropped_line, read_head};
+use crate::store::rules::Columns;
 use rusqlite::params;
-use std::collections::HashMap;
 
 /// What was dropped of one device.
 pub(super) fn of(attempt: &SqliteOperation<'_>, device: &str) -> Result<AccessHead> {
     let sql = "SELECT device, count, chain FROM access_dropped WHERE device = ?1";
-    Ok(attempt.first("access_dropped", sql, [device], read)?.unwrap_or(AccessHead::EMPTY))
+    Ok(attempt.first("access_dropped", sql, [device], |row| read_head(row))?.unwrap_or(AccessHead::EMPTY))
 }
 
 /// What was dropped, by device.
-pub(super) fn all(attempt: &SqliteOperation<'_>) -> Result<HashMap<String, AccessHead>> {
-    let mut dropped = HashMap::new();
+pub(super) fn all(attempt: &SqliteOperation<'_>) -> Result<Ends> {
+    let mut dropped = Ends::default();
     attempt.each("access_dropped", "SELECT device, count, chain FROM access_dropped", [], |row| {
-        dropped.insert(row.text(0, MAX_DEVICE_BYTES)?, read(row)?);
-        Ok(dropped.len() <= MAX_DEVICES)
+        dropped.start(row)
     })?;
     Ok(dropped)
-}
-
-fn read(row: &Fields<'_>) -> Result<AccessHead> {
-    Ok(AccessHead { count: row.uint(1)?, chain: row.hash(2)? })
 }
 
 /// Drops the oldest lines, so that about `most` are left, and appends `by` with how many these were. They are verified
@@ -40,22 +35,16 @@ pub(super) fn drop_oldest(attempt: &SqliteOperation<'_>, most: u64, by: &Access)
     };
     let transaction = attempt.writing(false)?;
     let (Some(first), Some(last)) = (number("ASC")?, number("DESC")?) else { return Ok(0) };
-    // One more makes room for the line that says so.
-    let before =
-        last.saturating_add(2).saturating_sub(most.max(1)).min(first.saturating_add(DROPPED_AT_ONCE));
-    if last - first < most || before <= first {
-        return Ok(0);
-    }
+    let Some(before) = drop_before(first, last, most) else { return Ok(0) };
     let before = attempt.integer(before)?;
     let mut ends = all(attempt)?;
     let dropped = access::follow(attempt, before, &mut ends)?;
-    for (device, end) in ends {
+    for (device, end) in ends.into_iter() {
         let sql = "INSERT OR REPLACE INTO access_dropped (device, count, chain) VALUES (?1, ?2, ?3)";
         attempt.execute("access_dropped", sql, params![device, attempt.integer(end.count)?, end.chain.0])?;
     }
     attempt.execute("access", "DELETE FROM access WHERE n < ?1", [before])?;
-    let by = Access { outcome: format!("dropped {dropped} lines"), ..by.clone() };
-    access::append(attempt, &[by])?;
+    access::append(attempt, &[dropped_line(dropped, by)])?;
     attempt.commit(transaction)?;
     Ok(dropped)
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::ledger::{Hash, LogPosition, Statement, leaf};
 use crate::store::Append;
-use crate::store::rules::{self, MAX_SUBJECT_BYTES, stored, unstored};
+use crate::store::rules::{self, Columns, MAX_SUBJECT_BYTES, stored, unstored};
 use rusqlite::params;
 use std::collections::HashSet;
 

@@ -2,6 +2,7 @@
 
 use super::operation::SqliteOperation;
 use crate::error::Result;
+use crate::store::rules::Columns;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use std::path::Path;

@@ -3,6 +3,7 @@
 use super::error;
 use super::operation::SqliteOperation;
 use crate::error::{Error, Kind, Result, printable};
+use crate::store::rules::Columns;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};

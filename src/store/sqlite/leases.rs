@@ -4,7 +4,7 @@ use super::file;
 use super::operation::SqliteOperation;
 use crate::error::Result;
 use crate::store::Lease;
-use crate::store::rules::MAX_HOLDER_BYTES;
+use crate::store::rules::{Columns, MAX_HOLDER_BYTES};
 use rusqlite::params;
 
 /// Takes or renews a lease. The one that stands in the way, if another holder's has not run out.

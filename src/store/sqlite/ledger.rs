@@ -4,7 +4,7 @@ use super::operation::{Fields, SqliteOperation};
 use crate::error::Result;
 use crate::ledger::verify::StoredBatch;
 use crate::ledger::{Hash, LogPosition, MAX_BATCH, MAX_BATCH_BYTES, MAX_STATEMENT_BYTES};
-use crate::store::rules::{MAX_BATCH_SIGN1_BYTES, ROW_BYTES};
+use crate::store::rules::{Columns, MAX_BATCH_SIGN1_BYTES, ROW_BYTES};
 use rusqlite::params;
 
 /// The last batch that starts at ?1 or before.

@@ -2,9 +2,9 @@
 //! checked.
 
 use super::error;
-use crate::error::{Error, Kind, Result, printable};
+use crate::error::{Error, Result, printable};
 use crate::ledger::Hash;
-use crate::store::rules::ALTERED;
+use crate::store::rules::{self, Columns};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior};
 use std::cell::Cell;
@@ -103,19 +103,14 @@ impl SqliteOperation<'_> {
         error::decode(self.to, self.location, table, answer)
     }
 
-    /// The error for a row that Strongroom did not write.
+    /// As [`rules::tampered`].
     pub(super) fn tampered(&self, table: &str, row: &str, what: &str) -> Error {
-        Error::new(Kind::Tampered, self.to, format!("table `{table}`, row {row}: {what}"))
-            .with_target(self.location)
-            .with_hint(ALTERED)
+        rules::tampered(self.to, self.location, table, row, what)
     }
 
     /// A number in SQLite's range.
     pub(super) fn integer(&self, n: u64) -> Result<i64> {
-        i64::try_from(n).map_err(|_| {
-            Error::new(Kind::Usage, self.to, format!("{n} is more than a store can hold"))
-                .with_target(self.location)
-        })
+        rules::integer(self.to, self.location, n)
     }
 }
 
@@ -126,20 +121,15 @@ pub(super) struct Fields<'a> {
     row: &'a Row<'a>,
 }
 
-impl Fields<'_> {
-    pub(super) fn uint(&self, column: usize) -> Result<u64> {
+impl Columns for Fields<'_> {
+    fn uint(&self, column: usize) -> Result<u64> {
         match self.value(column) {
             ValueRef::Integer(n) => u64::try_from(n).map_err(|_| self.wrong(column, "is negative")),
             _ => Err(self.wrong(column, "is not a number")),
         }
     }
 
-    pub(super) fn small(&self, column: usize) -> Result<u32> {
-        u32::try_from(self.uint(column)?).map_err(|_| self.wrong(column, "is too large"))
-    }
-
-    /// A text of at most `max` bytes.
-    pub(super) fn text(&self, column: usize, max: usize) -> Result<String> {
+    fn text(&self, column: usize, max: usize) -> Result<String> {
         match self.value(column) {
             ValueRef::Text(text) if text.len() > max => Err(self.too_long(column, max)),
             ValueRef::Text(text) => {
@@ -149,20 +139,7 @@ impl Fields<'_> {
         }
     }
 
-    /// At most `max` bytes.
-    pub(super) fn blob(&self, column: usize, max: usize) -> Result<Vec<u8>> {
-        match self.value(column) {
-            ValueRef::Blob(bytes) if bytes.len() > max => Err(self.too_long(column, max)),
-            ValueRef::Blob(bytes) => Ok(bytes.to_vec()),
-            _ => Err(self.wrong(column, "is not bytes")),
-        }
-    }
-
-    fn too_long(&self, column: usize, max: usize) -> Error {
-        self.wrong(column, &format!("is longer than {max} bytes"))
-    }
-
-    pub(super) fn hash(&self, column: usize) -> Result<Hash> {
+    fn hash(&self, column: usize) -> Result<Hash> {
         match self.value(column) {
             ValueRef::Blob(bytes) => {
                 Hash::from_slice(bytes).ok_or_else(|| self.wrong(column, "is not 32 bytes long"))
@@ -171,10 +148,20 @@ impl Fields<'_> {
         }
     }
 
-    /// The error for a row that Strongroom did not write.
-    pub(super) fn wrong(&self, column: usize, what: &str) -> Error {
+    fn wrong(&self, column: usize, what: &str) -> Error {
         let name = self.row.as_ref().column_name(column).unwrap_or("?");
         self.attempt.tampered(self.table, &self.name(), &format!("`{}` {what}", printable(name)))
+    }
+}
+
+impl Fields<'_> {
+    /// At most `max` bytes.
+    pub(super) fn blob(&self, column: usize, max: usize) -> Result<Vec<u8>> {
+        match self.value(column) {
+            ValueRef::Blob(bytes) if bytes.len() > max => Err(self.too_long(column, max)),
+            ValueRef::Blob(bytes) => Ok(bytes.to_vec()),
+            _ => Err(self.wrong(column, "is not bytes")),
+        }
     }
 
     /// Callers only use column numbers that the query has.

@@ -3,11 +3,11 @@
 use super::append;
 use super::operation::SqliteOperation;
 use super::{file, ledger};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::failpoint;
 use crate::ledger::{LogPosition, MAX_STATEMENT_BYTES, Statement};
 use crate::store::Append;
-use crate::store::rules::stored;
+use crate::store::rules::{Columns, came_in_between, stored};
 use rusqlite::params;
 
 /// The index over the kept statements, while it is built.
@@ -39,7 +39,7 @@ pub(super) fn quarantine_after(
     file::prepare_for_writing(attempt)?;
     let transaction = attempt.writing(true)?;
     if ledger::tail(attempt).ok() != end {
-        return Err(changed(attempt));
+        return Err(came_in_between(attempt.to, attempt.location));
     }
     file::allow_rows_of(attempt, i32::MAX)?;
     let moved = move_after(attempt, kept.n);
@@ -51,19 +51,13 @@ pub(super) fn quarantine_after(
     }
     match repair {
         Some(repair) => drop(append::insert(attempt, repair)?),
-        None if moved > 0 => return Err(changed(attempt)),
+        None if moved > 0 => return Err(came_in_between(attempt.to, attempt.location)),
         None => {}
     }
     failpoint::reach("repair.written");
     attempt.commit(transaction)?;
     failpoint::reach("repair.committed");
     Ok(moved)
-}
-
-fn changed(attempt: &SqliteOperation<'_>) -> Error {
-    Error::new(Kind::Conflict, attempt.to, "something came after it in the meantime")
-        .with_target(attempt.location)
-        .with_hint("try again")
 }
 
 fn move_after(attempt: &SqliteOperation<'_>, n: u64) -> Result<u64> {

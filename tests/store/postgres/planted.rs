@@ -1,10 +1,9 @@
 //! What somebody plants who may do anything in the database: told as tampering with the row named, or without effect.
 
-use crate::change::{access, first_of, set_aside, statement};
+use crate::change::{access, first_of, set_aside, statement, use_it};
 use crate::store_factory::{Postgres, StoreFactory};
 use strongroom::error::{Error, Kind};
-use strongroom::ledger::{Hash, sha256};
-use strongroom::store::Store;
+use strongroom::ledger::Hash;
 
 fn store_of_two() -> Option<Postgres> {
     if !Postgres::available() {
@@ -17,27 +16,6 @@ fn store_of_two() -> Option<Postgres> {
         store.record(&[access()]).unwrap();
     }
     Some(factory)
-}
-
-/// Everything a client asks of a store.
-fn use_it(store: &mut dyn Store) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let mut note = |answer: Result<(), Error>| errors.extend(answer.err());
-    note(store.tail().map(drop));
-    for n in [0, 1, 2, 3, u64::MAX] {
-        note(store.chain_at(n).map(drop));
-        note(store.batches_after(n, usize::MAX).map(drop));
-        note(store.batch_of(n).map(drop));
-    }
-    note(store.sealed(&sha256(&[2; 300])).map(drop));
-    note(store.accesses(0, 100).map(drop));
-    note(store.check_accesses().map(drop));
-    note(store.drop_accesses(2, &access()).map(drop));
-    note(store.check_heads());
-    note(store.record(&[access()]));
-    note(first_of([2]).append(store).map(drop));
-    note(first_of([3]).append(store).map(drop));
-    errors
 }
 
 /// The last row of each table, with each value that its column takes, and with columns of other types.

@@ -1,13 +1,13 @@
 //! What somebody with write access to the file plants in it: told as tampering with the row named, or without effect.
 
-use crate::change::{access, first_of, set_aside, statement};
+use crate::change::{access, first_of, set_aside, statement, use_it};
 use crate::store_factory::{Sqlite, StoreFactory};
 use rusqlite::types::Value;
 use std::fs;
 use std::sync::LazyLock;
 use strongroom::error::{Error, Kind};
 use strongroom::ledger::{Hash, sha256};
-use strongroom::store::{Store, open};
+use strongroom::store::open;
 
 const COLUMNS: [(&str, &[&str]); 6] = [
     ("batches", &["first", "last", "chain", "sign1"]),
@@ -71,27 +71,6 @@ fn put_types_back(db: &rusqlite::Connection) {
         db.execute("UPDATE sqlite_schema SET sql = ?2 WHERE name = ?1", [name, sql]).unwrap();
     }
     db.execute_batch("PRAGMA writable_schema = RESET").unwrap();
-}
-
-/// Everything a client asks of a store.
-fn use_it(store: &mut dyn Store) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let mut note = |answer: Result<(), Error>| errors.extend(answer.err());
-    note(store.tail().map(drop));
-    for n in [0, 1, 2, 3, u64::MAX] {
-        note(store.chain_at(n).map(drop));
-        note(store.batches_after(n, usize::MAX).map(drop));
-        note(store.batch_of(n).map(drop));
-    }
-    note(store.sealed(&sha256(&[2; 300])).map(drop));
-    note(store.accesses(0, 100).map(drop));
-    note(store.check_accesses().map(drop));
-    note(store.drop_accesses(2, &access()).map(drop));
-    note(store.check_heads());
-    note(store.record(&[access()]));
-    note(first_of([2]).append(store).map(drop));
-    note(first_of([3]).append(store).map(drop));
-    errors
 }
 
 #[test]
