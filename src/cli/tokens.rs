@@ -1,6 +1,7 @@
 //! Tokens: store, open, list, change.
 
 pub mod check;
+mod child;
 pub mod destroy;
 mod dotenv;
 pub mod edit;

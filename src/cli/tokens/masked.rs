@@ -2,17 +2,15 @@
 //!
 //! It ends with the child. What a daemon that the child left behind writes later goes nowhere.
 
-use crate::cli::exit::ExitWith;
+use super::child::{SIGNALS, outcome, pass_on};
 use crate::cli::output::Output;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionread};
-use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use rustix::process::Pid;
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io::{self, IsTerminal, PipeReader, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use strongroom::secret::mask::Masker;
@@ -27,7 +25,7 @@ const PIECE: usize = 32 << 10;
 /// That it cannot be started, as `io::Error`.
 pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result<()>> {
     // Before it starts: none may end this process and leave the program behind.
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new(SIGNALS)?;
     let (out, words) = Output::descriptors()?;
     // Open as long as the program runs.
     let (ended, running) = io::pipe()?;
@@ -38,16 +36,7 @@ pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result
         child.stdout.take().map(|from| copy(from, out, hidden, ended)),
         child.stderr.take().map(|from| copy(from, words, hidden, ended_too)),
     ];
-    let forwarding = std::thread::spawn(move || {
-        // A terminal sends these to the program itself.
-        let on_terminal = io::stdin().is_terminal();
-        for signal in signals.forever().filter(|signal| !(on_terminal && [SIGINT, SIGQUIT].contains(signal)))
-        {
-            if let Some(signal) = Signal::from_named_raw(signal) {
-                let _ = kill_process(pid, signal);
-            }
-        }
-    });
+    let forwarding = std::thread::spawn(move || signals.forever().for_each(|signal| pass_on(pid, signal)));
     let status = wait(&mut child);
     handle.close();
     let _ = forwarding.join();
@@ -55,12 +44,7 @@ pub fn run(command: &mut Command, hidden: &[&[u8]]) -> io::Result<anyhow::Result
     for copy in copies.into_iter().flatten() {
         let _ = copy.join();
     }
-    let status = status?;
-    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(match u8::try_from(code) {
-        Ok(0) => Ok(()),
-        code => Err(ExitWith(code.unwrap_or(1)).into()),
-    })
+    Ok(outcome(status?))
 }
 
 fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {

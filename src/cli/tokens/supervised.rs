@@ -1,15 +1,13 @@
 //! `run --restart-on-change` and `--signal-on-change`: the program is a child, and is told of new versions of its tokens.
 
+use super::child::{SIGNALS, ends, outcome, pass_on};
 use super::run::not_started;
 use super::watch::{News, follow};
 use crate::cli::context::Context;
-use crate::cli::exit::ExitWith;
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
-use std::os::unix::process::ExitStatusExt;
+use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -74,17 +72,12 @@ pub fn run<K>(
     let supervisor = Supervisor { change, events, pause: PAUSE, restarted: false, ends: false };
     let status = supervisor.run(context, prepare);
     signals.close();
-    let status = status?;
-    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    match u8::try_from(code) {
-        Ok(0) => Ok(()),
-        code => Err(ExitWith(code.unwrap_or(1)).into()),
-    }
+    outcome(status?)
 }
 
 /// Passes this process's signals on as events.
 fn forward(sender: Sender<Event>) -> io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new(SIGNALS)?;
     let handle = signals.handle();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -266,14 +259,8 @@ impl Supervisor<'_> {
     }
 
     fn pass_on(&mut self, child: &Child, signal: i32) {
-        self.ends |= [SIGINT, SIGQUIT, SIGTERM].contains(&signal);
-        // A terminal sends these to the program itself.
-        if io::stdin().is_terminal() && [SIGINT, SIGQUIT].contains(&signal) {
-            return;
-        }
-        if let Some(signal) = Signal::from_named_raw(signal) {
-            let _ = kill_process(Pid::from_child(child), signal);
-        }
+        self.ends |= ends(signal);
+        pass_on(Pid::from_child(child), signal);
     }
 
     /// Whether the health command has succeeded. It is started if none runs, and not waited for.
@@ -319,7 +306,7 @@ impl Supervisor<'_> {
         while !self.ends {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return };
             match self.events.recv_timeout(left) {
-                Ok(Event::Signal(signal)) => self.ends |= [SIGINT, SIGQUIT, SIGTERM].contains(&signal),
+                Ok(Event::Signal(signal)) => self.ends |= ends(signal),
                 Ok(Event::Changed(_)) => return,
                 Ok(Event::Blind(_)) => {}
                 Err(_) => return,
