@@ -292,17 +292,19 @@ impl Agent {
     async fn recognize(&self) {
         let mut unknown = Vec::new();
         for device in self.devices.iter().filter(|device| device.id().is_none()) {
-            unknown.push(unanswered(device));
             let deadline = Instant::now() + self.deadline;
             let rows = self.reader.call(deadline, |reader| reader.vault.replica().devices()).await;
-            let Ok(Ok(mut rows)) = rows else { continue };
+            let Ok(Ok(mut rows)) = rows else {
+                unknown.push(unanswered(device));
+                continue;
+            };
             rows.retain(|row| row.retired.is_none());
             let known = device.thread().call(deadline, move |session| session.recognize(&rows)).await;
-            if let Ok(Ok(Some(id))) = known {
-                self.lend_one(device, id);
-            }
-            if let Ok(Ok(_)) = known {
-                unknown.pop();
+            match known {
+                Ok(Ok(Some(id))) => self.lend_one(device, id),
+                // It is none of the store's.
+                Ok(Ok(None)) => {}
+                _ => unknown.push(unanswered(device)),
             }
         }
         self.note_unidentified(unknown);

@@ -58,7 +58,7 @@ pub use tokens::policy::{PolicyView, RotationNeed, RotationView};
 pub use tokens::put::{PutOptions, PutReport};
 pub(crate) use tokens::unchanged;
 pub use tokens::views::{EffectiveState, GrantView, TokenView, VersionView, recipients_in_words};
-pub use tokens::watch::{Watched, WatchedToken, filter, is_watched, watched};
+pub use tokens::watch::{Watched, WatchedToken, filter, watched};
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;

@@ -89,7 +89,7 @@ impl<'a> Sealed<'a> {
     /// claims, and the whole payload are verified.
     ///
     /// # Errors
-    /// `NotFound` when no stanza is for this key; `Tampered` when the file belongs elsewhere, does not open or fails its MAC, and
+    /// `SealedElsewhere` when no stanza is for this key; `Tampered` when the file belongs elsewhere, does not open or fails its MAC, and
     /// for a share that belongs elsewhere; any error of `ask`, unchanged.
     pub fn open(
         &self,

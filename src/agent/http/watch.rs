@@ -10,7 +10,7 @@ use crate::agent::Agent;
 use crate::agent::identity::ClientIdentity;
 use crate::client::api::texts::WatchEvent;
 use crate::error::{Error, Kind, Result};
-use crate::vault::{GrantOn, Watched, filter, is_watched};
+use crate::vault::{GrantOn, Watched, filter};
 use axum::body::Body;
 use axum::response::Response;
 use hyper::body::{Bytes, Frame};
@@ -109,7 +109,7 @@ impl Agent {
                     return Err(Error::new(Kind::Conflict, "watch tokens", message)
                         .with_hint("watch a longer prefix, or the tokens themselves"));
                 }
-                views.extend(page.into_iter().filter(|view| is_watched(on, &view.name)));
+                views.extend(page.into_iter().filter(|view| on.covers(&view.name)));
             }
             Ok(views)
         });

@@ -59,26 +59,28 @@ impl Vault {
 
     /// Refuses a new threshold that no token could be put with.
     fn expect_enough_openers(&self, before: &Settings, settings: &Settings) -> Result<()> {
+        let mut short = self.thresholds_out_of_reach(settings)?.into_iter();
+        let new =
+            short.find(|(prefix, threshold, _)| !before.thresholds.contains(&(prefix.clone(), *threshold)));
+        let Some((prefix, threshold, count)) = new else { return Ok(()) };
+        let below = if prefix.is_empty() { "every token".to_owned() } else { format!("all of {prefix}") };
+        let open = match count {
+            0 => "none opens".to_owned(),
+            1 => "1 opens".to_owned(),
+            _ => format!("{count} open"),
+        };
+        let message = format!("{threshold} devices should open each token together, and {open} {below}");
+        Err(Error::new(Kind::Refused, "change the settings", message)
+            .with_hint("enrol the others first: `strongroom device add URI --role open`. Or ask for fewer"))
+    }
+
+    /// The prefixes for which the settings have more devices open a token together than there are, with both numbers.
+    pub(crate) fn thresholds_out_of_reach(&self, settings: &Settings) -> Result<Vec<(String, u64, u64)>> {
         let openers = self.replica.openers()?;
-        for (prefix, threshold) in settings.thresholds.iter().filter(|new| !before.thresholds.contains(new)) {
-            let count = openers.iter().filter(|device| device.opens(prefix)).count() as u64;
-            if count < *threshold {
-                let below =
-                    if prefix.is_empty() { "every token".to_owned() } else { format!("all of {prefix}") };
-                let message = format!(
-                    "{threshold} devices should open each token together, and {} {below}",
-                    match count {
-                        0 => "none opens".to_owned(),
-                        1 => "1 opens".to_owned(),
-                        _ => format!("{count} open"),
-                    }
-                );
-                return Err(Error::new(Kind::Refused, "change the settings", message).with_hint(
-                    "enrol the others first: `strongroom device add URI --role open`. Or ask for fewer",
-                ));
-            }
-        }
-        Ok(())
+        let counted = settings.thresholds.iter().map(|(prefix, threshold)| {
+            (prefix.clone(), *threshold, openers.iter().filter(|device| device.opens(prefix)).count() as u64)
+        });
+        Ok(counted.filter(|(_, threshold, count)| count < threshold).collect())
     }
 
     /// The proposals that are open, oldest first, also those that have expired.

@@ -136,20 +136,16 @@ impl Vault {
 
     /// Says where fewer devices are left than the settings have open a token together: nothing can be put there.
     fn note_thresholds_out_of_reach(&mut self) -> Result<()> {
-        let openers = self.replica.openers()?;
-        for (prefix, threshold) in self.settings()?.thresholds {
-            let count = openers.iter().filter(|device| device.opens(&prefix)).count();
-            if (count as u64) < threshold {
-                let (of, to) = match prefix.as_str() {
-                    "" => ("every token".to_owned(), count.max(1).to_string()),
-                    prefix => (prefix.to_owned(), format!("{prefix}={}", count.max(1))),
-                };
-                self.notices.push(format!(
-                    "the settings have {threshold} devices open {of} together, and {count} are left: nothing can be put there. \
-                     Enrol another (`strongroom device add URI --role open`), or ask for fewer (`strongroom settings \
-                     --threshold {to}`)"
-                ));
-            }
+        for (prefix, threshold, count) in self.thresholds_out_of_reach(&self.settings()?)? {
+            let (of, to) = match prefix.as_str() {
+                "" => ("every token".to_owned(), count.max(1).to_string()),
+                prefix => (prefix.to_owned(), format!("{prefix}={}", count.max(1))),
+            };
+            self.notices.push(format!(
+                "the settings have {threshold} devices open {of} together, and {count} are left: nothing can be put there. \
+                 Enrol another (`strongroom device add URI --role open`), or ask for fewer (`strongroom settings \
+                 --threshold {to}`)"
+            ));
         }
         Ok(())
     }

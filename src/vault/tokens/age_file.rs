@@ -11,8 +11,7 @@ use crate::seal::{Stanza, Stanzas};
 use crate::secret::Secret;
 use crate::vault::Vault;
 use crate::vault::tokens::lookup::SealedToken;
-use crate::vault::tokens::open_outcome::OpenOutcome;
-use std::sync::Arc;
+use crate::vault::tokens::open_outcome::{OPENED, OpenOutcome};
 
 /// What an age file that is no sealed token is called, in errors and in the access log.
 pub const AGE_FILE: &str = "an age file";
@@ -24,20 +23,15 @@ impl Vault {
     /// As [`Vault::get`].
     pub fn open_age_file(&mut self, stanzas: &[Stanza]) -> Result<Option<Secret>> {
         self.refresh()?;
-        let unanswered = || Error::new(Kind::Device, format!("open {AGE_FILE}"), "no device answered");
         let (name, outcome) = match self.age_file(stanzas) {
             Ok(None) => return Ok(None),
             Err(error) => (AGE_FILE.to_owned(), OpenOutcome::unopened(0, Err(error))),
-            Ok(Some(file)) => {
-                let file = Arc::new(file);
-                let opened = match self.check_counters(&file.operation()) {
-                    Ok(()) => self.open_on_devices(&[Arc::clone(&file)]).pop(),
-                    Err(error) => Some(OpenOutcome::unopened(file.version, Err(error))),
-                };
-                (file.name.clone(), opened.unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered()))))
-            }
+            Ok(Some(file)) => match self.check_counters(&file.operation()) {
+                Err(error) => (file.name, OpenOutcome::unopened(file.version, Err(error))),
+                Ok(()) => return self.open_one(&file.name.clone(), Ok(file)).token.map(Some),
+            },
         };
-        self.record([(name.as_str(), &outcome)].into_iter(), "opened");
+        self.record([(name.as_str(), &outcome)].into_iter(), OPENED);
         outcome.token.map(Some)
     }
 

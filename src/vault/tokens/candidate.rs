@@ -10,9 +10,8 @@ use crate::timestamp::rfc3339_secs;
 use crate::vault::Vault;
 use crate::vault::ledger::submit::{Draft, RequiredRole};
 use crate::vault::tokens::lookup::SealedToken;
-use crate::vault::tokens::open_outcome::{OPENED, OpenOutcome, OpenedToken};
+use crate::vault::tokens::open_outcome::OpenedToken;
 use crate::vault::tokens::put::PutOptions;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// No machine says that it will be at work for longer than this (ms).
@@ -180,14 +179,8 @@ impl Vault {
         suspended: bool,
     ) -> Result<OpenedToken> {
         self.check_counters(operation)?;
-        let outcome = match self.look_up_for_hook(name, version, operation, suspended) {
-            Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
-            Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
-        };
-        let nothing = || Error::new(Kind::Device, operation, "no device answered");
-        let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(nothing())));
-        self.record([(name.as_str(), &outcome)].into_iter(), OPENED);
-        outcome.into_token()
+        let sealed = self.look_up_for_hook(name, version, operation, suspended);
+        self.open_one(name.as_str(), sealed).into_token()
     }
 
     fn look_up_for_hook(

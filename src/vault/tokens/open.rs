@@ -34,13 +34,19 @@ impl Vault {
     pub fn get_staged(&mut self, name: &Name) -> Result<OpenedToken> {
         let tried = format!("open the staged version of {name}");
         self.check_counters(&tried)?;
-        let outcome = match self.look_up_staged(name, &tried) {
-            Ok(token) => self.open_on_devices(&[Arc::new(token)]).pop(),
-            Err(error) => Some(OpenOutcome::unopened(0, Err(error))),
+        let sealed = self.look_up_staged(name, &tried);
+        self.open_one(name.as_str(), sealed).into_token()
+    }
+
+    /// Opens what was looked up, and writes down what came of it.
+    pub(crate) fn open_one(&mut self, name: &str, sealed: Result<SealedToken>) -> OpenOutcome {
+        let opened = sealed.map(|token| self.open_on_devices(&[Arc::new(token)]).pop());
+        let outcome = match opened {
+            Ok(outcome) => outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered(name)))),
+            Err(error) => OpenOutcome::unopened(0, Err(error)),
         };
-        let outcome = outcome.unwrap_or_else(|| OpenOutcome::unopened(0, Err(unanswered(name))));
-        self.record([(name.as_str(), &outcome)].into_iter(), OPENED);
-        outcome.into_token()
+        self.record([(name, &outcome)].into_iter(), OPENED);
+        outcome
     }
 
     /// Looks tokens up, in the given order.

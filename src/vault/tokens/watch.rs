@@ -52,7 +52,7 @@ pub fn watched(tokens: &mut dyn TokenBackend, on: &[GrantOn]) -> Result<Vec<Vers
         let filter = filter(on);
         tokens.list(&filter, &mut |view| {
             // Names below a token's come after it.
-            let wanted = is_watched(on, &view.name);
+            let wanted = on.covers(&view.name);
             if wanted {
                 views.push(view);
             }
@@ -71,12 +71,4 @@ pub fn filter(on: &GrantOn) -> ListFilter {
         GrantOn::Token(name) => crate::ledger::Prefix::parse(name.as_str()).unwrap_or_default(),
     };
     ListFilter { prefix, ..ListFilter::default() }
-}
-
-/// Whether it is on this token.
-pub fn is_watched(on: &GrantOn, name: &str) -> bool {
-    match on {
-        GrantOn::Prefix(prefix) => prefix.covers(name),
-        GrantOn::Token(token) => token.as_str() == name,
-    }
 }
